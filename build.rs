@@ -1,0 +1,6 @@
+//! Tells the linker how to make the Node addon.
+fn main() {
+    if std::env::var_os("CARGO_FEATURE_NODE").is_some() {
+        napi_build::setup();
+    }
+}

@@ -1,0 +1,95 @@
+//! What can go wrong with stored bytes, told apart as far as a caller can act on it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No such file or folder.
+    NotFound,
+    /// The place is a file where a folder is needed, or the other way round.
+    NotADirectory,
+    /// Not allowed (EACCES, EPERM).
+    PermissionDenied,
+    /// The file system is mounted read-only (EROFS).
+    ReadOnly,
+    /// No space or quota left (ENOSPC, EDQUOT).
+    NoSpace,
+    /// The file is longer than the caller is ready to read.
+    TooLarge,
+    /// The file ends before the range that was asked for.
+    UnexpectedEnd,
+    /// Kernel locks do not work on this file system.
+    LocksUnsupported,
+    /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
+    Poisoned,
+    /// The reader handed to a put failed or gave the wrong number of bytes.
+    Source,
+    /// Anything else (EIO and the like).
+    Io,
+}
+
+/// A failed call: what was tried, on which key, and why it failed.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// What was being done, as `put` or `fsync`.
+    pub op: &'static str,
+    /// The key or path.
+    pub path: String,
+    /// The system's own error, where there was one.
+    pub source: Option<Arc<std::io::Error>>,
+}
+
+/// Result of a storage call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error without a system error behind it.
+    pub fn new(kind: ErrorKind, op: &'static str, path: impl Into<String>) -> Self {
+        Self { kind, op, path: path.into(), source: None }
+    }
+
+    /// Sorts a system error into a kind.
+    pub fn from_io(op: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match source.kind() {
+            Io::NotFound => ErrorKind::NotFound,
+            Io::NotADirectory | Io::IsADirectory => ErrorKind::NotADirectory,
+            Io::PermissionDenied => ErrorKind::PermissionDenied,
+            Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
+            Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
+            Io::UnexpectedEof => ErrorKind::UnexpectedEnd,
+            _ => ErrorKind::Io,
+        };
+        Self { kind, op, path: path.into(), source: Some(Arc::new(source)) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} failed", self.op, self.path)?;
+        match (&self.source, self.kind) {
+            (Some(source), _) => write!(f, ": {source}"),
+            (None, ErrorKind::NotFound) => f.write_str(": no such file"),
+            (None, ErrorKind::NotADirectory) => f.write_str(": not a folder"),
+            (None, ErrorKind::PermissionDenied) => f.write_str(": not allowed"),
+            (None, ErrorKind::ReadOnly) => f.write_str(": the file system is read-only"),
+            (None, ErrorKind::NoSpace) => f.write_str(": no space left"),
+            (None, ErrorKind::TooLarge) => f.write_str(": the file is too large"),
+            (None, ErrorKind::UnexpectedEnd) => f.write_str(": the file ends too early"),
+            (None, ErrorKind::LocksUnsupported) => f.write_str(": the file system has no working kernel locks"),
+            (None, ErrorKind::Poisoned) => f.write_str(": an earlier flush failed"),
+            (None, ErrorKind::Source) => f.write_str(": the source gave the wrong number of bytes"),
+            (None, ErrorKind::Io) => f.write_str(": input/output error"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
