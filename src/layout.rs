@@ -83,7 +83,12 @@ mod tests {
     fn ids_are_read_back_from_names_and_foreign_names_are_not() {
         let id = PackId([7; 32]);
         assert_eq!(id_of(&pack(&id), ".pack"), Some(id.0));
-        for foreign in ["packs/data/.tmp-1", "packs/data/x.pack", "packs/data/a (conflicted copy).pack", ""] {
+        for foreign in [
+            "packs/data/.tmp-1",
+            "packs/data/x.pack",
+            "packs/data/a (conflicted copy).pack",
+            "",
+        ] {
             assert_eq!(id_of::<32>(foreign, ".pack"), None);
         }
     }

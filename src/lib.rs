@@ -1,14 +1,57 @@
-//! skeleton
-#![warn(missing_docs)]
-pub mod id;
-pub mod clock;
-pub mod entropy;
-pub mod monitor;
-pub mod layout;
-pub mod storage;
+//! The backup engine behind the Node addon: streams in, deduplicated, compressed, encrypted snapshots out.
+//!
+//! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`], [`buffer`] are what
+//! everything stands on. [`chunk`], [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O.
+//! [`pack`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`repo`] holds them together as an open
+//! repository, [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map and the
+//! rules of who may use whom: `docs/architecture.md`; the bytes: `docs/format.md`.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use containerarchive::{ops, repo};
+//! use containerarchive::monitor::NullMonitor;
+//! use std::sync::Arc;
+//!
+//! let folder = std::env::temp_dir().join(format!("containerarchive-doc-{}", std::process::id()));
+//! let environment = repo::Environment::local(&folder, 2, Arc::new(NullMonitor))?;
+//! let repository = Arc::new(repo::init(environment, None, &repo::InitOptions::default())?);
+//!
+//! let mut items = ops::ReaderItems::one("greeting.txt", "text", &b"hello"[..]);
+//! let snapshot = ops::ingest(&repository, &mut items, &ops::IngestOptions::default(), &NullMonitor)?;
+//!
+//! let plan = ops::plan_restore(&repository, &snapshot.id.to_hex(), &ops::RestoreOptions::default())?;
+//! let mut out = Vec::new();
+//! ops::restore(&repository, &plan, &NullMonitor, &mut |bytes| {
+//!     out.extend_from_slice(bytes);
+//!     Ok(())
+//! })?;
+//! assert_eq!(out, b"hello");
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod buffer;
+pub mod checked_json;
 pub mod chunk;
+pub mod clock;
 pub mod codec;
 pub mod crypto;
+pub mod entropy;
+pub mod error;
+pub mod executor;
+pub mod id;
 pub mod index;
-pub mod snapshot;
+pub mod layout;
+pub mod lock;
+pub mod monitor;
+pub mod ops;
 pub mod pack;
+pub mod repo;
+pub mod snapshot;
+pub mod storage;
+
+#[cfg(feature = "node")]
+mod binding;
+
+pub use error::{Error, Result};

@@ -49,7 +49,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a system error behind it.
     pub fn new(kind: ErrorKind, op: &'static str, path: impl Into<String>) -> Self {
-        Self { kind, op, path: path.into(), source: None }
+        Self {
+            kind,
+            op,
+            path: path.into(),
+            source: None,
+        }
     }
 
     /// Sorts a system error into a kind.
@@ -64,7 +69,12 @@ impl Error {
             Io::UnexpectedEof => ErrorKind::UnexpectedEnd,
             _ => ErrorKind::Io,
         };
-        Self { kind, op, path: path.into(), source: Some(Arc::new(source)) }
+        Self {
+            kind,
+            op,
+            path: path.into(),
+            source: Some(Arc::new(source)),
+        }
     }
 }
 

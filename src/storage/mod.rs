@@ -116,9 +116,19 @@ pub trait Storage: Send + Sync {
     /// Moves what lies under `key` (if anything) to `quarantine/`, then puts `bytes` there. Only under the maintenance lock.
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()>;
 
+    /// Makes the next barrier cover the folder `prefix` too: what other processes put or deleted there before it is then
+    /// durable as well.
+    fn include_in_barrier(&self, _prefix: &str) {}
+
+    /// Removes half-written files in the folder `prefix` whose writer is gone, and tells how many. Safe beside live writers.
+    fn clean_temporary(&self, _prefix: &str) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Makes the folders of a new repository (and what lies above them), each durable in its parent. `Ok(false)` when the
     /// place existed and held anything; nothing is made then. A place that was half made by an interrupted init (only
-    /// folders of `folders` and empty, or files of `allowed`) counts as free.
+    /// folders of `folders` and empty, or files of `allowed`) counts as free. An entry of `allowed` that ends with `/`
+    /// allows any file right in that folder.
     fn create_folders(&self, folders: &[&str], allowed: &[&str]) -> Result<bool>;
 }
 

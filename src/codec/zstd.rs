@@ -1,0 +1,79 @@
+//! zstd (RFC 8878): one frame with its content size, without checksum and dictionary.
+//!
+//! Decoding is one shot, straight into the output: no window is allocated, whatever size of window a frame asks for.
+
+use super::Error;
+use ::zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, find_frame_compressed_size, get_frame_content_size};
+
+/// Magic of a frame that holds data; frames to be skipped have others.
+const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+
+/// Keeps one compression context, set to the level last used. (The contexts of `zstd::bulk` panic without memory.)
+#[derive(Default)]
+pub(super) struct Encoder {
+    context: Option<(i32, CCtx<'static>)>,
+}
+
+impl Encoder {
+    /// Replaces the content of `out` by the frame, and says whether that worked.
+    pub(super) fn encode(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
+        if !(1..=19).contains(&level) {
+            return false;
+        }
+        let Some(context) = self.context(level) else {
+            return false;
+        };
+        out.clear();
+        // with less room than the bound, the bytes could depend on the room
+        out.reserve(compress_bound(raw.len()));
+        let fine = context.compress2(out, raw).is_ok();
+        if !fine {
+            self.context = None; // a frame is left open in it
+        }
+        fine
+    }
+
+    fn context(&mut self, level: i32) -> Option<&mut CCtx<'static>> {
+        if !matches!(&self.context, Some((kept, _)) if *kept == level) {
+            let mut context = CCtx::try_create()?;
+            context.set_parameter(CParameter::CompressionLevel(level)).ok()?;
+            self.context = Some((level, context));
+        }
+        self.context.as_mut().map(|(_, context)| context)
+    }
+}
+
+/// Keeps one decompression context.
+#[derive(Default)]
+pub(super) struct Decoder {
+    context: Option<DCtx<'static>>,
+}
+
+impl Decoder {
+    /// Fills `out` exactly from the one frame that `encoded` is.
+    pub(super) fn decode(&mut self, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        if !encoded.starts_with(&MAGIC) {
+            return Err(Error::Malformed);
+        }
+        // the decompressor would go on with the next frame, so there must be none
+        match find_frame_compressed_size(encoded) {
+            Ok(len) if len == encoded.len() => {}
+            Ok(len) if len < encoded.len() => return Err(Error::TrailingBytes),
+            _ => return Err(Error::Malformed),
+        }
+        let stated = get_frame_content_size(encoded).map_err(|_| Error::Malformed)?;
+        if stated.is_some_and(|stated| usize::try_from(stated).ok() != Some(out.len())) {
+            return Err(Error::WrongLength);
+        }
+        let context = match &mut self.context {
+            Some(context) => context,
+            none => none.insert(DCtx::try_create().ok_or(Error::NoMemory)?),
+        };
+        match context.decompress(out, encoded) {
+            Ok(written) if written == out.len() => Ok(()),
+            Ok(_) => Err(Error::WrongLength),
+            // a frame without a content size may hold more than there is room for: not told apart from damage
+            Err(_) => Err(Error::Malformed),
+        }
+    }
+}

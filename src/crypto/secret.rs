@@ -1,0 +1,84 @@
+//! A 32-byte key and what can be made from it: other keys (HKDF-Expand) and authentication codes (HMAC).
+//!
+//! Both are written over the `hmac` crate, so that neither can fail; the tests compare with the `hkdf` crate.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Length of an HMAC-SHA-256 in bytes.
+const HASH_LEN: usize = 32;
+
+/// A secret of 32 uniformly random bytes. Wiped on drop; no Debug, Display, Clone or PartialEq.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SecretKey([u8; 32]);
+
+impl SecretKey {
+    /// Takes the bytes of a key; the caller wipes its own copy.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Fresh random bytes.
+    pub fn random(entropy: &dyn crate::entropy::Entropy) -> Result<Self, crate::entropy::NoEntropy> {
+        let mut key = Self([0; 32]);
+        entropy.fill(&mut key.0)?;
+        Ok(key)
+    }
+
+    /// The bytes, for a cipher.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A second copy, for a place that must own one.
+    pub fn duplicate(&self) -> Self {
+        Self(self.0)
+    }
+
+    /// `Expand(key, info, 32)` as a new key; `info` is all parts, one after the other.
+    pub fn derive(&self, info: &[&[u8]]) -> SecretKey {
+        SecretKey(*self.expand::<32>(info))
+    }
+
+    /// `Expand(key, info, N)`: HKDF-Expand with SHA-256 (RFC 5869 §2.3). `N` is at most 8160, checked when compiled.
+    ///
+    /// ```text
+    /// T(0) = empty, T(i) = HMAC(key, T(i-1) ‖ info ‖ u8 i), output = first N bytes of T(1) ‖ T(2) ‖ …
+    /// ```
+    pub fn expand<const N: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+        const { assert!(N <= 255 * HASH_LEN) };
+        let mut out = Zeroizing::new([0u8; N]);
+        let mut block = Zeroizing::new([0u8; HASH_LEN]);
+        for (number, piece) in (1..=u8::MAX).zip(out.chunks_mut(HASH_LEN)) {
+            let mut mac = self.keyed_mac();
+            if number > 1 {
+                mac.update(block.as_slice());
+            }
+            info.iter().for_each(|part| mac.update(part));
+            mac.update(&[number]);
+            *block = mac.finalize().into_bytes().into();
+            piece.iter_mut().zip(block.iter()).for_each(|(to, from)| *to = *from);
+        }
+        out
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) of all parts, one after the other.
+    pub fn hmac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.keyed_mac();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+
+    /// [`hmac`](Self::hmac) as a new key.
+    pub fn hmac_key(&self, parts: &[&[u8]]) -> SecretKey {
+        SecretKey(self.hmac(parts))
+    }
+
+    fn keyed_mac(&self) -> Hmac<Sha256> {
+        // a key shorter than a block is padded with zeros (RFC 2104 §2): done here, a length error cannot arise
+        let mut padded = Zeroizing::new([0u8; 64]);
+        padded.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        Hmac::<Sha256>::new((&*padded).into())
+    }
+}

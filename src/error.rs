@@ -1,0 +1,327 @@
+//! What can go wrong, as data: each variant names the thing it is about and has a stable [`Error::code`].
+//!
+//! The rooms below have small errors of their own; they become one of these where the context is known. Texts start
+//! with a capital, have no final period, and never hold key material or chunk bytes.
+
+use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
+use crate::storage;
+use std::fmt;
+
+/// Result of an engine call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything an operation can fail with.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no repository at the path. Check the path, or call `init`.
+    RepositoryNotFound {
+        /// The path.
+        path: String,
+    },
+    /// `init` found a repository. Call `open`.
+    RepositoryExists {
+        /// The path.
+        path: String,
+    },
+    /// `init` found a folder that is not empty. Choose another.
+    NotEmpty {
+        /// The path.
+        path: String,
+    },
+    /// The path is a file. Choose a folder.
+    NotADirectory {
+        /// The path.
+        path: String,
+    },
+    /// The system refused access to a file or folder.
+    Permission {
+        /// What was refused.
+        source: storage::Error,
+    },
+    /// The repository is encrypted and no passphrase or key was given.
+    PassphraseRequired,
+    /// No key file opens with this passphrase or key.
+    WrongPassphrase,
+    /// A passphrase or key was given, but the repository says it is not encrypted. Writing to it would store plaintext.
+    NotEncrypted,
+    /// The repository needs a newer version of this software.
+    UnsupportedFormat {
+        /// What is not known, as `version 2` or a feature's name.
+        what: String,
+    },
+    /// `config.json` is damaged.
+    ConfigCorrupt {
+        /// What does not fit.
+        reason: String,
+    },
+    /// A key file is damaged, or there is none.
+    KeyFileCorrupt {
+        /// Which one.
+        path: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A manifest is damaged.
+    ManifestCorrupt {
+        /// Whose.
+        snapshot: SnapshotId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A pack (or its trailer) is damaged.
+    PackCorrupt {
+        /// Which one.
+        pack: PackId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A pack is not there.
+    PackMissing {
+        /// Which one.
+        pack: PackId,
+        /// A chunk that was wanted from it.
+        chunk: Option<ChunkId>,
+    },
+    /// A stored chunk does not decode to the bytes its name promises.
+    ChunkCorrupt {
+        /// The pack that holds it.
+        pack: PackId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// No pack is known to hold a chunk that a snapshot needs.
+    ChunkMissing {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A segment of the global index is damaged and could not be made again.
+    IndexCorrupt {
+        /// Which one.
+        segment: SegmentId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A list of condemned packs is damaged, so nothing can be relied on. Restores still work.
+    KillListCorrupt {
+        /// Which file.
+        path: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Packs that an ingest relied on were removed while it ran, and their chunks are nowhere else. Nothing was
+    /// published; ingest again.
+    Conflict,
+    /// Somebody else holds a lock that was waited for. Try again.
+    RepositoryLocked {
+        /// Which lock, as `locks/commit`.
+        lock: String,
+    },
+    /// The file system has no working kernel locks, so nothing may be written. Reading works.
+    LocksUnsupported,
+    /// The handle was opened for reading only.
+    ReadOnly,
+    /// There is no such snapshot.
+    SnapshotNotFound {
+        /// What was asked for.
+        id: String,
+    },
+    /// Several snapshots begin with this prefix.
+    SnapshotAmbiguous {
+        /// What was asked for.
+        id: String,
+    },
+    /// The snapshot has no such item.
+    ItemNotFound {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The item.
+        item: String,
+    },
+    /// A range begins or ends behind the data.
+    Range {
+        /// First byte asked for.
+        start: u64,
+        /// End of the range, exclusive.
+        end: u64,
+        /// Bytes there are.
+        size: u64,
+    },
+    /// An option has a value that cannot be used. Nothing was done.
+    InvalidArgument {
+        /// Which, and why.
+        reason: String,
+    },
+    /// The source of an ingest failed. No snapshot was made.
+    SourceFailed {
+        /// The item that was being read.
+        item: String,
+        /// What the source said.
+        reason: String,
+    },
+    /// No space or quota left.
+    NoSpace {
+        /// The call that failed.
+        source: storage::Error,
+    },
+    /// The storage failed.
+    Storage {
+        /// The call that failed.
+        source: storage::Error,
+    },
+    /// The handle was closed.
+    Closed,
+    /// The operation was asked to stop.
+    Cancelled,
+    /// The system gave no random bytes.
+    NoEntropy,
+    /// A bug in this software. The handle should be closed.
+    Internal {
+        /// What was found.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The stable code that programs match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RepositoryNotFound { .. } => "ERR_REPO_NOT_FOUND",
+            Self::RepositoryExists { .. } => "ERR_REPO_EXISTS",
+            Self::NotEmpty { .. } => "ERR_NOT_EMPTY",
+            Self::NotADirectory { .. } => "ERR_NOT_A_DIRECTORY",
+            Self::Permission { .. } => "ERR_PERMISSION",
+            Self::PassphraseRequired => "ERR_PASSPHRASE_REQUIRED",
+            Self::WrongPassphrase => "ERR_WRONG_PASSPHRASE",
+            Self::NotEncrypted => "ERR_NOT_ENCRYPTED",
+            Self::UnsupportedFormat { .. } => "ERR_UNSUPPORTED_FORMAT",
+            Self::ConfigCorrupt { .. } => "ERR_CONFIG_CORRUPT",
+            Self::KeyFileCorrupt { .. } => "ERR_KEY_FILE_CORRUPT",
+            Self::ManifestCorrupt { .. } => "ERR_MANIFEST_CORRUPT",
+            Self::PackCorrupt { .. } => "ERR_PACK_CORRUPT",
+            Self::PackMissing { .. } => "ERR_PACK_MISSING",
+            Self::ChunkCorrupt { .. } => "ERR_CHUNK_CORRUPT",
+            Self::ChunkMissing { .. } => "ERR_CHUNK_MISSING",
+            Self::IndexCorrupt { .. } => "ERR_INDEX_CORRUPT",
+            Self::KillListCorrupt { .. } => "ERR_KILL_LIST_CORRUPT",
+            Self::Conflict => "ERR_CONFLICT",
+            Self::RepositoryLocked { .. } => "ERR_REPO_LOCKED",
+            Self::LocksUnsupported => "ERR_LOCKS_UNSUPPORTED",
+            Self::ReadOnly => "ERR_READ_ONLY",
+            Self::SnapshotNotFound { .. } => "ERR_SNAPSHOT_NOT_FOUND",
+            Self::SnapshotAmbiguous { .. } => "ERR_SNAPSHOT_AMBIGUOUS",
+            Self::ItemNotFound { .. } => "ERR_ITEM_NOT_FOUND",
+            Self::Range { .. } => "ERR_RANGE",
+            Self::InvalidArgument { .. } => "ERR_INVALID_ARGUMENT",
+            Self::SourceFailed { .. } => "ERR_SOURCE_FAILED",
+            Self::NoSpace { .. } => "ERR_NO_SPACE",
+            Self::Storage { .. } => "ERR_STORAGE",
+            Self::Closed => "ERR_CLOSED",
+            Self::Cancelled => "ABORT_ERR",
+            Self::NoEntropy => "ERR_NO_ENTROPY",
+            Self::Internal { .. } => "ERR_INTERNAL",
+        }
+    }
+
+    /// What the caller can do about it, where that is not plain from the text.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::RepositoryNotFound { .. } => "check the path, or make a repository there with init()",
+            Self::RepositoryExists { .. } => "open it with open()",
+            Self::NotEmpty { .. } => "choose an empty or a new folder",
+            Self::PassphraseRequired => "pass { passphrase } to open()",
+            Self::NotEncrypted => "open it without a passphrase, if you trust whoever can write to this folder",
+            Self::UnsupportedFormat { .. } => "install a newer version of this package",
+            Self::Conflict | Self::RepositoryLocked { .. } => "try again",
+            Self::LocksUnsupported => {
+                "keep the repository on a file system with working locks, or open it with { readOnly: true }"
+            }
+            Self::NoSpace { .. } => "free some space; what is stored is safe",
+            _ => return None,
+        })
+    }
+
+    /// True when the same call may work later without anything being changed.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Conflict | Self::RepositoryLocked { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RepositoryNotFound { path } => write!(f, "There is no repository at {path}"),
+            Self::RepositoryExists { path } => write!(f, "There is a repository at {path} already"),
+            Self::NotEmpty { path } => write!(f, "The folder {path} is not empty"),
+            Self::NotADirectory { path } => write!(f, "{path} is not a folder"),
+            Self::Permission { source } => write!(f, "Access refused: {source}"),
+            Self::PassphraseRequired => f.write_str("The repository is encrypted; a passphrase or key is needed"),
+            Self::WrongPassphrase => f.write_str("No key file opens with this passphrase or key"),
+            Self::NotEncrypted => {
+                f.write_str("A passphrase was given, but the repository says that it is not encrypted")
+            }
+            Self::UnsupportedFormat { what } => {
+                write!(f, "The repository needs {what}, which this version does not know")
+            }
+            Self::ConfigCorrupt { reason } => write!(f, "config.json is damaged: {reason}"),
+            Self::KeyFileCorrupt { path, reason } => write!(f, "The key file {path} is damaged: {reason}"),
+            Self::ManifestCorrupt { snapshot, reason } => {
+                write!(f, "The manifest of snapshot {snapshot} is damaged: {reason}")
+            }
+            Self::PackCorrupt { pack, reason } => write!(f, "Pack {pack} is damaged: {reason}"),
+            Self::PackMissing { pack, .. } => write!(f, "Pack {pack} is missing"),
+            Self::ChunkCorrupt { pack, chunk, reason } => {
+                write!(f, "Chunk {chunk} in pack {pack} is damaged: {reason}")
+            }
+            Self::ChunkMissing { chunk } => write!(f, "No pack holds chunk {chunk}"),
+            Self::IndexCorrupt { segment, reason } => write!(f, "Index segment {segment} is damaged: {reason}"),
+            Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
+            Self::Conflict => f.write_str("Data this ingest relied on was removed while it ran; nothing was published"),
+            Self::RepositoryLocked { lock } => write!(f, "Somebody else holds {lock}"),
+            Self::LocksUnsupported => f.write_str("The file system has no working locks, so nothing may be written"),
+            Self::ReadOnly => f.write_str("The repository was opened for reading only"),
+            Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
+            Self::SnapshotAmbiguous { id } => write!(f, "Several snapshots begin with {id}"),
+            Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
+            Self::Range { start, end, size } => write!(f, "The range {start}..{end} is not inside 0..{size}"),
+            Self::InvalidArgument { reason } => f.write_str(reason),
+            Self::SourceFailed { item, reason } => write!(f, "The source of item {item:?} failed: {reason}"),
+            Self::NoSpace { source } => write!(f, "No space left: {source}"),
+            Self::Storage { source } => write!(f, "Storage failed: {source}"),
+            Self::Closed => f.write_str("The repository handle is closed"),
+            Self::Cancelled => f.write_str("The operation was aborted"),
+            Self::NoEntropy => f.write_str("The system gave no random bytes"),
+            Self::Internal { reason } => write!(f, "Internal error: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Permission { source } | Self::NoSpace { source } | Self::Storage { source } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(source: storage::Error) -> Self {
+        use storage::ErrorKind as Kind;
+        match source.kind {
+            Kind::PermissionDenied | Kind::ReadOnly => Self::Permission { source },
+            Kind::NoSpace => Self::NoSpace { source },
+            Kind::LocksUnsupported => Self::LocksUnsupported,
+            Kind::NotADirectory => Self::NotADirectory { path: source.path },
+            _ => Self::Storage { source },
+        }
+    }
+}
+
+impl From<crate::entropy::NoEntropy> for Error {
+    fn from(_: crate::entropy::NoEntropy) -> Self {
+        Self::NoEntropy
+    }
+}

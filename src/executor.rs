@@ -1,0 +1,168 @@
+//! Where work runs: the engine's own pool in life, the caller's thread in tests.
+//!
+//! A job that panics ends alone: neither the pool nor the process goes down with it. Nobody is told either; a job that
+//! owes an answer holds the sending side of a channel, and its drop during the unwinding tells the receiver.
+//! What runs, in which order and how many at once is the business of whoever spawns.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A piece of work.
+pub type Job = Box<dyn FnOnce() + Send + 'static>;
+
+/// Runs jobs, sooner or later.
+pub trait Executor: Send + Sync {
+    /// How many jobs may run at the same time, at least 1.
+    fn threads(&self) -> usize;
+    /// Hands a job over. May run it before it returns ([`InlineExecutor`]), so no lock may be held that the job takes.
+    fn spawn(&self, job: Job);
+    /// True when [`spawn`](Self::spawn) runs the job before it returns.
+    fn is_inline(&self) -> bool {
+        false
+    }
+}
+
+/// The system gave no threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoThreads;
+
+impl std::fmt::Display for NoThreads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("The system gave no threads for the worker pool")
+    }
+}
+
+impl std::error::Error for NoThreads {}
+
+/// A pool of named threads of its own. Dropped, it lets all jobs that were handed over finish, without waiting for them.
+pub struct PoolExecutor {
+    pool: rayon::ThreadPool,
+}
+
+impl PoolExecutor {
+    /// Starts `threads` threads (at least 1).
+    pub fn new(threads: usize) -> Result<Self, NoThreads> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|number| format!("containerarchive-{number}"))
+            // without a handler, rayon aborts the process when a job panics; run() stops panics before they get there
+            .panic_handler(std::mem::forget)
+            .build()
+            .map_err(|_| NoThreads)?;
+        Ok(Self { pool })
+    }
+}
+
+impl Executor for PoolExecutor {
+    fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    fn spawn(&self, job: Job) {
+        self.pool.spawn(move || run(job));
+    }
+}
+
+/// Runs each job at once on the caller's thread: the same run, call for call, every time.
+pub struct InlineExecutor;
+
+impl Executor for InlineExecutor {
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn spawn(&self, job: Job) {
+        run(job);
+    }
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+}
+
+/// Runs a job; a panic ends here.
+fn run(job: Job) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+        // dropping a payload may panic in turn: a few leaked bytes are the smaller evil
+        std::mem::forget(payload);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_pool_runs_every_job_on_its_own_named_threads() {
+        let pool = PoolExecutor::new(2).unwrap();
+        assert_eq!(pool.threads(), 2);
+        let (sender, receiver) = channel();
+        for number in 0..100 {
+            let sender = sender.clone();
+            pool.spawn(Box::new(move || {
+                let name = std::thread::current().name().map(str::to_owned);
+                sender.send((number, name)).unwrap();
+            }));
+        }
+        drop(sender);
+        let mut seen: Vec<_> = receiver.iter().collect();
+        seen.sort();
+        assert_eq!(seen.len(), 100);
+        assert!(seen.iter().enumerate().all(|(at, (number, _))| at == *number));
+        assert!(seen.iter().all(|(_, name)| {
+            name.as_deref()
+                .is_some_and(|name| name.starts_with("containerarchive-"))
+        }));
+    }
+
+    #[test]
+    fn a_panic_ends_only_its_own_job() {
+        let executors: [Box<dyn Executor>; 2] = [Box::new(PoolExecutor::new(1).unwrap()), Box::new(InlineExecutor)];
+        for executor in executors {
+            let (sender, receiver) = channel::<u8>();
+            executor.spawn(Box::new(move || {
+                let _sender = sender;
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }));
+            assert!(receiver.recv().is_err(), "the sender went down with the job");
+            let (sender, receiver) = channel();
+            executor.spawn(Box::new(move || sender.send(7u8).unwrap()));
+            assert_eq!(receiver.recv(), Ok(7));
+        }
+    }
+
+    #[test]
+    fn a_dropped_pool_finishes_what_it_was_given() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = channel::<()>();
+        let pool = PoolExecutor::new(1).unwrap();
+        for _ in 0..50 {
+            let (count, sender) = (count.clone(), sender.clone());
+            pool.spawn(Box::new(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                drop(sender);
+            }));
+        }
+        drop(sender);
+        drop(pool);
+        assert!(receiver.recv().is_err(), "all jobs have ended");
+        assert_eq!(count.load(Ordering::SeqCst), 50);
+    }
+
+    #[test]
+    fn no_threads_asked_for_is_one_thread() {
+        assert_eq!(PoolExecutor::new(0).unwrap().threads(), 1);
+    }
+
+    #[test]
+    fn inline_jobs_have_run_when_spawn_returns() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let inner = count.clone();
+        InlineExecutor.spawn(Box::new(move || {
+            inner.fetch_add(1, Ordering::SeqCst);
+        }));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+}

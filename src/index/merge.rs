@@ -1,0 +1,239 @@
+//! Which segments to merge, and the streaming merge of their entries.
+//!
+//! A merge keeps every (id, pack) pair: a second copy of a chunk is what is left when the first pack is damaged or
+//! condemned. Only packs that the caller names (those of a kill list that is being finished) lose their entries. Memory:
+//! 40 bytes a pack for the merged table, 4 bytes a pack and 256 KiB for each input.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use super::error::Error;
+use super::format::SegmentEntry;
+use super::segment::{Segment, SegmentScan};
+use super::source::{EntryScan, EntrySource};
+use crate::id::{ChunkId, PackId, SegmentId};
+
+/// A segment stays as it is while it holds at least this many times what all smaller ones hold together; so there are
+/// never more than `1 + log4(all / smallest)` segments.
+const RATIO: u128 = 3;
+
+/// Which segments a geometric merge would join: the fewest of the smallest, so that every segment then holds at least
+/// three times as many entries as all smaller ones together. Empty when that is so already.
+pub fn plan_merge(segments: &[(SegmentId, u64)]) -> Vec<SegmentId> {
+    let mut sorted: Vec<(u64, SegmentId)> = segments.iter().map(|(id, entries)| (*entries, *id)).collect();
+    sorted.sort_unstable();
+    let mut smaller = 0u128;
+    let mut join = 0;
+    for (place, (entries, _)) in sorted.iter().enumerate() {
+        if u128::from(*entries) < smaller * RATIO {
+            join = place + 1;
+        }
+        smaller += u128::from(*entries);
+    }
+    sorted.into_iter().take(join).map(|(_, id)| id).collect()
+}
+
+/// All entries of several segments in one order, less those of dropped packs.
+pub struct MergeSource {
+    packs: Vec<(PackId, u64)>,
+    inputs: Vec<Input>,
+}
+
+struct Input {
+    segment: Arc<Segment>,
+    /// Ordinal in the input → ordinal in the merged table; `DROPPED` for packs to leave out.
+    ordinals: Vec<u32>,
+}
+
+const DROPPED: u32 = u32::MAX;
+
+impl MergeSource {
+    /// Reads the pack tables. Of equal pairs the one of the earlier segment counts.
+    pub fn new(segments: Vec<Arc<Segment>>, drop_packs: &HashSet<PackId>) -> Result<Self, Error> {
+        let mut packs = Vec::new();
+        for segment in &segments {
+            segment.for_each_pack(&mut |pack, len| {
+                if !drop_packs.contains(&pack) {
+                    packs.push((pack, len));
+                }
+            })?;
+            // once per input, so that shared packs do not pile up; stable, so that the earlier row counts
+            packs.sort_by_key(|(pack, _)| *pack);
+            packs.dedup_by_key(|(pack, _)| *pack);
+        }
+        // ordinals are below u32::MAX, so DROPPED is none
+        if packs.len() >= DROPPED as usize {
+            return Err(Error::Writer("too many packs for one segment"));
+        }
+        let mut inputs = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let mut ordinals = Vec::new();
+            segment.for_each_pack(&mut |pack, _| {
+                let place = packs.binary_search_by_key(&pack, |(pack, _)| *pack);
+                ordinals.push(place.map_or(DROPPED, |place| place as u32));
+            })?;
+            inputs.push(Input { segment, ordinals });
+        }
+        Ok(Self { packs, inputs })
+    }
+}
+
+impl EntrySource for MergeSource {
+    fn packs(&self) -> &[(PackId, u64)] {
+        &self.packs
+    }
+
+    fn scan(&self) -> EntryScan<'_> {
+        let lanes = self.inputs.iter().map(|input| Lane {
+            scan: input.segment.scan(),
+            ordinals: &input.ordinals,
+        });
+        Box::new(MergeScan {
+            lanes: lanes.collect(),
+            heads: BinaryHeap::new(),
+            started: false,
+            failed: false,
+        })
+    }
+}
+
+/// One input of a walk. Both pack tables are sorted, so the order of a lane survives the change of ordinals.
+struct Lane<'s> {
+    scan: SegmentScan<'s>,
+    ordinals: &'s [u32],
+}
+
+impl Lane<'_> {
+    fn next(&mut self) -> Result<Option<SegmentEntry>, Error> {
+        while let Some(found) = self.scan.next().transpose()? {
+            let pack = self.ordinals.get(found.pack as usize).copied().unwrap_or(DROPPED);
+            if pack != DROPPED {
+                return Ok(Some(SegmentEntry { pack, ..found }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The next entry of a lane, ordered by (id, pack), then by lane.
+struct Head {
+    key: (ChunkId, u32),
+    lane: usize,
+    entry: SegmentEntry,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.key, self.lane).cmp(&(other.key, other.lane))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head {}
+
+struct MergeScan<'s> {
+    lanes: Vec<Lane<'s>>,
+    heads: BinaryHeap<Reverse<Head>>,
+    started: bool,
+    failed: bool,
+}
+
+impl MergeScan<'_> {
+    fn pull(&mut self, lane: usize) -> Result<(), Error> {
+        if let Some(entry) = self.lanes[lane].next()? {
+            self.heads.push(Reverse(Head {
+                key: entry.sort_key(),
+                lane,
+                entry,
+            }));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<SegmentEntry>, Error> {
+        if !self.started {
+            self.started = true;
+            for lane in 0..self.lanes.len() {
+                self.pull(lane)?;
+            }
+        }
+        let Some(Reverse(head)) = self.heads.pop() else {
+            return Ok(None);
+        };
+        self.pull(head.lane)?;
+        Ok(Some(head.entry))
+    }
+}
+
+impl Iterator for MergeScan<'_> {
+    type Item = Result<SegmentEntry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let step = self.step();
+        self.failed = step.is_err();
+        step.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(sizes: &[u64]) -> Vec<(SegmentId, u64)> {
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(n, size)| (SegmentId([n as u8; 16]), *size))
+            .collect()
+    }
+
+    fn joined(sizes: &[u64]) -> Vec<u8> {
+        plan_merge(&named(sizes)).iter().map(|id| id.0[0]).collect()
+    }
+
+    #[test]
+    fn joins_the_fewest_small_segments() {
+        assert!(joined(&[]).is_empty());
+        assert!(joined(&[7]).is_empty());
+        assert!(joined(&[3, 1]).is_empty());
+        assert!(joined(&[100, 20, 5]).is_empty());
+        assert_eq!(joined(&[1, 1]), [0, 1]);
+        assert_eq!(joined(&[1000, 1, 1]), [1, 2]);
+        assert_eq!(joined(&[5, 1, 1]), [1, 2, 0], "joining two would leave 5 < 3 * 2");
+        assert_eq!(joined(&[u64::MAX, u64::MAX]), [0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_planned_merge_ends_with_a_geometric_row(sizes in prop::collection::vec(0u64..10_000, 0..40)) {
+            let segments = named(&sizes);
+            let plan = plan_merge(&segments);
+            prop_assert_ne!(plan.len(), 1);
+            let mut row: Vec<u64> =
+                segments.iter().filter(|(id, _)| !plan.contains(id)).map(|(_, size)| *size).collect();
+            if !plan.is_empty() {
+                row.push(segments.iter().filter(|(id, _)| plan.contains(id)).map(|(_, size)| *size).sum());
+            }
+            row.sort_unstable();
+            for place in 0..row.len() {
+                prop_assert!(row[place] >= 3 * row[..place].iter().sum::<u64>());
+            }
+        }
+    }
+}

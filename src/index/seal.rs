@@ -1,0 +1,109 @@
+//! Tags and encryption of pages. Every page but the header is bound to its segment, section and place, so that pages
+//! cannot be swapped; in an encrypted repository also to the repository.
+
+use zeroize::Zeroizing;
+
+use super::error::Damage;
+use super::format::{CONTENT_LEN, Header, Page, Section, bytes_at};
+use crate::crypto::{self, SecretKey};
+use crate::id::{RepoId, SegmentId};
+
+const PAGE_DOMAIN: &str = "containerarchive/segment-page/v1";
+
+/// `K("index-segment")` of one key epoch.
+pub struct EpochKey {
+    /// Key epoch, as in the bundle.
+    pub epoch: u32,
+    /// `K("index-segment")` of that epoch.
+    pub key: SecretKey,
+}
+
+/// How the segments of a repository are protected.
+pub enum SegmentSeal {
+    /// Checksums only.
+    Plain,
+    /// AES-256-GCM.
+    Sealed {
+        /// All epochs whose segments can be read, newest last; new segments use the last.
+        epochs: Vec<EpochKey>,
+        /// `K("hedge")` of the newest epoch.
+        hedge: SecretKey,
+    },
+}
+
+/// Whose segments they are and how they are protected; shared by all segments of a handle.
+pub struct SegmentContext {
+    /// The repository.
+    pub repo: RepoId,
+    /// Its protection.
+    pub seal: SegmentSeal,
+}
+
+/// Seals and opens the pages of one segment.
+pub(super) enum PageSeal {
+    Plain { segment: SegmentId },
+    Sealed { key: Zeroizing<[u8; 32]>, aad: [u8; 36] },
+}
+
+impl PageSeal {
+    /// The seal of the segment with this header; refuses one that is not protected as the repository is, so that nobody
+    /// can plant a plain segment in an encrypted repository.
+    pub fn for_header(context: &SegmentContext, header: &Header) -> Result<Self, Damage> {
+        if header.repo != context.repo {
+            return Err(Damage::ForeignRepository);
+        }
+        match (&context.seal, header.sealed) {
+            (SegmentSeal::Plain, false) => Ok(Self::Plain {
+                segment: header.segment,
+            }),
+            (SegmentSeal::Sealed { epochs, .. }, true) => {
+                let found = epochs.iter().find(|epoch| epoch.epoch == header.epoch);
+                let EpochKey { key, .. } = found.ok_or(Damage::UnknownEpoch)?;
+                // one key a segment: HMAC(K("index-segment"), segment id ‖ salt)
+                let key = Zeroizing::new(key.hmac(&[&header.segment.0, &header.salt]));
+                let mut aad = [0; 36];
+                aad[..4].copy_from_slice(b"CAS1");
+                aad[4..20].copy_from_slice(&header.repo.0);
+                aad[20..].copy_from_slice(&header.segment.0);
+                Ok(Self::Sealed { key, aad })
+            }
+            _ => Err(Damage::SealMismatch),
+        }
+    }
+
+    /// Puts the tag on a page whose content is written, and encrypts the content when sealed. `None` when the cipher
+    /// fails (it never does for a page).
+    pub fn seal(&self, section: Section, number: u64, page: &mut Page) -> Option<()> {
+        let (content, tag) = page.split_at_mut(CONTENT_LEN);
+        tag.copy_from_slice(&match self {
+            Self::Plain { segment } => plain_tag(segment, section, number, content),
+            Self::Sealed { key, aad } => crypto::seal_in_place(key, &nonce(section, number), aad, content).ok()?,
+        });
+        Some(())
+    }
+
+    /// Checks a page read as page `number`, and decrypts it in place when sealed. `None` when it is not the page that was
+    /// written there.
+    pub fn open(&self, section: Section, number: u64, page: &mut Page) -> Option<()> {
+        let (content, tag) = page.split_at_mut(CONTENT_LEN);
+        match self {
+            Self::Plain { segment } => (plain_tag(segment, section, number, content) == *tag).then_some(()),
+            Self::Sealed { key, aad } => {
+                crypto::open_in_place(key, &nonce(section, number), aad, content, &bytes_at(tag, 0)).ok()
+            }
+        }
+    }
+}
+
+fn plain_tag(segment: &SegmentId, section: Section, number: u64, content: &[u8]) -> [u8; 16] {
+    let place = nonce(section, number);
+    crypto::tag16(PAGE_DOMAIN, &[&segment.0, &place, content])
+}
+
+/// u32 section ‖ u64 page number: unique under the key of one segment.
+fn nonce(section: Section, number: u64) -> [u8; 12] {
+    let mut out = [0; 12];
+    out[..4].copy_from_slice(&(section as u32).to_le_bytes());
+    out[4..].copy_from_slice(&number.to_le_bytes());
+    out
+}

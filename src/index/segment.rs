@@ -1,0 +1,418 @@
+//! Reading one segment: opening it, looking an id up, walking it from end to end.
+//!
+//! Opening reads header, footer, top and superseded pages, so it costs the same for a thousand entries as for a hundred
+//! million (the top section is 8 bytes for 43,350 entries). Look-ups read single pages through the shared cache; walks read
+//! runs of pages past it. Nothing is used before its tag and its place were checked.
+
+use std::sync::Arc;
+
+use super::error::{Damage, Error};
+use super::format::{
+    BadHeader, ENTRIES_PER_PAGE, ENTRY_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, PACK_LEN, PACKS_PER_PAGE,
+    PAGE_LEN, Page, Probe, Section, SegmentEntry, bytes_at, decode_pack, fence_of, u64_at,
+};
+use super::pages::PageCache;
+use super::seal::{PageSeal, SegmentContext};
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::layout;
+use crate::pack::ChunkLocation;
+use crate::storage::{self, ErrorKind, Storage};
+
+/// Pages read at once by a walk: 256 KiB.
+const RUN_PAGES: u64 = 64;
+
+/// An open segment. It holds no file open: a look-up in a segment that was merged away meanwhile says so
+/// ([`Error::Storage`] with `NotFound`), and the handle lists again.
+pub struct Segment {
+    id: SegmentId,
+    key: String,
+    storage: Arc<dyn Storage>,
+    cache: Arc<PageCache>,
+    seal: PageSeal,
+    footer: Footer,
+    top: Vec<u64>,
+    superseded: Vec<SegmentId>,
+}
+
+impl Segment {
+    /// Opens `index/<id>.seg` and checks all that is not read by page later.
+    pub fn open(
+        storage: &Arc<dyn Storage>,
+        context: &SegmentContext,
+        cache: &Arc<PageCache>,
+        id: SegmentId,
+    ) -> Result<Self, Error> {
+        let damaged = |reason| Error::Damaged { segment: id, reason };
+        let key = layout::segment(&id);
+        let len = storage
+            .size(&key)?
+            .ok_or_else(|| storage::Error::new(ErrorKind::NotFound, "size", key.as_str()))?;
+        let file_pages = len / PAGE_LEN as u64;
+        // header, filter and footer are always there
+        if len % PAGE_LEN as u64 != 0 || file_pages < 3 {
+            return Err(damaged(Damage::Length));
+        }
+        let mut page = [0; PAGE_LEN];
+        storage
+            .get_range(&key, 0, &mut page)
+            .map_err(|error| Error::from_read(id, error))?;
+        let header = Header::decode(&page).map_err(|bad| match bad {
+            BadHeader::Damaged => damaged(Damage::Header),
+            BadHeader::Version(version) => Error::Unsupported { segment: id, version },
+        })?;
+        // a copied or renamed file
+        if header.segment != id {
+            return Err(damaged(Damage::Header));
+        }
+        let seal = PageSeal::for_header(context, &header).map_err(damaged)?;
+        let last = file_pages - 1;
+        storage
+            .get_range(&key, last * PAGE_LEN as u64, &mut page)
+            .map_err(|error| Error::from_read(id, error))?;
+        seal.open(Section::Footer, last, &mut page)
+            .ok_or_else(|| damaged(Damage::Page { number: last }))?;
+        let footer = Footer::decode(&page, file_pages).map_err(damaged)?;
+
+        let (storage, cache) = (Arc::clone(storage), Arc::clone(cache));
+        let mut segment = Self {
+            id,
+            key,
+            storage,
+            cache,
+            seal,
+            footer,
+            top: Vec::new(),
+            superseded: Vec::new(),
+        };
+        segment.load_top()?;
+        segment.load_superseded()?;
+        Ok(segment)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    /// Number of entries.
+    pub fn entries(&self) -> u64 {
+        self.footer.layout.entries
+    }
+
+    /// Length of the file in bytes.
+    pub fn file_len(&self) -> u64 {
+        self.footer.layout.file_len()
+    }
+
+    /// The segments that this one replaces.
+    pub fn superseded(&self) -> &[SegmentId] {
+        &self.superseded
+    }
+
+    /// Adds every place of `id` that this segment knows to `out`.
+    pub fn locate(&self, id: &ChunkId, out: &mut Vec<ChunkLocation>) -> Result<(), Error> {
+        self.find(id, &mut |found| {
+            let (pack, _) = self.pack_at(u64::from(found.pack))?;
+            out.push(ChunkLocation {
+                pack,
+                entry: found.entry,
+            });
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every entry of `id`: filter page, top (in memory), one fence page, the data page.
+    fn find(&self, id: &ChunkId, each: &mut dyn FnMut(SegmentEntry) -> Result<(), Error>) -> Result<(), Error> {
+        if self.entries() == 0 || *id < self.footer.first || *id > self.footer.last || !self.filter_admits(id)? {
+            return Ok(());
+        }
+        let pages = self.footer.layout.pages(Section::Data);
+        let prefix = fence_of(id);
+        let mut page = self.first_candidate(prefix)?;
+        // the run of one prefix may span pages: go on as long as the next page begins with it
+        while self.collect(page, id, each)? {
+            page += 1;
+            if page >= pages || self.fence(page)? > prefix {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when the pack section names `pack`.
+    pub fn contains_pack(&self, pack: &PackId) -> Result<bool, Error> {
+        let (mut low, mut high) = (0, self.footer.layout.packs);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (found, _) = self.pack_at(middle)?;
+            match found.cmp(pack) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(true),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Walks the pack section in order: pack id and length of the pack in bytes.
+    pub fn for_each_pack(&self, each: &mut dyn FnMut(PackId, u64)) -> Result<(), Error> {
+        let mut left = self.footer.layout.packs;
+        let mut previous = None;
+        let mut run = PageRun::new(self, Section::Pack);
+        while let Some(page) = run.next_page()? {
+            for row in rows::<PACK_LEN>(page, PACKS_PER_PAGE, &mut left) {
+                let (pack, len) = decode_pack(row);
+                if previous >= Some(pack) {
+                    return Err(self.damaged(Damage::Contents));
+                }
+                previous = Some(pack);
+                each(pack, len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks all entries in order.
+    pub fn scan(&self) -> SegmentScan<'_> {
+        SegmentScan {
+            run: PageRun::new(self, Section::Data),
+            left: self.entries(),
+            row: 0,
+            previous: None,
+            done: false,
+        }
+    }
+
+    fn damaged(&self, reason: Damage) -> Error {
+        Error::Damaged {
+            segment: self.id,
+            reason,
+        }
+    }
+
+    fn load_top(&mut self) -> Result<(), Error> {
+        let mut top = Vec::new();
+        let mut left = self.footer.layout.pages(Section::Fence);
+        let mut run = PageRun::new(self, Section::Top);
+        while let Some(page) = run.next_page()? {
+            top.extend(rows::<8>(page, FENCES_PER_PAGE, &mut left).map(|row| u64_at(row, 0)));
+        }
+        let first_fits = top.first().is_none_or(|first| *first == fence_of(&self.footer.first));
+        if !top.is_sorted() || !first_fits {
+            return Err(self.damaged(Damage::Contents));
+        }
+        self.top = top;
+        Ok(())
+    }
+
+    fn load_superseded(&mut self) -> Result<(), Error> {
+        let mut ids = Vec::new();
+        let mut left = self.footer.layout.superseded;
+        let mut run = PageRun::new(self, Section::Superseded);
+        while let Some(page) = run.next_page()? {
+            ids.extend(rows::<16>(page, IDS_PER_PAGE, &mut left).map(|row| SegmentId(bytes_at(row, 0))));
+        }
+        self.superseded = ids;
+        Ok(())
+    }
+
+    /// Page `index` of a section, through the cache.
+    fn page(&self, section: Section, index: u64) -> Result<Arc<Page>, Error> {
+        let number = self.footer.layout.start(section) + index;
+        self.cache.get_or_read(self.id, section, number, || {
+            let mut page = Arc::new([0; PAGE_LEN]);
+            let bytes = Arc::make_mut(&mut page);
+            self.storage
+                .get_range(&self.key, number * PAGE_LEN as u64, bytes)
+                .map_err(|error| Error::from_read(self.id, error))?;
+            self.seal
+                .open(section, number, bytes)
+                .ok_or_else(|| self.damaged(Damage::Page { number }))?;
+            Ok(page)
+        })
+    }
+
+    fn filter_admits(&self, id: &ChunkId) -> Result<bool, Error> {
+        let probe = Probe::new(id, self.footer.layout.pages(Section::Filter));
+        Ok(probe.may_contain(&*self.page(Section::Filter, probe.page)?))
+    }
+
+    /// The first id prefix of a data page. The first of each fence page is in memory.
+    fn fence(&self, data_page: u64) -> Result<u64, Error> {
+        let (page, row) = place(data_page, FENCES_PER_PAGE);
+        if row == 0 {
+            return usize::try_from(page)
+                .ok()
+                .and_then(|page| self.top.get(page).copied())
+                .ok_or_else(|| self.damaged(Damage::Contents));
+        }
+        Ok(u64_at(&*self.page(Section::Fence, page)?, row * 8))
+    }
+
+    /// The first data page that may hold an id with this prefix: the last one that begins below it, or else the first.
+    fn first_candidate(&self, prefix: u64) -> Result<u64, Error> {
+        let pages = self.footer.layout.pages(Section::Data);
+        if pages == 1 {
+            return Ok(0);
+        }
+        let fence_page = self.top.partition_point(|first| *first < prefix).saturating_sub(1) as u64;
+        let page = self.page(Section::Fence, fence_page)?;
+        let base = fence_page * FENCES_PER_PAGE as u64;
+        let (mut low, mut high) = (0, (pages - base).min(FENCES_PER_PAGE as u64));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if u64_at(&*page, middle as usize * 8) < prefix {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok((base + low).saturating_sub(1))
+    }
+
+    /// Hands the entries of `id` on one data page to `each`; true when the next page may hold more of them.
+    fn collect(
+        &self,
+        data_page: u64,
+        id: &ChunkId,
+        each: &mut dyn FnMut(SegmentEntry) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let page = self.page(Section::Data, data_page)?;
+        let mut left = self.entries().saturating_sub(data_page * ENTRIES_PER_PAGE as u64);
+        let entries: Vec<&[u8; ENTRY_LEN]> = rows::<ENTRY_LEN>(&page, ENTRIES_PER_PAGE, &mut left).collect();
+        let start = entries.partition_point(|entry| entry[..ChunkId::LEN] < id.0[..]);
+        for entry in &entries[start..] {
+            if entry[..ChunkId::LEN] != id.0[..] {
+                return Ok(false);
+            }
+            let found = SegmentEntry::decode(*entry, self.footer.layout.packs);
+            each(found.ok_or_else(|| self.damaged(Damage::Contents))?)?;
+        }
+        Ok(true)
+    }
+
+    fn pack_at(&self, ordinal: u64) -> Result<(PackId, u64), Error> {
+        let (page, row) = place(ordinal, PACKS_PER_PAGE);
+        let page = self.page(Section::Pack, page)?;
+        Ok(decode_pack(&page[row * PACK_LEN..(row + 1) * PACK_LEN]))
+    }
+}
+
+/// Page and row of the row `index` of a section.
+fn place(index: u64, per_page: usize) -> (u64, usize) {
+    (index / per_page as u64, (index % per_page as u64) as usize)
+}
+
+/// The used rows of a page; `left` counts down the rows of the section.
+fn rows<'p, const N: usize>(page: &'p Page, per_page: usize, left: &mut u64) -> impl Iterator<Item = &'p [u8; N]> {
+    let count = (*left).min(per_page as u64);
+    *left -= count;
+    page.as_chunks::<N>().0.iter().take(count as usize)
+}
+
+/// Reads a section from front to back, many pages at once, past the cache.
+struct PageRun<'s> {
+    segment: &'s Segment,
+    section: Section,
+    next: u64,
+    pages: Vec<Page>,
+    at: usize,
+}
+
+impl<'s> PageRun<'s> {
+    fn new(segment: &'s Segment, section: Section) -> Self {
+        Self {
+            segment,
+            section,
+            next: 0,
+            pages: Vec::new(),
+            at: 0,
+        }
+    }
+
+    fn next_page(&mut self) -> Result<Option<&Page>, Error> {
+        if self.at == self.pages.len() && !self.read_more()? {
+            return Ok(None);
+        }
+        let page = self.pages.get(self.at);
+        self.at += 1;
+        Ok(page)
+    }
+
+    fn read_more(&mut self) -> Result<bool, Error> {
+        let Segment {
+            footer,
+            storage,
+            key,
+            id,
+            seal,
+            ..
+        } = self.segment;
+        let count = (footer.layout.pages(self.section) - self.next).min(RUN_PAGES);
+        if count == 0 {
+            return Ok(false);
+        }
+        let first = footer.layout.start(self.section) + self.next;
+        self.at = 0;
+        self.pages.resize(count as usize, [0; PAGE_LEN]);
+        storage
+            .get_range(key, first * PAGE_LEN as u64, self.pages.as_flattened_mut())
+            .map_err(|error| Error::from_read(*id, error))?;
+        for (number, page) in (first..).zip(&mut self.pages) {
+            seal.open(self.section, number, page)
+                .ok_or_else(|| self.segment.damaged(Damage::Page { number }))?;
+        }
+        self.next += count;
+        Ok(true)
+    }
+}
+
+/// All entries of a segment in order. After an error there is nothing more.
+pub struct SegmentScan<'s> {
+    run: PageRun<'s>,
+    left: u64,
+    row: usize,
+    previous: Option<(ChunkId, u32)>,
+    done: bool,
+}
+
+impl SegmentScan<'_> {
+    fn step(&mut self) -> Result<Option<SegmentEntry>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let segment = self.run.segment;
+        let row = self.row;
+        let page = if row == 0 {
+            self.run.next_page()?
+        } else {
+            self.run.pages.get(self.run.at.wrapping_sub(1))
+        };
+        let entry = page.and_then(|page| {
+            let bytes = page.get(row * ENTRY_LEN..(row + 1) * ENTRY_LEN)?;
+            SegmentEntry::decode(bytes, segment.footer.layout.packs)
+        });
+        let entry = entry.ok_or_else(|| segment.damaged(Damage::Contents))?;
+        // a merge relies on the order: a wrong one would hide entries from look-ups
+        if self.previous >= Some(entry.sort_key()) {
+            return Err(segment.damaged(Damage::Contents));
+        }
+        self.previous = Some(entry.sort_key());
+        self.row = (row + 1) % ENTRIES_PER_PAGE;
+        self.left -= 1;
+        Ok(Some(entry))
+    }
+}
+
+impl Iterator for SegmentScan<'_> {
+    type Item = Result<SegmentEntry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let step = self.step();
+        self.done = !matches!(step, Ok(Some(_)));
+        step.transpose()
+    }
+}

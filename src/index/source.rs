@@ -1,0 +1,63 @@
+//! Where the entries of a new segment come from.
+//!
+//! A writer walks its source three times (to count, for the data pages, for the filter), so a source is a thing that can
+//! be walked again and gives the same entries each time, in order of (id, pack ordinal).
+
+use super::error::Error;
+use super::format::{MAX_KIND, SegmentEntry};
+use crate::id::PackId;
+use crate::pack::ChunkLocation;
+
+/// One walk over a source.
+pub type EntryScan<'s> = Box<dyn Iterator<Item = Result<SegmentEntry, Error>> + 's>;
+
+/// Entries for a segment, sorted by (id, pack ordinal); the same on each walk. Repeated (id, pack) pairs are allowed: the
+/// first one counts.
+pub trait EntrySource {
+    /// The packs that ordinals mean, sorted by id, none twice, with their lengths in bytes.
+    fn packs(&self) -> &[(PackId, u64)];
+
+    /// Starts a walk.
+    fn scan(&self) -> EntryScan<'_>;
+}
+
+/// Entries in memory, in any order.
+pub struct MemorySource {
+    packs: Vec<(PackId, u64)>,
+    entries: Vec<ChunkLocation>,
+}
+
+impl MemorySource {
+    /// Sorts `entries`, each with the length of its pack in bytes. Entries of other types than data chunk and list node
+    /// are left out, for the global index holds no others; their packs are named all the same.
+    pub fn new(entries: Vec<(ChunkLocation, u64)>) -> Self {
+        let mut packs: Vec<(PackId, u64)> = entries.iter().map(|(place, len)| (place.pack, *len)).collect();
+        packs.sort_unstable();
+        packs.dedup_by_key(|(pack, _)| *pack);
+        let mut entries: Vec<ChunkLocation> = entries
+            .into_iter()
+            .map(|(place, _)| place)
+            .filter(|place| place.entry.kind <= MAX_KIND)
+            .collect();
+        entries.sort_unstable_by_key(|place| (place.entry.id, place.pack, place.entry.offset));
+        Self { packs, entries }
+    }
+}
+
+impl EntrySource for MemorySource {
+    fn packs(&self) -> &[(PackId, u64)] {
+        &self.packs
+    }
+
+    fn scan(&self) -> EntryScan<'_> {
+        Box::new(self.entries.iter().map(|place| {
+            let ordinal = self.packs.binary_search_by_key(&place.pack, |(pack, _)| *pack);
+            let pack = ordinal.ok().and_then(|ordinal| u32::try_from(ordinal).ok());
+            let pack = pack.ok_or(Error::Writer("too many packs for one segment"))?;
+            Ok(SegmentEntry {
+                pack,
+                entry: place.entry,
+            })
+        }))
+    }
+}

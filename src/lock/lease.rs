@@ -1,0 +1,206 @@
+//! Leases: a small file per session, kernel-locked for the session's life (`docs/format.md` §10.2).
+//!
+//! A hint only. A prune spares the packs of sessions whose lease is held, and people see who is writing; nothing is lost
+//! when a lease is missing, stale or damaged. It holds no names and no tags.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::id::SnapshotId;
+use crate::storage::{ErrorKind, LockGuard, Storage};
+use crate::{checked_json, layout};
+
+/// Longest lease that is read, in bytes.
+const MAX_LEASE_LEN: u64 = 64 << 10;
+const VERSION: u32 = 1;
+
+/// A lease that this process holds. Dropping it ends the lease and removes its file.
+#[must_use = "dropping it ends the lease"]
+pub struct Lease {
+    session: SnapshotId,
+    _guard: Box<dyn LockGuard>,
+}
+
+/// What is known of a lease in the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Whose it is.
+    pub session: SnapshotId,
+    /// What the session does, as `ingest`; `None` when the file is damaged.
+    pub operation: Option<String>,
+    /// When it began, as it was written; `None` when the file is damaged.
+    pub started_at: Option<String>,
+    /// Whether its owner is still there.
+    pub held: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeaseJson {
+    version: u32,
+    session: String,
+    operation: String,
+    started_at: String,
+}
+
+impl Lease {
+    /// Publishes a lease for `session`, already held. `started_at` is RFC 3339.
+    pub fn take(
+        storage: &dyn Storage,
+        session: SnapshotId,
+        operation: &str,
+        started_at: String,
+    ) -> Result<Self, Error> {
+        let bytes = encode(&session, operation, started_at)?;
+        let guard = storage.lease(&layout::lease(&session), &bytes)?;
+        Ok(Self { session, _guard: guard })
+    }
+
+    /// Whose it is.
+    pub fn session(&self) -> SnapshotId {
+        self.session
+    }
+}
+
+fn encode(session: &SnapshotId, operation: &str, started_at: String) -> Result<Vec<u8>, Error> {
+    let json = LeaseJson {
+        version: VERSION,
+        session: session.to_hex(),
+        operation: operation.into(),
+        started_at,
+    };
+    let body = serde_json::to_string(&json).map_err(|_| Error::Invalid {
+        reason: "a lease has no JSON form",
+    })?;
+    Ok(checked_json::finish(body).into_bytes())
+}
+
+/// `None` for whatever is not a whole lease of that session.
+fn decode(bytes: &[u8], session: &SnapshotId) -> Option<LeaseJson> {
+    let json: LeaseJson = serde_json::from_str(checked_json::verify(bytes)?).ok()?;
+    (json.version == VERSION && json.session == session.to_hex()).then_some(json)
+}
+
+/// All leases, sorted by session. One that cannot be read is listed too: its name says whose it is, its lock whether that
+/// session is alive.
+pub fn list(storage: &dyn Storage) -> Result<Vec<LeaseInfo>, Error> {
+    let mut leases = Vec::new();
+    for entry in storage.list(layout::LOCKS)? {
+        let Some(session) = layout::id_of::<16>(&entry.key, ".json").map(SnapshotId) else {
+            continue;
+        };
+        let Some(held) = storage.lease_held(&entry.key)? else {
+            continue;
+        };
+        let json = match storage.get(&entry.key, MAX_LEASE_LEN) {
+            Ok(bytes) => decode(&bytes, &session),
+            Err(error) if error.kind == ErrorKind::NotFound => continue,
+            Err(_) => None,
+        };
+        let (operation, started_at) = json.map(|json| (json.operation, json.started_at)).unzip();
+        leases.push(LeaseInfo {
+            session,
+            operation,
+            started_at,
+            held,
+        });
+    }
+    leases.sort_by_key(|lease| lease.session);
+    Ok(leases)
+}
+
+/// Removes the leases whose owner is gone and returns their sessions, sorted. Session ids are random and used once, so
+/// none of them can be taken again in between.
+pub fn remove_stale(storage: &dyn Storage) -> Result<Vec<SnapshotId>, Error> {
+    remove(storage, |held| !held)
+}
+
+/// Removes all leases, of live sessions too, and returns their sessions, sorted. A writer that is hit either fails cleanly
+/// or commits a whole snapshot: it does not rely on its lease.
+pub fn remove_all(storage: &dyn Storage) -> Result<Vec<SnapshotId>, Error> {
+    remove(storage, |_| true)
+}
+
+fn remove(storage: &dyn Storage, which: impl Fn(bool) -> bool) -> Result<Vec<SnapshotId>, Error> {
+    let mut removed = Vec::new();
+    for entry in storage.list(layout::LOCKS)? {
+        let Some(session) = layout::id_of::<16>(&entry.key, ".json").map(SnapshotId) else {
+            continue;
+        };
+        if storage.lease_held(&entry.key)?.is_some_and(&which) {
+            storage.delete(&entry.key)?;
+            removed.push(session);
+        }
+    }
+    removed.sort();
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::new_storage;
+    use super::*;
+    use crate::storage::put_bytes;
+
+    const STARTED: &str = "2026-11-23T01:45:00.000Z";
+
+    #[test]
+    fn a_lease_is_listed_while_it_is_held_and_gone_when_dropped() {
+        let storage = new_storage();
+        let (a, b) = (SnapshotId([1; 16]), SnapshotId([2; 16]));
+        let second = Lease::take(&storage, b, "prune", STARTED.into()).unwrap();
+        let first = Lease::take(&storage, a, "ingest", STARTED.into()).unwrap();
+        assert_eq!(first.session(), a);
+        let listed = list(&storage).unwrap();
+        assert_eq!(
+            listed
+                .iter()
+                .map(|lease| (lease.session, lease.held))
+                .collect::<Vec<_>>(),
+            [(a, true), (b, true)]
+        );
+        assert_eq!(listed[0].operation.as_deref(), Some("ingest"));
+        assert_eq!(listed[1].started_at.as_deref(), Some(STARTED));
+        assert_eq!(remove_stale(&storage).unwrap(), []);
+        drop((first, second));
+        assert_eq!(list(&storage).unwrap(), []);
+    }
+
+    #[test]
+    fn stale_and_damaged_leases_are_listed_and_removed_and_other_files_are_left() {
+        let storage = new_storage();
+        let (stale, broken, alive) = (SnapshotId([1; 16]), SnapshotId([2; 16]), SnapshotId([3; 16]));
+        let bytes = encode(&stale, "ingest", STARTED.into()).unwrap();
+        put_bytes(&storage, &layout::lease(&stale), &bytes).unwrap();
+        put_bytes(&storage, &layout::lease(&broken), &bytes).unwrap(); // names another session
+        put_bytes(&storage, "locks/readme.json", b"x").unwrap();
+        let held = Lease::take(&storage, alive, "ingest", STARTED.into()).unwrap();
+        let listed = list(&storage).unwrap();
+        assert_eq!(
+            listed.iter().map(|lease| lease.held).collect::<Vec<_>>(),
+            [false, false, true]
+        );
+        assert_eq!(listed[0].operation.as_deref(), Some("ingest"));
+        assert_eq!((listed[1].session, &listed[1].operation), (broken, &None));
+        assert_eq!(remove_stale(&storage).unwrap(), [stale, broken]);
+        assert_eq!(list(&storage).unwrap().len(), 1);
+        assert_eq!(remove_all(&storage).unwrap(), [alive]);
+        assert_eq!(storage.size("locks/readme.json").unwrap(), Some(1));
+        drop(held);
+    }
+
+    #[test]
+    fn refuses_a_lease_with_any_byte_flipped() {
+        let session = SnapshotId([7; 16]);
+        let bytes = encode(&session, "ingest", STARTED.into()).unwrap();
+        let golden =
+            format!(r#"{{"version":1,"session":"{session}","operation":"ingest","startedAt":"{STARTED}","checksum":""#);
+        assert!(bytes.starts_with(golden.as_bytes()));
+        assert!(decode(&bytes, &session).is_some());
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(decode(&flipped, &session).is_none(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! From stored chunks to a snapshot: steps W3 to W7 of `docs/invariants.md`, in that order.
+
+use super::IngestOptions;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::lock::commit_shared;
+use crate::monitor::Monitor;
+use crate::pack::{KIND_CONFIG_COPY, KIND_MANIFEST_COPY};
+use crate::repo::chunk_store::Session;
+use crate::repo::read::{ReadScratch, get_node};
+use crate::snapshot::record::{ForgotReason, ForgotRecord};
+use crate::snapshot::{ListWalker, Snapshot, SnapshotItem, VERSION, copy};
+use crate::storage::{Created, put_bytes};
+use std::sync::atomic::Ordering;
+
+/// Most times that a commit looks again for what a prune moved away meanwhile.
+const MAX_ROUNDS: usize = 5;
+
+/// Publishes the snapshot, or leaves nothing of it.
+pub fn commit(
+    session: &Session,
+    items: Vec<SnapshotItem>,
+    options: &IngestOptions,
+    created_at_ms: i64,
+    monitor: &dyn Monitor,
+) -> Result<Snapshot> {
+    session.repo().check_running(monitor)?;
+    session.flush_data()?;
+    let snapshot = describe(session, items, options, created_at_ms);
+    let manifest = session.repo().encode_manifest(&snapshot)?;
+    let published = publish(session, &snapshot, &manifest, monitor);
+    if published.is_err() {
+        give_up(session);
+    }
+    published.map(|()| snapshot)
+}
+
+fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions, created_at_ms: i64) -> Snapshot {
+    let chunk_count = items.iter().map(|item| item.chunk_count).sum();
+    let new_chunks = session.stats.new_chunks.load(Ordering::Relaxed);
+    Snapshot {
+        id: session.id(),
+        version: VERSION,
+        created_at_ms,
+        tags: options.tags.clone(),
+        original_size: items.iter().map(|item| item.size).sum(),
+        stored_size: session.stats.stored_bytes.load(Ordering::Relaxed),
+        chunk_count,
+        new_chunks,
+        reused_chunks: chunk_count - new_chunks,
+        writer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        items,
+    }
+}
+
+/// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier behind which all of it is durable.
+fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
+    let storage = session.repo().storage();
+    #[cfg(any(test, feature = "testing"))]
+    if session.repo().seeded_bug(crate::repo::SeededBug::ManifestFirst) {
+        put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)?;
+    }
+    for part in copy::split_copy(snapshot.id, manifest) {
+        session.put_copy(KIND_MANIFEST_COPY, &part)?;
+    }
+    session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
+    session.flush_meta()?;
+    // also the packs that somebody else put and that this snapshot reuses
+    storage.include_in_barrier(layout::DATA);
+    session.publish()?;
+    for _ in 0..MAX_ROUNDS {
+        session.repo().check_running(monitor)?;
+        storage.barrier()?;
+        if put_manifest(session, snapshot, manifest)? {
+            return Ok(());
+        }
+        look_again(session, snapshot)?;
+    }
+    Err(Error::Conflict)
+}
+
+/// W5 to W7: the last look and the manifest, under the shared commit lock. `false`: something vanished.
+fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8]) -> Result<bool> {
+    let repo = session.repo();
+    let storage = repo.storage();
+    let guard = commit_shared(storage, repo.lock_wait())?;
+    let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
+        lock: layout::COMMIT_LOCK.to_owned(),
+    })?;
+    if !session.relied_packs_are_good()? {
+        return Ok(false);
+    }
+    if put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)? == Created::Exists {
+        #[cfg(any(test, feature = "testing"))]
+        if repo.seeded_bug(crate::repo::SeededBug::ManifestFirst) {
+            storage.barrier()?;
+            return Ok(true);
+        }
+        return Err(Error::Internal {
+            reason: format!("snapshot {} exists already", snapshot.id),
+        });
+    }
+    storage.barrier()?;
+    Ok(true)
+}
+
+/// A prune moved or removed packs: find every chunk of the snapshot again in freshly listed segments.
+fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
+    session.forget_packs()?;
+    let mut scratch = ReadScratch::default();
+    for item in &snapshot.items {
+        let mut walker = ListWalker::new(item, 0)?;
+        let mut fetch = |id: &crate::id::ChunkId| {
+            session.rely_on(id)?;
+            get_node(session.repo(), id, &mut scratch)
+        };
+        while let Some(chunk) = walker.next_chunk::<Error>(&mut fetch)? {
+            session.rely_on(&chunk.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The copy of a manifest may be stored by now: leave a record, so that no repair takes it for a lost snapshot. Best
+/// effort: what made the commit fail may make this fail too, and then no manifest exists either.
+fn give_up(session: &Session) {
+    let repo = session.repo();
+    if !matches!(repo.storage().size(&layout::snapshot(&session.id())), Ok(None)) {
+        // the manifest made it, and only its barrier failed: it is whole, and nobody was promised that it is not there
+        return;
+    }
+    let record = ForgotRecord {
+        id: session.id(),
+        reason: ForgotReason::Abandoned,
+        at_ms: repo.now_ms(),
+    };
+    if let Ok(bytes) = record.encode() {
+        let _ = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
+    }
+}
+
+/// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort.
+pub fn keep_reusable_chunks(session: &Session) {
+    let kept = session
+        .flush_data()
+        .and_then(|()| session.flush_meta())
+        .and_then(|()| session.publish());
+    if let Err(error) = kept {
+        session.repo().warn(
+            "WARN_CHUNKS_NOT_KEPT",
+            format!("Stored chunks of a failed ingest cannot be reused: {error}"),
+        );
+    }
+}

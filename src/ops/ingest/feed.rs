@@ -1,0 +1,397 @@
+//! The pipeline of an ingest: the calling thread reads the source into big buffers and cuts them; each full buffer (a
+//! batch) then goes through one worker of the pool from hashing to the open pack. Workers are all alike, so none waits
+//! for another kind of work. Results come back in any order and are put in order by batch number.
+//!
+//! Memory: one buffer belongs to this ingest, more are borrowed from the handle's pool when it has room, at most one per
+//! worker and one more. The source is read only when a buffer is free, which is the backpressure.
+
+use super::{ItemSpec, ItemStream, check_item};
+use crate::buffer::Buffer;
+use crate::chunk::Cutter;
+use crate::error::{Error, Result};
+use crate::id::ChunkId;
+use crate::monitor::{Monitor, Progress};
+use crate::repo::chunk_store::Session;
+use crate::snapshot::{INLINE_PER_ITEM, INLINE_PER_MANIFEST, ItemContent, ListBuilder, SnapshotItem};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Largest batch in bytes.
+const MAX_BATCH: usize = 8 << 20;
+/// While a worker is idle, a batch of this size is not held back to be filled further.
+const EAGER_BATCH: usize = 2 << 20;
+
+/// A chunk within a batch's buffer.
+struct Piece {
+    item: usize,
+    start: usize,
+    len: usize,
+}
+
+/// A buffer that is being filled and cut, and then goes to a worker.
+struct Batch {
+    buffer: Buffer,
+    pieces: Vec<Piece>,
+    /// End of the last piece; what lies behind it waits for more data.
+    cut_end: usize,
+}
+
+impl Batch {
+    fn cut(&mut self, cutter: &Cutter, item: usize, at_end: bool) {
+        while let Some(len) = cutter.cut(&self.buffer.filled()[self.cut_end..], at_end) {
+            self.pieces.push(Piece {
+                item,
+                start: self.cut_end,
+                len,
+            });
+            self.cut_end += len;
+        }
+    }
+
+    fn store(&self, session: &Session) -> Result<Vec<(usize, ChunkId, u32)>> {
+        let filled = self.buffer.filled();
+        let slices: Vec<&[u8]> = self
+            .pieces
+            .iter()
+            .map(|piece| &filled[piece.start..piece.start + piece.len])
+            .collect();
+        let ids = session.put_batch(&slices)?;
+        Ok(ids
+            .into_iter()
+            .zip(&self.pieces)
+            .map(|(id, piece)| (piece.item, id, piece.len as u32))
+            .collect())
+    }
+}
+
+/// What comes back from a worker.
+struct Done {
+    number: u64,
+    buffer: Option<Buffer>,
+    chunks: Result<Vec<(usize, ChunkId, u32)>>,
+}
+
+/// Sends a reply even when the worker panics, so that nobody waits for ever.
+struct Reply {
+    sender: Sender<Done>,
+    number: u64,
+    sent: bool,
+}
+
+impl Reply {
+    fn send(mut self, buffer: Buffer, chunks: Result<Vec<(usize, ChunkId, u32)>>) {
+        self.sent = true;
+        let _ = self.sender.send(Done {
+            number: self.number,
+            buffer: Some(buffer),
+            chunks,
+        });
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.sent {
+            let chunks = Err(Error::Internal {
+                reason: "a worker panicked".to_owned(),
+            });
+            let _ = self.sender.send(Done {
+                number: self.number,
+                buffer: None,
+                chunks,
+            });
+        }
+    }
+}
+
+/// Reads, cuts, deduplicates and stores all items. Their chunks are in packs, their lists in list nodes, when it returns
+/// (though not all written yet).
+pub fn store_items(
+    session: &Arc<Session>,
+    items: &mut dyn ItemStream,
+    digest: bool,
+    monitor: &dyn Monitor,
+) -> Result<Vec<SnapshotItem>> {
+    let mut feeder = Feeder::new(session, monitor)?;
+    let result = feeder.run(items, digest);
+    // also after a failure: no worker may still be at work when the session is given up
+    let drained = feeder.drain();
+    result.and(drained)?;
+    feeder.finish_items()
+}
+
+struct Feeder<'a> {
+    session: &'a Arc<Session>,
+    monitor: &'a dyn Monitor,
+    sender: Sender<Done>,
+    receiver: Receiver<Done>,
+    batch_len: usize,
+    /// Most batches under way at once.
+    most_in_flight: usize,
+    in_flight: usize,
+    free: Vec<Buffer>,
+    batch: Option<Batch>,
+    tail: Vec<u8>,
+    next_number: u64,
+    waiting: BTreeMap<u64, Vec<(usize, ChunkId, u32)>>,
+    next_collected: u64,
+    specs: Vec<(ItemSpec, Option<[u8; 32]>)>,
+    lists: Lists,
+    read_bytes: u64,
+}
+
+impl<'a> Feeder<'a> {
+    fn new(session: &'a Arc<Session>, monitor: &'a dyn Monitor) -> Result<Self> {
+        let repo = session.repo();
+        let workers = repo.executor().threads();
+        let max_chunk = repo.config().chunking.max as usize;
+        let batch_len =
+            (repo.operation_share() / (4 * (workers + 2))).clamp(2 * max_chunk, MAX_BATCH.max(2 * max_chunk));
+        let (sender, receiver) = channel();
+        let own = repo.pool().take_now(batch_len);
+        let own = own.map_err(|error| Error::Internal {
+            reason: format!("no memory for a batch: {error}"),
+        })?;
+        Ok(Self {
+            session,
+            monitor,
+            sender,
+            receiver,
+            batch_len,
+            most_in_flight: workers + 1,
+            in_flight: 0,
+            free: vec![own],
+            batch: None,
+            tail: Vec::new(),
+            next_number: 0,
+            waiting: BTreeMap::new(),
+            next_collected: 0,
+            specs: Vec::new(),
+            lists: Lists::default(),
+            read_bytes: 0,
+        })
+    }
+
+    /// Reads everything. Also when the source fails, what was cut by then is stored, so that a retry can reuse it.
+    fn run(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
+        let result = self.read_items(items, digest);
+        if let Some(batch) = self.batch.take().filter(|batch| !batch.pieces.is_empty()) {
+            self.spawn(batch);
+        }
+        result
+    }
+
+    fn read_items(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
+        let mut taken = HashSet::new();
+        while let Some(spec) = items.next_item()? {
+            check_item(&spec, &mut taken)?;
+            let item = self.specs.len();
+            let mut hash = digest.then(Sha256::new);
+            self.specs.push((spec, None));
+            while self.read_once(items, item, &mut hash)? {}
+            self.specs[item].1 = hash.map(|hash| hash.finalize().into());
+        }
+        Ok(())
+    }
+
+    /// Reads a piece of the item and cuts it; `false` at the item's end.
+    fn read_once(&mut self, items: &mut dyn ItemStream, item: usize, hash: &mut Option<Sha256>) -> Result<bool> {
+        let repo = self.session.repo();
+        repo.check_running(self.monitor)?;
+        let mut batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => Batch {
+                buffer: self.next_buffer()?,
+                pieces: Vec::new(),
+                cut_end: 0,
+            },
+        };
+        let before = batch.buffer.filled_len();
+        let read = items.read(batch.buffer.spare());
+        if let Ok(len) = read {
+            batch.buffer.advance(len);
+            if let Some(hash) = hash {
+                hash.update(&batch.buffer.filled()[before..]);
+            }
+            self.read_bytes += len as u64;
+            batch.cut(repo.cutter(), item, len == 0);
+        }
+        let idle = self.in_flight < repo.executor().threads();
+        let due = batch.buffer.spare_len() == 0 || (idle && batch.cut_end >= EAGER_BATCH);
+        self.batch = Some(batch);
+        let len = read?;
+        if due {
+            self.dispatch()?;
+        }
+        Ok(len > 0)
+    }
+
+    /// Hands what is cut to the workers; the next batch begins with what is not.
+    fn dispatch(&mut self) -> Result<()> {
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        self.tail.clear();
+        self.tail.extend_from_slice(&batch.buffer.filled()[batch.cut_end..]);
+        self.spawn(batch);
+        let mut buffer = match self.free.pop().or_else(|| self.borrow_buffer()) {
+            Some(buffer) => buffer,
+            None => self.next_buffer()?,
+        };
+        buffer.clear();
+        // shorter than a chunk, and a buffer holds two
+        buffer.extend_from_slice(&self.tail).map_err(|error| Error::Internal {
+            reason: format!("a batch has no room: {error}"),
+        })?;
+        self.batch = Some(Batch {
+            buffer,
+            pieces: Vec::new(),
+            cut_end: 0,
+        });
+        while let Ok(done) = self.receiver.try_recv() {
+            self.collect(done)?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, batch: Batch) {
+        let reply = Reply {
+            sender: self.sender.clone(),
+            number: self.next_number,
+            sent: false,
+        };
+        self.next_number += 1;
+        self.in_flight += 1;
+        let session = Arc::clone(self.session);
+        let job = move || {
+            let chunks = batch.store(&session);
+            drop(session);
+            reply.send(batch.buffer, chunks);
+        };
+        self.session.repo().executor().spawn(Box::new(job));
+    }
+
+    fn borrow_buffer(&self) -> Option<Buffer> {
+        if self.in_flight >= self.most_in_flight {
+            return None;
+        }
+        // no memory now: the buffers that are there will do
+        self.session.repo().pool().try_take(self.batch_len).ok().flatten()
+    }
+
+    /// A free buffer; waits for a worker to give one back.
+    fn next_buffer(&mut self) -> Result<Buffer> {
+        loop {
+            if let Some(mut buffer) = self.free.pop() {
+                buffer.clear();
+                return Ok(buffer);
+            }
+            self.collect_one()?;
+        }
+    }
+
+    fn collect_one(&mut self) -> Result<()> {
+        let done = self.receiver.recv().map_err(|_| Error::Internal {
+            reason: "the workers are gone".to_owned(),
+        })?;
+        self.collect(done)
+    }
+
+    fn collect(&mut self, done: Done) -> Result<()> {
+        self.in_flight -= 1;
+        if let Some(mut buffer) = done.buffer {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+        self.waiting.insert(done.number, done.chunks?);
+        while let Some(chunks) = self.waiting.remove(&self.next_collected) {
+            self.next_collected += 1;
+            for (item, id, len) in chunks {
+                self.lists.push(self.session, item, id, len)?;
+            }
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Waits for all batches; the first failure wins, and the rest are waited for all the same.
+    fn drain(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        while self.in_flight > 0 {
+            let Ok(done) = self.receiver.recv() else { break };
+            let collected = self.collect(done);
+            result = result.and(collected);
+        }
+        result
+    }
+
+    fn report(&self) {
+        let stats = &self.session.stats;
+        self.monitor.progress(&Progress {
+            done_bytes: self.read_bytes,
+            new_bytes: stats.new_bytes.load(Ordering::Relaxed),
+            reused_bytes: stats.reused_bytes.load(Ordering::Relaxed),
+            stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
+            chunks: stats.chunks.load(Ordering::Relaxed),
+            items_done: self.lists.done.len() as u64,
+        });
+    }
+
+    fn finish_items(mut self) -> Result<Vec<SnapshotItem>> {
+        self.lists.finish_before(self.session, self.specs.len())?;
+        self.report();
+        let items = self.specs.into_iter().zip(self.lists.done);
+        Ok(items
+            .map(|((spec, sha256), list)| SnapshotItem {
+                name: spec.name,
+                kind: spec.kind,
+                size: list.size,
+                chunk_count: list.chunk_count,
+                content: list.content,
+                sha256,
+            })
+            .collect())
+    }
+}
+
+struct FinishedList {
+    size: u64,
+    chunk_count: u64,
+    content: ItemContent,
+}
+
+/// The chunk lists of the items: the finished ones, and the one that is being built.
+#[derive(Default)]
+struct Lists {
+    done: Vec<FinishedList>,
+    current: ListBuilder,
+    inlined: u64,
+}
+
+impl Lists {
+    fn push(&mut self, session: &Session, item: usize, id: ChunkId, len: u32) -> Result<()> {
+        self.finish_before(session, item)?;
+        self.current.push(id, len, &mut |node| session.put_node(node))
+    }
+
+    /// Finishes all items before number `item`; those between have no chunks at all.
+    fn finish_before(&mut self, session: &Session, item: usize) -> Result<()> {
+        while self.done.len() < item {
+            let list = std::mem::take(&mut self.current);
+            let (size, chunk_count) = (list.size(), list.chunk_count());
+            let inline =
+                chunk_count <= INLINE_PER_ITEM as u64 && self.inlined + chunk_count <= INLINE_PER_MANIFEST as u64;
+            if inline {
+                self.inlined += chunk_count;
+            }
+            let content = list.finish(inline, &mut |node| session.put_node(node))?;
+            self.done.push(FinishedList {
+                size,
+                chunk_count,
+                content,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Streams in, one snapshot out.
+//!
+//! Order is everything here (`docs/invariants.md`): packs, their `.idx`, the segment, all durable, and only then the
+//! manifest, created if absent, under the shared commit lock and after a last look at every pack the snapshot relies on.
+//! A source that fails never becomes a snapshot; what was stored by then is published as reusable chunks.
+
+mod commit;
+mod feed;
+
+use crate::clock::format_time;
+use crate::codec::Compression;
+use crate::entropy::random;
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::lock::Lease;
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::chunk_store::Session;
+use crate::snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+/// How an ingest is done and what its snapshot says.
+#[derive(Debug, Clone, Default)]
+pub struct IngestOptions {
+    /// What the user calls it by.
+    pub tags: BTreeMap<String, String>,
+    /// When the data is from, in milliseconds since 1970; default: the start of the ingest.
+    pub created_at_ms: Option<i64>,
+    /// Default: the repository's.
+    pub compression: Option<Compression>,
+    /// Also compute SHA-256 of each whole item.
+    pub digest_sha256: bool,
+}
+
+/// Name and kind of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemSpec {
+    /// Unique within the snapshot, 1 to 4096 bytes.
+    pub name: String,
+    /// For people, as `database-dump`.
+    pub kind: String,
+}
+
+/// Where the items of an ingest come from, one after the other.
+pub trait ItemStream {
+    /// The next item, or `None` behind the last. Called first, and then each time an item has ended.
+    fn next_item(&mut self) -> Result<Option<ItemSpec>>;
+    /// Reads on in the present item; 0 at its end. Any error ends the ingest without a snapshot.
+    fn read(&mut self, out: &mut [u8]) -> Result<usize>;
+}
+
+/// Items read from readers, in order.
+pub struct ReaderItems<'a> {
+    waiting: std::vec::IntoIter<(ItemSpec, Box<dyn Read + Send + 'a>)>,
+    current: Option<(ItemSpec, Box<dyn Read + Send + 'a>)>,
+}
+
+impl<'a> ReaderItems<'a> {
+    /// The given items.
+    pub fn new(items: Vec<(ItemSpec, Box<dyn Read + Send + 'a>)>) -> Self {
+        Self {
+            waiting: items.into_iter(),
+            current: None,
+        }
+    }
+
+    /// One item.
+    pub fn one(name: &str, kind: &str, reader: impl Read + Send + 'a) -> Self {
+        Self::new(vec![(
+            ItemSpec {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+            },
+            Box::new(reader),
+        )])
+    }
+}
+
+impl ItemStream for ReaderItems<'_> {
+    fn next_item(&mut self) -> Result<Option<ItemSpec>> {
+        self.current = self.waiting.next();
+        Ok(self.current.as_ref().map(|(spec, _)| spec.clone()))
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
+        let Some((spec, reader)) = self.current.as_mut() else {
+            return Ok(0);
+        };
+        loop {
+            match reader.read(out) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::SourceFailed {
+                        item: spec.name.clone(),
+                        reason: error.to_string(),
+                    });
+                }
+                Ok(len) => return Ok(len),
+            }
+        }
+    }
+}
+
+/// Backs up `items` as one snapshot.
+///
+/// # Errors
+/// `SourceFailed` (or whatever the stream reports), `Cancelled`, `Closed`, `InvalidArgument` (item names, tags),
+/// `RepositoryLocked`, `Conflict`, `NoSpace`, `Storage`, `ReadOnly`, `LocksUnsupported`. After any of them there is no
+/// snapshot, and what was stored can be reused by the next try.
+pub fn ingest(
+    repo: &Arc<Repository>,
+    items: &mut dyn ItemStream,
+    options: &IngestOptions,
+    monitor: &dyn Monitor,
+) -> Result<Snapshot> {
+    repo.check_writable()?;
+    repo.check_running(monitor)?;
+    check_text("tag", options.tags.iter().flat_map(|(key, value)| [key, value]))?;
+    let created_at_ms = options.created_at_ms.unwrap_or_else(|| repo.now_ms());
+    let _operation = repo.enter();
+
+    let id = SnapshotId(random(repo.entropy())?);
+    let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
+    let compression = options.compression.unwrap_or(repo.config().compression);
+    let session = Arc::new(Session::start(repo, id, compression)?);
+
+    let outcome = feed::store_items(&session, items, options.digest_sha256, monitor)
+        .and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
+    match outcome {
+        Ok(snapshot) => {
+            drop(lease);
+            repo.merge_index_if_due();
+            Ok(snapshot)
+        }
+        Err(error) => {
+            commit::keep_reusable_chunks(&session);
+            drop(lease);
+            Err(error)
+        }
+    }
+}
+
+/// Longest name, kind, tag key or tag value in bytes.
+const MAX_TEXT_LEN: usize = 4096;
+
+fn check_text<'t>(what: &str, texts: impl Iterator<Item = &'t String>) -> Result<()> {
+    for text in texts {
+        if text.len() > MAX_TEXT_LEN {
+            return Err(Error::InvalidArgument {
+                reason: format!("A {what} is longer than {MAX_TEXT_LEN} bytes"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Names are data, so anything goes but nothing, too much, and the same name twice.
+fn check_item(spec: &ItemSpec, taken: &mut std::collections::HashSet<String>) -> Result<()> {
+    check_text("item name or type", [&spec.name, &spec.kind].into_iter())?;
+    if spec.name.is_empty() {
+        return Err(Error::InvalidArgument {
+            reason: "An item has no name".to_owned(),
+        });
+    }
+    if !taken.insert(spec.name.clone()) {
+        return Err(Error::InvalidArgument {
+            reason: format!("Two items are named {:?}", spec.name),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Which snapshots there are.
+
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::repo::Repository;
+use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot, SnapshotFilter, sort_newest_first};
+use crate::storage::ErrorKind;
+
+/// Shortest prefix of an id that is accepted, in hex digits.
+const MIN_PREFIX: usize = 4;
+
+/// All snapshots that match, newest first. A damaged manifest is left out, with a warning that names it.
+///
+/// # Errors
+/// `UnsupportedFormat` when a newer version wrote one of them, `Storage`, `Closed`.
+pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
+    let mut snapshots = Vec::new();
+    for id in list_ids(repo)? {
+        match load(repo, &id) {
+            Ok(snapshot) if filter.matches(&snapshot) => snapshots.push(snapshot),
+            // forgotten since it was listed
+            Ok(_) | Err(Error::SnapshotNotFound { .. }) => {}
+            Err(error @ Error::ManifestCorrupt { .. }) => repo.warn("WARN_MANIFEST_CORRUPT", error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    sort_newest_first(&mut snapshots);
+    Ok(snapshots)
+}
+
+/// One snapshot by its id, by an unambiguous prefix of at least 4 digits, or the newest as `latest`.
+///
+/// # Errors
+/// `SnapshotNotFound`, `SnapshotAmbiguous`, `ManifestCorrupt`, `UnsupportedFormat`, `Storage`, `Closed`.
+pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
+    let not_found = || Error::SnapshotNotFound { id: id.to_owned() };
+    if id == "latest" {
+        return list_snapshots(repo, &SnapshotFilter::default())?
+            .into_iter()
+            .next()
+            .ok_or_else(not_found);
+    }
+    if let Some(whole) = SnapshotId::from_hex(id) {
+        return load(repo, &whole);
+    }
+    if id.len() < MIN_PREFIX {
+        return Err(not_found());
+    }
+    let mut matching = list_ids(repo)?
+        .into_iter()
+        .filter(|whole| whole.to_hex().starts_with(id));
+    match (matching.next(), matching.next()) {
+        (Some(only), None) => load(repo, &only),
+        (Some(_), Some(_)) => Err(Error::SnapshotAmbiguous { id: id.to_owned() }),
+        _ => Err(not_found()),
+    }
+}
+
+fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
+    repo.check_open()?;
+    let files = repo.storage().list(layout::SNAPSHOTS)?;
+    Ok(files
+        .iter()
+        .filter_map(|file| layout::id_of(&file.key, ".json").map(SnapshotId))
+        .collect())
+}
+
+fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
+    repo.check_open()?;
+    match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
+        Ok(bytes) => repo.decode_manifest(id, &bytes),
+        Err(error) if error.kind == ErrorKind::NotFound => Err(Error::SnapshotNotFound { id: id.to_hex() }),
+        Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
+            snapshot: *id,
+            reason: "it is too long".to_owned(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,419 @@
+//! The bytes of `.pack` and `.idx` files: encode and decode side by side. Layout: `docs/format.md` §6.
+//!
+//! Decoding believes nothing: magic, version and checksum first, then every length against what is really there, and
+//! only then arithmetic.
+
+use super::PackEntry;
+use crate::crypto::{check8, sha256};
+use crate::id::{ChunkId, PackId, RepoId, SnapshotId};
+
+/// Length of a pack's header in bytes.
+pub const HEADER_LEN: usize = 96;
+/// Length of a pack's footer in bytes.
+pub const FOOTER_LEN: usize = 64;
+/// Length of one trailer entry in bytes.
+pub const ENTRY_LEN: usize = 48;
+/// Length of the tag behind the entries in bytes.
+pub const TAG_LEN: usize = 16;
+/// Sealed trailers hold a multiple of this many entries, so that their length tells little.
+pub const SEALED_ENTRY_STEP: usize = 64;
+/// Most entries of one pack.
+pub const MAX_ENTRIES: usize = 65_535;
+/// Largest value of a 24-bit length.
+pub const MAX_U24: u32 = (1 << 24) - 1;
+
+const PACK_MAGIC: &[u8; 8] = b"CAPACK01";
+const END_MAGIC: &[u8; 8] = b"CAPEND01";
+const INDEX_MAGIC: &[u8; 8] = b"CAPIDX01";
+const VERSION: u32 = 1;
+/// Magic, version, zero, pack id, pack length: what an `.idx` has before the pack's header.
+const INDEX_HEAD_LEN: usize = 56;
+/// Smallest file that can be an `.idx`.
+const INDEX_MIN_LEN: usize = INDEX_HEAD_LEN + HEADER_LEN + TAG_LEN + FOOTER_LEN + 32;
+
+/// Why bytes are not a pack or pack index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// Too short, or a length in it points outside.
+    Length,
+    /// It begins with something else.
+    Magic,
+    /// A version this software does not know.
+    Version(u32),
+    /// A checksum or tag does not fit.
+    Checksum,
+    /// The entries contradict each other or the file.
+    Entries,
+    /// It belongs to another repository or is sealed where it should not be (or the other way round).
+    Foreign,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Length => f.write_str("a length does not fit the file"),
+            Self::Magic => f.write_str("it does not begin like a pack"),
+            Self::Version(version) => write!(f, "version {version} is not known"),
+            Self::Checksum => f.write_str("a checksum does not fit"),
+            Self::Entries => f.write_str("its entries contradict each other"),
+            Self::Foreign => f.write_str("it belongs to another repository"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What stands at the beginning of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackHeader {
+    /// Chunks and trailer are sealed.
+    pub sealed: bool,
+    /// Holds list nodes and copies rather than data.
+    pub meta: bool,
+    /// The repository.
+    pub repo: RepoId,
+    /// Who wrote it.
+    pub session: SnapshotId,
+    /// Random, so that no two packs are the same file.
+    pub nonce: [u8; 16],
+    /// Key epoch; 0 in plain repositories.
+    pub epoch: u32,
+}
+
+impl PackHeader {
+    /// The 96 bytes.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut out = [0u8; HEADER_LEN];
+        out[..8].copy_from_slice(PACK_MAGIC);
+        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let flags = u32::from(self.sealed) | u32::from(self.meta) << 1;
+        out[12..16].copy_from_slice(&flags.to_le_bytes());
+        out[16..32].copy_from_slice(&self.repo.0);
+        out[32..48].copy_from_slice(&self.session.0);
+        out[48..64].copy_from_slice(&self.nonce);
+        out[64..68].copy_from_slice(&self.epoch.to_le_bytes());
+        let check = check8(&out[..88]);
+        out[88..].copy_from_slice(&check);
+        out
+    }
+
+    /// Reads a header back.
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Error> {
+        if bytes[..8] != *PACK_MAGIC {
+            return Err(Error::Magic);
+        }
+        if check8(&bytes[..88]) != bytes[88..] {
+            return Err(Error::Checksum);
+        }
+        let version = read_u32(bytes, 8);
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        let flags = read_u32(bytes, 12);
+        if flags > 3 {
+            return Err(Error::Version(version));
+        }
+        Ok(Self {
+            sealed: flags & 1 != 0,
+            meta: flags & 2 != 0,
+            repo: RepoId(read_array(bytes, 16)),
+            session: SnapshotId(read_array(bytes, 32)),
+            nonce: read_array(bytes, 48),
+            epoch: read_u32(bytes, 64),
+        })
+    }
+}
+
+/// What stands at the end of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackFooter {
+    /// Where the trailer begins.
+    pub trailer_offset: u32,
+    /// Length of the trailer, tag included.
+    pub trailer_len: u32,
+    /// SHA-256 of everything before the trailer.
+    pub body_hash: [u8; 32],
+}
+
+impl PackFooter {
+    /// The 64 bytes.
+    pub fn encode(&self) -> [u8; FOOTER_LEN] {
+        let mut out = [0u8; FOOTER_LEN];
+        out[..8].copy_from_slice(END_MAGIC);
+        out[8..12].copy_from_slice(&self.trailer_offset.to_le_bytes());
+        out[12..16].copy_from_slice(&self.trailer_len.to_le_bytes());
+        out[16..48].copy_from_slice(&self.body_hash);
+        let check = check8(&out[..56]);
+        out[56..].copy_from_slice(&check);
+        out
+    }
+
+    /// Reads a footer back and holds it against the length of the pack.
+    pub fn decode(bytes: &[u8; FOOTER_LEN], pack_len: u64) -> Result<Self, Error> {
+        if bytes[..8] != *END_MAGIC {
+            return Err(Error::Magic);
+        }
+        if check8(&bytes[..56]) != bytes[56..] {
+            return Err(Error::Checksum);
+        }
+        let footer = Self {
+            trailer_offset: read_u32(bytes, 8),
+            trailer_len: read_u32(bytes, 12),
+            body_hash: read_array(bytes, 16),
+        };
+        let end = u64::from(footer.trailer_offset) + u64::from(footer.trailer_len) + FOOTER_LEN as u64;
+        let entries_len = (footer.trailer_len as usize)
+            .checked_sub(TAG_LEN)
+            .ok_or(Error::Length)?;
+        if end != pack_len
+            || (footer.trailer_offset as usize) < HEADER_LEN
+            || entries_len % ENTRY_LEN != 0
+            || entries_len / ENTRY_LEN > MAX_ENTRIES + SEALED_ENTRY_STEP
+        {
+            return Err(Error::Length);
+        }
+        Ok(footer)
+    }
+}
+
+/// How long the trailer of `count` entries is, tag included.
+pub fn trailer_len(count: usize, sealed: bool) -> usize {
+    let slots = if sealed {
+        count.next_multiple_of(SEALED_ENTRY_STEP)
+    } else {
+        count
+    };
+    slots * ENTRY_LEN + TAG_LEN
+}
+
+/// The entries of a trailer in clear, without the tag; sealed trailers get empty entries at the end.
+pub fn encode_entries(entries: &[PackEntry], sealed: bool) -> Vec<u8> {
+    let mut out = vec![0u8; trailer_len(entries.len(), sealed) - TAG_LEN];
+    for (ordinal, (entry, slot)) in (0u32..).zip(entries.iter().zip(out.chunks_exact_mut(ENTRY_LEN))) {
+        encode_entry(entry, ordinal, slot);
+    }
+    out
+}
+
+/// Writes one 48-byte entry; `number` is the ordinal in a trailer and the pack ordinal in a segment.
+pub fn encode_entry(entry: &PackEntry, number: u32, out: &mut [u8]) {
+    out[..32].copy_from_slice(&entry.id.0);
+    out[32..36].copy_from_slice(&number.to_le_bytes());
+    out[36..40].copy_from_slice(&entry.offset.to_le_bytes());
+    out[40..43].copy_from_slice(&entry.payload_len.to_le_bytes()[..3]);
+    out[43..46].copy_from_slice(&entry.raw_len.to_le_bytes()[..3]);
+    out[46] = entry.codec;
+    out[47] = entry.kind;
+}
+
+/// Reads one 48-byte entry and its number.
+pub fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> (PackEntry, u32) {
+    let entry = PackEntry {
+        id: ChunkId(read_array(bytes, 0)),
+        offset: read_u32(bytes, 36),
+        payload_len: u32::from_le_bytes([bytes[40], bytes[41], bytes[42], 0]),
+        raw_len: u32::from_le_bytes([bytes[43], bytes[44], bytes[45], 0]),
+        codec: bytes[46],
+        kind: bytes[47],
+    };
+    (entry, read_u32(bytes, 32))
+}
+
+/// Reads opened entries: they must lie back to back from the header on and end at or before `trailer_offset`.
+pub fn decode_entries(bytes: &[u8], trailer_offset: u32) -> Result<Vec<PackEntry>, Error> {
+    let mut entries = Vec::with_capacity(bytes.len() / ENTRY_LEN);
+    let mut next = HEADER_LEN as u64;
+    let mut slots = bytes.chunks_exact(ENTRY_LEN);
+    for slot in slots.by_ref() {
+        if slot.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        let (entry, ordinal) = decode_entry(&read_array(slot, 0));
+        if ordinal as usize != entries.len()
+            || u64::from(entry.offset) != next
+            || entry.raw_len == 0
+            || entry.payload_len == 0
+        {
+            return Err(Error::Entries);
+        }
+        next += u64::from(entry.payload_len);
+        entries.push(entry);
+    }
+    if next > u64::from(trailer_offset) || slots.any(|slot| slot.iter().any(|&byte| byte != 0)) {
+        return Err(Error::Entries);
+    }
+    Ok(entries)
+}
+
+/// The parts of an `.idx` file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexParts {
+    /// The pack it belongs to.
+    pub pack: PackId,
+    /// Length of that pack.
+    pub pack_len: u64,
+    /// The pack's header.
+    pub header: [u8; HEADER_LEN],
+    /// The pack's trailer as it is in the pack.
+    pub trailer: Vec<u8>,
+    /// The pack's footer.
+    pub footer: [u8; FOOTER_LEN],
+}
+
+impl IndexParts {
+    /// The whole file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(INDEX_MIN_LEN + self.trailer.len());
+        out.extend_from_slice(INDEX_MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.pack.0);
+        out.extend_from_slice(&self.pack_len.to_le_bytes());
+        out.extend_from_slice(&self.header);
+        out.extend_from_slice(&self.trailer);
+        out.extend_from_slice(&self.footer);
+        let hash = sha256(&[&out]);
+        out.extend_from_slice(&hash);
+        out
+    }
+
+    /// Reads a whole `.idx` file.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() < INDEX_MIN_LEN {
+            return Err(Error::Length);
+        }
+        if bytes[..8] != *INDEX_MAGIC {
+            return Err(Error::Magic);
+        }
+        let (body, hash) = bytes.split_at(bytes.len() - 32);
+        if sha256(&[body]) != hash {
+            return Err(Error::Checksum);
+        }
+        let version = read_u32(bytes, 8);
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        let (head, footer) = body.split_at(body.len() - FOOTER_LEN);
+        Ok(Self {
+            pack: PackId(read_array(bytes, 16)),
+            pack_len: u64::from_le_bytes(read_array(bytes, 48)),
+            header: read_array(bytes, INDEX_HEAD_LEN),
+            trailer: head[INDEX_HEAD_LEN + HEADER_LEN..].to_vec(),
+            footer: read_array(footer, 0),
+        })
+    }
+}
+
+/// Rounds a length up so that it tells little more than its order of magnitude (Padmé; Nikitin et al., PETS 2019).
+pub fn padme(len: u64) -> u64 {
+    if len < 2 {
+        return len;
+    }
+    let exponent = len.ilog2();
+    let significant = exponent.ilog2() + 1;
+    let mask = (1u64 << exponent.saturating_sub(significant)) - 1;
+    (len + mask) & !mask
+}
+
+/// Smallest length of a pack in a sealed repository.
+pub const SEALED_PACK_FLOOR: u64 = 4096;
+
+/// The `N` bytes at `at`. The caller has checked that they are there.
+fn read_array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0u8; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(read_array(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(offset: u32, payload_len: u32) -> PackEntry {
+        PackEntry {
+            id: ChunkId([9; 32]),
+            offset,
+            payload_len,
+            raw_len: 5,
+            codec: 2,
+            kind: 1,
+        }
+    }
+
+    #[test]
+    fn entries_round_trip_and_must_lie_back_to_back() {
+        let entries = [entry(96, 10), entry(106, MAX_U24)];
+        for sealed in [false, true] {
+            let bytes = encode_entries(&entries, sealed);
+            assert_eq!(bytes.len() + TAG_LEN, trailer_len(2, sealed));
+            assert_eq!(decode_entries(&bytes, u32::MAX).unwrap(), entries);
+        }
+        let gap = encode_entries(&[entry(96, 10), entry(107, 3)], false);
+        assert_eq!(decode_entries(&gap, u32::MAX), Err(Error::Entries));
+        assert_eq!(
+            decode_entries(&encode_entries(&entries, false), 100),
+            Err(Error::Entries)
+        );
+    }
+
+    #[test]
+    fn a_padding_entry_in_the_middle_is_refused() {
+        let mut bytes = encode_entries(&[entry(96, 10), entry(106, 10)], false);
+        bytes[..ENTRY_LEN].fill(0);
+        assert_eq!(decode_entries(&bytes, u32::MAX), Err(Error::Entries));
+    }
+
+    #[test]
+    fn every_flipped_byte_of_header_and_footer_is_found() {
+        let header = PackHeader {
+            sealed: true,
+            meta: false,
+            repo: RepoId([1; 16]),
+            session: SnapshotId([2; 16]),
+            nonce: [3; 16],
+            epoch: 7,
+        };
+        let bytes = header.encode();
+        assert_eq!(PackHeader::decode(&bytes), Ok(header));
+        for at in 0..HEADER_LEN {
+            let mut bad = bytes;
+            bad[at] ^= 1;
+            assert!(PackHeader::decode(&bad).is_err(), "byte {at}");
+        }
+        let footer = PackFooter {
+            trailer_offset: 96,
+            trailer_len: 64,
+            body_hash: [4; 32],
+        };
+        let bytes = footer.encode();
+        assert_eq!(PackFooter::decode(&bytes, 224), Ok(footer));
+        assert_eq!(PackFooter::decode(&bytes, 225), Err(Error::Length));
+        for at in 0..FOOTER_LEN {
+            let mut bad = bytes;
+            bad[at] ^= 1;
+            assert!(PackFooter::decode(&bad, 224).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn padme_matches_the_paper() {
+        for (len, padded) in [
+            (1, 1),
+            (8, 8),
+            (9, 10),
+            (4096, 4096),
+            (4097, 4352),
+            (8_388_609, 8_650_752),
+        ] {
+            assert_eq!(padme(len), padded, "{len}");
+        }
+        for len in 1..100_000u64 {
+            let padded = padme(len);
+            assert!(padded >= len && padme(padded) == padded && (padded - len) as f64 <= 0.12 * len as f64);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a pack holds: from its `.idx`, or from the pack itself.
+
+use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackHeader, TAG_LEN, decode_entries};
+use super::{PackEntry, TrailerSeal};
+use crate::id::{PackId, RepoId};
+use crate::layout;
+use crate::storage::{self, Storage};
+
+/// The opened trailer of a pack.
+#[derive(Debug, Clone)]
+pub struct PackIndex {
+    /// The pack.
+    pub pack: PackId,
+    /// Its length in bytes.
+    pub pack_len: u64,
+    /// Its header.
+    pub header: PackHeader,
+    /// What it holds, in file order.
+    pub entries: Vec<PackEntry>,
+}
+
+/// Why a pack index could not be read.
+#[derive(Debug, Clone)]
+pub enum ReadError {
+    /// The storage failed, or there is no such file.
+    Storage(storage::Error),
+    /// The bytes are not what they should be.
+    Format(Error),
+}
+
+impl From<storage::Error> for ReadError {
+    fn from(error: storage::Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        Self::Format(error)
+    }
+}
+
+/// Largest `.idx`: 65,535 entries and what stands around them, rounded up.
+const MAX_INDEX_LEN: u64 = 4 << 20;
+
+/// Reads the `.idx` of a pack.
+pub fn read_index(
+    storage: &dyn Storage,
+    repo: &RepoId,
+    seal: &dyn TrailerSeal,
+    pack: &PackId,
+) -> Result<PackIndex, ReadError> {
+    let bytes = storage.get(&layout::pack_index(pack), MAX_INDEX_LEN)?;
+    let parts = IndexParts::decode(&bytes)?;
+    if parts.pack != *pack {
+        return Err(Error::Foreign.into());
+    }
+    Ok(open_parts(parts, repo, seal)?)
+}
+
+/// Reads header, trailer and footer from the pack itself.
+pub fn read_index_from_pack(
+    storage: &dyn Storage,
+    repo: &RepoId,
+    seal: &dyn TrailerSeal,
+    pack: &PackId,
+) -> Result<PackIndex, ReadError> {
+    let key = layout::pack(pack);
+    let pack_len = storage
+        .size(&key)?
+        .ok_or_else(|| storage::Error::new(storage::ErrorKind::NotFound, "read", key.clone()))?;
+    if pack_len < (HEADER_LEN + TAG_LEN + FOOTER_LEN) as u64 || pack_len > u64::from(u32::MAX) {
+        return Err(Error::Length.into());
+    }
+    let mut header = [0u8; HEADER_LEN];
+    storage.get_range(&key, 0, &mut header)?;
+    let mut footer = [0u8; FOOTER_LEN];
+    storage.get_range(&key, pack_len - FOOTER_LEN as u64, &mut footer)?;
+    let ends = PackFooter::decode(&footer, pack_len)?;
+    let mut trailer = vec![0u8; ends.trailer_len as usize];
+    storage.get_range(&key, u64::from(ends.trailer_offset), &mut trailer)?;
+    let parts = IndexParts {
+        pack: *pack,
+        pack_len,
+        header,
+        trailer,
+        footer,
+    };
+    Ok(open_parts(parts, repo, seal)?)
+}
+
+fn open_parts(mut parts: IndexParts, repo: &RepoId, seal: &dyn TrailerSeal) -> Result<PackIndex, Error> {
+    let header = PackHeader::decode(&parts.header)?;
+    if header.repo != *repo || header.sealed != seal.is_sealed() {
+        return Err(Error::Foreign);
+    }
+    let footer = PackFooter::decode(&parts.footer, parts.pack_len)?;
+    if parts.trailer.len() != footer.trailer_len as usize {
+        return Err(Error::Length);
+    }
+    let (entries, tag) = parts.trailer.split_at_mut(footer.trailer_len as usize - TAG_LEN);
+    let mut tag_bytes = [0u8; TAG_LEN];
+    tag_bytes.copy_from_slice(tag);
+    if !seal.open(header.epoch, &footer.body_hash, entries, &tag_bytes) {
+        return Err(Error::Checksum);
+    }
+    let entries = decode_entries(entries, footer.trailer_offset)?;
+    Ok(PackIndex {
+        pack: parts.pack,
+        pack_len: parts.pack_len,
+        header,
+        entries,
+    })
+}

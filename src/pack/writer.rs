@@ -1,0 +1,144 @@
+//! Builds one pack in memory: append stored chunks, then finish. The file is named by its hash, so it can only be
+//! written once it is whole.
+
+use super::format::{
+    FOOTER_LEN, HEADER_LEN, IndexParts, MAX_ENTRIES, PackFooter, PackHeader, SEALED_PACK_FLOOR, encode_entries, padme,
+    trailer_len,
+};
+use super::{PackEntry, TrailerSeal};
+use crate::buffer::Buffer;
+use crate::id::{ChunkId, PackId};
+use sha2::{Digest, Sha256};
+
+/// A pack that is being filled. It lies in a [`Buffer`] whose size is its upper bound.
+pub struct PackWriter {
+    buffer: Buffer,
+    header: PackHeader,
+    entries: Vec<PackEntry>,
+}
+
+/// A whole pack, ready to be put.
+pub struct FinishedPack {
+    /// Its name.
+    pub id: PackId,
+    /// The file.
+    pub bytes: Buffer,
+    /// The `.idx` file.
+    pub index: Vec<u8>,
+    /// What it holds, in file order.
+    pub entries: Vec<PackEntry>,
+}
+
+/// Bytes that a pack needs beside its chunks when it holds `count` of them, padding included, for `chunk_bytes` of chunks.
+fn whole_len(chunk_bytes: usize, count: usize, sealed: bool) -> usize {
+    let bare = HEADER_LEN + chunk_bytes + trailer_len(count, sealed) + FOOTER_LEN;
+    if sealed {
+        padme((bare as u64).max(SEALED_PACK_FLOOR)) as usize
+    } else {
+        bare
+    }
+}
+
+impl PackWriter {
+    /// Starts a pack in an empty `buffer`. `None` when the buffer cannot even hold the header.
+    pub fn create(mut buffer: Buffer, header: PackHeader) -> Option<Self> {
+        buffer.clear();
+        buffer.extend_from_slice(&header.encode()).ok()?;
+        Some(Self {
+            buffer,
+            header,
+            entries: Vec::new(),
+        })
+    }
+
+    /// True when a further stored chunk of `payload_len` bytes still fits.
+    pub fn fits(&self, payload_len: usize) -> bool {
+        self.entries.len() < MAX_ENTRIES
+            && whole_len(
+                self.body_len() + payload_len,
+                self.entries.len() + 1,
+                self.header.sealed,
+            ) <= self.buffer.len()
+    }
+
+    /// Bytes of stored chunks so far.
+    pub fn body_len(&self) -> usize {
+        self.buffer.filled().len() - HEADER_LEN
+    }
+
+    /// What it holds so far, in file order.
+    pub fn entries(&self) -> &[PackEntry] {
+        &self.entries
+    }
+
+    /// The stored chunk of an entry of this pack.
+    pub fn payload(&self, entry: &PackEntry) -> Option<&[u8]> {
+        let start = entry.offset as usize;
+        self.buffer.filled().get(start..start + entry.payload_len as usize)
+    }
+
+    /// Appends a stored chunk that [`fits`](Self::fits). `false`, and nothing done, when it does not.
+    pub fn append(&mut self, id: ChunkId, raw_len: u32, codec: u8, kind: u8, payload: &[u8]) -> bool {
+        let offset = self.buffer.filled().len();
+        let (Ok(offset), Ok(payload_len)) = (u32::try_from(offset), u32::try_from(payload.len())) else {
+            return false;
+        };
+        if !self.fits(payload.len()) || self.buffer.extend_from_slice(payload).is_err() {
+            return false;
+        }
+        self.entries.push(PackEntry {
+            id,
+            offset,
+            payload_len,
+            raw_len,
+            codec,
+            kind,
+        });
+        true
+    }
+
+    /// Adds padding, trailer and footer. `None` only if sealing fails, which means that something is badly wrong.
+    pub fn finish(mut self, seal: &dyn TrailerSeal) -> Option<FinishedPack> {
+        let sealed = self.header.sealed;
+        let whole = whole_len(self.body_len(), self.entries.len(), sealed);
+        let trailer_offset = whole - FOOTER_LEN - trailer_len(self.entries.len(), sealed);
+        let pad_len = trailer_offset - self.buffer.filled().len();
+        if pad_len > 0 {
+            let spare = self.buffer.spare();
+            if !seal.pad(&self.header.nonce, spare.get_mut(..pad_len)?) {
+                return None;
+            }
+            self.buffer.advance(pad_len);
+        }
+        let mut hash = Sha256::new();
+        hash.update(self.buffer.filled());
+        let body_hash: [u8; 32] = hash.clone().finalize().into();
+        let mut trailer = encode_entries(&self.entries, sealed);
+        let tag = seal.seal(&body_hash, &mut trailer)?;
+        trailer.extend_from_slice(&tag);
+        let footer = PackFooter {
+            trailer_offset: u32::try_from(trailer_offset).ok()?,
+            trailer_len: u32::try_from(trailer.len()).ok()?,
+            body_hash,
+        }
+        .encode();
+        hash.update(&trailer);
+        hash.update(footer);
+        let id = PackId(hash.finalize().into());
+        self.buffer.extend_from_slice(&trailer).ok()?;
+        self.buffer.extend_from_slice(&footer).ok()?;
+        let index = IndexParts {
+            pack: id,
+            pack_len: self.buffer.filled().len() as u64,
+            header: self.header.encode(),
+            trailer,
+            footer,
+        };
+        Some(FinishedPack {
+            id,
+            bytes: self.buffer,
+            index: index.encode(),
+            entries: self.entries,
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! What happens to one chunk, both ways: [`Session::put_batch`] here, and getting it back in [`super::read`].
+//!
+//! Put: name it, look whether a good copy is stored, else encode, seal, prove that it opens to the same bytes, and append
+//! it to an open pack. A copy is good when its pack exists and no prune has condemned it; each pack is looked at once in a
+//! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
+
+use super::Repository;
+use super::pack_sink::{PackSink, lock};
+use super::seal::ChunkMeta;
+use crate::codec::{Codec, Compression, Decoder, Encoder};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::layout;
+use crate::lock::KillLists;
+use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// New chunks after which a session publishes a segment of its own accord, so that its memory stays bounded and a killed
+/// ingest can reuse what it stored.
+const CHECKPOINT_CHUNKS: usize = 65_536;
+
+/// One worker's contexts and scratch buffers, handed from batch to batch.
+#[derive(Default)]
+pub struct Worker {
+    encoder: Encoder,
+    decoder: Decoder,
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+    decoded: Vec<u8>,
+}
+
+/// Counts of a session.
+#[derive(Default)]
+pub struct SessionStats {
+    /// Data chunks seen.
+    pub chunks: AtomicU64,
+    /// Of these, stored by this session.
+    pub new_chunks: AtomicU64,
+    /// Plaintext bytes of new chunks.
+    pub new_bytes: AtomicU64,
+    /// Plaintext bytes of chunks that were there already.
+    pub reused_bytes: AtomicU64,
+    /// Bytes of stored chunks added to data packs.
+    pub stored_bytes: AtomicU64,
+}
+
+/// One ingest's view of the repository: what it has claimed, what it relies on, and the packs it fills.
+pub struct Session {
+    repo: Arc<Repository>,
+    id: SnapshotId,
+    compression: Compression,
+    kill_lists: Mutex<KillLists>,
+    /// Packs looked at, and whether they are good.
+    seen_packs: Mutex<HashMap<PackId, bool>>,
+    /// Packs that hold a chunk of this snapshot, reused or own.
+    relied: Mutex<HashSet<PackId>>,
+    /// New chunks of this session that no published segment names yet.
+    claimed: Mutex<HashSet<ChunkId>>,
+    sink: PackSink,
+    workers: Mutex<Vec<Worker>>,
+    /// Counts so far.
+    pub stats: SessionStats,
+}
+
+impl Session {
+    /// Starts a session: reads the kill lists and lists the segments now, not when the handle was opened.
+    pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
+        repo.refresh_index()?;
+        let kill_lists = KillLists::load_all(repo.storage())?;
+        Ok(Self {
+            id,
+            compression,
+            kill_lists: Mutex::new(kill_lists),
+            seen_packs: Mutex::new(HashMap::new()),
+            relied: Mutex::new(HashSet::new()),
+            claimed: Mutex::new(HashSet::new()),
+            sink: PackSink::new(Arc::clone(repo), id),
+            workers: Mutex::new(Vec::new()),
+            stats: SessionStats::default(),
+            repo: Arc::clone(repo),
+        })
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+
+    /// The session's id, which its snapshot will have.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// Names, deduplicates and stores data chunks; returns their names in order.
+    pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
+        let mut worker = lock(&self.workers).pop().unwrap_or_default();
+        let result = self.put_batch_with(&mut worker, chunks);
+        lock(&self.workers).push(worker);
+        result
+    }
+
+    fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
+        let ids: Vec<ChunkId> = chunks
+            .iter()
+            .map(|data| self.repo.seal().chunk_id(KIND_DATA, data))
+            .collect();
+        let mut stored = Vec::with_capacity(ids.len());
+        for id in &ids {
+            stored.push(self.is_stored(id)?);
+        }
+        let new: Vec<bool> = {
+            let mut claimed = lock(&self.claimed);
+            ids.iter()
+                .zip(&stored)
+                .map(|(id, &stored)| !stored && claimed.insert(*id))
+                .collect()
+        };
+        for ((id, data), new) in ids.iter().zip(chunks).zip(new) {
+            self.stats.chunks.fetch_add(1, Ordering::Relaxed);
+            if new {
+                let payload_len = self.store(worker, id, KIND_DATA, data)?;
+                self.stats.new_chunks.fetch_add(1, Ordering::Relaxed);
+                self.stats.new_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                self.stats.stored_bytes.fetch_add(payload_len as u64, Ordering::Relaxed);
+            } else {
+                self.stats.reused_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+        }
+        if self.sink.written_chunks() >= CHECKPOINT_CHUNKS {
+            self.publish()?;
+        }
+        Ok(ids)
+    }
+
+    /// Stores a list node, if there is none yet, and returns its name.
+    pub fn put_node(&self, node: &[u8]) -> Result<ChunkId> {
+        let id = self.repo.seal().chunk_id(KIND_LIST, node);
+        if !self.is_stored(&id)? && lock(&self.claimed).insert(id) {
+            self.put_copy_as(&id, KIND_LIST, node)?;
+        }
+        Ok(id)
+    }
+
+    /// Stores a part of a manifest's copy, or of the config's, in the meta pack. Never deduplicated.
+    pub fn put_copy(&self, kind: u8, bytes: &[u8]) -> Result<()> {
+        let id = self.repo.seal().chunk_id(kind, bytes);
+        self.put_copy_as(&id, kind, bytes)
+    }
+
+    fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
+        let mut worker = lock(&self.workers).pop().unwrap_or_default();
+        let result = self.store(&mut worker, id, kind, bytes);
+        lock(&self.workers).push(worker);
+        result.map(|_| ())
+    }
+
+    /// True when this session has claimed the chunk or a good pack holds it; that pack is then relied on.
+    fn is_stored(&self, id: &ChunkId) -> Result<bool> {
+        if lock(&self.claimed).contains(id) {
+            return Ok(true);
+        }
+        for location in self.repo.locate(id)? {
+            if self.is_good(&location)? {
+                lock(&self.relied).insert(location.pack);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_good(&self, location: &ChunkLocation) -> Result<bool> {
+        if let Some(&good) = lock(&self.seen_packs).get(&location.pack) {
+            return Ok(good);
+        }
+        let good = !lock(&self.kill_lists).avoid(&location.pack)
+            && self.repo.storage().size(&layout::pack(&location.pack))?.is_some();
+        lock(&self.seen_packs).insert(location.pack, good);
+        Ok(good)
+    }
+
+    /// Encodes, seals, checks and appends one chunk; returns the length of the stored chunk.
+    fn store(&self, worker: &mut Worker, id: &ChunkId, kind: u8, raw: &[u8]) -> Result<usize> {
+        let seal = self.repo.seal();
+        let raw_len = u32::try_from(raw.len()).map_err(|_| Error::Internal {
+            reason: "a chunk is too long".to_owned(),
+        })?;
+        // ids do not compress
+        let compression = if kind == KIND_LIST {
+            Compression::None
+        } else {
+            self.compression
+        };
+        let (codec, encoded) = worker.encoder.encode(compression, raw);
+        let meta = ChunkMeta {
+            id: *id,
+            raw_len,
+            codec: codec as u8,
+            kind,
+        };
+        let payload = if seal.keys().is_none() {
+            encoded
+        } else {
+            seal.seal_chunk(&meta, encoded, self.repo.entropy(), &mut worker.sealed)?;
+            &worker.sealed
+        };
+        if self.repo.verify_writes() && (seal.keys().is_some() || codec != Codec::Raw) {
+            worker.opened.clear();
+            worker.opened.extend_from_slice(payload);
+            let opened = super::read::decode_stored(
+                seal,
+                &meta,
+                &mut worker.opened,
+                &mut worker.decoder,
+                &mut worker.decoded,
+            );
+            if let Err(reason) = opened {
+                return Err(Error::Internal {
+                    reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),
+                });
+            }
+        }
+        self.sink.append(&meta, payload)?;
+        Ok(payload.len())
+    }
+
+    /// Writes all open data packs.
+    pub fn flush_data(&self) -> Result<()> {
+        self.sink.flush_data()
+    }
+
+    /// Writes the open meta pack.
+    pub fn flush_meta(&self) -> Result<()> {
+        self.sink.flush_meta()
+    }
+
+    /// Publishes a segment of everything written since the last one. Its chunks are then found through the index.
+    pub fn publish(&self) -> Result<()> {
+        let written = self.sink.take_written();
+        if written.packs.is_empty() {
+            return Ok(());
+        }
+        lock(&self.relied).extend(&written.packs);
+        lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, true)));
+        let ids: Vec<ChunkId> = written.chunks.iter().map(|(chunk, _)| chunk.entry.id).collect();
+        self.repo.publish_segment(written.chunks)?;
+        let mut claimed = lock(&self.claimed);
+        for id in &ids {
+            claimed.remove(id);
+        }
+        Ok(())
+    }
+
+    /// W6: true when every pack this snapshot relies on exists and is in no kill list. Called under the commit lock.
+    pub fn relied_packs_are_good(&self) -> Result<bool> {
+        let kill_lists = KillLists::load_all(self.repo.storage())?;
+        let relied = lock(&self.relied);
+        for pack in relied.iter() {
+            if kill_lists.condemned(pack) || self.repo.storage().size(&layout::pack(pack))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// After something vanished: forgets what was believed about packs, so that [`rely_on`](Self::rely_on) looks afresh.
+    pub fn forget_packs(&self) -> Result<()> {
+        self.repo.refresh_index()?;
+        *lock(&self.kill_lists) = KillLists::load_all(self.repo.storage())?;
+        lock(&self.seen_packs).clear();
+        lock(&self.relied).clear();
+        Ok(())
+    }
+
+    /// Looks a chunk up again and relies on whichever good pack holds it now; `Conflict` when none does.
+    pub fn rely_on(&self, id: &ChunkId) -> Result<()> {
+        if self.is_stored(id)? {
+            Ok(())
+        } else {
+            Err(Error::Conflict)
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The global index as operations use it: looked up, refreshed, added to, merged when due, and made whole again from the
+//! packs when something of it is lost or damaged. The index is derived data, so none of this needs a person.
+
+use super::Repository;
+use super::pack_sink::lock;
+use crate::error::Result;
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
+use crate::layout;
+use crate::lock::{KillLists, try_maint};
+use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
+use std::collections::{BTreeSet, HashSet};
+
+/// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
+const REBUILD_RUN: usize = 1 << 18;
+/// Largest merge, in bytes of its inputs, that an ingest does on its way out; larger ones are left to maintenance.
+const INLINE_MERGE_BYTES: u64 = 128 << 20;
+/// How often one call puts up with a newly found damaged segment.
+const HEAL_ROUNDS: usize = 16;
+
+impl Repository {
+    /// All known places of a chunk. A segment found to be damaged is rebuilt on the way.
+    pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
+        let mut places = self.with_index(|index| index.locate(id))?;
+        if let Some(found) = lock(&self.overlay).get(id) {
+            places.extend(found);
+        }
+        Ok(places)
+    }
+
+    /// Lists the segments again.
+    pub fn refresh_index(&self) -> Result<()> {
+        let broken = self.index.refresh()?;
+        if broken.is_empty() {
+            Ok(())
+        } else {
+            heal_index(self, &broken)
+        }
+    }
+
+    /// Publishes a segment of newly written chunks, each with the length of its pack.
+    pub fn publish_segment(&self, chunks: Vec<(ChunkLocation, u64)>) -> Result<()> {
+        self.index.publish(self.entropy(), chunks)?;
+        Ok(())
+    }
+
+    /// For a reader that misses a chunk: adds what packs hold and no segment names.
+    pub fn heal_index_for_read(&self) -> Result<()> {
+        heal_index(self, &[])
+    }
+
+    /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
+    /// depends on it, so a failure is a warning.
+    pub fn merge_index_if_due(&self) {
+        let plan = || {
+            let live = self.index.live_segments();
+            let sizes: Vec<(SegmentId, u64)> = live.iter().map(|segment| (segment.id, segment.entries)).collect();
+            let due: HashSet<SegmentId> = plan_merge(&sizes).into_iter().collect();
+            let bytes: u64 = live
+                .iter()
+                .filter(|segment| due.contains(&segment.id))
+                .map(|segment| segment.bytes)
+                .sum();
+            if bytes <= INLINE_MERGE_BYTES {
+                due
+            } else {
+                HashSet::new()
+            }
+        };
+        let merge = || -> Result<()> {
+            if plan().is_empty() {
+                return Ok(());
+            }
+            let Some(_maint) = try_maint(self.storage())? else {
+                return Ok(());
+            };
+            self.refresh_index()?;
+            let due: Vec<SegmentId> = plan().into_iter().collect();
+            if !due.is_empty() {
+                self.index.merge(self.entropy(), &due, &HashSet::new())?;
+            }
+            Ok(())
+        };
+        if let Err(error) = merge() {
+            self.warn(
+                "WARN_INDEX_NOT_MERGED",
+                format!("Index segments could not be merged: {error}"),
+            );
+        }
+    }
+
+    /// Calls `action`, and again after each damaged segment that it runs into.
+    fn with_index<T>(&self, action: impl Fn(&index::GlobalIndex) -> std::result::Result<T, index::Error>) -> Result<T> {
+        for _ in 0..HEAL_ROUNDS {
+            match action(&self.index) {
+                Err(error @ index::Error::Damaged { segment, .. }) => {
+                    self.index.set_aside(segment, error.clone());
+                    heal_index(self, &[BrokenSegment { id: segment, error }])?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Ok(action(&self.index)?)
+    }
+}
+
+/// Adds to the index what packs hold and no live segment names, and replaces the broken segments. Without the right or the
+/// maintenance lock to replace them they stay, and are left out; a handle that cannot write keeps what it found in memory.
+pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<()> {
+    let writable = repo.check_writable().is_ok();
+    let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
+    let mut found = 0usize;
+    for pack in unnamed_packs(repo)? {
+        let index = match read_any_index(repo, &pack) {
+            Ok(index) => index,
+            // gone since it was listed, damaged, or still being written: nothing that can be relied on
+            Err(_) => continue,
+        };
+        found += 1;
+        if writable {
+            run.extend(
+                index
+                    .entries
+                    .iter()
+                    .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
+            );
+            if run.len() >= REBUILD_RUN {
+                repo.publish_segment(std::mem::take(&mut run))?;
+            }
+        } else {
+            let mut overlay = lock(&repo.overlay);
+            for &entry in &index.entries {
+                let places = overlay.entry(entry.id).or_default();
+                if places.iter().all(|place| place.pack != pack) {
+                    places.push(ChunkLocation { pack, entry });
+                }
+            }
+        }
+    }
+    let maint = if writable && !broken.is_empty() {
+        try_maint(repo.storage())?
+    } else {
+        None
+    };
+    if maint.is_some() {
+        let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
+        repo.index.supersede(repo.entropy(), &MemorySource::new(run), &old)?;
+    } else if !run.is_empty() {
+        repo.publish_segment(run)?;
+    }
+    for segment in broken {
+        let message = format!(
+            "Index segment {} could not be used ({}); {found} packs were read to make up for it",
+            segment.id, segment.error
+        );
+        repo.warn("WARN_SEGMENT_REBUILT", message);
+    }
+    Ok(())
+}
+
+/// Packs that lie in the folder, that no live segment names, and that no prune has condemned.
+fn unnamed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
+    // first the folder, then the index: a pack that is written meanwhile is named by its own session
+    let mut packs: BTreeSet<PackId> = BTreeSet::new();
+    for file in repo.storage().list(layout::DATA)? {
+        let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
+        packs.extend(id.map(PackId));
+    }
+    // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
+    let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();
+    let named = loop {
+        match repo.index.packs() {
+            Ok(named) => break named,
+            Err(error @ index::Error::Damaged { segment, .. }) => repo.index.set_aside(segment, error),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    packs.retain(|pack| !named.contains_key(pack) && !kill_lists.condemned(pack));
+    Ok(packs)
+}
+
+/// From the `.idx`, or from the pack itself when that is missing or damaged.
+fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
+    let (storage, id, seal) = (repo.storage(), &repo.config.id, repo.seal.as_ref());
+    read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack))
+}

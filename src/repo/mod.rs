@@ -1,0 +1,273 @@
+//! An open repository: the handle that holds the rooms together.
+//!
+//! It knows the settings, the keys in use and the global index, and how one chunk is put and got ([`chunk_store`]). The
+//! order of steps in an operation belongs to `ops`. Nothing here is specific to a verb.
+
+pub mod chunk_store;
+pub mod config;
+mod errors;
+mod heal;
+mod open;
+mod pack_sink;
+pub mod read;
+pub mod seal;
+
+pub use config::{Config, ParityParams};
+pub use open::{InitOptions, OpenOptions, Secret, init, open};
+
+use crate::buffer::BufferPool;
+use crate::chunk::Cutter;
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::id::{ChunkId, SnapshotId};
+use crate::index::GlobalIndex;
+use crate::monitor::{Monitor, Warning};
+use crate::pack::ChunkLocation;
+use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
+use crate::storage::{LocalStorage, Storage};
+use seal::RepoSeal;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Everything the engine needs from outside. Tests hand in simulated parts; a run is then the same call for call.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where the repository lies.
+    pub storage: Arc<dyn Storage>,
+    /// A name for people, as the path.
+    pub place: String,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The worker pool.
+    pub executor: Arc<dyn Executor>,
+    /// Hears of warnings that belong to no operation.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Environment {
+    /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
+    pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
+        let executor = crate::executor::PoolExecutor::new(threads).map_err(|reason| Error::Internal {
+            reason: format!("no worker threads: {reason}"),
+        })?;
+        Ok(Self {
+            storage: Arc::new(LocalStorage::open_path(path, Arc::clone(&entropy))?),
+            place: path.display().to_string(),
+            clock: Arc::new(crate::clock::SystemClock),
+            entropy,
+            executor: Arc::new(executor),
+            monitor,
+        })
+    }
+}
+
+/// What [`OpenOptions::memory_limit`] is when nothing is said, in bytes.
+pub const DEFAULT_MEMORY_LIMIT: u64 = 192 << 20;
+
+/// An open repository. Shared by all operations of a handle; dropped when the last of them ends.
+pub struct Repository {
+    env: Environment,
+    config: Config,
+    /// Exact bytes of `config.json`, for its copies.
+    config_bytes: Vec<u8>,
+    seal: Arc<RepoSeal>,
+    index: GlobalIndex,
+    cutter: Cutter,
+    pool: Arc<BufferPool>,
+    lock_wait: Duration,
+    memory_limit: u64,
+    verify_writes: bool,
+    /// Why nothing may be written, if so.
+    write_refused: Option<Error>,
+    closed: AtomicBool,
+    sessions: AtomicUsize,
+    /// Places found by a handle that may not publish them.
+    overlay: Mutex<HashMap<ChunkId, Vec<ChunkLocation>>>,
+    #[cfg(any(test, feature = "testing"))]
+    seeded_bug: Mutex<Option<SeededBug>>,
+}
+
+/// A mistake that tests switch on, to see that they would find it.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeededBug {
+    /// The manifest is published before what it needs.
+    ManifestFirst,
+}
+
+impl Repository {
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Exact bytes of `config.json`.
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.config_bytes
+    }
+
+    /// Where it lies.
+    pub fn storage(&self) -> &dyn Storage {
+        self.env.storage.as_ref()
+    }
+
+    /// Where it lies, for threads that outlive a call.
+    pub fn storage_handle(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.env.storage)
+    }
+
+    /// How it names, seals and opens things.
+    pub fn seal(&self) -> &Arc<RepoSeal> {
+        &self.seal
+    }
+
+    /// Chunk id to place, for all packs.
+    pub fn index(&self) -> &GlobalIndex {
+        &self.index
+    }
+
+    /// Cuts streams as this repository was made to.
+    pub fn cutter(&self) -> &Cutter {
+        &self.cutter
+    }
+
+    /// Big buffers of this handle.
+    pub fn pool(&self) -> &Arc<BufferPool> {
+        &self.pool
+    }
+
+    /// The worker pool.
+    pub fn executor(&self) -> &Arc<dyn Executor> {
+        &self.env.executor
+    }
+
+    /// Random bytes.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.env.entropy.as_ref()
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.env.clock.now_ms()
+    }
+
+    /// How long a lock is waited for.
+    pub fn lock_wait(&self) -> Duration {
+        self.lock_wait
+    }
+
+    /// Bytes that one more operation may use for its buffers, so that all together stay under the handle's limit.
+    pub fn operation_share(&self) -> usize {
+        let operations = self.sessions.load(Ordering::Relaxed).max(1) as u64;
+        usize::try_from(self.memory_limit / operations).unwrap_or(usize::MAX)
+    }
+
+    /// True when what was encoded is decoded again before it is stored.
+    pub fn verify_writes(&self) -> bool {
+        self.verify_writes
+    }
+
+    /// Tells whoever listens to this handle.
+    pub fn warn(&self, code: &'static str, message: String) {
+        self.env.monitor.warning(Warning { code, message });
+    }
+
+    /// `Err` when this handle must not write.
+    pub fn check_writable(&self) -> Result<()> {
+        self.write_refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at once.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Makes this handle misbehave.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn seed_bug(&self, bug: SeededBug) {
+        *pack_sink::lock(&self.seeded_bug) = Some(bug);
+    }
+
+    /// True when this handle was told to misbehave so.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn seeded_bug(&self, bug: SeededBug) -> bool {
+        *pack_sink::lock(&self.seeded_bug) == Some(bug)
+    }
+
+    /// `Err` once the handle was closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The bytes of a manifest file.
+    pub fn encode_manifest(&self, snapshot: &Snapshot) -> Result<Vec<u8>> {
+        let seal = match seal::current_epoch(&self.seal) {
+            None => ManifestSeal::Plain,
+            Some((epoch, keys)) => ManifestSeal::Sealed {
+                epoch,
+                key: &keys.manifest,
+                hedge: &keys.hedge,
+            },
+        };
+        Ok(manifest::encode(snapshot, &seal, &self.config.id, self.entropy())?)
+    }
+
+    /// Reads a manifest file.
+    pub fn decode_manifest(&self, id: &SnapshotId, bytes: &[u8]) -> Result<Snapshot> {
+        let decoded = match self.seal.keys() {
+            None => manifest::decode(bytes, id, &ManifestKeys::Plain, &self.config.id),
+            Some(keys) => {
+                let of_epoch = |epoch| keys.epoch(epoch).map(|keys| &keys.manifest);
+                manifest::decode(bytes, id, &ManifestKeys::Sealed(&of_epoch), &self.config.id)
+            }
+        };
+        decoded.map_err(|error| match error {
+            crate::snapshot::Error::UnsupportedVersion(version) => Error::UnsupportedFormat {
+                what: format!("version {version} of snapshot {id}"),
+            },
+            other => Error::ManifestCorrupt {
+                snapshot: *id,
+                reason: other.to_string(),
+            },
+        })
+    }
+
+    /// `Err` once the handle was closed, or when `monitor` wants the operation to stop.
+    pub fn check_running(&self, monitor: &dyn Monitor) -> Result<()> {
+        self.check_open()?;
+        if monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Counts an operation that uses buffers, as long as the guard lives.
+    pub fn enter(self: &Arc<Self>) -> OperationGuard {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        OperationGuard(Arc::clone(self))
+    }
+}
+
+/// An operation that uses this handle's buffers.
+pub struct OperationGuard(Arc<Repository>);
+
+impl Drop for OperationGuard {
+    fn drop(&mut self) {
+        if self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // the last one out hands idle memory back to the system
+            self.0.pool.release_idle();
+        }
+    }
+}

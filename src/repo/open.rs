@@ -1,0 +1,377 @@
+//! Making and opening a repository, with and without a passphrase.
+//!
+//! `config.json` is written last and makes the repository: an interrupted init leaves a place that init takes again.
+//! `open` reads the config, unwraps a key file, checks the config's MAC, and loads the footers of the index segments; it
+//! lists no packs, unless a segment is broken.
+
+use super::config::{Config, MAX_CONFIG_LEN, PACK_SIZES, ParityParams, check_mac};
+use super::seal::{RepoSeal, Seals};
+use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
+use crate::buffer::BufferPool;
+use crate::chunk::{ChunkerParams, Cutter, Gear};
+use crate::clock::format_time;
+use crate::codec::Compression;
+use crate::crypto::{self, Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
+use crate::entropy::random;
+use crate::error::{Error, Result};
+use crate::id::{KeyId, RepoId};
+use crate::index::{EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
+use crate::layout;
+use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// What unlocks a sealed repository.
+pub enum Secret {
+    /// UTF-8 bytes of a passphrase.
+    Passphrase(Zeroizing<Vec<u8>>),
+    /// A random key.
+    Raw(Zeroizing<[u8; 32]>),
+}
+
+impl Secret {
+    fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Passphrase(text) => Credential::Passphrase(text),
+            Self::Raw(key) => Credential::Raw(key),
+        }
+    }
+}
+
+/// How a handle behaves; nothing of it is stored.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Refuse every write.
+    pub read_only: bool,
+    /// How long a lock is waited for. Default 10 seconds.
+    pub lock_wait: Duration,
+    /// Bytes for buffers and caches of all operations of the handle together. Default [`DEFAULT_MEMORY_LIMIT`].
+    pub memory_limit: u64,
+    /// Decode what was encoded before it is stored. Default true.
+    pub verify_writes: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            lock_wait: Duration::from_secs(10),
+            memory_limit: DEFAULT_MEMORY_LIMIT,
+            verify_writes: true,
+        }
+    }
+}
+
+/// What a new repository is made with.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// Chunk sizes; default 64 KiB, 256 KiB, 1 MiB.
+    pub chunking: ChunkerParams,
+    /// Default compression of ingests; default gzip 3.
+    pub compression: Compression,
+    /// Target length of a pack in bytes; default 8 MiB.
+    pub pack_size: Option<u64>,
+    /// Parity groups; default RS(20,1). `Some(None)`: none.
+    pub parity: Option<Option<ParityParams>>,
+    /// Cost of the key derivation; default 64 MiB, 3 passes, 4 lanes.
+    pub kdf: KdfParams,
+    /// How the handle behaves.
+    pub open: OpenOptions,
+}
+
+/// Default target length of a pack in bytes.
+const DEFAULT_PACK_SIZE: u64 = 8 << 20;
+/// Largest key file, and most key files that are tried.
+const MAX_KEY_FILE_LEN: u64 = 64 << 10;
+const MAX_KEY_FILES: usize = 32;
+
+/// Makes a repository and opens it.
+///
+/// # Errors
+/// `RepositoryExists`, `NotEmpty`, `NotADirectory`, `Permission`, `LocksUnsupported`, `RepositoryLocked` (another init is
+/// at work), `InvalidArgument`, `Storage`, `NoSpace`. Nothing that was there before is changed.
+pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Repository> {
+    let pack_size = check_init(options)?;
+    let storage = env.storage.as_ref();
+    let exists = |env: &Environment| Error::RepositoryExists {
+        path: env.place.clone(),
+    };
+    match storage.size(layout::CONFIG) {
+        Ok(Some(_)) => return Err(exists(&env)),
+        Ok(None) => {}
+        Err(error) if error.kind == ErrorKind::NotADirectory => {
+            return Err(Error::NotADirectory {
+                path: env.place.clone(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // what an interrupted init may have left; a name that ends with a slash allows every file right in that folder
+    let (keys, copies) = (format!("{}/", layout::KEYS), format!("{}/", layout::KEY_COPIES));
+    let allowed = [layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
+    if !storage.create_folders(&layout::FOLDERS, &allowed)? {
+        return Err(Error::NotEmpty {
+            path: env.place.clone(),
+        });
+    }
+    for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+        put_bytes(storage, name, &[])?;
+    }
+    storage.probe_locks(layout::MAINT_LOCK)?;
+    // two inits at once: the second waits here, and then finds the first one's config
+    let guard = storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, options.open.lock_wait)?;
+    let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
+        lock: layout::MAINT_LOCK.to_owned(),
+    })?;
+    if storage.size(layout::CONFIG)?.is_some() {
+        return Err(exists(&env));
+    }
+    for folder in [layout::KEYS, layout::KEY_COPIES] {
+        for entry in storage.list(folder)? {
+            storage.delete(&entry.key)?;
+        }
+    }
+
+    let config = Config {
+        id: RepoId(random(env.entropy.as_ref())?),
+        created_at: format_time(env.clock.now_ms()),
+        chunking: options.chunking,
+        compression: options.compression,
+        encrypted: secret.is_some(),
+        parity: options.parity.unwrap_or(Some(ParityParams::default())),
+        pack_size,
+    };
+    let keys = match secret {
+        None => None,
+        Some(secret) => Some(make_keys(&env, &config, secret, &options.kdf)?),
+    };
+    let mac_key = keys.as_ref().map(|keys| &keys.current().1.config_mac);
+    let config_bytes = config.encode(mac_key)?;
+    storage.barrier()?;
+    if put_bytes(storage, layout::CONFIG, &config_bytes)? == Created::Exists {
+        return Err(exists(&env));
+    }
+    storage.barrier()?;
+    assemble(env, config, config_bytes, keys, &options.open)
+}
+
+fn check_init(options: &InitOptions) -> Result<u64> {
+    let invalid = |reason: String| Error::InvalidArgument { reason };
+    options
+        .chunking
+        .validate()
+        .map_err(|reason| invalid(format!("chunking: {reason}")))?;
+    options
+        .kdf
+        .check_create()
+        .map_err(|reason| invalid(format!("kdf: {reason}")))?;
+    if let Some(Some(shape)) = options.parity {
+        shape
+            .validate()
+            .map_err(|reason| invalid(format!("parity: {reason}")))?;
+    }
+    let pack_size = options.pack_size.unwrap_or(DEFAULT_PACK_SIZE);
+    if !PACK_SIZES.contains(&pack_size) {
+        return Err(invalid(format!(
+            "packSize: {pack_size} is not between {} and {} bytes",
+            PACK_SIZES.start(),
+            PACK_SIZES.end()
+        )));
+    }
+    Ok(pack_size)
+}
+
+/// Draws the keys of a new repository and writes its first key file: the copy first, so that a key file always has one.
+fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<Keys> {
+    let entropy = env.entropy.as_ref();
+    let cannot = |error: crypto::Error| Error::Internal {
+        reason: format!("the keys could not be made: {error}"),
+    };
+    let bundle = KeyBundle::generate(entropy, config.id, pin_of(config)).map_err(cannot)?;
+    let id = KeyId(random(entropy)?);
+    let new = NewKey {
+        id,
+        created_at: &config.created_at,
+        label: None,
+    };
+    let file = KeyFile::wrap(&bundle, &secret.credential(), kdf, &new, entropy).map_err(cannot)?;
+    for key in [format!("{}/{id}.json", layout::KEY_COPIES), layout::key(&id)] {
+        put_bytes(env.storage.as_ref(), &key, &file)?;
+    }
+    Ok(Keys::from_bundle(&bundle))
+}
+
+fn pin_of(config: &Config) -> Pin {
+    Pin::new(config.chunking.min, config.chunking.avg, config.chunking.max)
+}
+
+/// Opens a repository.
+///
+/// # Errors
+/// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
+/// `NotEncrypted`, `KeyFileCorrupt`, `Permission`, `Storage`. Nothing on disk is changed by a failed open.
+pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
+    let config_bytes = match env.storage.get(layout::CONFIG, MAX_CONFIG_LEN) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return Err(match error.kind {
+                ErrorKind::NotFound => Error::RepositoryNotFound {
+                    path: env.place.clone(),
+                },
+                ErrorKind::NotADirectory => Error::NotADirectory {
+                    path: env.place.clone(),
+                },
+                ErrorKind::TooLarge => Error::ConfigCorrupt {
+                    reason: "it is larger than 1 MiB".to_owned(),
+                },
+                _ => error.into(),
+            });
+        }
+    };
+    let config = Config::decode(&config_bytes)?;
+    let keys = match (config.encrypted, secret) {
+        (false, None) => None,
+        (false, Some(_)) => return Err(Error::NotEncrypted),
+        (true, None) => return Err(Error::PassphraseRequired),
+        (true, Some(secret)) => Some(unlock(&env, &config, &config_bytes, secret)?),
+    };
+    assemble(env, config, config_bytes, keys, options)
+}
+
+/// Finds the key file that the secret opens, and holds the config against the keys in it.
+fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secret) -> Result<Keys> {
+    let mut damaged: Option<Error> = None;
+    let mut wrong = false;
+    let files: Vec<_> = env
+        .storage
+        .list(layout::KEYS)?
+        .into_iter()
+        .filter(|file| layout::id_of::<16>(&file.key, ".json").is_some())
+        .collect();
+    for file in files.into_iter().take(MAX_KEY_FILES) {
+        match unwrap_file(env, config, &file.key, secret) {
+            Ok(Some(bundle)) => {
+                let keys = Keys::from_bundle(&bundle);
+                if !check_mac(config_bytes, &keys.current().1.config_mac) {
+                    return Err(Error::ConfigCorrupt {
+                        reason: "its MAC does not fit the key".to_owned(),
+                    });
+                }
+                if bundle.pin != pin_of(config) {
+                    return Err(Error::ConfigCorrupt {
+                        reason: "it contradicts the key file".to_owned(),
+                    });
+                }
+                return Ok(keys);
+            }
+            Ok(None) => wrong = true,
+            Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound => {}
+            Err(error @ Error::KeyFileCorrupt { .. }) => damaged = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if wrong {
+        return Err(Error::WrongPassphrase);
+    }
+    Err(damaged.unwrap_or_else(|| Error::KeyFileCorrupt {
+        path: layout::KEYS.to_owned(),
+        reason: "there is no key file of this repository".to_owned(),
+    }))
+}
+
+/// `Ok(None)`: this file is for another secret.
+fn unwrap_file(env: &Environment, config: &Config, key: &str, secret: &Secret) -> Result<Option<KeyBundle>> {
+    let corrupt = |reason: String| Error::KeyFileCorrupt {
+        path: key.to_owned(),
+        reason,
+    };
+    let bytes = match env.storage.get(key, MAX_KEY_FILE_LEN) {
+        Err(error) if error.kind == ErrorKind::TooLarge => return Err(corrupt("it is larger than 64 KiB".to_owned())),
+        other => other?,
+    };
+    let file = KeyFile::decode(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if file.repo != config.id {
+        return Err(corrupt("it belongs to another repository".to_owned()));
+    }
+    match file.unwrap(&secret.credential()) {
+        Ok(bundle) => Ok(Some(bundle)),
+        Err(crypto::Error::WrongCredential | crypto::Error::WrongKind) => Ok(None),
+        Err(error) => Err(corrupt(error.to_string())),
+    }
+}
+
+fn assemble(
+    env: Environment,
+    config: Config,
+    config_bytes: Vec<u8>,
+    keys: Option<Keys>,
+    options: &OpenOptions,
+) -> Result<Repository> {
+    let write_refused = if options.read_only {
+        Some(Error::ReadOnly)
+    } else {
+        match env.storage.probe_locks(layout::MAINT_LOCK) {
+            Ok(()) => None,
+            // reading needs no lock; whoever wants to write is told why it is refused
+            Err(error) => Some(error.into()),
+        }
+    };
+    let context = Arc::new(SegmentContext {
+        repo: config.id,
+        seal: segment_seal(keys.as_ref()),
+    });
+    let gear = keys
+        .as_ref()
+        .map_or_else(Gear::default_table, |keys| Gear::keyed(&keys.chunker));
+    let cutter = Cutter::new(config.chunking, Arc::new(gear)).map_err(|reason| Error::ConfigCorrupt {
+        reason: reason.to_string(),
+    })?;
+    let seals = keys.map_or(Seals::Plain, |keys| Seals::Sealed(Box::new(keys)));
+    let cache = usize::try_from(options.memory_limit / 8)
+        .unwrap_or(usize::MAX)
+        .clamp(1 << 20, 32 << 20);
+    let (index, broken) = GlobalIndex::load(Arc::clone(&env.storage), context, cache)?;
+    let pool = BufferPool::new(usize::try_from(options.memory_limit / 4).unwrap_or(usize::MAX));
+    let repo = Repository {
+        seal: Arc::new(RepoSeal::new(config.id, seals)),
+        env,
+        config,
+        config_bytes,
+        index,
+        cutter,
+        pool: Arc::new(pool),
+        lock_wait: options.lock_wait,
+        memory_limit: options.memory_limit,
+        verify_writes: options.verify_writes,
+        write_refused,
+        closed: AtomicBool::new(false),
+        sessions: AtomicUsize::new(0),
+        overlay: Mutex::default(),
+        #[cfg(any(test, feature = "testing"))]
+        seeded_bug: Mutex::new(None),
+    };
+    if !broken.is_empty() {
+        heal::heal_index(&repo, &broken)?;
+    }
+    Ok(repo)
+}
+
+/// How segments are sealed with these keys.
+fn segment_seal(keys: Option<&Keys>) -> SegmentSeal {
+    let Some(keys) = keys else {
+        return SegmentSeal::Plain;
+    };
+    let epochs = keys
+        .oldest_first()
+        .map(|(epoch, keys)| EpochKey {
+            epoch,
+            key: keys.index_segment.duplicate(),
+        })
+        .collect();
+    SegmentSeal::Sealed {
+        epochs,
+        hedge: keys.current().1.hedge.duplicate(),
+    }
+}

@@ -1,0 +1,278 @@
+//! The packs that a session is filling, and the writing of full ones.
+//!
+//! A stored chunk goes to one of several open packs (at random in a sealed repository, so that neighbours in a stream do
+//! not lie side by side). Whoever fills a pack finishes it; a thread of the session writes it and its `.idx` while the
+//! next one fills, so that no worker waits for a flush. With a single-threaded executor everything happens in place.
+
+use super::Repository;
+use super::seal::{ChunkMeta, SEAL_OVERHEAD};
+use crate::entropy::random;
+use crate::error::{Error, Result};
+use crate::id::{PackId, SnapshotId};
+use crate::layout;
+use crate::pack::format::{FOOTER_LEN, HEADER_LEN, SEALED_ENTRY_STEP, SEALED_PACK_FLOOR, padme, trailer_len};
+use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSeal};
+use crate::storage::{Storage, put_bytes};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Open data packs of a session in a sealed repository.
+const SEALED_SLOTS: usize = 4;
+/// Full packs that may wait for their writing before whoever fills the next one waits too.
+const WAITING_PACKS: usize = 2;
+/// Largest stored chunk that is not data: a part of a manifest's copy.
+pub const MAX_COPY_PART: usize = 1 << 20;
+
+/// Locks, and goes on with what is there if a holder panicked: every value behind these locks is whole at any instant.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Packs that were written and are not yet in a published segment.
+#[derive(Default)]
+pub struct Written {
+    /// Everything in them, with the lengths of the packs.
+    pub chunks: Vec<(ChunkLocation, u64)>,
+    /// The packs.
+    pub packs: Vec<PackId>,
+}
+
+/// What the writing thread and the workers share.
+struct Shelf {
+    storage: Arc<dyn Storage>,
+    written: Mutex<Written>,
+    failed: Mutex<Option<Error>>,
+}
+
+impl Shelf {
+    /// Puts a pack and its `.idx`, and notes what they hold. After a failure nothing more is written.
+    fn write(&self, pack: FinishedPack) {
+        if lock(&self.failed).is_some() {
+            return;
+        }
+        let bytes = pack.bytes.filled();
+        let result = put_bytes(self.storage.as_ref(), &layout::pack(&pack.id), bytes)
+            .and_then(|_| put_bytes(self.storage.as_ref(), &layout::pack_index(&pack.id), &pack.index));
+        if let Err(error) = result {
+            lock(&self.failed).get_or_insert(error.into());
+            return;
+        }
+        let mut written = lock(&self.written);
+        written.packs.push(pack.id);
+        let len = bytes.len() as u64;
+        written.chunks.extend(
+            pack.entries
+                .iter()
+                .map(|&entry| (ChunkLocation { pack: pack.id, entry }, len)),
+        );
+    }
+}
+
+/// The open packs of one session.
+pub struct PackSink {
+    repo: Arc<Repository>,
+    session: SnapshotId,
+    data: Vec<Mutex<Option<PackWriter>>>,
+    meta: Mutex<Option<PackWriter>>,
+    shelf: Arc<Shelf>,
+    writer: Mutex<Option<(SyncSender<FinishedPack>, JoinHandle<()>)>>,
+}
+
+impl PackSink {
+    /// For the session `session`.
+    pub fn new(repo: Arc<Repository>, session: SnapshotId) -> Self {
+        let small = repo.operation_share() < 12 * pack_capacity(&repo);
+        let slots = match repo.seal().is_sealed() {
+            true if small => SEALED_SLOTS / 2,
+            true => SEALED_SLOTS,
+            false => 1,
+        };
+        let shelf = Shelf {
+            storage: repo.storage_handle(),
+            written: Mutex::new(Written::default()),
+            failed: Mutex::new(None),
+        };
+        Self {
+            repo,
+            session,
+            data: (0..slots).map(|_| Mutex::new(None)).collect(),
+            meta: Mutex::new(None),
+            shelf: Arc::new(shelf),
+            writer: Mutex::new(None),
+        }
+    }
+
+    /// The first failure of a write, if there was one.
+    pub fn check(&self) -> Result<()> {
+        lock(&self.shelf.failed).clone().map_or(Ok(()), Err)
+    }
+
+    /// Adds a stored chunk to an open pack.
+    pub fn append(&self, meta: &ChunkMeta, payload: &[u8]) -> Result<()> {
+        self.check()?;
+        let is_data = meta.kind == crate::pack::KIND_DATA;
+        let slot = match self.data.len() {
+            _ if !is_data => &self.meta,
+            1 => &self.data[0],
+            slots => {
+                let [pick] = random::<1>(self.repo.entropy())?;
+                &self.data[usize::from(pick) % slots]
+            }
+        };
+        let mut open = lock(slot);
+        let full = match open.as_ref() {
+            Some(pack) if !pack.fits(payload.len()) => open.take(),
+            _ => None,
+        };
+        let pack = match open.as_mut() {
+            Some(pack) => pack,
+            None => open.insert(self.create_pack(!is_data)?),
+        };
+        if !pack.append(meta.id, meta.raw_len, meta.codec, meta.kind, payload) {
+            return Err(Error::Internal {
+                reason: format!("a stored chunk of {} bytes fits no pack", payload.len()),
+            });
+        }
+        drop(open);
+        full.map_or(Ok(()), |pack| self.finish_pack(pack))
+    }
+
+    fn create_pack(&self, meta: bool) -> Result<PackWriter> {
+        let seal = self.repo.seal();
+        let header = PackHeader {
+            sealed: seal.is_sealed(),
+            meta,
+            repo: self.repo.config().id,
+            session: self.session,
+            nonce: random(self.repo.entropy())?,
+            epoch: seal.epoch(),
+        };
+        let buffer = self.repo.pool().take_now(pack_capacity(&self.repo));
+        let buffer = buffer.map_err(|error| Error::Internal {
+            reason: format!("no memory for a pack: {error}"),
+        })?;
+        PackWriter::create(buffer, header).ok_or_else(|| Error::Internal {
+            reason: "a pack has no room".to_owned(),
+        })
+    }
+
+    fn finish_pack(&self, pack: PackWriter) -> Result<()> {
+        let pack = pack.finish(self.repo.seal().as_ref()).ok_or_else(|| Error::Internal {
+            reason: "a pack could not be finished".to_owned(),
+        })?;
+        if self.repo.executor().is_inline() {
+            self.shelf.write(pack);
+            return self.check();
+        }
+        let sender = {
+            let mut writer = lock(&self.writer);
+            match writer.as_ref() {
+                Some((sender, _)) => sender.clone(),
+                None => writer.insert(spawn_writer(Arc::clone(&self.shelf))?).0.clone(),
+            }
+        };
+        // the thread ends only when every sender is gone, so this cannot fail while the session lives
+        sender.send(pack).map_err(|_| Error::Internal {
+            reason: "the writing thread is gone".to_owned(),
+        })?;
+        self.check()
+    }
+
+    /// Finishes and writes all open data packs, the small ones gathered into as few as they fit.
+    pub fn flush_data(&self) -> Result<()> {
+        let mut open: Vec<PackWriter> = self.data.iter().filter_map(|slot| lock(slot).take()).collect();
+        open.sort_by_key(|pack| std::cmp::Reverse(pack.body_len()));
+        let mut gathered: Vec<PackWriter> = Vec::new();
+        for pack in open {
+            match gathered.iter_mut().find(|target| holds_all(target, &pack)) {
+                Some(target) => move_chunks(target, &pack)?,
+                None => gathered.push(pack),
+            }
+        }
+        for pack in gathered {
+            self.finish_pack(pack)?;
+        }
+        self.wait()
+    }
+
+    /// Finishes and writes the open meta pack.
+    pub fn flush_meta(&self) -> Result<()> {
+        let open = lock(&self.meta).take();
+        if let Some(pack) = open {
+            self.finish_pack(pack)?;
+        }
+        self.wait()
+    }
+
+    /// Waits until every finished pack is written.
+    fn wait(&self) -> Result<()> {
+        let writer = lock(&self.writer).take();
+        if let Some((sender, thread)) = writer {
+            drop(sender);
+            if thread.join().is_err() {
+                return Err(Error::Internal {
+                    reason: "the writing thread panicked".to_owned(),
+                });
+            }
+        }
+        self.check()
+    }
+
+    /// Takes what was written since the last call.
+    pub fn take_written(&self) -> Written {
+        std::mem::take(&mut lock(&self.shelf.written))
+    }
+
+    /// Chunks written and not taken yet.
+    pub fn written_chunks(&self) -> usize {
+        lock(&self.shelf.written).chunks.len()
+    }
+}
+
+impl Drop for PackSink {
+    fn drop(&mut self) {
+        // an abandoned session must not leave its thread behind; what it still writes are reusable chunks
+        let _ = self.wait();
+    }
+}
+
+fn spawn_writer(shelf: Arc<Shelf>) -> Result<(SyncSender<FinishedPack>, JoinHandle<()>)> {
+    let (sender, receiver) = sync_channel::<FinishedPack>(WAITING_PACKS);
+    let thread = std::thread::Builder::new()
+        .name("ca-packs".to_owned())
+        .spawn(move || receiver.into_iter().for_each(|pack| shelf.write(pack)))
+        .map_err(|error| Error::Internal {
+            reason: format!("no thread to write packs: {error}"),
+        })?;
+    Ok((sender, thread))
+}
+
+/// True when every chunk of `pack` also fits into `target`.
+fn holds_all(target: &PackWriter, pack: &PackWriter) -> bool {
+    target.entries().len() + pack.entries().len() <= crate::pack::format::MAX_ENTRIES - SEALED_ENTRY_STEP
+        // the trailer of both and the padding are bounded by what one more chunk of this size would need
+        && target.fits(pack.body_len() + trailer_len(pack.entries().len(), true))
+}
+
+fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
+    for entry in pack.entries() {
+        let payload = pack.payload(entry).unwrap_or_default();
+        if !target.append(entry.id, entry.raw_len, entry.codec, entry.kind, payload) {
+            return Err(Error::Internal {
+                reason: "open packs could not be gathered".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Size of a pack's buffer: the target, or what the largest single chunk needs.
+pub fn pack_capacity(repo: &Repository) -> usize {
+    let chunk = (repo.config().chunking.max as usize).max(MAX_COPY_PART) + SEAL_OVERHEAD;
+    let single = HEADER_LEN + chunk + trailer_len(1, true) + FOOTER_LEN;
+    let single = padme((single as u64).max(SEALED_PACK_FLOOR)) as usize;
+    usize::try_from(repo.config().pack_size)
+        .unwrap_or(usize::MAX)
+        .max(single)
+}

@@ -1,0 +1,161 @@
+//! Getting stored chunks back: find, read, open, decode, and compute the name again before a byte leaves.
+//!
+//! Readers take no lock. A prune or a merge may move things while they read, so a missing pack means: look again in a
+//! fresh listing of the segments, as long as that shows a pack not yet tried. Only then is it an error.
+
+use super::Repository;
+use super::seal::{ChunkMeta, RepoSeal};
+use crate::codec::{Codec, Decoder};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId};
+use crate::layout;
+use crate::pack::{ChunkLocation, KIND_LIST, PackEntry};
+use crate::storage::ErrorKind;
+use std::collections::HashSet;
+
+/// Scratch of one reader.
+#[derive(Default)]
+pub struct ReadScratch {
+    stored: Vec<u8>,
+    /// Reused for every chunk.
+    pub decoder: Decoder,
+}
+
+/// Most rounds of "list again" that one chunk may cost; each needs a prune that moved it meanwhile.
+const MAX_ROUNDS: usize = 64;
+
+/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is the chunk of that name.
+pub fn decode_stored(
+    seal: &RepoSeal,
+    meta: &ChunkMeta,
+    stored: &mut [u8],
+    decoder: &mut Decoder,
+    out: &mut Vec<u8>,
+) -> std::result::Result<(), &'static str> {
+    out.clear();
+    let codec = Codec::try_from(meta.codec).map_err(|_| "its codec is not known")?;
+    let range = seal.open_chunk(meta, stored).ok_or("its seal does not open")?;
+    let encoded = stored.get(range).ok_or("it is too short")?;
+    decoder
+        .decode(codec, encoded, meta.raw_len as usize, out)
+        .map_err(|_| "it does not decode")?;
+    if seal.chunk_id(meta.kind, out) != meta.id {
+        return Err("its content does not have this name");
+    }
+    Ok(())
+}
+
+/// What an entry says about a chunk.
+pub fn meta_of(entry: &PackEntry) -> ChunkMeta {
+    ChunkMeta {
+        id: entry.id,
+        raw_len: entry.raw_len,
+        codec: entry.codec,
+        kind: entry.kind,
+    }
+}
+
+/// Reads the chunk at one place into `out`.
+pub fn read_at(
+    repo: &Repository,
+    location: &ChunkLocation,
+    scratch: &mut ReadScratch,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let entry = &location.entry;
+    // at most 16 MiB: both lengths are 24-bit numbers
+    scratch.stored.clear();
+    scratch.stored.resize(entry.payload_len as usize, 0);
+    repo.storage()
+        .get_range(
+            &layout::pack(&location.pack),
+            u64::from(entry.offset),
+            &mut scratch.stored,
+        )
+        .map_err(|error| read_error(error, location))?;
+    decode_stored(
+        repo.seal(),
+        &meta_of(entry),
+        &mut scratch.stored,
+        &mut scratch.decoder,
+        out,
+    )
+    .map_err(|reason| chunk_corrupt(location, reason))
+}
+
+/// The error for bytes of a chunk that are not what they should be.
+pub fn chunk_corrupt(location: &ChunkLocation, reason: &str) -> Error {
+    Error::ChunkCorrupt {
+        pack: location.pack,
+        chunk: location.entry.id,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Tells a missing pack and a short one from other failures.
+pub fn read_error(error: crate::storage::Error, location: &ChunkLocation) -> Error {
+    match error.kind {
+        ErrorKind::NotFound => Error::PackMissing {
+            pack: location.pack,
+            chunk: Some(location.entry.id),
+        },
+        ErrorKind::UnexpectedEnd => Error::PackCorrupt {
+            pack: location.pack,
+            reason: "it ends before the chunk that it should hold".to_owned(),
+        },
+        _ => error.into(),
+    }
+}
+
+/// Reads a chunk from wherever a good copy is.
+///
+/// # Errors
+/// `ChunkMissing` when no segment knows it, `PackMissing`, `PackCorrupt`, `ChunkCorrupt` or `Storage` for the last copy
+/// that was tried.
+pub fn get_chunk(
+    repo: &Repository,
+    id: &ChunkId,
+    scratch: &mut ReadScratch,
+    out: &mut Vec<u8>,
+) -> Result<ChunkLocation> {
+    let mut tried: HashSet<PackId> = HashSet::new();
+    let mut last: Option<Error> = None;
+    let mut healed = false;
+    for _ in 0..MAX_ROUNDS {
+        let mut news = false;
+        for location in repo.locate(id)? {
+            if !tried.insert(location.pack) {
+                continue;
+            }
+            news = true;
+            match read_at(repo, &location, scratch, out) {
+                Ok(()) => return Ok(location),
+                // damage says more than absence
+                Err(error @ Error::PackMissing { .. }) => last = last.or(Some(error)),
+                Err(error) => last = Some(error),
+            }
+        }
+        if news || tried.is_empty() {
+            repo.refresh_index()?;
+        }
+        if !news {
+            // a lost or half-rebuilt index: the packs themselves know what they hold
+            if healed {
+                break;
+            }
+            healed = true;
+            repo.heal_index_for_read()?;
+        }
+    }
+    Err(last.unwrap_or(Error::ChunkMissing { chunk: *id }))
+}
+
+/// Reads a list node.
+pub fn get_node(repo: &Repository, id: &ChunkId, scratch: &mut ReadScratch) -> Result<Vec<u8>> {
+    let mut node = Vec::new();
+    let location = get_chunk(repo, id, scratch, &mut node)?;
+    if location.entry.kind != KIND_LIST {
+        return Err(chunk_corrupt(&location, "it is not a list node"));
+    }
+    Ok(node)
+}

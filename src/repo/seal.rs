@@ -1,0 +1,197 @@
+//! How this repository names, seals and opens things: the one place where keys meet bytes.
+//!
+//! A plain repository names chunks by SHA-256 and seals nothing; a sealed one uses the keys of its bundle. Formulas:
+//! `docs/format.md` §4 and §5.
+
+use crate::crypto::{self, EpochKeys, Keys, open_in_place, seal_in_place, sha256, tag16};
+use crate::entropy::{Entropy, random};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, RepoId};
+use crate::pack::{KIND_DATA, KIND_LIST, TrailerSeal};
+
+/// Bytes that sealing adds to an encoded chunk: nonce and tag.
+pub const SEAL_OVERHEAD: usize = 12 + 16;
+
+/// Keys in use, or none.
+pub enum Seals {
+    /// A plain repository.
+    Plain,
+    /// A sealed one, with everything that follows from its key bundle.
+    Sealed(Box<Keys>),
+}
+
+/// Seals and names for one repository.
+pub struct RepoSeal {
+    repo: RepoId,
+    seals: Seals,
+}
+
+/// What is known about a chunk besides its bytes; all of it is bound by the seal.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkMeta {
+    /// Its name.
+    pub id: ChunkId,
+    /// Length of the plaintext.
+    pub raw_len: u32,
+    /// How it is encoded.
+    pub codec: u8,
+    /// What it is.
+    pub kind: u8,
+}
+
+impl RepoSeal {
+    /// For the repository `repo`.
+    pub fn new(repo: RepoId, seals: Seals) -> Self {
+        Self { repo, seals }
+    }
+
+    /// The keys of a sealed repository.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.seals {
+            Seals::Plain => None,
+            Seals::Sealed(keys) => Some(keys),
+        }
+    }
+
+    /// Name of a piece of plaintext of the given kind.
+    pub fn chunk_id(&self, kind: u8, data: &[u8]) -> ChunkId {
+        let name = match (&self.seals, kind) {
+            (Seals::Plain, KIND_DATA) => sha256(&[data]),
+            (Seals::Plain, KIND_LIST) => sha256(&[b"containerarchive/list/v1\0", data]),
+            (Seals::Plain, _) => sha256(&[b"containerarchive/copy/v1\0", data]),
+            (Seals::Sealed(keys), KIND_DATA) => keys.chunk_id.hmac(&[data]),
+            (Seals::Sealed(keys), KIND_LIST) => keys.list_id.hmac(&[data]),
+            (Seals::Sealed(keys), _) => keys.copy_id.hmac(&[data]),
+        };
+        ChunkId(name)
+    }
+
+    /// Makes the stored chunk from encoded bytes, into `out`. Plain repositories store the encoded bytes as they are.
+    pub fn seal_chunk(&self, meta: &ChunkMeta, encoded: &[u8], entropy: &dyn Entropy, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let Seals::Sealed(keys) = &self.seals else {
+            out.extend_from_slice(encoded);
+            return Ok(());
+        };
+        let (_, epoch) = keys.current();
+        let seed: [u8; 16] = random(entropy)?;
+        let digest = xxhash_rust::xxh3::xxh3_128(encoded).to_le_bytes();
+        let len = encoded.len() as u64;
+        let hedged = epoch.hedge.hmac(&[&seed, &meta.id.0, &digest, &len.to_le_bytes()]);
+        let mut nonce = [0u8; 12];
+        nonce.copy_from_slice(&hedged[..12]);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(encoded);
+        let payload_len = encoded.len() + SEAL_OVERHEAD;
+        let aad = self.chunk_aad(meta, payload_len);
+        let key = chunk_key(epoch, meta);
+        let tag = seal_in_place(&key, &nonce, &aad, &mut out[12..]).map_err(|_| Error::Internal {
+            reason: "a chunk could not be sealed".to_owned(),
+        })?;
+        out.extend_from_slice(&tag);
+        Ok(())
+    }
+
+    /// Opens a stored chunk in place and returns where in `stored` the encoded bytes are; `None` when it does not open.
+    pub fn open_chunk(&self, meta: &ChunkMeta, stored: &mut [u8]) -> Option<std::ops::Range<usize>> {
+        let Seals::Sealed(keys) = &self.seals else {
+            return Some(0..stored.len());
+        };
+        let encoded = 12..stored.len().checked_sub(16).filter(|&end| end >= 12)?;
+        let mut nonce = [0u8; 12];
+        nonce.copy_from_slice(&stored[..12]);
+        let mut tag = [0u8; 16];
+        tag.copy_from_slice(&stored[encoded.end..]);
+        let aad = self.chunk_aad(meta, stored.len());
+        // the tag is checked before a byte is changed, so the next epoch's key may try the same bytes
+        let body = &mut stored[encoded.clone()];
+        keys.newest_first()
+            .any(|(_, epoch)| open_in_place(&chunk_key(epoch, meta), &nonce, &aad, body, &tag).is_ok())
+            .then_some(encoded)
+    }
+
+    /// `"CAC1" ‖ repo ‖ id ‖ u32 raw_len ‖ codec ‖ kind ‖ u32 payload_len`: binds what it is, not where it lies.
+    fn chunk_aad(&self, meta: &ChunkMeta, payload_len: usize) -> [u8; 62] {
+        let mut aad = [0u8; 62];
+        aad[..4].copy_from_slice(b"CAC1");
+        aad[4..20].copy_from_slice(&self.repo.0);
+        aad[20..52].copy_from_slice(&meta.id.0);
+        aad[52..56].copy_from_slice(&meta.raw_len.to_le_bytes());
+        aad[56] = meta.codec;
+        aad[57] = meta.kind;
+        aad[58..].copy_from_slice(&(payload_len as u32).to_le_bytes());
+        aad
+    }
+
+    fn trailer_aad(&self) -> [u8; 20] {
+        let mut aad = [0u8; 20];
+        aad[..4].copy_from_slice(b"CAT1");
+        aad[4..].copy_from_slice(&self.repo.0);
+        aad
+    }
+}
+
+/// `HMAC(K("chunk-key"), id ‖ codec)`: a key of its own for each content and encoding.
+fn chunk_key(epoch: &EpochKeys, meta: &ChunkMeta) -> [u8; 32] {
+    epoch.chunk_key.hmac(&[&meta.id.0, &[meta.codec]])
+}
+
+const TRAILER_DOMAIN: &str = "containerarchive/trailer/v1";
+
+impl TrailerSeal for RepoSeal {
+    fn is_sealed(&self) -> bool {
+        self.keys().is_some()
+    }
+
+    fn epoch(&self) -> u32 {
+        self.keys().map_or(0, |keys| keys.current().0)
+    }
+
+    fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; 16]> {
+        match self.keys() {
+            None => Some(tag16(TRAILER_DOMAIN, &[body_hash, entries])),
+            Some(keys) => {
+                let key = keys.current().1.pack_trailer.hmac(&[body_hash]);
+                seal_in_place(&key, &[0; 12], &self.trailer_aad(), entries).ok()
+            }
+        }
+    }
+
+    fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; 16]) -> bool {
+        match self.keys() {
+            None => tag16(TRAILER_DOMAIN, &[body_hash, entries]) == *tag,
+            Some(keys) => keys.epoch(epoch).is_some_and(|epoch| {
+                let key = epoch.pack_trailer.hmac(&[body_hash]);
+                open_in_place(&key, &[0; 12], &self.trailer_aad(), entries, tag).is_ok()
+            }),
+        }
+    }
+
+    fn pad(&self, pack_nonce: &[u8; 16], out: &mut [u8]) -> bool {
+        out.fill(0);
+        let Some(keys) = self.keys() else {
+            return true;
+        };
+        let key = keys.current().1.pack_pad.hmac(&[pack_nonce]);
+        seal_in_place(&key, &[0; 12], &[], out).is_ok()
+    }
+}
+
+/// The key and hedge of the current epoch for one kind of file, or `None` in a plain repository.
+pub fn current_epoch(seal: &RepoSeal) -> Option<(u32, &EpochKeys)> {
+    seal.keys().map(crypto::Keys::current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_chunk_is_named_by_its_sha_256() {
+        let seal = RepoSeal::new(RepoId([0; 16]), Seals::Plain);
+        // printf abc | sha256sum
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(seal.chunk_id(KIND_DATA, b"abc").to_hex(), expected);
+        assert_ne!(seal.chunk_id(KIND_LIST, b"abc").to_hex(), expected);
+    }
+}

@@ -1,0 +1,88 @@
+//! Which snapshots somebody means: by tags and by date. Pure.
+
+use std::collections::BTreeMap;
+
+use super::Snapshot;
+
+/// Conditions that a snapshot must meet, all of them; the default is met by every snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotFilter {
+    /// Tags it must have, with exactly these values. It may have others.
+    pub tags: BTreeMap<String, String>,
+    /// Made at or after this time, in milliseconds since 1970-01-01T00:00:00Z.
+    pub after_ms: Option<i64>,
+    /// Made before (not at) this time, in milliseconds since 1970-01-01T00:00:00Z.
+    pub before_ms: Option<i64>,
+}
+
+impl SnapshotFilter {
+    /// Whether `snapshot` meets the conditions.
+    pub fn matches(&self, snapshot: &Snapshot) -> bool {
+        let made = snapshot.created_at_ms;
+        self.after_ms.is_none_or(|after| made >= after)
+            && self.before_ms.is_none_or(|before| made < before)
+            && self
+                .tags
+                .iter()
+                .all(|(name, value)| snapshot.tags.get(name) == Some(value))
+    }
+}
+
+/// Newest first; those of the same time by id, so that the order is always the same.
+pub fn sort_newest_first(snapshots: &mut [Snapshot]) {
+    snapshots.sort_by(|a, b| b.created_at_ms.cmp(&a.created_at_ms).then(a.id.cmp(&b.id)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+    use crate::id::SnapshotId;
+
+    fn made_at(ms: i64, id: u8) -> Snapshot {
+        Snapshot {
+            created_at_ms: ms,
+            id: SnapshotId([id; 16]),
+            ..sample()
+        }
+    }
+
+    #[test]
+    fn after_is_inclusive_and_before_is_not() {
+        let filter = SnapshotFilter {
+            after_ms: Some(10),
+            before_ms: Some(20),
+            ..Default::default()
+        };
+        let hits: Vec<_> = [9, 10, 19, 20]
+            .into_iter()
+            .filter(|ms| filter.matches(&made_at(*ms, 0)))
+            .collect();
+        assert_eq!(hits, [10, 19]);
+        assert!(SnapshotFilter::default().matches(&made_at(i64::MIN, 0)));
+    }
+
+    #[test]
+    fn every_wanted_tag_must_be_there_with_its_value() {
+        let filter = |pairs: &[(&str, &str)]| SnapshotFilter {
+            tags: pairs
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            ..Default::default()
+        };
+        let snapshot = sample();
+        assert!(filter(&[("service", "db")]).matches(&snapshot));
+        assert!(filter(&[("service", "db"), ("__proto__", "x")]).matches(&snapshot));
+        assert!(!filter(&[("service", "web")]).matches(&snapshot));
+        assert!(!filter(&[("service", "db"), ("host", "")]).matches(&snapshot));
+    }
+
+    #[test]
+    fn newest_come_first_and_ties_are_ordered_by_id() {
+        let mut list = vec![made_at(5, 2), made_at(9, 9), made_at(5, 1), made_at(-1, 0)];
+        sort_newest_first(&mut list);
+        let order: Vec<_> = list.iter().map(|s| (s.created_at_ms, s.id.0[0])).collect();
+        assert_eq!(order, [(9, 9), (5, 1), (5, 2), (-1, 0)]);
+    }
+}

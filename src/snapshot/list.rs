@@ -1,0 +1,350 @@
+//! List nodes: the content-defined tree of an item's chunk ids (`docs/format.md` §7), built from the left and decoded.
+//!
+//! Where a node ends depends on the ids alone, so two lists that differ in one place share all nodes but the few near it.
+//! Always true: the builder holds at most one unfinished node per level, and every node it gives out decodes to what went
+//! in. Naming and storing nodes is left to the caller; reading a tree is [`super::list_reader`].
+
+use super::{Error, INLINE_PER_ITEM, ItemContent, MAX_RAW_LEN, MAX_SIZE, damaged};
+use crate::id::ChunkId;
+
+/// Highest level a node may have.
+pub const MAX_LEVEL: u8 = 7;
+/// Longest node, in bytes.
+pub const MAX_NODE_LEN: usize = HEADER_LEN + LEAF.max as usize * LEAF.entry_len;
+
+const MAGIC: [u8; 4] = *b"CALN";
+const NODE_VERSION: u8 = 1;
+const HEADER_LEN: usize = 16;
+
+/// The rules of one kind of node.
+struct Shape {
+    entry_len: usize,
+    /// A node does not end before it has this many entries …
+    min: u32,
+    /// … and then ends after an id whose last two bytes are zero under this mask …
+    mask: u16,
+    /// … or at the latest when it has this many.
+    max: u32,
+}
+
+/// id (32) ‖ u32 raw_len
+const LEAF: Shape = Shape {
+    entry_len: 36,
+    min: 128,
+    mask: 511,
+    max: 2048,
+};
+/// id (32) ‖ u64 bytes ‖ u32 chunks
+const INNER: Shape = Shape {
+    entry_len: 44,
+    min: 64,
+    mask: 255,
+    max: 1024,
+};
+
+impl Shape {
+    fn of(level: u8) -> &'static Self {
+        if level == 0 { &LEAF } else { &INNER }
+    }
+}
+
+/// Takes an encoded node, stores it, and gives back the id that it got.
+pub type NodeSink<'a, E> = dyn FnMut(&[u8]) -> Result<ChunkId, E> + 'a;
+
+/// Builds the tree of one item, chunk by chunk. After an error it must not be used any more.
+pub struct ListBuilder {
+    levels: Vec<Level>,
+    size: u64,
+    chunk_count: u32,
+}
+
+/// The unfinished node of one level.
+struct Level {
+    number: u8,
+    /// Room for the header, then the entries.
+    node: Vec<u8>,
+    count: u32,
+    size: u64,
+    chunk_count: u32,
+    /// How many nodes of this level were finished, and the id of the last one.
+    finished: u64,
+    last: ChunkId,
+}
+
+impl Default for ListBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ListBuilder {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self {
+            levels: vec![Level::new(0)],
+            size: 0,
+            chunk_count: 0,
+        }
+    }
+
+    /// Bytes of all chunks so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Chunks so far.
+    pub fn chunk_count(&self) -> u64 {
+        u64::from(self.chunk_count)
+    }
+
+    /// Adds a chunk of `raw_len` bytes at the end. Each node that becomes complete goes to `sink`, children before their
+    /// parents; none does while the list could still be kept inline. Fails with `Invalid` when the length is not that of a
+    /// chunk or the list grows past what the format can count, else only as `sink` fails.
+    pub fn push<E: From<Error>>(&mut self, id: ChunkId, raw_len: u32, sink: &mut NodeSink<'_, E>) -> Result<(), E> {
+        if raw_len == 0 || raw_len > MAX_RAW_LEN {
+            return Err(Error::Invalid {
+                reason: "a chunk's length is out of range",
+            }
+            .into());
+        }
+        let too_long = Error::Invalid {
+            reason: "an item has too many chunks or bytes",
+        };
+        let size = self
+            .size
+            .checked_add(u64::from(raw_len))
+            .filter(|size| *size <= MAX_SIZE);
+        self.size = size.ok_or_else(|| too_long.clone())?;
+        self.chunk_count = self.chunk_count.checked_add(1).ok_or(too_long)?;
+
+        let mut complete = self.levels[0].append(&id, &raw_len.to_le_bytes(), u64::from(raw_len), 1);
+        let mut level = 0;
+        while complete {
+            complete = self.close_node(level, sink)?;
+            level += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the list. When it has at most [`INLINE_PER_ITEM`] chunks and `inline_allowed`, or none at all, no node is made
+    /// and the chunks themselves come back; else the nodes that are still open go to `sink`, the root last.
+    pub fn finish<E: From<Error>>(
+        mut self,
+        inline_allowed: bool,
+        sink: &mut NodeSink<'_, E>,
+    ) -> Result<ItemContent, E> {
+        if self.chunk_count == 0 || (inline_allowed && self.chunk_count as usize <= INLINE_PER_ITEM) {
+            // no leaf ends this early (LEAF.min), so the first one still holds every entry
+            let entries = &self.levels[0].node[HEADER_LEN..];
+            return Ok(ItemContent::Inline(
+                entries.chunks_exact(LEAF.entry_len).map(leaf_entry).collect(),
+            ));
+        }
+        let mut level = 0;
+        loop {
+            if self.levels[level].count > 0 {
+                // a parent that this completes is closed by the next round: it is the last of its level anyway
+                self.close_node(level, sink)?;
+            }
+            let done = &self.levels[level];
+            if done.finished == 1 {
+                return Ok(ItemContent::List {
+                    root: done.last,
+                    level: done.number,
+                });
+            }
+            level += 1;
+        }
+    }
+
+    /// Gives the open node of `level` to the sink and enters it one level up; tells whether that completed the parent.
+    fn close_node<E: From<Error>>(&mut self, level: usize, sink: &mut NodeSink<'_, E>) -> Result<bool, E> {
+        if self.levels.len() == level + 1 {
+            let number = self.levels[level].number + 1;
+            if number > MAX_LEVEL + 1 {
+                // out of reach while chunks are counted in 32 bits: six levels hold 2^32 of them
+                return Err(Error::Invalid {
+                    reason: "a list tree is too deep",
+                }
+                .into());
+            }
+            self.levels.push(Level::new(number));
+        }
+        let node = &mut self.levels[level];
+        node.write_header();
+        let id = sink(&node.node)?;
+        let (size, chunk_count) = (node.size, node.chunk_count);
+        node.restart(id);
+
+        let mut sums = [0u8; 12];
+        sums[..8].copy_from_slice(&size.to_le_bytes());
+        sums[8..].copy_from_slice(&chunk_count.to_le_bytes());
+        Ok(self.levels[level + 1].append(&id, &sums, size, chunk_count))
+    }
+}
+
+impl Level {
+    fn new(number: u8) -> Self {
+        let node = vec![0; HEADER_LEN];
+        Self {
+            number,
+            node,
+            count: 0,
+            size: 0,
+            chunk_count: 0,
+            finished: 0,
+            last: ChunkId([0; 32]),
+        }
+    }
+
+    /// Adds an entry and tells whether the node ends with it.
+    fn append(&mut self, id: &ChunkId, rest: &[u8], size: u64, chunk_count: u32) -> bool {
+        let shape = Shape::of(self.number);
+        self.node.extend_from_slice(&id.0);
+        self.node.extend_from_slice(rest);
+        self.count += 1;
+        // both stay within what `push` has checked for the whole list
+        self.size += size;
+        self.chunk_count += chunk_count;
+        let marks_end = u16::from_le_bytes([id.0[30], id.0[31]]) & shape.mask == 0;
+        self.count >= shape.max || (self.count >= shape.min && marks_end)
+    }
+
+    fn write_header(&mut self) {
+        let entry_len = Shape::of(self.number).entry_len as u16;
+        self.node[0..4].copy_from_slice(&MAGIC);
+        self.node[4] = NODE_VERSION;
+        self.node[5] = self.number;
+        self.node[6..8].copy_from_slice(&entry_len.to_le_bytes());
+        self.node[8..12].copy_from_slice(&self.count.to_le_bytes());
+    }
+
+    fn restart(&mut self, id: ChunkId) {
+        self.node.truncate(HEADER_LEN);
+        (self.count, self.size, self.chunk_count) = (0, 0, 0);
+        self.finished += 1;
+        self.last = id;
+    }
+}
+
+/// A decoded list node. Its level, lengths and sums were checked; that its id belongs to it was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// Level 0: chunk ids and their lengths in bytes.
+    Leaf(Vec<(ChunkId, u32)>),
+    /// Any other level: nodes of the level below.
+    Inner {
+        /// At least 1.
+        level: u8,
+        /// The nodes below, in order.
+        entries: Vec<InnerEntry>,
+    },
+}
+
+/// What an inner node says about one node below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerEntry {
+    /// Id of that node.
+    pub id: ChunkId,
+    /// Bytes of all chunks below it.
+    pub size: u64,
+    /// Number of chunks below it.
+    pub chunk_count: u32,
+}
+
+impl Node {
+    /// 0 for a leaf.
+    pub fn level(&self) -> u8 {
+        match self {
+            Self::Leaf(_) => 0,
+            Self::Inner { level, .. } => *level,
+        }
+    }
+
+    /// Bytes of all chunks below it. At most [`MAX_SIZE`].
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Leaf(entries) => entries.iter().map(|(_, raw_len)| u64::from(*raw_len)).sum(),
+            Self::Inner { entries, .. } => entries.iter().map(|entry| entry.size).sum(),
+        }
+    }
+
+    /// Number of chunks below it. At most `u32::MAX`.
+    pub fn chunk_count(&self) -> u64 {
+        match self {
+            Self::Leaf(entries) => entries.len() as u64,
+            Self::Inner { entries, .. } => entries.iter().map(|entry| u64::from(entry.chunk_count)).sum(),
+        }
+    }
+}
+
+/// Decodes a node of at most `max_level`. Fails with `Damaged` on anything that a [`ListBuilder`] could not have written
+/// (save for where nodes end), and with `UnsupportedVersion`.
+pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        return damaged("a list node is too short");
+    };
+    if header[0..4] != MAGIC {
+        return damaged("a list node does not begin as one");
+    }
+    if header[4] != NODE_VERSION {
+        return Err(Error::UnsupportedVersion(u64::from(header[4])));
+    }
+    let level = header[5];
+    if level > max_level || level > MAX_LEVEL {
+        return damaged("a list node is of too high a level");
+    }
+    let shape = Shape::of(level);
+    let count = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    if usize::from(u16::from_le_bytes([header[6], header[7]])) != shape.entry_len || header[12..] != [0; 4] {
+        return damaged("the header of a list node is wrong");
+    }
+    // the count is bounded before it is multiplied
+    if count == 0 || count > shape.max || body.len() != count as usize * shape.entry_len {
+        return damaged("the entries of a list node do not fill it");
+    }
+    if level == 0 {
+        let entries: Vec<_> = body.chunks_exact(LEAF.entry_len).map(leaf_entry).collect();
+        if entries
+            .iter()
+            .any(|(_, raw_len)| *raw_len == 0 || *raw_len > MAX_RAW_LEN)
+        {
+            return damaged("a chunk's length in a list node is out of range");
+        }
+        return Ok(Node::Leaf(entries));
+    }
+    let entries: Vec<_> = body.chunks_exact(INNER.entry_len).map(inner_entry).collect();
+    let (mut size, mut chunk_count) = (0u64, 0u32);
+    for entry in &entries {
+        let sums = (size.checked_add(entry.size), chunk_count.checked_add(entry.chunk_count));
+        let (Some(new_size), Some(new_count)) = sums else {
+            return damaged("the sums of a list node overflow");
+        };
+        if entry.chunk_count == 0 || entry.size < u64::from(entry.chunk_count) || new_size > MAX_SIZE {
+            return damaged("the sums of a list node are out of range");
+        }
+        (size, chunk_count) = (new_size, new_count);
+    }
+    Ok(Node::Inner { level, entries })
+}
+
+/// `entry` is `LEAF.entry_len` long.
+fn leaf_entry(entry: &[u8]) -> (ChunkId, u32) {
+    (ChunkId(field(entry, 0)), u32::from_le_bytes(field(entry, 32)))
+}
+
+/// `entry` is `INNER.entry_len` long.
+fn inner_entry(entry: &[u8]) -> InnerEntry {
+    InnerEntry {
+        id: ChunkId(field(entry, 0)),
+        size: u64::from_le_bytes(field(entry, 32)),
+        chunk_count: u32::from_le_bytes(field(entry, 40)),
+    }
+}
+
+/// `N` bytes of an entry that is known to be long enough.
+fn field<const N: usize>(entry: &[u8], offset: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&entry[offset..offset + N]);
+    out
+}

@@ -1,0 +1,277 @@
+//! A repository in memory, for tests and benches.
+//!
+//! Promises what every store promises, except that nothing outlives the process. Locks and leases are held between the
+//! users of one [`MemoryStorage`]; share it through an `Arc`.
+
+use super::local::check_key;
+use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// [`Storage`] in memory.
+#[derive(Default)]
+pub struct MemoryStorage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever a lock is freed.
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<String, Arc<[u8]>>,
+    /// Per lock file: shared holders and exclusive ones.
+    locks: HashMap<String, (usize, usize)>,
+    leases: BTreeSet<String>,
+    quarantined: u64,
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn file(&self, op: &'static str, key: &str) -> Result<Arc<[u8]>> {
+        self.files
+            .get(key)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, op, key))
+    }
+
+    /// Takes the lock if nobody stands against it.
+    fn try_lock(&mut self, key: &str, mode: LockMode) -> bool {
+        let (shared, exclusive) = self.locks.entry(key.to_owned()).or_default();
+        match mode {
+            LockMode::Shared if *exclusive == 0 => *shared += 1,
+            LockMode::Exclusive if *exclusive == 0 && *shared == 0 => *exclusive += 1,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn put_new(&self, key: &str, len: u64, reader: &mut dyn Read) -> Result<Created> {
+        check_key("put", key)?;
+        if self.state().files.contains_key(key) {
+            return Ok(Created::Exists);
+        }
+        let source = |error| Error {
+            kind: ErrorKind::Source,
+            op: "put",
+            path: key.to_owned(),
+            source: Some(Arc::new(error)),
+        };
+        let mut bytes = Vec::new();
+        // one byte more than promised, to see a reader that gives too much
+        let got = reader
+            .take(len.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(source)?;
+        if got as u64 != len {
+            return Err(Error::new(ErrorKind::Source, "put", key));
+        }
+        let mut state = self.state();
+        if state.files.contains_key(key) {
+            return Ok(Created::Exists);
+        }
+        state.files.insert(key.to_owned(), bytes.into());
+        Ok(Created::Created)
+    }
+
+    fn get(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
+        check_key("get", key)?;
+        let bytes = self.state().file("get", key)?;
+        if bytes.len() as u64 > max_len {
+            return Err(Error::new(ErrorKind::TooLarge, "get", key));
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn get_range(&self, key: &str, offset: u64, out: &mut [u8]) -> Result<()> {
+        check_key("get", key)?;
+        let bytes = self.state().file("get", key)?;
+        let start = usize::try_from(offset).ok();
+        let range = start.and_then(|start| Some(start..start.checked_add(out.len())?));
+        match range.and_then(|range| bytes.get(range)) {
+            Some(found) => out.copy_from_slice(found),
+            None => return Err(Error::new(ErrorKind::UnexpectedEnd, "get", key)),
+        }
+        Ok(())
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        check_key("size", key)?;
+        Ok(self.state().files.get(key).map(|bytes| bytes.len() as u64))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let start = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}/")
+        };
+        let state = self.state();
+        let inside = state
+            .files
+            .range(start.clone()..)
+            .take_while(|(key, _)| key.starts_with(&start));
+        let right_in = inside.filter(|(key, _)| !key[start.len()..].contains('/'));
+        Ok(right_in
+            .map(|(key, bytes)| Entry {
+                key: key.clone(),
+                len: bytes.len() as u64,
+            })
+            .collect())
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        check_key("delete", key)?;
+        self.state().files.remove(key);
+        Ok(())
+    }
+
+    fn barrier(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn include_in_barrier(&self, _prefix: &str) {}
+
+    fn clean_temporary(&self, _prefix: &str) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn lease(&self, key: &str, bytes: &[u8]) -> Result<Box<dyn LockGuard>> {
+        check_key("lease", key)?;
+        let mut state = self.state();
+        if state.files.contains_key(key) {
+            return Err(Error::from_io("lease", key, io::ErrorKind::AlreadyExists.into()));
+        }
+        state.files.insert(key.to_owned(), bytes.into());
+        state.leases.insert(key.to_owned());
+        Ok(Box::new(LeaseGuard {
+            shared: self.shared.clone(),
+            key: key.to_owned(),
+        }))
+    }
+
+    fn lease_held(&self, key: &str) -> Result<Option<bool>> {
+        check_key("lease", key)?;
+        let state = self.state();
+        Ok(state.files.contains_key(key).then(|| state.leases.contains(key)))
+    }
+
+    fn lock(&self, key: &str, mode: LockMode, wait: Duration) -> Result<Option<Box<dyn LockGuard>>> {
+        check_key("lock", key)?;
+        let start = Instant::now();
+        let mut state = self.state();
+        state.file("lock", key)?;
+        while !state.try_lock(key, mode) {
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            state = self
+                .shared
+                .freed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        Ok(Some(Box::new(Guard {
+            shared: self.shared.clone(),
+            key: key.to_owned(),
+            mode,
+        })))
+    }
+
+    fn probe_locks(&self, key: &str) -> Result<()> {
+        check_key("lock", key)?;
+        self.state().file("lock", key).map(|_| ())
+    }
+
+    fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        check_key("replace", key)?;
+        let mut state = self.state();
+        if let Some(old) = state.files.insert(key.to_owned(), bytes.into()) {
+            state.quarantined += 1;
+            let place = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
+            state.files.insert(place, old);
+        }
+        Ok(())
+    }
+
+    fn create_folders(&self, _folders: &[&str], allowed: &[&str]) -> Result<bool> {
+        let expected = |key: &String| {
+            let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            allowed
+                .iter()
+                .any(|place| place == key || place.strip_suffix('/').is_some_and(|place| place == folder))
+        };
+        Ok(self.state().files.keys().all(expected))
+    }
+}
+
+struct Guard {
+    shared: Arc<Shared>,
+    key: String,
+    mode: LockMode,
+}
+
+impl LockGuard for Guard {}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((shared, exclusive)) = self.shared.state().locks.get_mut(&self.key) {
+            match self.mode {
+                LockMode::Shared => *shared -= 1,
+                LockMode::Exclusive => *exclusive -= 1,
+            }
+        }
+        self.shared.freed.notify_all();
+    }
+}
+
+struct LeaseGuard {
+    shared: Arc<Shared>,
+    key: String,
+}
+
+impl LockGuard for LeaseGuard {}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.leases.remove(&self.key);
+        state.files.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_keeps_the_promises_of_every_store() {
+        super::super::conformance::run(|| Arc::new(MemoryStorage::new()));
+    }
+}

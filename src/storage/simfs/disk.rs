@@ -1,0 +1,348 @@
+//! The simulated disk's state: what programs see, and what of it would outlive a power cut.
+//!
+//! POSIX's minimum, nothing more: flushing a file hardens its bytes and length, not its name; flushing a folder hardens the
+//! names right in it, not what they name. A folder is hard only when its own name is. Files only grow (the
+//! [`Vfs`](super::super::vfs::Vfs) has no other writes), so a prefix of each file is hard and the rest is a list of writes.
+//! Nothing here counts calls or fails them; that is the parent's job.
+
+use super::super::LockMode;
+use super::super::vfs::{DirEntry, FileKind};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Place of a node in [`Disk::nodes`]; never used twice on one disk.
+pub(super) type NodeId = usize;
+/// The names in a folder.
+pub(super) type Names = BTreeMap<Arc<str>, NodeId>;
+
+/// The folder that everything hangs on; it is always hard.
+pub(super) const TOP: NodeId = 0;
+/// Space that a new folder takes on a full disk, in bytes.
+const FOLDER_LEN: u64 = 4096;
+
+#[derive(Clone)]
+pub(super) enum Node {
+    File(FileNode),
+    Folder(FolderNode),
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FileNode {
+    /// The bytes as programs see them.
+    pub(super) data: Arc<Vec<u8>>,
+    /// How many of them are hard.
+    pub(super) hard_len: usize,
+    /// Where each write since then began.
+    pub(super) writes: Vec<usize>,
+    /// A flush failed: the kernel has marked the lost bytes clean, no later flush will write them.
+    lost: bool,
+}
+
+impl FileNode {
+    /// A file that is as hard as it will ever be.
+    pub(super) fn hard(data: Arc<Vec<u8>>) -> Self {
+        Self {
+            hard_len: data.len(),
+            data,
+            writes: Vec::new(),
+            lost: false,
+        }
+    }
+
+    pub(super) fn is_hard(&self) -> bool {
+        self.hard_len == self.data.len()
+    }
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FolderNode {
+    /// The names as programs see them.
+    pub(super) live: Arc<Names>,
+    /// The names that a power cut leaves.
+    pub(super) hard: Arc<Names>,
+}
+
+/// A change of names that no flush has hardened.
+#[derive(Clone, Debug)]
+pub(super) struct NameOp {
+    /// The folder whose flush hardens it.
+    pub(super) folder: NodeId,
+    pub(super) node: NodeId,
+    pub(super) change: Change,
+    /// A flush of the folder failed: no later one hardens it.
+    lost: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// A new name: of a new file or folder, or of a file that comes from another folder.
+    Link { name: Arc<str>, new_folder: bool },
+    /// A name that went: removed, or moved to another folder.
+    Unlink { name: Arc<str> },
+    /// A rename within the folder: one change, whole or not at all.
+    Rename { from: Arc<str>, to: Arc<str> },
+}
+
+#[derive(Clone)]
+pub(super) struct Disk {
+    pub(super) nodes: Vec<Node>,
+    /// In the order they were made, over all folders.
+    pub(super) pending: Vec<NameOp>,
+    /// Holders of locks: node, handle, mode.
+    pub(super) locks: Vec<(NodeId, u64, LockMode)>,
+    /// Bytes left on a disk that can be full.
+    pub(super) free: Option<u64>,
+}
+
+fn not_found<T>() -> io::Result<T> {
+    Err(io::ErrorKind::NotFound.into())
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let top = Node::Folder(FolderNode::default());
+        Self {
+            nodes: vec![top],
+            pending: Vec::new(),
+            locks: Vec::new(),
+            free: None,
+        }
+    }
+
+    pub(super) fn folder(&self, id: NodeId) -> io::Result<&FolderNode> {
+        match self.nodes.get(id) {
+            Some(Node::Folder(folder)) => Ok(folder),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    pub(super) fn file(&self, id: NodeId) -> io::Result<&FileNode> {
+        match self.nodes.get(id) {
+            Some(Node::File(file)) => Ok(file),
+            _ => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    pub(super) fn file_mut(&mut self, id: NodeId) -> io::Result<&mut FileNode> {
+        match self.nodes.get_mut(id) {
+            Some(Node::File(file)) => Ok(file),
+            _ => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn names_mut(&mut self, id: NodeId) -> io::Result<&mut Names> {
+        match self.nodes.get_mut(id) {
+            Some(Node::Folder(folder)) => Ok(Arc::make_mut(&mut folder.live)),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// The node at `parts` below the top.
+    pub(super) fn find(&self, parts: &[&str]) -> io::Result<NodeId> {
+        parts
+            .iter()
+            .try_fold(TOP, |at, part| match self.folder(at)?.live.get(*part) {
+                Some(id) => Ok(*id),
+                None => not_found(),
+            })
+    }
+
+    /// The folder that holds the last of `parts`, and that last name.
+    fn split<'a>(&self, parts: &[&'a str]) -> io::Result<(NodeId, &'a str)> {
+        match parts {
+            [above @ .., name] => Ok((self.find(above)?, name)),
+            [] => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    fn note(&mut self, folder: NodeId, node: NodeId, change: Change) {
+        self.pending.push(NameOp {
+            folder,
+            node,
+            change,
+            lost: false,
+        });
+    }
+
+    pub(super) fn kind(&self, id: NodeId) -> FileKind {
+        match &self.nodes[id] {
+            Node::File(file) => FileKind::File {
+                len: file.data.len() as u64,
+            },
+            Node::Folder(_) => FileKind::Folder,
+        }
+    }
+
+    pub(super) fn list(&self, parts: &[&str]) -> io::Result<Vec<DirEntry>> {
+        let folder = self.folder(self.find(parts)?)?;
+        Ok(folder
+            .live
+            .iter()
+            .map(|(name, id)| DirEntry {
+                name: name.to_string(),
+                kind: self.kind(*id),
+            })
+            .collect())
+    }
+
+    /// Links a new node under a free name.
+    pub(super) fn create(&mut self, parts: &[&str], node: Node) -> io::Result<NodeId> {
+        let (folder, name) = self.split(parts)?;
+        if self.folder(folder)?.live.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let new_folder = matches!(node, Node::Folder(_));
+        if new_folder {
+            self.take_space(FOLDER_LEN)?;
+        }
+        let (id, name): (_, Arc<str>) = (self.nodes.len(), name.into());
+        self.nodes.push(node);
+        self.names_mut(folder)?.insert(name.clone(), id);
+        self.note(folder, id, Change::Link { name, new_folder });
+        Ok(id)
+    }
+
+    fn take_space(&mut self, len: u64) -> io::Result<()> {
+        match &mut self.free {
+            Some(free) if *free < len => Err(io::ErrorKind::StorageFull.into()),
+            Some(free) => {
+                *free -= len;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Appends; a disk that runs full keeps what still went in, as a real one does.
+    pub(super) fn append(&mut self, id: NodeId, bytes: &[u8]) -> io::Result<()> {
+        let fits = self.free.map_or(bytes.len(), |free| {
+            usize::try_from(free).unwrap_or(usize::MAX).min(bytes.len())
+        });
+        self.take_space(fits as u64)?;
+        let file = self.file_mut(id)?;
+        if fits > 0 {
+            file.writes.push(file.data.len());
+            Arc::make_mut(&mut file.data).extend_from_slice(&bytes[..fits]);
+        }
+        match fits == bytes.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    pub(super) fn unlink(&mut self, parts: &[&str]) -> io::Result<()> {
+        let (folder, name) = self.split(parts)?;
+        let Some(&id) = self.folder(folder)?.live.get(name) else {
+            return not_found();
+        };
+        let len = self.file(id)?.data.len() as u64;
+        self.names_mut(folder)?.remove(name);
+        self.free = self.free.map(|free| free.saturating_add(len));
+        self.note(folder, id, Change::Unlink { name: name.into() });
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
+        let ((old, from), (new, to)) = (self.split(from)?, self.split(to)?);
+        let Some(&id) = self.folder(old)?.live.get(from) else {
+            return not_found();
+        };
+        if self.folder(new)?.live.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.names_mut(old)?.remove(from);
+        let (from, to): (Arc<str>, Arc<str>) = (from.into(), to.into());
+        self.names_mut(new)?.insert(to.clone(), id);
+        if old == new {
+            self.note(old, id, Change::Rename { from, to });
+        } else {
+            self.note(
+                new,
+                id,
+                Change::Link {
+                    name: to,
+                    new_folder: false,
+                },
+            );
+            self.note(old, id, Change::Unlink { name: from });
+        }
+        Ok(())
+    }
+
+    /// Hardens bytes and length of a file.
+    pub(super) fn harden_file(&mut self, id: NodeId) -> io::Result<()> {
+        let file = self.file_mut(id)?;
+        if !file.lost {
+            file.hard_len = file.data.len();
+            file.writes.clear();
+        }
+        Ok(())
+    }
+
+    /// Hardens the names in a folder.
+    pub(super) fn harden_folder(&mut self, id: NodeId) {
+        let ops: Vec<NameOp> = self.pending.extract_if(.., |op| op.folder == id && !op.lost).collect();
+        if let Some(Node::Folder(folder)) = self.nodes.get_mut(id) {
+            ops.iter().for_each(|op| op.apply(Arc::make_mut(&mut folder.hard)));
+        }
+    }
+
+    /// Hardens everything, also what failed flushes had lost.
+    pub(super) fn harden_all(&mut self) {
+        self.pending.clear();
+        for node in &mut self.nodes {
+            match node {
+                Node::File(file) => *file = FileNode::hard(file.data.clone()),
+                Node::Folder(folder) => folder.hard = folder.live.clone(),
+            }
+        }
+    }
+
+    /// A flush failed: what it should have hardened never will be, and a second try will not tell.
+    pub(super) fn lose(&mut self, id: NodeId) {
+        match self.nodes.get_mut(id) {
+            Some(Node::File(file)) => file.lost = !file.is_hard(),
+            _ => self
+                .pending
+                .iter_mut()
+                .filter(|op| op.folder == id)
+                .for_each(|op| op.lost = true),
+        }
+    }
+
+    pub(super) fn try_lock(&mut self, id: NodeId, handle: u64, mode: LockMode) -> bool {
+        let against = |(node, holder, held): &(NodeId, u64, LockMode)| {
+            *node == id && *holder != handle && (mode == LockMode::Exclusive || *held == LockMode::Exclusive)
+        };
+        if self.locks.iter().any(against) {
+            return false;
+        }
+        self.unlock(handle);
+        self.locks.push((id, handle, mode));
+        true
+    }
+
+    pub(super) fn unlock(&mut self, handle: u64) {
+        self.locks.retain(|(_, holder, _)| *holder != handle);
+    }
+}
+
+impl NameOp {
+    /// Does the change to the names of its folder. What it needs may not have survived; then there is nothing to do.
+    pub(super) fn apply(&self, names: &mut Names) {
+        match &self.change {
+            Change::Link { name, .. } => {
+                names.insert(name.clone(), self.node);
+            }
+            Change::Unlink { name } if names.get(name) == Some(&self.node) => {
+                names.remove(name);
+            }
+            Change::Rename { from, to } if names.get(from) == Some(&self.node) => {
+                names.remove(from);
+                names.insert(to.clone(), self.node);
+            }
+            Change::Unlink { .. } | Change::Rename { .. } => {}
+        }
+    }
+}

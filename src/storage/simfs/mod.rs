@@ -1,0 +1,459 @@
+//! A simulated disk for tests: it can lose what was not flushed, run full, fail calls and lose power at any of them.
+//!
+//! A [`SimFs`] is a handle; clones of it are the same disk, as the processes of one machine see it. It counts the mutating
+//! calls, and the count equals what `strace` counts of the same calls on a real disk. After a power cut,
+//! [`SimFs::loss_models`] names the adversaries that could make a difference and [`SimFs::after_power_loss`] builds the disk
+//! that one of them leaves; images share bytes with the original, so that a sweep can build hundreds of thousands.
+//!
+//! `disk` holds the state, `loss` what may be lost. Sources of the model: POSIX `fsync`, and Pillai et al., *All File
+//! Systems Are Not Created Equal* (OSDI 2014).
+
+mod disk;
+mod loss;
+#[cfg(test)]
+mod tests;
+
+pub use loss::{LossModel, Tear};
+
+use super::LockMode;
+use super::vfs::{DirEntry, FileKind, Vfs, VfsFile};
+use disk::{Disk, FileNode, FolderNode, Node, NodeId};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Called before a mutating call with the number that it gets if no other thread's call comes first.
+pub type BeforeMutation = dyn Fn(u64) + Send + Sync;
+
+/// A simulated disk, or one more handle on it.
+#[derive(Clone)]
+pub struct SimFs {
+    machine: Arc<Mutex<Machine>>,
+    /// Names from the top of the disk to the root. The first one always exists, so that what is above a missing root can
+    /// be flushed, as on a real disk.
+    base: Arc<[String]>,
+}
+
+/// The disk and what is ordered to happen to it.
+struct Machine {
+    disk: Disk,
+    calls: u64,
+    log: Vec<(&'static str, String)>,
+    handles: u64,
+    crash_at: Option<u64>,
+    power_off: bool,
+    faults: HashMap<u64, io::ErrorKind>,
+    skip_file_fsync: bool,
+    skip_dir_fsync: bool,
+    before: Option<Arc<BeforeMutation>>,
+}
+
+impl Default for SimFs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("power is off")
+}
+
+impl SimFs {
+    /// An empty disk with an empty, durable root folder.
+    pub fn new() -> Self {
+        let fs = Self::without_root(1);
+        fs.make_hard(fs.base.len());
+        fs
+    }
+
+    /// A disk on which the root and `depth - 1` folders above it are still missing.
+    pub fn without_root(depth: usize) -> Self {
+        let base: Vec<String> = (0..=depth.max(1)).map(|level| level.to_string()).collect();
+        let fs = Self {
+            machine: Arc::new(Mutex::new(Machine::new(Disk::new()))),
+            base: base.into(),
+        };
+        fs.make_hard(1);
+        fs
+    }
+
+    /// Makes the folder of the first `len` names of the base.
+    fn make_hard(&self, len: usize) {
+        let base: Vec<&str> = self.base.iter().take(len).map(String::as_str).collect();
+        let disk = &mut self.machine().disk;
+        // cannot fail: its parent exists, it does not, and space has no limit yet
+        let _ = disk.create(&base, Node::Folder(FolderNode::default()));
+        disk.harden_all();
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mutating calls so far, failed ones included.
+    pub fn mutating_calls(&self) -> u64 {
+        self.machine().calls
+    }
+
+    /// The mutating calls so far, by name and path (`from -> to` for a rename).
+    pub fn log(&self) -> Vec<(&'static str, String)> {
+        self.machine().log.clone()
+    }
+
+    /// Cuts the power at mutating call number `number`, counted from 0: that call does not happen, and from then on every
+    /// call fails and all locks are gone.
+    pub fn crash_at(&self, number: u64) {
+        self.machine().crash_at = Some(number);
+    }
+
+    /// Cuts the power now.
+    pub fn power_off(&self) {
+        self.machine().power_off();
+    }
+
+    /// Whether the power is off.
+    pub fn is_off(&self) -> bool {
+        self.machine().power_off
+    }
+
+    /// Fails mutating call number `number`, counted from 0; it has no effect. After a failed flush the same bytes or names
+    /// never become durable, though a second flush says so, as on Linux.
+    pub fn fail_call(&self, number: u64, kind: io::ErrorKind) {
+        self.machine().faults.insert(number, kind);
+    }
+
+    /// Limits the space left to so many bytes; `None` is no limit. New folders and written bytes take space, removed files
+    /// give theirs back.
+    pub fn set_free_bytes(&self, free: Option<u64>) {
+        self.machine().disk.free = free;
+    }
+
+    /// Space left, if it is limited.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.machine().disk.free
+    }
+
+    /// A seeded bug: flushes of files succeed and are counted, but harden nothing.
+    pub fn skip_file_fsync(&self, skip: bool) {
+        self.machine().skip_file_fsync = skip;
+    }
+
+    /// A seeded bug: flushes of folders succeed and are counted, but harden nothing.
+    pub fn skip_dir_fsync(&self, skip: bool) {
+        self.machine().skip_dir_fsync = skip;
+    }
+
+    /// Calls `hook` before each mutating call, outside every lock, so that a scheduler can hold the thread there.
+    pub fn before_mutation(&self, hook: Option<Box<BeforeMutation>>) {
+        self.machine().before = hook.map(Arc::from);
+    }
+
+    /// Everything that is not durable now becomes so, as after `sync`.
+    pub fn sync_all(&self) {
+        self.machine().disk.harden_all();
+    }
+
+    /// All files as programs see them now, half-written ones included, by path below the root. Works without power.
+    pub fn snapshot_files(&self) -> BTreeMap<String, Vec<u8>> {
+        let machine = self.machine();
+        let mut files = BTreeMap::new();
+        let base: Vec<&str> = self.base.iter().map(String::as_str).collect();
+        if let Ok(root) = machine.disk.find(&base) {
+            collect(&machine.disk, root, "", &mut files);
+        }
+        files
+    }
+
+    /// Changes the bytes of a file behind everybody's back, durably, as a failing disk does; `None` removes it. Not counted.
+    pub fn damage(&self, path: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
+        let parts = self.parts(path)?;
+        let mut machine = self.machine();
+        let id = machine.disk.find(&parts)?;
+        *machine.disk.file_mut(id)? = FileNode::hard(Arc::new(bytes.clone().unwrap_or_default()));
+        if bytes.is_none() {
+            machine.disk.unlink(&parts)?;
+            let folder = machine.disk.find(&parts[..parts.len() - 1])?;
+            machine.disk.harden_folder(folder);
+        }
+        Ok(())
+    }
+
+    /// The models that can make a difference to what is on the disk now, each once, with up to `random` random ones.
+    pub fn loss_models(&self, random: usize) -> Vec<LossModel> {
+        loss::models(&self.machine().disk, random)
+    }
+
+    /// The disk that `model` leaves, with power on, all durable, nothing counted, and no faults or seeded bugs ordered.
+    pub fn after_power_loss(&self, model: &LossModel) -> Self {
+        let image = loss::image(&self.machine().disk, model);
+        Self {
+            machine: Arc::new(Mutex::new(Machine::new(image))),
+            base: self.base.clone(),
+        }
+    }
+
+    /// Names from the top of the disk to `path`, which is below the root or above it.
+    fn parts<'a>(&'a self, path: &'a str) -> io::Result<Vec<&'a str>> {
+        let mut parts: Vec<&str> = self.base.iter().map(String::as_str).collect();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if part != ".." {
+                parts.push(part);
+            } else if parts.pop().is_none() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
+        Ok(parts)
+    }
+
+    fn read<T>(&self, call: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+        let machine = self.machine();
+        match machine.power_off {
+            true => Err(power_is_off()),
+            false => call(&machine.disk),
+        }
+    }
+
+    /// One mutating call: counted, logged, and done unless something else was ordered for it.
+    fn mutate<T>(
+        &self,
+        op: &'static str,
+        path: impl FnOnce() -> String,
+        call: impl FnOnce(&mut Machine, Option<io::ErrorKind>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (before, number) = {
+            let machine = self.machine();
+            (machine.before.clone(), machine.calls)
+        };
+        if let Some(before) = before {
+            before(number);
+        }
+        let mut machine = self.machine();
+        if machine.crash_at.is_some_and(|at| machine.calls >= at) {
+            machine.power_off();
+        }
+        if machine.power_off {
+            return Err(power_is_off());
+        }
+        let fault = machine.faults.get(&machine.calls).copied();
+        machine.calls += 1;
+        machine.log.push((op, path()));
+        call(&mut machine, fault)
+    }
+
+    /// A mutating call that a fault simply keeps from happening.
+    fn change<T>(
+        &self,
+        op: &'static str,
+        path: impl FnOnce() -> String,
+        call: impl FnOnce(&mut Disk) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.mutate(op, path, |machine, fault| match fault {
+            Some(kind) => Err(kind.into()),
+            None => call(&mut machine.disk),
+        })
+    }
+
+    fn handle(&self, node: NodeId, path: &str, size: u64) -> Box<dyn VfsFile> {
+        let mut machine = self.machine();
+        machine.handles += 1;
+        Box::new(SimFile {
+            fs: self.clone(),
+            node,
+            handle: machine.handles,
+            path: path.to_owned(),
+            size,
+        })
+    }
+}
+
+impl Machine {
+    fn new(disk: Disk) -> Self {
+        Self {
+            disk,
+            calls: 0,
+            log: Vec::new(),
+            handles: 0,
+            crash_at: None,
+            power_off: false,
+            faults: HashMap::new(),
+            skip_file_fsync: false,
+            skip_dir_fsync: false,
+            before: None,
+        }
+    }
+
+    fn power_off(&mut self) {
+        self.power_off = true;
+        self.disk.locks.clear();
+    }
+}
+
+fn collect(disk: &Disk, folder: NodeId, path: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+    let Ok(folder) = disk.folder(folder) else { return };
+    for (name, id) in folder.live.iter() {
+        let path = if path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{path}/{name}")
+        };
+        match &disk.nodes[*id] {
+            Node::File(file) => {
+                files.insert(path, file.data.to_vec());
+            }
+            Node::Folder(_) => collect(disk, *id, &path, files),
+        }
+    }
+}
+
+impl Vfs for SimFs {
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        let parts = self.parts(path)?;
+        let file = Node::File(FileNode::default());
+        let node = self.change("create", || path.to_owned(), |disk| disk.create(&parts, file))?;
+        Ok(self.handle(node, path, 0))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        let parts = self.parts(path)?;
+        let (node, size) = self.read(|disk| {
+            let node = disk.find(&parts)?;
+            Ok((node, disk.file(node)?.data.len() as u64))
+        })?;
+        Ok(self.handle(node, path, size))
+    }
+
+    fn open_lock(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        self.open(path)
+    }
+
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
+        let parts = (self.parts(from)?, self.parts(to)?);
+        self.change(
+            "rename",
+            || format!("{from} -> {to}"),
+            |disk| disk.rename(&parts.0, &parts.1),
+        )
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        let parts = self.parts(path)?;
+        self.change("unlink", || path.to_owned(), |disk| disk.unlink(&parts))
+    }
+
+    fn mkdir(&self, path: &str) -> io::Result<()> {
+        let parts = self.parts(path)?;
+        let folder = Node::Folder(FolderNode::default());
+        self.change(
+            "mkdir",
+            || path.to_owned(),
+            |disk| disk.create(&parts, folder).map(|_| ()),
+        )
+    }
+
+    fn fsync_dir(&self, path: &str) -> io::Result<()> {
+        let parts = self.parts(path)?;
+        // opening comes first and is no mutating call: what is not there is never flushed
+        let folder = self.read(|disk| {
+            let folder = disk.find(&parts)?;
+            disk.folder(folder).map(|_| folder)
+        })?;
+        self.mutate(
+            "fsync_dir",
+            || path.to_owned(),
+            |machine, fault| {
+                match fault {
+                    Some(kind) => {
+                        machine.disk.lose(folder);
+                        return Err(kind.into());
+                    }
+                    None if machine.skip_dir_fsync => {}
+                    None => machine.disk.harden_folder(folder),
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
+        let parts = self.parts(path)?;
+        self.read(|disk| match disk.find(&parts) {
+            Ok(id) => Ok(Some(disk.kind(id))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let parts = self.parts(path)?;
+        self.read(|disk| disk.list(&parts))
+    }
+}
+
+struct SimFile {
+    fs: SimFs,
+    node: NodeId,
+    handle: u64,
+    path: String,
+    size: u64,
+}
+
+impl VfsFile for SimFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.fs
+            .change("write", || self.path.clone(), |disk| disk.append(self.node, bytes))?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn fsync(&self) -> io::Result<()> {
+        self.fs.mutate(
+            "fsync",
+            || self.path.clone(),
+            |machine, fault| match fault {
+                Some(kind) => {
+                    machine.disk.lose(self.node);
+                    Err(kind.into())
+                }
+                None if machine.skip_file_fsync => Ok(()),
+                None => machine.disk.harden_file(self.node),
+            },
+        )
+    }
+
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.fs.read(|disk| {
+            let data = &disk.file(self.node)?.data;
+            let rest = usize::try_from(offset)
+                .ok()
+                .and_then(|offset| data.get(offset..))
+                .unwrap_or_default();
+            let len = rest.len().min(out.len());
+            out[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        })
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
+        let mut machine = self.fs.machine();
+        match machine.power_off {
+            true => Err(power_is_off()),
+            false => Ok(machine.disk.try_lock(self.node, self.handle, mode)),
+        }
+    }
+
+    fn unlock(&self) {
+        self.fs.machine().disk.unlock(self.handle);
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}

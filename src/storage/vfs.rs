@@ -1,0 +1,446 @@
+//! The file-system calls that the local store makes, and the real file system behind them.
+//!
+//! A [`Vfs`] is rooted at a repository's folder. Paths are relative to that root with `/` between names; the empty path is
+//! the root, and `..`, `../..` … at the start name the folders above it, so that a root can be made.
+//!
+//! Always true: every call marked *mutating* makes exactly one changing system call on Linux in the normal case, so that
+//! the simulated disk's count of them equals what `strace` counts; no other call changes anything. Nothing is retried, and
+//! what order of calls survives a power cut is left to the caller.
+
+#![expect(clippy::disallowed_methods, reason = "the one place that calls the file system")]
+
+use super::LockMode;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        len: u64,
+    },
+    /// A folder.
+    Folder,
+    /// Anything else: a device, a pipe, a symbolic link to a file. Never opened.
+    Other,
+}
+
+/// One name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, without its folder.
+    pub name: String,
+    /// What it names; a symbolic link is [`FileKind::Other`].
+    pub kind: FileKind,
+}
+
+/// The calls that change or read the names below a root folder. Errors are the system's own.
+pub trait Vfs: Send + Sync {
+    /// *Mutating.* Makes a new file (mode 0600), open for writing and reading. `AlreadyExists` if the name is taken.
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>>;
+
+    /// Opens a regular file for reading. Folders, links, pipes and devices are refused, without waiting for any of them.
+    fn open(&self, path: &str) -> io::Result<Box<dyn VfsFile>>;
+
+    /// Opens a regular file to lock it: writable where that is allowed (NFS wants it for exclusive locks), else for reading.
+    fn open_lock(&self, path: &str) -> io::Result<Box<dyn VfsFile>>;
+
+    /// *Mutating.* Renames a file. `AlreadyExists`, and nothing changed, if `to` is taken.
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// *Mutating.* Removes the name of a file.
+    fn unlink(&self, path: &str) -> io::Result<()>;
+
+    /// *Mutating.* Makes one folder (mode 0700) in an existing one.
+    fn mkdir(&self, path: &str) -> io::Result<()>;
+
+    /// *Mutating.* Makes the names in a folder durable. Does nothing where the system cannot do that (Windows).
+    fn fsync_dir(&self, path: &str) -> io::Result<()>;
+
+    /// What `path` names, or `None`. A link to a folder counts as that folder.
+    fn kind(&self, path: &str) -> io::Result<Option<FileKind>>;
+
+    /// The names in a folder, in no order. Names that are not UTF-8 are left out.
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
+}
+
+/// An open file. Each one is its own owner of locks; dropping it frees them.
+pub trait VfsFile: Send + Sync {
+    /// *Mutating.* Appends `bytes`. Only for files from [`Vfs::create_new`].
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// *Mutating.* Makes bytes and length durable (not the name). After a failure the bytes must be given up: the system
+    /// may have dropped them, and a second try would succeed without them.
+    fn fsync(&self) -> io::Result<()>;
+
+    /// A hint that `len` bytes from `offset` may go to the disk now. Promises nothing.
+    fn start_writeback(&self, offset: u64, len: u64);
+
+    /// Reads from `offset`, at most `out.len()` bytes; 0 at the end.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+
+    /// Length in bytes when it was opened, and what was written through this handle.
+    fn size(&self) -> u64;
+
+    /// Tries to take a kernel lock: `false` when another handle holds one against it. `Unsupported` where there are none.
+    fn try_lock(&self, mode: LockMode) -> io::Result<bool>;
+
+    /// Frees the lock now, also when a forked process still shares the handle.
+    fn unlock(&self);
+}
+
+/// The real file system.
+pub struct RealFs {
+    root: PathBuf,
+}
+
+impl RealFs {
+    /// A file system rooted at `root`, which need not exist yet. A relative `root` is resolved now, once.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        Ok(Self {
+            root: std::path::absolute(root)?,
+        })
+    }
+
+    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+        let mut rest = path;
+        let mut base: &Path = &self.root;
+        while let Some(tail) = rest.strip_prefix("..") {
+            base = base.parent().ok_or(io::ErrorKind::NotFound)?;
+            rest = tail.strip_prefix('/').unwrap_or(tail);
+        }
+        let mut full = base.to_path_buf();
+        if !rest.is_empty() {
+            full.extend(rest.split('/'));
+        }
+        Ok(full)
+    }
+
+    fn open_with(&self, path: &str, write: bool) -> io::Result<Box<dyn VfsFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(write);
+        #[cfg(unix)]
+        {
+            use rustix::fs::OFlags;
+            use std::os::unix::fs::OpenOptionsExt;
+            // neither follow a planted link nor hang on a pipe that has no writer
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            options.custom_flags(flags.bits().cast_signed());
+        }
+        let file = options.open(self.resolve(path)?)?;
+        match file_kind(&file.metadata()?) {
+            FileKind::File { len } => Ok(Box::new(RealFile { file, len })),
+            FileKind::Folder => Err(io::ErrorKind::IsADirectory.into()),
+            FileKind::Other => Err(io::Error::other("not a regular file")),
+        }
+    }
+}
+
+fn file_kind(meta: &std::fs::Metadata) -> FileKind {
+    if meta.is_file() {
+        FileKind::File { len: meta.len() }
+    } else if meta.is_dir() {
+        FileKind::Folder
+    } else {
+        FileKind::Other
+    }
+}
+
+impl Vfs for RealFs {
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let file = options.open(self.resolve(path)?)?;
+        Ok(Box::new(RealFile { file, len: 0 }))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        self.open_with(path, false)
+    }
+
+    fn open_lock(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        match self.open_with(path, true) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                self.open_with(path, false)
+            }
+            other => other,
+        }
+    }
+
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
+        rename_noreplace(&self.resolve(from)?, &self.resolve(to)?)
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.resolve(path)?)
+    }
+
+    fn mkdir(&self, path: &str) -> io::Result<()> {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt;
+            builder.mode(0o700);
+        }
+        builder.create(self.resolve(path)?)
+    }
+
+    #[cfg(unix)]
+    fn fsync_dir(&self, path: &str) -> io::Result<()> {
+        match File::open(self.resolve(path)?)?.sync_all() {
+            // file systems that have nothing to flush for a folder (some FUSE and network ones) say EINVAL or ENOTSUP
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+            other => other,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn fsync_dir(&self, _path: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
+        let full = self.resolve(path)?;
+        let meta = match std::fs::symlink_metadata(&full) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if meta.is_symlink() {
+            let folder = std::fs::metadata(&full).is_ok_and(|target| target.is_dir());
+            return Ok(Some(if folder { FileKind::Folder } else { FileKind::Other }));
+        }
+        Ok(Some(file_kind(&meta)))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(self.resolve(path)?)? {
+            let entry = entry?;
+            let meta = match entry.metadata() {
+                // removed since its name was read
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry {
+                    name,
+                    kind: file_kind(&meta),
+                });
+            }
+        }
+        Ok(entries)
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags};
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // old kernels, NFS and some FUSE file systems know no flags
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_and_unlink(from, to),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    link_and_unlink(from, to)
+}
+
+/// Like a rename that never replaces; a crash in between leaves both names on the same whole file.
+fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    // the new name is there and whole: a temporary name that stays behind is no failure of the rename
+    let _ = std::fs::remove_file(from);
+    Ok(())
+}
+
+struct RealFile {
+    file: File,
+    len: u64,
+}
+
+impl VfsFile for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn fsync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        // on Linux this starts writing dirty pages and keeps them cached until they are clean; there is no safe wrapper of
+        // sync_file_range
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), rustix::fs::Advice::DontNeed);
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (offset, len);
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, out, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.file, out, offset)
+    }
+
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
+        use std::fs::TryLockError;
+        let locked = match mode {
+            LockMode::Shared => self.file.try_lock_shared(),
+            LockMode::Exclusive => self.file.try_lock(),
+        };
+        match locked {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) if no_locks(&error) => Err(io::ErrorKind::Unsupported.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) {
+        let _ = self.file.unlock();
+    }
+}
+
+/// Tells the errors by which file systems say that they have no locks.
+fn no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let none = [
+            Errno::NOLCK,
+            Errno::NOSYS,
+            Errno::NOTSUP,
+            Errno::OPNOTSUPP,
+            Errno::INVAL,
+        ];
+        if none
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        {
+            return true;
+        }
+    }
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, RealFs) {
+        let folder = tempfile::tempdir().unwrap();
+        let fs = RealFs::new(folder.path()).unwrap();
+        (folder, fs)
+    }
+
+    #[test]
+    fn a_rename_never_replaces_and_its_fallback_neither() {
+        let (folder, fs) = fresh();
+        for (name, text) in [("a", "1"), ("b", "2")] {
+            fs.create_new(name).unwrap().write(text.as_bytes()).unwrap();
+        }
+        let taken = fs.rename_noreplace("a", "b").unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        let path = |name| folder.path().join(name);
+        let taken = link_and_unlink(&path("a"), &path("b")).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        link_and_unlink(&path("a"), &path("c")).unwrap();
+        fs.rename_noreplace("c", "d").unwrap();
+        assert_eq!(std::fs::read(path("d")).unwrap(), b"1");
+        assert_eq!(fs.kind("a").unwrap(), None);
+        assert_eq!(fs.kind("d").unwrap(), Some(FileKind::File { len: 1 }));
+    }
+
+    #[test]
+    fn paths_above_the_root_are_its_parents() {
+        let fs = RealFs::new(Path::new("/x/y/z")).unwrap();
+        for (path, full) in [
+            ("", "/x/y/z"),
+            ("a/b", "/x/y/z/a/b"),
+            ("..", "/x/y"),
+            ("../..", "/x"),
+            ("../../..", "/"),
+        ] {
+            assert_eq!(fs.resolve(path).unwrap(), Path::new(full), "{path}");
+        }
+        assert!(fs.resolve("../../../..").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_pipes_and_folders_are_never_opened() {
+        let (folder, fs) = fresh();
+        std::fs::write(folder.path().join("real"), b"secret").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("real"), folder.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        fs.mkdir("folder").unwrap();
+        for (name, kind) in [
+            ("link", FileKind::Other),
+            ("pipe", FileKind::Other),
+            ("folder", FileKind::Folder),
+        ] {
+            assert!(fs.open(name).is_err(), "{name}");
+            assert_eq!(fs.kind(name).unwrap(), Some(kind), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_folders_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, fs) = fresh();
+        fs.create_new("f").unwrap();
+        fs.mkdir("d").unwrap();
+        let mode = |name| {
+            std::fs::metadata(folder.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        assert_eq!((mode("f"), mode("d")), (0o600, 0o700));
+    }
+
+    #[test]
+    fn locks_exclude_other_handles() {
+        let (_folder, fs) = fresh();
+        fs.create_new("lock").unwrap();
+        let one = fs.open_lock("lock").unwrap();
+        let two = fs.open_lock("lock").unwrap();
+        assert!(one.try_lock(LockMode::Shared).unwrap());
+        assert!(two.try_lock(LockMode::Shared).unwrap());
+        two.unlock();
+        assert!(!two.try_lock(LockMode::Exclusive).unwrap());
+        drop(one);
+        assert!(two.try_lock(LockMode::Exclusive).unwrap());
+    }
+}
