@@ -54,16 +54,20 @@ pub struct Environment {
 impl Environment {
     /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
     pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        let executor = crate::executor::PoolExecutor::new(threads)
+            .map_err(|reason| Error::Internal { reason: format!("no worker threads: {reason}") })?;
+        Self::local_with(path, Arc::new(executor), monitor)
+    }
+
+    /// The same with a pool that others may share.
+    pub fn local_with(path: &Path, executor: Arc<dyn Executor>, monitor: Arc<dyn Monitor>) -> Result<Self> {
         let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
-        let executor = crate::executor::PoolExecutor::new(threads).map_err(|reason| Error::Internal {
-            reason: format!("no worker threads: {reason}"),
-        })?;
         Ok(Self {
             storage: Arc::new(LocalStorage::open_path(path, Arc::clone(&entropy))?),
             place: path.display().to_string(),
             clock: Arc::new(crate::clock::SystemClock),
             entropy,
-            executor: Arc::new(executor),
+            executor,
             monitor,
         })
     }

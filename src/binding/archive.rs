@@ -1,0 +1,250 @@
+//! The native handle of an open repository.
+
+use super::error::{Code, thrown};
+use super::ingest::NativeIngest;
+use super::pipe::Pipe;
+use super::restore::NativeRestore;
+use super::settle::spawn;
+use super::types;
+use crate::error::{Error, Result};
+use crate::executor::{Executor, PoolExecutor};
+use crate::monitor::{Monitor, Warning};
+use crate::ops;
+use crate::repo::{self, Environment, Repository};
+use napi::Env;
+use napi::bindgen_prelude::{FnArgs, Function, PromiseRaw, Status};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+
+/// Weak: a listener alone keeps no process alive. Bounded: when JS does not keep up, warnings are dropped, not queued.
+type WarningFunction = ThreadsafeFunction<FnArgs<(String, String)>, (), FnArgs<(String, String)>, Status, false, true, 64>;
+
+struct JsMonitor(Option<WarningFunction>);
+
+impl Monitor for JsMonitor {
+    fn warning(&self, warning: Warning) {
+        if let Some(function) = &self.0 {
+            let args = FnArgs::from((warning.code.to_owned(), warning.message));
+            function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+}
+
+/// What the handle and its operations share.
+pub struct Handle {
+    repo: Mutex<Option<Arc<Repository>>>,
+    running: Mutex<Running>,
+    quiet: Condvar,
+}
+
+#[derive(Default)]
+struct Running {
+    count: usize,
+    pipes: Vec<Weak<Pipe>>,
+}
+
+/// One operation of a handle; `close` waits until it is gone.
+pub struct Operation {
+    handle: Arc<Handle>,
+    repo: Arc<Repository>,
+}
+
+impl Operation {
+    /// The repository.
+    pub fn repo(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.handle.running.lock().unwrap_or_else(PoisonError::into_inner).count -= 1;
+        self.handle.quiet.notify_all();
+    }
+}
+
+impl Handle {
+    fn new(repo: Repository) -> Arc<Self> {
+        Arc::new(Self {
+            repo: Mutex::new(Some(Arc::new(repo))),
+            running: Mutex::default(),
+            quiet: Condvar::new(),
+        })
+    }
+
+    /// Begins an operation; `Closed` after close.
+    pub fn enter(self: &Arc<Self>, pipe: Option<&Arc<Pipe>>) -> Result<Operation> {
+        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
+        let repo = repo.clone().ok_or(Error::Closed)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.count += 1;
+        running.pipes.retain(|pipe| pipe.strong_count() > 0);
+        running.pipes.extend(pipe.map(Arc::downgrade));
+        drop(running);
+        Ok(Operation { handle: Arc::clone(self), repo })
+    }
+
+    /// Tells all operations to stop.
+    fn stop(&self) -> Option<Arc<Repository>> {
+        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(repo) = &repo {
+            repo.close();
+        }
+        let pipes = std::mem::take(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner).pipes);
+        for pipe in pipes.iter().filter_map(Weak::upgrade) {
+            pipe.fail(Error::Closed);
+        }
+        repo
+    }
+
+    fn wait_until_quiet(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.count > 0 {
+            running = self.quiet.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// An open repository.
+#[napi]
+pub struct NativeRepository {
+    handle: Arc<Handle>,
+}
+
+impl Drop for NativeRepository {
+    fn drop(&mut self) {
+        // collected without close(), or the environment is going away: running operations end, locks are freed
+        self.handle.stop();
+    }
+}
+
+/// One pool serves all handles that did not ask for a number of threads of their own.
+fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
+    static SHARED: OnceLock<Arc<PoolExecutor>> = OnceLock::new();
+    let make = |threads: usize| {
+        PoolExecutor::new(threads).map(Arc::new).map_err(|error| Error::Internal { reason: error.to_string() })
+    };
+    if let Some(threads) = threads {
+        return Ok(make(threads)?);
+    }
+    if let Some(shared) = SHARED.get() {
+        return Ok(Arc::clone(shared) as Arc<dyn Executor>);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let pool = make(threads)?;
+    Ok(Arc::clone(SHARED.get_or_init(|| pool)) as Arc<dyn Executor>)
+}
+
+fn environment(path: &str, threads: Option<usize>, monitor: JsMonitor) -> Result<Environment> {
+    Environment::local_with(Path::new(path), executor(threads)?, Arc::new(monitor))
+}
+
+fn monitor(on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>) -> napi::Result<JsMonitor> {
+    let build = |function: Function<'_, FnArgs<(String, String)>, ()>| {
+        function
+            .build_threadsafe_function::<FnArgs<(String, String)>>()
+            .callee_handled::<false>()
+            .weak::<true>()
+            .max_queue_size::<64>()
+            .build()
+    };
+    Ok(JsMonitor(on_warning.map(build).transpose()?))
+}
+
+/// Makes a repository and opens it.
+#[napi(ts_return_type = "Promise<NativeRepository>")]
+pub fn init<'env>(
+    env: &'env Env,
+    path: String,
+    options: String,
+    passphrase: Option<&[u8]>,
+    raw_key: Option<&[u8]>,
+    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
+    let secret = types::secret(passphrase, raw_key);
+    let monitor = monitor(on_warning)?;
+    spawn(env, "ca-init", move || {
+        let secret = secret?;
+        let (options, threads) = types::init_options(&options)?;
+        let repo = repo::init(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
+        Ok(NativeRepository { handle: Handle::new(repo) })
+    })
+}
+
+/// Opens a repository.
+#[napi(ts_return_type = "Promise<NativeRepository>")]
+pub fn open<'env>(
+    env: &'env Env,
+    path: String,
+    options: String,
+    passphrase: Option<&[u8]>,
+    raw_key: Option<&[u8]>,
+    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
+    let secret = types::secret(passphrase, raw_key);
+    let monitor = monitor(on_warning)?;
+    spawn(env, "ca-open", move || {
+        let secret = secret?;
+        let (options, threads) = types::open_options(&options)?;
+        let repo = repo::open(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
+        Ok(NativeRepository { handle: Handle::new(repo) })
+    })
+}
+
+#[napi]
+impl NativeRepository {
+    /// Begins an ingest.
+    #[napi]
+    pub fn ingest(
+        &self,
+        options: String,
+        on_progress: Option<Function<'_, String, ()>>,
+    ) -> std::result::Result<NativeIngest, napi::Error<Code>> {
+        let options = types::ingest_options(&options).map_err(thrown)?;
+        NativeIngest::create(&self.handle, options, on_progress).map_err(thrown)
+    }
+
+    /// Begins a restore.
+    #[napi(ts_return_type = "Promise<NativeRestore>")]
+    pub fn restore<'env>(
+        &self,
+        env: &'env Env,
+        id: String,
+        options: String,
+    ) -> napi::Result<PromiseRaw<'env, NativeRestore>> {
+        let handle = Arc::clone(&self.handle);
+        spawn(env, "ca-plan", move || NativeRestore::start(&handle, &id, &types::restore_options(&options)?))
+    }
+
+    /// All snapshots that match, newest first, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn list_snapshots<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
+        let operation = self.handle.enter(None);
+        spawn(env, "ca-list", move || {
+            let operation = operation?;
+            let snapshots = ops::list_snapshots(operation.repo(), &types::filter(&filter)?)?;
+            types::snapshots_json(&snapshots)
+        })
+    }
+
+    /// One snapshot as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn get_snapshot<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, String>> {
+        let operation = self.handle.enter(None);
+        spawn(env, "ca-get", move || types::snapshot_json(&ops::get_snapshot(operation?.repo(), &id)?))
+    }
+
+    /// Stops all operations and lets go of everything.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+        let handle = Arc::clone(&self.handle);
+        let repo = handle.stop();
+        spawn(env, "ca-close", move || {
+            handle.wait_until_quiet();
+            drop(repo);
+            Ok(())
+        })
+    }
+}

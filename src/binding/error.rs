@@ -1,0 +1,70 @@
+//! Engine errors as JavaScript errors: the stable code, the text, and the ids as properties. `index.js` makes them
+//! instances of `ContainerArchiveError`, with a stack.
+
+use crate::error::Error;
+use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
+use napi::{Env, JsError, JsValue};
+
+/// The code of an error, as napi wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Code(&'static str);
+
+impl AsRef<str> for Code {
+    fn as_ref(&self) -> &str {
+        self.0
+    }
+}
+
+/// For functions that throw at once: only code and text.
+pub fn thrown(error: Error) -> napi::Error<Code> {
+    napi::Error::new(Code(error.code()), error.to_string())
+}
+
+/// For promises: an error object with all properties. Called on the JS thread.
+pub fn js_error(env: &Env, error: &Error) -> napi::Error {
+    let object = JsError::from(napi::Error::new(Code(error.code()), error.to_string())).into_unknown(*env);
+    decorate(object, error).unwrap_or_else(|problem| problem)
+}
+
+fn decorate(unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
+    // SAFETY: `unknown` was made by `napi_create_error` just before, so it is an object
+    let mut object: Object<'_> = unsafe { unknown.cast()? };
+    object.set("retryable", error.retryable())?;
+    set(&mut object, "hint", error.hint())?;
+    match error {
+        Error::RepositoryNotFound { path }
+        | Error::RepositoryExists { path }
+        | Error::NotEmpty { path }
+        | Error::NotADirectory { path }
+        | Error::KillListCorrupt { path, .. }
+        | Error::KeyFileCorrupt { path, .. } => object.set("path", path.as_str())?,
+        Error::Permission { source } | Error::NoSpace { source } | Error::Storage { source } => {
+            object.set("path", source.path.as_str())?;
+            set(&mut object, "causeMessage", source.source.as_ref().map(ToString::to_string))?;
+        }
+        Error::ManifestCorrupt { snapshot, .. } => object.set("snapshotId", snapshot.to_hex())?,
+        Error::SnapshotNotFound { id } | Error::SnapshotAmbiguous { id } => object.set("snapshotId", id.as_str())?,
+        Error::ItemNotFound { snapshot, item } => {
+            object.set("snapshotId", snapshot.to_hex())?;
+            object.set("item", item.as_str())?;
+        }
+        Error::SourceFailed { item, .. } => object.set("item", item.as_str())?,
+        Error::PackCorrupt { pack, .. } => object.set("pack", pack.to_hex())?,
+        Error::PackMissing { pack, chunk } => {
+            object.set("pack", pack.to_hex())?;
+            set(&mut object, "chunk", chunk.map(|chunk| chunk.to_hex()))?;
+        }
+        Error::ChunkCorrupt { pack, chunk, .. } => {
+            object.set("pack", pack.to_hex())?;
+            object.set("chunk", chunk.to_hex())?;
+        }
+        Error::ChunkMissing { chunk } => object.set("chunk", chunk.to_hex())?,
+        _ => {}
+    }
+    Ok(napi::Error::from(object.to_unknown()))
+}
+
+/// Sets what is there; nothing is not `null` but absent.
+fn set<T: ToNapiValue>(object: &mut Object<'_>, name: &str, value: Option<T>) -> napi::Result<()> {
+    value.map_or(Ok(()), |value| object.set(name, value))
+}

@@ -1,0 +1,94 @@
+//! A restore as JavaScript pulls it.
+
+use super::archive::Handle;
+use super::error::{Code, thrown};
+use super::pipe::{Pipe, Poll};
+use super::settle::{Settle, caught, start_thread};
+use crate::error::{Error, Result};
+use crate::monitor::NullMonitor;
+use crate::ops::{self, RestoreOptions};
+use napi::Env;
+use napi::bindgen_prelude::{BufferSlice, Either3, Null, PromiseRaw, Undefined};
+use napi_derive::napi;
+use std::sync::Arc;
+
+/// Bytes that cross to JavaScript at a time: smaller costs more calls, larger gains nothing.
+const PIECE: usize = 256 << 10;
+
+/// A restore that is being read.
+#[napi]
+pub struct NativeRestore {
+    pipe: Arc<Pipe>,
+    size: u64,
+}
+
+impl Drop for NativeRestore {
+    fn drop(&mut self) {
+        // nobody reads any more: the engine's thread ends
+        self.pipe.fail(Error::Cancelled);
+    }
+}
+
+impl NativeRestore {
+    /// Plans the restore and starts the engine's side, which runs ahead of the reader as far as the pipe has room.
+    pub fn start(handle: &Arc<Handle>, id: &str, options: &RestoreOptions) -> Result<Self> {
+        let pipe = Arc::new(Pipe::default());
+        let operation = handle.enter(Some(&pipe))?;
+        let plan = ops::plan_restore(operation.repo(), id, options)?;
+        let size = plan.size();
+        let producer = Arc::clone(&pipe);
+        let work = move || {
+            let mut give = |bytes: &[u8]| bytes.chunks(PIECE).try_for_each(|piece| producer.give(piece));
+            let result = caught(|| ops::restore(operation.repo(), &plan, &NullMonitor, &mut give));
+            drop(operation);
+            match result {
+                Ok(()) => producer.end(),
+                Err(error) => producer.fail(error),
+            }
+        };
+        start_thread("ca-restore", work).map_err(|error| Error::Internal { reason: error.to_string() })?;
+        Ok(Self { pipe, size })
+    }
+}
+
+#[napi]
+impl NativeRestore {
+    /// Bytes that the restore will give in all.
+    #[napi(getter)]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, which no stored size exceeds")]
+    pub fn size(&self) -> f64 {
+        self.size as f64
+    }
+
+    /// A piece, `null` at the end, `undefined` when `ready()` must be awaited first. After a failure too it is
+    /// `undefined`: `ready()` then rejects with the error and all its properties.
+    #[napi(ts_return_type = "Buffer | null | undefined")]
+    pub fn read<'env>(
+        &self,
+        env: &'env Env,
+    ) -> std::result::Result<Either3<BufferSlice<'env>, Null, Undefined>, napi::Error<Code>> {
+        Ok(match self.pipe.poll() {
+            Ok(Poll::Data(bytes)) => {
+                let buffer = BufferSlice::copy_from(env, &bytes);
+                self.pipe.recycle(bytes);
+                Either3::A(buffer.map_err(|error| thrown(Error::Internal { reason: error.to_string() }))?)
+            }
+            Ok(Poll::End) => Either3::B(Null),
+            Ok(Poll::Pending) | Err(_) => Either3::C(()),
+        })
+    }
+
+    /// Resolves once `read()` has something to say; rejects, with all properties of the error, when the restore failed.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn ready<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (settle, promise) = Settle::new(env)?;
+        self.pipe.on_data(Box::new(move |result| settle.done(result)));
+        Ok(promise)
+    }
+
+    /// Nobody wants the rest.
+    #[napi]
+    pub fn cancel(&self) {
+        self.pipe.fail(Error::Cancelled);
+    }
+}

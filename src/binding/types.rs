@@ -1,0 +1,293 @@
+//! Options and results as JSON, which is what crosses for everything that is not bytes. `index.js` has checked kinds and
+//! ranges with better messages; what is wrong here all the same is refused, never guessed.
+
+use crate::chunk::ChunkerParams;
+use crate::clock::parse_time;
+use crate::codec::Compression;
+use crate::crypto::KdfParams;
+use crate::error::{Error, Result};
+use crate::monitor::Progress;
+use crate::ops::{IngestOptions, RestoreOptions};
+use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
+use crate::snapshot::{Snapshot, SnapshotFilter};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OpenJson {
+    read_only: Option<bool>,
+    threads: Option<usize>,
+    memory_limit: Option<u64>,
+    lock_wait_ms: Option<u64>,
+    verify_writes: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InitJson {
+    compression: Option<CompressionJson>,
+    chunking: Option<ChunkingJson>,
+    pack_size: Option<u64>,
+    /// Absent: the default; null: none.
+    #[serde(deserialize_with = "some")]
+    parity: Option<Option<ParityJson>>,
+    kdf: Option<KdfJson>,
+    read_only: Option<bool>,
+    threads: Option<usize>,
+    memory_limit: Option<u64>,
+    lock_wait_ms: Option<u64>,
+    verify_writes: Option<bool>,
+}
+
+/// Tells `null` from absent.
+fn some<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompressionJson {
+    algorithm: String,
+    level: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChunkingJson {
+    min: u32,
+    avg: u32,
+    max: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParityJson {
+    data: u8,
+    parity: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KdfJson {
+    memory: u32,
+    time: u32,
+    lanes: u32,
+}
+
+impl Default for KdfJson {
+    fn default() -> Self {
+        let KdfParams { memory_kib, time, lanes } = KdfParams::default();
+        Self { memory: memory_kib, time, lanes }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct IngestJson {
+    tags: BTreeMap<String, String>,
+    created_at: Option<String>,
+    compression: Option<CompressionJson>,
+    digest: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RestoreJson {
+    item: Option<String>,
+    start: Option<u64>,
+    end: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FilterJson {
+    tags: BTreeMap<String, String>,
+    after: Option<String>,
+    before: Option<String>,
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| invalid(format!("The options cannot be read: {error}")))
+}
+
+fn invalid(reason: String) -> Error {
+    Error::InvalidArgument { reason }
+}
+
+fn time(name: &str, text: &str) -> Result<i64> {
+    parse_time(text).ok_or_else(|| invalid(format!("{name} is not an ISO 8601 time: {text:?}")))
+}
+
+fn compression(json: &CompressionJson) -> Result<Compression> {
+    Compression::parse(&json.algorithm, json.level)
+        .map_err(|_| invalid(format!("There is no compression {:?} of that level", json.algorithm)))
+}
+
+impl OpenJson {
+    fn options(&self) -> OpenOptions {
+        let default = OpenOptions::default();
+        OpenOptions {
+            read_only: self.read_only.unwrap_or(default.read_only),
+            lock_wait: self.lock_wait_ms.map_or(default.lock_wait, Duration::from_millis),
+            memory_limit: self.memory_limit.unwrap_or(default.memory_limit),
+            verify_writes: self.verify_writes.unwrap_or(default.verify_writes),
+        }
+    }
+}
+
+/// Options of `open`, and the number of threads if one was asked for.
+pub fn open_options(json: &str) -> Result<(OpenOptions, Option<usize>)> {
+    let json: OpenJson = parse(json)?;
+    Ok((json.options(), json.threads))
+}
+
+/// Options of `init`, and the number of threads if one was asked for.
+pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
+    let json: InitJson = parse(json)?;
+    let open = OpenJson {
+        read_only: json.read_only,
+        threads: json.threads,
+        memory_limit: json.memory_limit,
+        lock_wait_ms: json.lock_wait_ms,
+        verify_writes: json.verify_writes,
+    };
+    let chunking = json.chunking.map(|sizes| ChunkerParams { min: sizes.min, avg: sizes.avg, max: sizes.max });
+    let parity = json.parity.map(|shape| shape.map(|shape| ParityParams { data: shape.data, parity: shape.parity }));
+    let kdf = json.kdf.unwrap_or_default();
+    let options = InitOptions {
+        chunking: chunking.unwrap_or_default(),
+        compression: json.compression.as_ref().map(compression).transpose()?.unwrap_or_default(),
+        pack_size: json.pack_size,
+        parity,
+        kdf: KdfParams { memory_kib: kdf.memory, time: kdf.time, lanes: kdf.lanes },
+        open: open.options(),
+    };
+    Ok((options, json.threads))
+}
+
+/// Options of an ingest.
+pub fn ingest_options(json: &str) -> Result<IngestOptions> {
+    let json: IngestJson = parse(json)?;
+    let digest_sha256 = match json.digest.as_deref() {
+        None => false,
+        Some("sha256") => true,
+        Some(other) => return Err(invalid(format!("There is no digest {other:?}"))),
+    };
+    Ok(IngestOptions {
+        tags: json.tags,
+        created_at_ms: json.created_at.as_deref().map(|text| time("createdAt", text)).transpose()?,
+        compression: json.compression.as_ref().map(compression).transpose()?,
+        digest_sha256,
+    })
+}
+
+/// Options of a restore.
+pub fn restore_options(json: &str) -> Result<RestoreOptions> {
+    let json: RestoreJson = parse(json)?;
+    let range = (json.start.is_some() || json.end.is_some()).then(|| (json.start.unwrap_or(0), json.end));
+    Ok(RestoreOptions { item: json.item, range })
+}
+
+/// A filter for snapshots.
+pub fn filter(json: &str) -> Result<SnapshotFilter> {
+    let json: FilterJson = parse(json)?;
+    Ok(SnapshotFilter {
+        tags: json.tags,
+        after_ms: json.after.as_deref().map(|text| time("after", text)).transpose()?,
+        before_ms: json.before.as_deref().map(|text| time("before", text)).transpose()?,
+    })
+}
+
+/// What unlocks the repository.
+pub fn secret(passphrase: Option<&[u8]>, raw_key: Option<&[u8]>) -> Result<Option<Secret>> {
+    match (passphrase, raw_key) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(invalid("Give either a passphrase or a key".to_owned())),
+        (Some([]), None) => Err(invalid("The passphrase is empty".to_owned())),
+        (Some(text), None) => Ok(Some(Secret::Passphrase(Zeroizing::new(text.to_vec())))),
+        (None, Some(key)) => {
+            let key: [u8; 32] = key.try_into().map_err(|_| invalid("A key has 32 bytes".to_owned()))?;
+            Ok(Some(Secret::Raw(Zeroizing::new(key))))
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SnapshotJson<'a> {
+    id: String,
+    version: u32,
+    created_at: String,
+    tags: &'a BTreeMap<String, String>,
+    original_size: u64,
+    stored_size: u64,
+    chunk_count: u64,
+    new_chunks: u64,
+    reused_chunks: u64,
+    items: Vec<ItemJson<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemJson<'a> {
+    name: &'a str,
+    r#type: &'a str,
+    size: u64,
+    chunk_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+}
+
+impl<'a> From<&'a Snapshot> for SnapshotJson<'a> {
+    fn from(snapshot: &'a Snapshot) -> Self {
+        let item = |item: &'a crate::snapshot::SnapshotItem| ItemJson {
+            name: &item.name,
+            r#type: &item.kind,
+            size: item.size,
+            chunk_count: item.chunk_count,
+            sha256: item.sha256.map(|hash| crate::id::to_hex(&hash)),
+        };
+        Self {
+            id: snapshot.id.to_hex(),
+            version: snapshot.version,
+            created_at: snapshot.created_at(),
+            tags: &snapshot.tags,
+            original_size: snapshot.original_size,
+            stored_size: snapshot.stored_size,
+            chunk_count: snapshot.chunk_count,
+            new_chunks: snapshot.new_chunks,
+            reused_chunks: snapshot.reused_chunks,
+            items: snapshot.items.iter().map(item).collect(),
+        }
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal { reason: error.to_string() })
+}
+
+/// `ISnapshot` as JSON.
+pub fn snapshot_json(snapshot: &Snapshot) -> Result<String> {
+    to_json(&SnapshotJson::from(snapshot))
+}
+
+/// An array of `ISnapshot` as JSON.
+pub fn snapshots_json(snapshots: &[Snapshot]) -> Result<String> {
+    to_json(&snapshots.iter().map(SnapshotJson::from).collect::<Vec<_>>())
+}
+
+/// Progress as JSON.
+pub fn progress_json(progress: &Progress) -> String {
+    let Progress { done_bytes, new_bytes, reused_bytes, stored_bytes, chunks, items_done } = progress;
+    format!(
+        "{{\"doneBytes\":{done_bytes},\"newBytes\":{new_bytes},\"reusedBytes\":{reused_bytes},\
+         \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done}}}"
+    )
+}
