@@ -53,9 +53,8 @@ impl NativeRestore {
 
 #[napi]
 impl NativeRestore {
-    /// Bytes that the restore will give in all.
+    /// Bytes that the restore will give in all; exact up to 2^53, which no stored size exceeds.
     #[napi(getter)]
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, which no stored size exceeds")]
     pub fn size(&self) -> f64 {
         self.size as f64
     }

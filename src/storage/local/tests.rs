@@ -1,3 +1,5 @@
+//! The local store on the simulated and the real disk.
+
 use super::super::simfs::{LossModel, SimFs};
 use super::super::{conformance, put_bytes};
 use super::*;

@@ -1,3 +1,5 @@
+//! What the simulated disk loses and what it keeps.
+
 use super::*;
 
 /// A durable, empty file `f` in the root.
