@@ -333,7 +333,7 @@ fn assemble(
         .unwrap_or(usize::MAX)
         .clamp(1 << 20, 32 << 20);
     let (index, broken) = GlobalIndex::load(Arc::clone(&env.storage), context, cache)?;
-    let pool = BufferPool::new(usize::try_from(options.memory_limit / 4).unwrap_or(usize::MAX));
+    let pool = BufferPool::new(usize::try_from(options.memory_limit / 2).unwrap_or(usize::MAX));
     let repo = Repository {
         seal: Arc::new(RepoSeal::new(config.id, seals)),
         env,
