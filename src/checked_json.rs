@@ -13,7 +13,6 @@ const DIGITS: usize = 64;
 
 /// Appends the checksum member and the newline to `body`, a compact JSON object `{…}` with at least one member.
 pub fn finish(mut body: String) -> String {
-    debug_assert!(body.starts_with('{') && body.ends_with('}') && body.len() > 2);
     if body.ends_with('}') {
         body.pop();
     }

@@ -1,6 +1,6 @@
 //! An ingest as JavaScript drives it: push until told to wait, and one promise for the outcome.
 
-use super::archive::{Handle, Operation};
+use super::archive::Handle;
 use super::pipe::{Pipe, PipeItems};
 use super::settle::{Settle, caught, spawn};
 use super::types;
@@ -30,7 +30,7 @@ impl Monitor for ProgressMonitor {
 #[napi]
 pub struct NativeIngest {
     pipe: Arc<Pipe>,
-    job: Option<(Operation, IngestOptions, ProgressMonitor)>,
+    job: Option<(Arc<Handle>, IngestOptions, ProgressMonitor)>,
 }
 
 impl Drop for NativeIngest {
@@ -53,9 +53,10 @@ impl NativeIngest {
         };
         let progress = on_progress.map(build).transpose();
         let progress = progress.map_err(|error| Error::Internal { reason: error.to_string() })?;
-        let pipe = Arc::new(Pipe::default());
-        let operation = handle.enter(Some(&pipe))?;
-        Ok(Self { pipe, job: Some((operation, options, ProgressMonitor(progress))) })
+        // only to find out whether the handle is closed: the operation itself begins with run()
+        drop(handle.enter(None)?);
+        let job = (Arc::clone(handle), options, ProgressMonitor(progress));
+        Ok(Self { pipe: Arc::new(Pipe::default()), job: Some(job) })
     }
 }
 
@@ -64,11 +65,13 @@ impl NativeIngest {
     /// Starts the engine's side; the promise gives the snapshot as JSON. Once.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run<'env>(&mut self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
-        let Some((operation, options, monitor)) = self.job.take() else {
+        let Some((handle, options, monitor)) = self.job.take() else {
             return Err(napi::Error::from_reason("run() was called before"));
         };
         let pipe = Arc::clone(&self.pipe);
+        let operation = handle.enter(Some(&pipe));
         spawn(env, "ca-ingest", move || {
+            let operation = operation?;
             let mut items = PipeItems::new(Arc::clone(&pipe));
             let snapshot = caught(|| ops::ingest(operation.repo(), &mut items, &options, &monitor));
             drop(operation);

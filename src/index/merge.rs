@@ -26,10 +26,12 @@ pub fn plan_merge(segments: &[(SegmentId, u64)]) -> Vec<SegmentId> {
     let mut smaller = 0u128;
     let mut join = 0;
     for (place, (entries, _)) in sorted.iter().enumerate() {
-        if u128::from(*entries) < smaller * RATIO {
+        // a segment of no entries (its packs hold only copies) weighs something too, or such ones would pile up
+        let weight = u128::from(*entries).max(1);
+        if weight < smaller * RATIO {
             join = place + 1;
         }
-        smaller += u128::from(*entries);
+        smaller += weight;
     }
     sorted.into_iter().take(join).map(|(_, id)| id).collect()
 }
@@ -217,6 +219,13 @@ mod tests {
         assert_eq!(joined(&[1000, 1, 1]), [1, 2]);
         assert_eq!(joined(&[5, 1, 1]), [1, 2, 0], "joining two would leave 5 < 3 * 2");
         assert_eq!(joined(&[u64::MAX, u64::MAX]), [0, 1]);
+    }
+
+    #[test]
+    fn empty_segments_are_joined_too() {
+        assert!(joined(&[100, 0]).is_empty());
+        assert_eq!(joined(&[0, 0]), [0, 1]);
+        assert_eq!(joined(&[100, 0, 0, 0]), [1, 2, 3]);
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 
 use super::snapshots::get_snapshot;
 use crate::error::{Error, Result};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
 use crate::monitor::{Monitor, Progress};
 use crate::pack::ChunkLocation;
@@ -80,6 +80,8 @@ pub fn plan_restore(repo: &Repository, id: &str, options: &RestoreOptions) -> Re
 const MAX_WINDOW: usize = 32 << 20;
 /// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
 const MAX_RUN: usize = 2 << 20;
+/// The same as it is stored: no more than what one chunk may take, whatever an index says.
+const MAX_STORED_RUN: u64 = 16 << 20;
 
 /// Gives the planned bytes to `sink` in order, in pieces of at most one chunk.
 ///
@@ -94,7 +96,7 @@ pub fn restore(
 ) -> Result<()> {
     let _operation = repo.enter();
     let mut walk = Walk::new(repo, plan);
-    let mut ahead = ReadAhead::new(repo);
+    let mut ahead = ReadAhead::new(repo, plan.snapshot.id);
     let mut progress = Progress::default();
     let mut left = plan.size();
     loop {
@@ -239,11 +241,18 @@ type Chunks = Vec<Vec<u8>>;
 struct Run {
     locations: Vec<ChunkLocation>,
     raw_bytes: usize,
+    stored_bytes: u64,
+}
+
+/// Where a stored chunk ends in its pack; both numbers come from disk.
+fn end_of(location: &ChunkLocation) -> u64 {
+    u64::from(location.entry.offset) + u64::from(location.entry.payload_len)
 }
 
 /// Runs that the workers are reading, oldest first.
 struct ReadAhead<'a> {
     repo: &'a Arc<Repository>,
+    snapshot: SnapshotId,
     window: usize,
     open: Option<Run>,
     under_way: VecDeque<(Receiver<Result<Chunks>>, usize)>,
@@ -253,9 +262,10 @@ struct ReadAhead<'a> {
 }
 
 impl<'a> ReadAhead<'a> {
-    fn new(repo: &'a Arc<Repository>) -> Self {
+    fn new(repo: &'a Arc<Repository>, snapshot: SnapshotId) -> Self {
         Self {
             repo,
+            snapshot,
             window: (repo.operation_share() / 4).clamp(1, MAX_WINDOW),
             open: None,
             under_way: VecDeque::new(),
@@ -283,9 +293,7 @@ impl<'a> ReadAhead<'a> {
             let mut chunk = Vec::new();
             get_chunk(self.repo, &id, &mut self.scratch, &mut chunk)?;
             if chunk.len() != raw_len as usize {
-                return Err(Error::Internal {
-                    reason: format!("chunk {id} has another length than its list says"),
-                });
+                return Err(wrong_length(self.snapshot, &id));
             }
             let (sender, receiver) = sync_channel(1);
             let _ = sender.send(Ok(vec![chunk]));
@@ -294,9 +302,11 @@ impl<'a> ReadAhead<'a> {
         };
         let joins = self.open.as_ref().is_some_and(|run| {
             run.raw_bytes + raw_len as usize <= MAX_RUN
-                && run.locations.last().is_some_and(|last| {
-                    last.pack == location.pack && last.entry.offset + last.entry.payload_len == location.entry.offset
-                })
+                && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
+                && run
+                    .locations
+                    .last()
+                    .is_some_and(|last| last.pack == location.pack && end_of(last) == u64::from(location.entry.offset))
         });
         if !joins {
             self.dispatch_open();
@@ -304,7 +314,9 @@ impl<'a> ReadAhead<'a> {
         let run = self.open.get_or_insert_with(|| Run {
             locations: Vec::new(),
             raw_bytes: 0,
+            stored_bytes: 0,
         });
+        run.stored_bytes += u64::from(location.entry.payload_len);
         run.locations.push(location);
         run.raw_bytes += raw_len as usize;
         Ok(())
@@ -316,8 +328,9 @@ impl<'a> ReadAhead<'a> {
         self.under_way.push_back((receiver, run.raw_bytes));
         let repo = Arc::clone(self.repo);
         let spare = Arc::clone(&self.spare);
+        let snapshot = self.snapshot;
         let job = move || {
-            let chunks = read_run(&repo, &run.locations, &spare);
+            let chunks = read_run(&repo, snapshot, &run.locations, &spare);
             drop(repo);
             // nobody listens any more when the restore was given up
             let _ = sender.send(chunks);
@@ -348,16 +361,28 @@ impl<'a> ReadAhead<'a> {
     }
 }
 
+/// The bytes are those of that name, so it is the list or the manifest that is wrong.
+fn wrong_length(snapshot: SnapshotId, chunk: &ChunkId) -> Error {
+    Error::ManifestCorrupt {
+        snapshot,
+        reason: format!("chunk {chunk} has another length than is written there"),
+    }
+}
+
 /// Reads the chunks of a run with one call to the storage. Whatever does not come out right is tried the slow way.
-fn read_run(repo: &Repository, locations: &[ChunkLocation], spare: &Mutex<Chunks>) -> Result<Chunks> {
+fn read_run(
+    repo: &Repository,
+    snapshot: SnapshotId,
+    locations: &[ChunkLocation],
+    spare: &Mutex<Chunks>,
+) -> Result<Chunks> {
     let (Some(first), Some(last)) = (locations.first(), locations.last()) else {
         return Ok(Vec::new());
     };
-    let base = first.entry.offset as usize;
-    let mut stored = vec![0u8; last.entry.offset as usize + last.entry.payload_len as usize - base];
-    let read = repo
-        .storage()
-        .get_range(&layout::pack(&first.pack), base as u64, &mut stored);
+    let base = u64::from(first.entry.offset);
+    // side by side and at most MAX_STORED_RUN together
+    let mut stored = vec![0u8; (end_of(last) - base) as usize];
+    let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
     let mut scratch = ReadScratch::default();
     let mut chunks = Vec::with_capacity(locations.len());
     for location in locations {
@@ -367,12 +392,15 @@ fn read_run(repo: &Repository, locations: &[ChunkLocation], spare: &Mutex<Chunks
             .pop()
             .unwrap_or_default();
         let entry = &location.entry;
-        let start = entry.offset as usize - base;
+        let start = (u64::from(entry.offset) - base) as usize;
         let payload = &mut stored[start..start + entry.payload_len as usize];
         let good = read.is_ok()
             && decode_stored(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out).is_ok();
         if !good {
             get_chunk(repo, &entry.id, &mut scratch, &mut out)?;
+        }
+        if out.len() != entry.raw_len as usize {
+            return Err(wrong_length(snapshot, &entry.id));
         }
         chunks.push(out);
     }

@@ -70,7 +70,10 @@ fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
     repo.check_open()?;
     match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
         Ok(bytes) => repo.decode_manifest(id, &bytes),
-        Err(error) if error.kind == ErrorKind::NotFound => Err(Error::SnapshotNotFound { id: id.to_hex() }),
+        // a folder of that name is nobody's snapshot; listings leave it out as well
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::SnapshotNotFound { id: id.to_hex() })
+        }
         Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
             snapshot: *id,
             reason: "it is too long".to_owned(),

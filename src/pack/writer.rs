@@ -61,6 +61,14 @@ impl PackWriter {
             ) <= self.buffer.len()
     }
 
+    /// True when this pack holds something and would get longer than `target` bytes by a further stored chunk of
+    /// `payload_len` bytes. Its buffer may be larger than the target, so that every chunk fits some pack.
+    pub fn would_pass(&self, target: u64, payload_len: usize) -> bool {
+        let chunk_bytes = self.body_len() + payload_len;
+        let whole = whole_len(chunk_bytes, self.entries.len() + 1, self.header.sealed);
+        !self.entries.is_empty() && whole as u64 > target
+    }
+
     /// Bytes of stored chunks so far.
     pub fn body_len(&self) -> usize {
         self.buffer.filled().len() - HEADER_LEN

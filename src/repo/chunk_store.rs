@@ -52,8 +52,8 @@ pub struct Session {
     id: SnapshotId,
     compression: Compression,
     kill_lists: Mutex<KillLists>,
-    /// Packs looked at, and whether they are good.
-    seen_packs: Mutex<HashMap<PackId, bool>>,
+    /// Packs looked at, and the length of those that are good.
+    seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
     /// Packs that hold a chunk of this snapshot, reused or own.
     relied: Mutex<HashSet<PackId>>,
     /// New chunks of this session that no published segment names yet.
@@ -69,6 +69,7 @@ impl Session {
     pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
         repo.refresh_index()?;
         let kill_lists = KillLists::load_all(repo.storage())?;
+        repo.heal_index_if_empty()?;
         Ok(Self {
             id,
             compression,
@@ -170,14 +171,18 @@ impl Session {
         Ok(false)
     }
 
+    /// True when the pack is there, long enough to hold the chunk, and not to be avoided.
     fn is_good(&self, location: &ChunkLocation) -> Result<bool> {
-        if let Some(&good) = lock(&self.seen_packs).get(&location.pack) {
-            return Ok(good);
-        }
-        let good = !lock(&self.kill_lists).avoid(&location.pack)
-            && self.repo.storage().size(&layout::pack(&location.pack))?.is_some();
-        lock(&self.seen_packs).insert(location.pack, good);
-        Ok(good)
+        let pack = location.pack;
+        let end = u64::from(location.entry.offset) + u64::from(location.entry.payload_len);
+        let seen = lock(&self.seen_packs).get(&pack).copied();
+        let len = match seen {
+            Some(len) => len,
+            None if lock(&self.kill_lists).avoid(&pack) => None,
+            None => self.repo.storage().size(&layout::pack(&pack))?,
+        };
+        lock(&self.seen_packs).insert(pack, len);
+        Ok(len.is_some_and(|len| end <= len))
     }
 
     /// Encodes, seals, checks and appends one chunk; returns the length of the stored chunk.
@@ -242,7 +247,7 @@ impl Session {
             return Ok(());
         }
         lock(&self.relied).extend(&written.packs);
-        lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, true)));
+        lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, Some(u64::MAX))));
         let ids: Vec<ChunkId> = written.chunks.iter().map(|(chunk, _)| chunk.entry.id).collect();
         self.repo.publish_segment(written.chunks)?;
         let mut claimed = lock(&self.claimed);

@@ -9,6 +9,7 @@ use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::storage::ErrorKind;
 use std::collections::{BTreeSet, HashSet};
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
@@ -47,6 +48,15 @@ impl Repository {
     /// For a reader that misses a chunk: adds what packs hold and no segment names.
     pub fn heal_index_for_read(&self) -> Result<()> {
         heal_index(self, &[])
+    }
+
+    /// For a writer: when there is no segment at all, adds what packs hold, so that it is not stored again.
+    pub fn heal_index_if_empty(&self) -> Result<()> {
+        if self.index.live_segments().is_empty() {
+            heal_index(self, &[])
+        } else {
+            Ok(())
+        }
     }
 
     /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
@@ -105,49 +115,35 @@ impl Repository {
 }
 
 /// Adds to the index what packs hold and no live segment names, and replaces the broken segments. Without the right or the
-/// maintenance lock to replace them they stay, and are left out; a handle that cannot write keeps what it found in memory.
+/// maintenance lock to replace them they stay, and are left out; what cannot be written is kept in memory by this handle,
+/// so that a full or failing disk is no reason not to read.
 pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<()> {
-    let writable = repo.check_writable().is_ok();
+    let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
-    let mut found = 0usize;
+    let (mut found, mut unread) = (0usize, false);
     for pack in unnamed_packs(repo)? {
         let index = match read_any_index(repo, &pack) {
             Ok(index) => index,
-            // gone since it was listed, damaged, or still being written: nothing that can be relied on
-            Err(_) => continue,
+            Err(error) => {
+                // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that
+                // could not be read now may be read later, so the segments that may name it stay
+                unread |= is_failed_read(&error);
+                continue;
+            }
         };
         found += 1;
-        if writable {
-            run.extend(
-                index
-                    .entries
-                    .iter()
-                    .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
-            );
-            if run.len() >= REBUILD_RUN {
-                repo.publish_segment(std::mem::take(&mut run))?;
-            }
-        } else {
-            let mut overlay = lock(&repo.overlay);
-            for &entry in &index.entries {
-                let places = overlay.entry(entry.id).or_default();
-                if places.iter().all(|place| place.pack != pack) {
-                    places.push(ChunkLocation { pack, entry });
-                }
-            }
+        run.extend(
+            index
+                .entries
+                .iter()
+                .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
+        );
+        if run.len() >= REBUILD_RUN {
+            keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
     }
-    let maint = if writable && !broken.is_empty() {
-        try_maint(repo.storage())?
-    } else {
-        None
-    };
-    if maint.is_some() {
-        let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
-        repo.index.supersede(repo.entropy(), &MemorySource::new(run), &old)?;
-    } else if !run.is_empty() {
-        repo.publish_segment(run)?;
-    }
+    let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
+    keep(repo, &mut writable, run, if unread { &[] } else { &old });
     for segment in broken {
         let message = format!(
             "Index segment {} could not be used ({}); {found} packs were read to make up for it",
@@ -155,7 +151,60 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
         );
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
+    // without a snapshot these are only the leftovers of an interrupted ingest
+    if broken.is_empty() && found > 0 && !repo.storage().list(layout::SNAPSHOTS)?.is_empty() {
+        let message = format!("Index segments are missing; {found} packs were read to make up for them");
+        repo.warn("WARN_SEGMENT_REBUILT", message);
+    }
     Ok(())
+}
+
+/// Publishes what was found in packs, in place of the segments `old` where this handle may replace them; keeps it in
+/// memory when it cannot be written.
+fn keep(repo: &Repository, writable: &mut bool, run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) {
+    if *writable {
+        match publish_or_replace(repo, run.clone(), old) {
+            Ok(()) => return,
+            Err(error) => {
+                *writable = false;
+                let message =
+                    format!("The index that was made again could not be written and is kept in memory: {error}");
+                repo.warn("WARN_INDEX_NOT_SAVED", message);
+            }
+        }
+    }
+    let mut overlay = lock(&repo.overlay);
+    for (location, _) in run {
+        let places = overlay.entry(location.entry.id).or_default();
+        if places.iter().all(|place| place.pack != location.pack) {
+            places.push(location);
+        }
+    }
+}
+
+fn publish_or_replace(repo: &Repository, run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) -> Result<()> {
+    let maint = if old.is_empty() {
+        None
+    } else {
+        try_maint(repo.storage())?
+    };
+    if maint.is_some() {
+        repo.index.supersede(repo.entropy(), &MemorySource::new(run), old)?;
+    } else if !run.is_empty() {
+        repo.publish_segment(run)?;
+    }
+    Ok(())
+}
+
+/// True when the storage failed, as opposed to a file that is not there or not what it should be.
+fn is_failed_read(error: &ReadError) -> bool {
+    match error {
+        ReadError::Format(_) => false,
+        ReadError::Storage(error) => !matches!(
+            error.kind,
+            ErrorKind::NotFound | ErrorKind::UnexpectedEnd | ErrorKind::TooLarge
+        ),
+    }
 }
 
 /// Packs that lie in the folder, that no live segment names, and that no prune has condemned.
@@ -165,6 +214,9 @@ fn unnamed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
     for file in repo.storage().list(layout::DATA)? {
         let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
         packs.extend(id.map(PackId));
+    }
+    if packs.is_empty() {
+        return Ok(packs);
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
     let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();

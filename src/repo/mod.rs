@@ -91,6 +91,8 @@ pub struct Repository {
     verify_writes: bool,
     /// Why nothing may be written, if so.
     write_refused: Option<Error>,
+    /// The name of `config.json` is known to be durable.
+    config_durable: AtomicBool,
     closed: AtomicBool,
     sessions: AtomicUsize,
     /// Places found by a handle that may not publish them.
@@ -187,6 +189,18 @@ impl Repository {
     /// `Err` when this handle must not write.
     pub fn check_writable(&self) -> Result<()> {
         self.write_refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Called before an operation writes: `config.json` may come from an init that was killed before it flushed the name, and
+    /// data that outlived it would be lost. One flush per handle.
+    pub fn begin_writing(&self) -> Result<()> {
+        self.check_writable()?;
+        if !self.config_durable.load(Ordering::Acquire) {
+            self.storage().include_in_barrier("");
+            self.storage().barrier()?;
+            self.config_durable.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at once.

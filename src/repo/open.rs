@@ -18,7 +18,7 @@ use crate::id::{KeyId, RepoId};
 use crate::index::{EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
 use crate::layout;
 use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -154,7 +154,9 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         return Err(exists(&env));
     }
     storage.barrier()?;
-    assemble(env, config, config_bytes, keys, &options.open)
+    let repo = assemble(env, config, config_bytes, keys, &options.open)?;
+    repo.config_durable.store(true, Ordering::Release);
+    Ok(repo)
 }
 
 fn check_init(options: &InitOptions) -> Result<u64> {
@@ -346,6 +348,7 @@ fn assemble(
         memory_limit: options.memory_limit,
         verify_writes: options.verify_writes,
         write_refused,
+        config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
         overlay: Mutex::default(),

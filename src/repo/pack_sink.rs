@@ -120,9 +120,10 @@ impl PackSink {
                 &self.data[usize::from(pick) % slots]
             }
         };
+        let target = self.repo.config().pack_size;
         let mut open = lock(slot);
         let full = match open.as_ref() {
-            Some(pack) if !pack.fits(payload.len()) => open.take(),
+            Some(pack) if !pack.fits(payload.len()) || pack.would_pass(target, payload.len()) => open.take(),
             _ => None,
         };
         let pack = match open.as_mut() {
@@ -185,7 +186,8 @@ impl PackSink {
         open.sort_by_key(|pack| std::cmp::Reverse(pack.body_len()));
         let mut gathered: Vec<PackWriter> = Vec::new();
         for pack in open {
-            match gathered.iter_mut().find(|target| holds_all(target, &pack)) {
+            let pack_size = self.repo.config().pack_size;
+            match gathered.iter_mut().find(|target| holds_all(target, &pack, pack_size)) {
                 Some(target) => move_chunks(target, &pack)?,
                 None => gathered.push(pack),
             }
@@ -248,11 +250,13 @@ fn spawn_writer(shelf: Arc<Shelf>) -> Result<(SyncSender<FinishedPack>, JoinHand
     Ok((sender, thread))
 }
 
-/// True when every chunk of `pack` also fits into `target`.
-fn holds_all(target: &PackWriter, pack: &PackWriter) -> bool {
+/// True when every chunk of `pack` also fits into `target`, and it does not get longer than `pack_size` by them.
+fn holds_all(target: &PackWriter, pack: &PackWriter, pack_size: u64) -> bool {
+    // the trailer of both and the padding are bounded by what one more chunk of this size would need
+    let more = pack.body_len() + trailer_len(pack.entries().len(), true);
     target.entries().len() + pack.entries().len() <= crate::pack::format::MAX_ENTRIES - SEALED_ENTRY_STEP
-        // the trailer of both and the padding are bounded by what one more chunk of this size would need
-        && target.fits(pack.body_len() + trailer_len(pack.entries().len(), true))
+        && target.fits(more)
+        && !target.would_pass(pack_size, more)
 }
 
 fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
@@ -267,7 +271,7 @@ fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
     Ok(())
 }
 
-/// Size of a pack's buffer: the target, or what the largest single chunk needs.
+/// Size of a pack's buffer: the target length of a pack, or what the largest single chunk needs if that is more.
 pub fn pack_capacity(repo: &Repository) -> usize {
     let chunk = (repo.config().chunking.max as usize).max(MAX_COPY_PART) + SEAL_OVERHEAD;
     let single = HEADER_LEN + chunk + trailer_len(1, true) + FOOTER_LEN;

@@ -395,6 +395,11 @@ fn check(snapshot: &Snapshot) -> Result<(), &'static str> {
     if totals.iter().any(|total| *total > MAX_SIZE) {
         return Err("a number is out of range");
     }
+    // whoever restores adds the sizes up
+    let sizes = snapshot.items.iter().map(|item| item.size);
+    if sizes.fold(0, u64::saturating_add) > MAX_SIZE {
+        return Err("a number is out of range");
+    }
     let mut names = HashSet::with_capacity(snapshot.items.len());
     for item in &snapshot.items {
         if !names.insert(item.name.as_str()) {

@@ -116,8 +116,8 @@ pub trait Storage: Send + Sync {
     /// Moves what lies under `key` (if anything) to `quarantine/`, then puts `bytes` there. Only under the maintenance lock.
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()>;
 
-    /// Makes the next barrier cover the folder `prefix` too: what other processes put or deleted there before it is then
-    /// durable as well.
+    /// Makes the next barrier cover the folder `prefix` (empty: the root) too: what other processes put or deleted there
+    /// before it is then durable as well.
     fn include_in_barrier(&self, _prefix: &str) {}
 
     /// Removes half-written files in the folder `prefix` whose writer is gone, and tells how many. Safe beside live writers.

@@ -65,11 +65,11 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
     }
     session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
     session.flush_meta()?;
-    // also the packs that somebody else put and that this snapshot reuses
-    storage.include_in_barrier(layout::DATA);
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
+        // also the packs that somebody else put and that this snapshot reuses, those found by looking again included
+        storage.include_in_barrier(layout::DATA);
         storage.barrier()?;
         if put_manifest(session, snapshot, manifest)? {
             return Ok(());
