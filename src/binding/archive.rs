@@ -19,7 +19,8 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
 /// Weak: a listener alone keeps no process alive. Bounded: when JS does not keep up, warnings are dropped, not queued.
-type WarningFunction = ThreadsafeFunction<FnArgs<(String, String)>, (), FnArgs<(String, String)>, Status, false, true, 64>;
+type WarningFunction =
+    ThreadsafeFunction<FnArgs<(String, String)>, (), FnArgs<(String, String)>, Status, false, true, 64>;
 
 struct JsMonitor(Option<WarningFunction>);
 
@@ -83,7 +84,10 @@ impl Handle {
         running.pipes.retain(|pipe| pipe.strong_count() > 0);
         running.pipes.extend(pipe.map(Arc::downgrade));
         drop(running);
-        Ok(Operation { handle: Arc::clone(self), repo })
+        Ok(Operation {
+            handle: Arc::clone(self),
+            repo,
+        })
     }
 
     /// Tells all operations to stop.
@@ -124,7 +128,11 @@ impl Drop for NativeRepository {
 fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
     static SHARED: OnceLock<Arc<PoolExecutor>> = OnceLock::new();
     let make = |threads: usize| {
-        PoolExecutor::new(threads).map(Arc::new).map_err(|error| Error::Internal { reason: error.to_string() })
+        PoolExecutor::new(threads)
+            .map(Arc::new)
+            .map_err(|error| Error::Internal {
+                reason: error.to_string(),
+            })
     };
     if let Some(threads) = threads {
         return Ok(make(threads)?);
@@ -169,7 +177,9 @@ pub fn init<'env>(
         let secret = secret?;
         let (options, threads) = types::init_options(&options)?;
         let repo = repo::init(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
-        Ok(NativeRepository { handle: Handle::new(repo) })
+        Ok(NativeRepository {
+            handle: Handle::new(repo),
+        })
     })
 }
 
@@ -189,7 +199,9 @@ pub fn open<'env>(
         let secret = secret?;
         let (options, threads) = types::open_options(&options)?;
         let repo = repo::open(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
-        Ok(NativeRepository { handle: Handle::new(repo) })
+        Ok(NativeRepository {
+            handle: Handle::new(repo),
+        })
     })
 }
 
@@ -215,7 +227,9 @@ impl NativeRepository {
         options: String,
     ) -> napi::Result<PromiseRaw<'env, NativeRestore>> {
         let handle = Arc::clone(&self.handle);
-        spawn(env, "ca-plan", move || NativeRestore::start(&handle, &id, &types::restore_options(&options)?))
+        spawn(env, "ca-plan", move || {
+            NativeRestore::start(&handle, &id, &types::restore_options(&options)?)
+        })
     }
 
     /// All snapshots that match, newest first, as JSON.
@@ -233,7 +247,9 @@ impl NativeRepository {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn get_snapshot<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, String>> {
         let operation = self.handle.enter(None);
-        spawn(env, "ca-get", move || types::snapshot_json(&ops::get_snapshot(operation?.repo(), &id)?))
+        spawn(env, "ca-get", move || {
+            types::snapshot_json(&ops::get_snapshot(operation?.repo(), &id)?)
+        })
     }
 
     /// Stops all operations and lets go of everything.

@@ -40,7 +40,11 @@ fn decorate(unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
         | Error::KeyFileCorrupt { path, .. } => object.set("path", path.as_str())?,
         Error::Permission { source } | Error::NoSpace { source } | Error::Storage { source } => {
             object.set("path", source.path.as_str())?;
-            set(&mut object, "causeMessage", source.source.as_ref().map(ToString::to_string))?;
+            set(
+                &mut object,
+                "causeMessage",
+                source.source.as_ref().map(ToString::to_string),
+            )?;
         }
         Error::ManifestCorrupt { snapshot, .. } => object.set("snapshotId", snapshot.to_hex())?,
         Error::SnapshotNotFound { id } | Error::SnapshotAmbiguous { id } => object.set("snapshotId", id.as_str())?,

@@ -49,14 +49,23 @@ impl NativeIngest {
     ) -> Result<Self> {
         let build = |function: Function<'_, String, ()>| {
             let builder = function.build_threadsafe_function::<String>();
-            builder.callee_handled::<false>().weak::<true>().max_queue_size::<16>().build()
+            builder
+                .callee_handled::<false>()
+                .weak::<true>()
+                .max_queue_size::<16>()
+                .build()
         };
         let progress = on_progress.map(build).transpose();
-        let progress = progress.map_err(|error| Error::Internal { reason: error.to_string() })?;
+        let progress = progress.map_err(|error| Error::Internal {
+            reason: error.to_string(),
+        })?;
         // only to find out whether the handle is closed: the operation itself begins with run()
         drop(handle.enter(None)?);
         let job = (Arc::clone(handle), options, ProgressMonitor(progress));
-        Ok(Self { pipe: Arc::new(Pipe::default()), job: Some(job) })
+        Ok(Self {
+            pipe: Arc::new(Pipe::default()),
+            job: Some(job),
+        })
     }
 }
 

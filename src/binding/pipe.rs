@@ -182,7 +182,11 @@ impl Pipe {
             }
             self.changed.notify_all();
             // the producer of a full pipe starts again when half is free, not at each slab
-            if state.bytes <= CAPACITY / 2 { state.waiter.take() } else { None }
+            if state.bytes <= CAPACITY / 2 {
+                state.waiter.take()
+            } else {
+                None
+            }
         };
         if let Some(waiter) = waiter {
             waiter(Ok(()));
@@ -224,7 +228,9 @@ impl Pipe {
         }
         match state.packets.pop_front() {
             Some(Packet::Bytes(bytes)) => Ok(Poll::Data(bytes)),
-            Some(_) => Err(Error::Internal { reason: "an item on its way out".to_owned() }),
+            Some(_) => Err(Error::Internal {
+                reason: "an item on its way out".to_owned(),
+            }),
             None if state.ended => Ok(Poll::End),
             None => Ok(Poll::Pending),
         }
@@ -250,7 +256,11 @@ pub struct PipeItems {
 impl PipeItems {
     /// Reads from `pipe`.
     pub fn new(pipe: Arc<Pipe>) -> Self {
-        Self { pipe, slab: Vec::new(), used: 0 }
+        Self {
+            pipe,
+            slab: Vec::new(),
+            used: 0,
+        }
     }
 }
 
@@ -259,7 +269,9 @@ impl ItemStream for PipeItems {
         match self.pipe.next_packet()? {
             Some(Packet::Item(spec)) => Ok(Some(spec)),
             None => Ok(None),
-            Some(_) => Err(Error::Internal { reason: "bytes outside of an item".to_owned() }),
+            Some(_) => Err(Error::Internal {
+                reason: "bytes outside of an item".to_owned(),
+            }),
         }
     }
 
@@ -278,7 +290,9 @@ impl ItemStream for PipeItems {
                     return Ok(0);
                 }
                 Some(Packet::Item(_)) | None => {
-                    return Err(Error::Internal { reason: "an item that did not end".to_owned() });
+                    return Err(Error::Internal {
+                        reason: "an item that did not end".to_owned(),
+                    });
                 }
             }
         }
@@ -295,7 +309,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     fn spec(name: &str) -> ItemSpec {
-        ItemSpec { name: name.to_owned(), kind: "x".to_owned() }
+        ItemSpec {
+            name: name.to_owned(),
+            kind: "x".to_owned(),
+        }
     }
 
     #[test]

@@ -46,7 +46,9 @@ impl NativeRestore {
                 Err(error) => producer.fail(error),
             }
         };
-        start_thread("ca-restore", work).map_err(|error| Error::Internal { reason: error.to_string() })?;
+        start_thread("ca-restore", work).map_err(|error| Error::Internal {
+            reason: error.to_string(),
+        })?;
         Ok(Self { pipe, size })
     }
 }
@@ -70,7 +72,11 @@ impl NativeRestore {
             Ok(Poll::Data(bytes)) => {
                 let buffer = BufferSlice::copy_from(env, &bytes);
                 self.pipe.recycle(bytes);
-                Either3::A(buffer.map_err(|error| thrown(Error::Internal { reason: error.to_string() }))?)
+                Either3::A(buffer.map_err(|error| {
+                    thrown(Error::Internal {
+                        reason: error.to_string(),
+                    })
+                })?)
             }
             Ok(Poll::End) => Either3::B(Null),
             Ok(Poll::Pending) | Err(_) => Either3::C(()),

@@ -71,6 +71,8 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Err(Error::Internal { reason: text.unwrap_or_else(|| "the engine panicked".to_owned()) })
+        Err(Error::Internal {
+            reason: text.unwrap_or_else(|| "the engine panicked".to_owned()),
+        })
     })
 }

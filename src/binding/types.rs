@@ -83,8 +83,16 @@ struct KdfJson {
 
 impl Default for KdfJson {
     fn default() -> Self {
-        let KdfParams { memory_kib, time, lanes } = KdfParams::default();
-        Self { memory: memory_kib, time, lanes }
+        let KdfParams {
+            memory_kib,
+            time,
+            lanes,
+        } = KdfParams::default();
+        Self {
+            memory: memory_kib,
+            time,
+            lanes,
+        }
     }
 }
 
@@ -158,15 +166,33 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         lock_wait_ms: json.lock_wait_ms,
         verify_writes: json.verify_writes,
     };
-    let chunking = json.chunking.map(|sizes| ChunkerParams { min: sizes.min, avg: sizes.avg, max: sizes.max });
-    let parity = json.parity.map(|shape| shape.map(|shape| ParityParams { data: shape.data, parity: shape.parity }));
+    let chunking = json.chunking.map(|sizes| ChunkerParams {
+        min: sizes.min,
+        avg: sizes.avg,
+        max: sizes.max,
+    });
+    let parity = json.parity.map(|shape| {
+        shape.map(|shape| ParityParams {
+            data: shape.data,
+            parity: shape.parity,
+        })
+    });
     let kdf = json.kdf.unwrap_or_default();
     let options = InitOptions {
         chunking: chunking.unwrap_or_default(),
-        compression: json.compression.as_ref().map(compression).transpose()?.unwrap_or_default(),
+        compression: json
+            .compression
+            .as_ref()
+            .map(compression)
+            .transpose()?
+            .unwrap_or_default(),
         pack_size: json.pack_size,
         parity,
-        kdf: KdfParams { memory_kib: kdf.memory, time: kdf.time, lanes: kdf.lanes },
+        kdf: KdfParams {
+            memory_kib: kdf.memory,
+            time: kdf.time,
+            lanes: kdf.lanes,
+        },
         open: open.options(),
     };
     Ok((options, json.threads))
@@ -182,7 +208,11 @@ pub fn ingest_options(json: &str) -> Result<IngestOptions> {
     };
     Ok(IngestOptions {
         tags: json.tags,
-        created_at_ms: json.created_at.as_deref().map(|text| time("createdAt", text)).transpose()?,
+        created_at_ms: json
+            .created_at
+            .as_deref()
+            .map(|text| time("createdAt", text))
+            .transpose()?,
         compression: json.compression.as_ref().map(compression).transpose()?,
         digest_sha256,
     })
@@ -270,7 +300,9 @@ impl<'a> From<&'a Snapshot> for SnapshotJson<'a> {
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal { reason: error.to_string() })
+    serde_json::to_string(value).map_err(|error| Error::Internal {
+        reason: error.to_string(),
+    })
 }
 
 /// `ISnapshot` as JSON.
@@ -285,7 +317,14 @@ pub fn snapshots_json(snapshots: &[Snapshot]) -> Result<String> {
 
 /// Progress as JSON.
 pub fn progress_json(progress: &Progress) -> String {
-    let Progress { done_bytes, new_bytes, reused_bytes, stored_bytes, chunks, items_done } = progress;
+    let Progress {
+        done_bytes,
+        new_bytes,
+        reused_bytes,
+        stored_bytes,
+        chunks,
+        items_done,
+    } = progress;
     format!(
         "{{\"doneBytes\":{done_bytes},\"newBytes\":{new_bytes},\"reusedBytes\":{reused_bytes},\
          \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done}}}"

@@ -54,8 +54,9 @@ pub struct Environment {
 impl Environment {
     /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
     pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
-        let executor = crate::executor::PoolExecutor::new(threads)
-            .map_err(|reason| Error::Internal { reason: format!("no worker threads: {reason}") })?;
+        let executor = crate::executor::PoolExecutor::new(threads).map_err(|reason| Error::Internal {
+            reason: format!("no worker threads: {reason}"),
+        })?;
         Self::local_with(path, Arc::new(executor), monitor)
     }
 

@@ -1,6 +1,19 @@
 //! One test program: behaviour of the engine through its public doors.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "tests may"
+)]
 
+mod concurrent;
+mod damage;
+mod house;
 mod ingest;
+mod init_open;
+mod large;
+mod locks;
+mod old_repos;
 mod support;
+mod vectors;

@@ -1,5 +1,7 @@
 //! What the tests share: repositories in memory or on a simulated disk, repeatable data, shortcuts.
 
+pub mod faults;
+
 use containerarchive::chunk::ChunkerParams;
 use containerarchive::clock::FixedClock;
 use containerarchive::codec::Compression;

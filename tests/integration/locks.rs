@@ -1,0 +1,420 @@
+//! Leases, the commit lock and kill lists as an ingest meets them.
+//!
+//! A snapshot is published whole or not at all, whatever a prune does meanwhile. There is no prune in these tests: they
+//! hold its lock and publish its lists at the moments that matter.
+
+use crate::support::faults::*;
+use crate::support::*;
+use containerarchive::id::PackId;
+use containerarchive::lock::{self, KillList, KillListId, lease};
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, IngestOptions, ReaderItems};
+use containerarchive::repo::{self, OpenOptions, Repository};
+use containerarchive::snapshot::{Snapshot, SnapshotFilter};
+use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, Storage, put_bytes};
+use containerarchive::{Result, layout};
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn ingest_from(repo: &Arc<Repository>, source: impl Read + Send) -> Result<Snapshot> {
+    let mut items = ReaderItems::one("data", "test", source);
+    ops::ingest(repo, &mut items, &IngestOptions::default(), &NullMonitor)
+}
+
+fn hooked<F: FnMut()>(data: &[u8], at: usize, hook: F) -> HookedSource<'_, F> {
+    HookedSource {
+        data,
+        at,
+        hook: Some(hook),
+        given: 0,
+    }
+}
+
+/// All packs of data and lists.
+fn packs(storage: &dyn Storage) -> Vec<PackId> {
+    let files = storage.list(layout::DATA).unwrap();
+    files
+        .iter()
+        .filter_map(|file| layout::id_of(&file.key, ".pack").map(PackId))
+        .collect()
+}
+
+fn condemn(storage: &dyn Storage, repo: &Repository, number: u8, packs: Vec<PackId>, hint: bool) -> KillList {
+    let list = KillList {
+        id: KillListId([number; 16]),
+        repo: repo.config().id,
+        hint,
+        packs,
+        sessions: Vec::new(),
+    };
+    put_bytes(storage, &list.id.key(), &list.encode().unwrap()).unwrap();
+    list
+}
+
+fn patient(storage: Arc<dyn Storage>, flavor: Flavor, lock_wait: Duration) -> Arc<Repository> {
+    let options = OpenOptions {
+        lock_wait,
+        ..OpenOptions::default()
+    };
+    Arc::new(repo::open(environment(storage, 4), flavor.secret().as_ref(), &options).unwrap())
+}
+
+fn listed(repo: &Arc<Repository>) -> usize {
+    ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap().len()
+}
+
+/// Every listed snapshot restores: nothing that is published lacks anything.
+fn all_listed_restore(storage: Arc<dyn Storage>, flavor: Flavor) {
+    let repo = open(environment(storage, 77), flavor).unwrap();
+    for snapshot in ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap() {
+        let bytes = restore(&repo, &snapshot.id.to_hex(), None).unwrap();
+        assert_eq!(bytes.len() as u64, snapshot.original_size);
+    }
+}
+
+#[test]
+fn a_lease_is_held_while_an_ingest_runs_and_gone_after_it() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 100_000);
+        let seen = Mutex::new(Vec::new());
+        let look = || *seen.lock().unwrap() = lease::list(storage.as_ref()).unwrap();
+        let snapshot = ingest_from(&repo, hooked(&data, 50_000, look)).unwrap();
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(
+            (seen[0].session, seen[0].held, seen[0].operation.as_deref()),
+            (snapshot.id, true, Some("ingest"))
+        );
+        assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
+        // also after one that failed
+        let fails = std::io::Error::other("no more");
+        let mut fails = Some(fails);
+        struct Ends<F>(F);
+        impl<F: FnMut() -> std::io::Result<usize>> Read for Ends<F> {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                (self.0)()
+            }
+        }
+        ingest_from(&repo, Ends(|| fails.take().map_or(Ok(0), Err))).unwrap_err();
+        assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_lease_taken_away_by_force_breaks_no_snapshot() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 100_000);
+        let remove = || drop(lease::remove_all(storage.as_ref()).unwrap());
+        let snapshot = ingest_from(&repo, hooked(&data, 50_000, remove)).unwrap();
+        assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
+    }
+}
+
+#[test]
+fn a_commit_lock_held_too_long_fails_the_commit_and_a_retry_reuses_the_chunks() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        drop(repo);
+        let data = random_bytes(1, 300_000);
+        let held = lock::commit_exclusive(storage.as_ref(), Duration::ZERO)
+            .unwrap()
+            .unwrap();
+        let impatient = patient(Arc::clone(&storage), flavor, Duration::from_millis(10));
+        let error = ingest(&impatient, &data).unwrap_err();
+        assert_eq!((error.code(), error.retryable()), ("ERR_REPO_LOCKED", true));
+        assert_eq!(listed(&impatient), 0);
+        drop(held);
+        let retry = ingest(&impatient, &data).unwrap();
+        assert_eq!((retry.new_chunks, listed(&impatient)), (0, 1));
+        assert!(restore(&impatient, &retry.id.to_hex(), None).unwrap() == data);
+        // other writers never wait for each other
+        let shared = lock::commit_shared(storage.as_ref(), Duration::ZERO).unwrap().unwrap();
+        ingest(&impatient, b"beside").unwrap();
+        drop(shared);
+    }
+}
+
+#[test]
+fn a_commit_waits_for_a_prune_that_decides_and_goes_on_after_it() {
+    let flavor = Flavor::sealed();
+    let (repo, storage) = memory_repo(flavor);
+    drop(repo);
+    // freed by the second try for the lock, as by another process
+    let held = lock::commit_exclusive(storage.as_ref(), Duration::ZERO).unwrap();
+    let held = Arc::new(Mutex::new(held));
+    let free = {
+        let (held, storage) = (Arc::clone(&held), Arc::clone(&storage));
+        HookedStorage::new(storage, move |op, key| {
+            if op == "lock" && key == layout::COMMIT_LOCK {
+                held.lock().unwrap().take();
+            }
+        })
+    };
+    let repo = patient(Arc::new(free), flavor, Duration::from_secs(600));
+    let snapshot = ingest(&repo, b"patience").unwrap();
+    assert!(held.lock().unwrap().is_none());
+    assert_eq!(restore(&repo, &snapshot.id.to_hex(), None).unwrap(), b"patience");
+}
+
+#[test]
+fn a_condemned_pack_is_not_relied_on_and_its_chunks_are_stored_again() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for hint in [false, true] {
+            let (repo, storage) = memory_repo(flavor);
+            let data = random_bytes(1, 100_000);
+            let first = ingest(&repo, &data).unwrap();
+            let doomed = packs(storage.as_ref());
+            let list = condemn(storage.as_ref(), &repo, 1, doomed.clone(), hint);
+            let second = ingest(&repo, &data).unwrap();
+            assert_eq!(second.new_chunks, first.new_chunks, "hint {hint}");
+            // the prune does what it said
+            for pack in doomed {
+                storage.delete(&layout::pack(&pack)).unwrap();
+                storage.delete(&layout::pack_index(&pack)).unwrap();
+            }
+            storage.delete(&list.id.key()).unwrap();
+            assert!(restore(&repo, &second.id.to_hex(), None).unwrap() == data);
+            let third = ingest(&repo, &data).unwrap();
+            assert_eq!(third.new_chunks, 0);
+            all_listed_restore(storage, flavor);
+        }
+    }
+}
+
+#[test]
+fn a_pack_condemned_while_the_source_is_read_fails_the_ingest_cleanly() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        // condemned, and already deleted or not yet
+        for delete in [false, true] {
+            let (repo, storage) = memory_repo(flavor);
+            let data = random_bytes(1, 3_000_000);
+            let first = ingest(&repo, &data).unwrap();
+            let doomed = packs(storage.as_ref());
+            let prune = || {
+                storage.delete(&layout::snapshot(&first.id)).unwrap();
+                condemn(storage.as_ref(), &repo, 1, doomed.clone(), false);
+                for pack in doomed.iter().filter(|_| delete) {
+                    storage.delete(&layout::pack(pack)).unwrap();
+                    storage.delete(&layout::pack_index(pack)).unwrap();
+                }
+            };
+            // nearly everything was looked up and relied on by then
+            let result = ingest_from(&repo, hooked(&data, 2_900_000, prune));
+            match result {
+                Err(error) => assert_eq!((error.code(), error.retryable()), ("ERR_CONFLICT", true)),
+                Ok(snapshot) => assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data),
+            }
+            assert!(listed(&repo) <= 1);
+            // trying again is all that it takes
+            let again = ingest(&repo, &data).unwrap();
+            for pack in &doomed {
+                storage.delete(&layout::pack(pack)).unwrap();
+                storage.delete(&layout::pack_index(pack)).unwrap();
+            }
+            assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == data);
+            all_listed_restore(storage, flavor);
+        }
+    }
+}
+
+#[test]
+fn a_copy_elsewhere_saves_a_commit_whose_pack_was_condemned() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 500_000);
+        ingest(&repo, &data).unwrap();
+        let doomed = packs(storage.as_ref());
+        // a prune that rewrites: condemns, while another session stored the same chunks again
+        let prune = || {
+            let list = condemn(storage.as_ref(), &repo, 1, doomed.clone(), true);
+            let other = open(environment(Arc::clone(&storage), 31), flavor).unwrap();
+            assert!(ingest(&other, &data).unwrap().new_chunks > 0);
+            storage.delete(&list.id.key()).unwrap();
+            condemn(storage.as_ref(), &repo, 2, doomed.clone(), false);
+            for pack in &doomed {
+                storage.delete(&layout::pack(pack)).unwrap();
+                storage.delete(&layout::pack_index(pack)).unwrap();
+            }
+        };
+        let snapshot = ingest_from(&repo, hooked(&data, data.len(), prune)).unwrap();
+        assert_eq!(snapshot.new_chunks, 0);
+        assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
+        let fresh = open(environment(Arc::clone(&storage), 32), flavor).unwrap();
+        assert!(restore(&fresh, &snapshot.id.to_hex(), None).unwrap() == data);
+    }
+}
+
+/// Deletes a pack before call number `at` of an ingest, condemning it first as a prune does, for every `at`.
+#[test]
+fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 60_000);
+        let first = ingest(&repo, &data).unwrap();
+        let repo_id = repo.config().id;
+        drop(repo);
+        storage.delete(&layout::snapshot(&first.id)).unwrap();
+        let base = files_of(storage.as_ref());
+        let doomed = packs(storage.as_ref());
+        let (mut committed, mut conflicts, mut calls) = (0, 0, 1);
+        let mut at = 0;
+        while at < calls {
+            let memory = memory_of(&base);
+            let made = Arc::new(AtomicUsize::new(0));
+            let done = Arc::new(AtomicBool::new(false));
+            let hook = {
+                let (memory, doomed, made, done) = (memory.clone(), doomed.clone(), made.clone(), done.clone());
+                move |_: &'static str, _: &str| {
+                    if made.fetch_add(1, Ordering::SeqCst) < at || done.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    // a prune decides under the exclusive lock, and only about packs that no manifest needs
+                    let Some(decides) = lock::commit_exclusive(memory.as_ref(), Duration::ZERO).unwrap() else {
+                        return;
+                    };
+                    done.store(true, Ordering::SeqCst);
+                    if !memory.list(layout::SNAPSHOTS).unwrap().is_empty() {
+                        return;
+                    }
+                    let list = KillList {
+                        id: KillListId([9; 16]),
+                        repo: repo_id,
+                        hint: false,
+                        packs: doomed.clone(),
+                        sessions: Vec::new(),
+                    };
+                    put_bytes(memory.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+                    drop(decides);
+                    for pack in &doomed {
+                        memory.delete(&layout::pack(pack)).unwrap();
+                        memory.delete(&layout::pack_index(pack)).unwrap();
+                    }
+                    memory.delete(&list.id.key()).unwrap();
+                }
+            };
+            let repo = open(environment(memory.clone(), 3), flavor).unwrap();
+            drop(repo);
+            let repo = open(
+                environment(Arc::new(HookedStorage::new(memory.clone(), hook)), 3),
+                flavor,
+            );
+            match repo.and_then(|repo| ingest(&repo, &data)) {
+                Ok(_) => committed += 1,
+                Err(error) => {
+                    assert_eq!(error.code(), "ERR_CONFLICT", "call {at}: {error}");
+                    conflicts += 1;
+                }
+            }
+            all_listed_restore(memory.clone(), flavor);
+            let repo = open(environment(memory, 5), flavor).unwrap();
+            let again = ingest(&repo, &data).unwrap();
+            assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == data, "call {at}");
+            calls = calls.max(made.load(Ordering::SeqCst));
+            at += 1;
+        }
+        assert!(
+            committed > 0 && conflicts > 0,
+            "{committed} committed, {conflicts} conflicts, {calls} calls"
+        );
+    }
+}
+
+#[test]
+fn a_storage_call_that_fails_leaves_no_snapshot_or_a_whole_one() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let old = random_bytes(1, 40_000);
+        let kept = ingest(&repo, &old).unwrap();
+        drop(repo);
+        let base = files_of(storage.as_ref());
+        let data = [old.clone(), random_bytes(2, 100_000)].concat();
+        let calls = {
+            let faulty = Arc::new(FaultyStorage::new(memory_of(&base)));
+            let repo = open(environment(faulty.clone(), 3), flavor).unwrap();
+            let opening = faulty.calls();
+            ingest(&repo, &data).unwrap();
+            opening..faulty.calls()
+        };
+        for (number, kind) in calls.flat_map(|number| [ErrorKind::Io, ErrorKind::NoSpace].map(|kind| (number, kind))) {
+            let memory = memory_of(&base);
+            let faulty = Arc::new(FaultyStorage::new(memory.clone()));
+            let repo = open(environment(faulty.clone(), 3), flavor).unwrap();
+            faulty.fail_call(number, kind);
+            let result = ingest(&repo, &data);
+            // the last one when the segment just published cannot be read back
+            let expected = ["ERR_STORAGE", "ERR_NO_SPACE", "ERR_INDEX_CORRUPT"];
+            match &result {
+                Ok(snapshot) => assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data),
+                Err(error) => assert!(expected.contains(&error.code()), "call {number}: {error}"),
+            }
+            // the same handle goes on, and so does a fresh one
+            for repo in [repo, open(environment(memory.clone(), 5), flavor).unwrap()] {
+                assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == old);
+                let again = ingest(&repo, &data).unwrap();
+                assert!(
+                    restore(&repo, &again.id.to_hex(), None).unwrap() == data,
+                    "call {number}"
+                );
+            }
+            // one that was to fail and was seen all the same is whole
+            all_listed_restore(memory.clone(), flavor);
+            assert_eq!(
+                lease::list(memory.as_ref())
+                    .unwrap()
+                    .iter()
+                    .filter(|lease| lease.held)
+                    .count(),
+                0
+            );
+        }
+    }
+}
+
+#[test]
+fn a_store_that_fails_for_good_fails_the_ingest_and_keeps_the_rest() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let known = Known::new(flavor);
+        for folder in [layout::DATA, layout::INDEX, layout::SNAPSHOTS, layout::LOCKS, ""] {
+            for kind in [
+                ErrorKind::NoSpace,
+                ErrorKind::Io,
+                ErrorKind::ReadOnly,
+                ErrorKind::PermissionDenied,
+            ] {
+                let memory = memory_of(&known.files);
+                let faulty = Arc::new(FaultyStorage::new(memory.clone() as Arc<dyn Storage>));
+                let repo = open(environment(faulty.clone(), 3), flavor).unwrap();
+                faulty.fail_when(
+                    move |op, key| ["put_new", "lease", "barrier"].contains(&op) && key.starts_with(folder),
+                    kind,
+                );
+                let error = ingest(&repo, &random_bytes(8, 200_000)).unwrap_err();
+                let expected = match kind {
+                    ErrorKind::NoSpace => "ERR_NO_SPACE",
+                    ErrorKind::Io => "ERR_STORAGE",
+                    _ => "ERR_PERMISSION",
+                };
+                assert_eq!(error.code(), expected, "{folder}");
+                assert_eq!(listed(&repo), 3);
+                for (snapshot, data) in &known.snapshots {
+                    assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
+                }
+                faulty.heal();
+                ingest(&repo, b"well again").unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn two_stores_know_nothing_of_each_others_locks() {
+    // what the tests above rely on: locks belong to one store
+    let one = MemoryStorage::new();
+    put_bytes(&one, layout::COMMIT_LOCK, b"").unwrap();
+    let held = lock::commit_exclusive(&one, Duration::ZERO).unwrap();
+    assert!(held.is_some() && lock::commit_shared(&one, Duration::ZERO).unwrap().is_none());
+}

@@ -1,0 +1,515 @@
+//! Frozen repositories: what was written once must stay readable for ever.
+//!
+//! One folder per repository under `fixtures/repos/v<format version>/`, with the repository in `repo/` and what it must
+//! give back in `expected.json` (also the secrets that open it: they protect nothing). `scripts/test-reader.mjs` reads
+//! the same folders without this engine. They were made by [`freeze`] with seeded randomness and a fixed clock.
+//!
+//! **Never edit a frozen folder.** When the writer changes (and the format does not), add folders beside the old ones and
+//! leave the old recipe to [`the_same_recipe_gives_the_same_bytes`] only as long as it still holds. Until 0.1.0 is tagged
+//! the format itself may change; then `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored`
+//! makes them again.
+
+use crate::support::*;
+use containerarchive::chunk::ChunkerParams;
+use containerarchive::codec::Compression;
+use containerarchive::crypto::{Credential, KdfParams, KeyFile, NewKey, sha256};
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::id::{KeyId, from_hex, to_hex};
+use containerarchive::layout;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
+use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, Repository, Secret};
+use containerarchive::snapshot::{ItemContent, Snapshot, SnapshotFilter};
+use containerarchive::storage::{LocalStorage, MemoryStorage, Storage, put_bytes};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Every frozen repository, and how it was made.
+const RECIPES: [Recipe; 3] = [
+    Recipe {
+        name: "plain-gzip",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        seed: 96,
+    },
+    Recipe {
+        name: "sealed-zstd",
+        secrets: &[
+            TextSecret::Passphrase("correct horse battery stäple"),
+            TextSecret::Key(0xc5),
+        ],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        seed: 1,
+    },
+    Recipe {
+        name: "sealed-raw-key",
+        secrets: &[TextSecret::Key(0x5c)],
+        compressions: [
+            Compression::None,
+            Compression::Gzip { level: 1 },
+            Compression::Zstd { level: 1 },
+        ],
+        seed: 124,
+    },
+];
+
+/// Cheapest key derivation that a reader accepts.
+const KDF: KdfParams = KdfParams {
+    memory_kib: 8,
+    time: 1,
+    lanes: 1,
+};
+
+/// 2026-11-23T02:00:00.000Z, the first snapshot; the others follow, an hour between them.
+const FIRST_MS: i64 = 1_795_399_200_000;
+
+struct Recipe {
+    name: &'static str,
+    /// Each opens the repository; the first made it.
+    secrets: &'static [TextSecret],
+    /// The repository's, and those of two of its snapshots.
+    compressions: [Compression; 3],
+    /// Of randomness and data; picked so that a list tree gets two levels, though the data are few.
+    seed: u64,
+}
+
+enum TextSecret {
+    Passphrase(&'static str),
+    /// 32 times this byte.
+    Key(u8),
+}
+
+impl TextSecret {
+    fn secret(&self) -> Secret {
+        match self {
+            Self::Passphrase(text) => Secret::Passphrase(Zeroizing::new(text.as_bytes().to_vec())),
+            Self::Key(byte) => Secret::Raw(Zeroizing::new([*byte; 32])),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Passphrase(text) => json!({ "passphrase": text }),
+            Self::Key(byte) => json!({ "key": to_hex(&[*byte; 32]) }),
+        }
+    }
+}
+
+fn secret_of(json: &Value) -> Secret {
+    match json["passphrase"].as_str() {
+        Some(text) => Secret::Passphrase(Zeroizing::new(text.as_bytes().to_vec())),
+        None => Secret::Raw(Zeroizing::new(from_hex(json["key"].as_str().unwrap()).unwrap())),
+    }
+}
+
+// --- Making them ----------------------------------------------------------------------------------------------------
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files of a repository made after a recipe, and what its `expected.json` says.
+fn make(recipe: &Recipe) -> (Files, Value) {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let options = InitOptions {
+        chunking: ChunkerParams {
+            min: 64,
+            avg: 256,
+            max: 1024,
+        },
+        compression: recipe.compressions[0],
+        pack_size: Some(65_536),
+        parity: Some(None),
+        kdf: KDF,
+        open: OpenOptions::default(),
+    };
+    let secret = recipe.secrets.first().map(TextSecret::secret);
+    let environment = environment(Arc::clone(&storage), recipe.seed);
+    let repo = Arc::new(repo::init(environment, secret.as_ref(), &options).unwrap());
+    if let [first, more @ ..] = recipe.secrets {
+        more.iter().for_each(|secret| add_key_file(&*storage, first, secret));
+    }
+    let snapshots = ingest_all(&repo, recipe);
+    let files = files_of(&*storage);
+    (files, expected(&repo, recipe, &snapshots))
+}
+
+/// A second key file, with its copy, for the same bundle.
+fn add_key_file(storage: &dyn Storage, known: &TextSecret, new: &TextSecret) {
+    let with = |secret: &TextSecret, then: &mut dyn FnMut(&Credential<'_>)| match secret {
+        TextSecret::Passphrase(text) => then(&Credential::Passphrase(text.as_bytes())),
+        TextSecret::Key(byte) => then(&Credential::Raw(&[*byte; 32])),
+    };
+    let first = storage.list(layout::KEYS).unwrap().remove(0).key;
+    let first = KeyFile::decode(&storage.get(&first, 65_536).unwrap()).unwrap();
+    let header = NewKey {
+        id: KeyId([0xee; 16]),
+        created_at: "2026-11-23T01:50:00.000Z",
+        label: Some("a \"second\" key"),
+    };
+    with(known, &mut |known| {
+        let bundle = first.unwrap(known).ok().unwrap();
+        with(new, &mut |new| {
+            let file = KeyFile::wrap(&bundle, new, &KDF, &header, &SeededEntropy::new(99)).unwrap();
+            for folder in [layout::KEY_COPIES, layout::KEYS] {
+                put_bytes(storage, &format!("{folder}/{}.json", header.id), &file).unwrap();
+            }
+        });
+    });
+}
+
+/// Snapshots with many and few chunks, odd names, no data at all, data seen before, and an ingest that fails.
+fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
+    let seed = recipe.seed;
+    // the same page again and again: a long list of few chunks, and nodes that are all the same
+    let mut database = text_bytes(seed, 36_000).repeat(8);
+    let odd_names = [
+        ("configuration/日本語/ünïcode 🗄.json", text_bytes(seed + 10, 2_000)),
+        ("../up and \\ down/\"quoted\"\n", random_bytes(seed + 11, 700)),
+        ("empty", Vec::new()),
+        (" ", vec![b'x']),
+    ];
+    let mut at = 0;
+    let mut ingest = |tags: &[(&str, &str)], compression, digest, items: &[(&str, &[u8])]| {
+        at += 1;
+        let options = IngestOptions {
+            tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            created_at_ms: Some(FIRST_MS + (at - 1) * 3_600_000),
+            compression,
+            digest_sha256: digest,
+        };
+        ingest_with(repo, &options, items).unwrap()
+    };
+    let tags: &[(&str, &str)] = &[("host", "db-1"), ("größe", "klein \"und\" rein")];
+    let [_, second, third] = recipe.compressions;
+
+    let mut first: Vec<(&str, &[u8])> = vec![("database.sql", &database)];
+    first.extend(odd_names.iter().map(|(name, data)| (*name, data.as_slice())));
+    let mut snapshots = vec![ingest(tags, None, true, &first)];
+
+    // a failed ingest leaves chunks that no snapshot names
+    fail_an_ingest(repo, &text_bytes(seed + 12, 3_000));
+
+    database.splice(30_000..30_010, *b"UPDATE customer SET name = 'x'");
+    database.extend_from_slice(&text_bytes(seed + 13, 2_000));
+    snapshots.push(ingest(
+        &[("host", "db-1")],
+        Some(second),
+        false,
+        &[("database.sql", &database)],
+    ));
+    snapshots.push(ingest(
+        &[],
+        Some(third),
+        false,
+        &[("noise.bin", &random_bytes(seed + 14, 10_000))],
+    ));
+    // nothing new: the same item under another name
+    snapshots.push(ingest(
+        &[("kind", "again")],
+        None,
+        true,
+        &[("copy of database.sql", &database)],
+    ));
+    snapshots.push(ingest(&[], None, false, &[]));
+    snapshots
+}
+
+fn ingest_with(
+    repo: &Arc<Repository>,
+    options: &IngestOptions,
+    items: &[(&str, &[u8])],
+) -> containerarchive::Result<Snapshot> {
+    let items = items.iter().map(|(name, data)| {
+        let spec = ItemSpec {
+            name: (*name).to_owned(),
+            kind: if name.ends_with(".sql") {
+                "database-dump"
+            } else {
+                "file"
+            }
+            .to_owned(),
+        };
+        (spec, Box::new(*data) as Box<dyn Read + Send>)
+    });
+    ops::ingest(repo, &mut ReaderItems::new(items.collect()), options, &NullMonitor)
+}
+
+fn fail_an_ingest(repo: &Arc<Repository>, data: &[u8]) {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("the source went away"))
+        }
+    }
+    let mut items = ReaderItems::one("broken", "file", data.chain(Failing));
+    ops::ingest(repo, &mut items, &IngestOptions::default(), &NullMonitor).unwrap_err();
+}
+
+fn files_of(storage: &dyn Storage) -> Files {
+    let folders = layout::FOLDERS.iter().flat_map(|folder| storage.list(folder).unwrap());
+    let mut names: Vec<String> = folders.map(|file| file.key).collect();
+    names.push(layout::CONFIG.to_owned());
+    let read = |name: String| {
+        let bytes = storage.get(&name, u64::MAX).unwrap();
+        (name, bytes)
+    };
+    names.into_iter().map(read).collect()
+}
+
+fn expected(repo: &Arc<Repository>, recipe: &Recipe, snapshots: &[Snapshot]) -> Value {
+    let snapshots: Vec<Value> = snapshots.iter().map(|snapshot| describe(repo, snapshot)).collect();
+    let secrets: Vec<Value> = recipe.secrets.iter().map(TextSecret::json).collect();
+    json!({ "secrets": secrets, "snapshots": snapshots })
+}
+
+/// What the fixture says about a snapshot, with the hashes of what it restores to now.
+fn describe(repo: &Arc<Repository>, snapshot: &Snapshot) -> Value {
+    let id = snapshot.id.to_hex();
+    let items: Vec<Value> = snapshot
+        .items
+        .iter()
+        .map(|item| {
+            let data = restore(repo, &id, Some(&item.name)).unwrap();
+            assert_eq!(data.len() as u64, item.size);
+            let hash = sha256(&[&data]);
+            assert!(item.sha256.is_none_or(|digest| digest == hash));
+            let level = match &item.content {
+                ItemContent::Inline(_) => Value::Null,
+                ItemContent::List { level, .. } => json!(level),
+            };
+            json!({
+                "name": item.name, "type": item.kind, "size": item.size, "chunkCount": item.chunk_count,
+                "listLevel": level, "sha256": to_hex(&hash),
+            })
+        })
+        .collect();
+    json!({
+        "id": id, "createdAt": snapshot.created_at(), "tags": snapshot.tags, "originalSize": snapshot.original_size,
+        "storedSize": snapshot.stored_size, "chunkCount": snapshot.chunk_count, "newChunks": snapshot.new_chunks,
+        "reusedChunks": snapshot.reused_chunks, "items": items,
+    })
+}
+
+#[test]
+#[ignore = "writes the fixtures, and only when CONTAINERARCHIVE_FREEZE is set"]
+fn freeze() {
+    if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_none() {
+        return;
+    }
+    for recipe in &RECIPES {
+        let folder = fixtures().join("v1").join(recipe.name);
+        let _ = std::fs::remove_dir_all(&folder);
+        let (files, expected) = make(recipe);
+        for (name, bytes) in files {
+            let path = folder.join("repo").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let text = serde_json::to_string_pretty(&expected).unwrap();
+        std::fs::write(folder.join("expected.json"), text + "\n").unwrap();
+    }
+}
+
+// --- Reading them ---------------------------------------------------------------------------------------------------
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repos")
+}
+
+fn folder_names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// All files below a folder, by their path with slashes.
+fn read_files(folder: &Path) -> Files {
+    let mut files = Files::new();
+    let mut waiting = vec![String::new()];
+    while let Some(path) = waiting.pop() {
+        for name in folder_names(&folder.join(&path)) {
+            let below = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
+            if folder.join(&below).is_dir() {
+                waiting.push(below);
+            } else {
+                files.insert(below.clone(), std::fs::read(folder.join(&below)).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// A copy of a frozen repository that a test may do anything with.
+struct Copy {
+    folder: tempfile::TempDir,
+    files: Files,
+    expected: Value,
+}
+
+impl Copy {
+    fn of(name: &str) -> Self {
+        let frozen = fixtures().join("v1").join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let files = read_files(&frozen.join("repo"));
+        for (name, bytes) in &files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let expected = std::fs::read_to_string(frozen.join("expected.json")).unwrap();
+        Self {
+            folder,
+            files,
+            expected: serde_json::from_str(&expected).unwrap(),
+        }
+    }
+
+    fn open(&self, secret: Option<&Secret>, read_only: bool) -> Arc<Repository> {
+        let entropy = Arc::new(SeededEntropy::new(77));
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open_path(self.folder.path(), entropy).unwrap());
+        let environment: Environment = environment(storage, 78);
+        let options = OpenOptions {
+            read_only,
+            ..OpenOptions::default()
+        };
+        Arc::new(repo::open(environment, secret, &options).unwrap())
+    }
+
+    /// Each secret in turn, or none for a plain repository.
+    fn secrets(&self) -> Vec<Option<Secret>> {
+        let secrets = self.expected["secrets"].as_array().unwrap();
+        if secrets.is_empty() {
+            return vec![None];
+        }
+        secrets.iter().map(|secret| Some(secret_of(secret))).collect()
+    }
+}
+
+/// Everything that `expected.json` says holds.
+fn assert_as_expected(copy: &Copy, repo: &Arc<Repository>) {
+    let mut snapshots = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
+    snapshots.reverse();
+    let found: Vec<Value> = snapshots.iter().map(|snapshot| describe(repo, snapshot)).collect();
+    assert_eq!(Value::from(found), copy.expected["snapshots"]);
+    for snapshot in &snapshots {
+        // all items one after the other
+        let whole = restore(repo, &snapshot.id.to_hex(), None).unwrap();
+        let items = snapshot.items.iter().map(|item| item.name.as_str());
+        let one_by_one = items.map(|name| restore(repo, &snapshot.id.to_hex(), Some(name)).unwrap());
+        assert!(whole == one_by_one.collect::<Vec<_>>().concat());
+    }
+}
+
+#[test]
+fn every_frozen_repository_is_in_the_table() {
+    assert_eq!(folder_names(&fixtures()), ["v1"]);
+    let mut listed = RECIPES.map(|recipe| recipe.name.to_owned());
+    listed.sort();
+    assert_eq!(folder_names(&fixtures().join("v1")), listed);
+}
+
+#[test]
+fn every_frozen_repository_reads_as_it_was_written_and_reading_changes_nothing() {
+    for recipe in &RECIPES {
+        let copy = Copy::of(recipe.name);
+        for secret in copy.secrets() {
+            assert_as_expected(&copy, &copy.open(secret.as_ref(), true));
+        }
+        assert!(read_files(copy.folder.path()) == copy.files, "{}", recipe.name);
+    }
+}
+
+#[test]
+fn a_frozen_repository_is_read_without_its_index_files() {
+    for recipe in &RECIPES {
+        let copy = Copy::of(recipe.name);
+        for name in copy.files.keys() {
+            if name.ends_with(".seg") || name.ends_with(".idx") {
+                std::fs::remove_file(copy.folder.path().join(name)).unwrap();
+            }
+        }
+        let secrets = copy.secrets();
+        assert_as_expected(&copy, &copy.open(secrets[0].as_ref(), true));
+    }
+}
+
+#[test]
+fn a_frozen_repository_can_be_written_on_and_still_deduplicates() {
+    for recipe in &RECIPES {
+        let copy = Copy::of(recipe.name);
+        let secrets = copy.secrets();
+        let repo = copy.open(secrets[0].as_ref(), false);
+        let id = copy.expected["snapshots"][1]["id"].as_str().unwrap();
+        let database = restore(&repo, id, Some("database.sql")).unwrap();
+        let options = IngestOptions {
+            created_at_ms: Some(FIRST_MS + 86_400_000),
+            ..IngestOptions::default()
+        };
+        let again = ingest_with(&repo, &options, &[("database.sql", &database)]).unwrap();
+        assert_eq!((again.new_chunks, again.stored_size), (0, 0), "{}", recipe.name);
+        assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == database);
+        let old = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
+        assert_eq!(old.len(), copy.expected["snapshots"].as_array().unwrap().len() + 1);
+    }
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes() {
+    for recipe in &RECIPES {
+        let (files, expected) = make(recipe);
+        let frozen = Copy::of(recipe.name);
+        assert_eq!(expected, frozen.expected, "{}", recipe.name);
+        let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&files), names(&frozen.files), "{}", recipe.name);
+        for (name, bytes) in files {
+            assert!(frozen.files[&name] == bytes, "{}: {name} differs", recipe.name);
+        }
+    }
+}
+
+#[test]
+fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
+    for recipe in &RECIPES {
+        let copy = Copy::of(recipe.name);
+        let snapshots = copy.expected["snapshots"].as_array().unwrap();
+        let items = || {
+            snapshots
+                .iter()
+                .flat_map(|snapshot| snapshot["items"].as_array().unwrap())
+        };
+        let has = |what: &str, found: bool| assert!(found, "{}: no {what}", recipe.name);
+        has("list tree of two levels", items().any(|item| item["listLevel"] == 1));
+        has("list of one node", items().any(|item| item["listLevel"] == 0));
+        has("inline item", items().any(|item| item["listLevel"].is_null()));
+        has("empty item", items().any(|item| item["size"] == 0));
+        has(
+            "snapshot without items",
+            snapshots.iter().any(|s| s["items"] == json!([])),
+        );
+        has(
+            "reused chunks",
+            snapshots.iter().any(|s| s["reusedChunks"].as_u64() > Some(100)),
+        );
+        let count = |ending: &str| copy.files.keys().filter(|name| name.ends_with(ending)).count();
+        has("packs enough", count(".pack") >= 8);
+        has("merged segments", (1..=4).contains(&count(".seg")));
+        let size: usize = copy.files.values().map(Vec::len).sum();
+        assert!(size < 256 << 10, "{} has {size} bytes", recipe.name);
+    }
+}

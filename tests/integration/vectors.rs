@@ -1,0 +1,440 @@
+//! Known answers: every formula of `docs/format.md` with fixed inputs. If one changes, the format changed.
+//!
+//! All of them stand in `fixtures/vectors/v1.json`; the main ones are printed in `docs/format.md`, "Test vectors", and
+//! `scripts/reader_vectors.py` computes each one again without this engine. After a wanted change of the format:
+//! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features known_answers`.
+
+use crate::support::*;
+use containerarchive::buffer::BufferPool;
+use containerarchive::chunk::{ChunkerParams, Cutter, Gear};
+use containerarchive::codec::{Compression, Encoder};
+use containerarchive::crypto::{Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin, sha256};
+use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
+use containerarchive::id::{ChunkId, KeyId, PackId, RepoId, SegmentId, SnapshotId, to_hex};
+use containerarchive::index::{EpochKey, MemorySource, SegmentContext, SegmentSeal, write_segment};
+use containerarchive::pack::format::padme;
+use containerarchive::pack::{
+    ChunkLocation, FinishedPack, KIND_DATA, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackHeader, PackWriter,
+};
+use containerarchive::repo::Config;
+use containerarchive::repo::seal::{ChunkMeta, RepoSeal, Seals};
+use containerarchive::snapshot::{
+    ItemContent, ListBuilder, ManifestSeal, Snapshot, SnapshotItem, VERSION, copy, manifest,
+};
+use containerarchive::storage::MemoryStorage;
+use containerarchive::{Error, layout, storage::Storage};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+const REPO: RepoId = RepoId([0xa0; 16]);
+const TIME: &str = "2026-11-23T01:45:00.000Z";
+/// A chunk that compresses.
+const TEXT: &[u8] = b"hello hello hello hello hello hello hello hello\n";
+
+/// Gives the bytes 0, 1, 2 … in turn: the master key is then 00…1f and the dedup key 20…3f.
+struct Counting(Mutex<u8>);
+
+impl Entropy for Counting {
+    fn fill(&self, out: &mut [u8]) -> Result<(), NoEntropy> {
+        let mut next = self.0.lock().unwrap();
+        for byte in out {
+            *byte = *next;
+            *next = next.wrapping_add(1);
+        }
+        Ok(())
+    }
+}
+
+fn bundle() -> KeyBundle {
+    let pin = Pin::new(65_536, 262_144, 1_048_576);
+    KeyBundle::generate(&Counting(Mutex::new(0)), REPO, pin).ok().unwrap()
+}
+
+fn keys() -> Keys {
+    Keys::from_bundle(&bundle())
+}
+
+fn seals() -> [(&'static str, RepoSeal); 2] {
+    [
+        ("plain", RepoSeal::new(REPO, Seals::Plain)),
+        ("sealed", RepoSeal::new(REPO, Seals::Sealed(Box::new(keys())))),
+    ]
+}
+
+/// An object with a member for the plain and one for the sealed form.
+fn both(mut make: impl FnMut(&RepoSeal) -> Value) -> Value {
+    let members = seals().map(|(name, seal)| (name.to_owned(), make(&seal)));
+    Value::Object(Map::from_iter(members))
+}
+
+fn derivations() -> Value {
+    let keys = keys();
+    let (epoch, of_epoch) = keys.current();
+    let labels = [
+        ("chunk-key", &of_epoch.chunk_key),
+        ("pack-trailer", &of_epoch.pack_trailer),
+        ("pack-pad", &of_epoch.pack_pad),
+        ("index-segment", &of_epoch.index_segment),
+        ("manifest", &of_epoch.manifest),
+        ("config-mac", &of_epoch.config_mac),
+        ("hedge", &of_epoch.hedge),
+        ("chunk-id", &keys.chunk_id),
+        ("list-id", &keys.list_id),
+        ("copy-id", &keys.copy_id),
+    ];
+    let derived = labels.map(|(label, key)| (label.to_owned(), json!(to_hex(key.as_bytes()))));
+    json!({
+        "repo": REPO.to_hex(), "epoch": epoch,
+        "masterKey": to_hex(&std::array::from_fn::<u8, 32, _>(|n| n as u8)),
+        "dedupKey": to_hex(&std::array::from_fn::<u8, 32, _>(|n| n as u8 + 32)),
+        "derived": Map::from_iter(derived),
+        "chunkerTable": { "first": to_hex(&keys.chunker[..8]), "sha256": to_hex(&sha256(&[&*keys.chunker])) },
+    })
+}
+
+fn ids() -> Value {
+    both(|seal| {
+        json!({
+            "data": seal.chunk_id(KIND_DATA, b"abc").to_hex(),
+            "list": seal.chunk_id(KIND_LIST, b"abc").to_hex(),
+            "copy": seal.chunk_id(KIND_MANIFEST_COPY, b"abc").to_hex(),
+        })
+    })
+}
+
+fn padme_table() -> Value {
+    let lens = [
+        4096,
+        4097,
+        5000,
+        8191,
+        8192,
+        65_536,
+        65_537,
+        1_000_000,
+        8_388_608,
+        8_388_609,
+        1 << 32,
+    ];
+    json!(lens.map(|len| [len, padme(len)]))
+}
+
+/// "abc" as it is and [`TEXT`] with gzip, sealed one after the other with the randomness of seed 5.
+fn stored_chunks() -> Value {
+    let [_, (_, seal)] = seals();
+    let entropy = SeededEntropy::new(5);
+    let mut stored = Vec::new();
+    let chunks = [(&b"abc"[..], Compression::None), (TEXT, Compression::Gzip { level: 3 })].map(|(raw, compression)| {
+        let mut encoder = Encoder::new();
+        let (codec, encoded) = encoder.encode(compression, raw);
+        let meta = ChunkMeta {
+            id: seal.chunk_id(KIND_DATA, raw),
+            raw_len: raw.len() as u32,
+            codec: codec as u8,
+            kind: KIND_DATA,
+        };
+        seal.seal_chunk(&meta, encoded, &entropy, &mut stored).unwrap();
+        json!({
+            "raw": to_hex(raw), "id": meta.id.to_hex(), "codec": meta.codec, "type": meta.kind, "stored": to_hex(&stored),
+        })
+    });
+    json!(chunks)
+}
+
+/// A data pack with "abc" and [`TEXT`].
+fn small_pack(seal: &RepoSeal) -> FinishedPack {
+    let sealed = seal.keys().is_some();
+    let header = PackHeader {
+        sealed,
+        meta: false,
+        repo: REPO,
+        session: SnapshotId([0xb0; 16]),
+        nonce: [0xc0; 16],
+        epoch: u32::from(sealed),
+    };
+    let mut pack = PackWriter::create(BufferPool::new(1 << 20).take(65_536).unwrap(), header).unwrap();
+    let entropy = SeededEntropy::new(6);
+    let mut stored = Vec::new();
+    for (raw, compression) in [(&b"abc"[..], Compression::None), (TEXT, Compression::Gzip { level: 3 })] {
+        let mut encoder = Encoder::new();
+        let (codec, encoded) = encoder.encode(compression, raw);
+        let meta = ChunkMeta {
+            id: seal.chunk_id(KIND_DATA, raw),
+            raw_len: raw.len() as u32,
+            codec: codec as u8,
+            kind: KIND_DATA,
+        };
+        seal.seal_chunk(&meta, encoded, &entropy, &mut stored).unwrap();
+        assert!(pack.append(meta.id, meta.raw_len, meta.codec, meta.kind, &stored));
+    }
+    pack.finish(seal).unwrap()
+}
+
+fn packs() -> Value {
+    both(|seal| {
+        let pack = small_pack(seal);
+        json!({ "id": pack.id.to_hex(), "pack": to_hex(pack.bytes.filled()), "idx": to_hex(&pack.index) })
+    })
+}
+
+/// A segment of 100 entries (two data pages) that supersedes another one: all its pages.
+fn segment() -> Value {
+    let place = |n: u8| ChunkLocation {
+        pack: PackId([n % 3; 32]),
+        entry: PackEntry {
+            id: ChunkId(sha256(&[&[n]])),
+            offset: 96 + 1000 * u32::from(n),
+            payload_len: 900,
+            raw_len: 1000 + u32::from(n),
+            codec: n % 3,
+            kind: n % 2,
+        },
+    };
+    let source = MemorySource::new((0..100).map(|n| (place(n), 200_000)).collect());
+    let pages_of = |seal: SegmentSeal| {
+        let storage = MemoryStorage::new();
+        let context = SegmentContext { repo: REPO, seal };
+        let superseded = [SegmentId([0xd0; 16])];
+        let id = write_segment(&storage, &context, &SeededEntropy::new(7), &superseded, &source).unwrap();
+        (id, storage.get(&layout::segment(&id), 1 << 20).unwrap())
+    };
+    let keys = keys();
+    let (epoch, of_epoch) = keys.current();
+    let sealed = SegmentSeal::Sealed {
+        epochs: vec![EpochKey {
+            epoch,
+            key: of_epoch.index_segment.duplicate(),
+        }],
+        hedge: of_epoch.hedge.duplicate(),
+    };
+    let (plain_id, plain) = pages_of(SegmentSeal::Plain);
+    let (sealed_id, sealed) = pages_of(sealed);
+    assert_eq!((plain_id, plain.len()), (sealed_id, sealed.len()));
+    let pages = plain.chunks(4096).zip(sealed.chunks(4096)).map(|(plain, sealed)| {
+        let used = plain[..4080]
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
+        json!({
+            "content": to_hex(&plain[..used]), "plainTag": to_hex(&plain[4080..]),
+            "sealedSha256": to_hex(&sha256(&[sealed])), "sealedTag": to_hex(&sealed[4080..]),
+        })
+    });
+    json!({
+        "id": plain_id.to_hex(), "sealedHeader": to_hex(&sealed[..84]), "pages": pages.collect::<Vec<_>>(),
+    })
+}
+
+/// The leaf of a short list, and the root above two full leaves.
+fn list_nodes() -> Value {
+    let nodes_of = |count: u32, len: &dyn Fn(u32) -> u32| {
+        let (mut list, mut nodes) = (ListBuilder::new(), Vec::new());
+        let [(_, plain), _] = seals();
+        let mut sink = |node: &[u8]| {
+            nodes.push(node.to_vec());
+            Ok::<_, Error>(plain.chunk_id(KIND_LIST, node))
+        };
+        for n in 0..count {
+            list.push(ChunkId([0x11; 32]), len(n), &mut sink).unwrap();
+        }
+        let content = list.finish(false, &mut sink).unwrap();
+        let ItemContent::List { root, level } = content else {
+            panic!("{content:?}")
+        };
+        json!({ "node": to_hex(nodes.last().unwrap()), "level": level, "id": root.to_hex() })
+    };
+    json!({ "leaf": nodes_of(3, &|n| n + 1), "root": nodes_of(3000, &|_| 1000) })
+}
+
+fn key_files() -> Value {
+    let kdf = KdfParams {
+        memory_kib: 64,
+        time: 2,
+        lanes: 2,
+    };
+    let wrap = |credential: Credential<'_>| {
+        let new = NewKey {
+            id: KeyId([0xe0; 16]),
+            created_at: TIME,
+            label: Some("laptop"),
+        };
+        let file = KeyFile::wrap(&bundle(), &credential, &kdf, &new, &SeededEntropy::new(8)).unwrap();
+        String::from_utf8(file).unwrap()
+    };
+    json!({
+        "passphrase": { "secret": "correct horse", "file": wrap(Credential::Passphrase(b"correct horse")) },
+        "raw": { "secret": to_hex(&[0x5c; 32]), "file": wrap(Credential::Raw(&[0x5c; 32])) },
+    })
+}
+
+fn manifests() -> Value {
+    let item = |name: &str, size, chunk_count, content, sha256| SnapshotItem {
+        name: name.to_owned(),
+        kind: "file".to_owned(),
+        size,
+        chunk_count,
+        content,
+        sha256,
+    };
+    let inline = ItemContent::Inline(vec![(ChunkId([0x22; 32]), 5)]);
+    let list = ItemContent::List {
+        root: ChunkId([0x33; 32]),
+        level: 1,
+    };
+    let snapshot = Snapshot {
+        id: SnapshotId([0xf0; 16]),
+        version: VERSION,
+        created_at_ms: 1_795_398_300_000,
+        tags: BTreeMap::from([("ä".to_owned(), "\"b\"".to_owned())]),
+        original_size: 3_000_005,
+        stored_size: 1_234,
+        chunk_count: 3001,
+        new_chunks: 1,
+        reused_chunks: 3000,
+        writer_version: "0.1.0".to_owned(),
+        items: vec![
+            item("ünï/code", 5, 1, inline, Some([0x44; 32])),
+            item("empty", 0, 0, ItemContent::Inline(Vec::new()), None),
+            item("big", 3_000_000, 3000, list, None),
+        ],
+    };
+    let keys = keys();
+    let (epoch, of_epoch) = keys.current();
+    let sealed = ManifestSeal::Sealed {
+        epoch,
+        key: &of_epoch.manifest,
+        hedge: &of_epoch.hedge,
+    };
+    let file = |seal| {
+        let bytes = manifest::encode(&snapshot, &seal, &REPO, &SeededEntropy::new(9)).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    let plain = file(ManifestSeal::Plain);
+    let copy: Vec<Value> = copy::split_copy(snapshot.id, plain.as_bytes())
+        .map(|part| json!(to_hex(&part)))
+        .collect();
+    json!({ "plain": plain, "sealed": file(sealed), "copyOfPlain": copy })
+}
+
+fn configs() -> Value {
+    let keys = keys();
+    let config = |encrypted| Config {
+        id: REPO,
+        created_at: TIME.to_owned(),
+        chunking: ChunkerParams::default(),
+        compression: Compression::Zstd { level: 3 },
+        encrypted,
+        parity: None,
+        pack_size: 8 << 20,
+    };
+    let text = |encrypted: bool| {
+        let mac_key = encrypted.then(|| &keys.current().1.config_mac);
+        String::from_utf8(config(encrypted).encode(mac_key).unwrap()).unwrap()
+    };
+    json!({ "plain": text(false), "sealed": text(true) })
+}
+
+/// Lengths of the chunks of pseudo-random bytes (SplitMix64, seed 1).
+fn cuts() -> Value {
+    let lens = |params, gear, len| {
+        let (cutter, data) = (Cutter::new(params, Arc::new(gear)).unwrap(), random_bytes(1, len));
+        let (mut lens, mut at) = (Vec::new(), 0);
+        while let Some(len) = cutter.cut(&data[at..], true) {
+            lens.push(len);
+            at += len;
+        }
+        json!({ "min": params.min, "avg": params.avg, "max": params.max, "bytes": len, "lengths": lens })
+    };
+    let small = ChunkerParams {
+        min: 64,
+        avg: 256,
+        max: 1024,
+    };
+    let keyed = || Gear::keyed(&keys().chunker);
+    json!({
+        "plain": [
+            lens(ChunkerParams::default(), Gear::default_table(), 3 << 20),
+            lens(small, Gear::default_table(), 4_000),
+        ],
+        "sealed": [lens(ChunkerParams::default(), keyed(), 3 << 20), lens(small, keyed(), 4_000)],
+    })
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors/v1.json")
+}
+
+#[test]
+fn known_answers_are_unchanged() {
+    let made = json!({
+        "keys": derivations(), "ids": ids(), "padme": padme_table(), "storedChunks": stored_chunks(), "packs": packs(),
+        "segment": segment(), "listNodes": list_nodes(), "keyFiles": key_files(), "manifests": manifests(),
+        "configs": configs(), "cuts": cuts(),
+    });
+    if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_some() {
+        std::fs::create_dir_all(file().parent().unwrap()).unwrap();
+        std::fs::write(file(), serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let known: Value = serde_json::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap();
+    for (name, value) in known.as_object().unwrap() {
+        assert_eq!(&made[name], value, "{name}");
+    }
+    assert_eq!(made.as_object().unwrap().len(), known.as_object().unwrap().len());
+}
+
+#[test]
+fn what_the_vectors_hold_is_read_back() {
+    let known: Value = serde_json::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    for (kind, credential) in [
+        ("passphrase", Credential::Passphrase(b"correct horse")),
+        ("raw", Credential::Raw(&[0x5c; 32])),
+    ] {
+        let key_file = KeyFile::decode(text(&known["keyFiles"][kind]["file"]).as_bytes()).unwrap();
+        let opened = Keys::from_bundle(&key_file.unwrap(&credential).ok().unwrap());
+        assert_eq!(opened.chunk_id.as_bytes(), keys().chunk_id.as_bytes());
+    }
+    let keys = keys();
+    let of_epoch = |epoch| keys.epoch(epoch).map(|keys| &keys.manifest);
+    let id = SnapshotId([0xf0; 16]);
+    let plain = text(&known["manifests"]["plain"]);
+    let sealed = text(&known["manifests"]["sealed"]);
+    let plain = manifest::decode(plain.as_bytes(), &id, &manifest::ManifestKeys::Plain, &REPO).unwrap();
+    let sealed = manifest::decode(
+        sealed.as_bytes(),
+        &id,
+        &manifest::ManifestKeys::Sealed(&of_epoch),
+        &REPO,
+    );
+    assert_eq!(plain, sealed.unwrap());
+}
+
+#[test]
+fn the_page_of_the_format_prints_the_same_answers() {
+    let known: Value = serde_json::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap();
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md")).unwrap();
+    let (_, section) = page.split_once("## 12. Test vectors").unwrap();
+    let joined: String = section.split_whitespace().collect();
+    let leaves = [&known["keys"], &known["ids"]].map(|value| value.to_string());
+    let mut hex: Vec<&str> = leaves
+        .iter()
+        .flat_map(|text| text.split('"'))
+        .filter(|text| text.len() == 64)
+        .collect();
+    // the keys themselves are described in words
+    hex.retain(|text| !text.starts_with("000102") && !text.starts_with("202122"));
+    assert_eq!(hex.len(), 10 + 1 + 6);
+    for value in [
+        "/storedChunks/0/stored",
+        "/packs/plain/id",
+        "/packs/plain/pack",
+        "/listNodes/leaf/node",
+    ] {
+        hex.push(known.pointer(value).unwrap().as_str().unwrap());
+    }
+    for value in hex {
+        assert!(joined.contains(value), "{value}");
+    }
+}
