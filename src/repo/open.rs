@@ -256,7 +256,9 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
         match unwrap_file(env, config, &file.key, secret) {
             Ok(Some(bundle)) => {
                 let keys = Keys::from_bundle(&bundle);
-                if !check_mac(config_bytes, &keys.current().1.config_mac) {
+                // written once, at init, and so under the first epoch
+                let first = keys.oldest_first().next();
+                if !first.is_some_and(|(_, epoch)| check_mac(config_bytes, &epoch.config_mac)) {
                     return Err(Error::ConfigCorrupt {
                         reason: "its MAC does not fit the key".to_owned(),
                     });

@@ -279,3 +279,31 @@ fn list_and_get_find_snapshots_by_tag_date_and_prefix() {
         );
     }
 }
+
+#[test]
+fn packs_keep_to_their_target_length() {
+    for flavor in flavors() {
+        let (repo, storage) = memory_repo(flavor);
+        ingest(&repo, &random_bytes(21, 500_000)).unwrap();
+        let files = storage.list("packs/data").unwrap();
+        let packs: Vec<u64> = files
+            .iter()
+            .filter(|file| file.key.ends_with(".pack"))
+            .map(|file| file.len)
+            .collect();
+        assert!(packs.len() >= 9, "{flavor:?}");
+        assert!(packs.iter().all(|&len| len <= 65_536), "{flavor:?}: {packs:?}");
+    }
+}
+
+#[test]
+fn snapshots_without_anything_new_do_not_pile_up_segments() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    let data = random_bytes(22, 50_000);
+    for _ in 0..20 {
+        ingest(&repo, &data).unwrap();
+    }
+    let files = storage.list("index").unwrap();
+    let segments = files.iter().filter(|file| file.key.ends_with(".seg")).count();
+    assert!(segments <= 3, "{segments}");
+}

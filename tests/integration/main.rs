@@ -8,6 +8,7 @@
 )]
 
 mod concurrent;
+mod crash;
 mod damage;
 mod house;
 mod ingest;
@@ -16,4 +17,5 @@ mod large;
 mod locks;
 mod old_repos;
 mod support;
+mod syscalls;
 mod vectors;

@@ -1,0 +1,358 @@
+//! The enumeration: run once to count the mutating calls, then once per call with the power cut there, and look at every
+//! disk that a loss model can leave.
+//!
+//! What is checked on each of them (design.md §2, 1 to 4), with nothing but `open`, `ingest`, list and restore:
+//! - *promise*: every snapshot whose ingest had returned is listed;
+//! - *whole*: every listed snapshot restores to exactly the source that it names;
+//! - *open*: opening succeeds, without a warning (an unfinished init may instead be repeated);
+//! - *go on*: the next ingest succeeds and restores, also through a handle that is opened afresh;
+//! - *plaintext*: in a sealed repository the marker is in no file, half-written ones included.
+//!
+//! Equal disks with equal promises are looked at once.
+
+use super::world::*;
+use crate::support::{Flavor, init, open};
+use containerarchive::Error;
+use containerarchive::ops;
+use containerarchive::repo::Repository;
+use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::storage::simfs::{LossModel, SimFs};
+use containerarchive::storage::vfs::{FileKind, Vfs};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth {
+    /// Random loss models at each crash point.
+    pub random: usize,
+    /// Of the different disks of a case, so many are crashed again while they are taken into use.
+    pub again: usize,
+    /// Only each so many-th crash point.
+    pub stride: u64,
+    /// Leave out the models that take or keep single names.
+    pub coarse: bool,
+    /// Stop at the first violation of this kind.
+    pub until: Option<&'static str>,
+}
+
+impl Depth {
+    /// What runs at every change, or with `CONTAINERARCHIVE_DEEP` the large size.
+    pub fn usual() -> Self {
+        let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
+        Self {
+            random: if deep { 200 } else { 6 },
+            again: if deep { 60 } else { 3 },
+            stride: 1,
+            coarse: false,
+            until: None,
+        }
+    }
+
+    /// For cases of which there are many: fewer crash points and models.
+    pub fn coarse() -> Self {
+        let usual = Self::usual();
+        let deep = usual.random > 100;
+        Self {
+            random: if deep { 20 } else { 2 },
+            again: 0,
+            stride: if deep { 1 } else { 3 },
+            coarse: !deep,
+            ..usual
+        }
+    }
+
+    /// For a seeded mistake: one violation of the kind that it leads to is enough.
+    pub fn hunt(kind: &'static str) -> Self {
+        Self {
+            again: 0,
+            until: Some(kind),
+            ..Self::usual()
+        }
+    }
+}
+
+/// What was tried and found.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub points: u64,
+    pub states: u64,
+    pub different: u64,
+    pub again: u64,
+    pub violations: Vec<String>,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Self) {
+        self.points += other.points;
+        self.states += other.states;
+        self.different += other.different;
+        self.again += other.again;
+        self.violations.extend(other.violations);
+    }
+}
+
+/// What is crashed.
+pub struct Case<'a> {
+    pub flavor: Flavor,
+    /// The disk before the run.
+    pub disk: SimFs,
+    /// What had been promised on it.
+    pub before: Promised,
+    /// The source that is ingested after the crash.
+    pub next: usize,
+    /// The run. The same call for call on equal disks.
+    pub run: &'a dyn Fn(&SimFs) -> Promised,
+    /// The first crash point.
+    pub from: u64,
+    pub bug: Option<Bug>,
+}
+
+/// A disk of its own with the same content, all durable.
+pub fn copy(disk: &SimFs) -> SimFs {
+    disk.after_power_loss(&LossModel::Everything)
+}
+
+/// A disk with a repository and some snapshots.
+pub fn prepared(flavor: Flavor, numbers: &[usize]) -> (SimFs, Promised) {
+    let disk = SimFs::without_root(2);
+    assert!(makes(&disk, flavor, 1).repository);
+    let promised = ingests(&disk, flavor, 2, None, numbers);
+    assert_eq!(promised.snapshots.len(), numbers.len());
+    (copy(&disk), promised)
+}
+
+impl Case<'_> {
+    fn start(&self) -> SimFs {
+        let disk = copy(&self.disk);
+        disk.skip_file_fsync(self.bug == Some(Bug::NoFileFsync));
+        disk.skip_dir_fsync(self.bug == Some(Bug::NoFolderFsync));
+        disk
+    }
+
+    /// The mutating calls of the run when nothing goes wrong.
+    pub fn calls(&self) -> Vec<(&'static str, String)> {
+        let disk = self.start();
+        (self.run)(&disk);
+        disk.log()
+    }
+
+    /// Crashes at every call, under every loss model.
+    pub fn enumerate(&self, depth: Depth) -> Tally {
+        let calls = self.calls();
+        assert_eq!(calls, self.calls(), "two runs differ");
+        let mut tally = Tally::default();
+        let mut seen = HashSet::new();
+        let mut kept: Vec<(SimFs, Promised)> = Vec::new();
+        // one more than there are calls: the power is cut when the run has ended
+        let points =
+            (self.from..=calls.len() as u64).filter(|point| point % depth.stride == 0 || *point == calls.len() as u64);
+        for point in points {
+            let disk = self.start();
+            disk.crash_at(point);
+            let mut promised = (self.run)(&disk);
+            promised.repository |= self.before.repository;
+            promised.snapshots.extend(&self.before.snapshots);
+            tally.points += 1;
+            let at = || format!("power cut before call {point} {:?}", calls.get(point as usize));
+            if self.flavor.encrypted {
+                let files = plaintext_files(&disk).into_iter();
+                tally
+                    .violations
+                    .extend(files.map(|file| format!("plaintext: in {file}: {}", at())));
+            }
+            for model in disk.loss_models(depth.random) {
+                if depth.coarse && is_fine(&model) {
+                    continue;
+                }
+                tally.states += 1;
+                let image = disk.after_power_loss(&model);
+                if !seen.insert(fingerprint(&image, &promised)) {
+                    continue;
+                }
+                tally.different += 1;
+                if depth.again > 0 {
+                    kept.push((copy(&image), promised.clone()));
+                }
+                if let Err(violation) = self.look(&image, &promised, 1) {
+                    let hit = depth.until.is_some_and(|kind| violation.starts_with(kind));
+                    tally.violations.push(format!("{violation}: {}, {model:?}", at()));
+                    if hit {
+                        return tally;
+                    }
+                }
+            }
+        }
+        let step = (kept.len() / depth.again.max(1)).max(1);
+        for (image, promised) in kept.iter().step_by(step) {
+            self.crash_again(image, promised, depth, &mut seen, &mut tally);
+        }
+        tally
+    }
+
+    /// A second crash, at any call of what follows the first.
+    fn crash_again(
+        &self,
+        image: &SimFs,
+        promised: &Promised,
+        depth: Depth,
+        seen: &mut HashSet<u128>,
+        tally: &mut Tally,
+    ) {
+        for point in 0.. {
+            let disk = copy(image);
+            disk.crash_at(point);
+            let mut promised = promised.clone();
+            let next = self.go_on(&disk, 2);
+            promised.repository |= next.repository;
+            promised.snapshots.extend(next.snapshots);
+            for model in disk.loss_models(depth.random / 3) {
+                if is_fine(&model) {
+                    continue;
+                }
+                tally.again += 1;
+                let image = disk.after_power_loss(&model);
+                if !seen.insert(fingerprint(&image, &promised)) {
+                    continue;
+                }
+                if let Err(violation) = self.look(&image, &promised, 3) {
+                    let at = format!("second power cut before call {point}, {model:?}");
+                    tally.violations.push(format!("{violation}: {at}"));
+                }
+            }
+            if !disk.is_off() {
+                break;
+            }
+        }
+    }
+
+    /// What follows a crash: init when there is no repository yet, and an ingest.
+    fn go_on(&self, disk: &SimFs, round: u64) -> Promised {
+        let seed = 1000 * round;
+        let mut promised = Promised::default();
+        if matches!(open_on(disk, self.flavor, seed), Err(Error::RepositoryNotFound { .. })) {
+            promised.repository = makes(disk, self.flavor, seed + 1).repository;
+        }
+        promised.snapshots = ingests(disk, self.flavor, seed + 2, None, &[self.next]).snapshots;
+        promised
+    }
+
+    /// Checks everything that must hold on a disk after a crash.
+    fn look(&self, image: &SimFs, promised: &Promised, round: u64) -> Result<(), String> {
+        let seed = 1000 * round;
+        let hands_one = hands(store(image, seed), seed);
+        let monitor = hands_one.monitor;
+        let repo = match open(hands_one.environment, self.flavor) {
+            Err(Error::RepositoryNotFound { .. }) if !promised.repository => {
+                let environment = hands(store(image, seed + 1), seed + 1).environment;
+                init(environment, self.flavor).map_err(|error| format!("open: neither open nor init works: {error}"))?
+            }
+            other => other.map_err(|error| format!("open: {error}"))?,
+        };
+        let listed = check_all(&repo)?;
+        if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
+            return Err(format!("promise: snapshot {id} is gone"));
+        }
+        let next = ingest_source(&repo, self.next).map_err(|error| format!("go on: {error}"))?;
+        compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
+        drop(repo);
+        let repo = open_on(image, self.flavor, seed + 2).map_err(|error| format!("go on: {error}"))?;
+        compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
+        let found =
+            ops::list_snapshots(&repo, &SnapshotFilter::default()).map_err(|error| format!("go on: {error}"))?;
+        if found.len() != listed.len() + 1 {
+            return Err(format!(
+                "go on: {} snapshots instead of {}",
+                found.len(),
+                listed.len() + 1
+            ));
+        }
+        match monitor.warnings().first() {
+            Some(warning) => Err(format!("open: {}", warning.message)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Restores every listed snapshot and compares it.
+fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
+    let found = ops::list_snapshots(repo, &SnapshotFilter::default()).map_err(|error| format!("whole: {error}"))?;
+    found
+        .iter()
+        .map(|snapshot| {
+            Ok((
+                snapshot.id,
+                compare(repo, snapshot).map_err(|problem| format!("whole: {problem}"))?,
+            ))
+        })
+        .collect()
+}
+
+/// Models that come once per pending name.
+fn is_fine(model: &LossModel) -> bool {
+    matches!(
+        model,
+        LossModel::EachPendingNameOpKept(_) | LossModel::PrefixOfNameOps(_)
+    )
+}
+
+/// The files with the marker in them, half-written ones included.
+pub fn plaintext_files(disk: &SimFs) -> Vec<String> {
+    let shows = |bytes: &[u8]| bytes.windows(MARKER.len()).any(|window| window == MARKER);
+    let files = disk.snapshot_files().into_iter();
+    files
+        .filter(|(path, bytes)| shows(path.as_bytes()) || shows(bytes))
+        .map(|(path, _)| path)
+        .collect()
+}
+
+/// Equal for disks with the same folders and files, and the same promises.
+fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in disk.list(&folder).unwrap_or_default() {
+            let path = format!("{folder}/{}", entry.name);
+            hash.update(path.as_bytes());
+            if entry.kind == FileKind::Folder {
+                hash.update(b"/");
+                folders.push(path);
+            }
+        }
+        hash.update(b"\n");
+    }
+    hash.update(&[u8::from(matches!(disk.kind(""), Ok(None)))]);
+    for (path, bytes) in disk.snapshot_files() {
+        hash.update(path.as_bytes());
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    hash.update(&[u8::from(promised.repository)]);
+    for (id, _) in &promised.snapshots {
+        hash.update(&id.0);
+    }
+    hash.digest128()
+}
+
+/// Runs a case, says what was done, and fails on any violation.
+#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+pub fn report(name: &str, flavor: Flavor, work: impl FnOnce() -> Tally) {
+    let start = Instant::now();
+    let tally = work();
+    let kind = if flavor.encrypted { "sealed" } else { "plain" };
+    println!(
+        "crash enumeration: {name}, {kind}: {} points, {} states ({} different, {} after a second crash), {:.1} s",
+        tally.points,
+        tally.states,
+        tally.different,
+        tally.again,
+        start.elapsed().as_secs_f64()
+    );
+    let shown: Vec<&String> = tally.violations.iter().take(10).collect();
+    assert!(
+        shown.is_empty(),
+        "{name}, {kind}: {} violations: {shown:#?}",
+        tally.violations.len()
+    );
+}

@@ -1,0 +1,283 @@
+//! What the runs work on: the known sources, and the steps of a process on the simulated disk.
+
+use super::process::{Baton, Process, Schedule, Watched};
+use crate::support::{Flavor, environment, init, open, random_bytes, restore, text_bytes};
+use containerarchive::Result;
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::id::SnapshotId;
+use containerarchive::monitor::{NullMonitor, TestMonitor};
+use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
+use containerarchive::repo::{Repository, SeededBug};
+use containerarchive::snapshot::Snapshot;
+use containerarchive::storage::simfs::SimFs;
+use containerarchive::storage::{LocalStorage, Storage};
+use std::io::Read;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Stands in every content, item name and tag; a sealed repository must not show it anywhere.
+pub const MARKER: &[u8] = b"PLAINTEXT-MARKER";
+
+/// A source: names and contents of its items.
+pub type Source = Vec<(String, Vec<u8>)>;
+
+/// A snapshot whose ingest returned `Ok`, and the number of its source.
+pub type Ack = (SnapshotId, usize);
+
+/// What had been promised when a run ended.
+#[derive(Debug, Clone, Default)]
+pub struct Promised {
+    /// The repository had been made.
+    pub repository: bool,
+    /// Snapshots that must be there.
+    pub snapshots: Vec<Ack>,
+}
+
+/// The mistakes that the harness must see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Flushes of files harden nothing.
+    NoFileFsync,
+    /// Flushes of folders harden nothing.
+    NoFolderFsync,
+    /// The manifest is published before what it needs.
+    ManifestFirst,
+}
+
+/// Numbers of the sources.
+pub const BASE: usize = 0;
+pub const CHANGED: usize = 1;
+pub const SEVERAL: usize = 2;
+pub const HALF_SHARED: usize = 3;
+pub const SMALL: usize = 4;
+/// So many more small ones follow, each of its own data.
+pub const SMALL_ONES: usize = 6;
+
+/// The known sources. `BASE` fills two packs and has a list; the others share data with it.
+pub fn sources() -> &'static [Source] {
+    static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
+    SOURCES.get_or_init(|| {
+        let marked = |mut data: Vec<u8>| {
+            for at in (0..data.len()).step_by(2000) {
+                data.splice(at..at, MARKER.iter().copied());
+            }
+            data
+        };
+        let one = |data: Vec<u8>| vec![("PLAINTEXT-MARKER.sql".to_owned(), data)];
+        let base = marked([random_bytes(1, 66_000), text_bytes(2, 10_000)].concat());
+        let mut changed = base.clone();
+        changed.splice(40_000..40_100, random_bytes(3, 3000));
+        let several = vec![
+            ("PLAINTEXT-MARKER/a".to_owned(), base[..30_000].to_vec()),
+            ("empty".to_owned(), Vec::new()),
+            ("b".to_owned(), marked(text_bytes(4, 20_000))),
+            ("c".to_owned(), b"short".to_vec()),
+        ];
+        let half = [&base[..40_000], &marked(random_bytes(5, 25_000))].concat();
+        let mut all = vec![one(base), one(changed), several, one(half)];
+        all.extend((0..=SMALL_ONES as u64).map(|number| one(marked(random_bytes(10 + number, 8_000)))));
+        all
+    })
+}
+
+/// What a process is given on the simulated disk, and what it reports.
+pub struct Hands {
+    pub environment: containerarchive::repo::Environment,
+    pub monitor: Arc<TestMonitor>,
+}
+
+/// A process on `disk`. Each process of one history has its own seed: ids are never the same twice.
+pub fn hands(storage: impl Storage + 'static, seed: u64) -> Hands {
+    let monitor = Arc::new(TestMonitor::default());
+    let mut environment = environment(Arc::new(storage), seed);
+    environment.monitor = Arc::clone(&monitor) as _;
+    Hands { environment, monitor }
+}
+
+/// The local store on `disk`.
+pub fn store(disk: &SimFs, seed: u64) -> LocalStorage {
+    LocalStorage::new(Arc::new(disk.clone()), Arc::new(SeededEntropy::new(seed ^ 0xd15c)))
+}
+
+/// Opens the repository on `disk`.
+pub fn open_on(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
+    open(hands(store(disk, seed), seed).environment, flavor)
+}
+
+/// Ingests a known source; its number stands in a tag.
+pub fn ingest_source(repo: &Arc<Repository>, number: usize) -> Result<Snapshot> {
+    ingest_reader(repo, number, |data| Box::new(data))
+}
+
+fn ingest_reader(
+    repo: &Arc<Repository>,
+    number: usize,
+    reader: impl Fn(&'static [u8]) -> Box<dyn Read + Send>,
+) -> Result<Snapshot> {
+    let items = sources()[number].iter().map(|(name, data)| {
+        let spec = ItemSpec {
+            name: name.clone(),
+            kind: "PLAINTEXT-MARKER".to_owned(),
+        };
+        (spec, reader(data))
+    });
+    let tags = [
+        ("source", number.to_string()),
+        ("PLAINTEXT-MARKER", "PLAINTEXT-MARKER".to_owned()),
+    ];
+    let options = IngestOptions {
+        tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+        ..IngestOptions::default()
+    };
+    ops::ingest(repo, &mut ReaderItems::new(items.collect()), &options, &NullMonitor)
+}
+
+/// An ingest whose source fails behind its first items and half of the last.
+pub fn ingest_failing(repo: &Arc<Repository>, number: usize) {
+    struct Breaks(&'static [u8]);
+    impl Read for Breaks {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            match self.0.is_empty() {
+                true => Err(std::io::Error::other("the dump died")),
+                false => self.0.read(out),
+            }
+        }
+    }
+    let failed = ingest_reader(repo, number, |data| Box::new(Breaks(&data[..data.len() / 2])));
+    assert!(failed.is_err(), "a failed source became a snapshot");
+}
+
+/// Compares a snapshot with the source that its tag names.
+pub fn compare(repo: &Arc<Repository>, snapshot: &Snapshot) -> std::result::Result<usize, String> {
+    let id = snapshot.id.to_hex();
+    let number: usize = snapshot
+        .tags
+        .get("source")
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| format!("snapshot {id} names no source"))?;
+    let source = sources().get(number).ok_or("an unknown source")?;
+    let names: Vec<&String> = snapshot.items.iter().map(|item| &item.name).collect();
+    if names != source.iter().map(|(name, _)| name).collect::<Vec<_>>() {
+        return Err(format!("snapshot {id} has items {names:?}"));
+    }
+    let restored = restore(repo, &id, None).map_err(|error| format!("snapshot {id} does not restore: {error}"))?;
+    if restored
+        != source
+            .iter()
+            .map(|(_, data)| data.as_slice())
+            .collect::<Vec<_>>()
+            .concat()
+    {
+        return Err(format!("snapshot {id} restores to other bytes than source {number}"));
+    }
+    Ok(number)
+}
+
+/// One process: opens the repository and ingests some sources, one after the other.
+pub fn ingests(disk: &SimFs, flavor: Flavor, seed: u64, bug: Option<Bug>, numbers: &[usize]) -> Promised {
+    ingests_on(store(disk, seed), flavor, seed, bug, numbers)
+}
+
+/// One process with one ingest, and something else happening right before its commit. With `own_only` its barriers cover
+/// only what it put itself.
+pub fn ingests_while(
+    disk: &SimFs,
+    flavor: Flavor,
+    number: usize,
+    own_only: bool,
+    happens: impl FnOnce() + Send + 'static,
+) -> Promised {
+    let storage = Watched {
+        inner: store(disk, 100),
+        before_commit: Mutex::new(Some(Box::new(happens))),
+        own_only,
+    };
+    ingests_on(storage, flavor, 100, None, &[number])
+}
+
+fn ingests_on(
+    storage: impl Storage + 'static,
+    flavor: Flavor,
+    seed: u64,
+    bug: Option<Bug>,
+    numbers: &[usize],
+) -> Promised {
+    let mut promised = Promised {
+        repository: true,
+        snapshots: Vec::new(),
+    };
+    let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
+        return promised;
+    };
+    if bug == Some(Bug::ManifestFirst) {
+        repo.seed_bug(SeededBug::ManifestFirst);
+    }
+    for number in numbers {
+        match ingest_source(&repo, *number) {
+            Ok(snapshot) => promised.snapshots.push((snapshot.id, *number)),
+            Err(_) => break,
+        }
+    }
+    promised
+}
+
+/// One process that makes the repository.
+pub fn makes(disk: &SimFs, flavor: Flavor, seed: u64) -> Promised {
+    Promised {
+        repository: init(hands(store(disk, seed), seed).environment, flavor).is_ok(),
+        snapshots: Vec::new(),
+    }
+}
+
+/// Two processes with an ingest each, taking turns.
+pub fn interleaved(disk: &SimFs, flavor: Flavor, numbers: [&[usize]; 2], schedule: Schedule) -> Promised {
+    let baton = Baton::new(schedule);
+    let hook = Arc::clone(&baton);
+    disk.before_mutation(Some(Box::new(move |_| hook.before_call())));
+    let promised = std::thread::scope(|scope| {
+        let threads = [0, 1].map(|me| {
+            let baton = &baton;
+            scope.spawn(move || {
+                let _part = baton.enter(me);
+                ingests(disk, flavor, 100 + me as u64, None, numbers[me])
+            })
+        });
+        threads.map(|thread| thread.join().unwrap())
+    });
+    disk.before_mutation(None);
+    let [mut one, two] = promised;
+    one.snapshots.extend(two.snapshots);
+    one
+}
+
+/// [`ingests`], killed after so many calls.
+pub fn killed_ingests(disk: &SimFs, flavor: Flavor, seed: u64, calls: u64, numbers: &[usize]) -> Promised {
+    let process = Process::killed_after(disk, calls);
+    let storage = LocalStorage::new(Arc::new(process), Arc::new(SeededEntropy::new(seed ^ 0xd15c)));
+    ingests_on(storage, flavor, seed, None, numbers)
+}
+
+/// A process that is killed after so many calls, and then another one, without a power cut between them.
+pub fn killed_then(disk: &SimFs, flavor: Flavor, calls: u64, [first, second]: [&[usize]; 2]) -> Promised {
+    let mut promised = killed_ingests(disk, flavor, 100, calls, first);
+    let then = ingests(disk, flavor, 101, None, second);
+    promised.snapshots.extend(then.snapshots);
+    promised
+}
+
+/// A process that is killed while it makes the repository, and then another one that uses what is there.
+pub fn killed_init_then(disk: &SimFs, flavor: Flavor, calls: u64, numbers: &[usize]) -> Promised {
+    let process = Process::killed_after(disk, calls);
+    let storage = LocalStorage::new(Arc::new(process), Arc::new(SeededEntropy::new(100 ^ 0xd15c)));
+    let made = init(hands(storage, 100).environment, flavor).is_ok();
+    let mut promised = Promised {
+        repository: made,
+        snapshots: Vec::new(),
+    };
+    if open_on(disk, flavor, 101).is_err() {
+        promised.repository |= makes(disk, flavor, 102).repository;
+    }
+    let then = ingests(disk, flavor, 103, None, numbers);
+    promised.repository |= !then.snapshots.is_empty();
+    promised.snapshots = then.snapshots;
+    promised
+}
