@@ -48,9 +48,12 @@ struct Running {
 
 /// One operation of a handle; `close` waits until it is gone.
 pub struct Operation {
-    handle: Arc<Handle>,
     repo: Arc<Repository>,
+    // dropped last: close() counts an operation as gone when it holds the repository no more
+    _counted: Counted,
 }
+
+struct Counted(Arc<Handle>);
 
 impl Operation {
     /// The repository.
@@ -59,10 +62,10 @@ impl Operation {
     }
 }
 
-impl Drop for Operation {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.handle.running.lock().unwrap_or_else(PoisonError::into_inner).count -= 1;
-        self.handle.quiet.notify_all();
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).count -= 1;
+        self.0.quiet.notify_all();
     }
 }
 
@@ -85,8 +88,8 @@ impl Handle {
         running.pipes.extend(pipe.map(Arc::downgrade));
         drop(running);
         Ok(Operation {
-            handle: Arc::clone(self),
             repo,
+            _counted: Counted(Arc::clone(self)),
         })
     }
 

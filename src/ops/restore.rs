@@ -369,6 +369,15 @@ fn wrong_length(snapshot: SnapshotId, chunk: &ChunkId) -> Error {
     }
 }
 
+impl Drop for ReadAhead<'_> {
+    fn drop(&mut self) {
+        // a restore that was given up: its workers still hold the repository, and may even heal its index
+        for (receiver, _) in self.under_way.drain(..) {
+            let _ = receiver.recv();
+        }
+    }
+}
+
 /// Reads the chunks of a run with one call to the storage. Whatever does not come out right is tried the slow way.
 fn read_run(
     repo: &Repository,

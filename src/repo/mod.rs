@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::id::{ChunkId, SnapshotId};
 use crate::index::GlobalIndex;
+use crate::layout;
+use crate::lock::lease;
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
@@ -202,6 +204,21 @@ impl Repository {
             self.config_durable.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Removes what dead processes left behind: stale leases, and when there were any, half-written files too. Nothing
+    /// depends on it, so a failure means nothing.
+    pub fn clean_leftovers(&self) {
+        if lease::remove_stale(self.storage()).is_ok_and(|sessions| !sessions.is_empty()) {
+            self.clean_half_written();
+        }
+    }
+
+    /// Removes the half-written files whose writer is gone.
+    fn clean_half_written(&self) {
+        for folder in layout::FOLDERS.into_iter().chain([""]) {
+            let _ = self.storage().clean_temporary(folder);
+        }
     }
 
     /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at once.

@@ -156,6 +156,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     storage.barrier()?;
     let repo = assemble(env, config, config_bytes, keys, &options.open)?;
     repo.config_durable.store(true, Ordering::Release);
+    // of an earlier init that was interrupted
+    repo.clean_half_written();
     Ok(repo)
 }
 

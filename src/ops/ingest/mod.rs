@@ -12,7 +12,7 @@ use crate::codec::Compression;
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
-use crate::lock::{Lease, lease};
+use crate::lock::Lease;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::chunk_store::Session;
@@ -122,8 +122,7 @@ pub fn ingest(
     let created_at_ms = options.created_at_ms.unwrap_or_else(|| repo.now_ms());
     let _operation = repo.enter();
 
-    // what dead sessions left behind; a hint, so a failure means nothing
-    let _ = lease::remove_stale(repo.storage());
+    repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
     let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
     let compression = options.compression.unwrap_or(repo.config().compression);

@@ -6,6 +6,7 @@
 //! - *whole*: every listed snapshot restores to exactly the source that it names;
 //! - *open*: opening succeeds, without a warning (an unfinished init may instead be repeated);
 //! - *go on*: the next ingest succeeds and restores, also through a handle that is opened afresh;
+//! - *leftovers*: that ingest has removed stale leases, and where there was one, half-written files;
 //! - *plaintext*: in a sealed repository the marker is in no file, half-written ones included.
 //!
 //! Equal disks with equal promises are looked at once.
@@ -42,8 +43,8 @@ impl Depth {
     pub fn usual() -> Self {
         let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
         Self {
-            random: if deep { 200 } else { 6 },
-            again: if deep { 60 } else { 3 },
+            random: if deep { 60 } else { 6 },
+            again: if deep { 20 } else { 3 },
             stride: 1,
             coarse: false,
             until: None,
@@ -53,7 +54,7 @@ impl Depth {
     /// For cases of which there are many: fewer crash points and models.
     pub fn coarse() -> Self {
         let usual = Self::usual();
-        let deep = usual.random > 100;
+        let deep = usual.random > 6;
         Self {
             random: if deep { 20 } else { 2 },
             again: 0,
@@ -254,7 +255,20 @@ impl Case<'_> {
         if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
             return Err(format!("promise: snapshot {id} is gone"));
         }
+        let stale = image
+            .list("locks")
+            .unwrap_or_default()
+            .iter()
+            .any(|entry| entry.name.ends_with(".json"));
         let next = ingest_source(&repo, self.next).map_err(|error| format!("go on: {error}"))?;
+        let left: Vec<String> = image
+            .snapshot_files()
+            .into_keys()
+            .filter(|path| is_leftover(path, stale))
+            .collect();
+        if !left.is_empty() {
+            return Err(format!("leftovers: {left:?}"));
+        }
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
         drop(repo);
         let repo = open_on(image, self.flavor, seed + 2).map_err(|error| format!("go on: {error}"))?;
@@ -287,6 +301,11 @@ fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
             ))
         })
         .collect()
+}
+
+/// Stale leases go with the next ingest, and half-written files with them. Without a lease nobody looks for these.
+fn is_leftover(path: &str, was_stale: bool) -> bool {
+    (path.starts_with("locks/") && path.ends_with(".json")) || (was_stale && path.contains(".tmp-"))
 }
 
 /// Models that come once per pending name.

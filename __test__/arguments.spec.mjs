@@ -1,0 +1,92 @@
+// Arguments: unknown keys and wrong types are refused by name, before anything happens.
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { CHEAP_KDF, ContainerArchive, ContainerArchiveError, freshRepo, rejectsWith, temporary, test } from './support/harness.mjs';
+
+const NOT_OBJECTS = [null, 7, 'text', true, [], () => {}];
+
+test('init refuses unknown options and wrong values, and makes nothing', async (t) => {
+  const path = join(temporary(t), 'repo');
+  const refused = [
+    { passPhrase: 'x' }, { keepLast: 1 }, { compresion: 'gzip' }, { passphrase: '' }, { passphrase: Buffer.alloc(0) },
+    { passphrase: 7 }, { passphrase: null }, { passphrase: '\ud800' }, { key: Buffer.alloc(31) }, { key: 'k'.repeat(32) },
+    { passphrase: 'x', key: Buffer.alloc(32) }, { compression: 'lzma' }, { compression: 'toString' }, { compression: null },
+    { compression: {} }, { compression: { algorithm: 'gzip', level: 0 } }, { compression: { algorithm: 'gzip', level: 10 } },
+    { compression: { algorithm: 'zstd', level: 20 } }, { compression: { algorithm: 'zstd', level: 3.5 } },
+    { compression: { algorithm: 'gzip', levle: 3 } }, { chunking: 5 }, { chunking: { min: '1' } }, { chunking: { avg: NaN } },
+    { chunking: { max: -1 } }, { chunking: { middle: 5 } }, { chunking: { min: 1024, avg: 512, max: 2048 } },
+    { chunking: { min: 64, avg: 256, max: 2 ** 40 } }, { packSize: 1024 }, { packSize: 2 ** 31 }, { packSize: '8M' },
+    { parity: true }, { parity: null }, { parity: {} }, { parity: { data: 20 } }, { parity: { data: 0, parity: 1 } },
+    { parity: { data: 1.5, parity: 1 } }, { parity: { data: 255, parity: 255 } }, { kdf: { memory: 0 } }, { kdf: { time: '2' } },
+    { kdf: { rounds: 3 } }, { passphrase: 'x', kdf: { memory: 8192, time: 1, lanes: 1 } },
+    { passphrase: 'x', kdf: { memory: 2 ** 40 } }, { threads: 0 }, { threads: -1 }, { threads: 1.5 }, { threads: Infinity },
+    { memoryLimit: 'big' }, { lockWaitMs: -5 }, { readOnly: 'yes' }, { verifyWrites: 1 },
+  ];
+  for (const options of [...NOT_OBJECTS, ...refused]) {
+    const error = await rejectsWith(ContainerArchive.init(path, options), 'ERR_INVALID_ARGUMENT');
+    assert.ok(!existsSync(path), `${JSON.stringify(options)} made a folder`);
+    assert.ok(!error.message.includes('\ud800'));
+  }
+  const unknown = await rejectsWith(ContainerArchive.init(path, { compresion: 'gzip' }), 'ERR_INVALID_ARGUMENT');
+  assert.match(unknown.message, /compresion/);
+  assert.match(unknown.hint, /compression/);
+  assert.match(unknown.stack, /arguments\.spec/);
+});
+
+test('open refuses what only init can choose', async (t) => {
+  const { path } = await freshRepo(t);
+  for (const options of [{ compression: 'gzip' }, { chunking: {} }, { packSize: 2 ** 20 }, { parity: false }, { kdf: CHEAP_KDF }, ...NOT_OBJECTS]) {
+    await rejectsWith(ContainerArchive.open(path, options), 'ERR_INVALID_ARGUMENT');
+  }
+});
+
+test('a path must be a usable string', async () => {
+  for (const path of ['', 'a\0b', '\ud800', 7, null, undefined, {}, new URL('file:///tmp/x')]) {
+    await rejectsWith(ContainerArchive.init(path), 'ERR_INVALID_ARGUMENT');
+    await rejectsWith(ContainerArchive.open(path), 'ERR_INVALID_ARGUMENT');
+  }
+});
+
+test('ingest and ingestMulti refuse unknown options and wrong values', async (t) => {
+  const { repo } = await freshRepo(t);
+  const refused = [
+    { tag: {} }, { tags: [] }, { tags: new Map() }, { tags: { a: 1 } }, { tags: { a: null } }, { tags: 'x' }, { createdAt: 'yesterday' },
+    { createdAt: '2026-02-30' }, { createdAt: '2026-13-01' }, { createdAt: '2026-01-01T00:00:00' }, { createdAt: 0 },
+    { createdAt: new Date() }, { compression: 'brotli' }, { digest: 'md5' }, { signal: {} }, { signal: null }, { onProgress: {} },
+  ];
+  for (const options of [...NOT_OBJECTS, ...refused]) {
+    await rejectsWith(repo.ingest([], options), 'ERR_INVALID_ARGUMENT');
+    await rejectsWith(repo.ingestMulti([{ name: 'a', type: 'x', stream: [] }], options), 'ERR_INVALID_ARGUMENT');
+  }
+  const item = { name: 'a', type: 'x' };
+  for (const items of [{}, 'a', [], [item, item], [{}], [{ name: 'a' }], [{ type: 'x' }], [{ ...item, stream: [] }], [null], [7]]) {
+    await rejectsWith(repo.ingest([], { items }), 'ERR_INVALID_ARGUMENT');
+  }
+  for (const items of [undefined, null, {}, 'a', [], [item], [{ stream: [] }], [{ ...item, stream: [], size: 3 }], [null], [7]]) {
+    await rejectsWith(repo.ingestMulti(items), 'ERR_INVALID_ARGUMENT');
+  }
+  await rejectsWith(repo.ingestMulti([{ ...item, stream: [] }], { items: [item] }), 'ERR_INVALID_ARGUMENT');
+  assert.deepEqual(await repo.listSnapshots(), []);
+});
+
+test('listSnapshots and restore refuse unknown options and wrong values', async (t) => {
+  const { repo } = await freshRepo(t);
+  const { id } = await repo.ingest([Buffer.from('x')]);
+  for (const filter of [...NOT_OBJECTS, { tag: {} }, { tags: { a: 1 } }, { after: 'x' }, { before: 7 }, { since: '2020-01-01' }]) {
+    await rejectsWith(repo.listSnapshots(filter), 'ERR_INVALID_ARGUMENT');
+  }
+  const refused = [{ items: 'a' }, { item: 7 }, { item: '' }, { item: null }, { range: 5 }, { range: [0, 1] }, { range: { from: 1 } },
+    { range: { start: -1 } }, { range: { start: 0.5 } }, { range: { end: NaN } }, { range: { end: '5' } }, { range: { start: 2 ** 60 } }, { signal: 1 }];
+  for (const options of [...NOT_OBJECTS, ...refused]) await rejectsWith(repo.restore(id, options), 'ERR_INVALID_ARGUMENT');
+});
+
+test('the constructor is not for users, and errors are of one class', async () => {
+  assert.throws(() => new ContainerArchive('/tmp/x'), { code: 'ERR_INVALID_ARGUMENT' });
+  const cause = new Error('why');
+  const error = new ContainerArchiveError('what', { code: 'ERR_STORAGE', cause, path: '/x', retryable: true });
+  assert.ok(error instanceof Error);
+  assert.deepEqual([error.name, error.message, error.code, error.cause, error.path, error.retryable], ['ContainerArchiveError', 'what', 'ERR_STORAGE', cause, '/x', true]);
+  assert.ok(!('pack' in error));
+});

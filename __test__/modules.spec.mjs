@@ -1,0 +1,97 @@
+// The package as a package: import and require, what is published, what happens when the addon is missing.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { root, temporary, test } from './support/harness.mjs';
+
+const require = createRequire(import.meta.url);
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+test('import and require give the same class, by path and by name', async () => {
+  const required = require('../index.js');
+  const imported = await import('../index.js');
+  const byName = await import('@serve.zone/containerarchive');
+  assert.deepEqual(Object.keys(required).sort(), ['ContainerArchive', 'ContainerArchiveError']);
+  for (const name of Object.keys(required)) {
+    assert.equal(imported[name], required[name]);
+    assert.equal(byName[name], required[name]);
+    assert.equal(require('@serve.zone/containerarchive')[name], required[name]);
+  }
+});
+
+test('only what exists has a method', () => {
+  const { ContainerArchive } = require('../index.js');
+  const own = Object.getOwnPropertyNames(ContainerArchive.prototype).sort();
+  assert.deepEqual(own, ['addListener', 'close', 'constructor', 'getSnapshot', 'ingest', 'ingestMulti', 'listSnapshots', 'off', 'on',
+    'once', 'removeListener', 'restore']);
+  const types = readFileSync(join(root, 'index.d.ts'), 'utf8');
+  for (const name of own) assert.match(types, new RegExp(`\\b${name}[<(]`));
+});
+
+test('no runtime dependency, no install script, pinned development packages, no address in the lock file', () => {
+  assert.equal(manifest.dependencies, undefined);
+  for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(manifest.scripts[script], undefined);
+  for (const version of Object.values(manifest.devDependencies)) assert.match(version, /^\d+\.\d+\.\d+$/);
+  const lock = readFileSync(join(root, 'package-lock.json'), 'utf8');
+  assert.ok(!/"resolved"|https?:\/\/registry/.test(lock));
+});
+
+test('the numbers that stand in several files are the same', () => {
+  const cargo = readFileSync(join(root, 'Cargo.toml'), 'utf8');
+  assert.equal(/^version = "(.*)"/m.exec(cargo)[1], manifest.version);
+  assert.equal(manifest.engines.node, '>=20.9');
+  const preflight = readFileSync(join(root, 'scripts/preflight.mjs'), 'utf8');
+  assert.ok(preflight.includes('const NODE = [20, 9];'));
+  assert.ok(preflight.includes(`const RUST = [${/^rust-version = "(.*)"/m.exec(cargo)[1].replace('.', ', ')}];`));
+});
+
+test('there is a package for each platform', () => {
+  const names = readdirSync(join(root, 'npm')).sort();
+  assert.equal(names.length, manifest.napi.targets.length);
+  for (const name of names) {
+    const platform = JSON.parse(readFileSync(join(root, 'npm', name, 'package.json'), 'utf8'));
+    assert.equal(platform.name, `@serve.zone/containerarchive-${name}`);
+    assert.equal(platform.version, manifest.version);
+    assert.deepEqual(platform.files, [`containerarchive.${name}.node`]);
+    assert.equal(platform.main, platform.files[0]);
+    assert.deepEqual([`${platform.os}-${platform.cpu}`], [name.split('-').slice(0, 2).join('-')]);
+    assert.equal(platform.scripts, undefined);
+    assert.ok(existsSync(join(root, 'npm', name, 'README.md')));
+  }
+});
+
+test('the published files are the ones that the entry needs', () => {
+  const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8', shell: process.platform === 'win32', stdio: ['ignore', 'pipe', 'ignore'] });
+  const parsed = JSON.parse(listing);
+  const files = (Array.isArray(parsed) ? parsed[0] : Object.values(parsed)[0]).files.map(({ path }) => path);
+  for (const needed of ['index.js', 'index.d.ts', 'binding.js', 'binding.d.ts', 'package.json', ...readdirSync(join(root, 'js')).map((name) => `js/${name}`)]) {
+    assert.ok(files.includes(needed), `${needed} is not published`);
+  }
+  for (const file of files) assert.ok(!/^(src|target|__test__|scripts|npm)\/|\.node$/.test(file), `${file} is published`);
+});
+
+test('without the addon, the error names the platform and what to do', (t) => {
+  const folder = join(temporary(t), 'package');
+  mkdirSync(folder);
+  for (const name of ['index.js', 'package.json', 'js']) cpSync(join(root, name), join(folder, name), { recursive: true });
+  const env = { ...process.env };
+  delete env.NAPI_RS_NATIVE_LIBRARY_PATH;
+  for (const [what, prepare, args] of [
+    ['no loader', () => {}, []],
+    ['a loader and no addon', () => cpSync(join(root, 'binding.js'), join(folder, 'binding.js')), []],
+    ['addons are forbidden', () => {}, ['--no-addons']],
+  ]) {
+    prepare();
+    const { stderr, status } = spawnSync(process.execPath, [...args, '-e', `require(${JSON.stringify(folder)})`], { env, encoding: 'utf8' });
+    assert.notEqual(status, 0, what);
+    assert.match(stderr, /Cannot load the native addon of containerarchive/, what);
+    assert.ok(stderr.includes(process.platform) && stderr.includes(process.arch));
+    if (process.platform === 'linux') assert.match(stderr, /glibc \d|musl/);
+    assert.match(stderr, /npm run build/);
+    assert.match(stderr, /@serve\.zone\/containerarchive-/);
+    assert.match(stderr, /ERR_NATIVE_LOAD/);
+  }
+});

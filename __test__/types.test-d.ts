@@ -1,0 +1,115 @@
+// The types as a user's program sees them. Compiled by `npm run lint`, never run.
+
+import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
+import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
+import type {
+  Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
+  Subscription,
+} from '@serve.zone/containerarchive';
+
+/** Fails to compile unless A and B are the same type. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : never;
+function same<A, B>(_same: Same<A, B>): void {}
+
+export async function calls(): Promise<void> {
+  const opening: IOpenOptions = { passphrase: 'x', readOnly: true, threads: 2, memoryLimit: 1, lockWaitMs: 1, verifyWrites: false };
+  const initial: IInitOptions = {
+    ...opening,
+    passphrase: Buffer.from('x'),
+    compression: { algorithm: 'zstd', level: 3 },
+    chunking: { min: 1, avg: 2, max: 3 },
+    packSize: 1,
+    parity: false,
+    kdf: { memory: 65536, time: 3, lanes: 4 },
+  };
+  const compression: Compression = 'gzip';
+  await ContainerArchive.init('/x');
+  const repo = await ContainerArchive.init('/x', initial);
+  same<typeof repo, ContainerArchive>(true);
+  await ContainerArchive.open('/x', { key: new Uint8Array(32) });
+
+  const snapshot = await repo.ingest(createReadStream('/x'), {
+    tags: { a: 'b' },
+    items: [{ name: 'data', type: 'data' }],
+    createdAt: new Date().toISOString(),
+    compression,
+    digest: 'sha256',
+    signal: AbortSignal.timeout(1000),
+    onProgress: (progress) => same<typeof progress, IIngestProgress>(true),
+  });
+  same<typeof snapshot, ISnapshot>(true);
+  same<(typeof snapshot.items)[number], ISnapshotItem>(true);
+  same<typeof snapshot.createdAt, string>(true);
+  same<typeof snapshot.originalSize, number>(true);
+  same<typeof snapshot.tags, Record<string, string>>(true);
+
+  // Every kind of source.
+  await repo.ingest(Readable.from(['x']));
+  await repo.ingest(process.stdin);
+  await repo.ingest(Readable.toWeb(createReadStream('/x')));
+  await repo.ingest(new ReadableStream<Uint8Array>());
+  await repo.ingest(new Response('x').body!);
+  await repo.ingest(new Blob(['x']));
+  await repo.ingest(Buffer.from('x'));
+  await repo.ingest(new Uint8Array(1));
+  await repo.ingest([Buffer.from('x'), 'y']);
+  await repo.ingest((function* () { yield new Uint8Array(1); })());
+  await repo.ingest((async function* () { yield 'x'; yield Buffer.from('y'); })());
+  const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b' }];
+  await repo.ingestMulti(items, { tags: {} });
+
+  const stream = await repo.restore(snapshot.id, { item: 'data', range: { start: 1, end: 2 }, signal: new AbortController().signal });
+  same<typeof stream, Readable>(true);
+  stream.pipe(process.stdout);
+  same<Awaited<ReturnType<typeof repo.listSnapshots>>, ISnapshot[]>(true);
+  await repo.listSnapshots({ tags: { a: 'b' }, after: '2026-01-01', before: '2027-01-01' });
+  await repo.getSnapshot('latest');
+
+  const subscription = repo.on('ingest:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
+  same<typeof subscription, Subscription>(true);
+  repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
+  repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
+  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'warning'>(true);
+  subscription.unsubscribe();
+  const closed: boolean = subscription.closed;
+  void closed;
+  await repo.close();
+
+  try {
+    await using disposed = await ContainerArchive.open('/x');
+    using listening = disposed.on('warning', () => {});
+    void listening;
+  } catch (error) {
+    if (error instanceof ContainerArchiveError && error.code === 'ERR_SOURCE_FAILED') {
+      same<typeof error.hint, string | undefined>(true);
+      same<typeof error.retryable, boolean>(true);
+      void [error.cause, error.path, error.snapshotId, error.item, error.pack, error.chunk];
+    }
+  }
+}
+
+export async function mistakes(repo: ContainerArchive): Promise<void> {
+  // @ts-expect-error a text is no source
+  await repo.ingest('text');
+  // @ts-expect-error null is no source
+  await repo.ingest(null);
+  // @ts-expect-error numbers are no bytes
+  await repo.ingest([1, 2, 3]);
+  // @ts-expect-error unknown option
+  await repo.ingest(Buffer.from(''), { tag: {} });
+  // @ts-expect-error tags are strings
+  await repo.ingest(Buffer.from(''), { tags: { a: 1 } });
+  // @ts-expect-error a type is missing
+  await repo.ingestMulti([{ name: 'a', stream: Buffer.from('') }]);
+  // @ts-expect-error unknown algorithm
+  await ContainerArchive.init('/x', { compression: 'lzma' });
+  // @ts-expect-error only init chooses that
+  await ContainerArchive.open('/x', { compression: 'gzip' });
+  // @ts-expect-error unknown event
+  repo.on('ingest:progres', () => {});
+  // @ts-expect-error the constructor is private
+  void new ContainerArchive();
+  // @ts-expect-error not built yet
+  await repo.prune({ keepLast: 1 });
+}

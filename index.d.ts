@@ -1,0 +1,331 @@
+/**
+ * containerarchive: deduplicated, compressed, encrypted snapshots of data streams.
+ *
+ * Sizes and positions are bytes, as numbers (exact up to 2^53). Times are ISO 8601 strings in UTC.
+ * Every promise rejects with a {@link ContainerArchiveError} (match on `code`), or with the `reason` of the
+ * `AbortSignal` that was given.
+ */
+
+import type { Readable } from 'node:stream';
+import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
+
+/** What an ingest can read. Strings are stored as UTF-8. */
+export type IngestSource =
+  | NodeJS.ReadableStream
+  | NodeReadableStream<Uint8Array | string>
+  | AsyncIterable<Uint8Array | string>
+  | (Iterable<Uint8Array | string> & object)
+  | Uint8Array
+  | Blob;
+
+/** How chunks are compressed. Levels: gzip 1 to 9 (default 3), zstd 1 to 19 (default 3). */
+export type Compression = 'gzip' | 'zstd' | 'none' | { algorithm: 'gzip' | 'zstd' | 'none'; level?: number };
+
+/** Options of {@link ContainerArchive.open}. */
+export interface IOpenOptions {
+  /** Opens an encrypted repository. Not together with `key`. A repository without encryption refuses it. */
+  passphrase?: string | Uint8Array;
+  /** A raw key of 32 bytes instead of a passphrase. */
+  key?: Uint8Array;
+  /** Refuse every write of this handle. Default false. */
+  readOnly?: boolean;
+  /** Worker threads. Default: the number of cores. */
+  threads?: number;
+  /** Most memory, in bytes, that all operations of this handle use together for their buffers. */
+  memoryLimit?: number;
+  /** How long to wait for a lock that another process holds, in milliseconds. */
+  lockWaitMs?: number;
+  /** Decode and hash every encoded chunk again before it is stored. Default true. */
+  verifyWrites?: boolean;
+}
+
+/** Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. */
+export interface IInitOptions extends IOpenOptions {
+  /** Default for ingests; each can choose its own. Default 'gzip'. */
+  compression?: Compression;
+  /** Sizes of chunks in bytes. Default 65,536 / 262,144 / 1,048,576. */
+  chunking?: { min: number; avg: number; max: number };
+  /** Target size of a pack in bytes, 64 KiB to 1 GiB. Default 8 MiB. */
+  packSize?: number;
+  /** Reed-Solomon parity over packs, or false for none. Default { data: 20, parity: 1 }. */
+  parity?: { data: number; parity: number } | false;
+  /** Costs of Argon2id for the passphrase. Default 65,536 KiB, 3 passes, 4 lanes; at least 19,456 KiB and 2 passes. */
+  kdf?: { /** KiB */ memory?: number; /** passes */ time?: number; lanes?: number };
+}
+
+/**
+ * Name and type of an item. Both are plain data: 1 to 4096 bytes of UTF-8, any characters. Neither is ever used as a path.
+ */
+export interface IItemDescription {
+  name: string;
+  type: string;
+}
+
+/** One stream of {@link ContainerArchive.ingestMulti}. Names differ within a snapshot. */
+export interface IIngestItem extends IItemDescription {
+  stream: IngestSource;
+}
+
+/** Options of {@link ContainerArchive.ingestMulti}. */
+export interface IIngestMultiOptions {
+  /** Free labels, to find the snapshot by. Keys have 1 to 4096 bytes, values up to 4096. */
+  tags?: Record<string, string>;
+  /** The time of the snapshot, for imports of older data. Default: the start of the ingest. */
+  createdAt?: string;
+  /** Compression of this ingest's new chunks. Default: that of the repository. */
+  compression?: Compression;
+  /** Keep a SHA-256 of each whole item in the snapshot. Costs a sequential pass over the data. */
+  digest?: 'sha256';
+  /** Ends the ingest: no snapshot, the streams are destroyed, the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: IIngestProgress) => void;
+}
+
+/** Options of {@link ContainerArchive.ingest}. */
+export interface IIngestOptions extends IIngestMultiOptions {
+  /** Name and type of the one item. Default [{ name: 'data', type: 'data' }]. */
+  items?: [IItemDescription] | IItemDescription[];
+}
+
+/** Options of {@link ContainerArchive.restore}. */
+export interface IRestoreOptions {
+  /** Only the item with this name. Default: all items, one after the other. */
+  item?: string;
+  /** Only a part, in bytes: from `start` (default 0) up to, not including, `end` (default: the end). */
+  range?: { start?: number; end?: number };
+  /** Destroys the stream with `signal.reason`. */
+  signal?: AbortSignal;
+}
+
+/** Which snapshots to list. */
+export interface ISnapshotFilter {
+  /** All of these tags must be equal. */
+  tags?: Record<string, string>;
+  /** Created at this time or later: an ISO 8601 date (midnight UTC), or date and time with zone. */
+  after?: string;
+  /** Created before this time. */
+  before?: string;
+}
+
+/** One item of a snapshot. */
+export interface ISnapshotItem {
+  name: string;
+  type: string;
+  /** Bytes. */
+  size: number;
+  chunkCount: number;
+  /** SHA-256 of the whole item as hex, when the ingest asked for it. */
+  sha256?: string;
+}
+
+/** A snapshot. */
+export interface ISnapshot {
+  /** 32 hex digits. */
+  id: string;
+  /** Version of the manifest. */
+  version: number;
+  createdAt: string;
+  tags: Record<string, string>;
+  /** Bytes of all items. */
+  originalSize: number;
+  /** Bytes of the chunks that this ingest newly stored, after compression and encryption. */
+  storedSize: number;
+  chunkCount: number;
+  /** Chunks that were not in the repository yet. */
+  newChunks: number;
+  /** Chunks that were there already, or occurred before in this snapshot. */
+  reusedChunks: number;
+  items: ISnapshotItem[];
+}
+
+/** Progress of an ingest. */
+export interface IIngestProgress {
+  operation: 'ingest';
+  /** The same in all progress of one call, and in its `ingest:complete`. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 100, or null while the size is unknown (any stream). The last one is 100. */
+  percentage: number | null;
+  bytesDone: number;
+  /** Null while the size is unknown. */
+  bytesTotal: number | null;
+  /** A moving average; in the last one, the average of the whole ingest. */
+  bytesPerSecond: number;
+  etaSeconds: number | null;
+  newBytes: number;
+  reusedBytes: number;
+  storedBytes: number;
+  chunks: number;
+  /** Name of the item that is being read. */
+  item: string | null;
+  itemsDone: number;
+  itemsTotal: number;
+  elapsedMs: number;
+}
+
+/** A snapshot was made. */
+export interface IIngestComplete {
+  operationId: string;
+  snapshotId: string;
+  newChunks: number;
+}
+
+/** Something was wrong and did no harm: a damaged part of the index was left out, a manifest could not be listed. */
+export interface IWarning {
+  code: string;
+  message: string;
+}
+
+/** The events of a handle. Warnings of `open()` itself come to the first listener. */
+export interface IContainerArchiveEvents {
+  'ingest:progress': IIngestProgress;
+  'ingest:complete': IIngestComplete;
+  warning: IWarning;
+}
+
+/** A registered listener. */
+export interface Subscription {
+  /** Removes the listener. Calling it again does nothing. */
+  unsubscribe(): void;
+  /** Whether it is removed. */
+  readonly closed: boolean;
+  /** The same as unsubscribe(). */
+  [Symbol.dispose](): void;
+}
+
+/** Codes of {@link ContainerArchiveError}. More may come: treat an unknown one as a failure. */
+export type ContainerArchiveErrorCode =
+  | 'ERR_REPO_NOT_FOUND'
+  | 'ERR_NOT_A_DIRECTORY'
+  | 'ERR_NOT_EMPTY'
+  | 'ERR_REPO_EXISTS'
+  | 'ERR_PERMISSION'
+  | 'ERR_READ_ONLY'
+  | 'ERR_PASSPHRASE_REQUIRED'
+  | 'ERR_WRONG_PASSPHRASE'
+  | 'ERR_NOT_ENCRYPTED'
+  | 'ERR_UNSUPPORTED_FORMAT'
+  | 'ERR_CONFIG_CORRUPT'
+  | 'ERR_KEY_FILE_CORRUPT'
+  | 'ERR_MANIFEST_CORRUPT'
+  | 'ERR_PACK_MISSING'
+  | 'ERR_PACK_CORRUPT'
+  | 'ERR_CHUNK_CORRUPT'
+  | 'ERR_CHUNK_MISSING'
+  | 'ERR_INDEX_CORRUPT'
+  | 'ERR_KILL_LIST_CORRUPT'
+  | 'ERR_SNAPSHOT_NOT_FOUND'
+  | 'ERR_SNAPSHOT_AMBIGUOUS'
+  | 'ERR_ITEM_NOT_FOUND'
+  | 'ERR_RANGE'
+  | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_SOURCE_FAILED'
+  | 'ERR_STORAGE'
+  | 'ERR_NO_SPACE'
+  | 'ERR_REPO_LOCKED'
+  | 'ERR_LOCKS_UNSUPPORTED'
+  | 'ERR_CONFLICT'
+  | 'ERR_CLOSED'
+  | 'ABORT_ERR'
+  | 'ERR_NO_ENTROPY'
+  | 'ERR_INTERNAL';
+
+/** An error of this package. */
+export class ContainerArchiveError extends Error {
+  constructor(message: string, details: { code: string } & Partial<Omit<ContainerArchiveError, keyof Error | 'code'>> & { cause?: unknown });
+  /** Stable: match on it, never on the message. One of {@link ContainerArchiveErrorCode}. */
+  readonly code: ContainerArchiveErrorCode | (string & {});
+  /** What to do. */
+  readonly hint?: string;
+  /** For ERR_SOURCE_FAILED the very error of the source. */
+  readonly cause?: unknown;
+  /** Whether the same call may succeed later without any change. */
+  readonly retryable: boolean;
+  readonly path?: string;
+  readonly snapshotId?: string;
+  readonly item?: string;
+  readonly pack?: string;
+  readonly chunk?: string;
+}
+
+/** A backup repository. */
+export class ContainerArchive {
+  private constructor();
+
+  /**
+   * Makes a repository in a folder that does not exist or is empty, and opens it. With a passphrase or key it is encrypted.
+   *
+   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_NO_SPACE, ERR_STORAGE,
+   * ERR_INVALID_ARGUMENT.
+   */
+  static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;
+
+  /**
+   * Opens a repository.
+   *
+   * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED, ERR_WRONG_PASSPHRASE,
+   * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT,
+   * ERR_KEY_FILE_CORRUPT, ERR_STORAGE, ERR_INVALID_ARGUMENT.
+   */
+  static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
+
+  /**
+   * Backs up one stream. When the promise resolves, the snapshot is durable; when it rejects, there is none, and what was
+   * stored is reused by the next try. The source is read to its end, or destroyed.
+   *
+   * Bytes are copied while the source is read: a chunk may be reused once the source is asked for the next one, a
+   * `Uint8Array` given as the source when the promise settles. A larger `highWaterMark` of the stream (1 MiB) costs the
+   * event loop much less time per byte than the default of 64 KiB.
+   *
+   * Rejects: ERR_SOURCE_FAILED (error, premature close; `cause` is the error of the source), ERR_INVALID_ARGUMENT (among
+   * others: a stream that was read before or has an encoding set, a chunk that is neither bytes nor string),
+   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`.
+   */
+  ingest(stream: IngestSource, options?: IIngestOptions): Promise<ISnapshot>;
+
+  /**
+   * Backs up several streams, one after the other, as one snapshot. When one of them fails, all are destroyed and there is
+   * no snapshot. Rejects as {@link ingest}; `item` names the one that failed.
+   */
+  ingestMulti(items: IIngestItem[], options?: IIngestMultiOptions): Promise<ISnapshot>;
+
+  /**
+   * Restores a snapshot, or one item or a part of it. `id` is a whole id, an unambiguous beginning of at least 4 digits, or
+   * 'latest'. Without `item`, the items come one after the other in the order of the snapshot.
+   *
+   * The stream ends cleanly only after the last byte; anything else is its 'error' event (use `pipeline()`), with codes
+   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_STORAGE, ERR_CLOSED. Destroying it stops the work.
+   *
+   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_RANGE, ERR_MANIFEST_CORRUPT,
+   * ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  restore(id: string, options?: IRestoreOptions): Promise<Readable>;
+
+  /** Snapshots, newest first. One whose manifest is damaged is left out, with a `warning` event. */
+  listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
+
+  /**
+   * One snapshot, by the ids that {@link restore} takes.
+   *
+   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_MANIFEST_CORRUPT, ERR_CLOSED.
+   */
+  getSnapshot(id: string): Promise<ISnapshot>;
+
+  /** Adds a listener. What it throws becomes an uncaught exception; it never harms the operation. */
+  on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;
+  /** Adds a listener for one call. */
+  once<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;
+  /** Removes a listener. */
+  off<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): void;
+  /** The same as on(); RxJS `fromEvent` asks for this name. */
+  addListener<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;
+  /** The same as off(). */
+  removeListener<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): void;
+
+  /** Stops what is running, and releases everything. Calls after it reject with ERR_CLOSED. May be called again. */
+  close(): Promise<void>;
+  /** The same as close(), for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}

@@ -1,0 +1,177 @@
+'use strict';
+// The class that users see: checks arguments, calls the native repository, gives errors a stack of the caller.
+
+const native = require('./native.js');
+const options = require('./options.js');
+const check = require('./check.js');
+const { resolve } = require('node:path');
+const { setImmediate: nextTurn } = require('node:timers/promises');
+const { Events, callSafely } = require('./events.js');
+const { IngestProgress } = require('./progress.js');
+const { RestoreStream } = require('./restore.js');
+const { claimAll, releaseAll } = require('./source.js');
+const { runIngest } = require('./ingest.js');
+const { closed, fromNative, invalidArgument } = require('./error.js');
+
+/** Only connect() makes handles: the constructor is no part of the API. */
+const INTERNAL = Symbol('internal');
+
+/** init() and open(): the same but for the native call. */
+async function connect(call, path, given, mayInit) {
+  const where = resolve(check.path(path, 'path'));
+  const { json, secret, key } = options.repository(given, mayInit);
+  const events = new Events();
+  const onWarning = (code, message) => events.emit('warning', { code, message });
+  try {
+    return new ContainerArchive(INTERNAL, await call(where, json, secret, key, onWarning), events);
+  } catch (error) {
+    throw fromNative(error);
+  } finally {
+    secret?.fill(0);
+    key?.fill(0);
+  }
+}
+
+/** A backup repository. Get one with ContainerArchive.init() or ContainerArchive.open(). */
+class ContainerArchive {
+  #native;
+  #events;
+  #closing = null;
+
+  constructor(token, handle, events) {
+    if (token !== INTERNAL) throw invalidArgument('Use ContainerArchive.init() or ContainerArchive.open()');
+    this.#native = handle;
+    this.#events = events;
+  }
+
+  static async init(path, initOptions) {
+    return connect(native.init, path, initOptions, true);
+  }
+
+  static async open(path, openOptions) {
+    return connect(native.open, path, openOptions, false);
+  }
+
+  async ingest(stream, ingestOptions) {
+    this.#assertOpen();
+    const { items, ...checked } = options.ingest(ingestOptions, true);
+    return this.#ingest([{ ...options.singleItem(items), source: stream }], checked);
+  }
+
+  async ingestMulti(items, ingestOptions) {
+    this.#assertOpen();
+    const checked = options.ingest(ingestOptions, false);
+    return this.#ingest(options.multiItems(items), checked);
+  }
+
+  async restore(id, restoreOptions) {
+    this.#assertOpen();
+    const { json, signal } = options.restore(restoreOptions);
+    const stream = await this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
+    if (signal?.aborted) {
+      stream.cancel();
+      throw signal.reason;
+    }
+    return new RestoreStream(stream, signal);
+  }
+
+  async listSnapshots(filter) {
+    return JSON.parse(await this.#call((repo) => repo.listSnapshots(options.filter(filter))));
+  }
+
+  async getSnapshot(id) {
+    return JSON.parse(await this.#call((repo) => repo.getSnapshot(options.snapshotId(id))));
+  }
+
+  on(event, handler) {
+    return this.#events.on(event, handler);
+  }
+
+  once(event, handler) {
+    return this.#events.once(event, handler);
+  }
+
+  addListener(event, handler) {
+    return this.on(event, handler);
+  }
+
+  removeListener(event, handler) {
+    this.#events.off(event, handler);
+  }
+
+  off(event, handler) {
+    this.#events.off(event, handler);
+  }
+
+  close() {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close() {
+    try {
+      await this.#native.close();
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+
+  #assertOpen() {
+    if (this.#closing) throw closed();
+  }
+
+  /** One call of the native repository. */
+  async #call(call, signal) {
+    this.#assertOpen();
+    signal?.throwIfAborted();
+    try {
+      return await call(this.#native);
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+
+  async #ingest(unclaimed, { json, signal, onProgress }) {
+    const items = claimAll(unclaimed);
+    const sizes = items.map(({ source }) => source.size);
+    const total = sizes.includes(null) ? null : sizes.reduce((sum, size) => sum + size, 0);
+    const progress = new IngestProgress(total, items.length, (value) => {
+      this.#events.emit('ingest:progress', value);
+      if (onProgress) callSafely(onProgress, value);
+    });
+    try {
+      const ingest = this.#begin(items, json, signal, progress);
+      const snapshot = await runIngest(ingest, items, signal, progress);
+      // The last counters may still be on their way here.
+      if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
+      progress.finish(snapshot);
+      this.#events.emit('ingest:complete', {
+        operationId: progress.operationId,
+        snapshotId: snapshot.id,
+        newChunks: snapshot.newChunks,
+      });
+      return snapshot;
+    } finally {
+      progress.close();
+      releaseAll(items);
+    }
+  }
+
+  /** The native ingest, not yet running. When there is none, the sources are told so. */
+  #begin(items, json, signal, progress) {
+    try {
+      signal?.throwIfAborted();
+      return this.#native.ingest(json, (update) => progress.update(update));
+    } catch (error) {
+      const reason = signal?.aborted ? error : fromNative(error);
+      for (const { source } of items) {
+        source.watch(() => {});
+        source.stop(reason);
+      }
+      throw reason;
+    }
+  }
+}
+if (Symbol.asyncDispose) ContainerArchive.prototype[Symbol.asyncDispose] = ContainerArchive.prototype.close;
+
+module.exports = { ContainerArchive };

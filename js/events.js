@@ -1,0 +1,95 @@
+'use strict';
+// Listeners of one handle: on() gives a Subscription, and the names that RxJS fromEvent and Node's events.on() look for
+// are there too.
+//
+// What always holds: what a listener throws never reaches the engine nor the other listeners. It is thrown again on the
+// next tick, as an uncaught exception of the program that the listener belongs to.
+
+const { invalidArgument } = require('./error.js');
+const { kindOf } = require('./check.js');
+
+/** Calls a user's function and keeps what it throws out of the caller's way. */
+function callSafely(fn, ...args) {
+  try {
+    fn(...args);
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
+  }
+}
+
+/** One registration of one listener. */
+class Subscription {
+  #remove;
+
+  constructor(remove) {
+    this.#remove = remove;
+  }
+
+  /** Whether the listener is no longer called. */
+  get closed() {
+    return this.#remove === null;
+  }
+
+  /** Removes the listener. Calling it again does nothing. */
+  unsubscribe() {
+    this.#remove?.();
+    this.#remove = null;
+  }
+}
+if (Symbol.dispose) Subscription.prototype[Symbol.dispose] = Subscription.prototype.unsubscribe;
+
+/** Events without a listener that are kept for the first one: a warning of open() precedes the handle itself. */
+const KEPT = { event: 'warning', most: 100 };
+
+/** The listeners of one handle. */
+class Events {
+  #listeners = new Map();
+  #kept = [];
+
+  /** Adds a listener; the same function may be added more than once. */
+  on(event, handler) {
+    return this.#add(event, handler, { handler });
+  }
+
+  /** Adds a listener that is called once. */
+  once(event, handler) {
+    const entry = { handler, call: (value) => (subscription.unsubscribe(), handler(value)) };
+    const subscription = this.#add(event, handler, entry);
+    return subscription;
+  }
+
+  #add(event, handler, entry) {
+    if (typeof event !== 'string') throw invalidArgument(`event must be a string, got ${kindOf(event)}`);
+    if (typeof handler !== 'function') throw invalidArgument(`handler must be a function, got ${kindOf(handler)}`);
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), entry]);
+    if (event === KEPT.event && this.#kept.length > 0) {
+      const kept = this.#kept;
+      this.#kept = [];
+      process.nextTick(() => kept.forEach((value) => this.emit(event, value)));
+    }
+    return new Subscription(() => this.#remove(event, (other) => other === entry));
+  }
+
+  /** Removes the listener that was added last with this function. */
+  off(event, handler) {
+    const entry = this.#listeners.get(event)?.findLast((other) => other.handler === handler);
+    if (entry) this.#remove(event, (other) => other === entry);
+  }
+
+  /** Calls every listener that is registered now. */
+  emit(event, value) {
+    const listeners = this.#listeners.get(event);
+    if (listeners) for (const { handler, call } of listeners) callSafely(call ?? handler, value);
+    else if (event === KEPT.event && this.#kept.length < KEPT.most) this.#kept.push(value);
+  }
+
+  #remove(event, is) {
+    const left = (this.#listeners.get(event) ?? []).filter((entry) => !is(entry));
+    if (left.length > 0) this.#listeners.set(event, left);
+    else this.#listeners.delete(event);
+  }
+}
+
+module.exports = { Events, callSafely };

@@ -1,0 +1,95 @@
+'use strict';
+// One ingest: reads the sources one after the other and pushes their bytes to the native side.
+//
+// What always holds:
+// - The native run() alone decides the outcome: a snapshot exists if and only if it resolved. A source that fails, an
+//   abort or a bad chunk only ever call abort() there, and the first such reason is what the caller sees.
+// - Nothing here waits for a source that has been stopped: its next() may never return.
+
+const { chunkBytes } = require('./source.js');
+const { Turns } = require('./turns.js');
+const { ContainerArchiveError, closed, fromNative, sourceFailed } = require('./error.js');
+
+/** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
+const SLICE_BYTES = 1024 * 1024;
+/** Pushes a chunk that is too long for one push(). */
+async function pushSlices(native, chunk, name) {
+  const length = chunk.byteLength;
+  for (let at = 0; at < length; at += SLICE_BYTES) {
+    if (chunk.byteLength !== length) {
+      throw sourceFailed(name, new Error('a chunk was transferred away or resized while it was read'));
+    }
+    if (!native.push(chunk.subarray(at, at + SLICE_BYTES))) await native.drained();
+  }
+}
+
+/** Reads one source to its end. Returns early, without a word, when the ingest was stopped meanwhile. */
+async function feed(native, { name, source }, turns, isStopped) {
+  const iterator = source.iterator();
+  for (;;) {
+    let step;
+    try {
+      step = await iterator.next();
+    } catch (error) {
+      throw sourceFailed(name, error);
+    }
+    if (isStopped() || step.done) return;
+    const chunk = chunkBytes(step.value, name);
+    if (chunk.byteLength > SLICE_BYTES) await pushSlices(native, chunk, name);
+    else if (!native.push(chunk)) await native.drained();
+    if (turns.areDue()) await turns.next();
+    if (isStopped()) return;
+  }
+}
+
+/** Reads all sources, one item after the other. */
+async function feedAll(native, items, progress, isStopped) {
+  const turns = new Turns();
+  for (const item of items) {
+    progress.item = item.name;
+    native.beginItem(item.name, item.type);
+    await feed(native, item, turns, isStopped);
+    if (isStopped()) return;
+    native.endItem();
+  }
+  native.finish();
+}
+
+/**
+ * Runs one ingest to its end.
+ * @param native the native ingest, not yet running
+ * @param items [{ name, type, source }], claimed; the caller releases them
+ * @returns the snapshot, or throws the reason why there is none
+ */
+async function runIngest(native, items, signal, progress) {
+  let stopped = null;
+  const isStopped = () => stopped !== null;
+  const stop = (error, byEngine = false) => {
+    if (stopped) return;
+    stopped = { error, byEngine };
+    native.abort(typeof error?.message === 'string' ? error.message : undefined);
+    for (const { source } of items) source.stop(error);
+  };
+  const onAbort = () => stop(signal.reason);
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
+    for (const { name, source } of items) source.watch((error) => stop(sourceFailed(name, error)));
+    const done = native.run();
+    feedAll(native, items, progress, isStopped).catch((error) => {
+      // What is not ours was thrown by the native side, which tells the reason through run().
+      stop(fromNative(error), !(error instanceof ContainerArchiveError));
+    });
+    return JSON.parse(await done);
+  } catch (thrown) {
+    const error = fromNative(thrown);
+    const aborted = error.code === 'ABORT_ERR';
+    // Nobody here asked for that abort: the handle was closed under the ingest.
+    stop(aborted ? closed() : error, true);
+    throw stopped.byEngine && !aborted ? error : stopped.error;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+module.exports = { runIngest };

@@ -1,0 +1,181 @@
+'use strict';
+// From the options of the public calls to what the native side takes: JSON with only the keys that were given, checked.
+//
+// Defaults live on the native side, and so do limits that depend on several values; here are types and plain ranges.
+
+const check = require('./check.js');
+const { invalidArgument } = require('./error.js');
+
+const OPEN_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites'];
+const INIT_KEYS = [...OPEN_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
+const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
+const KEY_BYTES = 32;
+const KIB = 1024;
+/** What the native side reads these numbers into; the ranges that make sense are narrower, and checked there. */
+const MAX_U32 = 2 ** 32 - 1;
+
+/** Sets out[name] to the checked value of given[name] when it is given. */
+function take(out, given, name, checked) {
+  if (given[name] !== undefined) out[name] = checked(given[name]);
+}
+
+/** 'gzip' | 'zstd' | 'none' | { algorithm, level? } */
+function compression(value) {
+  const given = typeof value === 'string' ? { algorithm: value } : check.options(value, ['algorithm', 'level'], 'compression');
+  if (!Object.hasOwn(LEVELS, given.algorithm)) {
+    throw invalidArgument(`compression must name ${Object.keys(LEVELS).join(', ')}`);
+  }
+  const out = { algorithm: given.algorithm };
+  take(out, given, 'level', (v) => check.integer(v, 'compression.level', ...LEVELS[given.algorithm]));
+  return out;
+}
+
+/** { min, avg, max } in bytes */
+function chunking(value) {
+  const names = ['min', 'avg', 'max'];
+  const given = check.options(value, names, 'chunking');
+  return Object.fromEntries(names.map((name) => [name, check.integer(given[name], `chunking.${name}`, 1, MAX_U32)]));
+}
+
+/** { data, parity } | false */
+function parity(value) {
+  if (value === false) return null;
+  const given = check.options(value, ['data', 'parity'], 'parity');
+  return {
+    data: check.integer(given.data, 'parity.data', 1, 255),
+    parity: check.integer(given.parity, 'parity.parity', 1, 255),
+  };
+}
+
+/** { memory? (KiB), time?, lanes? } of Argon2id */
+function kdf(value) {
+  const given = check.options(value, ['memory', 'time', 'lanes'], 'kdf');
+  const out = {};
+  take(out, given, 'memory', (v) => check.integer(v, 'kdf.memory', 1, MAX_U32));
+  take(out, given, 'time', (v) => check.integer(v, 'kdf.time', 1, MAX_U32));
+  take(out, given, 'lanes', (v) => check.integer(v, 'kdf.lanes', 1, MAX_U32));
+  return out;
+}
+
+/** The bytes of a passphrase, in a buffer of our own that can be wiped. */
+function passphrase(value) {
+  let bytes;
+  if (typeof value === 'string') bytes = Buffer.from(check.wellFormed(value, 'passphrase'));
+  else if (check.isBytes(value)) bytes = Buffer.from(value);
+  else throw invalidArgument(`passphrase must be a string or a Buffer, got ${check.kindOf(value)}`);
+  if (bytes.length === 0) throw invalidArgument('passphrase must not be empty');
+  return bytes;
+}
+
+/** A raw key of 32 bytes, copied. */
+function rawKey(value) {
+  if (!check.isBytes(value) || value.length !== KEY_BYTES) {
+    throw invalidArgument(`key must be a Buffer of ${KEY_BYTES} bytes`);
+  }
+  return Buffer.from(value);
+}
+
+/** The options of init() and open(): { json, secret?, key? }. The caller wipes secret and key. */
+function repository(value, mayInit) {
+  const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
+  if (given.passphrase !== undefined && given.key !== undefined) {
+    throw invalidArgument('passphrase and key cannot be given together');
+  }
+  const out = {};
+  take(out, given, 'readOnly', (v) => check.boolean(v, 'readOnly'));
+  take(out, given, 'threads', (v) => check.integer(v, 'threads', 1, 1024));
+  take(out, given, 'memoryLimit', (v) => check.integer(v, 'memoryLimit', 1));
+  take(out, given, 'lockWaitMs', (v) => check.integer(v, 'lockWaitMs'));
+  take(out, given, 'verifyWrites', (v) => check.boolean(v, 'verifyWrites'));
+  take(out, given, 'compression', compression);
+  take(out, given, 'chunking', chunking);
+  take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));
+  take(out, given, 'parity', parity);
+  take(out, given, 'kdf', kdf);
+  return {
+    json: JSON.stringify(out),
+    secret: given.passphrase === undefined ? undefined : passphrase(given.passphrase),
+    key: given.key === undefined ? undefined : rawKey(given.key),
+  };
+}
+
+const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'signal', 'onProgress'];
+
+/** The options of ingest() (with `items`) and ingestMulti(): { json, signal?, onProgress?, items? }. */
+function ingest(value, single) {
+  const given = check.options(value, single ? [...INGEST_KEYS, 'items'] : INGEST_KEYS, 'options');
+  const out = {};
+  take(out, given, 'tags', (v) => check.tags(v, 'tags'));
+  take(out, given, 'createdAt', (v) => check.time(v, 'createdAt'));
+  take(out, given, 'compression', compression);
+  if (given.digest !== undefined && given.digest !== 'sha256') throw invalidArgument("digest must be 'sha256'");
+  take(out, given, 'digest', String);
+  return {
+    json: JSON.stringify(out),
+    signal: check.signal(given.signal, 'signal'),
+    onProgress: check.callback(given.onProgress, 'onProgress'),
+    items: given.items,
+  };
+}
+
+/** The name and type of one item. */
+function item(value, where, extraKeys = []) {
+  const given = check.options(value ?? null, ['name', 'type', ...extraKeys], where);
+  return { name: check.text(given.name, `${where}.name`), type: check.text(given.type, `${where}.type`) };
+}
+
+/** The one item of ingest(): `items: [{ name, type }]`, by default { name: 'data', type: 'data' }. */
+function singleItem(items) {
+  if (items === undefined) return { name: 'data', type: 'data' };
+  if (!Array.isArray(items) || items.length !== 1) {
+    throw invalidArgument('items must be an array of exactly one { name, type }', {
+      hint: 'Several streams in one snapshot: ingestMulti()',
+    });
+  }
+  return item(items[0], 'items[0]');
+}
+
+/** The items of ingestMulti(): an array of { stream, name, type } with different names. */
+function multiItems(items) {
+  if (!Array.isArray(items)) throw invalidArgument(`items must be an array, got ${check.kindOf(items)}`);
+  if (items.length === 0) throw invalidArgument('items must not be empty');
+  const seen = new Set();
+  return items.map((given, i) => {
+    const { name, type } = item(given, `items[${i}]`, ['stream']);
+    if (seen.has(name)) {
+      throw invalidArgument(`items[${i}].name is used twice: ${JSON.stringify(name)}`, { item: name });
+    }
+    seen.add(name);
+    return { name, type, source: given.stream };
+  });
+}
+
+/** The filter of listSnapshots() as JSON. */
+function filter(value) {
+  const given = check.options(value, ['tags', 'after', 'before'], 'filter');
+  const out = {};
+  take(out, given, 'tags', (v) => check.tags(v, 'filter.tags'));
+  take(out, given, 'after', (v) => check.time(v, 'filter.after'));
+  take(out, given, 'before', (v) => check.time(v, 'filter.before'));
+  return JSON.stringify(out);
+}
+
+/** The options of restore(): { json, signal? }. */
+function restore(value) {
+  const given = check.options(value, ['item', 'range', 'signal'], 'options');
+  const out = {};
+  take(out, given, 'item', (v) => check.text(v, 'item'));
+  if (given.range !== undefined) {
+    const range = check.options(given.range, ['start', 'end'], 'range');
+    take(out, range, 'start', (v) => check.integer(v, 'range.start'));
+    take(out, range, 'end', (v) => check.integer(v, 'range.end'));
+  }
+  return { json: JSON.stringify(out), signal: check.signal(given.signal, 'signal') };
+}
+
+/** A snapshot id, or what stands for one; which it is, the native side decides. */
+function snapshotId(value) {
+  return check.text(value, 'id');
+}
+
+module.exports = { filter, ingest, multiItems, repository, restore, singleItem, snapshotId };

@@ -1,0 +1,104 @@
+'use strict';
+// Progress of one ingest: from the counters of the native side to the shape that users see, at most ten times a second
+// and once at the end.
+
+const { randomUUID } = require('node:crypto');
+
+const INTERVAL_MS = 100;
+/** Share of the newest interval in the rate: it follows a change within about a second, and does not jump. */
+const RATE_WEIGHT = 0.2;
+
+/** A size for people: '12.3 MiB'. */
+function human(bytes) {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  const step = bytes < 1024 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
+  return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`;
+}
+
+/** The progress of one ingest. */
+class IngestProgress {
+  /** Tells concurrent operations apart. */
+  operationId = randomUUID();
+  /** Name of the item that is being read, or null. */
+  item = null;
+  #report;
+  #total;
+  #itemsTotal;
+  #started = performance.now();
+  #last = { at: this.#started, bytes: 0 };
+  #rate = 0;
+  #counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
+
+  /**
+   * @param {number|null} total bytes to come, null when not known
+   * @param {number} itemsTotal
+   * @param {(progress: object) => void} report
+   */
+  constructor(total, itemsTotal, report) {
+    this.#total = total;
+    this.#itemsTotal = itemsTotal;
+    this.#report = report;
+  }
+
+  /** Whether the counters of the native side have reached this number of bytes. */
+  hasReached(bytes) {
+    return this.#counters.doneBytes === bytes;
+  }
+
+  /** Nothing is reported after this, however late the native side may be. */
+  close() {
+    this.#report = null;
+  }
+
+  /** Takes the counters of the native side as JSON. */
+  update(json) {
+    if (this.#report === null) return;
+    this.#counters = { ...this.#counters, ...JSON.parse(json) };
+    if (performance.now() - this.#last.at >= INTERVAL_MS) this.#emit();
+  }
+
+  /** The last report, with the figures of the snapshot. */
+  finish(snapshot) {
+    this.item = null;
+    this.#total = snapshot.originalSize;
+    Object.assign(this.#counters, {
+      doneBytes: snapshot.originalSize,
+      storedBytes: snapshot.storedSize,
+      chunks: snapshot.chunkCount,
+      itemsDone: this.#itemsTotal,
+    });
+    this.#last = { at: this.#started, bytes: 0 };
+    this.#rate = 0; // the last report tells the rate of the whole ingest
+    this.#emit();
+  }
+
+  #emit() {
+    const now = performance.now();
+    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone } = this.#counters;
+    const seconds = (now - this.#last.at) / 1000;
+    const rate = seconds > 0 ? (doneBytes - this.#last.bytes) / seconds : 0;
+    this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
+    this.#last = { at: now, bytes: doneBytes };
+    const left = this.#total === null ? null : this.#total - doneBytes;
+    this.#report({
+      operation: 'ingest',
+      operationId: this.operationId,
+      message: `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
+      percentage: left === null ? null : this.#total === 0 ? 100 : (doneBytes / this.#total) * 100,
+      bytesDone: doneBytes,
+      bytesTotal: this.#total,
+      bytesPerSecond: Math.round(this.#rate),
+      etaSeconds: left === null || this.#rate <= 0 ? null : Math.round(left / this.#rate),
+      newBytes,
+      reusedBytes,
+      storedBytes,
+      chunks,
+      item: this.item,
+      itemsDone,
+      itemsTotal: this.#itemsTotal,
+      elapsedMs: Math.round(now - this.#started),
+    });
+  }
+}
+
+module.exports = { IngestProgress };

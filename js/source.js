@@ -1,0 +1,162 @@
+'use strict';
+// What an ingest can read: one shape over Node streams, web streams, (async) iterables, byte arrays and Blobs.
+//
+// A source is { size, claim, watch(fail), iterator(), stop(error), release() }:
+//   size       bytes to come, null when not known
+//   claim      the object that only one ingest may read at a time, or null
+//   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
+//   iterator   { next() }, to be read by one loop
+//   stop       ends it early; next() that is waiting for a dead source need not return
+//   release    lets go of it; called once, after stop() or after the last next()
+// What would make an ingest silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
+
+const { finished, isDisturbed } = require('node:stream');
+const check = require('./check.js');
+const { invalidArgument, sourceFailed } = require('./error.js');
+
+const noop = () => {};
+
+/** Sources that an ingest is reading now. */
+const claimed = new WeakSet();
+
+/** A Node Readable (or anything that pipes and can be iterated). */
+function nodeStream(stream, name) {
+  const refuse = (what) => invalidArgument(`The stream of item ${JSON.stringify(name)} ${what}`, { item: name });
+  if (stream.readableEncoding) {
+    throw refuse('has an encoding set: its bytes are decoded already. Do not call setEncoding()');
+  }
+  if (stream.errored) throw sourceFailed(name, stream.errored);
+  if (stream.readableEnded || stream.readableDidRead) throw refuse('has been read before: its first bytes are gone');
+  if (stream.readable === false && !stream.destroyed) throw refuse('is not readable');
+  if (typeof stream[Symbol.asyncIterator] !== 'function') {
+    throw refuse('is of an old kind that cannot be iterated. Use new Readable().wrap(stream)');
+  }
+  let cleanup = noop;
+  return {
+    size: null,
+    claim: stream,
+    watch(fail) {
+      // Stays for good: an error after the end, or of stop(), must not become an uncaught exception.
+      stream.on('error', noop);
+      cleanup = finished(stream, { writable: false }, (error) => error && fail(error));
+    },
+    iterator() {
+      // Not destroyed at its end: a duplex stream (a socket) may still have an answer to write.
+      return stream.iterator?.({ destroyOnReturn: false }) ?? stream[Symbol.asyncIterator]();
+    },
+    stop: (error) => stream.destroy?.(error),
+    release: () => cleanup(),
+  };
+}
+
+/** A web ReadableStream, or the stream of a Blob. */
+function webStream(stream, name, size = null) {
+  if (stream.locked) throw invalidArgument(`The stream of item ${JSON.stringify(name)} is locked by another reader`);
+  if (isDisturbed(stream)) throw invalidArgument(`The stream of item ${JSON.stringify(name)} has been read before`);
+  let reader;
+  return {
+    size,
+    claim: stream,
+    watch(fail) {
+      reader = stream.getReader();
+      reader.closed.catch(fail);
+    },
+    iterator: () => ({ next: () => reader.read() }),
+    stop: (error) => reader?.cancel(error).catch(noop),
+    release: () => reader?.releaseLock(),
+  };
+}
+
+/** An iterable or async iterable. */
+function iterable(source, method) {
+  let iterator;
+  return {
+    size: null,
+    // An array can be read by many at once; an iterator cannot.
+    claim: Array.isArray(source) ? null : source,
+    watch: noop,
+    iterator: () => (iterator = source[method]()),
+    stop() {
+      // A generator that waits for something answers only when that comes: nobody waits for its answer.
+      Promise.resolve()
+        .then(() => iterator?.return?.())
+        .catch(noop);
+    },
+    release: noop,
+  };
+}
+
+/** A Buffer or another Uint8Array, whole. */
+function bytes(array) {
+  return {
+    size: array.byteLength,
+    claim: null,
+    watch: noop,
+    iterator: () => [array][Symbol.iterator](),
+    stop: noop,
+    release: noop,
+  };
+}
+
+/** The source that a value stands for; throws when it can be none. */
+function recognise(value, name) {
+  if (check.isBytes(value)) return bytes(value);
+  if (value !== null && typeof value === 'object') {
+    if (typeof value.pipe === 'function') return nodeStream(value, name);
+    if (typeof value.getReader === 'function') return webStream(value, name);
+    if (value instanceof Blob) return webStream(value.stream(), name, value.size);
+    if (typeof value[Symbol.asyncIterator] === 'function') return iterable(value, Symbol.asyncIterator);
+    if (typeof value[Symbol.iterator] === 'function') return iterable(value, Symbol.iterator);
+  }
+  throw invalidArgument(
+    `The source of item ${JSON.stringify(name)} must be a Readable, a ReadableStream, an (async) iterable of bytes, ` +
+      `a Uint8Array or a Blob, got ${check.kindOf(value)}`,
+    typeof value === 'string' ? { hint: 'To back up a text, use Buffer.from(text)' } : undefined,
+  );
+}
+
+/** Recognises and claims the source of each item, or of none: [{ name, type, source: value }] in, with sources out. */
+function claimAll(items) {
+  const taken = [];
+  try {
+    return items.map((item) => {
+      const source = recognise(item.source, item.name);
+      if (source.claim !== null) {
+        if (claimed.has(source.claim)) {
+          throw invalidArgument(`The source of item ${JSON.stringify(item.name)} is being read by another item or ingest`);
+        }
+        claimed.add(source.claim);
+        taken.push(source.claim);
+      }
+      return { ...item, source };
+    });
+  } catch (error) {
+    taken.forEach((claim) => claimed.delete(claim));
+    throw error;
+  }
+}
+
+/** Lets go of what claimAll() claimed. */
+function releaseAll(items) {
+  for (const { source } of items) {
+    source.release();
+    if (source.claim !== null) claimed.delete(source.claim);
+  }
+}
+
+/** The bytes of one chunk: a Uint8Array as it is, a string as UTF-8. */
+function chunkBytes(chunk, name) {
+  if (check.isBytes(chunk)) {
+    if (check.isDetached(chunk)) {
+      throw invalidArgument(`A chunk of item ${JSON.stringify(name)} was transferred away before it could be read`);
+    }
+    return chunk;
+  }
+  if (typeof chunk === 'string') return Buffer.from(check.wellFormed(chunk, `A chunk of item ${JSON.stringify(name)}`));
+  throw invalidArgument(
+    `The chunks of item ${JSON.stringify(name)} must be Uint8Array, Buffer or string, got ${check.kindOf(chunk)}`,
+    { item: name },
+  );
+}
+
+module.exports = { chunkBytes, claimAll, releaseAll };

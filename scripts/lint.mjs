@@ -1,0 +1,14 @@
+// Everything that must hold before a change lands, but for the tests. Any warning fails.
+
+import { preflight } from './preflight.mjs';
+import { install, run } from './steps.mjs';
+
+preflight();
+install();
+run('cargo', ['fmt', '--check']);
+for (const features of [[], ['--no-default-features']]) {
+  run('cargo', ['clippy', '--locked', '--all-targets', ...features, '--', '-D', 'warnings']);
+}
+run('cargo', ['doc', '--locked', '--no-deps', '--document-private-items'], { env: { RUSTDOCFLAGS: '-D warnings' } });
+// The types as a user's program sees them, through `exports` of package.json.
+run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '--project', '__test__/tsconfig.json']);

@@ -1,0 +1,44 @@
+// Runs the tests, and installs and builds what they need: node scripts/test.mjs all | rust | node | deep
+//
+// The Node tests run against an addon of its own (target/addon): compiled quickly, with overflow checks on, and without
+// replacing a release build. Rust comes first, so that a broken engine shows before the boundary to it.
+
+import { preflight } from './preflight.mjs';
+import { install, npm, onlyFile, run, specs } from './steps.mjs';
+
+/** A hanging test must not hold a machine for hours. */
+const NODE_LIMIT_MS = 8 * 60_000;
+const DEEP_LIMIT_MS = 120 * 60_000;
+
+const mode = process.argv[2] ?? 'all';
+if (!['all', 'rust', 'node', 'deep'].includes(mode)) {
+  console.error('Usage: node scripts/test.mjs [all | rust | node | deep]');
+  process.exit(1);
+}
+const deep = mode === 'deep';
+const deepEnv = deep ? { CONTAINERARCHIVE_DEEP: '1' } : {};
+
+function testRust() {
+  const more = deep ? ['--', '--include-ignored'] : [];
+  run('cargo', ['test', '--locked', '--no-default-features', ...more], { env: deepEnv });
+  // With Node's side compiled in, the room that needs it; everything else was tested above.
+  run('cargo', ['test', '--locked', '--lib', 'binding::']);
+}
+
+function testNode() {
+  install();
+  npm('run', 'build:test');
+  const options = {
+    env: {
+      NAPI_RS_NATIVE_LIBRARY_PATH: onlyFile('target/addon', '.node'),
+      ...deepEnv,
+    },
+    timeoutMs: deep ? DEEP_LIMIT_MS : NODE_LIMIT_MS,
+  };
+  run(process.execPath, ['scripts/test-reader.mjs'], options);
+  run(process.execPath, ['--test', ...specs()], options);
+}
+
+preflight();
+if (mode !== 'node') testRust();
+if (mode !== 'rust') testNode();

@@ -1,0 +1,402 @@
+//! The bytes of `.grp` and `.par` files (`docs/format.md` §10.4): prefix and record, encode and decode.
+//!
+//! Decoding is strict: what decodes encodes to the same bytes again, so a lost file can be made again byte for byte.
+//! Every length is checked before it is used. Pure; where the files lie is left to others.
+
+use super::{Damage, MAX_DATA, MAX_PACK_LEN, Part, ROW_LEN, Shape, rows_of, size_class};
+use crate::crypto::{check8, sha256};
+use crate::id::{GroupId, PackId, RepoId};
+use std::collections::HashSet;
+
+/// Length of a prefix in bytes.
+pub const PREFIX_LEN: usize = 64;
+/// Length of the part of a record before its lists, in bytes.
+pub const FIXED_LEN: usize = 80;
+/// Longest copy of the settings in a record, in bytes.
+pub const MAX_CONFIG_LEN: usize = 1 << 20;
+/// Most superseded groups that a record names.
+pub const MAX_SUPERSEDED: usize = 1 << 20;
+
+const VERSION: u32 = 1;
+const PREFIX_MAGIC: &[u8; 8] = b"CAPAR001";
+const RECORD_MAGIC: &[u8; 8] = b"CAGRP001";
+const GROUP_FILE: u32 = u32::MAX;
+const ROW_BITS: u8 = ROW_LEN.trailing_zeros() as u8;
+const MEMBER_LEN: usize = 64;
+const HASH_LEN: usize = 32;
+
+/// One pack of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The pack.
+    pub pack: PackId,
+    /// Its length in bytes, at least 1.
+    pub len: u64,
+    /// Its column of the code, below [`MAX_DATA`].
+    pub slot: u8,
+}
+
+impl Member {
+    /// Number of its rows; the last may be short.
+    pub fn rows(&self) -> u32 {
+        rows_of(self.len)
+    }
+}
+
+/// Who is in a group and what it supersedes: the record without its sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupHead {
+    /// The repository.
+    pub repo: RepoId,
+    /// The group.
+    pub id: GroupId,
+    /// Most members, and number of shards.
+    pub shape: Shape,
+    /// Size class of all members.
+    pub class: u8,
+    /// Groups that this one replaces.
+    pub superseded: Vec<GroupId>,
+    /// In ascending order of slots; at least one.
+    pub members: Vec<Member>,
+    /// Length of the copy of the settings, in bytes.
+    pub config_len: u32,
+}
+
+impl GroupHead {
+    /// Rows of a shard: those of the longest member.
+    pub fn stripe_rows(&self) -> u32 {
+        self.members.iter().map(Member::rows).max().unwrap_or(0)
+    }
+
+    /// Length of a shard in bytes.
+    pub fn stripe_len(&self) -> u64 {
+        u64::from(self.stripe_rows()) * ROW_LEN as u64
+    }
+
+    /// Length of the record in bytes.
+    pub fn record_len(&self) -> u64 {
+        let member_rows: u64 = self.members.iter().map(|member| u64::from(member.rows())).sum();
+        let rows = member_rows + u64::from(self.stripe_rows()) * u64::from(self.shape.parity);
+        self.head_len() + 8 * rows + u64::from(self.config_len) + HASH_LEN as u64
+    }
+
+    /// Where the shard begins in a `.par`, in bytes.
+    pub fn shard_offset(&self) -> u64 {
+        (PREFIX_LEN as u64 + self.record_len()).next_multiple_of(ROW_LEN as u64)
+    }
+
+    /// Length of the file of `part`, in bytes.
+    pub fn file_len(&self, part: Part) -> u64 {
+        match part {
+            Part::Group => PREFIX_LEN as u64 + self.record_len(),
+            Part::Shard(_) => self.shard_offset() + self.stripe_len() + self.record_len() + PREFIX_LEN as u64,
+        }
+    }
+
+    /// The member that is `pack`, as a place in `members`.
+    pub fn position(&self, pack: &PackId) -> Option<usize> {
+        self.members.iter().position(|member| member.pack == *pack)
+    }
+
+    /// The prefix of the file of `part`.
+    pub fn prefix(&self, part: Part) -> Prefix {
+        Prefix {
+            part,
+            group: self.id,
+            record_len: self.record_len(),
+            stripe_len: self.stripe_len(),
+        }
+    }
+
+    fn head_len(&self) -> u64 {
+        head_len(self.superseded.len() as u64, self.members.len() as u64)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(RECORD_MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend([0; 4]);
+        out.extend(self.repo.0);
+        out.extend(self.id.0);
+        out.extend(self.stripe_len().to_le_bytes());
+        out.extend([self.shape.data, self.shape.parity, self.class, ROW_BITS]);
+        // both counts are bounded by whoever makes a head
+        out.extend((self.members.len() as u32).to_le_bytes());
+        out.extend((self.superseded.len() as u32).to_le_bytes());
+        out.extend(self.config_len.to_le_bytes());
+        out.extend([0; 8]);
+        self.superseded.iter().for_each(|id| out.extend(id.0));
+        for member in &self.members {
+            out.extend(u16::from(member.slot).to_le_bytes());
+            out.extend([0; 2]);
+            out.extend(member.rows().to_le_bytes());
+            out.extend(member.pack.0);
+            out.extend(member.len.to_le_bytes());
+            out.extend([0; 16]);
+        }
+    }
+
+    /// Reads the front of a record. The record's hash is not checked here (it covers the sums too): whoever trusts a head
+    /// has compared it with another copy or decoded a whole record.
+    pub fn decode(record: &[u8]) -> Result<Self, Damage> {
+        let fixed = Fixed::decode(record)?;
+        let lists = usize::try_from(fixed.head_len())
+            .ok()
+            .and_then(|end| record.get(FIXED_LEN..end))
+            .ok_or(Damage::Length)?;
+        let (superseded, members) = lists.split_at(fixed.superseded as usize * GroupId::LEN);
+        let superseded: Vec<GroupId> = superseded.as_chunks().0.iter().map(|id| GroupId(*id)).collect();
+        let members = members
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| decode_member(bytes, fixed.class))
+            .collect::<Result<Vec<_>, _>>()?;
+        let head = Self {
+            repo: fixed.repo,
+            id: fixed.id,
+            shape: fixed.shape,
+            class: fixed.class,
+            superseded,
+            members,
+            config_len: fixed.config_len,
+        };
+        let distinct: HashSet<_> = head.superseded.iter().chain([&head.id]).collect();
+        let packs: HashSet<_> = head.members.iter().map(|member| member.pack).collect();
+        let ascending = head.members.is_sorted_by(|a, b| a.slot < b.slot);
+        let consistent = ascending
+            && head.stripe_len() == fixed.stripe_len
+            && distinct.len() == head.superseded.len() + 1
+            && packs.len() == head.members.len();
+        consistent.then_some(head).ok_or(Damage::Contents)
+    }
+}
+
+fn head_len(superseded: u64, members: u64) -> u64 {
+    FIXED_LEN as u64 + GroupId::LEN as u64 * superseded + MEMBER_LEN as u64 * members
+}
+
+/// How long the front of a record is that [`GroupHead::decode`] needs, in bytes; `fixed` are at least its first
+/// [`FIXED_LEN`] bytes.
+pub fn needed_head_len(fixed: &[u8]) -> Result<u64, Damage> {
+    Fixed::decode(fixed).map(|fixed| fixed.head_len())
+}
+
+/// The front of a record whose length is fixed, with its own checks done.
+struct Fixed {
+    repo: RepoId,
+    id: GroupId,
+    stripe_len: u64,
+    shape: Shape,
+    class: u8,
+    members: u32,
+    superseded: u32,
+    config_len: u32,
+}
+
+impl Fixed {
+    fn head_len(&self) -> u64 {
+        head_len(u64::from(self.superseded), u64::from(self.members))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let mut fields = Fields(bytes.get(..FIXED_LEN).ok_or(Damage::Length)?);
+        if fields.take()? != *RECORD_MAGIC {
+            return Err(Damage::Contents);
+        }
+        if fields.u32()? != VERSION {
+            return Err(Damage::Unsupported);
+        }
+        fields.zeros::<4>()?;
+        let repo = RepoId(fields.take()?);
+        let id = GroupId(fields.take()?);
+        let stripe_len = fields.u64()?;
+        let [data, parity, class, row_bits] = fields.take()?;
+        let fixed = Self {
+            repo,
+            id,
+            stripe_len,
+            shape: Shape { data, parity },
+            class,
+            members: fields.u32()?,
+            superseded: fields.u32()?,
+            config_len: fields.u32()?,
+        };
+        fields.zeros::<8>()?;
+        let possible = fixed.shape.is_valid()
+            && class <= 3
+            && row_bits == ROW_BITS
+            && (1..=u32::from(data)).contains(&fixed.members)
+            && fixed.superseded as usize <= MAX_SUPERSEDED
+            && fixed.config_len as usize <= MAX_CONFIG_LEN;
+        possible.then_some(fixed).ok_or(Damage::Contents)
+    }
+}
+
+fn decode_member(bytes: &[u8; MEMBER_LEN], class: u8) -> Result<Member, Damage> {
+    let mut fields = Fields(bytes);
+    let slot = u16::from_le_bytes(fields.take()?);
+    fields.zeros::<2>()?;
+    let rows = fields.u32()?;
+    let pack = PackId(fields.take()?);
+    let len = fields.u64()?;
+    fields.zeros::<16>()?;
+    let possible = slot < u16::from(MAX_DATA)
+        && (1..=MAX_PACK_LEN).contains(&len)
+        && size_class(len) == class
+        && rows == rows_of(len);
+    let slot = u8::try_from(slot).map_err(|_| Damage::Contents)?;
+    possible.then_some(Member { pack, len, slot }).ok_or(Damage::Contents)
+}
+
+/// Everything about a group but its shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Members and what is superseded.
+    pub head: GroupHead,
+    /// Row sums of each member, in the order of `head.members`.
+    pub member_sums: Vec<Vec<u64>>,
+    /// Row sums of each shard.
+    pub shard_sums: Vec<Vec<u64>>,
+    /// Exact bytes of `config.json`.
+    pub config: Vec<u8>,
+}
+
+impl GroupRecord {
+    /// The record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(usize::try_from(self.head.record_len()).unwrap_or(0));
+        self.head.encode(&mut out);
+        for sums in self.member_sums.iter().chain(&self.shard_sums) {
+            sums.iter().for_each(|sum| out.extend(sum.to_le_bytes()));
+        }
+        out.extend(&self.config);
+        let hash = sha256(&[&out]);
+        out.extend(hash);
+        out
+    }
+
+    /// Reads a whole record; `bytes` must be exactly it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let (body, hash) = bytes.split_last_chunk::<HASH_LEN>().ok_or(Damage::Length)?;
+        let head = GroupHead::decode(body)?;
+        if head.record_len() != bytes.len() as u64 {
+            return Err(Damage::Length);
+        }
+        if sha256(&[body]) != *hash {
+            return Err(Damage::Record);
+        }
+        let front = usize::try_from(head.head_len()).map_err(|_| Damage::Length)?;
+        let mut fields = Fields(body.get(front..).ok_or(Damage::Length)?);
+        let member_sums = (head.members.iter())
+            .map(|member| fields.sums(member.rows()))
+            .collect::<Result<_, _>>()?;
+        let stripe_rows = head.stripe_rows();
+        let shard_sums = (0..head.shape.parity)
+            .map(|_| fields.sums(stripe_rows))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            head,
+            member_sums,
+            shard_sums,
+            config: fields.0.to_vec(),
+        })
+    }
+}
+
+/// What a file of a group begins with (and a `.par` ends with).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// Which file it is.
+    pub part: Part,
+    /// The group.
+    pub group: GroupId,
+    /// Length of the record in bytes.
+    pub record_len: u64,
+    /// Length of a shard in bytes.
+    pub stripe_len: u64,
+}
+
+impl Prefix {
+    /// The prefix's bytes.
+    pub fn encode(&self) -> [u8; PREFIX_LEN] {
+        let number = match self.part {
+            Part::Group => GROUP_FILE,
+            Part::Shard(shard) => u32::from(shard),
+        };
+        let mut out = [0; PREFIX_LEN];
+        let body = [
+            &PREFIX_MAGIC[..],
+            &VERSION.to_le_bytes(),
+            &number.to_le_bytes(),
+            &self.group.0,
+            &self.record_len.to_le_bytes(),
+            &self.stripe_len.to_le_bytes(),
+            &[0; 8],
+        ]
+        .concat();
+        let (front, check) = out.split_at_mut(PREFIX_LEN - 8);
+        front.copy_from_slice(&body);
+        check.copy_from_slice(&check8(&body));
+        out
+    }
+
+    /// Reads a prefix.
+    pub fn decode(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Damage> {
+        let (body, check) = bytes.split_last_chunk::<8>().ok_or(Damage::Prefix)?;
+        if check8(body) != *check {
+            return Err(Damage::Prefix);
+        }
+        let mut fields = Fields(body);
+        if fields.take()? != *PREFIX_MAGIC {
+            return Err(Damage::Prefix);
+        }
+        if fields.u32()? != VERSION {
+            return Err(Damage::Unsupported);
+        }
+        let part = match fields.u32()? {
+            GROUP_FILE => Part::Group,
+            number => match u8::try_from(number) {
+                Ok(shard) if shard < super::MAX_PARITY => Part::Shard(shard),
+                _ => return Err(Damage::Prefix),
+            },
+        };
+        let prefix = Self {
+            part,
+            group: GroupId(fields.take()?),
+            record_len: fields.u64()?,
+            stripe_len: fields.u64()?,
+        };
+        fields.zeros::<8>().map_err(|_| Damage::Prefix)?;
+        Ok(prefix)
+    }
+}
+
+/// Takes fields from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(Damage::Length)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    fn u32(&mut self) -> Result<u32, Damage> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Damage> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn zeros<const N: usize>(&mut self) -> Result<(), Damage> {
+        (self.take()? == [0; N]).then_some(()).ok_or(Damage::Contents)
+    }
+
+    fn sums(&mut self, rows: u32) -> Result<Vec<u64>, Damage> {
+        let (sums, rest) = self.0.split_at_checked(rows as usize * 8).ok_or(Damage::Length)?;
+        self.0 = rest;
+        Ok(sums.as_chunks().0.iter().map(|sum| u64::from_le_bytes(*sum)).collect())
+    }
+}

@@ -1,0 +1,242 @@
+//! The files of one group: publish, read back, check.
+//!
+//! The shards are put before the `.grp`, so an interrupted publish leaves a group that is either complete or counts for
+//! nothing. The record is read from whichever copy is whole; its own hash decides that, not where it was found.
+
+use super::format::{FIXED_LEN, GroupHead, GroupRecord, PREFIX_LEN, Prefix, needed_head_len};
+use super::rebuild::Reader;
+use super::{Damage, Error, Group, MAX_PARITY, Part, ROW_LEN, Refusal};
+use crate::id::GroupId;
+use crate::storage::{Created, ErrorKind, Storage};
+use std::io::Read;
+
+/// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. [`Refusal::NameTaken`] when
+/// a file is already there.
+pub fn publish(storage: &dyn Storage, group: &Group) -> Result<(), Error> {
+    let head = &group.record.head;
+    let record = group.record.encode();
+    for (number, shard) in (0..).zip(&group.shards) {
+        let part = Part::Shard(number);
+        let (front, back) = frame(head, &record, number);
+        let mut file = front.chain(&shard[..]).chain(&back[..]);
+        put(storage, head, part, &mut file)?;
+    }
+    let prefix = head.prefix(Part::Group).encode();
+    put(storage, head, Part::Group, &mut prefix.chain(&record[..]))
+}
+
+fn put(storage: &dyn Storage, head: &GroupHead, part: Part, file: &mut dyn Read) -> Result<(), Error> {
+    match storage.put_new(&part.key(&head.id), head.file_len(part), file)? {
+        Created::Created => Ok(()),
+        Created::Exists => Err(Refusal::NameTaken.into()),
+    }
+}
+
+/// What lies before and behind the shard in a `.par`; `record` is the encoded record.
+pub(super) fn frame(head: &GroupHead, record: &[u8], shard: u8) -> (std::io::Cursor<Vec<u8>>, Vec<u8>) {
+    let prefix = head.prefix(Part::Shard(shard)).encode();
+    let mut front = [&prefix[..], record].concat();
+    front.resize(front.len().next_multiple_of(ROW_LEN), 0);
+    (std::io::Cursor::new(front), [record, &prefix[..]].concat())
+}
+
+/// True for a failure that means damage at one place, which parity can do without; the others (not allowed, an earlier
+/// flush failed) are about the whole store.
+pub(super) fn is_damage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::UnexpectedEnd | ErrorKind::TooLarge | ErrorKind::Io
+    )
+}
+
+/// Reads exactly `len` bytes, or tells what is damaged. `len` must be known to lie within the file, so that nothing
+/// absurd is allocated.
+pub(super) fn read_exactly(
+    storage: &dyn Storage,
+    key: &str,
+    offset: u64,
+    len: u64,
+) -> Result<Result<Vec<u8>, Damage>, Error> {
+    let Ok(len) = usize::try_from(len) else {
+        return Ok(Err(Damage::Length));
+    };
+    let mut out = vec![0; len];
+    match storage.get_range(key, offset, &mut out) {
+        Ok(()) => Ok(Ok(out)),
+        Err(error) => match error.kind {
+            ErrorKind::NotFound => Ok(Err(Damage::Missing)),
+            ErrorKind::UnexpectedEnd => Ok(Err(Damage::Length)),
+            kind if is_damage(kind) => Ok(Err(Damage::Unreadable)),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// The record of a group, from the `.grp`, else from either copy in any `.par`. [`Error::Damaged`] with the reason of the
+/// file that came nearest when no copy is whole.
+pub fn read_record(storage: &dyn Storage, id: &GroupId) -> Result<GroupRecord, Error> {
+    let mut reason = Damage::Missing;
+    for part in [Part::Group].into_iter().chain((0..MAX_PARITY).map(Part::Shard)) {
+        match read_record_of(storage, id, part)? {
+            Ok(record) => return Ok(record),
+            Err(Damage::Missing) => {}
+            Err(damage) => reason = damage,
+        }
+    }
+    Err(Error::Damaged { group: *id, reason })
+}
+
+fn read_record_of(storage: &dyn Storage, id: &GroupId, part: Part) -> Result<Result<GroupRecord, Damage>, Error> {
+    let key = part.key(id);
+    let file_len = match storage.size(&key) {
+        Ok(Some(len)) => len,
+        Ok(None) => return Ok(Err(Damage::Missing)),
+        Err(error) if is_damage(error.kind) => return Ok(Err(Damage::Unreadable)),
+        Err(error) => return Err(error.into()),
+    };
+    let checked = |bytes: &[u8]| {
+        let record = GroupRecord::decode(bytes)?;
+        (record.head.id == *id).then_some(record).ok_or(Damage::Record)
+    };
+    let first = read_first_copy(storage, &key, file_len)?.and_then(|bytes| checked(&bytes));
+    let (Err(reason), Part::Shard(_)) = (&first, part) else {
+        return Ok(first);
+    };
+    let last = read_last_copy(storage, &key, file_len)?.and_then(|bytes| checked(&bytes));
+    Ok(last.map_err(|_| *reason))
+}
+
+/// The copy behind the first prefix. Its own fields tell its length, so a damaged prefix does not matter.
+fn read_first_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
+    let head = match read_head(storage, key, file_len)? {
+        Ok(head) => head,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if PREFIX_LEN as u64 + head.record_len() > file_len {
+        return Ok(Err(Damage::Length));
+    }
+    read_exactly(storage, key, PREFIX_LEN as u64, head.record_len())
+}
+
+/// The front of the first copy of the record; its hash is not checked.
+pub(super) fn read_head(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<GroupHead, Damage>, Error> {
+    // one read is enough for nearly all groups
+    let guess = file_len.min(ROW_LEN as u64);
+    let mut bytes = match read_exactly(storage, key, 0, guess)? {
+        Ok(bytes) => bytes,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let Some(fixed) = bytes.get(PREFIX_LEN..PREFIX_LEN + FIXED_LEN) else {
+        return Ok(Err(Damage::Length));
+    };
+    let needed = match needed_head_len(fixed) {
+        Ok(len) => PREFIX_LEN as u64 + len,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if needed > file_len {
+        return Ok(Err(Damage::Length));
+    }
+    if needed > guess {
+        bytes = match read_exactly(storage, key, 0, needed)? {
+            Ok(bytes) => bytes,
+            Err(reason) => return Ok(Err(reason)),
+        };
+    }
+    Ok(bytes
+        .get(PREFIX_LEN..)
+        .ok_or(Damage::Length)
+        .and_then(GroupHead::decode))
+}
+
+/// The copy before the last prefix of a `.par`.
+fn read_last_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
+    let Some(end) = file_len.checked_sub(PREFIX_LEN as u64) else {
+        return Ok(Err(Damage::Length));
+    };
+    let prefix = read_exactly(storage, key, end, PREFIX_LEN as u64)?
+        .and_then(|bytes| bytes.first_chunk().ok_or(Damage::Length).and_then(Prefix::decode));
+    match prefix {
+        Ok(prefix) => match end.checked_sub(prefix.record_len) {
+            Some(start) => read_exactly(storage, key, start, prefix.record_len),
+            None => Ok(Err(Damage::Length)),
+        },
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+/// The rows of a shard as they lie there, and which of them are bad (all when the file is gone). Bad rows are to be
+/// ignored.
+pub fn read_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Result<(Vec<u8>, Vec<u32>), Error> {
+    if shard >= record.head.shape.parity {
+        return Err(Refusal::NotAMember.into());
+    }
+    let len = usize::try_from(record.head.stripe_len()).map_err(|_| Refusal::NoMemory)?;
+    let mut out = vec![0; len];
+    let bad = Reader::new(storage, record).read(Part::Shard(shard).into(), 0..record.head.stripe_rows(), &mut out)?;
+    Ok((out, bad))
+}
+
+/// What [`check_part`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartState {
+    /// What is wrong around the shard (all there is, in a `.grp`), if anything.
+    pub frame: Option<Damage>,
+    /// Bad rows of the shard.
+    pub rows: Vec<u32>,
+}
+
+impl PartState {
+    /// True when every byte of the file is as it should be.
+    pub fn is_intact(&self) -> bool {
+        self.frame.is_none() && self.rows.is_empty()
+    }
+}
+
+/// Reads one file of a group whole and judges every byte of it, given the group's record.
+pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Result<PartState, Error> {
+    let head = &record.head;
+    let bytes = record.encode();
+    let key = part.key(&head.id);
+    let (front, back) = match part {
+        Part::Group => {
+            let prefix = head.prefix(part).encode();
+            ([&prefix[..], &bytes].concat(), Vec::new())
+        }
+        Part::Shard(shard) => {
+            let (front, back) = frame(head, &bytes, shard);
+            (front.into_inner(), back)
+        }
+    };
+    let file_len = match storage.size(&key) {
+        Ok(len) => len,
+        Err(error) if is_damage(error.kind) => Some(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut frame = match file_len {
+        None => Some(Damage::Missing),
+        Some(len) if len != head.file_len(part) => Some(Damage::Length),
+        Some(_) => None,
+    };
+    let back_offset = head.file_len(part).saturating_sub(back.len() as u64);
+    for (offset, expected) in [(0, &front), (back_offset, &back)] {
+        if frame.is_none() && !expected.is_empty() {
+            let damage = |found: &Vec<u8>| (found != expected).then(|| place_of(found, expected));
+            frame =
+                read_exactly(storage, &key, offset, expected.len() as u64)?.map_or_else(Some, |found| damage(&found));
+        }
+    }
+    let rows = match part {
+        Part::Shard(shard) if file_len.is_some() => Reader::new(storage, record).bad_rows(Part::Shard(shard).into())?,
+        Part::Shard(_) => (0..head.stripe_rows()).collect(),
+        Part::Group => Vec::new(),
+    };
+    Ok(PartState { frame, rows })
+}
+
+/// Names a difference by where it begins.
+fn place_of(found: &[u8], expected: &[u8]) -> Damage {
+    match found.iter().zip(expected).position(|(a, b)| a != b) {
+        Some(at) if at < PREFIX_LEN => Damage::Prefix,
+        _ => Damage::Record,
+    }
+}

@@ -1,0 +1,274 @@
+//! Reed-Solomon parity over packs: what a group is, and what it can make again. Layout and code: `docs/format.md` §10.
+//!
+//! A group protects up to `data` packs of one size class with `parity` shards. It is judged and decoded in rows of 4 KiB,
+//! each with its own sum, so that packs damaged at different places are all healed. What always holds: a group is a set of
+//! immutable files under a unique name; one that grows, shrinks or is merged is a new one that names what it supersedes;
+//! every file of a group can be made again, byte for byte, from any other one and the members; nothing is handed out as
+//! rebuilt that its sum (a row) or its name (a whole pack) does not prove; lengths are checked before they are used.
+//!
+//! Packs are opaque bytes here. Who may supersede (the holder of the maintenance lock), which packs exist, when files are
+//! deleted and what a repair writes is left to others.
+
+mod accumulate;
+pub mod code;
+pub mod format;
+mod group;
+mod groups;
+mod rebuild;
+
+pub use accumulate::{Accumulator, Group, can_merge, grow, merge};
+pub use format::{GroupHead, GroupRecord, Member};
+pub use group::{PartState, check_part, publish, read_record, read_shard};
+pub use groups::{Groups, Problem};
+pub use rebuild::{damaged_rows, rebuild_file, rebuild_pack, rebuild_rows};
+
+use crate::entropy::{Entropy, NoEntropy, random};
+use crate::id::{GroupId, PackId};
+use crate::layout;
+use crate::storage;
+use std::fmt;
+use std::ops::Range;
+
+/// Length of a row in bytes.
+pub const ROW_LEN: usize = 4096;
+/// Most packs in a group, and the number of slots of the code.
+pub const MAX_DATA: u8 = 224;
+/// Most shards of a group.
+pub const MAX_PARITY: u8 = 32;
+/// Longest pack that a group takes, in bytes.
+pub const MAX_PACK_LEN: u64 = 1 << 32;
+
+/// How many packs a full group has and how many shards protect them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Packs in a full group, 1 to [`MAX_DATA`].
+    pub data: u8,
+    /// Shards, 1 to [`MAX_PARITY`]: as many bad rows at the same place can be made again.
+    pub parity: u8,
+}
+
+impl Shape {
+    /// True when both numbers are in their ranges.
+    pub fn is_valid(self) -> bool {
+        (1..=MAX_DATA).contains(&self.data) && (1..=MAX_PARITY).contains(&self.parity)
+    }
+}
+
+/// One file of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The `.grp`: the record.
+    Group,
+    /// The `.par` of this shard: the record twice and the shard.
+    Shard(u8),
+}
+
+impl Part {
+    /// Where this part of `group` lies.
+    pub fn key(self, group: &GroupId) -> String {
+        match self {
+            Self::Group => layout::group(group),
+            Self::Shard(shard) => layout::shard(group, shard),
+        }
+    }
+}
+
+/// The size class of a pack of `len` bytes; a group holds packs of one class (`docs/format.md` §10.3).
+pub fn size_class(len: u64) -> u8 {
+    match len {
+        0..=262_144 => 0,
+        262_145..=2_097_152 => 1,
+        2_097_153..=8_388_608 => 2,
+        _ => 3,
+    }
+}
+
+/// A name for a new group.
+pub fn new_group_id(entropy: &dyn Entropy) -> Result<GroupId, NoEntropy> {
+    random(entropy).map(GroupId)
+}
+
+/// A slot to start a new [`Accumulator`] at, so that groups made apart seldom collide and can be merged.
+pub fn random_slot(entropy: &dyn Entropy) -> Result<u8, NoEntropy> {
+    // 8 bytes over 224 slots: the bias is far below anything that matters for a label
+    let number = u64::from_le_bytes(random(entropy)?) % u64::from(MAX_DATA);
+    Ok(u8::try_from(number).unwrap_or_default())
+}
+
+/// Number of rows of `len` bytes.
+fn rows_of(len: u64) -> u32 {
+    u32::try_from(len.div_ceil(ROW_LEN as u64)).unwrap_or(u32::MAX)
+}
+
+/// Sum of one row.
+fn row_sum(row: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(row)
+}
+
+/// What is wrong with a group or one of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// A file that belongs to a complete group is not there.
+    Missing,
+    /// The group was never finished, or lost too many of its files: it protects nothing.
+    Incomplete,
+    /// The length of the file is not what its record says.
+    Length,
+    /// The prefix is damaged or belongs to another file.
+    Prefix,
+    /// No copy of the record in it is whole.
+    Record,
+    /// The record holds values that no writer makes.
+    Contents,
+    /// Written by a later version.
+    Unsupported,
+    /// It belongs to another repository.
+    ForeignRepository,
+    /// The storage could not read it (a bad sector).
+    Unreadable,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "it is missing",
+            Self::Incomplete => "its group is incomplete",
+            Self::Length => "its length is wrong",
+            Self::Prefix => "its prefix is damaged",
+            Self::Record => "its record is damaged",
+            Self::Contents => "it holds impossible values",
+            Self::Unsupported => "it is of an unknown version",
+            Self::ForeignRepository => "it belongs to another repository",
+            Self::Unreadable => "it cannot be read",
+        })
+    }
+}
+
+/// Why packs or groups do not go together. A mistake of the caller, or a plan that the packs do not fit; nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The group has as many members as it may have.
+    Full,
+    /// A group without members.
+    Empty,
+    /// Numbers of packs and shards outside of their ranges, or two groups that differ in them.
+    Shape,
+    /// The pack is empty, too long, or of another size class.
+    SizeClass,
+    /// The pack is a member already.
+    Duplicate,
+    /// The pack is no member, or the group has no such shard or rows.
+    NotAMember,
+    /// The bytes are not those of the member.
+    WrongBytes,
+    /// Two groups with several shards use the same slot.
+    Slots,
+    /// The copy of the settings is too long, or there are too many superseded groups.
+    TooLong,
+    /// The name is taken.
+    NameTaken,
+    /// The system gave no memory for the shards.
+    NoMemory,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the group is full",
+            Self::Empty => "the group has no members",
+            Self::Shape => "the numbers of packs and shards do not fit",
+            Self::SizeClass => "the pack is of another size class",
+            Self::Duplicate => "the pack is a member already",
+            Self::NotAMember => "the group has no such member, shard or row",
+            Self::WrongBytes => "the bytes are not those of the member",
+            Self::Slots => "the groups use the same slots",
+            Self::TooLong => "the record would be too long",
+            Self::NameTaken => "the name is taken",
+            Self::NoMemory => "the system gave no memory for the shards",
+        })
+    }
+}
+
+/// Rows that could not be made again: more is bad at their place than the group has good shards.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The group.
+    pub group: GroupId,
+    /// The member, or `None` when a shard was to be made again.
+    pub pack: Option<PackId>,
+    /// The lost rows, as row numbers of the pack or shard, in order. All rows when the rows are good one by one but the
+    /// pack does not have its name.
+    pub rows: Vec<Range<u32>>,
+    /// First row in `bytes`.
+    pub first_row: u32,
+    /// The rows that were asked for; zeros in place of the lost ones.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lost")
+            .field("group", &self.group)
+            .field("pack", &self.pack)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failed call on parity.
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// The storage failed in a way that is no damage (no space, not allowed).
+    Storage(storage::Error),
+    /// The group cannot be used.
+    Damaged {
+        /// Which group.
+        group: GroupId,
+        /// What is wrong with it.
+        reason: Damage,
+    },
+    /// Some rows are beyond repair.
+    Lost(Box<Lost>),
+    /// The packs or groups do not go together.
+    Refused(Refusal),
+    /// The system gave no random bytes.
+    NoEntropy,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => error.fmt(f),
+            Self::Damaged { group, reason } => write!(f, "Parity group {group} is damaged: {reason}"),
+            Self::Lost(lost) => {
+                let rows: u64 = lost.rows.iter().map(|rows| u64::from(rows.end - rows.start)).sum();
+                write!(f, "{rows} rows cannot be rebuilt from parity group {}", lost.group)
+            }
+            Self::Refused(refusal) => write!(f, "The parity group cannot be made: {refusal}"),
+            Self::NoEntropy => f.write_str("The system gave no random bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<NoEntropy> for Error {
+    fn from(_: NoEntropy) -> Self {
+        Self::NoEntropy
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! Making lost bytes again: rows of a member, whole packs, whole files of a group.
+//!
+//! A row is judged by its sum alone. A missing or short file, a read that fails and a wrong sum are the same thing, an
+//! erasure, and each row is solved by itself. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, so
+//! the memory beside the result is (shards + 2) MiB whatever the sizes. What was solved is checked against its own sum,
+//! and a whole pack against its name.
+
+use super::code::{coefficient, fold, solve};
+use super::format::{GroupRecord, Member};
+use super::group::{frame, is_damage};
+use super::{Error, Lost, Part, ROW_LEN, Refusal, row_sum};
+use crate::crypto::sha256;
+use crate::id::PackId;
+use crate::layout;
+use crate::storage::{ErrorKind, Storage};
+use std::ops::Range;
+
+/// Rows worked on together: 1 MiB of each file.
+const STRIPE_ROWS: u32 = 256;
+
+/// Something that has rows: a member (its place in the record) or a shard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Member(usize),
+    Shard(u8),
+}
+
+impl From<Part> for Column {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Shard(shard) => Self::Shard(shard),
+            Part::Group => Self::Shard(u8::MAX), // has no rows
+        }
+    }
+}
+
+/// Reads rows and judges them.
+pub(super) struct Reader<'a> {
+    storage: &'a dyn Storage,
+    record: &'a GroupRecord,
+    shard_offset: u64,
+}
+
+/// Where the rows of a column lie.
+struct Place<'a> {
+    key: String,
+    offset: u64,
+    len: u64,
+    sums: &'a [u64],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(storage: &'a dyn Storage, record: &'a GroupRecord) -> Self {
+        let shard_offset = record.head.shard_offset();
+        Self {
+            storage,
+            record,
+            shard_offset,
+        }
+    }
+
+    fn place(&self, column: Column) -> Place<'a> {
+        let head = &self.record.head;
+        let (key, offset, len, sums) = match column {
+            Column::Member(at) => {
+                let member = head.members.get(at);
+                let key = member.map(|member| layout::pack(&member.pack));
+                let len = member.map_or(0, |member| member.len);
+                (key.unwrap_or_default(), 0, len, self.record.member_sums.get(at))
+            }
+            Column::Shard(shard) => {
+                let sums = self.record.shard_sums.get(usize::from(shard));
+                (
+                    layout::shard(&head.id, shard),
+                    self.shard_offset,
+                    head.stripe_len(),
+                    sums,
+                )
+            }
+        };
+        let sums = sums.map_or(&[][..], Vec::as_slice);
+        Place { key, offset, len, sums }
+    }
+
+    /// Reads `rows` into `out` (whole rows; zeros behind the end of the column) and gives those that are bad, as row
+    /// numbers of the column. Rows behind its end are good zeros.
+    pub(super) fn read(&self, column: Column, rows: Range<u32>, out: &mut [u8]) -> Result<Vec<u32>, Error> {
+        let place = self.place(column);
+        let end = rows.end.min(u32::try_from(place.sums.len()).unwrap_or(u32::MAX));
+        let real = real_len(&(rows.start..end), place.len);
+        let (real_out, behind) = out.split_at_mut(real.min(out.len()));
+        behind.fill(0);
+        if real_out.is_empty() {
+            return Ok(Vec::new());
+        }
+        let offset = place.offset + u64::from(rows.start) * ROW_LEN as u64;
+        let whole = self.storage.get_range(&place.key, offset, real_out);
+        let one_by_one = match whole {
+            Ok(()) => false,
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                real_out.fill(0);
+                return Ok((rows.start..end).collect());
+            }
+            Err(error) if is_damage(error.kind) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let mut bad = Vec::new();
+        for (row, bytes) in (rows.start..end).zip(real_out.chunks_mut(ROW_LEN)) {
+            if one_by_one {
+                // one bad sector must not take its neighbours with it
+                let offset = place.offset + u64::from(row) * ROW_LEN as u64;
+                match self.storage.get_range(&place.key, offset, bytes) {
+                    Ok(()) => {}
+                    Err(error) if is_damage(error.kind) => bytes.fill(0),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if place.sums.get(row as usize) != Some(&row_sum(bytes)) {
+                bad.push(row);
+            }
+        }
+        Ok(bad)
+    }
+
+    /// All bad rows of a column.
+    pub(super) fn bad_rows(&self, column: Column) -> Result<Vec<u32>, Error> {
+        let all = u32::try_from(self.place(column).sums.len()).unwrap_or(u32::MAX);
+        let mut buffer = vec![0; byte_len(&(0..all.min(STRIPE_ROWS)))];
+        let mut bad = Vec::new();
+        for start in (0..all).step_by(STRIPE_ROWS as usize) {
+            bad.extend(self.read(column, start..all.min(start.saturating_add(STRIPE_ROWS)), &mut buffer)?);
+        }
+        Ok(bad)
+    }
+
+    /// `rows` of a column, good rows as they lie there and the others made again; with the rows that could not be.
+    fn healed(&self, column: Column, rows: Range<u32>) -> Result<(Vec<u8>, Vec<u32>), Error> {
+        let mut out = zeros(byte_len(&rows))?;
+        let mut lost = Vec::new();
+        for (start, bytes) in (rows.start..rows.end)
+            .step_by(STRIPE_ROWS as usize)
+            .zip(out.chunks_mut(STRIPE_ROWS as usize * ROW_LEN))
+        {
+            let stripe = start..rows.end.min(start.saturating_add(STRIPE_ROWS));
+            for run in runs(&self.read(column, stripe.clone(), bytes)?) {
+                let first = byte_len(&(stripe.start..run.start));
+                if let Some(bytes) = bytes.get_mut(first..first + byte_len(&run)) {
+                    lost.extend(self.solve_run(column, run, bytes)?);
+                }
+            }
+        }
+        Ok((out, lost))
+    }
+
+    /// Makes `rows` of `wanted`, all of them bad, from everything else; gives those that stay lost (zeros in `out`).
+    ///
+    /// Nearly always nothing else is bad there: then one shard is enough for a member, and none for a shard. Only what
+    /// that leaves is read again with all shards, each of which costs as much as all members of the first attempt.
+    fn solve_run(&self, wanted: Column, rows: Range<u32>, out: &mut [u8]) -> Result<Vec<u32>, Error> {
+        let few = match wanted {
+            Column::Member(_) => 0..1,
+            Column::Shard(_) => 0..0,
+        };
+        let all = 0..self.record.head.shape.parity;
+        let left = self.solve_rows(wanted, rows.clone(), few.clone(), out)?;
+        if all == few {
+            return Ok(left);
+        }
+        let mut lost = Vec::new();
+        for run in runs(&left) {
+            let first = byte_len(&(rows.start..run.start));
+            if let Some(out) = out.get_mut(first..first + byte_len(&run)) {
+                lost.extend(self.solve_rows(wanted, run, all.clone(), out)?);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// One attempt of [`solve_run`](Self::solve_run), with the help of these shards.
+    fn solve_rows(
+        &self,
+        wanted: Column,
+        rows: Range<u32>,
+        helpers: Range<u8>,
+        out: &mut [u8],
+    ) -> Result<Vec<u32>, Error> {
+        out.fill(0);
+        let mut stripe = Stripe::read_shards(self, wanted, &rows, helpers)?;
+        let mut buffer = vec![0; out.len()];
+        for (at, member) in self.record.head.members.iter().enumerate() {
+            if member.rows() <= rows.start {
+                continue; // only zeros here
+            }
+            let bad = if wanted == Column::Member(at) {
+                (rows.start..rows.end.min(member.rows())).collect()
+            } else {
+                self.read(Column::Member(at), rows.clone(), &mut buffer)?
+            };
+            stripe.take_out(at, member, &bad, &buffer);
+        }
+        let mut lost = Vec::new();
+        for (row, bytes) in rows.zip(out.chunks_mut(ROW_LEN)) {
+            match self.solve_row(&stripe, wanted, row) {
+                Some(solved) => bytes.copy_from_slice(&solved),
+                None => lost.push(row),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// One row of `wanted`; `None` when too much is bad there, or the result does not have its sum.
+    fn solve_row(&self, stripe: &Stripe, wanted: Column, row: u32) -> Option<Vec<u8>> {
+        let members = &self.record.head.members;
+        let erased = stripe.erased(row)?;
+        let slots: Vec<u8> = erased.iter().filter_map(|at| Some(members.get(*at)?.slot)).collect();
+        let missing = solve(&slots, &stripe.good_shards(row)?)?;
+        let solved = match wanted {
+            Column::Member(at) => {
+                let place = erased.iter().position(|erased| *erased == at)?;
+                missing.into_iter().nth(place)?
+            }
+            Column::Shard(shard) => {
+                let mut sum = stripe.shard_row(shard, row)?.to_vec();
+                for (slot, bytes) in slots.iter().zip(&missing) {
+                    fold(&mut sum, coefficient(shard, *slot), bytes);
+                }
+                sum
+            }
+        };
+        let place = self.place(wanted);
+        let real = real_len(&(row..row.checked_add(1)?), place.len);
+        (place.sums.get(row as usize) == Some(&row_sum(solved.get(..real)?))).then_some(solved)
+    }
+}
+
+/// The shards at some rows, with all known members taken out, so that what is left are the sums of the unknown ones.
+struct Stripe {
+    first: u32,
+    /// By shard; empty where it does not take part.
+    sums: Vec<Vec<u8>>,
+    /// By row, then shard.
+    usable: Vec<Vec<bool>>,
+    /// By row: places of the members that are bad there.
+    erased: Vec<Vec<usize>>,
+}
+
+impl Stripe {
+    fn read_shards(reader: &Reader<'_>, wanted: Column, rows: &Range<u32>, helpers: Range<u8>) -> Result<Self, Error> {
+        let parity = usize::from(reader.record.head.shape.parity);
+        let mut stripe = Self {
+            first: rows.start,
+            sums: vec![Vec::new(); parity],
+            usable: vec![vec![false; parity]; rows.len()],
+            erased: vec![Vec::new(); rows.len()],
+        };
+        for (shard, sum) in (0..).zip(&mut stripe.sums) {
+            if wanted == Column::Shard(shard) {
+                // starts as zeros and becomes the sum of the known members
+                *sum = vec![0; byte_len(rows)];
+            } else if helpers.contains(&shard) {
+                *sum = vec![0; byte_len(rows)];
+                let bad = reader.read(Column::Shard(shard), rows.clone(), sum)?;
+                for (row, usable) in rows.clone().zip(&mut stripe.usable) {
+                    usable[usize::from(shard)] = bad.binary_search(&row).is_err();
+                }
+            }
+        }
+        Ok(stripe)
+    }
+
+    /// Takes the good rows of a member out of all shards, and notes where it is erased.
+    fn take_out(&mut self, at: usize, member: &Member, bad: &[u32], bytes: &[u8]) {
+        for row in bad {
+            if let Some(erased) = self.erased.get_mut((row - self.first) as usize) {
+                erased.push(at);
+            }
+        }
+        let present = bytes.chunks(ROW_LEN).zip(self.first..member.rows()).enumerate();
+        for (place, (data, row)) in present {
+            if bad.binary_search(&row).is_ok() {
+                continue;
+            }
+            let start = place * ROW_LEN;
+            for (shard, sum) in (0..).zip(&mut self.sums) {
+                if let Some(sum) = sum.get_mut(start..start + ROW_LEN) {
+                    fold(sum, coefficient(shard, member.slot), data);
+                }
+            }
+        }
+    }
+
+    /// Places of the members that are bad at `row`.
+    fn erased(&self, row: u32) -> Option<&[usize]> {
+        let place = row.checked_sub(self.first)? as usize;
+        self.erased.get(place).map(Vec::as_slice)
+    }
+
+    /// The good shards at `row`.
+    fn good_shards(&self, row: u32) -> Option<Vec<(u8, &[u8])>> {
+        let usable = self.usable.get(row.checked_sub(self.first)? as usize)?;
+        let shards = (0..).zip(usable).filter(|(_, usable)| **usable);
+        Some(
+            shards
+                .filter_map(|(shard, _)| Some((shard, self.shard_row(shard, row)?)))
+                .collect(),
+        )
+    }
+
+    fn shard_row(&self, shard: u8, row: u32) -> Option<&[u8]> {
+        let start = row.checked_sub(self.first)? as usize * ROW_LEN;
+        self.sums.get(usize::from(shard))?.get(start..start + ROW_LEN)
+    }
+}
+
+/// Bytes of `rows` in a buffer of whole rows.
+fn byte_len(rows: &Range<u32>) -> usize {
+    rows.len().saturating_mul(ROW_LEN)
+}
+
+/// Bytes of `rows` in a column of `len` bytes, whose last row may be short.
+fn real_len(rows: &Range<u32>, len: u64) -> usize {
+    let row = ROW_LEN as u64;
+    let end = (u64::from(rows.end) * row).min(len);
+    usize::try_from(end.saturating_sub(u64::from(rows.start) * row)).unwrap_or(usize::MAX)
+}
+
+fn zeros(len: usize) -> Result<Vec<u8>, Refusal> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(len).map_err(|_| Refusal::NoMemory)?;
+    out.resize(len, 0);
+    Ok(out)
+}
+
+/// Joins ascending row numbers to ranges.
+fn runs(rows: &[u32]) -> Vec<Range<u32>> {
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for row in rows {
+        match runs.last_mut() {
+            Some(run) if run.end == *row => run.end += 1,
+            _ => runs.push(*row..row + 1),
+        }
+    }
+    runs
+}
+
+/// The bad rows of a member as it lies there: a missing or short file, failing reads and wrong sums.
+pub fn damaged_rows(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) -> Result<Vec<Range<u32>>, Error> {
+    let at = record.head.position(pack).ok_or(Refusal::NotAMember)?;
+    Ok(runs(&Reader::new(storage, record).bad_rows(Column::Member(at))?))
+}
+
+/// `rows` of a pack: the good ones from its own file, the others made from the rest of the group. The last row is as
+/// short as the pack's. [`Error::Lost`], with what could be had, when some cannot be made.
+pub fn rebuild_rows(
+    storage: &dyn Storage,
+    record: &GroupRecord,
+    pack: &PackId,
+    rows: Range<u32>,
+) -> Result<Vec<u8>, Error> {
+    let at = record.head.position(pack).ok_or(Refusal::NotAMember)?;
+    let member = record.head.members.get(at).ok_or(Refusal::NotAMember)?;
+    if rows.start > rows.end || rows.end > member.rows() {
+        return Err(Refusal::NotAMember.into());
+    }
+    let real = real_len(&rows, member.len);
+    let first_row = rows.start;
+    let (mut bytes, lost) = Reader::new(storage, record).healed(Column::Member(at), rows)?;
+    bytes.truncate(real);
+    if lost.is_empty() {
+        return Ok(bytes);
+    }
+    Err(Error::Lost(Box::new(Lost {
+        group: record.head.id,
+        pack: Some(*pack),
+        rows: runs(&lost),
+        first_row,
+        bytes,
+    })))
+}
+
+/// A whole pack, with the good rows of its own file kept, proven by its name. [`Error::Lost`] with what could be had.
+pub fn rebuild_pack(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) -> Result<Vec<u8>, Error> {
+    let at = record.head.position(pack).ok_or(Refusal::NotAMember)?;
+    let rows = 0..record.head.members.get(at).map_or(0, Member::rows);
+    let bytes = rebuild_rows(storage, record, pack, rows.clone())?;
+    if sha256(&[&bytes]) == pack.0 {
+        return Ok(bytes);
+    }
+    Err(Error::Lost(Box::new(Lost {
+        group: record.head.id,
+        pack: Some(*pack),
+        rows: vec![rows],
+        first_row: 0,
+        bytes,
+    })))
+}
+
+/// A whole shard: its good rows kept, the others made from the members.
+pub(super) fn rebuild_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Result<Vec<u8>, Error> {
+    let rows = 0..record.head.stripe_rows();
+    let (bytes, lost) = Reader::new(storage, record).healed(Column::Shard(shard), rows)?;
+    if lost.is_empty() {
+        return Ok(bytes);
+    }
+    Err(Error::Lost(Box::new(Lost {
+        group: record.head.id,
+        pack: None,
+        rows: runs(&lost),
+        first_row: 0,
+        bytes,
+    })))
+}
+
+/// A lost or damaged file of a group, byte for byte as it was, from its record and the members.
+pub fn rebuild_file(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Result<Vec<u8>, Error> {
+    let bytes = record.encode();
+    match part {
+        Part::Group => Ok([&record.head.prefix(part).encode()[..], &bytes].concat()),
+        Part::Shard(shard) if shard < record.head.shape.parity => {
+            let (front, back) = frame(&record.head, &bytes, shard);
+            let rows = rebuild_shard(storage, record, shard)?;
+            Ok([front.into_inner(), rows, back].concat())
+        }
+        Part::Shard(_) => Err(Refusal::NotAMember.into()),
+    }
+}

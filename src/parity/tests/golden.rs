@@ -1,0 +1,67 @@
+//! Known answers. If one changes, the format changed.
+
+use super::*;
+use crate::id::to_hex;
+
+#[test]
+fn the_files_of_a_group_of_three_unequal_packs_are_pinned() {
+    let storage = MemoryStorage::new();
+    let packs: Vec<_> = ([(5000u32, 3u32), (12_288, 5), (1, 7)].iter())
+        .map(|(len, step)| (0..*len).map(|at| (at * step % 251) as u8).collect::<Vec<u8>>())
+        .map(|bytes| (pack_id(&bytes), bytes))
+        .collect();
+    let mut group = accumulate(shape(20, 2), 222, &packs);
+    assert_eq!(
+        group.members().map(|member| member.slot).collect::<Vec<_>>(),
+        [222, 223, 0]
+    );
+    assert_eq!(
+        (group.held_bytes(), group.class(), group.is_empty()),
+        (24_576, 0, false)
+    );
+    assert!(group.remove(&PackId([0; 32]), &[]).is_err());
+    let group = group
+        .finish(REPO, GroupId([0x11; 16]), vec![GroupId([0x22; 16])], CONFIG.to_vec())
+        .unwrap();
+    publish(&storage, &group).unwrap();
+    let hash = |part: Part| to_hex(&sha256(&[&file(&storage, &part.key(&GroupId([0x11; 16])))]));
+    assert_eq!(
+        [hash(Part::Group), hash(Part::Shard(0)), hash(Part::Shard(1))],
+        [
+            "c5a9684ca764fb4fd7cab9d21748312004fd22e029df4ab0d5c921141ad8d47c",
+            "b78fdb78bbb7be5def74b734e40b11745173d9c6467b30238c4d7efabd9b3c6e",
+            "b81fe6f44dc7bc59cea4bc2c1a76eea9976ddc46b84d0a91c686466f2c53f57c",
+        ]
+    );
+}
+
+/// `cargo test --release --no-default-features --lib parity -- --ignored --nocapture`
+#[test]
+#[ignore = "prints speeds"]
+fn speed_of_accumulating_and_rebuilding() {
+    let folder = tempfile::tempdir().unwrap();
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let storage = storage::LocalStorage::new(Arc::new(storage::RealFs::new(folder.path()).unwrap()), entropy);
+    storage.create_folders(&layout::FOLDERS, &[]).unwrap();
+    let packs = packs(&storage, &[8 << 20; 20], 1);
+    for parity in [1, 2] {
+        let start = std::time::Instant::now();
+        let group = group_of(shape(20, parity), 0, parity, &packs, &[]);
+        let rate = (20 << 23) as f64 / start.elapsed().as_secs_f64() / 1e9;
+        publish(&storage, &group).unwrap();
+        let id = group.record.head.id;
+        let start = std::time::Instant::now();
+        packs[1..]
+            .iter()
+            .for_each(|(id, _)| assert!(file(&storage, &layout::pack(id)).len() == 8 << 20));
+        let read = start.elapsed();
+        storage.delete(&layout::pack(&packs[0].0)).unwrap();
+        let start = std::time::Instant::now();
+        assert!(rebuild_pack(&storage, &read_record(&storage, &id).unwrap(), &packs[0].0).unwrap() == packs[0].1);
+        println!(
+            "m = {parity}: fold {rate:.1} GB/s; read 19 packs {read:?}, rebuild one {:?}",
+            start.elapsed()
+        );
+        put_bytes(&storage, &layout::pack(&packs[0].0), &packs[0].1).unwrap();
+    }
+}

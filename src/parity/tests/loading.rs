@@ -1,0 +1,179 @@
+//! Which groups count, after publishes and deletions that were cut short anywhere.
+
+use super::*;
+use crate::storage::ErrorKind;
+
+fn id(number: u8) -> GroupId {
+    GroupId([number; 16])
+}
+
+fn live(groups: &Groups) -> Vec<u8> {
+    groups.live().map(|head| head.id.0[0]).collect()
+}
+
+fn reasons(groups: &Groups) -> Vec<(u8, Part, Damage)> {
+    let problem = |problem: &Problem| (problem.group.0[0], problem.part, problem.reason);
+    groups.problems().iter().map(problem).collect()
+}
+
+#[test]
+fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[9000, 6000, 7000, 100], 1);
+    publish(&storage, &group_of(shape(2, 1), 0, 1, &packs[..2], &[])).unwrap();
+    publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[2..3], &[])).unwrap();
+    for foreign in [
+        "x.grp",
+        "00.0.par",
+        &format!("{}.00.par", id(1)),
+        &format!("{}.32.par", id(1)),
+        &format!("{}.+1.par", id(1)),
+    ] {
+        put_bytes(&storage, &format!("{}/{foreign}", layout::PARITY), b"junk").unwrap();
+    }
+    let groups = Groups::load(&storage, &REPO).unwrap();
+    assert_eq!(live(&groups), [1, 2]);
+    assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(1));
+    assert!(groups.group_of(&packs[3].0).is_none());
+    assert_eq!(groups.unprotected(packs.iter().map(|(id, _)| id)), [packs[3].0]);
+    assert_eq!(groups.packs().count(), 3);
+    let tails: Vec<_> = groups.tails(0, shape(2, 1)).iter().map(|head| head.id).collect();
+    assert_eq!(tails, [id(2)]);
+    assert!(groups.tails(1, shape(2, 1)).is_empty() && groups.tails(0, shape(2, 2)).is_empty());
+    assert!(groups.problems().is_empty() && groups.superseded().is_empty() && groups.incomplete().is_empty());
+    assert!(matches!(
+        publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[2..3], &[])),
+        Err(Error::Refused(Refusal::NameTaken))
+    ));
+}
+
+/// Stops a publish after each call, and a deletion of the old group after each call: there is always exactly one live
+/// group for each pack that was protected before.
+#[test]
+fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
+    for parity in [1u8, 2] {
+        let files = usize::from(parity) + 1;
+        for stop in 0..=2 * files {
+            let storage = Arc::new(MemoryStorage::new());
+            let packs = packs(&*storage, &[9000, 6000], 2);
+            publish(&*storage, &group_of(shape(4, parity), 0, 1, &packs[..1], &[])).unwrap();
+            let faulty = FaultyStorage::new(storage.clone());
+            (stop..100).for_each(|call| faulty.fail_call(call as u64, ErrorKind::Io));
+            let published = publish(&faulty, &group_of(shape(4, parity), 0, 2, &packs, &[1]));
+            assert_eq!(published.is_ok(), stop >= files);
+            let old: Vec<String> = (storage.list(layout::PARITY).unwrap().into_iter())
+                .map(|entry| entry.key)
+                .filter(|key| key.contains(&id(1).to_hex()))
+                .collect();
+            if published.is_ok() {
+                old.iter().for_each(|key| drop(faulty.delete(key)));
+            }
+            let groups = Groups::load(&*storage, &REPO).unwrap();
+            let complete = stop >= usize::from(parity);
+            assert_eq!(live(&groups), [if complete { 2 } else { 1 }], "stop {stop}");
+            assert_eq!(groups.unprotected([&packs[0].0]), []);
+            assert_eq!(groups.unprotected([&packs[1].0]).is_empty(), complete);
+            let rest = stop < 2 * files;
+            let left = if complete && rest { vec![id(1)] } else { vec![] };
+            assert_eq!(groups.superseded(), left);
+            assert_eq!(groups.superseding(&[id(2)]).contains(&id(1)), complete && rest);
+            match stop {
+                0 => assert!(groups.problems().is_empty()),
+                _ if !complete => assert_eq!(groups.incomplete(), [id(2)]),
+                _ if stop < files => assert_eq!(reasons(&groups), [(2, Part::Group, Damage::Missing)]),
+                _ => assert!(groups.problems().is_empty()),
+            }
+            let record = read_record(&*storage, &groups.group_of(&packs[0].0).unwrap().id).unwrap();
+            storage.delete(&layout::pack(&packs[0].0)).unwrap();
+            assert_eq!(rebuild_pack(&*storage, &record, &packs[0].0).unwrap(), packs[0].1);
+        }
+    }
+}
+
+#[test]
+fn superseded_groups_are_listed_oldest_first() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[9000, 6000, 50], 3);
+    publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();
+    publish(&storage, &group_of(shape(4, 1), 0, 5, &packs[..2], &[9])).unwrap();
+    publish(&storage, &group_of(shape(4, 1), 0, 7, &packs, &[5, 9])).unwrap();
+    let groups = Groups::load(&storage, &REPO).unwrap();
+    assert_eq!((live(&groups), groups.superseded()), (vec![7], &[id(9), id(5)][..]));
+}
+
+#[test]
+fn a_new_group_counts_at_once() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[9000, 6000, 50], 4);
+    let mut groups = Groups::load(&storage, &REPO).unwrap();
+    groups.insert(&group_of(shape(4, 1), 0, 1, &packs[..2], &[]).record.head);
+    groups.insert(&group_of(shape(4, 1), 0, 2, &packs[1..2], &[]).record.head);
+    assert_eq!(groups.groups_of(&packs[1].0).count(), 2);
+    groups.insert(&group_of(shape(4, 1), 0, 3, &packs[2..], &[2]).record.head);
+    assert_eq!(live(&groups), [1, 3]);
+    assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(1));
+    assert_eq!(groups.superseded(), [id(2)]);
+    groups.removed(&id(2));
+    assert!(groups.superseded().is_empty());
+    groups.insert(&group_of(shape(4, 1), 0, 4, &packs[..1], &[1]).record.head);
+    assert_eq!(groups.unprotected([&packs[1].0]), [packs[1].0]);
+}
+
+#[test]
+fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
+    let (storage, record, packs) = stored(shape(4, 2), &[9000, 6000], 5);
+    let head = &record.head;
+    let parts = [Part::Group, Part::Shard(0), Part::Shard(1)];
+    let whole: Vec<_> = parts.iter().map(|part| file(&storage, &part.key(&head.id))).collect();
+    for (part, bytes) in parts.iter().zip(&whole) {
+        let key = part.key(&head.id);
+        // the prefix, and each byte of the front that is believed without its hash
+        for at in (0..64).step_by(5).chain((64..64 + 80 + 128).step_by(3)) {
+            flip(&storage, &key, at);
+            let groups = Groups::load(&storage, &REPO).unwrap();
+            assert_eq!(groups.get(&head.id), Some(head), "{part:?} {at}");
+            assert_eq!(reasons(&groups).is_empty(), at >= 64);
+            overwrite(&storage, &key, bytes);
+        }
+        overwrite(&storage, &key, &bytes[..bytes.len() - 1]);
+        assert_eq!(
+            reasons(&Groups::load(&storage, &REPO).unwrap()),
+            [(1, *part, Damage::Length)]
+        );
+        overwrite(&storage, &key, bytes);
+    }
+    // only one copy of the record left anywhere
+    storage.delete(&layout::group(&head.id)).unwrap();
+    storage.delete(&layout::shard(&head.id, 1)).unwrap();
+    flip(&storage, &layout::shard(&head.id, 0), 64 + 80 + 20);
+    let groups = Groups::load(&storage, &REPO).unwrap();
+    assert_eq!((live(&groups), groups.incomplete()), (vec![], &[head.id][..]));
+    assert_eq!(groups.problems().len(), 2);
+    assert!(groups.group_of(&packs[0].0).is_none());
+    overwrite(&storage, &layout::shard(&head.id, 0), b"");
+    let groups = Groups::load(&storage, &REPO).unwrap();
+    assert_eq!(reasons(&groups), [(1, Part::Shard(0), Damage::Length)]);
+    for (part, bytes) in parts.iter().zip(&whole) {
+        overwrite(&storage, &part.key(&head.id), bytes);
+    }
+    let groups = Groups::load(&storage, &RepoId([8; 16])).unwrap();
+    assert!(live(&groups).is_empty());
+    assert!(
+        reasons(&groups)
+            .iter()
+            .all(|(_, _, reason)| *reason == Damage::ForeignRepository)
+    );
+}
+
+#[test]
+fn an_unreadable_front_is_a_problem_and_a_forbidden_one_an_error() {
+    let (storage, record, _) = stored(shape(4, 1), &[9000, 6000], 6);
+    let faulty = FaultyStorage::new(Arc::new(storage));
+    faulty.fail_when(|op, key| op == "get_range" && key.ends_with(".grp"), ErrorKind::Io);
+    let groups = Groups::load(&faulty, &REPO).unwrap();
+    assert_eq!(groups.get(&record.head.id), Some(&record.head));
+    assert_eq!(reasons(&groups), [(1, Part::Group, Damage::Unreadable)]);
+    faulty.heal();
+    faulty.fail_when(|_, key| key.ends_with(".grp"), ErrorKind::PermissionDenied);
+    assert!(matches!(Groups::load(&faulty, &REPO), Err(Error::Storage(_))));
+}
