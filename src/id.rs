@@ -101,6 +101,10 @@ id_type!(
     /// Name of a key file, random.
     KeyId, 16
 );
+id_type!(
+    /// Name of a parity group, random.
+    GroupId, 16
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Every path and file name inside a repository. Nothing here knows what the files hold.
 
-use crate::id::{KeyId, PackId, SegmentId, SnapshotId};
+use crate::id::{GroupId, KeyId, PackId, SegmentId, SnapshotId};
 
 /// The repository's settings.
 pub const CONFIG: &str = "config.json";
@@ -57,6 +57,16 @@ pub fn segment(id: &SegmentId) -> String {
 /// A key file.
 pub fn key(id: &KeyId) -> String {
     format!("{KEYS}/{id}.json")
+}
+
+/// The group file of a parity group.
+pub fn group(id: &GroupId) -> String {
+    format!("{PARITY}/{id}.grp")
+}
+
+/// The file of one shard of a parity group.
+pub fn shard(id: &GroupId, shard: u8) -> String {
+    format!("{PARITY}/{id}.{shard}.par")
 }
 
 /// The lease of a session.

@@ -240,7 +240,12 @@ impl Session {
         self.sink.flush_meta()
     }
 
-    /// Publishes a segment of everything written since the last one. Its chunks are then found through the index.
+    /// Completes parity: every pack written so far is in a group when this returns.
+    pub fn protect(&self) -> Result<()> {
+        self.sink.protect_rest()
+    }
+
+    /// Publishes a segment of everything written and protected since the last one. Its chunks are then found through the index.
     pub fn publish(&self) -> Result<()> {
         let written = self.sink.take_written();
         if written.packs.is_empty() {

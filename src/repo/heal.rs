@@ -3,6 +3,7 @@
 
 use super::Repository;
 use super::pack_sink::lock;
+use super::protect::protect_packs;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
@@ -161,10 +162,10 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
 
 /// Publishes what was found in packs, in place of the segments `old` where this handle may replace them; keeps it in
 /// memory when it cannot be written.
-fn keep(repo: &Repository, writable: &mut bool, run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) {
+fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) {
     if *writable {
-        match publish_or_replace(repo, run.clone(), old) {
-            Ok(()) => return,
+        match publish_or_replace(repo, &run, old) {
+            Ok(protected) => run.retain(|(location, _)| !protected.contains(&location.pack)),
             Err(error) => {
                 *writable = false;
                 let message =
@@ -182,7 +183,16 @@ fn keep(repo: &Repository, writable: &mut bool, run: Vec<(ChunkLocation, u64)>, 
     }
 }
 
-fn publish_or_replace(repo: &Repository, run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) -> Result<()> {
+/// Protects the packs of `run` that are in no parity group yet, publishes what they hold, and returns them. What is left
+/// out is damaged and beyond parity: it may be read, but nothing new may rely on it.
+fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[SegmentId]) -> Result<HashSet<PackId>> {
+    let packs: BTreeSet<PackId> = run.iter().map(|(location, _)| location.pack).collect();
+    let protected: HashSet<PackId> = protect_packs(repo, packs.into_iter().collect())?.into_iter().collect();
+    let run: Vec<_> = run
+        .iter()
+        .filter(|(location, _)| protected.contains(&location.pack))
+        .copied()
+        .collect();
     let maint = if old.is_empty() {
         None
     } else {
@@ -193,7 +203,7 @@ fn publish_or_replace(repo: &Repository, run: Vec<(ChunkLocation, u64)>, old: &[
     } else if !run.is_empty() {
         repo.publish_segment(run)?;
     }
-    Ok(())
+    Ok(protected)
 }
 
 /// True when the storage failed, as opposed to a file that is not there or not what it should be.

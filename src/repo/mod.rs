@@ -9,6 +9,7 @@ mod errors;
 mod heal;
 mod open;
 mod pack_sink;
+mod protect;
 pub mod read;
 pub mod seal;
 

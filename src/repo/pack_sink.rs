@@ -5,6 +5,7 @@
 //! next one fills, so that no worker waits for a flush. With a single-threaded executor everything happens in place.
 
 use super::Repository;
+use super::protect::Protection;
 use super::seal::{ChunkMeta, SEAL_OVERHEAD};
 use crate::entropy::random;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, SEALED_ENTRY_STEP, SEALED_PACK_FLOOR, padme, trailer_len};
 use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSeal};
-use crate::storage::{Storage, put_bytes};
+use crate::storage::put_bytes;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -40,32 +41,36 @@ pub struct Written {
 
 /// What the writing thread and the workers share.
 struct Shelf {
-    storage: Arc<dyn Storage>,
+    repo: Arc<Repository>,
+    protection: Mutex<Protection>,
     written: Mutex<Written>,
     failed: Mutex<Option<Error>>,
 }
 
 impl Shelf {
-    /// Puts a pack and its `.idx`, and notes what they hold. After a failure nothing more is written.
+    /// Puts a pack and its `.idx` and folds it into parity. After a failure nothing more is written.
     fn write(&self, pack: FinishedPack) {
         if lock(&self.failed).is_some() {
             return;
         }
-        let bytes = pack.bytes.filled();
-        let result = put_bytes(self.storage.as_ref(), &layout::pack(&pack.id), bytes)
-            .and_then(|_| put_bytes(self.storage.as_ref(), &layout::pack_index(&pack.id), &pack.index));
-        if let Err(error) = result {
-            lock(&self.failed).get_or_insert(error.into());
-            return;
+        if let Err(error) = self.put(pack) {
+            lock(&self.failed).get_or_insert(error);
         }
-        let mut written = lock(&self.written);
-        written.packs.push(pack.id);
+    }
+
+    fn put(&self, pack: FinishedPack) -> Result<()> {
+        let (storage, bytes) = (self.repo.storage(), pack.bytes.filled());
+        put_bytes(storage, &layout::pack(&pack.id), bytes)?;
+        put_bytes(storage, &layout::pack_index(&pack.id), &pack.index)?;
         let len = bytes.len() as u64;
-        written.chunks.extend(
-            pack.entries
-                .iter()
-                .map(|&entry| (ChunkLocation { pack: pack.id, entry }, len)),
-        );
+        let chunks = pack
+            .entries
+            .iter()
+            .map(|&entry| (ChunkLocation { pack: pack.id, entry }, len));
+        let mut done = Written::default();
+        lock(&self.protection).add(&self.repo, pack.id, bytes, chunks, &mut done)?;
+        lock(&self.written).append(done);
+        Ok(())
     }
 }
 
@@ -89,7 +94,8 @@ impl PackSink {
             false => 1,
         };
         let shelf = Shelf {
-            storage: repo.storage_handle(),
+            repo: Arc::clone(&repo),
+            protection: Mutex::default(),
             written: Mutex::new(Written::default()),
             failed: Mutex::new(None),
         };
@@ -221,12 +227,21 @@ impl PackSink {
         self.check()
     }
 
-    /// Takes what was written since the last call.
+    /// Protects the packs that are in no whole parity group yet. Everything written can be taken then.
+    pub fn protect_rest(&self) -> Result<()> {
+        self.check()?;
+        let mut done = Written::default();
+        lock(&self.shelf.protection).finish(&self.repo, &mut done)?;
+        lock(&self.shelf.written).append(done);
+        Ok(())
+    }
+
+    /// Takes what was written and protected since the last call.
     pub fn take_written(&self) -> Written {
         std::mem::take(&mut lock(&self.shelf.written))
     }
 
-    /// Chunks written and not taken yet.
+    /// Chunks written and protected and not taken yet.
     pub fn written_chunks(&self) -> usize {
         lock(&self.shelf.written).chunks.len()
     }

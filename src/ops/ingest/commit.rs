@@ -65,11 +65,13 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
     }
     session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
     session.flush_meta()?;
+    session.protect()?;
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
         // also the packs that somebody else put and that this snapshot reuses, those found by looking again included
         storage.include_in_barrier(layout::DATA);
+        storage.include_in_barrier(layout::PARITY);
         storage.barrier()?;
         if put_manifest(session, snapshot, manifest)? {
             return Ok(());
@@ -144,6 +146,7 @@ pub fn keep_reusable_chunks(session: &Session) {
     let kept = session
         .flush_data()
         .and_then(|()| session.flush_meta())
+        .and_then(|()| session.protect())
         .and_then(|()| session.publish());
     if let Err(error) = kept {
         session.repo().warn(

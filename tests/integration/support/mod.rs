@@ -10,7 +10,7 @@ use containerarchive::entropy::{Entropy, SeededEntropy};
 use containerarchive::executor::{Executor, InlineExecutor, PoolExecutor};
 use containerarchive::monitor::{NullMonitor, TestMonitor};
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems, RestoreOptions};
-use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, Repository, Secret};
+use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, ParityParams, Repository, Secret};
 use containerarchive::snapshot::Snapshot;
 use containerarchive::storage::{MemoryStorage, Storage};
 use containerarchive::{Error, Result};
@@ -106,7 +106,8 @@ impl Flavor {
             },
             compression: self.compression,
             pack_size: Some(65_536),
-            parity: None,
+            // small groups, so that some are full
+            parity: Some(Some(ParityParams { data: 4, parity: 1 })),
             kdf: KdfParams {
                 memory_kib: 8,
                 time: 1,
