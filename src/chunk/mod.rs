@@ -12,7 +12,7 @@ pub use fastcdc::{Cutter, Gear};
 use ::fastcdc::v2020::{AVERAGE_MAX, AVERAGE_MIN, MAXIMUM_MIN, MINIMUM_MAX, MINIMUM_MIN};
 use std::fmt;
 
-/// Largest `max` that a repository may be made with (format.md §11): 8 MiB.
+/// Largest `max` that a repository may be made with (format.md §12): 8 MiB.
 const MAXIMUM_MAX: usize = 8 << 20;
 
 /// Sizes of chunks in bytes, fixed at init.

@@ -10,7 +10,7 @@ mod zstd;
 
 use std::fmt;
 
-/// Largest chunk, raw or stored, in bytes: a length is a u24 (format.md §11).
+/// Largest chunk, raw or stored, in bytes: a length is a u24 (format.md §12).
 pub const MAX_CHUNK_LEN: usize = 0xff_ffff;
 
 /// How chunks are to be stored; the levels are those of the encoders.

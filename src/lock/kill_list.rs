@@ -1,4 +1,4 @@
-//! Kill lists: the packs that a prune has condemned, until every trace of them is gone (`docs/format.md` §10.1).
+//! Kill lists: the packs that a prune has condemned, until every trace of them is gone (`docs/format.md` §11.1).
 //!
 //! A pack is condemned first and deleted after, and its list goes last. So whoever wants to rely on a pack loads the kill
 //! lists **before** it looks whether the pack exists, both under the shared commit lock: a list that vanished in between

@@ -1,4 +1,4 @@
-//! Leases: a small file per session, kernel-locked for the session's life (`docs/format.md` §10.2).
+//! Leases: a small file per session, kernel-locked for the session's life (`docs/format.md` §11.2).
 //!
 //! A hint only. A prune spares the packs of sessions whose lease is held, and people see who is writing; nothing is lost
 //! when a lease is missing, stale or damaged. It holds no names and no tags.

@@ -180,7 +180,7 @@ fn a_config_of_the_future_or_of_nowhere_is_refused() {
                 "\"packSize\":18446744073709551615",
                 "ERR_CONFIG_CORRUPT",
             ),
-            ("\"data\":20", "\"data\":0", "ERR_CONFIG_CORRUPT"),
+            ("\"data\":4", "\"data\":0", "ERR_CONFIG_CORRUPT"),
             ("\"row\":4096", "\"row\":1", "ERR_UNSUPPORTED_FORMAT"),
             ("\"id\":\"", "\"id\":\"x", "ERR_CONFIG_CORRUPT"),
         ];
