@@ -37,6 +37,8 @@ export interface IOpenOptions {
   lockWaitMs?: number;
   /** Decode and hash every encoded chunk again before it is stored. Default true. */
   verifyWrites?: boolean;
+  /** Whether a restore that finds a damaged pack makes it whole from parity afterwards. Default true. */
+  heal?: boolean;
 }
 
 /** Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. */

@@ -6,7 +6,7 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 
-const OPEN_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites'];
+const OPEN_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal'];
 const INIT_KEYS = [...OPEN_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
 const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
 const KEY_BYTES = 32;
@@ -87,6 +87,7 @@ function repository(value, mayInit) {
   take(out, given, 'memoryLimit', (v) => check.integer(v, 'memoryLimit', 1));
   take(out, given, 'lockWaitMs', (v) => check.integer(v, 'lockWaitMs'));
   take(out, given, 'verifyWrites', (v) => check.boolean(v, 'verifyWrites'));
+  take(out, given, 'heal', (v) => check.boolean(v, 'heal'));
   take(out, given, 'compression', compression);
   take(out, given, 'chunking', chunking);
   take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));

@@ -23,6 +23,7 @@ pub struct OpenJson {
     memory_limit: Option<u64>,
     lock_wait_ms: Option<u64>,
     verify_writes: Option<bool>,
+    heal: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -40,6 +41,7 @@ pub struct InitJson {
     memory_limit: Option<u64>,
     lock_wait_ms: Option<u64>,
     verify_writes: Option<bool>,
+    heal: Option<bool>,
 }
 
 /// Tells `null` from absent.
@@ -146,6 +148,7 @@ impl OpenJson {
             lock_wait: self.lock_wait_ms.map_or(default.lock_wait, Duration::from_millis),
             memory_limit: self.memory_limit.unwrap_or(default.memory_limit),
             verify_writes: self.verify_writes.unwrap_or(default.verify_writes),
+            heal: self.heal.unwrap_or(default.heal),
         }
     }
 }
@@ -165,6 +168,7 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         memory_limit: json.memory_limit,
         lock_wait_ms: json.lock_wait_ms,
         verify_writes: json.verify_writes,
+        heal: json.heal,
     };
     let chunking = json.chunking.map(|sizes| ChunkerParams {
         min: sizes.min,

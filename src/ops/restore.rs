@@ -95,6 +95,19 @@ pub fn restore(
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let _operation = repo.enter();
+    let result = restore_chunks(repo, plan, monitor, sink);
+    if repo.may_heal() {
+        repo.heal_degraded_packs();
+    }
+    result
+}
+
+fn restore_chunks(
+    repo: &Arc<Repository>,
+    plan: &RestorePlan,
+    monitor: &dyn Monitor,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut walk = Walk::new(repo, plan);
     let mut ahead = ReadAhead::new(repo, plan.snapshot.id);
     let mut progress = Progress::default();

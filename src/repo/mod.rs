@@ -5,6 +5,7 @@
 
 pub mod chunk_store;
 pub mod config;
+mod degraded;
 mod errors;
 mod heal;
 mod open;
@@ -99,6 +100,10 @@ pub struct Repository {
     config_durable: AtomicBool,
     closed: AtomicBool,
     sessions: AtomicUsize,
+    /// What reading damaged packs has taught.
+    degraded: Mutex<degraded::Degraded>,
+    /// May a read heal the packs that it finds damaged.
+    heal: bool,
     /// Places found by a handle that may not publish them.
     overlay: Mutex<HashMap<ChunkId, Vec<ChunkLocation>>>,
     #[cfg(any(test, feature = "testing"))]
@@ -188,6 +193,11 @@ impl Repository {
     /// Tells whoever listens to this handle.
     pub fn warn(&self, code: &'static str, message: String) {
         self.env.monitor.warning(Warning { code, message });
+    }
+
+    /// True when reads may heal the packs that they find damaged.
+    pub fn may_heal(&self) -> bool {
+        self.heal
     }
 
     /// `Err` when this handle must not write.

@@ -51,6 +51,8 @@ pub struct OpenOptions {
     pub memory_limit: u64,
     /// Decode what was encoded before it is stored. Default true.
     pub verify_writes: bool,
+    /// Heal packs that a restore finds damaged, from parity. Default true.
+    pub heal: bool,
 }
 
 impl Default for OpenOptions {
@@ -60,6 +62,7 @@ impl Default for OpenOptions {
             lock_wait: Duration::from_secs(10),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             verify_writes: true,
+            heal: true,
         }
     }
 }
@@ -356,6 +359,8 @@ fn assemble(
         closed: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
         overlay: Mutex::default(),
+        degraded: Mutex::default(),
+        heal: options.heal,
         #[cfg(any(test, feature = "testing"))]
         seeded_bug: Mutex::new(None),
     };

@@ -11,7 +11,7 @@ use crate::id::{ChunkId, PackId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_LIST, PackEntry};
 use crate::storage::ErrorKind;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Scratch of one reader.
 #[derive(Default)]
@@ -118,13 +118,13 @@ pub fn get_chunk(
     scratch: &mut ReadScratch,
     out: &mut Vec<u8>,
 ) -> Result<ChunkLocation> {
-    let mut tried: HashSet<PackId> = HashSet::new();
+    let mut tried: HashMap<PackId, ChunkLocation> = HashMap::new();
     let mut last: Option<Error> = None;
     let mut healed = false;
     for _ in 0..MAX_ROUNDS {
         let mut news = false;
         for location in repo.locate(id)? {
-            if !tried.insert(location.pack) {
+            if tried.insert(location.pack, location).is_some() {
                 continue;
             }
             news = true;
@@ -139,6 +139,10 @@ pub fn get_chunk(
             repo.refresh_index()?;
         }
         if !news {
+            // a fresh listing shows nothing new, so this is damage and not a prune
+            if let Some(location) = through_parity(repo, &tried, scratch, out) {
+                return Ok(location);
+            }
             // a lost or half-rebuilt index: the packs themselves know what they hold
             if healed {
                 break;
@@ -148,6 +152,28 @@ pub fn get_chunk(
         }
     }
     Err(last.unwrap_or(Error::ChunkMissing { chunk: *id }))
+}
+
+/// Reads the chunk at one of these places from parity. What comes out is proven like any other chunk.
+fn through_parity(
+    repo: &Repository,
+    places: &HashMap<PackId, ChunkLocation>,
+    scratch: &mut ReadScratch,
+    out: &mut Vec<u8>,
+) -> Option<ChunkLocation> {
+    let good = places.values().find(|location| {
+        repo.read_through_parity(location, &mut scratch.stored)
+            && decode_stored(
+                repo.seal(),
+                &meta_of(&location.entry),
+                &mut scratch.stored,
+                &mut scratch.decoder,
+                out,
+            )
+            .is_ok()
+    })?;
+    repo.note_degraded(good.pack);
+    Some(*good)
 }
 
 /// Reads a list node.

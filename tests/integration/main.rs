@@ -10,6 +10,7 @@
 mod concurrent;
 mod crash;
 mod damage;
+mod degraded;
 mod house;
 mod ingest;
 mod init_open;
