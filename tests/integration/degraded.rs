@@ -21,7 +21,8 @@ fn packs(disk: &SimFs) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn put_back(disk: &SimFs, path: &str, bytes: &[u8]) {
-    disk.damage(path, None);
+    // perhaps it is gone already
+    let _ = disk.damage(path, None);
     put_bytes(storage(disk).as_ref(), path, bytes).unwrap();
 }
 
@@ -50,7 +51,7 @@ fn any_one_pack_may_be_gone_cut_or_flipped_and_every_restore_is_right() {
                 Some(whole[..whole.len() / 2].to_vec()),
                 Some(flipped),
             ] {
-                disk.damage(&path, bad);
+                disk.damage(&path, bad).unwrap();
                 let repo = open(environment(storage(&disk), 8), flavor).unwrap();
                 for (id, data) in &snapshots {
                     assert!(restore(&repo, id, None).unwrap() == *data, "{path}");
@@ -75,7 +76,7 @@ fn a_restore_that_met_damage_makes_the_pack_whole_unless_told_not_to() {
         .map(|(path, _)| path.clone())
         .unwrap();
     for heal in [false, true] {
-        disk.damage(&biggest, None);
+        disk.damage(&biggest, None).unwrap();
         let options = OpenOptions {
             heal,
             ..OpenOptions::default()
@@ -98,7 +99,7 @@ fn the_only_pack_of_a_small_snapshot_is_lost_on_a_disk_that_cannot_be_written() 
         let id = ingest(&repo, &data).unwrap().id.to_hex();
         for path in packs(&disk).into_keys() {
             let before = disk.snapshot_files();
-            disk.damage(&path, None);
+            disk.damage(&path, None).unwrap();
             let options = OpenOptions {
                 read_only: true,
                 ..OpenOptions::default()
@@ -125,7 +126,7 @@ fn packs_of_one_group_damaged_at_different_rows_are_all_read() {
         let end = bytes.len().min(row * 4096 + 100);
         bytes[row * 4096..end].iter_mut().for_each(|byte| *byte ^= 0x55);
         if number < 15 {
-            disk.damage(&path, Some(bytes));
+            disk.damage(&path, Some(bytes)).unwrap();
         }
     }
     let repo = open(environment(storage(&disk), 8), Flavor::plain()).unwrap();
