@@ -75,8 +75,8 @@ fn a_restore_that_met_damage_makes_the_pack_whole_unless_told_not_to() {
         .max_by_key(|(_, bytes)| bytes.len())
         .map(|(path, _)| path.clone())
         .unwrap();
+    disk.damage(&biggest, None).unwrap();
     for heal in [false, true] {
-        disk.damage(&biggest, None).unwrap();
         let options = OpenOptions {
             heal,
             ..OpenOptions::default()
