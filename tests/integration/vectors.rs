@@ -415,7 +415,7 @@ fn what_the_vectors_hold_is_read_back() {
 fn the_page_of_the_format_prints_the_same_answers() {
     let known: Value = serde_json::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap();
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md")).unwrap();
-    let (_, section) = page.split_once("## 12. Test vectors").unwrap();
+    let (_, section) = page.split_once("Test vectors\n").unwrap();
     let joined: String = section.split_whitespace().collect();
     let leaves = [&known["keys"], &known["ids"]].map(|value| value.to_string());
     let mut hex: Vec<&str> = leaves
