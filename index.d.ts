@@ -31,9 +31,9 @@ export interface IOpenOptions {
   readOnly?: boolean;
   /** Worker threads. Default: the number of cores. */
   threads?: number;
-  /** Most memory, in bytes, that all operations of this handle use together for their buffers. */
+  /** Most memory, in bytes, that all operations of this handle use together for their buffers. Default 192 MiB. */
   memoryLimit?: number;
-  /** How long to wait for a lock that another process holds, in milliseconds. */
+  /** How long to wait for a lock that another process holds, in milliseconds. Default 10,000. */
   lockWaitMs?: number;
   /** Decode and hash every encoded chunk again before it is stored. Default true. */
   verifyWrites?: boolean;

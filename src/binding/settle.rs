@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use napi::bindgen_prelude::{Object, PromiseRaw, ToNapiValue};
 use napi::{Env, JsDeferred, JsValue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Resolver<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
 
@@ -52,7 +53,21 @@ where
     F: FnOnce() -> Result<T> + Send + 'static,
 {
     let (settle, promise) = Settle::new(env)?;
-    start_thread(name, move || settle.done(caught(work)))?;
+    // shared, for a thread that does not start drops what it was given, and a rejection that nobody holds ends the host
+    let ours = Arc::new(Mutex::new(Some(settle)));
+    let theirs = Arc::clone(&ours);
+    let take = |settle: &Mutex<Option<Settle<T>>>| settle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let started = start_thread(name, move || {
+        if let Some(settle) = take(&theirs) {
+            settle.done(caught(work));
+        }
+    });
+    // only then is it taken here: else it is the thread's
+    if let Err(error) = started
+        && let Some(settle) = take(&ours)
+    {
+        settle.done(Err(Error::Internal { reason: error.reason }));
+    }
     Ok(promise)
 }
 
