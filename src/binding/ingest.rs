@@ -60,11 +60,10 @@ impl NativeIngest {
             reason: error.to_string(),
         })?;
         // only to find out whether the handle is closed: the operation itself begins with run()
-        drop(handle.enter(None)?);
-        let job = (Arc::clone(handle), options, ProgressMonitor(progress));
+        let share = handle.enter(None)?.repo().operation_share();
         Ok(Self {
-            pipe: Arc::new(Pipe::default()),
-            job: Some(job),
+            pipe: Arc::new(Pipe::new(share)),
+            job: Some((Arc::clone(handle), options, ProgressMonitor(progress))),
         })
     }
 }

@@ -12,12 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// Told once that there is room, or data, or that the pipe failed. Called on any thread.
 pub type Waiter = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// Bytes that may wait in a pipe.
-pub const CAPACITY: usize = 8 << 20;
+/// Bytes that may wait in a pipe when memory is plenty.
+const MAX_CAPACITY: usize = 8 << 20;
 /// Bytes are gathered into pieces of this size on the way in.
 const SLAB: usize = 1 << 20;
-/// Slabs kept to be used again.
-const KEPT_SLABS: usize = 10;
 
 /// What is on its way.
 enum Packet {
@@ -39,10 +37,11 @@ struct State {
 }
 
 /// A bounded queue of bytes between one producer and one consumer.
-#[derive(Default)]
 pub struct Pipe {
     state: Mutex<State>,
     changed: Condvar,
+    /// Bytes that may wait.
+    capacity: usize,
 }
 
 /// What a poll found.
@@ -56,6 +55,16 @@ pub enum Poll {
 }
 
 impl Pipe {
+    /// For an operation that may use `share` bytes in all.
+    pub fn new(share: usize) -> Self {
+        let capacity = (share / 16).clamp(2 * SLAB, MAX_CAPACITY);
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            capacity,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // every change is whole before anything can panic
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +113,7 @@ impl Pipe {
                 self.changed.notify_all();
             }
         }
-        state.bytes < CAPACITY
+        state.bytes < self.capacity
     }
 
     /// Ends the item.
@@ -131,7 +140,7 @@ impl Pipe {
 
     /// Calls `waiter` once there is room or the pipe failed; at once if that is so already.
     pub fn on_space(&self, waiter: Waiter) {
-        self.wait_until(waiter, |state| state.bytes < CAPACITY);
+        self.wait_until(waiter, |state| state.bytes < self.capacity);
     }
 
     /// Calls `waiter` once there is something to poll or the pipe failed.
@@ -177,12 +186,12 @@ impl Pipe {
             let mut state = self.lock();
             state.bytes = state.bytes.saturating_sub(slab.len());
             slab.clear();
-            if state.spare.len() < KEPT_SLABS {
+            if state.spare.len() * SLAB < self.capacity {
                 state.spare.push(slab);
             }
             self.changed.notify_all();
             // the producer of a full pipe starts again when half is free, not at each slab
-            if state.bytes <= CAPACITY / 2 {
+            if state.bytes <= self.capacity / 2 {
                 state.waiter.take()
             } else {
                 None
@@ -203,7 +212,7 @@ impl Pipe {
                 if let Some(error) = &state.failed {
                     return Err(error.clone());
                 }
-                if state.bytes < CAPACITY {
+                if state.bytes < self.capacity {
                     break;
                 }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -317,7 +326,7 @@ mod tests {
 
     #[test]
     fn items_arrive_as_they_were_pushed() {
-        let pipe = Arc::new(Pipe::default());
+        let pipe = Arc::new(Pipe::new(usize::MAX));
         let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
         for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
             pipe.begin_item(spec(name));
@@ -345,14 +354,14 @@ mod tests {
 
     #[test]
     fn a_full_pipe_says_so_and_tells_when_there_is_room() {
-        let pipe = Arc::new(Pipe::default());
+        let pipe = Arc::new(Pipe::new(usize::MAX));
         pipe.begin_item(spec("a"));
         let piece = vec![1u8; SLAB];
         let mut pushed = 1;
         while pipe.push(&piece) {
             pushed += 1;
         }
-        assert_eq!(pushed, CAPACITY / SLAB);
+        assert_eq!(pushed, MAX_CAPACITY / SLAB);
         let (sender, receiver) = channel();
         pipe.on_space(Box::new(move |result| sender.send(result.is_ok()).unwrap()));
         let mut items = PipeItems::new(Arc::clone(&pipe));
@@ -368,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_failure_reaches_both_sides() {
-        let pipe = Arc::new(Pipe::default());
+        let pipe = Arc::new(Pipe::new(usize::MAX));
         let (sender, receiver) = channel();
         pipe.on_data(Box::new(move |result| sender.send(result).unwrap()));
         pipe.fail(Error::Cancelled);

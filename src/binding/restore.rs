@@ -32,7 +32,8 @@ impl Drop for NativeRestore {
 impl NativeRestore {
     /// Plans the restore and starts the engine's side, which runs ahead of the reader as far as the pipe has room.
     pub fn start(handle: &Arc<Handle>, id: &str, options: &RestoreOptions) -> Result<Self> {
-        let pipe = Arc::new(Pipe::default());
+        let share = handle.enter(None)?.repo().operation_share();
+        let pipe = Arc::new(Pipe::new(share));
         let operation = handle.enter(Some(&pipe))?;
         let plan = ops::plan_restore(operation.repo(), id, options)?;
         let size = plan.size();

@@ -368,7 +368,8 @@ impl<'a> ReadAhead<'a> {
 
     fn recycle(&self, chunk: Vec<u8>) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < 64 {
+        let kept: usize = spare.iter().map(Vec::capacity).sum();
+        if kept + chunk.capacity() <= self.window {
             spare.push(chunk);
         }
     }

@@ -36,10 +36,7 @@ pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<
 pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     let not_found = || Error::SnapshotNotFound { id: id.to_owned() };
     if id == "latest" {
-        return list_snapshots(repo, &SnapshotFilter::default())?
-            .into_iter()
-            .next()
-            .ok_or_else(not_found);
+        return latest(repo)?.ok_or_else(not_found);
     }
     if let Some(whole) = SnapshotId::from_hex(id) {
         return load(repo, &whole);
@@ -55,6 +52,25 @@ pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
         (Some(_), Some(_)) => Err(Error::SnapshotAmbiguous { id: id.to_owned() }),
         _ => Err(not_found()),
     }
+}
+
+/// The newest snapshot. A damaged manifest may be the newest one's, so it is an error here and never passed over.
+fn latest(repo: &Repository) -> Result<Option<Snapshot>> {
+    let mut newest: Option<Snapshot> = None;
+    for id in list_ids(repo)? {
+        match load(repo, &id) {
+            Ok(snapshot) => {
+                let order = |snapshot: &Snapshot| (snapshot.created_at_ms, std::cmp::Reverse(snapshot.id));
+                if newest.as_ref().is_none_or(|newest| order(newest) < order(&snapshot)) {
+                    newest = Some(snapshot);
+                }
+            }
+            // forgotten since it was listed
+            Err(Error::SnapshotNotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(newest)
 }
 
 fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {

@@ -6,7 +6,7 @@
 
 use super::Repository;
 use super::pack_sink::lock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
@@ -77,28 +77,33 @@ impl Repository {
         if packs.is_empty() || self.check_writable().is_err() || self.check_open().is_err() {
             return;
         }
-        let heal = || -> Result<()> {
-            let Some(_maint) = try_maint(self.storage())? else {
-                return Ok(());
-            };
-            for pack in &packs {
-                let Some(record) = self.record_of(pack) else { continue };
-                let bytes = parity::rebuild_pack(self.storage(), &record, pack)?;
-                self.storage().replace_damaged(&layout::pack(pack), &bytes)?;
-                self.storage().barrier()?;
-                self.warn(
-                    "WARN_PACK_HEALED",
-                    format!("Pack {pack} was damaged and has been made whole from parity"),
-                );
-            }
-            Ok(())
+        // somebody else maintains the repository: the next restore, or a repair, does it
+        let Ok(Some(_maint)) = try_maint(self.storage()) else {
+            return;
         };
-        if let Err(error) = heal() {
-            self.warn(
-                "WARN_NOT_HEALED",
-                format!("A damaged pack could not be made whole: {error}"),
-            );
+        for pack in packs {
+            match self.heal_pack(&pack) {
+                Ok(()) => {
+                    let message = format!("Pack {pack} was damaged and has been made whole from parity");
+                    self.warn("WARN_PACK_HEALED", message);
+                }
+                Err(error) => {
+                    let message = format!("The damaged pack {pack} could not be made whole: {error}");
+                    self.warn("WARN_NOT_HEALED", message);
+                }
+            }
         }
+    }
+
+    fn heal_pack(&self, pack: &PackId) -> Result<()> {
+        let record = self.record_of(pack).ok_or(Error::PackMissing {
+            pack: *pack,
+            chunk: None,
+        })?;
+        let bytes = parity::rebuild_pack(self.storage(), &record, pack)?;
+        self.storage().replace_damaged(&layout::pack(pack), &bytes)?;
+        self.storage().barrier()?;
+        Ok(())
     }
 
     /// The record of a live group that protects `pack`, if there is one. Lists the groups again when it is not known.

@@ -179,10 +179,12 @@ impl Repository {
         self.lock_wait
     }
 
-    /// Bytes that one more operation may use for its buffers, so that all together stay under the handle's limit.
+    /// Bytes that one more operation may use for its buffers, so that all together stay under the handle's limit. Those
+    /// that began when there were fewer have larger shares, hence the factor for all but the first.
     pub fn operation_share(&self) -> usize {
         let operations = self.sessions.load(Ordering::Relaxed).max(1) as u64;
-        usize::try_from(self.memory_limit / operations).unwrap_or(usize::MAX)
+        let parts = if operations == 1 { 1 } else { 2 * operations };
+        usize::try_from(self.memory_limit / parts).unwrap_or(usize::MAX)
     }
 
     /// True when what was encoded is decoded again before it is stored.

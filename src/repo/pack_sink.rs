@@ -80,6 +80,10 @@ pub struct PackSink {
     session: SnapshotId,
     data: Vec<Mutex<Option<PackWriter>>>,
     meta: Mutex<Option<PackWriter>>,
+    /// Size of a pack's buffer.
+    capacity: usize,
+    /// Full packs that may wait for the writing thread.
+    waiting_packs: usize,
     shelf: Arc<Shelf>,
     writer: Mutex<Option<(SyncSender<FinishedPack>, JoinHandle<()>)>>,
 }
@@ -87,7 +91,9 @@ pub struct PackSink {
 impl PackSink {
     /// For the session `session`.
     pub fn new(repo: Arc<Repository>, session: SnapshotId) -> Self {
-        let small = repo.operation_share() < 12 * pack_capacity(&repo);
+        let share = repo.operation_share();
+        let capacity = pack_capacity(&repo, share);
+        let small = share < 12 * capacity;
         let slots = match repo.seal().is_sealed() {
             true if small => SEALED_SLOTS / 2,
             true => SEALED_SLOTS,
@@ -104,6 +110,8 @@ impl PackSink {
             session,
             data: (0..slots).map(|_| Mutex::new(None)).collect(),
             meta: Mutex::new(None),
+            capacity,
+            waiting_packs: if small { 0 } else { WAITING_PACKS },
             shelf: Arc::new(shelf),
             writer: Mutex::new(None),
         }
@@ -155,7 +163,7 @@ impl PackSink {
             nonce: random(self.repo.entropy())?,
             epoch: seal.epoch(),
         };
-        let buffer = self.repo.pool().take_now(pack_capacity(&self.repo));
+        let buffer = self.repo.pool().take_now(self.capacity);
         let buffer = buffer.map_err(|error| Error::Internal {
             reason: format!("no memory for a pack: {error}"),
         })?;
@@ -176,7 +184,10 @@ impl PackSink {
             let mut writer = lock(&self.writer);
             match writer.as_ref() {
                 Some((sender, _)) => sender.clone(),
-                None => writer.insert(spawn_writer(Arc::clone(&self.shelf))?).0.clone(),
+                None => writer
+                    .insert(spawn_writer(Arc::clone(&self.shelf), self.waiting_packs)?)
+                    .0
+                    .clone(),
             }
         };
         // the thread ends only when every sender is gone, so this cannot fail while the session lives
@@ -254,8 +265,8 @@ impl Drop for PackSink {
     }
 }
 
-fn spawn_writer(shelf: Arc<Shelf>) -> Result<(SyncSender<FinishedPack>, JoinHandle<()>)> {
-    let (sender, receiver) = sync_channel::<FinishedPack>(WAITING_PACKS);
+fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Result<(SyncSender<FinishedPack>, JoinHandle<()>)> {
+    let (sender, receiver) = sync_channel::<FinishedPack>(waiting_packs);
     let thread = std::thread::Builder::new()
         .name("ca-packs".to_owned())
         .spawn(move || receiver.into_iter().for_each(|pack| shelf.write(pack)))
@@ -286,12 +297,14 @@ fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
     Ok(())
 }
 
-/// Size of a pack's buffer: the target length of a pack, or what the largest single chunk needs if that is more.
-pub fn pack_capacity(repo: &Repository) -> usize {
+/// Size of a pack's buffer: the target length of a pack, less when many operations share the memory, but what the largest
+/// single chunk needs at least.
+fn pack_capacity(repo: &Repository, share: usize) -> usize {
     let chunk = (repo.config().chunking.max as usize).max(MAX_COPY_PART) + SEAL_OVERHEAD;
     let single = HEADER_LEN + chunk + trailer_len(1, true) + FOOTER_LEN;
     let single = padme((single as u64).max(SEALED_PACK_FLOOR)) as usize;
-    usize::try_from(repo.config().pack_size)
-        .unwrap_or(usize::MAX)
-        .max(single)
+    let target = usize::try_from(repo.config().pack_size).unwrap_or(usize::MAX);
+    // a single operation keeps whole packs of the default size well within its share
+    let affordable = if share < 12 * target { share / 6 } else { target };
+    target.min(affordable.max(target.min(1 << 20))).max(single)
 }
