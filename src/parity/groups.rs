@@ -2,8 +2,8 @@
 //!
 //! Loading reads only the fronts of two files of each group (the member tables, not the sums). A front alone is not
 //! hashed, so it is believed when the `.grp` and a `.par` agree on it, or else when a whole record proves it. Memory is
-//! about 100 bytes a pack. A group is complete when its `.grp` or all its shards are well-formed; complete groups that no
-//! other complete one supersedes are live. Whether the shards hold what they should is left to
+//! about 100 bytes a pack. A group is complete when its `.grp` or all its shards are well-formed, and whole when all its
+//! shards are; complete groups that no whole one supersedes are live. Whether the shards hold what they should is left to
 //! [`check_part`](super::check_part).
 
 use super::format::{GroupHead, PREFIX_LEN, Prefix};
@@ -29,11 +29,11 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub struct Groups {
     live: BTreeMap<GroupId, GroupHead>,
-    /// For each protected pack one live group.
+    /// For each protected pack one live group, the one with most shards if there are several.
     by_pack: HashMap<PackId, GroupId>,
     /// Superseded groups with files that are still there, oldest first.
     superseded: Vec<GroupId>,
-    /// Groups that are not complete and that nobody supersedes.
+    /// Groups that are not complete and that no whole one supersedes.
     incomplete: Vec<GroupId>,
     problems: Vec<Problem>,
 }
@@ -56,6 +56,9 @@ struct Found {
     /// None when no front could be believed.
     head: Option<GroupHead>,
     complete: bool,
+    /// Shards that are there, as long as they should be and well-formed; and whether these are all.
+    sound: u8,
+    whole: bool,
     problems: Vec<Problem>,
 }
 
@@ -82,15 +85,19 @@ impl Groups {
     fn sort_out(found: BTreeMap<GroupId, Found>) -> Self {
         let mut groups = Self::default();
         let mut named: HashMap<GroupId, usize> = HashMap::new();
+        // one that a crash left without a shard protects less than what it was to replace
         for head in found
             .values()
-            .filter(|group| group.complete)
+            .filter(|group| group.whole)
             .filter_map(|group| group.head.as_ref())
         {
             head.superseded
                 .iter()
                 .for_each(|old| *named.entry(*old).or_default() += 1);
         }
+        // the best last, so that a pack in several is looked up in that
+        let mut found: Vec<_> = found.into_iter().collect();
+        found.sort_by_key(|(_, group)| (group.whole, group.sound));
         for (id, group) in found {
             if named.contains_key(&id) {
                 groups.superseded.push(id);
@@ -266,6 +273,8 @@ fn look_at(storage: &dyn Storage, repo: &RepoId, id: GroupId, mut files: Files) 
     }
     Ok(Some(Found {
         complete: group_file || sound == head.shape.parity,
+        whole: sound == head.shape.parity,
+        sound,
         head: Some(head),
         problems,
     }))
@@ -281,6 +290,8 @@ fn unusable(group: GroupId, files: &Files, reason: Damage) -> Found {
     Found {
         head: None,
         complete: false,
+        whole: false,
+        sound: 0,
         problems: files.keys().map(problem).collect(),
     }
 }

@@ -5,7 +5,7 @@
 //! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
 
 use super::Repository;
-use super::pack_sink::{PackSink, lock};
+use super::pack_sink::{PackSink, Written, lock};
 use super::seal::ChunkMeta;
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ impl Session {
             }
         }
         if self.sink.written_chunks() >= CHECKPOINT_CHUNKS {
-            self.publish()?;
+            self.checkpoint()?;
         }
         Ok(ids)
     }
@@ -247,7 +247,18 @@ impl Session {
 
     /// Publishes a segment of everything written and protected since the last one. Its chunks are then found through the index.
     pub fn publish(&self) -> Result<()> {
+        self.publish_written(self.sink.take_written())
+    }
+
+    /// The same for what is protected already, midway.
+    fn checkpoint(&self) -> Result<()> {
         let written = self.sink.take_written();
+        // what can be reused is protected, after a power cut too
+        self.repo.storage().barrier()?;
+        self.publish_written(written)
+    }
+
+    fn publish_written(&self, written: Written) -> Result<()> {
         if written.packs.is_empty() {
             return Ok(());
         }

@@ -1,8 +1,9 @@
 //! Parity for the packs that a session writes: folded in while they are in memory, so that no pack is read back.
 //!
 //! Whole groups are new groups. What is left at the end grows a tail group when the maintenance lock is free (reading its
-//! old parity only), and becomes a group of its own when it is not; the next holder merges such small groups. A pack is
-//! named by a published segment only after its group is, so whatever can be reused is protected.
+//! old parity only), and becomes a group of its own when it is not; the next holder merges such small groups. A group
+//! takes the place of others only when its members are durable, and these go only when it is. A pack is named by a
+//! published segment only after it and its group are durable, so whatever can be reused is protected.
 
 use super::Repository;
 use super::pack_sink::Written;
@@ -11,7 +12,8 @@ use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
 use crate::pack::ChunkLocation;
-use crate::parity::{self, Accumulator, Groups, Part, Shape, new_group_id, random_slot, size_class};
+use crate::parity::{self, Accumulator, GroupHead, Groups, Member, Part, Shape, new_group_id, random_slot, size_class};
+use std::collections::{HashMap, HashSet};
 
 /// A group that is being filled, and what its members hold.
 struct Growing {
@@ -23,6 +25,8 @@ struct Growing {
 #[derive(Default)]
 pub struct Protection {
     growing: Vec<Growing>,
+    /// A full group was published since [`finish`](Self::finish).
+    published: bool,
 }
 
 impl Protection {
@@ -60,40 +64,58 @@ impl Protection {
         if group.accumulator.is_full() {
             let full = self.growing.swap_remove(at);
             publish(repo, full.accumulator, Vec::new())?;
+            self.published = true;
             written.append(full.written);
         }
         Ok(())
     }
 
-    /// Protects what is left: grows tail groups if nobody else maintains the repository, else makes groups of its own.
+    /// Protects what is left: grows tail groups if nobody else maintains the repository, else makes groups of its own. When
+    /// it returns, everything in `written` and its parity is durable.
     pub fn finish(&mut self, repo: &Repository, written: &mut Written) -> Result<()> {
-        if self.growing.is_empty() {
+        if self.growing.is_empty() && !self.published {
             return Ok(());
         }
         let storage = repo.storage();
-        let growing = std::mem::take(&mut self.growing);
         let maint = try_maint(storage)?;
-        if maint.is_none() {
-            for group in growing {
-                publish(repo, group.accumulator, Vec::new())?;
-                written.append(group.written);
-            }
-            return Ok(());
+        let mut groups = match &maint {
+            Some(_) => Groups::load(storage, &repo.config().id)?,
+            None => Groups::default(),
+        };
+        let mut replaced = Vec::new();
+        for group in &mut self.growing {
+            replaced.push(absorb_tails(repo, &groups, &mut group.accumulator)?);
         }
-        let mut groups = Groups::load(storage, &repo.config().id)?;
-        for mut group in growing {
-            let old = absorb_tails(repo, &groups, &mut group.accumulator)?;
-            let superseded = if old.is_empty() {
-                Vec::new()
-            } else {
-                groups.superseding(&old)
-            };
+        let careful = replaced.iter().any(|old| !old.is_empty());
+        #[cfg(any(test, feature = "testing"))]
+        let careful = careful && !repo.seeded_bug(super::SeededBug::ParityFirst);
+        if careful {
+            // no group may outlive its members in place of others: a power cut that took a member would have used up the
+            // parity of the rest
+            make_durable(repo)?;
+        }
+        for (group, old) in self.growing.drain(..).zip(replaced) {
+            let superseded = if old.is_empty() { old } else { groups.superseding(&old) };
             let head = publish(repo, group.accumulator, superseded)?;
             groups.insert(&head);
             written.append(group.written);
         }
-        delete_superseded(repo, &groups)
+        // before anything is deleted, and before a segment makes the packs reusable
+        make_durable(repo)?;
+        self.published = false;
+        if maint.is_some() {
+            delete_superseded(repo, &groups);
+        }
+        Ok(())
     }
+}
+
+/// All packs and groups that are there, those of others too.
+fn make_durable(repo: &Repository) -> Result<()> {
+    let storage = repo.storage();
+    storage.include_in_barrier(layout::DATA);
+    storage.include_in_barrier(layout::PARITY);
+    Ok(storage.barrier()?)
 }
 
 impl Written {
@@ -114,13 +136,20 @@ impl Repository {
     }
 }
 
-/// Takes the members of all tail groups that fit into `accumulator`, and says which groups they were. A tail whose parity
-/// cannot be read or made again stays as it is: verify reports it.
+/// Takes the members of all tail groups that fit into `accumulator`, and says which groups it can take the place of. A
+/// tail stays as it is when it lacks a member, or when its parity cannot be read or made again: verify reports it.
 fn absorb_tails(repo: &Repository, groups: &Groups, accumulator: &mut Accumulator) -> Result<Vec<GroupId>> {
     let storage = repo.storage();
     let mut old = Vec::new();
     for tail in groups.tails(accumulator.class(), accumulator.shape()) {
-        if accumulator.members().len() + tail.members.len() > usize::from(accumulator.shape().data) {
+        let is_in = |member: &Member| accumulator.members().any(|other| other.pack == member.pack);
+        if tail.members.iter().all(is_in) {
+            // left behind where a replacement was cut short
+            old.push(tail.id);
+            continue;
+        }
+        let members = accumulator.members().len() + tail.members.len();
+        if members > usize::from(accumulator.shape().data) || !has_all_members(repo, tail)? {
             continue;
         }
         let resumed = parity::read_record(storage, &tail.id).and_then(|record| Accumulator::resume(storage, &record));
@@ -138,7 +167,16 @@ fn absorb_tails(repo: &Repository, groups: &Groups, accumulator: &mut Accumulato
     Ok(old)
 }
 
-fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<parity::GroupHead> {
+fn has_all_members(repo: &Repository, group: &GroupHead) -> Result<bool> {
+    for member in &group.members {
+        if repo.storage().size(&layout::pack(&member.pack))? != Some(member.len) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
     let id = new_group_id(repo.entropy())?;
     let group = accumulator.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
     let group = group.map_err(parity::Error::Refused)?;
@@ -146,20 +184,21 @@ fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>
     Ok(group.record.head)
 }
 
-/// Deletes groups that others supersede, once these are durable; oldest first. The caller holds the maintenance lock.
-fn delete_superseded(repo: &Repository, groups: &Groups) -> Result<()> {
-    let storage = repo.storage();
-    if groups.superseded().is_empty() {
-        return Ok(());
-    }
-    storage.barrier()?;
+/// Deletes groups that others supersede, oldest first; all groups are durable. The caller holds the maintenance lock. What
+/// cannot be deleted does no harm and is tried again by the next ingest.
+fn delete_superseded(repo: &Repository, groups: &Groups) {
     let shards = repo.parity_shape().map_or(0, |shape| shape.parity);
     for id in groups.superseded() {
         for part in (0..shards).map(Part::Shard).chain([Part::Group]) {
-            storage.delete(&part.key(id))?;
+            if let Err(error) = repo.storage().delete(&part.key(id)) {
+                repo.warn(
+                    "WARN_PARITY_LEFTOVER",
+                    format!("Parity that was replaced could not be deleted: {error}"),
+                );
+                return;
+            }
         }
     }
-    Ok(())
 }
 
 impl From<parity::Error> for Error {
@@ -176,13 +215,13 @@ impl From<parity::Error> for Error {
 
 /// Protects packs that lie in the folder and are in no group, as a crash leaves them. Returns those that are protected
 /// now, or were before; a pack whose bytes do not have its name is left out.
-pub(super) fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
+pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     if repo.parity_shape().is_none() || packs.is_empty() {
         return Ok(packs);
     }
     let storage = repo.storage();
-    let groups = Groups::load(storage, &repo.config().id)?;
-    let bare = groups.unprotected(&packs);
+    let good = rebuildable_packs(repo)?;
+    let bare: Vec<PackId> = packs.iter().filter(|pack| !good.contains(*pack)).copied().collect();
     let mut protection = Protection::default();
     let mut written = Written::default();
     let mut unusable = Vec::new();
@@ -197,4 +236,24 @@ pub(super) fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec
     }
     protection.finish(repo, &mut written)?;
     Ok(packs.into_iter().filter(|pack| !unusable.contains(pack)).collect())
+}
+
+/// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may
+/// have kept a group and lost packs in it.
+fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
+    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let harmed: HashSet<GroupId> = (groups.problems().iter())
+        .filter(|problem| problem.part != Part::Group)
+        .map(|problem| problem.group)
+        .collect();
+    let packs = repo.storage().list(layout::DATA)?.into_iter();
+    let present: HashMap<PackId, u64> = packs
+        .filter_map(|file| Some((PackId(layout::id_of(&file.key, ".pack")?), file.len)))
+        .collect();
+    let is_present = |member: &Member| present.get(&member.pack) == Some(&member.len);
+    Ok(groups
+        .live()
+        .filter(|head| !harmed.contains(&head.id) && head.members.iter().all(is_present))
+        .flat_map(|head| head.members.iter().map(|member| member.pack))
+        .collect())
 }

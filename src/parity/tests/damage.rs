@@ -273,6 +273,10 @@ impl Storage for Sectors {
         self.inner.replace_damaged(key, bytes)
     }
 
+    fn quarantine(&self, key: &str) -> storage::Result<()> {
+        self.inner.quarantine(key)
+    }
+
     fn create_folders(&self, folders: &[&str], allowed: &[&str]) -> storage::Result<bool> {
         self.inner.create_folders(folders, allowed)
     }

@@ -91,6 +91,31 @@ fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
 }
 
 #[test]
+fn a_group_without_a_shard_takes_the_place_of_nothing() {
+    for (number, harm) in [(2, "missing"), (2, "short"), (2, "prefix"), (0, "missing")] {
+        let storage = MemoryStorage::new();
+        let packs = packs(&storage, &[9000, 6000], 7);
+        publish(&storage, &group_of(shape(4, 2), 0, 1, &packs[..1], &[])).unwrap();
+        publish(&storage, &group_of(shape(4, 2), 0, number, &packs, &[1])).unwrap();
+        let key = layout::shard(&id(number), 1);
+        let bytes = file(&storage, &key);
+        match harm {
+            "missing" => storage.delete(&key).unwrap(),
+            "short" => overwrite(&storage, &key, &bytes[1..]),
+            _ => flip(&storage, &key, 20),
+        }
+        let groups = Groups::load(&storage, &REPO).unwrap();
+        assert_eq!(groups.live().count(), 2, "{harm}");
+        assert!(groups.superseded().is_empty());
+        // whichever comes first by its name
+        assert_eq!(groups.group_of(&packs[0].0).unwrap().id, id(1), "{harm}");
+        assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(number));
+        overwrite(&storage, &key, &bytes);
+        assert_eq!(Groups::load(&storage, &REPO).unwrap().superseded(), [id(1)]);
+    }
+}
+
+#[test]
 fn superseded_groups_are_listed_oldest_first() {
     let storage = MemoryStorage::new();
     let packs = packs(&storage, &[9000, 6000, 50], 3);

@@ -6,6 +6,8 @@
 //! - *whole*: every listed snapshot restores to exactly the source that it names;
 //! - *open*: opening succeeds, without a warning (an unfinished init may instead be repeated);
 //! - *go on*: the next ingest succeeds and restores, also through a handle that is opened afresh;
+//! - *parity*: any one pack can be lost, and every snapshot that was promised restores through a handle that heals nothing
+//!   (on a sample; before and after the next ingest);
 //! - *leftovers*: that ingest has removed stale leases, and where there was one, half-written files;
 //! - *plaintext*: in a sealed repository the marker is in no file, half-written ones included.
 //!
@@ -14,9 +16,11 @@
 use super::world::*;
 use crate::support::{Flavor, init, open};
 use containerarchive::Error;
+use containerarchive::layout;
 use containerarchive::ops;
 use containerarchive::repo::Repository;
 use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::storage::put_bytes;
 use containerarchive::storage::simfs::{LossModel, SimFs};
 use containerarchive::storage::vfs::{FileKind, Vfs};
 use std::collections::HashSet;
@@ -34,6 +38,8 @@ pub struct Depth {
     pub stride: u64,
     /// Leave out the models that take or keep single names.
     pub coarse: bool,
+    /// On each so many-th of the disks whose packs or parity differ, every pack is lost once.
+    pub lose_packs: usize,
     /// Stop at the first violation of this kind.
     pub until: Option<&'static str>,
 }
@@ -47,6 +53,7 @@ impl Depth {
             again: if deep { 20 } else { 3 },
             stride: 1,
             coarse: false,
+            lose_packs: if deep { 1 } else { 8 },
             until: None,
         }
     }
@@ -68,6 +75,7 @@ impl Depth {
     pub fn hunt(kind: &'static str) -> Self {
         Self {
             again: 0,
+            lose_packs: if kind == "parity:" { 1 } else { usize::MAX },
             until: Some(kind),
             ..Self::usual()
         }
@@ -81,6 +89,7 @@ pub struct Tally {
     pub states: u64,
     pub different: u64,
     pub again: u64,
+    pub lost_packs: u64,
     pub violations: Vec<String>,
 }
 
@@ -90,6 +99,7 @@ impl Tally {
         self.states += other.states;
         self.different += other.different;
         self.again += other.again;
+        self.lost_packs += other.lost_packs;
         self.violations.extend(other.violations);
     }
 }
@@ -145,6 +155,7 @@ impl Case<'_> {
         assert_eq!(calls, self.calls(), "two runs differ");
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
+        let mut seen_packs = HashSet::new();
         let mut kept: Vec<(SimFs, Promised)> = Vec::new();
         // one more than there are calls: the power is cut when the run has ended
         let points =
@@ -176,7 +187,9 @@ impl Case<'_> {
                 if depth.again > 0 {
                     kept.push((copy(&image), promised.clone()));
                 }
-                if let Err(violation) = self.look(&image, &promised, 1) {
+                let new = seen_packs.insert(pack_fingerprint(&image, &promised));
+                let lose = new && seen_packs.len() % depth.lose_packs == 0;
+                if let Err(violation) = self.look(&image, &promised, 1, lose, &mut tally) {
                     let hit = depth.until.is_some_and(|kind| violation.starts_with(kind));
                     tally.violations.push(format!("{violation}: {}, {model:?}", at()));
                     if hit {
@@ -217,7 +230,7 @@ impl Case<'_> {
                 if !seen.insert(fingerprint(&image, &promised)) {
                     continue;
                 }
-                if let Err(violation) = self.look(&image, &promised, 3) {
+                if let Err(violation) = self.look(&image, &promised, 3, false, tally) {
                     let at = format!("second power cut before call {point}, {model:?}");
                     tally.violations.push(format!("{violation}: {at}"));
                 }
@@ -239,8 +252,35 @@ impl Case<'_> {
         promised
     }
 
+    /// Each pack alone is lost, and everything promised still restores.
+    fn lose_packs(&self, image: &SimFs, promised: &[Ack], seed: u64, tally: &mut Tally) -> Result<(), String> {
+        if promised.is_empty() {
+            return Ok(());
+        }
+        let disk = copy(image);
+        let repo = open_to_look(&disk, self.flavor, seed).map_err(|error| format!("open: {error}"))?;
+        let files = disk.snapshot_files();
+        for path in packs(&disk) {
+            disk.damage(&path, None).unwrap();
+            tally.lost_packs += 1;
+            for (id, _) in promised {
+                let snapshot = ops::get_snapshot(&repo, &id.to_hex()).map_err(|error| format!("promise: {error}"))?;
+                compare(&repo, &snapshot).map_err(|problem| format!("parity: without {path} {problem}"))?;
+            }
+            put_bytes(&store(&disk, seed), &path, &files[&path]).unwrap();
+        }
+        Ok(())
+    }
+
     /// Checks everything that must hold on a disk after a crash.
-    fn look(&self, image: &SimFs, promised: &Promised, round: u64) -> Result<(), String> {
+    fn look(
+        &self,
+        image: &SimFs,
+        promised: &Promised,
+        round: u64,
+        lose_packs: bool,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
         let seed = 1000 * round;
         let hands_one = hands(store(image, seed), seed);
         let monitor = hands_one.monitor;
@@ -254,6 +294,9 @@ impl Case<'_> {
         let listed = check_all(&repo)?;
         if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
             return Err(format!("promise: snapshot {id} is gone"));
+        }
+        if lose_packs {
+            self.lose_packs(image, &promised.snapshots, seed + 3, tally)?;
         }
         let stale = image
             .list("locks")
@@ -271,6 +314,11 @@ impl Case<'_> {
         }
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
         drop(repo);
+        if lose_packs {
+            let promised = [&promised.snapshots[..], &[(next.id, self.next)]].concat();
+            self.lose_packs(image, &promised, seed + 4, tally)
+                .map_err(|violation| format!("{violation}, after the next ingest"))?;
+        }
         let repo = open_on(image, self.flavor, seed + 2).map_err(|error| format!("go on: {error}"))?;
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
         let found =
@@ -287,6 +335,12 @@ impl Case<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The packs on the disk.
+pub fn packs(disk: &SimFs) -> Vec<String> {
+    let files = disk.snapshot_files();
+    files.into_keys().filter(|path| path.ends_with(".pack")).collect()
 }
 
 /// Restores every listed snapshot and compares it.
@@ -354,6 +408,20 @@ fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     hash.digest128()
 }
 
+/// Equal for disks with the same packs and parity, and the same promises.
+fn pack_fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let files = disk.snapshot_files().into_iter();
+    for (path, _) in files.filter(|(path, _)| path.ends_with(".pack") || path.starts_with(layout::PARITY)) {
+        // whole, or not under its name
+        hash.update(path.as_bytes());
+    }
+    for (id, _) in &promised.snapshots {
+        hash.update(&id.0);
+    }
+    hash.digest128()
+}
+
 /// Runs a case, says what was done, and fails on any violation.
 #[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
 pub fn report(name: &str, flavor: Flavor, work: impl FnOnce() -> Tally) {
@@ -361,11 +429,13 @@ pub fn report(name: &str, flavor: Flavor, work: impl FnOnce() -> Tally) {
     let tally = work();
     let kind = if flavor.encrypted { "sealed" } else { "plain" };
     println!(
-        "crash enumeration: {name}, {kind}: {} points, {} states ({} different, {} after a second crash), {:.1} s",
+        "crash enumeration: {name}, {kind}: {} points, {} states ({} different, {} after a second crash), \
+         {} packs lost, {:.1} s",
         tally.points,
         tally.states,
         tally.different,
         tally.again,
+        tally.lost_packs,
         start.elapsed().as_secs_f64()
     );
     let shown: Vec<&String> = tally.violations.iter().take(10).collect();

@@ -13,7 +13,7 @@ use containerarchive::ops;
 use containerarchive::repo::{self, InitOptions};
 use containerarchive::storage::Storage;
 use containerarchive::storage::simfs::{LossModel, SimFs};
-use harness::{Case, Depth, Tally, copy, plaintext_files, prepared, report};
+use harness::{Case, Depth, Tally, copy, packs, plaintext_files, prepared, report};
 use process::Schedule;
 use world::*;
 
@@ -230,7 +230,19 @@ fn killed_init(flavor: Flavor) {
 /// published and not made durable, and that one is killed. The power goes when the ingest has returned. Whether the
 /// snapshot is whole then.
 fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
-    let (disk, _) = prepared(flavor, &[BASE]);
+    // without parity, which makes packs durable before they can be found
+    let options = InitOptions {
+        parity: Some(None),
+        ..flavor.small()
+    };
+    let disk = SimFs::new();
+    repo::init(
+        hands(store(&disk, 1), 1).environment,
+        flavor.secret().as_ref(),
+        &options,
+    )
+    .unwrap();
+    ingests(&disk, flavor, 2, None, &[BASE]);
     let doomed = packs(&disk);
     // how many calls the third ingest makes before its first barrier
     let count = copy(&disk);
@@ -264,12 +276,6 @@ fn what_a_commit_finds_again_is_durable_before_its_manifest() {
     }
 }
 
-/// The packs on the disk.
-fn packs(disk: &SimFs) -> Vec<String> {
-    let files = disk.snapshot_files();
-    files.into_keys().filter(|path| path.ends_with(".pack")).collect()
-}
-
 /// What a prune does before it deletes packs.
 fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
     let storage = store(disk, 400);
@@ -289,12 +295,14 @@ fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
 
 fn violations_with(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<String> {
     let (disk, before) = prepared(flavor, &[SMALL]);
-    let run = |disk: &SimFs| ingests(disk, flavor, 100, bug, &[BASE]);
+    // the small one grows the parity group of the one before
+    let numbers: &[usize] = &[SMALL + 1, BASE];
+    let run = |disk: &SimFs| ingests(disk, flavor, 100, bug, numbers);
     let case = Case {
         flavor,
         disk,
         before,
-        next: SMALL + 1,
+        next: SMALL + 2,
         run: &run,
         from: 0,
         bug,
@@ -309,6 +317,7 @@ fn each_seeded_mistake_is_seen() {
             (Bug::NoFileFsync, "promise:"),
             (Bug::NoFolderFsync, "promise:"),
             (Bug::ManifestFirst, "whole:"),
+            (Bug::ParityFirst, "parity:"),
         ] {
             let violations = violations_with(flavor, Some(bug), broken);
             let seen = violations.last().map_or("", String::as_str);

@@ -67,6 +67,16 @@ impl Vfs for Process {
         self.disk.rename_noreplace(from, to)
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        spend(&self.left)?;
+        self.disk.link(from, to)
+    }
+
+    fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        spend(&self.left)?;
+        self.disk.rename_over(from, to)
+    }
+
     fn unlink(&self, path: &str) -> io::Result<()> {
         spend(&self.left)?;
         self.disk.unlink(path)
@@ -184,6 +194,10 @@ impl Storage for Watched {
 
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()> {
         self.inner.replace_damaged(key, bytes)
+    }
+
+    fn quarantine(&self, key: &str) -> Result<()> {
+        self.inner.quarantine(key)
     }
 
     fn include_in_barrier(&self, prefix: &str) {

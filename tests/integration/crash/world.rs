@@ -7,7 +7,7 @@ use containerarchive::entropy::SeededEntropy;
 use containerarchive::id::SnapshotId;
 use containerarchive::monitor::{NullMonitor, TestMonitor};
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
-use containerarchive::repo::{Repository, SeededBug};
+use containerarchive::repo::{self, OpenOptions, Repository, SeededBug};
 use containerarchive::snapshot::Snapshot;
 use containerarchive::storage::simfs::SimFs;
 use containerarchive::storage::{LocalStorage, Storage};
@@ -41,6 +41,8 @@ pub enum Bug {
     NoFolderFsync,
     /// The manifest is published before what it needs.
     ManifestFirst,
+    /// A parity group takes the place of others before its members are durable.
+    ParityFirst,
 }
 
 /// Numbers of the sources.
@@ -101,6 +103,17 @@ pub fn store(disk: &SimFs, seed: u64) -> LocalStorage {
 /// Opens the repository on `disk`.
 pub fn open_on(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
     open(hands(store(disk, seed), seed).environment, flavor)
+}
+
+/// A handle that can only read, and heals nothing.
+pub fn open_to_look(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
+    let options = OpenOptions {
+        read_only: true,
+        heal: false,
+        ..OpenOptions::default()
+    };
+    let environment = hands(store(disk, seed), seed).environment;
+    repo::open(environment, flavor.secret().as_ref(), &options).map(Arc::new)
 }
 
 /// Ingests a known source; its number stands in a tag.
@@ -208,8 +221,10 @@ fn ingests_on(
     let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
         return promised;
     };
-    if bug == Some(Bug::ManifestFirst) {
-        repo.seed_bug(SeededBug::ManifestFirst);
+    match bug {
+        Some(Bug::ManifestFirst) => repo.seed_bug(SeededBug::ManifestFirst),
+        Some(Bug::ParityFirst) => repo.seed_bug(SeededBug::ParityFirst),
+        _ => {}
     }
     for number in numbers {
         match ingest_source(&repo, *number) {
