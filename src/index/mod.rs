@@ -14,6 +14,7 @@
 //! It leaves to others: whether a pack that it names still exists or is condemned (a place is a hint until the pack was
 //! looked at), when to merge, and making segments from pack indexes.
 
+mod check;
 mod error;
 pub mod format;
 mod merge;

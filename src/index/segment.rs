@@ -29,8 +29,8 @@ pub struct Segment {
     storage: Arc<dyn Storage>,
     cache: Arc<PageCache>,
     seal: PageSeal,
-    footer: Footer,
-    top: Vec<u64>,
+    pub(super) footer: Footer,
+    pub(super) top: Vec<u64>,
     superseded: Vec<SegmentId>,
 }
 
@@ -183,7 +183,7 @@ impl Segment {
         }
     }
 
-    fn damaged(&self, reason: Damage) -> Error {
+    pub(super) fn damaged(&self, reason: Damage) -> Error {
         Error::Damaged {
             segment: self.id,
             reason,
@@ -311,7 +311,7 @@ fn rows<'p, const N: usize>(page: &'p Page, per_page: usize, left: &mut u64) -> 
 }
 
 /// Reads a section from front to back, many pages at once, past the cache.
-struct PageRun<'s> {
+pub(super) struct PageRun<'s> {
     segment: &'s Segment,
     section: Section,
     next: u64,
@@ -320,7 +320,7 @@ struct PageRun<'s> {
 }
 
 impl<'s> PageRun<'s> {
-    fn new(segment: &'s Segment, section: Section) -> Self {
+    pub(super) fn new(segment: &'s Segment, section: Section) -> Self {
         Self {
             segment,
             section,
@@ -330,7 +330,7 @@ impl<'s> PageRun<'s> {
         }
     }
 
-    fn next_page(&mut self) -> Result<Option<&Page>, Error> {
+    pub(super) fn next_page(&mut self) -> Result<Option<&Page>, Error> {
         if self.at == self.pages.len() && !self.read_more()? {
             return Ok(None);
         }

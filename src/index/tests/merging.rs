@@ -164,6 +164,10 @@ impl Storage for Vanishing {
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> storage::Result<()> {
         self.inner.replace_damaged(key, bytes)
     }
+
+    fn quarantine(&self, key: &str) -> storage::Result<()> {
+        self.inner.quarantine(key)
+    }
     fn include_in_barrier(&self, prefix: &str) {
         self.inner.include_in_barrier(prefix);
     }

@@ -1,0 +1,228 @@
+//! A verify: options in, progress and problems as they come, a report out; all of it as JSON.
+
+use super::archive::NativeRepository;
+use super::settle::spawn;
+use super::types;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId};
+use crate::monitor::{Monitor, Progress};
+use crate::ops::{self, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport};
+use napi::Env;
+use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw, Status};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Weak: a listener alone keeps no process alive.
+type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, true, 16>;
+/// Not bounded: no problem may be dropped, and there are no more of them than things that are damaged.
+type ProblemFunction = ThreadsafeFunction<String, (), String, Status, false, true, 0>;
+
+/// Tells a running operation to stop.
+#[napi]
+pub struct NativeStop {
+    stopped: Arc<AtomicBool>,
+}
+
+#[napi]
+impl NativeStop {
+    /// One for each operation.
+    #[napi(constructor)]
+    pub fn new() -> Self {
+        Self {
+            stopped: Arc::default(),
+        }
+    }
+
+    /// The operation ends at its next step.
+    #[napi]
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+struct CheckMonitor {
+    progress: Option<ProgressFunction>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Monitor for CheckMonitor {
+    fn progress(&self, progress: &Progress) {
+        if let Some(function) = &self.progress {
+            // dropped when JS is behind: the next one says more anyway
+            function.call(types::progress_json(progress), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+#[napi]
+impl NativeRepository {
+    /// Verifies the repository; the promise gives the report.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn verify<'env>(
+        &self,
+        env: &'env Env,
+        options: String,
+        on_progress: Option<Function<'_, String, ()>>,
+        on_problem: Option<Function<'_, String, ()>>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let build_progress = |function: Function<'_, String, ()>| {
+            let builder = function.build_threadsafe_function::<String>();
+            let builder = builder.callee_handled::<false>().weak::<true>();
+            builder.max_queue_size::<16>().build()
+        };
+        let build_problem = |function: Function<'_, String, ()>| {
+            let builder = function.build_threadsafe_function::<String>();
+            builder.callee_handled::<false>().weak::<true>().build()
+        };
+        let monitor = CheckMonitor {
+            progress: on_progress.map(build_progress).transpose()?,
+            stopped: stop.map(|stop| Arc::clone(&stop.stopped)).unwrap_or_default(),
+        };
+        let problems: Option<ProblemFunction> = on_problem.map(build_problem).transpose()?;
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-verify", move || {
+            let operation = operation?;
+            let options = verify_options(&options)?;
+            let mut tell = |problem: &Problem| {
+                if let (Some(function), Ok(json)) = (&problems, to_json(&ProblemJson::from(problem))) {
+                    function.call(json, ThreadsafeFunctionCallMode::NonBlocking);
+                }
+            };
+            report_json(&ops::verify(operation.repo(), &options, &monitor, &mut tell)?)
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyJson {
+    level: String,
+    subset: Option<SubsetJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubsetJson {
+    part: u32,
+    of: u32,
+}
+
+fn verify_options(json: &str) -> Result<VerifyOptions> {
+    let invalid = |reason: String| Error::InvalidArgument { reason };
+    let json: VerifyJson =
+        serde_json::from_str(json).map_err(|error| invalid(format!("The options cannot be read: {error}")))?;
+    let level = match json.level.as_str() {
+        "quick" => VerifyLevel::Quick,
+        "standard" => VerifyLevel::Standard,
+        "full" => VerifyLevel::Full,
+        other => return Err(invalid(format!("There is no level {other:?}"))),
+    };
+    let subset = json.subset.map(|subset| {
+        Subset::new(subset.part, subset.of)
+            .ok_or_else(|| invalid(format!("There is no part {} of {}", subset.part, subset.of)))
+    });
+    Ok(VerifyOptions {
+        level,
+        subset: subset.transpose()?,
+    })
+}
+
+#[derive(Serialize)]
+struct ProblemJson<'a> {
+    code: &'a str,
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pack: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    snapshots: Vec<String>,
+    items: Vec<ItemJson<'a>>,
+    healable: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemJson<'a> {
+    snapshot_id: String,
+    item: &'a str,
+}
+
+#[derive(Serialize)]
+struct NoteJson<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pack: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsJson {
+    packs_checked: u64,
+    chunks_checked: u64,
+    snapshots_checked: u64,
+}
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    ok: bool,
+    errors: Vec<ProblemJson<'a>>,
+    notes: Vec<NoteJson<'a>>,
+    stats: StatsJson,
+}
+
+impl<'a> From<&'a Problem> for ProblemJson<'a> {
+    fn from(problem: &'a Problem) -> Self {
+        let items = problem.items.iter().map(|(snapshot, item)| ItemJson {
+            snapshot_id: snapshot.to_hex(),
+            item,
+        });
+        Self {
+            code: problem.code,
+            error: &problem.text,
+            pack: problem.pack.as_ref().map(PackId::to_hex),
+            chunk: problem.chunk.as_ref().map(ChunkId::to_hex),
+            path: problem.path.as_deref(),
+            snapshots: problem.snapshots.iter().map(|snapshot| snapshot.to_hex()).collect(),
+            items: items.collect(),
+            healable: problem.healable,
+        }
+    }
+}
+
+fn report_json(report: &VerifyReport) -> Result<String> {
+    let notes = report.notes.iter().map(|note| NoteJson {
+        code: note.code,
+        message: &note.text,
+        pack: note.pack.as_ref().map(PackId::to_hex),
+        path: note.path.as_deref(),
+    });
+    to_json(&ReportJson {
+        ok: report.ok(),
+        errors: report.problems.iter().map(ProblemJson::from).collect(),
+        notes: notes.collect(),
+        stats: StatsJson {
+            packs_checked: report.stats.packs_checked,
+            chunks_checked: report.stats.chunks_checked,
+            snapshots_checked: report.stats.snapshots_checked,
+        },
+    })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal {
+        reason: error.to_string(),
+    })
+}

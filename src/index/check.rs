@@ -1,0 +1,134 @@
+//! Judging a whole segment: every page is read, its tag checked, and the sections are held against each other.
+//!
+//! A page with a good tag was written so; what is checked beyond the tags is that look-ups find every entry: the fences and
+//! the top say where each data page begins, the filter admits each id, the footer names the first and the last. What the
+//! entries say about packs is left to others.
+
+use super::error::{Damage, Error};
+use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, Page, Probe, Section, fence_of, u64_at};
+use super::segment::{PageRun, Segment};
+use super::{GlobalIndex, View};
+use crate::id::{ChunkId, SegmentId};
+use std::sync::Arc;
+
+/// Entries between two questions whether to go on: 64 pages.
+const ENTRIES_PER_STEP: u64 = 64 * ENTRIES_PER_PAGE as u64;
+
+impl GlobalIndex {
+    /// The live segments themselves, the smallest first.
+    pub fn segments(&self) -> Vec<Arc<Segment>> {
+        let view: View = self.view();
+        view.to_vec()
+    }
+
+    /// Opens the segment again, past everything this handle has read before, and checks all of it. `go_on` is asked now
+    /// and then; `Ok(false)` when it said no. [`Error::Damaged`] or [`Error::Unsupported`] name what is wrong;
+    /// [`Error::Storage`] with `NotFound` means that it was merged away.
+    pub fn check_segment(&self, id: SegmentId, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
+        Segment::open(&self.storage, &self.context, &self.cache, id)?.check(go_on)
+    }
+}
+
+impl Segment {
+    fn check(&self, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
+        self.for_each_pack(&mut |_, _| {})?;
+        let (mut fences, mut filter) = (Fences::new(self), Filter::new(self));
+        let (mut first, mut last) = (ChunkId([0; 32]), ChunkId([0; 32]));
+        for (number, entry) in (0u64..).zip(self.scan()) {
+            let id = entry?.entry.id;
+            if number % ENTRIES_PER_STEP == 0 && !go_on() {
+                return Ok(false);
+            }
+            if number == 0 {
+                first = id;
+            }
+            last = id;
+            if number % ENTRIES_PER_PAGE as u64 == 0 && fences.next()? != Some(fence_of(&id)) {
+                return Err(self.damaged(Damage::Contents));
+            }
+            if !filter.admits(&id)? {
+                return Err(self.damaged(Damage::Contents));
+            }
+        }
+        // what look-ups would read and no entry leads to
+        while filter.run.next_page()?.is_some() {}
+        if fences.next()?.is_some() || (first, last) != (self.footer.first, self.footer.last) {
+            return Err(self.damaged(Damage::Contents));
+        }
+        Ok(true)
+    }
+}
+
+/// The fence section, value by value.
+struct Fences<'s> {
+    segment: &'s Segment,
+    run: PageRun<'s>,
+    page: Page,
+    at: u64,
+    left: u64,
+}
+
+impl<'s> Fences<'s> {
+    fn new(segment: &'s Segment) -> Self {
+        Self {
+            segment,
+            run: PageRun::new(segment, Section::Fence),
+            page: [0; super::format::PAGE_LEN],
+            at: 0,
+            left: segment.footer.layout.pages(Section::Data),
+        }
+    }
+
+    /// The first id prefix of the next data page, as its fence has it.
+    fn next(&mut self) -> Result<Option<u64>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let row = (self.at % FENCES_PER_PAGE as u64) as usize;
+        if row == 0 {
+            let Some(page) = self.run.next_page()? else {
+                return Err(self.segment.damaged(Damage::Contents));
+            };
+            self.page = *page;
+            let number = (self.at / FENCES_PER_PAGE as u64) as usize;
+            if self.segment.top.get(number) != Some(&u64_at(&self.page, 0)) {
+                return Err(self.segment.damaged(Damage::Contents));
+            }
+        }
+        self.at += 1;
+        Ok(Some(u64_at(&self.page, row * 8)))
+    }
+}
+
+/// The filter section; its pages follow the order of ids.
+struct Filter<'s> {
+    run: PageRun<'s>,
+    pages: u64,
+    /// Number of pages read so far; `page` is the last of them.
+    read: u64,
+    page: Page,
+}
+
+impl<'s> Filter<'s> {
+    fn new(segment: &'s Segment) -> Self {
+        Self {
+            run: PageRun::new(segment, Section::Filter),
+            pages: segment.footer.layout.pages(Section::Filter),
+            read: 0,
+            page: [0; super::format::PAGE_LEN],
+        }
+    }
+
+    fn admits(&mut self, id: &ChunkId) -> Result<bool, Error> {
+        let probe = Probe::new(id, self.pages);
+        while self.read <= probe.page {
+            let Some(page) = self.run.next_page()? else {
+                return Ok(false);
+            };
+            self.page = *page;
+            self.read += 1;
+        }
+        Ok(probe.may_contain(&self.page))
+    }
+}

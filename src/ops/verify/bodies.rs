@@ -1,0 +1,309 @@
+//! Every byte of every pack, on all workers: its SHA-256 must be its name, its `.idx` must be a copy of its ends, and at
+//! `full` each chunk must decode to what its name promises.
+//!
+//! Each worker reads one pack from front to back in pieces of at most [`PIECE`] bytes (or one chunk, if that is longer), in
+//! a buffer of the handle's pool. A piece that cannot be read makes the pack bad, and the reading goes on behind it.
+
+use super::hits::Damage;
+use super::packs::{Bad, Packs, is_missing};
+use super::{Run, VerifyLevel};
+use crate::codec::Decoder;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId};
+use crate::layout;
+use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
+use crate::pack::{PackEntry, read_index, read_index_from_pack};
+use crate::repo::Repository;
+use crate::repo::read::{decode_stored, meta_of};
+use crate::storage::ErrorKind;
+use sha2::{Digest, Sha256};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Bytes read at a time: large beside the cost of a call, small enough to stay in a core's cache until it is hashed.
+const PIECE: usize = 512 << 10;
+/// Largest `.idx` that is compared, in bytes.
+const MAX_INDEX_LEN: u64 = 4 << 20;
+/// How often progress is told while nothing is finished.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What was found out about one pack.
+#[derive(Default)]
+struct Body {
+    /// What is wrong with its bytes.
+    bad: Option<String>,
+    /// It is not there any more.
+    gone: bool,
+    /// Its `.idx` does not have the bytes of its ends.
+    index_differs: bool,
+    /// Chunks that were decoded.
+    chunks: u64,
+    /// Chunks that do not decode, and why.
+    bad_chunks: Vec<(ChunkId, &'static str)>,
+}
+
+/// What the workers share.
+struct Shared {
+    repo: Arc<Repository>,
+    decode: bool,
+    stop: AtomicBool,
+    bytes: AtomicU64,
+}
+
+pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage) -> Result<()> {
+    let jobs: Vec<(PackId, u64, bool)> = packs
+        .bodies(run)
+        .map(|(pack, facts)| (*pack, facts.len.unwrap_or(0), facts.index_good))
+        .collect();
+    let shared = Arc::new(Shared {
+        repo: Arc::clone(run.repo),
+        decode: run.options.level == VerifyLevel::Full,
+        stop: AtomicBool::new(false),
+        bytes: AtomicU64::new(0),
+    });
+    let (sender, receiver) = channel();
+    let most = run.repo.executor().threads() * 2;
+    let mut waiting = jobs.into_iter();
+    let mut under_way = 0usize;
+    let mut outcome = Ok(());
+    loop {
+        while outcome.is_ok() && under_way < most {
+            let Some((pack, len, index_good)) = waiting.next() else {
+                break;
+            };
+            spawn(&shared, &sender, pack, len, index_good);
+            under_way += 1;
+        }
+        if under_way == 0 {
+            return outcome;
+        }
+        if let Some((pack, body)) = next(&receiver, &mut under_way) {
+            take(run, packs, damage, pack, body);
+        }
+        run.advance(shared.bytes.swap(0, Ordering::Relaxed), 0);
+        if let Err(error) = run.check_running() {
+            shared.stop.store(true, Ordering::Relaxed);
+            outcome = Err(error);
+        }
+    }
+}
+
+/// The next finished pack; `None` after a while without one.
+fn next(receiver: &Receiver<(PackId, Body)>, under_way: &mut usize) -> Option<(PackId, Body)> {
+    match receiver.recv_timeout(TICK) {
+        Ok(done) => {
+            *under_way -= 1;
+            Some(done)
+        }
+        Err(RecvTimeoutError::Timeout) => None,
+        // cannot be: this side holds a sender too
+        Err(RecvTimeoutError::Disconnected) => {
+            *under_way = 0;
+            None
+        }
+    }
+}
+
+/// Sends what was found out about a pack, whatever happens to the job.
+struct Answer {
+    sender: Sender<(PackId, Body)>,
+    pack: PackId,
+    body: Option<Body>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let panicked = || Body {
+            bad: Some("the worker that read it panicked".to_owned()),
+            ..Body::default()
+        };
+        // nobody listens when the run was given up
+        let _ = self.sender.send((self.pack, self.body.take().unwrap_or_else(panicked)));
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, sender: &Sender<(PackId, Body)>, pack: PackId, len: u64, index_good: bool) {
+    let (job_shared, sender) = (Arc::clone(shared), sender.clone());
+    shared.repo.executor().spawn(Box::new(move || {
+        let mut answer = Answer {
+            sender,
+            pack,
+            body: None,
+        };
+        answer.body = Some(read_body(&job_shared, &pack, len, index_good));
+        // the answer may be what the caller waits for to close the handle
+        drop(job_shared);
+        drop(answer);
+    }));
+}
+
+fn take(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage, pack: PackId, body: Body) {
+    run.report.stats.packs_checked += 1;
+    run.report.stats.chunks_checked += body.chunks;
+    run.advance(0, 1);
+    if body.gone {
+        let lost = is_missing(run, &pack);
+        if let Some(facts) = packs.table.get_mut(&pack) {
+            facts.len = None;
+            // it was there when the run began, so it is no leftover that a power cut took
+            facts.bad = lost.then_some(Bad::Missing { committed: true });
+        }
+        return;
+    }
+    if let Some(reason) = body.bad {
+        if let Some(facts) = packs.table.get_mut(&pack)
+            && facts.bad.is_none()
+        {
+            facts.bad = Some(Bad::Corrupt(reason));
+        }
+        return;
+    }
+    for (chunk, reason) in body.bad_chunks {
+        damage.add_bad_chunk(pack, chunk, reason);
+    }
+    let key = layout::pack_index(&pack);
+    if body.index_differs && run.is_there(&key) {
+        run.found(super::Problem {
+            pack: Some(pack),
+            text: format!("The .idx of pack {pack} is not a copy of its header, trailer and footer"),
+            path: Some(key),
+            healable: true,
+            ..super::Problem::new("ERR_PACK_INDEX_CORRUPT")
+        });
+    }
+}
+
+/// Reads a pack from end to end.
+fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body {
+    let repo = &shared.repo;
+    let entries = if shared.decode {
+        entries_of(repo, pack)
+    } else {
+        Vec::new()
+    };
+    let mut body = Body::default();
+    let mut hasher = Sha256::new();
+    let mut decoder = Decoder::default();
+    let mut plain = Vec::new();
+    let mut entries = entries.iter().peekable();
+    let mut at = 0u64;
+    while at < len && !shared.stop.load(Ordering::Relaxed) {
+        let (end, inside) = next_piece(at, len, &mut entries);
+        // bounded by PIECE or by a chunk, 16 MiB
+        let size = usize::try_from(end - at).unwrap_or(PIECE);
+        let Ok(mut buffer) = repo.pool().take_now(size) else {
+            body.bad = Some("there was no memory to read it".to_owned());
+            return body;
+        };
+        let bytes = &mut buffer.as_mut_slice()[..size];
+        match repo.storage().get_range(&layout::pack(pack), at, bytes) {
+            Ok(()) => {
+                hasher.update(&*bytes);
+                for entry in inside {
+                    let start = (u64::from(entry.offset) - at) as usize;
+                    let stored = &mut bytes[start..start + entry.payload_len as usize];
+                    body.chunks += 1;
+                    if let Err(reason) = decode_stored(repo.seal(), &meta_of(entry), stored, &mut decoder, &mut plain) {
+                        body.bad_chunks.push((entry.id, reason));
+                    }
+                }
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                body.gone = true;
+                return body;
+            }
+            Err(error) => {
+                body.bad.get_or_insert_with(|| match error.kind {
+                    ErrorKind::UnexpectedEnd => "it became shorter while it was read".to_owned(),
+                    _ => format!("bytes {at} to {end} cannot be read: {error}"),
+                });
+            }
+        }
+        shared.bytes.fetch_add(end - at, Ordering::Relaxed);
+        at = end;
+    }
+    if at < len {
+        return body; // stopped
+    }
+    if body.bad.is_none() && hasher.finalize().as_slice() != pack.0 {
+        body.bad = Some("its SHA-256 is not its name".to_owned());
+    }
+    body.index_differs = body.bad.is_none() && index_good && !index_is_copy(repo, pack, len);
+    body
+}
+
+/// Where the piece that begins at `at` ends, and the chunks that lie in it. Chunks are never cut in two.
+fn next_piece<'e>(
+    at: u64,
+    len: u64,
+    entries: &mut std::iter::Peekable<std::slice::Iter<'e, PackEntry>>,
+) -> (u64, Vec<&'e PackEntry>) {
+    let most = at.saturating_add(PIECE as u64).min(len);
+    let mut inside = Vec::new();
+    let mut end = at;
+    while let Some(entry) = entries.peek() {
+        let (start, stop) = (
+            u64::from(entry.offset),
+            u64::from(entry.offset) + u64::from(entry.payload_len),
+        );
+        if start < at || stop > len {
+            // contradicts the file: the hash will tell
+            entries.next();
+            continue;
+        }
+        if start > most || stop > most && !(inside.is_empty() && start == at) {
+            // before the first chunk, or no room for another one
+            return (if end == at { start.min(most) } else { end }, inside);
+        }
+        end = stop;
+        inside.push(*entry);
+        entries.next();
+    }
+    (if end == at { most } else { end }, inside)
+}
+
+/// What the pack holds, as far as that can be known; nothing when neither trailer nor `.idx` is whole.
+fn entries_of(repo: &Repository, pack: &PackId) -> Vec<PackEntry> {
+    let (storage, id, seal) = (repo.storage(), &repo.config().id, repo.seal().as_ref());
+    read_index(storage, id, seal, pack)
+        .or_else(|_| read_index_from_pack(storage, id, seal, pack))
+        .map(|index| index.entries)
+        .unwrap_or_default()
+}
+
+/// Compares the `.idx` with the ends of a pack that is whole.
+fn index_is_copy(repo: &Repository, pack: &PackId, len: u64) -> bool {
+    let compare = || -> Result<bool> {
+        let storage = repo.storage();
+        let Ok(parts) = IndexParts::decode(&storage.get(&layout::pack_index(pack), MAX_INDEX_LEN)?) else {
+            return Ok(false);
+        };
+        let expected = [&parts.header[..], &parts.trailer, &parts.footer];
+        let tail = (parts.trailer.len() + FOOTER_LEN) as u64;
+        let Some(trailer_at) = len.checked_sub(tail) else {
+            return Ok(false);
+        };
+        let places: [Range<u64>; 3] = [
+            0..HEADER_LEN as u64,
+            trailer_at..len - FOOTER_LEN as u64,
+            len - FOOTER_LEN as u64..len,
+        ];
+        for (place, expected) in places.into_iter().zip(expected) {
+            let mut bytes = vec![0; expected.len()];
+            storage.get_range(&layout::pack(pack), place.start, &mut bytes)?;
+            if bytes != expected {
+                return Ok(false);
+            }
+        }
+        Ok(parts.pack == *pack && parts.pack_len == len)
+    };
+    match compare() {
+        Ok(same) => same,
+        // an .idx that is gone or unreadable was judged by its name
+        Err(Error::Storage { .. }) => true,
+        Err(_) => true,
+    }
+}

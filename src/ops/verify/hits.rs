@@ -1,0 +1,268 @@
+//! Damaged packs and chunks: which chunks are lost with them, which snapshots and items that hits, and whether parity can
+//! make them again.
+
+use super::lists::Walked;
+use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with};
+use super::{Problem, Run, VerifyLevel, parity};
+use crate::error::Result;
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::index::EntrySource;
+use crate::layout;
+use crate::pack::{ChunkLocation, PackEntry, read_index, read_index_from_pack};
+use crate::parity::Groups;
+use crate::repo::read::{ReadScratch, read_at};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A problem that waits for the snapshots that it hits.
+struct Pending {
+    problem: Problem,
+    /// It is one only if it hits a snapshot: else a leftover.
+    if_hit: bool,
+}
+
+/// All damage to packs and chunks.
+#[derive(Default)]
+pub(super) struct Damage {
+    pending: Vec<Pending>,
+    /// Numbers (in `pending`) of the damage that each lost chunk is lost by. Chunks with a good copy are not in it.
+    lost: HashMap<ChunkId, Vec<u32>>,
+    /// The number of each bad pack.
+    packs: HashMap<PackId, u32>,
+}
+
+impl Damage {
+    /// A chunk of a pack whose bytes are right does not decode: it was written so.
+    pub fn add_bad_chunk(&mut self, pack: PackId, chunk: ChunkId, reason: &str) {
+        let number = self.add(chunk_problem(Some(pack), chunk, reason), false);
+        self.lost.entry(chunk).or_default().push(number);
+    }
+
+    /// A chunk that nothing knows, or that cannot be read where it should be.
+    pub fn add_missing_chunk(&mut self, chunk: ChunkId, text: String, code: &'static str) -> u32 {
+        let number = self.add(
+            Problem {
+                chunk: Some(chunk),
+                text,
+                ..Problem::new(code)
+            },
+            false,
+        );
+        self.lost.entry(chunk).or_default().push(number);
+        number
+    }
+
+    fn add(&mut self, problem: Problem, if_hit: bool) -> u32 {
+        self.pending.push(Pending { problem, if_hit });
+        (self.pending.len() - 1) as u32
+    }
+
+    /// What a chunk is lost by.
+    pub fn of(&self, chunk: &ChunkId) -> &[u32] {
+        self.lost.get(chunk).map_or(&[], Vec::as_slice)
+    }
+
+    /// True when no chunk is lost, so that nothing can be hit.
+    pub fn is_empty(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// Takes note that an item is hit.
+    pub fn hit(&mut self, walked: &Walked, snapshot: SnapshotId, item: &str) {
+        for number in walked.iter() {
+            if let Some(pending) = self.pending.get_mut(*number as usize) {
+                let problem = &mut pending.problem;
+                if problem.snapshots.last() != Some(&snapshot) {
+                    problem.snapshots.push(snapshot);
+                }
+                problem.items.push((snapshot, item.to_owned()));
+            }
+        }
+    }
+
+    /// Finds out which chunks of the bad packs cannot be read, and are nowhere else.
+    pub fn find_chunks(&mut self, run: &Run<'_>, packs: &Packs) -> Result<()> {
+        let bad: Vec<(PackId, Bad)> = packs
+            .table
+            .iter()
+            .filter_map(|(pack, facts)| Some((*pack, facts.bad.clone()?)))
+            .collect();
+        if bad.is_empty() && self.lost.is_empty() {
+            return Ok(());
+        }
+        let mut unknown: HashSet<PackId> = HashSet::new();
+        for (pack, bad) in &bad {
+            run.check_running()?;
+            let number = self.add_pack(pack, bad);
+            match entries_of(run, pack) {
+                Some(entries) => self.add_entries(run, *pack, bad, number, &entries)?,
+                None => {
+                    unknown.insert(*pack);
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            for (pack, entries) in entries_from_index(run, &unknown)? {
+                if let (Some((_, bad)), Some(number)) = (bad.iter().find(|(id, _)| *id == pack), self.packs.get(&pack))
+                {
+                    self.add_entries(run, pack, bad, *number, &entries)?;
+                }
+            }
+        }
+        self.forgive_copies(run, packs)
+    }
+
+    fn add_pack(&mut self, pack: &PackId, bad: &Bad) -> u32 {
+        let (code, text, if_hit) = match bad {
+            Bad::Missing { committed } => ("ERR_PACK_MISSING", format!("Pack {pack} is missing"), !committed),
+            Bad::Corrupt(reason) => ("ERR_PACK_CORRUPT", format!("Pack {pack} is damaged: {reason}"), false),
+        };
+        let problem = Problem {
+            pack: Some(*pack),
+            path: Some(layout::pack(pack)),
+            text,
+            ..Problem::new(code)
+        };
+        let number = self.add(problem, if_hit);
+        self.packs.insert(*pack, number);
+        number
+    }
+
+    /// Tries every chunk of a bad pack.
+    fn add_entries(
+        &mut self,
+        run: &Run<'_>,
+        pack: PackId,
+        bad: &Bad,
+        number: u32,
+        entries: &[PackEntry],
+    ) -> Result<()> {
+        let (mut scratch, mut out) = (ReadScratch::default(), Vec::new());
+        for &entry in entries {
+            run.check_running()?;
+            let location = ChunkLocation { pack, entry };
+            let missing = matches!(bad, Bad::Missing { .. });
+            let failed = match missing {
+                true => Some(None),
+                false => read_at(run.repo, &location, &mut scratch, &mut out).err().map(Some),
+            };
+            let Some(failed) = failed else { continue };
+            let mut numbers = vec![number];
+            if let Some(error) = failed.filter(|_| run.options.level == VerifyLevel::Full) {
+                numbers.push(self.add(
+                    Problem {
+                        text: error.to_string(),
+                        ..chunk_problem(Some(pack), entry.id, "")
+                    },
+                    false,
+                ));
+            }
+            self.lost.entry(entry.id).or_default().extend(numbers);
+        }
+        Ok(())
+    }
+
+    /// Takes out the chunks that can be read from another pack.
+    fn forgive_copies(&mut self, run: &Run<'_>, packs: &Packs) -> Result<()> {
+        let mut lost = std::mem::take(&mut self.lost);
+        let mut stop = Ok(());
+        lost.retain(|chunk, numbers| {
+            if stop.is_err() {
+                return true;
+            }
+            stop = run.check_running();
+            let places = run.repo.locate(chunk).unwrap_or_default();
+            !places.iter().any(|place| {
+                let known_bad = numbers.iter().any(|number| {
+                    let pending = self.pending.get(*number as usize);
+                    pending.is_some_and(|pending| pending.problem.pack == Some(place.pack))
+                });
+                !known_bad && packs.exists(run, &place.pack)
+            })
+        });
+        self.lost = lost;
+        stop
+    }
+
+    /// Judges what can be made again, and reports everything.
+    pub fn report(self, run: &mut Run<'_>, packs: &Packs, groups: Option<&Groups>) -> Result<()> {
+        let mut healable: HashMap<PackId, bool> = HashMap::new();
+        for Pending { mut problem, if_hit } in self.pending {
+            run.check_running()?;
+            let had_hits = !problem.snapshots.is_empty();
+            forget_forgotten(run, &mut problem);
+            if let Some(pack) = problem.pack {
+                let facts = packs.table.get(&pack);
+                let missing = problem.code == "ERR_PACK_MISSING";
+                if missing && (run.is_there(&layout::pack(&pack)) || is_condemned(run, &pack)) {
+                    continue;
+                }
+                let is_leftover = || {
+                    let session = groups.and_then(|groups| parity::session_of(run, groups, &pack));
+                    !session.is_some_and(|session| run.is_there(&layout::snapshot(&session)))
+                };
+                let known = facts.is_some_and(|facts| facts.session.is_some());
+                if if_hit && problem.snapshots.is_empty() && (known || is_leftover()) {
+                    let text = format!("{}, and no snapshot needs it", problem.text);
+                    run.note("NOTE_PACK_LEFTOVER", Some(pack), problem.path, text);
+                    continue;
+                }
+                if self.packs.contains_key(&pack) {
+                    problem.healable = *healable
+                        .entry(pack)
+                        .or_insert_with(|| groups.is_some_and(|groups| is_rebuildable_with(run, groups, &pack)));
+                }
+            } else if had_hits && problem.snapshots.is_empty() {
+                // its snapshots were forgotten, and the chunk pruned, while this ran
+                continue;
+            }
+            run.found(problem);
+        }
+        Ok(())
+    }
+}
+
+fn chunk_problem(pack: Option<PackId>, chunk: ChunkId, reason: &str) -> Problem {
+    let place = pack.map_or(String::new(), |pack| format!(" in pack {pack}"));
+    Problem {
+        pack,
+        chunk: Some(chunk),
+        text: format!("Chunk {chunk}{place} is damaged: {reason}"),
+        ..Problem::new("ERR_CHUNK_CORRUPT")
+    }
+}
+
+/// Takes out the snapshots that are gone by now.
+fn forget_forgotten(run: &Run<'_>, problem: &mut Problem) {
+    problem
+        .snapshots
+        .retain(|snapshot| run.is_there(&layout::snapshot(snapshot)));
+    let left: HashSet<SnapshotId> = problem.snapshots.iter().copied().collect();
+    problem.items.retain(|(snapshot, _)| left.contains(snapshot));
+}
+
+/// What a bad pack holds, from its `.idx` or from what is left of it.
+fn entries_of(run: &Run<'_>, pack: &PackId) -> Option<Vec<PackEntry>> {
+    let (storage, id, seal) = (run.storage(), &run.repo.config().id, run.repo.seal().as_ref());
+    let index = read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack));
+    index.ok().map(|index| index.entries)
+}
+
+/// What the live segments say about packs of which nothing else is left.
+fn entries_from_index(run: &Run<'_>, wanted: &HashSet<PackId>) -> Result<BTreeMap<PackId, Vec<PackEntry>>> {
+    let mut found: BTreeMap<PackId, Vec<PackEntry>> = BTreeMap::new();
+    let Ok(entries) = run.repo.index().all_entries() else {
+        return Ok(found);
+    };
+    for (number, entry) in (0u64..).zip(entries.scan()) {
+        if number % 4096 == 0 {
+            run.check_running()?;
+        }
+        let Ok(entry) = entry else { break };
+        if let Some((pack, _)) = entries.packs().get(entry.pack as usize)
+            && wanted.contains(pack)
+        {
+            found.entry(*pack).or_default().push(entry.entry);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,184 @@
+//! Manifests, and their copies in meta packs.
+//!
+//! The ids that the parts of a manifest's copy must have follow from the manifest, so copies are held against manifests
+//! without reading a pack. Only what is left over (copies of damaged, lost or forgotten manifests) is read.
+
+use super::packs::{Packs, is_condemned};
+use super::{Committed, Problem, Run, Small};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::layout;
+use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackEntry};
+use crate::repo::read::{ReadScratch, decode_stored, meta_of, read_at};
+use crate::snapshot::copy::{CopyPart, join, split_copy};
+use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// What is known of the manifests.
+#[derive(Default)]
+pub(super) struct Manifests {
+    /// All that were in the folder.
+    pub committed: Committed,
+    /// Those that can be read.
+    pub good: Vec<SnapshotId>,
+    /// Those that cannot, and why.
+    damaged: BTreeMap<SnapshotId, String>,
+    /// Ids of the parts of the copies of good manifests.
+    copies: HashSet<ChunkId>,
+    /// Parts of other copies: where, and which session wrote them.
+    strangers: Vec<(ChunkLocation, SnapshotId)>,
+}
+
+impl Manifests {
+    /// Takes in a chunk that is a part of some manifest's copy.
+    pub fn add_copy(&mut self, pack: PackId, entry: PackEntry, session: SnapshotId) {
+        if !self.copies.contains(&entry.id) {
+            self.strangers.push((ChunkLocation { pack, entry }, session));
+        }
+    }
+}
+
+/// Reads every manifest once. What they say is looked at later, one at a time.
+pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
+    let mut manifests = Manifests::default();
+    for file in run.list(layout::SNAPSHOTS) {
+        run.check_running()?;
+        let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
+            continue;
+        };
+        let (bytes, decoded) = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
+            // forgotten since it was listed
+            Small::Gone => continue,
+            Small::Bad(reason) => (Vec::new(), Err(reason)),
+            Small::Bytes(bytes) => match run.repo.decode_manifest(&id, &bytes) {
+                Ok(_) => (bytes, Ok(())),
+                Err(error @ Error::UnsupportedFormat { .. }) => {
+                    manifests.committed.insert(id);
+                    run.found_in(error.code(), &file.key, &error.to_string(), false);
+                    continue;
+                }
+                Err(Error::ManifestCorrupt { reason, .. }) => (bytes, Err(reason)),
+                Err(error) => (bytes, Err(error.to_string())),
+            },
+        };
+        manifests.committed.insert(id);
+        run.report.stats.snapshots_checked += 1;
+        match decoded {
+            Ok(()) => {
+                manifests.good.push(id);
+                let seal = run.repo.seal();
+                let parts = split_copy(id, &bytes).map(|part| seal.chunk_id(KIND_MANIFEST_COPY, &part));
+                manifests.copies.extend(parts);
+            }
+            Err(reason) => {
+                manifests.damaged.insert(id, reason);
+            }
+        }
+    }
+    Ok(manifests)
+}
+
+/// Reads a manifest again; `None` when it was forgotten meanwhile.
+pub(super) fn reload(run: &Run<'_>, id: &SnapshotId) -> Option<Snapshot> {
+    match run.read_small(&layout::snapshot(id), MAX_MANIFEST_LEN) {
+        Small::Bytes(bytes) => run.repo.decode_manifest(id, &bytes).ok(),
+        _ => None,
+    }
+}
+
+/// Judges damaged manifests, and copies whose manifest is gone or another.
+pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<()> {
+    let mut whole: BTreeSet<SnapshotId> = BTreeSet::new();
+    let mut parts: BTreeMap<SnapshotId, Vec<CopyPart>> = BTreeMap::new();
+    let mut scratch = ReadScratch::default();
+    for (location, session) in &manifests.strangers {
+        run.check_running()?;
+        if packs.is_condemned(&location.pack) || is_spared(run, manifests, session) {
+            continue;
+        }
+        if let Some(part) = read_part(run, location, &mut scratch) {
+            parts.entry(part.snapshot).or_default().push(part);
+        }
+    }
+    for (id, parts) in parts {
+        let copy = join(parts)
+            .ok()
+            .filter(|(_, bytes)| run.repo.decode_manifest(&id, bytes).is_ok());
+        if copy.is_some() {
+            whole.insert(id);
+        }
+        if manifests.damaged.contains_key(&id) {
+            continue;
+        }
+        if manifests.committed.contains(&id) {
+            if copy.is_some() && run.is_there(&layout::snapshot(&id)) {
+                let reason = "it differs from its copy in a meta pack";
+                found(run, "ERR_MANIFEST_CORRUPT", id, reason, false);
+            }
+        } else if is_lost(run, packs, manifests, &id)? {
+            let reason = "it is missing, and nobody has forgotten the snapshot";
+            found(run, "ERR_MANIFEST_MISSING", id, reason, copy.is_some());
+        }
+    }
+    for (id, reason) in &manifests.damaged {
+        let key = layout::snapshot(id);
+        if run.is_there(&key) {
+            let healable = whole.contains(id) && !run.is_there(&layout::forgot_record(id));
+            found(run, "ERR_MANIFEST_CORRUPT", *id, reason, healable);
+        }
+    }
+    Ok(())
+}
+
+fn found(run: &mut Run<'_>, code: &'static str, id: SnapshotId, reason: &str, healable: bool) {
+    let path = layout::snapshot(&id);
+    run.found(Problem {
+        text: format!("The manifest of snapshot {id}: {reason}"),
+        path: Some(path),
+        snapshots: vec![id],
+        healable,
+        ..Problem::new(code)
+    });
+}
+
+/// True when a copy that this session wrote needs no look: it is being written, was given up, or its snapshot was forgotten.
+fn is_spared(run: &Run<'_>, manifests: &Manifests, session: &SnapshotId) -> bool {
+    !manifests.committed.contains(session)
+        && (run.is_there(&layout::lease(session)) || run.is_there(&layout::forgot_record(session)))
+}
+
+/// The copy of `id` is there and its manifest is not. Looks in the order in which an ingest (manifest, then lease away), a
+/// forget (record, then manifest away) and a prune (pack away, then record away) go on, so none of them is mistaken.
+fn is_lost(run: &Run<'_>, packs: &Packs, manifests: &Manifests, id: &SnapshotId) -> Result<bool> {
+    run.check_running()?;
+    if run.is_there(&layout::lease(id))
+        || run.is_there(&layout::snapshot(id))
+        || run.is_there(&layout::forgot_record(id))
+    {
+        return Ok(false);
+    }
+    let mut places = manifests.strangers.iter().filter(|(_, session)| session == id);
+    let written_by_others = places.clone().next().is_none();
+    let still_there = written_by_others
+        || places.any(|(location, _)| {
+            run.is_there(&layout::pack(&location.pack))
+                && packs.is_named(&location.pack)
+                && !is_condemned(run, &location.pack)
+        });
+    Ok(still_there)
+}
+
+/// One part of a copy, from its pack or else through parity.
+fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Option<CopyPart> {
+    let mut bytes = Vec::new();
+    if read_at(run.repo, location, scratch, &mut bytes).is_err() {
+        let mut stored = Vec::new();
+        let meta = meta_of(&location.entry);
+        let read = run.repo.read_through_parity(location, &mut stored)
+            && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes).is_ok();
+        if !read {
+            return None;
+        }
+    }
+    CopyPart::decode(&bytes).ok()
+}

@@ -1,0 +1,349 @@
+//! What packs there should be, what lies in the folder, and whether the `.idx` files agree with both.
+
+use super::manifests::Manifests;
+use super::{Problem, Run, VerifyLevel};
+use crate::error::Result;
+use crate::id::{PackId, SnapshotId};
+use crate::layout;
+use crate::lock::KillLists;
+use crate::pack::{KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::parity::{self, GroupHead, Groups};
+use crate::storage::ErrorKind;
+use std::collections::{BTreeMap, HashSet};
+
+/// Why a pack is bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// It is not there. It may have been taken by a power cut before anything needed it, unless its session committed.
+    Missing { committed: bool },
+    /// Its bytes are not those of its name.
+    Corrupt(String),
+}
+
+/// What is known of one pack.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PackFacts {
+    /// Length of the file.
+    pub len: Option<u64>,
+    /// Length of the `.idx` file.
+    pub index_len: Option<u64>,
+    /// Length that the live segments say.
+    pub named: Option<u64>,
+    /// What the live segments say that it holds.
+    pub said: Print,
+    /// The session that wrote it, as far as that is known.
+    pub session: Option<SnapshotId>,
+    /// Why it is bad, if it is.
+    pub bad: Option<Bad>,
+    /// Its `.idx` is whole.
+    pub index_good: bool,
+}
+
+/// A sum over entries that does not depend on their order: equal sums, equal entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Print {
+    entries: u64,
+    sum: u64,
+}
+
+impl Print {
+    /// Adds an entry. XXH3-64 of all its fields; the sum wraps.
+    pub fn add(&mut self, entry: &PackEntry) {
+        let mut bytes = [0u8; 46];
+        bytes[..32].copy_from_slice(&entry.id.0);
+        bytes[32..36].copy_from_slice(&entry.offset.to_le_bytes());
+        bytes[36..40].copy_from_slice(&entry.payload_len.to_le_bytes());
+        bytes[40..44].copy_from_slice(&entry.raw_len.to_le_bytes());
+        bytes[44] = entry.codec;
+        bytes[45] = entry.kind;
+        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(&bytes));
+        self.entries += 1;
+    }
+}
+
+/// All packs that lie in the folder or that a live segment names.
+#[derive(Default)]
+pub(super) struct Packs {
+    pub table: BTreeMap<PackId, PackFacts>,
+    /// Packs that an unfinished prune has condemned, when the run began.
+    condemned: HashSet<PackId>,
+    /// Every live segment could be read, so what they say is all there is.
+    pub index_whole: bool,
+}
+
+impl Packs {
+    /// True when an unfinished prune has condemned it.
+    pub fn is_condemned(&self, pack: &PackId) -> bool {
+        self.condemned.contains(pack)
+    }
+
+    /// True when a live segment names it.
+    pub fn is_named(&self, pack: &PackId) -> bool {
+        self.table.get(pack).is_some_and(|facts| facts.named.is_some())
+    }
+
+    /// True when it is there (good or bad). Packs that came after the listing are looked for.
+    pub fn exists(&self, run: &Run<'_>, pack: &PackId) -> bool {
+        match self.table.get(pack) {
+            Some(facts) if facts.len.is_some() => true,
+            _ => run.is_there(&layout::pack(pack)),
+        }
+    }
+
+    /// Packs whose bytes are read at this level.
+    pub fn bodies<'a>(&'a self, run: &'a Run<'_>) -> impl Iterator<Item = (&'a PackId, &'a PackFacts)> {
+        let read = run.options.level > VerifyLevel::Quick;
+        self.table
+            .iter()
+            .filter(move |(pack, facts)| read && facts.len.is_some() && run.is_in_subset(&pack.0))
+    }
+
+    /// Bytes of `.idx` files and of the packs that are read.
+    pub fn bytes_to_read(&self, run: &Run<'_>) -> u64 {
+        let indexes: u64 = self.table.values().filter_map(|facts| facts.index_len).sum();
+        let bodies: u64 = self.bodies(run).filter_map(|(_, facts)| facts.len).sum();
+        indexes + bodies
+    }
+}
+
+/// Lists the folder. Kill lists are read first: what they condemn may go away at any time.
+pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
+    let mut packs = Packs {
+        condemned: condemned(run),
+        ..Packs::default()
+    };
+    for file in run.list(layout::DATA) {
+        if let Some(id) = layout::id_of(&file.key, ".pack").map(PackId) {
+            packs.table.entry(id).or_default().len = Some(file.len);
+        } else if let Some(id) = layout::id_of(&file.key, ".idx").map(PackId) {
+            packs.table.entry(id).or_default().index_len = Some(file.len);
+        }
+    }
+    run.check_running()?;
+    Ok(packs)
+}
+
+fn condemned(run: &Run<'_>) -> HashSet<PackId> {
+    // a damaged list was reported; what it condemns is not known
+    let lists = KillLists::load_all(run.storage()).unwrap_or_default();
+    let lists = lists.lists().iter().filter(|list| !list.hint);
+    lists.flat_map(|list| list.packs.iter().copied()).collect()
+}
+
+/// Whether a kill list condemns the pack now.
+pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
+    KillLists::load_all(run.storage()).is_ok_and(|lists| lists.condemned(pack))
+}
+
+/// True when a pack that was not there is really missing, and was not removed by a prune. In this order: a prune publishes
+/// its kill list before it deletes, and removes it when no segment names the pack any more.
+pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
+    if run.is_there(&layout::pack(pack)) || is_condemned(run, pack) {
+        return false;
+    }
+    // nothing is healed here: segments that are found broken were reported
+    let _ = run.repo.index().refresh();
+    run.repo.index().contains_pack(pack).unwrap_or(true)
+}
+
+/// Reads every `.idx`, and holds names, lengths and entries against what the segments say.
+pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manifests) -> Result<()> {
+    let mut table = std::mem::take(&mut packs.table);
+    for (pack, facts) in &mut table {
+        run.check_running()?;
+        check_pack(run, packs, pack, facts, manifests);
+        run.advance(
+            facts.index_len.unwrap_or(0),
+            u64::from(run.options.level == VerifyLevel::Quick),
+        );
+    }
+    packs.table = table;
+    Ok(())
+}
+
+fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackFacts, manifests: &mut Manifests) {
+    let index = check_index(run, packs, pack, facts, manifests);
+    facts.session = index.as_ref().map(|index| index.header.session);
+    let committed = facts
+        .session
+        .is_some_and(|session| manifests.committed.contains(&session));
+    let said_len = facts.named.or(index.as_ref().map(|index| index.pack_len));
+    match (facts.len, facts.named) {
+        (Some(len), _) => {
+            if said_len.is_some_and(|said| said != len) {
+                facts.bad = Some(Bad::Corrupt(format!(
+                    "it has {len} bytes and should have {}",
+                    said_len.unwrap_or(0)
+                )));
+            }
+            if facts.named.is_none() {
+                note_orphan(run, packs, pack, committed);
+            }
+            if run.options.level == VerifyLevel::Quick {
+                run.report.stats.packs_checked += 1;
+            }
+        }
+        (None, Some(_)) => {
+            if is_missing(run, pack) {
+                facts.bad = Some(Bad::Missing { committed });
+            } else {
+                // put since the folder was listed, or removed by a prune
+                facts.len = run.storage().size(&layout::pack(pack)).unwrap_or(None);
+            }
+        }
+        (None, None) if committed && !packs.is_condemned(pack) && run.is_there(&layout::pack_index(pack)) => {
+            // neither in the index nor in the folder, though what its session stored was durable
+            facts.bad = Some(Bad::Missing { committed: false });
+        }
+        (None, None) => {
+            let text = format!("There is an .idx and no pack {pack}");
+            run.note("NOTE_ORPHAN_INDEX", Some(*pack), Some(layout::pack_index(pack)), text);
+        }
+    }
+    if let Some(index) = index {
+        take_entries(run, packs, pack, facts, &index, manifests);
+    }
+}
+
+/// What the pack holds: from its `.idx`, or from itself when that is damaged or missing.
+fn check_index(
+    run: &mut Run<'_>,
+    packs: &Packs,
+    pack: &PackId,
+    facts: &mut PackFacts,
+    manifests: &Manifests,
+) -> Option<PackIndex> {
+    let (repo, key) = (run.repo, layout::pack_index(pack));
+    let read = read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
+    let reason = match read {
+        Ok(index) => {
+            facts.index_good = true;
+            return Some(index);
+        }
+        Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound => "it is missing".to_owned(),
+        Err(ReadError::Storage(error)) => error.to_string(),
+        Err(ReadError::Format(error)) => error.to_string(),
+    };
+    let gone = !run.is_there(&key);
+    if facts.len.is_none() && facts.named.is_none() || gone && !run.is_there(&layout::pack(pack)) {
+        // both are gone: the pack is what matters
+        return None;
+    }
+    let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack).ok();
+    let session = own.as_ref().map(|index| index.header.session);
+    // a power cut may take the name of an .idx; that of a committed session was durable
+    let committed = session.is_none_or(|session| manifests.committed.contains(&session));
+    if gone && !committed || packs.is_condemned(pack) {
+        let text = format!("Pack {pack} has no .idx; its own trailer is read instead");
+        run.note("NOTE_NO_PACK_INDEX", Some(*pack), Some(key), text);
+    } else {
+        run.found(Problem {
+            pack: Some(*pack),
+            text: format!("The .idx of pack {pack}: {reason}"),
+            path: Some(key),
+            healable: own.is_some() || is_rebuildable(run, pack),
+            ..Problem::new("ERR_PACK_INDEX_CORRUPT")
+        });
+    }
+    own
+}
+
+/// A pack that no live segment names.
+fn note_orphan(run: &mut Run<'_>, packs: &Packs, pack: &PackId, committed: bool) {
+    let condemned = packs.is_condemned(pack);
+    if !committed || condemned || !packs.index_whole || !run.is_there(&layout::pack(pack)) {
+        let text = match condemned {
+            true => format!("Pack {pack} is condemned by a prune that is not finished"),
+            false => format!("Pack {pack} is in no segment: being written, or left behind"),
+        };
+        run.note("NOTE_ORPHAN_PACK", Some(*pack), Some(layout::pack(pack)), text);
+        return;
+    }
+    run.found(Problem {
+        pack: Some(*pack),
+        path: Some(layout::INDEX.to_owned()),
+        text: format!("No index segment names pack {pack}, which belongs to a snapshot"),
+        healable: true,
+        ..Problem::new("ERR_INDEX_CORRUPT")
+    });
+}
+
+/// Holds the entries against the index, and takes note of copies of manifests.
+fn take_entries(
+    run: &mut Run<'_>,
+    packs: &Packs,
+    pack: &PackId,
+    facts: &PackFacts,
+    index: &PackIndex,
+    manifests: &mut Manifests,
+) {
+    let mut print = Print::default();
+    let mut seen = HashSet::new();
+    for entry in &index.entries {
+        if entry.kind <= KIND_LIST {
+            // a segment has each pair of chunk and pack once, the first one
+            if seen.insert(entry.id) {
+                print.add(entry);
+            }
+        } else if entry.kind == KIND_MANIFEST_COPY && facts.named.is_some() {
+            manifests.add_copy(*pack, *entry, index.header.session);
+        }
+    }
+    if run.options.level < VerifyLevel::Full {
+        run.report.stats.chunks_checked += print.entries;
+    }
+    let len_differs = facts.named.is_some_and(|len| len != index.pack_len);
+    if facts.named.is_some() && packs.index_whole && (len_differs || print != facts.said) {
+        run.found(Problem {
+            pack: Some(*pack),
+            path: Some(layout::pack_index(pack)),
+            text: format!("The index and the .idx of pack {pack} do not agree on what it holds"),
+            healable: true,
+            ..Problem::new("ERR_INDEX_CORRUPT")
+        });
+    }
+}
+
+/// Packs up to this length are rebuilt whole to see whether they can be; of longer ones only the bad rows are.
+const REBUILD_WHOLE: u64 = 64 << 20;
+
+/// True when parity can make the pack again as its name says.
+pub(super) fn is_rebuildable(run: &Run<'_>, pack: &PackId) -> bool {
+    if run.repo.parity_shape().is_none() {
+        return false;
+    }
+    let Ok(groups) = Groups::load(run.storage(), &run.repo.config().id) else {
+        return false;
+    };
+    is_rebuildable_with(run, &groups, pack)
+}
+
+/// The same with groups that are known.
+pub(super) fn is_rebuildable_with(run: &Run<'_>, groups: &Groups, pack: &PackId) -> bool {
+    groups.groups_of(pack).any(|head| rebuilds(run, head, pack))
+}
+
+fn rebuilds(run: &Run<'_>, head: &GroupHead, pack: &PackId) -> bool {
+    let storage = run.storage();
+    let Ok(record) = parity::read_record(storage, &head.id) else {
+        return false;
+    };
+    let len = head
+        .position(pack)
+        .and_then(|at| head.members.get(at))
+        .map_or(0, |member| member.len);
+    if len <= REBUILD_WHOLE {
+        return parity::rebuild_pack(storage, &record, pack).is_ok();
+    }
+    parity::damaged_rows(storage, &record, pack).is_ok_and(|ranges| {
+        ranges.into_iter().all(|rows| {
+            let step = usize::try_from(REBUILD_WHOLE).unwrap_or(usize::MAX) / parity::ROW_LEN;
+            (rows.start..rows.end).step_by(step).all(|start| {
+                let end = rows
+                    .end
+                    .min(start.saturating_add(u32::try_from(step).unwrap_or(u32::MAX)));
+                parity::rebuild_rows(storage, &record, pack, start..end).is_ok()
+            })
+        })
+    })
+}

@@ -1,0 +1,225 @@
+//! The parity groups: at `quick` which groups there are and whom they protect, from `standard` on every byte of their files.
+
+use super::manifests::Manifests;
+use super::packs::Packs;
+use super::{Problem, Run};
+use crate::error::Result;
+use crate::id::{GroupId, PackId, SnapshotId};
+use crate::layout;
+use crate::pack::PackHeader;
+use crate::parity::{self, Damage, GroupHead, GroupRecord, Groups, Part};
+use std::collections::BTreeSet;
+
+/// Loads the groups and looks at what shows without reading them whole. `None` when the repository has no parity.
+pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<Option<Groups>> {
+    if run.repo.parity_shape().is_none() {
+        return Ok(None);
+    }
+    let Some(mut groups) = load(run) else { return Ok(None) };
+    let protected: Vec<PackId> = packs
+        .table
+        .iter()
+        .filter(|(_, facts)| facts.named.is_some() && facts.len.is_some())
+        .map(|(pack, _)| *pack)
+        .collect();
+    if !groups.unprotected(&protected).is_empty() {
+        // a group that is being replaced can be missed
+        let Some(again) = load(run) else { return Ok(None) };
+        groups = again;
+    }
+    check_parts(run, &groups, packs, manifests)?;
+    for pack in groups.unprotected(&protected) {
+        run.check_running()?;
+        if packs.exists(run, &pack) && !packs.is_condemned(&pack) {
+            unprotected(run, packs, manifests, &pack);
+        }
+    }
+    for id in groups.superseded() {
+        let text = format!("Parity group {id} is superseded and not yet deleted");
+        run.note("NOTE_SUPERSEDED_GROUP", None, Some(Part::Group.key(id)), text);
+    }
+    for id in groups.incomplete() {
+        let text = format!("Parity group {id} is not complete: being written, or left behind");
+        run.note("NOTE_INCOMPLETE_GROUP", None, Some(Part::Group.key(id)), text);
+    }
+    check_config_copy(run, &groups);
+    Ok(Some(groups))
+}
+
+fn load(run: &mut Run<'_>) -> Option<Groups> {
+    match Groups::load(run.storage(), &run.repo.config().id) {
+        Ok(groups) => Some(groups),
+        Err(error) => {
+            run.found_in("ERR_STORAGE", layout::PARITY, &error.to_string(), false);
+            None
+        }
+    }
+}
+
+fn unprotected(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId) {
+    let facts = packs.table.get(pack);
+    let committed = facts
+        .and_then(|facts| facts.session)
+        .is_some_and(|session| manifests.committed.contains(&session));
+    if committed {
+        run.found(Problem {
+            pack: Some(*pack),
+            text: format!("No parity group protects pack {pack}"),
+            healable: facts.is_some_and(|facts| facts.bad.is_none()),
+            ..Problem::new("ERR_PACK_UNPROTECTED")
+        });
+    } else {
+        let text = format!("No parity group protects pack {pack}, which an interrupted session left behind");
+        run.note("NOTE_PACK_UNPROTECTED", Some(*pack), None, text);
+    }
+}
+
+/// What loading saw of missing and damaged files. From `standard` on, those of live groups are read whole later.
+fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Manifests) -> Result<()> {
+    for problem in groups.problems() {
+        run.check_running()?;
+        let key = problem.part.key(&problem.group);
+        let head = groups.get(&problem.group);
+        if problem.reason == Damage::Missing {
+            // never published whole, or no longer: a group that lost its packs as well protects nothing
+            let needed = head.is_some_and(|head| is_needed(run, groups, head, packs, manifests));
+            if run.is_there(&key) || !needed {
+                continue;
+            }
+        } else if !run.is_there(&key) {
+            continue; // superseded meanwhile
+        }
+        let healable = head.is_some() && heals(run, &problem.group, problem.part);
+        found(run, &key, &problem.reason.to_string(), healable);
+    }
+    Ok(())
+}
+
+/// True when the files of a group must be there: a committed session wrote one of its members, and it is not a successor
+/// whose names a power cut took while its predecessors are still there.
+fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, manifests: &Manifests) -> bool {
+    let committed = head.members.iter().any(|member| {
+        let session = packs.table.get(&member.pack).and_then(|facts| facts.session);
+        session.is_some_and(|session| manifests.committed.contains(&session))
+    });
+    let successor = || {
+        let left: BTreeSet<&GroupId> = groups.superseded().iter().collect();
+        parity::read_record(run.storage(), &head.id)
+            .is_ok_and(|record| record.head.superseded.iter().any(|old| left.contains(old)))
+    };
+    committed && !successor()
+}
+
+fn found(run: &mut Run<'_>, key: &str, reason: &str, healable: bool) {
+    // loading and reading may both find it
+    if !run
+        .report
+        .problems
+        .iter()
+        .any(|known| known.path.as_deref() == Some(key))
+    {
+        run.found_in("ERR_PARITY_CORRUPT", key, reason, healable);
+    }
+}
+
+/// True when the file can be made again from the record and the members.
+fn heals(run: &Run<'_>, group: &GroupId, part: Part) -> bool {
+    parity::read_record(run.storage(), group)
+        .and_then(|record| parity::rebuild_file(run.storage(), &record, part))
+        .is_ok()
+}
+
+/// One copy of the settings, and the lengths of the others; `standard` compares all of them.
+fn check_config_copy(run: &mut Run<'_>, groups: &Groups) {
+    let len = run.repo.config_bytes().len() as u64;
+    let first = groups
+        .live()
+        .map(|head| head.id)
+        .find_map(|id| parity::read_record(run.storage(), &id).ok());
+    let wrong: Vec<GroupId> = groups
+        .live()
+        .filter(|head| u64::from(head.config_len) != len)
+        .map(|head| head.id)
+        .chain(
+            first
+                .filter(|record| record.config != run.repo.config_bytes())
+                .map(|record| record.head.id),
+        )
+        .collect();
+    for id in wrong {
+        found(
+            run,
+            &Part::Group.key(&id),
+            "its copy of config.json is another one",
+            false,
+        );
+    }
+}
+
+/// Reads every file of every live group.
+pub(super) fn check_files(run: &mut Run<'_>, groups: &Option<Groups>) -> Result<()> {
+    let Some(groups) = groups else { return Ok(()) };
+    let heads: Vec<&GroupHead> = groups.live().filter(|head| run.is_in_subset(&head.id.0)).collect();
+    for head in &heads {
+        let parts = (0..head.shape.parity).map(Part::Shard).chain([Part::Group]);
+        run.progress.total_bytes += parts.map(|part| head.file_len(part)).sum::<u64>();
+    }
+    for head in heads {
+        run.check_running()?;
+        match parity::read_record(run.storage(), &head.id) {
+            Ok(record) => check_group(run, &record)?,
+            Err(error) => {
+                // all are gone when it was superseded meanwhile
+                if [Part::Group, Part::Shard(0)]
+                    .iter()
+                    .any(|part| run.is_there(&part.key(&head.id)))
+                {
+                    found(run, &Part::Group.key(&head.id), &error.to_string(), false);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
+    let head = &record.head;
+    for part in (0..head.shape.parity).map(Part::Shard).chain([Part::Group]) {
+        run.check_running()?;
+        let key = part.key(&head.id);
+        let reason = match parity::check_part(run.storage(), record, part) {
+            Ok(state) if state.is_intact() => None,
+            // whether it must be there was judged by its name
+            Ok(state) if state.frame == Some(Damage::Missing) => None,
+            Ok(state) => Some(match state.frame {
+                Some(damage) => damage.to_string(),
+                None => format!("{} of its rows are damaged", state.rows.len()),
+            }),
+            Err(error) => Some(error.to_string()),
+        };
+        run.advance(head.file_len(part), 0);
+        if let Some(reason) = reason
+            && run.is_there(&key)
+        {
+            let healable = parity::rebuild_file(run.storage(), record, part).is_ok();
+            found(run, &key, &reason, healable);
+        }
+    }
+    if record.config != run.repo.config_bytes() {
+        found(
+            run,
+            &Part::Group.key(&head.id),
+            "its copy of config.json is another one",
+            false,
+        );
+    }
+    Ok(())
+}
+
+/// The session that wrote a missing pack, from its first row as parity has it.
+pub(super) fn session_of(run: &Run<'_>, groups: &Groups, pack: &PackId) -> Option<SnapshotId> {
+    let record = parity::read_record(run.storage(), &groups.group_of(pack)?.id).ok()?;
+    let row = parity::rebuild_rows(run.storage(), &record, pack, 0..1).ok()?;
+    let header = PackHeader::decode(row.first_chunk()?).ok()?;
+    Some(header.session)
+}

@@ -1,0 +1,129 @@
+//! The global index: every page of every live segment, and what all of them together say about each pack.
+
+use super::packs::{Packs, Print};
+use super::{Problem, Run};
+use crate::error::{Error, Result};
+use crate::id::{PackId, SegmentId};
+use crate::index::{self, BrokenSegment, EntrySource};
+use crate::layout;
+use crate::storage::ErrorKind;
+use std::collections::HashSet;
+
+/// Most rounds of listing again; each needs a merge or an ingest that published meanwhile.
+const MAX_ROUNDS: usize = 16;
+/// Entries between two questions whether to go on.
+const ENTRIES_PER_STEP: u64 = 4096;
+
+pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
+    packs.index_whole = true;
+    for broken in refresh(run, packs) {
+        report(run, &broken.id, &broken.error);
+        packs.index_whole = false;
+    }
+    let mut seen: HashSet<SegmentId> = HashSet::new();
+    for _ in 0..MAX_ROUNDS {
+        let new: Vec<SegmentId> = run.repo.index().segments().iter().map(|segment| segment.id()).collect();
+        let new: Vec<SegmentId> = new.into_iter().filter(|id| seen.insert(*id)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for id in new {
+            if let Some(error) = check_segment(run, id)? {
+                report(run, &id, &error);
+                run.repo.index().set_aside(id, error);
+                packs.index_whole = false;
+            }
+        }
+        refresh(run, packs);
+    }
+    take_entries(run, packs)
+}
+
+/// Lists the segments again; gives all that are known to be broken.
+fn refresh(run: &mut Run<'_>, packs: &mut Packs) -> Vec<BrokenSegment> {
+    if let Err(error) = run.repo.index().refresh() {
+        run.found_in("ERR_STORAGE", layout::INDEX, &error.to_string(), false);
+        packs.index_whole = false;
+    }
+    run.repo.index().broken_segments()
+}
+
+/// What is wrong with a segment; `None` when nothing is, or when it was merged away.
+fn check_segment(run: &Run<'_>, id: SegmentId) -> Result<Option<index::Error>> {
+    let mut go_on = || run.check_running().is_ok();
+    match run.repo.index().check_segment(id, &mut go_on) {
+        Ok(_) => {
+            run.check_running()?;
+            Ok(None)
+        }
+        Err(index::Error::Storage(error)) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+/// A segment can always be made again from the `.idx` files and the packs.
+fn report(run: &mut Run<'_>, id: &SegmentId, error: &index::Error) {
+    run.found(Problem {
+        path: Some(layout::segment(id)),
+        text: error.to_string(),
+        healable: !matches!(error, index::Error::Unsupported { .. }),
+        ..Problem::new("ERR_INDEX_CORRUPT")
+    });
+}
+
+/// Sums up, for each pack, what the live segments say that it holds. Begins again when one is merged away meanwhile.
+fn take_entries(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
+    for _ in 0..MAX_ROUNDS {
+        for facts in packs.table.values_mut() {
+            (facts.named, facts.said) = (None, Print::default());
+        }
+        match sum_up(run, packs) {
+            Ok(()) => return Ok(()),
+            Err(Stop::Ended(error)) => return Err(error),
+            Err(Stop::Index(index::Error::Storage(error))) if error.kind == ErrorKind::NotFound => {
+                refresh(run, packs);
+            }
+            // good a moment ago: the disk is failing. Comparing goes on without the index
+            Err(Stop::Index(error)) => {
+                packs.index_whole = false;
+                let text = format!("The index could not be compared with the packs: {error}");
+                run.note("NOTE_INDEX_NOT_COMPARED", None, Some(layout::INDEX.to_owned()), text);
+                return Ok(());
+            }
+        }
+    }
+    packs.index_whole = false;
+    Ok(())
+}
+
+/// Why summing up ended early.
+enum Stop {
+    Index(index::Error),
+    Ended(Error),
+}
+
+fn sum_up(run: &Run<'_>, packs: &mut Packs) -> std::result::Result<(), Stop> {
+    let entries = run.repo.index().all_entries().map_err(Stop::Index)?;
+    let named: Vec<(PackId, u64)> = entries.packs().to_vec();
+    for (pack, len) in &named {
+        packs.table.entry(*pack).or_default().named = Some(*len);
+    }
+    let mut previous = None;
+    for (number, found) in (0u64..).zip(entries.scan()) {
+        if number % ENTRIES_PER_STEP == 0 {
+            run.check_running().map_err(Stop::Ended)?;
+        }
+        let found = found.map_err(Stop::Index)?;
+        // several segments may hold the same pair
+        let pair = found.sort_key();
+        if previous == Some(pair) {
+            continue;
+        }
+        previous = Some(pair);
+        let pack = named.get(found.pack as usize).map(|(pack, _)| pack);
+        if let Some(facts) = pack.and_then(|pack| packs.table.get_mut(pack)) {
+            facts.said.add(&found.entry);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The small files: config, key files and their copies, records, kill lists, leases.
+
+use super::{Run, Small};
+use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
+use crate::error::Result;
+use crate::id::{KeyId, SnapshotId};
+use crate::layout;
+use crate::lock::kill_list::MAX_KILL_LIST_LEN;
+use crate::lock::{KillList, KillListId, lease};
+use crate::repo::Config;
+use crate::repo::config::MAX_CONFIG_LEN;
+use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
+use std::collections::BTreeSet;
+
+pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
+    check_config(run);
+    if run.repo.seal().keys().is_some() {
+        check_keys(run)?;
+    }
+    check_records(run)?;
+    check_kill_lists(run)?;
+    check_locks(run);
+    Ok(())
+}
+
+/// The handle was opened with bytes whose checksum and MAC were checked; the file must still be those.
+fn check_config(run: &mut Run<'_>) {
+    let reason = match run.read_small(layout::CONFIG, MAX_CONFIG_LEN) {
+        Small::Bytes(bytes) if bytes == run.repo.config_bytes() => return,
+        Small::Bytes(bytes) => match Config::decode(&bytes) {
+            Err(error) => error.to_string(),
+            Ok(_) => "it is not what this handle was opened with".to_owned(),
+        },
+        Small::Gone => "it is missing".to_owned(),
+        Small::Bad(reason) => reason,
+    };
+    // this handle knows the right bytes, and so does every parity group and every last meta pack of a session
+    run.found_in("ERR_CONFIG_CORRUPT", layout::CONFIG, &reason, true);
+}
+
+fn check_keys(run: &mut Run<'_>) -> Result<()> {
+    let mut ids: BTreeSet<KeyId> = BTreeSet::new();
+    for folder in [layout::KEYS, layout::KEY_COPIES] {
+        let files = run.list(folder);
+        ids.extend(
+            files
+                .iter()
+                .filter_map(|file| layout::id_of(&file.key, ".json").map(KeyId)),
+        );
+    }
+    for id in ids {
+        run.check_running()?;
+        let (key, copy) = (layout::key(&id), format!("{}/{id}.json", layout::KEY_COPIES));
+        let (first, second) = (read_key(run, &key, &id), read_key(run, &copy, &id));
+        match (first, second) {
+            (Ok(first), Ok(second)) if first == second => {}
+            (Ok(_), Ok(_)) => run.found_in("ERR_KEY_FILE_CORRUPT", &copy, "it differs from the key file", true),
+            // a key that is being removed loses its copy first
+            (Ok(_), Err(_)) if !run.is_there(&key) => {}
+            (Ok(_), Err(reason)) => run.found_in("ERR_KEY_FILE_CORRUPT", &copy, &reason, true),
+            (Err(reason), Ok(_)) => {
+                if run.is_there(&copy) {
+                    run.found_in("ERR_KEY_FILE_CORRUPT", &key, &reason, true);
+                }
+            }
+            (Err(first), Err(second)) => {
+                if run.is_there(&key) || run.is_there(&copy) {
+                    run.found_in("ERR_KEY_FILE_CORRUPT", &key, &first, false);
+                    run.found_in("ERR_KEY_FILE_CORRUPT", &copy, &second, false);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_key(run: &Run<'_>, path: &str, id: &KeyId) -> std::result::Result<Vec<u8>, String> {
+    let bytes = match run.read_small(path, MAX_KEY_FILE_LEN as u64) {
+        Small::Bytes(bytes) => bytes,
+        Small::Gone => return Err("it is missing".to_owned()),
+        Small::Bad(reason) => return Err(reason),
+    };
+    let file = KeyFile::decode(&bytes).map_err(|error| error.to_string())?;
+    if file.id != *id || file.repo != run.repo.config().id {
+        return Err("it is another key file than its name says".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// That a record exists is what counts, so a damaged one can be written again.
+fn check_records(run: &mut Run<'_>) -> Result<()> {
+    for file in run.list(layout::RECORDS) {
+        run.check_running()?;
+        let Some(id) = layout::id_of(&file.key, ".forgot").map(SnapshotId) else {
+            continue;
+        };
+        let reason = match run.read_small(&file.key, MAX_RECORD_LEN) {
+            Small::Gone => continue,
+            Small::Bad(reason) => reason,
+            Small::Bytes(bytes) => match ForgotRecord::decode(&bytes, &id) {
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            },
+        };
+        run.found_in("ERR_RECORD_CORRUPT", &file.key, &reason, true);
+    }
+    Ok(())
+}
+
+fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
+    for file in run.list(layout::MARKS) {
+        run.check_running()?;
+        let Some(id) = KillListId::from_key(&file.key) else {
+            continue;
+        };
+        let reason = match run.read_small(&file.key, MAX_KILL_LIST_LEN) {
+            Small::Gone => continue,
+            Small::Bad(reason) => reason,
+            Small::Bytes(bytes) => match KillList::decode(&bytes, &id) {
+                Ok(list) => {
+                    if !list.hint {
+                        let text = format!("A prune has condemned {} packs and is not finished", list.packs.len());
+                        run.note("NOTE_UNFINISHED_PRUNE", None, Some(file.key), text);
+                    }
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            },
+        };
+        // whoever holds the maintenance lock may set it aside: nobody else deletes what it condemns
+        run.found_in("ERR_KILL_LIST_CORRUPT", &file.key, &reason, true);
+    }
+    Ok(())
+}
+
+/// Locks and leases are never an error: safety does not depend on leases, and the kernel holds the locks.
+fn check_locks(run: &mut Run<'_>) {
+    for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+        if !run.is_there(name) {
+            let text = format!("The lock file {name} is missing, so nothing can be written");
+            run.note("NOTE_LOCK_FILE_MISSING", None, Some(name.to_owned()), text);
+        }
+    }
+    let leases = lease::list(run.storage()).unwrap_or_default();
+    for lease in leases.into_iter().filter(|lease| !lease.held) {
+        let text = format!("Session {} ended without removing its lease", lease.session);
+        run.note("NOTE_STALE_LEASE", None, Some(layout::lease(&lease.session)), text);
+    }
+    let quarantined = run.storage().list(layout::QUARANTINE).map_or(0, |files| files.len());
+    if quarantined > 0 {
+        let text = format!("{quarantined} files lie in quarantine");
+        run.note("NOTE_QUARANTINE", None, Some(layout::QUARANTINE.to_owned()), text);
+    }
+}
