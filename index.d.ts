@@ -167,6 +167,94 @@ export interface IIngestProgress {
   elapsedMs: number;
 }
 
+/** Options of {@link ContainerArchive.verify}. */
+export interface IVerifyOptions {
+  /**
+   * How much is read. Default 'standard'.
+   * - `quick`: the index is consistent; names and lengths of packs, `.idx` files, manifests, key files, parity groups. No
+   *   pack is read, except where something is damaged and it must be known what that hits.
+   * - `standard`: and every stored byte is hashed.
+   * - `full`: and every chunk is decrypted, decoded and hashed again, and every list of every snapshot is walked.
+   */
+  level?: 'quick' | 'standard' | 'full';
+  /**
+   * 'n/t': of the bytes of packs and parity, read only the n-th of t equal parts, by pack id. All parts together are
+   * everything. What `quick` looks at is always looked at whole.
+   */
+  subset?: string;
+  /** Ends the verify: the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: IVerifyProgress) => void;
+}
+
+/** Something is damaged or missing. */
+export interface IVerifyError {
+  /** Stable: see docs/errors.md. More may come. */
+  code: string;
+  /** What is wrong, for people. */
+  error: string;
+  /** The pack it is about, or that holds the chunk. */
+  pack?: string;
+  /** The chunk it is about. */
+  chunk?: string;
+  /** The file it is about, relative to the repository. */
+  path?: string;
+  /** Ids of the snapshots that cannot be restored whole while it is so, without the help of parity. */
+  snapshots: string[];
+  /** Their items that are hit. */
+  items: { snapshotId: string; item: string }[];
+  /** Whether it can be put right with what is there now. */
+  healable: boolean;
+}
+
+/** Something that is no error: leftovers of a crash, work of others. */
+export interface IVerifyNote {
+  code: string;
+  message: string;
+  pack?: string;
+  path?: string;
+}
+
+/** What a verify found. */
+export interface IVerifyResult {
+  /** Whether `errors` is empty. */
+  ok: boolean;
+  errors: IVerifyError[];
+  notes: IVerifyNote[];
+  stats: {
+    /** At 'quick', packs whose name, length and `.idx` were looked at; else packs that were read from end to end. */
+    packsChecked: number;
+    /** At 'full', chunks that were decoded and hashed; else chunks that were held against the index. */
+    chunksChecked: number;
+    snapshotsChecked: number;
+  };
+}
+
+/** Progress of a verify. */
+export interface IVerifyProgress {
+  operation: 'verify';
+  /** The same in all progress of one call, and in its `verify:error`. */
+  operationId: string;
+  level: 'quick' | 'standard' | 'full';
+  /** For people. */
+  message: string;
+  /** 0 to 100, or null before it is known how much there is to read. The last one is 100. */
+  percentage: number | null;
+  /** Bytes read and judged. */
+  bytesDone: number;
+  bytesTotal: number | null;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  etaSeconds: number | null;
+  chunks: number;
+  /** Packs. */
+  itemsDone: number;
+  /** Problems so far. */
+  errors: number;
+  elapsedMs: number;
+}
+
 /** A snapshot was made. */
 export interface IIngestComplete {
   operationId: string;
@@ -184,6 +272,9 @@ export interface IWarning {
 export interface IContainerArchiveEvents {
   'ingest:progress': IIngestProgress;
   'ingest:complete': IIngestComplete;
+  'verify:progress': IVerifyProgress;
+  /** As soon as all about a problem is known; damage of packs and chunks once it is clear which snapshots it hits. */
+  'verify:error': IVerifyError & { operationId: string };
   warning: IWarning;
 }
 
@@ -314,6 +405,15 @@ export class ContainerArchive {
    * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_MANIFEST_CORRUPT, ERR_CLOSED.
    */
   getSnapshot(id: string): Promise<ISnapshot>;
+
+  /**
+   * Looks whether everything is there and is what it should be. Goes on past bad files and bad sectors; whatever is wrong is
+   * in the result, and each problem is a `verify:error` event too. Works beside ingests, and on a handle with `readOnly`.
+   * Apart from the index, which heals itself wherever it is read, nothing is written.
+   *
+   * Rejects: ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  verify(options?: IVerifyOptions): Promise<IVerifyResult>;
 
   /** Adds a listener. What it throws becomes an uncaught exception; it never harms the operation. */
   on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
   Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  Subscription,
+  IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -66,11 +66,17 @@ export async function calls(): Promise<void> {
   await repo.listSnapshots({ tags: { a: 'b' }, after: '2026-01-01', before: '2027-01-01' });
   await repo.getSnapshot('latest');
 
+  const result = await repo.verify({ level: 'full', subset: '1/30', onProgress: ({ percentage }) => void percentage });
+  same<typeof result, IVerifyResult>(true);
+  const damage: IVerifyError[] = result.errors;
+  void [result.ok, result.stats.packsChecked, damage[0]?.healable, result.notes];
+  repo.on('verify:error', ({ pack, chunk, error }) => void [pack, chunk, error]);
+
   const subscription = repo.on('ingest:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
   same<typeof subscription, Subscription>(true);
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;

@@ -11,6 +11,7 @@ const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
+const verify = require('./verify.js');
 const { closed, fromNative, invalidArgument } = require('./error.js');
 
 /** Only connect() makes handles: the constructor is no part of the API. */
@@ -81,6 +82,24 @@ class ContainerArchive {
 
   async getSnapshot(id) {
     return JSON.parse(await this.#call((repo) => repo.getSnapshot(options.snapshotId(id))));
+  }
+
+  async verify(verifyOptions) {
+    this.#assertOpen();
+    const checked = verify.options(verifyOptions);
+    const { signal, onProgress } = checked;
+    signal?.throwIfAborted();
+    try {
+      return await verify.runVerify(this.#native, checked, {
+        progress: (value) => {
+          this.#events.emit('verify:progress', value);
+          if (onProgress) callSafely(onProgress, value);
+        },
+        error: (value) => this.#events.emit('verify:error', value),
+      });
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : fromNative(error);
+    }
   }
 
   on(event, handler) {

@@ -101,4 +101,4 @@ class IngestProgress {
   }
 }
 
-module.exports = { IngestProgress };
+module.exports = { IngestProgress, human };

@@ -59,6 +59,11 @@ pub fn key(id: &KeyId) -> String {
     format!("{KEYS}/{id}.json")
 }
 
+/// The second copy of a key file.
+pub fn key_copy(id: &KeyId) -> String {
+    format!("{KEY_COPIES}/{id}.json")
+}
+
 /// The group file of a parity group.
 pub fn group(id: &GroupId) -> String {
     format!("{PARITY}/{id}.grp")

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 /// How far an operation is. All sizes in bytes of input, unless said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes taken from the source (ingest) or given to the sink (restore).
+    /// Bytes taken from the source (ingest), given to the sink (restore) or read and judged (verify).
     pub done_bytes: u64,
     /// Bytes of chunks that were new.
     pub new_bytes: u64,
@@ -17,8 +17,10 @@ pub struct Progress {
     pub stored_bytes: u64,
     /// Chunks cut or read.
     pub chunks: u64,
-    /// Items finished.
+    /// Items finished (of a verify: packs).
     pub items_done: u64,
+    /// Bytes there are to do in all, as far as that is known so far; 0 when it is not.
+    pub total_bytes: u64,
 }
 
 /// Something that went wrong and was put right, or needs a look; the operation goes on.

@@ -120,6 +120,13 @@ pub struct NativeRepository {
     handle: Arc<Handle>,
 }
 
+impl NativeRepository {
+    /// What its operations hold on to.
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
+
 impl Drop for NativeRepository {
     fn drop(&mut self) {
         // collected without close(), or the environment is going away: running operations end, locks are freed

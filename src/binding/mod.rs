@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "exported to JavaScript")]
 
 mod archive;
+mod check;
 mod error;
 mod ingest;
 mod pipe;

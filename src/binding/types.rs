@@ -328,9 +328,11 @@ pub fn progress_json(progress: &Progress) -> String {
         stored_bytes,
         chunks,
         items_done,
+        total_bytes,
     } = progress;
     format!(
         "{{\"doneBytes\":{done_bytes},\"newBytes\":{new_bytes},\"reusedBytes\":{reused_bytes},\
-         \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done}}}"
+         \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done},\
+         \"totalBytes\":{total_bytes}}}"
     )
 }

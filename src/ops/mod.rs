@@ -2,9 +2,17 @@
 //! recipes. They know the order of steps, and neither file names, byte offsets nor ciphers.
 
 pub mod ingest;
+pub mod reindex;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
+pub mod unlock;
+pub mod verify;
 
 pub use ingest::{IngestOptions, ItemSpec, ItemStream, ReaderItems, ingest};
+pub use reindex::reindex;
+pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
 pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 pub use snapshots::{get_snapshot, list_snapshots};
+pub use unlock::unlock;
+pub use verify::{Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

@@ -9,10 +9,12 @@
 
 pub mod format;
 mod reader;
+mod splice;
 mod writer;
 
-pub use format::{Error, PackHeader};
-pub use reader::{PackIndex, ReadError, read_index, read_index_from_pack};
+pub use format::{Error, IndexParts, PackHeader};
+pub use reader::{PackIndex, ReadError, open_parts, read_index, read_index_from_pack, read_parts};
+pub use splice::{parts_of, splice};
 pub use writer::{FinishedPack, PackWriter};
 
 use crate::id::{ChunkId, PackId};

@@ -58,13 +58,18 @@ pub fn read_index(
     Ok(open_parts(parts, repo, seal)?)
 }
 
-/// Reads header, trailer and footer from the pack itself.
+/// What a pack holds, from its own header, trailer and footer.
 pub fn read_index_from_pack(
     storage: &dyn Storage,
     repo: &RepoId,
     seal: &dyn TrailerSeal,
     pack: &PackId,
 ) -> Result<PackIndex, ReadError> {
+    Ok(open_parts(read_parts(storage, pack)?, repo, seal)?)
+}
+
+/// Reads header, trailer and footer from the pack itself: what its `.idx` is made of. Only the footer is checked.
+pub fn read_parts(storage: &dyn Storage, pack: &PackId) -> Result<IndexParts, ReadError> {
     let key = layout::pack(pack);
     let pack_len = storage
         .size(&key)?
@@ -79,17 +84,17 @@ pub fn read_index_from_pack(
     let ends = PackFooter::decode(&footer, pack_len)?;
     let mut trailer = vec![0u8; ends.trailer_len as usize];
     storage.get_range(&key, u64::from(ends.trailer_offset), &mut trailer)?;
-    let parts = IndexParts {
+    Ok(IndexParts {
         pack: *pack,
         pack_len,
         header,
         trailer,
         footer,
-    };
-    Ok(open_parts(parts, repo, seal)?)
+    })
 }
 
-fn open_parts(mut parts: IndexParts, repo: &RepoId, seal: &dyn TrailerSeal) -> Result<PackIndex, Error> {
+/// Opens and checks the parts of a pack or of an `.idx`.
+pub fn open_parts(mut parts: IndexParts, repo: &RepoId, seal: &dyn TrailerSeal) -> Result<PackIndex, Error> {
     let header = PackHeader::decode(&parts.header)?;
     if header.repo != *repo || header.sealed != seal.is_sealed() {
         return Err(Error::Foreign);

@@ -35,21 +35,11 @@ impl Repository {
         let (Ok(first), Ok(last)) = (u32::try_from(start / row_len), u32::try_from(end.div_ceil(row_len))) else {
             return false;
         };
-        let mut before = None;
-        let rows = loop {
-            let Some(record) = self.record_of(&location.pack) else {
-                return false;
-            };
-            match parity::rebuild_rows(self.storage(), &record, &location.pack, first..last) {
-                Ok(rows) => break rows,
-                Err(_) if before == Some(record.head.id) => return false,
-                // perhaps superseded, and deleted, since this handle read its record
-                Err(_) => {
-                    before = Some(record.head.id);
-                    let mut degraded = lock(&self.degraded);
-                    (degraded.groups, degraded.record) = (None, None);
-                }
-            }
+        let rebuild = |record: &GroupRecord| {
+            parity::rebuild_rows(self.storage(), record, &location.pack, first..last).map_err(Error::from)
+        };
+        let Ok(rows) = self.with_group_of(&location.pack, rebuild) else {
+            return false;
         };
         let skip = entry.offset as usize - first as usize * ROW_LEN;
         let Some(bytes) = rows.get(skip..skip + entry.payload_len as usize) else {
@@ -96,49 +86,54 @@ impl Repository {
     }
 
     fn heal_pack(&self, pack: &PackId) -> Result<()> {
-        let record = self.record_of(pack).ok_or(Error::PackMissing {
-            pack: *pack,
-            chunk: None,
-        })?;
-        let bytes = parity::rebuild_pack(self.storage(), &record, pack)?;
+        let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
+        let bytes = self.with_group_of(pack, rebuild)?;
         self.storage().replace_damaged(&layout::pack(pack), &bytes)?;
         self.storage().barrier()?;
         Ok(())
     }
 
-    /// The record of a live group that protects `pack`, if there is one. Lists the groups again when it is not known.
-    fn record_of(&self, pack: &PackId) -> Option<Arc<GroupRecord>> {
-        self.parity_shape()?;
-        let known = lock(&self.degraded).groups.clone();
-        let head = known
-            .as_ref()
-            .and_then(|groups| groups.group_of(pack))
-            .map(|head| head.id);
-        let group = match head {
-            Some(group) => group,
-            None => {
-                let groups = Arc::new(Groups::load(self.storage(), &self.config().id).ok()?);
-                let group = groups.group_of(pack).map(|head| head.id);
-                lock(&self.degraded).groups = Some(groups);
-                group?
-            }
+    /// Calls `rebuild` with each live group that protects `pack` until it succeeds: normally there is one, and after a crash
+    /// sometimes one that lacks a member and one that does not. Lists the groups again when none of the known ones will do:
+    /// they may have been superseded, and deleted.
+    fn with_group_of<T>(&self, pack: &PackId, rebuild: impl Fn(&GroupRecord) -> Result<T>) -> Result<T> {
+        let mut failed = Error::PackMissing {
+            pack: *pack,
+            chunk: None,
         };
+        if self.parity_shape().is_none() {
+            return Err(failed);
+        }
+        let known = lock(&self.degraded).groups.clone();
+        let listed_again = std::iter::once_with(|| {
+            let groups = Arc::new(Groups::load(self.storage(), &self.config().id).ok()?);
+            let mut degraded = lock(&self.degraded);
+            (degraded.groups, degraded.record) = (Some(Arc::clone(&groups)), None);
+            Some(groups)
+        });
+        for groups in known.into_iter().chain(listed_again.flatten()) {
+            let first = groups.group_of(pack).map(|head| head.id);
+            let others = groups.groups_of(pack).map(|head| head.id);
+            for group in first.into_iter().chain(others.filter(|other| Some(*other) != first)) {
+                let Some(record) = self.record_of(group) else { continue };
+                match rebuild(&record) {
+                    Ok(made) => return Ok(made),
+                    Err(error) => failed = error,
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// The record of a group; the last one is kept.
+    fn record_of(&self, group: GroupId) -> Option<Arc<GroupRecord>> {
         if let Some((known, record)) = &lock(&self.degraded).record
             && *known == group
         {
             return Some(Arc::clone(record));
         }
-        match parity::read_record(self.storage(), &group) {
-            Ok(record) => {
-                let record = Arc::new(record);
-                lock(&self.degraded).record = Some((group, Arc::clone(&record)));
-                Some(record)
-            }
-            Err(_) => {
-                // superseded since it was listed
-                lock(&self.degraded).groups = None;
-                None
-            }
-        }
+        let record = Arc::new(parity::read_record(self.storage(), &group).ok()?);
+        lock(&self.degraded).record = Some((group, Arc::clone(&record)));
+        Some(record)
     }
 }

@@ -12,6 +12,7 @@ use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::storage::ErrorKind;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
 const REBUILD_RUN: usize = 1 << 18;
@@ -143,6 +144,9 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
     }
+    if found > 0 || !broken.is_empty() {
+        repo.index_healed.store(true, Ordering::Relaxed);
+    }
     let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
     keep(repo, &mut writable, run, if unread { &[] } else { &old });
     for segment in broken {
@@ -241,8 +245,8 @@ fn unnamed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
     Ok(packs)
 }
 
-/// From the `.idx`, or from the pack itself when that is missing or damaged.
-fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
+/// What a pack holds: from the `.idx`, or from the pack itself when that is missing or damaged.
+pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
     let (storage, id, seal) = (repo.storage(), &repo.config.id, repo.seal.as_ref());
     read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack))
 }

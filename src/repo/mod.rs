@@ -5,6 +5,7 @@
 
 pub mod chunk_store;
 pub mod config;
+mod copies;
 mod degraded;
 mod errors;
 mod heal;
@@ -12,10 +13,13 @@ mod open;
 mod pack_sink;
 mod protect;
 pub mod read;
+pub mod rescue;
 pub mod seal;
 
 pub use config::{Config, ParityParams};
+pub use heal::read_any_index;
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
+pub use protect::protect_packs;
 
 use crate::buffer::BufferPool;
 use crate::chunk::Cutter;
@@ -30,7 +34,7 @@ use crate::lock::lease;
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::{LocalStorage, Storage, put_bytes};
 use seal::RepoSeal;
 use std::collections::HashMap;
 use std::path::Path;
@@ -95,7 +99,7 @@ pub struct Repository {
     memory_limit: u64,
     verify_writes: bool,
     /// Why nothing may be written, if so.
-    write_refused: Option<Error>,
+    write_refused: Mutex<Option<Error>>,
     /// The name of `config.json` is known to be durable.
     config_durable: AtomicBool,
     closed: AtomicBool,
@@ -104,6 +108,8 @@ pub struct Repository {
     degraded: Mutex<degraded::Degraded>,
     /// May a read heal the packs that it finds damaged.
     heal: bool,
+    /// Something of the index was lost or damaged and has been made again.
+    index_healed: AtomicBool,
     /// Places found by a handle that may not publish them.
     overlay: Mutex<HashMap<ChunkId, Vec<ChunkLocation>>>,
     #[cfg(any(test, feature = "testing"))]
@@ -116,6 +122,8 @@ pub struct Repository {
 pub enum SeededBug {
     /// The manifest is published before what it needs.
     ManifestFirst,
+    /// A parity group takes the place of others before its members are durable.
+    ParityFirst,
 }
 
 impl Repository {
@@ -192,6 +200,11 @@ impl Repository {
         self.verify_writes
     }
 
+    /// True when this handle found something of the index lost or damaged since the last call, and made it again.
+    pub fn take_index_healed(&self) -> bool {
+        self.index_healed.swap(false, Ordering::Relaxed)
+    }
+
     /// Tells whoever listens to this handle.
     pub fn warn(&self, code: &'static str, message: String) {
         self.env.monitor.warning(Warning { code, message });
@@ -204,7 +217,23 @@ impl Repository {
 
     /// `Err` when this handle must not write.
     pub fn check_writable(&self) -> Result<()> {
-        self.write_refused.clone().map_or(Ok(()), Err)
+        pack_sink::lock(&self.write_refused).clone().map_or(Ok(()), Err)
+    }
+
+    /// For a repair: makes lock files again that are gone, and asks once more whether this handle may write. Two processes
+    /// that hold different files of one name do not see each other, so a lost lock file is no matter for everyday writers.
+    pub fn restore_lock_files(&self) -> Result<()> {
+        if let Err(refused @ Error::ReadOnly) = self.check_writable() {
+            return Err(refused);
+        }
+        for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+            if self.storage().size(name)?.is_none() {
+                put_bytes(self.storage(), name, &[])?;
+            }
+        }
+        self.storage().probe_locks(layout::MAINT_LOCK)?;
+        *pack_sink::lock(&self.write_refused) = None;
+        Ok(())
     }
 
     /// Called before an operation writes: `config.json` may come from an init that was killed before it flushed the name, and
@@ -228,7 +257,7 @@ impl Repository {
     }
 
     /// Removes the half-written files whose writer is gone.
-    fn clean_half_written(&self) {
+    pub fn clean_half_written(&self) {
         for folder in layout::FOLDERS.into_iter().chain([""]) {
             let _ = self.storage().clean_temporary(folder);
         }

@@ -2,9 +2,10 @@
 //!
 //! `config.json` is written last and makes the repository: an interrupted init leaves a place that init takes again.
 //! `open` reads the config, unwraps a key file, checks the config's MAC, and loads the footers of the index segments; it
-//! lists no packs, unless a segment is broken.
+//! lists no packs, unless a segment or the config is broken.
 
-use super::config::{Config, MAX_CONFIG_LEN, PACK_SIZES, ParityParams, check_mac};
+use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
+use super::copies::load_config;
 use super::seal::{RepoSeal, Seals};
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
 use crate::buffer::BufferPool;
@@ -17,7 +18,9 @@ use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
 use crate::index::{EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
 use crate::layout;
-use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
+use crate::monitor::Warning;
+use crate::storage::{Created, Entry, ErrorKind, LockMode, put_bytes};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -204,7 +207,7 @@ fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParam
         label: None,
     };
     let file = KeyFile::wrap(&bundle, &secret.credential(), kdf, &new, entropy).map_err(cannot)?;
-    for key in [format!("{}/{id}.json", layout::KEY_COPIES), layout::key(&id)] {
+    for key in [layout::key_copy(&id), layout::key(&id)] {
         put_bytes(env.storage.as_ref(), &key, &file)?;
     }
     Ok(Keys::from_bundle(&bundle))
@@ -220,24 +223,7 @@ fn pin_of(config: &Config) -> Pin {
 /// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
 /// `NotEncrypted`, `KeyFileCorrupt`, `Permission`, `Storage`. Nothing on disk is changed by a failed open.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
-    let config_bytes = match env.storage.get(layout::CONFIG, MAX_CONFIG_LEN) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            return Err(match error.kind {
-                ErrorKind::NotFound => Error::RepositoryNotFound {
-                    path: env.place.clone(),
-                },
-                ErrorKind::NotADirectory => Error::NotADirectory {
-                    path: env.place.clone(),
-                },
-                ErrorKind::TooLarge => Error::ConfigCorrupt {
-                    reason: "it is larger than 1 MiB".to_owned(),
-                },
-                _ => error.into(),
-            });
-        }
-    };
-    let config = Config::decode(&config_bytes)?;
+    let (config, config_bytes) = load_config(&env, secret)?;
     let keys = match (config.encrypted, secret) {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::NotEncrypted),
@@ -249,34 +235,64 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
 
 /// Finds the key file that the secret opens, and holds the config against the keys in it.
 fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secret) -> Result<Keys> {
+    let bundle = find_bundle(env, &config.id, secret)?;
+    let keys = Keys::from_bundle(&bundle);
+    // written once, at init, and so under the first epoch
+    let first = keys.oldest_first().next();
+    if !first.is_some_and(|(_, epoch)| check_mac(config_bytes, &epoch.config_mac)) {
+        return Err(Error::ConfigCorrupt {
+            reason: "its MAC does not fit the key".to_owned(),
+        });
+    }
+    if bundle.pin != pin_of(config) {
+        return Err(Error::ConfigCorrupt {
+            reason: "it contradicts the key file".to_owned(),
+        });
+    }
+    Ok(keys)
+}
+
+/// The bundle in the first key file of this repository that the secret opens. Where a key file is missing or damaged, its
+/// second copy is tried after all others.
+pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> Result<KeyBundle> {
     let mut damaged: Option<Error> = None;
     let mut wrong = false;
-    let files: Vec<_> = env
-        .storage
-        .list(layout::KEYS)?
+    let listed = |folder| -> Result<BTreeSet<KeyId>> {
+        let files = env.storage.list(folder)?;
+        let id = |file: &Entry| layout::id_of(&file.key, ".json").map(KeyId);
+        Ok(files.iter().filter_map(id).take(MAX_KEY_FILES).collect())
+    };
+    let mut copies = listed(layout::KEY_COPIES)?;
+    let files = listed(layout::KEYS)?
         .into_iter()
-        .filter(|file| layout::id_of::<16>(&file.key, ".json").is_some())
-        .collect();
-    for file in files.into_iter().take(MAX_KEY_FILES) {
-        match unwrap_file(env, config, &file.key, secret) {
+        .map(|id| (id, layout::key(&id), false));
+    let seconds = copies.clone().into_iter().map(|id| (id, layout::key_copy(&id), true));
+    for (id, key, is_copy) in files.chain(seconds) {
+        if is_copy && !copies.contains(&id) {
+            continue;
+        }
+        match unwrap_file(env, repo, &key, secret) {
             Ok(Some(bundle)) => {
-                let keys = Keys::from_bundle(&bundle);
-                // written once, at init, and so under the first epoch
-                let first = keys.oldest_first().next();
-                if !first.is_some_and(|(_, epoch)| check_mac(config_bytes, &epoch.config_mac)) {
-                    return Err(Error::ConfigCorrupt {
-                        reason: "its MAC does not fit the key".to_owned(),
+                if is_copy {
+                    env.monitor.warning(Warning {
+                        code: "WARN_KEY_FROM_COPY",
+                        message: format!("The key file {id} is missing or damaged; its copy is used"),
                     });
                 }
-                if bundle.pin != pin_of(config) {
-                    return Err(Error::ConfigCorrupt {
-                        reason: "it contradicts the key file".to_owned(),
-                    });
-                }
-                return Ok(keys);
+                return Ok(bundle);
             }
-            Ok(None) => wrong = true,
+            Ok(None) => {
+                wrong = true;
+                // it is whole, so its copy would say the same at the same cost
+                copies.remove(&id);
+            }
             Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound => {}
+            Err(Error::Storage { source }) if matches!(source.kind, ErrorKind::Io | ErrorKind::UnexpectedEnd) => {
+                damaged = Some(Error::KeyFileCorrupt {
+                    path: key,
+                    reason: source.to_string(),
+                });
+            }
             Err(error @ Error::KeyFileCorrupt { .. }) => damaged = Some(error),
             Err(error) => return Err(error),
         }
@@ -291,7 +307,7 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
 }
 
 /// `Ok(None)`: this file is for another secret.
-fn unwrap_file(env: &Environment, config: &Config, key: &str, secret: &Secret) -> Result<Option<KeyBundle>> {
+fn unwrap_file(env: &Environment, repo: &RepoId, key: &str, secret: &Secret) -> Result<Option<KeyBundle>> {
     let corrupt = |reason: String| Error::KeyFileCorrupt {
         path: key.to_owned(),
         reason,
@@ -301,7 +317,7 @@ fn unwrap_file(env: &Environment, config: &Config, key: &str, secret: &Secret) -
         other => other?,
     };
     let file = KeyFile::decode(&bytes).map_err(|error| corrupt(error.to_string()))?;
-    if file.repo != config.id {
+    if file.repo != *repo {
         return Err(corrupt("it belongs to another repository".to_owned()));
     }
     match file.unwrap(&secret.credential()) {
@@ -354,10 +370,11 @@ fn assemble(
         lock_wait: options.lock_wait,
         memory_limit: options.memory_limit,
         verify_writes: options.verify_writes,
-        write_refused,
+        write_refused: Mutex::new(write_refused),
         config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
+        index_healed: AtomicBool::new(false),
         overlay: Mutex::default(),
         degraded: Mutex::default(),
         heal: options.heal,

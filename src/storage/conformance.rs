@@ -232,6 +232,15 @@ fn damaged_files_are_replaced_and_kept(storage: &dyn Storage) {
     let mut bytes: Vec<_> = kept.iter().map(|key| storage.get(key, 10).unwrap()).collect();
     bytes.sort();
     assert_eq!(bytes, [&b"bad"[..], b"good"]);
+    for _ in 0..2 {
+        storage.quarantine("a/k").unwrap();
+        assert_eq!(storage.size("a/k").unwrap(), None);
+    }
+    let kept = keys(storage, "quarantine");
+    assert!(
+        kept.len() == 3 && kept.iter().any(|key| storage.get(key, 10).unwrap() == b"best"),
+        "{kept:?}"
+    );
 }
 
 fn nothing_temporary_is_left(storage: &dyn Storage) {

@@ -138,6 +138,10 @@ impl Storage for FaultyStorage {
         self.pass("replace_damaged", key)?.replace_damaged(key, bytes)
     }
 
+    fn quarantine(&self, key: &str) -> Result<()> {
+        self.pass("quarantine", key)?.quarantine(key)
+    }
+
     fn create_folders(&self, folders: &[&str], allowed: &[&str]) -> Result<bool> {
         self.pass("create_folders", "")?.create_folders(folders, allowed)
     }

@@ -220,6 +220,17 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn quarantine(&self, key: &str) -> Result<()> {
+        check_key("quarantine", key)?;
+        let mut state = self.state();
+        if let Some(old) = state.files.remove(key) {
+            state.quarantined += 1;
+            let place = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
+            state.files.insert(place, old);
+        }
+        Ok(())
+    }
+
     fn create_folders(&self, _folders: &[&str], allowed: &[&str]) -> Result<bool> {
         let expected = |key: &String| {
             let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);

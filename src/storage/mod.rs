@@ -113,8 +113,12 @@ pub trait Storage: Send + Sync {
     /// existing lock file.
     fn probe_locks(&self, key: &str) -> Result<()>;
 
-    /// Moves what lies under `key` (if anything) to `quarantine/`, then puts `bytes` there. Only under the maintenance lock.
+    /// Puts `bytes` under `key` and keeps what lay there (if anything) in `quarantine/`. A crash leaves the one or the other
+    /// under `key`, and nothing is lost. Only under the maintenance lock.
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Moves what lies under `key` (if anything) to `quarantine/`. Only under the maintenance lock.
+    fn quarantine(&self, key: &str) -> Result<()>;
 
     /// Makes the next barrier cover the folder `prefix` (empty: the root) too: what other processes put or deleted there
     /// before it is then durable as well.

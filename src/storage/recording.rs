@@ -98,6 +98,10 @@ impl Storage for RecordingStorage {
         self.note("replace_damaged", key).replace_damaged(key, bytes)
     }
 
+    fn quarantine(&self, key: &str) -> Result<()> {
+        self.note("quarantine", key).quarantine(key)
+    }
+
     fn create_folders(&self, folders: &[&str], allowed: &[&str]) -> Result<bool> {
         self.note("create_folders", "").create_folders(folders, allowed)
     }

@@ -51,6 +51,13 @@ pub trait Vfs: Send + Sync {
     /// *Mutating.* Renames a file. `AlreadyExists`, and nothing changed, if `to` is taken.
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// *Mutating.* Gives a file a second name. `AlreadyExists`, and nothing changed, if `to` is taken; any other error where
+    /// the file system has no second names.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// *Mutating.* Renames a file within its folder, in one step also over another file.
+    fn rename_over(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// *Mutating.* Removes the name of a file.
     fn unlink(&self, path: &str) -> io::Result<()>;
 
@@ -182,6 +189,14 @@ impl Vfs for RealFs {
 
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
         rename_noreplace(&self.resolve(from)?, &self.resolve(to)?)
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::hard_link(self.resolve(from)?, self.resolve(to)?)
+    }
+
+    fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.resolve(from)?, self.resolve(to)?)
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {

@@ -7,7 +7,7 @@ use crate::support::*;
 use containerarchive::layout;
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::{ErrorKind, FaultyStorage};
-use containerarchive::{id, ops};
+use containerarchive::{id, ops, repo};
 use std::sync::Arc;
 
 fn both() -> [Known; 2] {
@@ -32,17 +32,37 @@ fn each_fault(known: &Known, key: &str, stride: usize, check: &dyn Fn(&Verdict, 
 }
 
 #[test]
-fn a_damaged_config_fails_the_opening_by_name_and_changes_nothing() {
+fn a_damaged_config_is_read_from_its_copy_and_without_one_fails_the_opening_by_name() {
     for known in both() {
         each_fault(&known, layout::CONFIG, 3, &|verdict, what| {
-            let expected = if what.ends_with("deleted") {
-                "ERR_REPO_NOT_FOUND"
-            } else {
-                "ERR_CONFIG_CORRUPT"
-            };
-            assert_eq!(verdict.open, Some(expected), "{what}");
+            assert!(verdict.is_whole(), "{what}: {verdict:?}");
+            assert_eq!(verdict.warnings, ["WARN_CONFIG_FROM_COPY"], "{what}");
         });
+        // neither parity nor packs: nobody has a copy
+        let mut bare = known.files.clone();
+        bare.retain(|key, _| !key.starts_with("packs/"));
+        for (changed, expected) in [
+            (None, "ERR_REPO_NOT_FOUND"),
+            (Some(b"{}".to_vec()), "ERR_CONFIG_CORRUPT"),
+        ] {
+            let verdict = known.judge(&with(&bare, layout::CONFIG, changed), &|| "no copy".to_owned());
+            assert_eq!(verdict.open, Some(expected));
+        }
     }
+}
+
+#[test]
+fn a_copy_of_a_config_is_held_against_the_key_and_needs_the_right_secret() {
+    let known = Known::new(Flavor::sealed());
+    let files = with(&known.files, layout::CONFIG, None);
+    let opened = |secret: Option<&str>| {
+        let secret = secret.map(|text| repo::Secret::Passphrase(zeroize::Zeroizing::new(text.as_bytes().to_vec())));
+        let environment = environment(memory_of(&files), 3);
+        repo::open(environment, secret.as_ref(), &repo::OpenOptions::default()).map(|_| ())
+    };
+    assert_eq!(opened(None).unwrap_err().code(), "ERR_PASSPHRASE_REQUIRED");
+    assert_eq!(opened(Some("wrong")).unwrap_err().code(), "ERR_WRONG_PASSPHRASE");
+    opened(Some("secret")).unwrap();
 }
 
 #[test]
@@ -51,7 +71,7 @@ fn a_damaged_key_file_fails_the_opening_by_name_or_not_at_all() {
     for key in known.keys(layout::KEYS, ".json") {
         each_fault(&known, &key, 3, &|verdict, what| {
             assert!(
-                verdict.is_whole() || verdict.open == Some("ERR_KEY_FILE_CORRUPT"),
+                verdict.is_whole() && verdict.warnings.contains(&"WARN_KEY_FROM_COPY"),
                 "{what}: {verdict:?}"
             );
         });

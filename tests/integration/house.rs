@@ -183,6 +183,11 @@ fn every_code_is_documented_and_every_documented_code_exists() {
         .filter(|source| !source.name().ends_with("monitor.rs"))
         .flat_map(|source| words_like(&source.text, &["WARN_"]).collect::<Vec<_>>())
         .collect();
+    // what verify says of files, as problems and notes
+    let verify: BTreeSet<String> = sources("src/ops/verify")
+        .iter()
+        .flat_map(|source| words_like(&source.text, &["ERR_", "NOTE_"]).collect::<Vec<_>>())
+        .collect();
     // what the JavaScript side finds out by itself
     let face: BTreeSet<String> = std::fs::read_dir(root().join("js"))
         .into_iter()
@@ -198,7 +203,7 @@ fn every_code_is_documented_and_every_documented_code_exists() {
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
         .map(|(code, _)| code.to_owned())
         .collect();
-    let known: BTreeSet<String> = [codes.clone(), warnings, face].into_iter().flatten().collect();
+    let known: BTreeSet<String> = [codes.clone(), warnings, verify, face].into_iter().flatten().collect();
     assert!(codes.len() > 30, "{codes:?}");
     let (missing, stale): (Vec<_>, Vec<_>) = (known.difference(&rows).collect(), rows.difference(&known).collect());
     assert!(missing.is_empty(), "not in docs/errors.md: {missing:?}");

@@ -17,6 +17,8 @@ mod init_open;
 mod large;
 mod locks;
 mod old_repos;
+mod repair;
 mod support;
 mod syscalls;
 mod vectors;
+mod verify;

@@ -335,6 +335,7 @@ impl<'a> Feeder<'a> {
             stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
             chunks: stats.chunks.load(Ordering::Relaxed),
             items_done: self.lists.done.len() as u64,
+            total_bytes: 0,
         });
     }
 

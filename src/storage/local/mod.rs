@@ -1,7 +1,7 @@
 //! A repository in a folder of a local (or mounted) file system.
 //!
 //! A file is written under a temporary name in its own folder, flushed, and only then renamed to its key, never over
-//! another file. So a key always names complete, flushed bytes; what may still be missing after a power cut is the name,
+//! another file (but for a damaged one, which has a second name in the quarantine by then). So a key always names complete, flushed bytes; what may still be missing after a power cut is the name,
 //! and [`Storage::barrier`] flushes the folders that names were added to or removed from.
 //!
 //! Temporary files are kernel-locked while they are written: one whose lock is free belongs to nobody any more, and
@@ -105,18 +105,24 @@ impl LocalStorage {
         }
     }
 
-    /// Moves whatever lies under `key` to the quarantine, durably.
-    fn quarantine(&self, op: &'static str, key: &str) -> Result<()> {
+    /// Gives what lies under `key` a second, durable name in the quarantine; `false` when nothing has that key any more.
+    /// What can have no second name (a folder, or a file system without links) is moved.
+    fn keep_in_quarantine(&self, op: &'static str, key: &str) -> Result<bool> {
         let io = |error| Error::from_io(op, key, error);
-        if self.vfs.kind(key).map_err(io)?.is_none() {
-            return Ok(());
-        }
+        let Some(kind) = self.vfs.kind(key).map_err(io)? else {
+            return Ok(false);
+        };
         self.make_folder(op, QUARANTINE)?;
         let name = format!("{}-{}", key.replace('/', "_"), self.random_hex::<4>(op, key)?);
-        self.vfs.rename_noreplace(key, &join(QUARANTINE, &name)).map_err(io)?;
-        self.mark(folder_of(key));
-        // the two folders of a rename may become durable in any order: the new name first, or the file could be lost
-        self.flushed(op, QUARANTINE, self.vfs.fsync_dir(QUARANTINE))
+        let name = join(QUARANTINE, &name);
+        let linked = matches!(kind, FileKind::File { .. }) && self.vfs.link(key, &name).is_ok();
+        if !linked {
+            self.vfs.rename_noreplace(key, &name).map_err(io)?;
+            self.mark(folder_of(key));
+        }
+        // two folders may become durable in any order: the new name first, or the file could be lost
+        self.flushed(op, QUARANTINE, self.vfs.fsync_dir(QUARANTINE))?;
+        Ok(linked)
     }
 }
 
@@ -307,10 +313,24 @@ impl Storage for LocalStorage {
         self.refuse_when_poisoned("replace", key)?;
         // written and flushed first: a full disk must not cost the damaged file its place
         let (temp, _locked) = self.write_temp("replace", key, bytes.len() as u64, &mut &bytes[..])?;
-        self.quarantine("replace", key)?;
-        temp.publish(key)
-            .map_err(|error| Error::from_io("replace", key, error))?;
+        let published = match self.keep_in_quarantine("replace", key)? {
+            true => temp.publish_over(key),
+            false => temp.publish(key),
+        };
+        published.map_err(|error| Error::from_io("replace", key, error))?;
         self.mark(folder_of(key));
+        Ok(())
+    }
+
+    fn quarantine(&self, key: &str) -> Result<()> {
+        check_key("quarantine", key)?;
+        self.refuse_when_poisoned("quarantine", key)?;
+        if self.keep_in_quarantine("quarantine", key)? {
+            self.vfs
+                .unlink(key)
+                .map_err(|error| Error::from_io("quarantine", key, error))?;
+            self.mark(folder_of(key));
+        }
         Ok(())
     }
 

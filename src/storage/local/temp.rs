@@ -32,6 +32,13 @@ impl Temp<'_> {
         self.published = true;
         Ok(())
     }
+
+    /// Gives the file its key, in one step also over another file.
+    pub(super) fn publish_over(mut self, key: &str) -> io::Result<()> {
+        self.vfs.rename_over(&self.path, key)?;
+        self.published = true;
+        Ok(())
+    }
 }
 
 impl Drop for Temp<'_> {

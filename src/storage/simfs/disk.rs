@@ -270,6 +270,43 @@ impl Disk {
         Ok(())
     }
 
+    /// A second name for a file.
+    pub(super) fn link(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
+        let (id, (folder, name)) = (self.find(from)?, self.split(to)?);
+        self.file(id)?;
+        if self.folder(folder)?.live.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let name: Arc<str> = name.into();
+        self.names_mut(folder)?.insert(name.clone(), id);
+        self.note(
+            folder,
+            id,
+            Change::Link {
+                name,
+                new_folder: false,
+            },
+        );
+        Ok(())
+    }
+
+    /// A rename within a folder that replaces what has the new name: one change, whole or not at all.
+    pub(super) fn rename_over(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
+        let ((folder, from), (new, to)) = (self.split(from)?, self.split(to)?);
+        let Some(&id) = self.folder(folder)?.live.get(from).filter(|_| folder == new) else {
+            return not_found();
+        };
+        if let Some(&replaced) = self.folder(folder)?.live.get(to) {
+            self.file(replaced)?;
+        }
+        let names = self.names_mut(folder)?;
+        names.remove(from);
+        let (from, to): (Arc<str>, Arc<str>) = (from.into(), to.into());
+        names.insert(to.clone(), id);
+        self.note(folder, id, Change::Rename { from, to });
+        Ok(())
+    }
+
     /// Hardens bytes and length of a file.
     pub(super) fn harden_file(&mut self, id: NodeId) -> io::Result<()> {
         let file = self.file_mut(id)?;

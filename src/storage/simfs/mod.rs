@@ -335,6 +335,24 @@ impl Vfs for SimFs {
         )
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let parts = (self.parts(from)?, self.parts(to)?);
+        self.change(
+            "link",
+            || format!("{from} -> {to}"),
+            |disk| disk.link(&parts.0, &parts.1),
+        )
+    }
+
+    fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        let parts = (self.parts(from)?, self.parts(to)?);
+        self.change(
+            "rename",
+            || format!("{from} -> {to}"),
+            |disk| disk.rename_over(&parts.0, &parts.1),
+        )
+    }
+
     fn unlink(&self, path: &str) -> io::Result<()> {
         let parts = self.parts(path)?;
         self.change("unlink", || path.to_owned(), |disk| disk.unlink(&parts))

@@ -327,6 +327,10 @@ impl Storage for HookedStorage {
         self.pass("replace_damaged", key).replace_damaged(key, bytes)
     }
 
+    fn quarantine(&self, key: &str) -> containerarchive::storage::Result<()> {
+        self.pass("quarantine", key).quarantine(key)
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         self.pass("include_in_barrier", prefix).include_in_barrier(prefix);
     }

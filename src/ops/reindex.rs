@@ -1,0 +1,209 @@
+//! The global index, made again from the pack indexes.
+//!
+//! It streams: entries go out in runs of bounded size, each a segment, and the last run supersedes everything that was
+//! there before. So at every instant the index is whole, and a crash leaves entries twice, which does no harm. Ingests go
+//! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
+
+use crate::error::{Error, Result};
+use crate::id::{PackId, SegmentId, SnapshotId};
+use crate::index::{self, EntrySource, MemorySource};
+use crate::layout;
+use crate::lock::{KillLists, lease, maint};
+use crate::monitor::Monitor;
+use crate::pack::{ChunkLocation, PackEntry};
+use crate::repo::{Repository, protect_packs, read_any_index};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// Most entries that are held in memory before they are published (about 100 bytes each).
+pub(super) const RUN: usize = 1 << 18;
+/// How often a walk begins again after it found a damaged segment.
+const MAX_DAMAGED: usize = 1024;
+
+/// Makes the global index again.
+///
+/// # Errors
+/// `RepositoryLocked` when somebody else maintains the repository for longer than the lock wait, `ReadOnly`,
+/// `LocksUnsupported`, `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. The index is whole after any of them.
+pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
+    repo.check_running(monitor)?;
+    repo.begin_writing()?;
+    let maint = maint(repo.storage(), repo.lock_wait())?;
+    let _maint = maint.ok_or_else(|| Error::RepositoryLocked {
+        lock: layout::MAINT_LOCK.to_owned(),
+    })?;
+    let kill_lists = KillLists::load_all(repo.storage())?;
+    rebuild(repo, &kill_lists, monitor)?;
+    set_damaged_aside(repo)?;
+    repo.storage().barrier()?;
+    Ok(())
+}
+
+/// [`reindex`] under the maintenance lock that the caller holds.
+pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor) -> Result<()> {
+    repo.refresh_index()?;
+    // first the segments, then the packs: whatever these name was there before, and what comes later stays
+    let old: Vec<SegmentId> = repo.index().live_segments().iter().map(|segment| segment.id).collect();
+    let named = named_packs(repo)?;
+    let packs = listed_packs(repo)?;
+    let fresh = packs.iter().filter(|pack| !named.contains_key(pack)).copied().collect();
+    let fresh: HashSet<PackId> = publishable(repo, fresh)?.into_iter().collect();
+    let mut runs = Runs::new(repo);
+    let mut unread = HashSet::new();
+    for pack in packs {
+        repo.check_running(monitor)?;
+        if kill_lists.condemned(&pack) || !(named.contains_key(&pack) || fresh.contains(&pack)) {
+            continue;
+        }
+        match read_any_index(repo, &pack) {
+            Ok(index) => runs.add(
+                index
+                    .entries
+                    .iter()
+                    .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
+            )?,
+            // its chunks may be good all the same: what the old index says of it is all there is
+            Err(_) => {
+                unread.insert(pack);
+            }
+        }
+    }
+    for (pack, entries) in entries_of(repo, &unread)? {
+        let len = named.get(&pack).copied().unwrap_or_default();
+        runs.add(entries.into_iter().map(|entry| (ChunkLocation { pack, entry }, len)))?;
+    }
+    runs.supersede(&old)
+}
+
+/// The entries that were not published yet, and the segments that were.
+struct Runs<'a> {
+    repo: &'a Repository,
+    run: Vec<(ChunkLocation, u64)>,
+    segments: Vec<SegmentId>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(repo: &'a Repository) -> Self {
+        let (run, segments) = (Vec::new(), Vec::new());
+        Self { repo, run, segments }
+    }
+
+    fn add(&mut self, entries: impl Iterator<Item = (ChunkLocation, u64)>) -> Result<()> {
+        if self.run.len() >= RUN {
+            let run = std::mem::take(&mut self.run);
+            self.segments
+                .extend(self.repo.index().publish(self.repo.entropy(), run)?);
+        }
+        self.run.extend(entries);
+        Ok(())
+    }
+
+    /// The last run takes the place of `old`, and all runs become as few segments as they should be.
+    fn supersede(mut self, old: &[SegmentId]) -> Result<()> {
+        let (index, entropy) = (self.repo.index(), self.repo.entropy());
+        if !old.is_empty() || !self.run.is_empty() {
+            let source = MemorySource::new(std::mem::take(&mut self.run));
+            self.segments.push(index.supersede(entropy, &source, old)?);
+        }
+        if self.segments.len() > 1 {
+            index.merge(entropy, &self.segments, &HashSet::new())?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves damaged segments to the quarantine, once everything in them is in others. `true` when there were any.
+pub(super) fn set_damaged_aside(repo: &Repository) -> Result<bool> {
+    let broken = repo.index().broken_segments();
+    let damaged = broken
+        .iter()
+        .filter(|segment| matches!(segment.error, index::Error::Damaged { .. }));
+    let damaged: Vec<SegmentId> = damaged.map(|segment| segment.id).collect();
+    if !damaged.is_empty() {
+        repo.storage().barrier()?;
+    }
+    for segment in &damaged {
+        repo.storage().quarantine(&layout::segment(segment))?;
+    }
+    Ok(!damaged.is_empty())
+}
+
+/// All packs of which there is a `.pack` or an `.idx`.
+fn listed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
+    let files = repo.storage().list(layout::DATA)?;
+    let id = |key: &str| layout::id_of(key, ".pack").or_else(|| layout::id_of(key, ".idx"));
+    Ok(files.iter().filter_map(|file| id(&file.key)).map(PackId).collect())
+}
+
+/// Of packs that no segment names: those that nobody is writing just now, and that are whole and protected.
+pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
+    // after the packs were listed: whoever has finished since has published its packs itself
+    let writers = writers(repo)?;
+    let idle = |pack: &PackId| read_any_index(repo, pack).is_ok_and(|index| !writers.contains(&index.header.session));
+    protect_packs(repo, packs.into_iter().filter(idle).collect())
+}
+
+/// The sessions that are at work.
+pub(super) fn writers(repo: &Repository) -> Result<HashSet<SnapshotId>> {
+    let leases = lease::list(repo.storage())?;
+    Ok(leases
+        .into_iter()
+        .filter(|lease| lease.held)
+        .map(|lease| lease.session)
+        .collect())
+}
+
+/// All packs that live segments name, with their lengths. A segment found to be damaged is left out.
+pub(super) fn named_packs(repo: &Repository) -> Result<HashMap<PackId, u64>> {
+    without_damaged(repo, || repo.index().packs())
+}
+
+/// Walks all entries of all live segments, each (id, pack) once, in order. `make` begins a walk, and begins anew when a
+/// segment was found to be damaged and left out.
+pub(super) fn walk_index<T>(
+    repo: &Repository,
+    make: impl Fn(&[(PackId, u64)]) -> T,
+    each: impl Fn(&mut T, &PackId, &PackEntry),
+) -> Result<T> {
+    without_damaged(repo, || {
+        let source = repo.index().all_entries()?;
+        let mut walk = make(source.packs());
+        let mut last = None;
+        for found in source.scan() {
+            let found = found?;
+            let key = (found.entry.id, found.pack);
+            let pack = source.packs().get(found.pack as usize);
+            if let Some((pack, _)) = pack.filter(|_| last != Some(key)) {
+                each(&mut walk, pack, &found.entry);
+            }
+            last = Some(key);
+        }
+        Ok(walk)
+    })
+}
+
+/// What the index says of `packs`.
+pub(super) fn entries_of(repo: &Repository, packs: &HashSet<PackId>) -> Result<HashMap<PackId, Vec<PackEntry>>> {
+    if packs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    walk_index(
+        repo,
+        |_| HashMap::<PackId, Vec<PackEntry>>::new(),
+        |found, pack, entry| {
+            if packs.contains(pack) {
+                found.entry(*pack).or_default().push(*entry);
+            }
+        },
+    )
+}
+
+/// Calls `action`, and again without each damaged segment that it runs into.
+fn without_damaged<T>(repo: &Repository, action: impl Fn() -> std::result::Result<T, index::Error>) -> Result<T> {
+    for _ in 0..MAX_DAMAGED {
+        match action() {
+            Err(error @ index::Error::Damaged { segment, .. }) => repo.index().set_aside(segment, error),
+            other => return Ok(other?),
+        }
+    }
+    Ok(action()?)
+}

@@ -1,0 +1,194 @@
+//! Parity again: every file of every live group as it should be, groups without members that are lost, every whole pack
+//! in a group, and nothing left behind by writers that are gone.
+
+use super::files::{Found, put_right};
+use super::packs::Inventory;
+use super::{Packs, Work};
+use crate::crypto::sha256;
+use crate::error::Result;
+use crate::id::{GroupId, PackId};
+use crate::layout;
+use crate::ops::reindex::writers;
+use crate::parity::{
+    self, Accumulator, Damage, GroupHead, GroupRecord, Groups, Part, check_part, new_group_id, random_slot,
+    read_record, rebuild_file,
+};
+use crate::repo::protect_packs;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Puts parity right. Packs are what they will be by now.
+pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
+    let repo = work.repo;
+    let (storage, id) = (repo.storage(), &repo.config().id);
+    let groups = Groups::load(storage, id)?;
+    let live: Vec<GroupId> = groups.live().map(|head| head.id).collect();
+    for group in live {
+        work.advance(0)?;
+        match read_record(storage, &group) {
+            Ok(record) => mend_group(work, inventory, &record)?,
+            // fronts that agree and no whole record: it can give nothing back
+            Err(parity::Error::Damaged { .. }) => set_aside(work, &group)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    storage.barrier()?;
+    mend_incomplete(work, inventory, &groups)?;
+    protect(work, inventory)?;
+    storage.barrier()?;
+    delete_superseded(work)
+}
+
+/// One live group, or one that is made complete.
+fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) -> Result<()> {
+    let head = &record.head;
+    let lost: Packs = inventory.lost();
+    if head.members.iter().any(|member| lost.contains(&member.pack)) {
+        return regroup(work, inventory, head);
+    }
+    let storage = work.repo.storage();
+    for part in parts(head) {
+        let state = check_part(storage, record, part)?;
+        if state.is_intact() {
+            continue;
+        }
+        let found = match state.frame {
+            // perhaps its writer is just about to put it
+            Some(Damage::Missing) if !is_settled(work, inventory, head)? => continue,
+            Some(Damage::Missing) => Found::Missing,
+            _ => Found::Unreadable,
+        };
+        match rebuild_file(storage, record, part) {
+            Ok(bytes) => put_right(storage, &part.key(&head.id), &bytes, &found)?,
+            // a member that a prune has condemned is gone, or the disk fails while we look: the next repair sees more
+            Err(parity::Error::Lost(_)) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        work.report.parity_repaired += 1;
+    }
+    Ok(())
+}
+
+/// True when whoever wrote the packs of a group is gone. A session publishes groups of its own packs only, as long as it
+/// does not hold the maintenance lock.
+fn is_settled(work: &Work<'_>, inventory: &Inventory, head: &GroupHead) -> Result<bool> {
+    let writers = writers(work.repo)?;
+    let mut members = head.members.iter().map(|member| inventory.good.get(&member.pack));
+    Ok(writers.is_empty()
+        || members.all(|good| {
+            let content = good.and_then(|good| good.content.as_ref());
+            content.is_some_and(|content| !writers.contains(&content.session))
+        }))
+}
+
+fn parts(head: &GroupHead) -> impl Iterator<Item = Part> + use<> {
+    (0..head.shape.parity).map(Part::Shard).chain([Part::Group])
+}
+
+/// A group with members that are gone for good: what is left of it becomes a new one, read from the packs, and its files
+/// go to the quarantine, for they hold what is left of what was lost.
+fn regroup(work: &mut Work<'_>, inventory: &Inventory, head: &GroupHead) -> Result<()> {
+    let repo = work.repo;
+    let storage = repo.storage();
+    let first_slot = random_slot(repo.entropy())?;
+    let mut whole = Accumulator::new(head.shape, head.class, first_slot).map_err(parity::Error::Refused)?;
+    for member in &head.members {
+        if inventory.bad.contains(&member.pack) || work.kill_lists.condemned(&member.pack) {
+            continue;
+        }
+        let bytes = storage.get(&layout::pack(&member.pack), u64::from(u32::MAX))?;
+        if sha256(&[&bytes]) == member.pack.0 {
+            whole.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
+        }
+    }
+    if !whole.is_empty() {
+        let groups = Groups::load(storage, &repo.config().id)?;
+        let superseded = groups.superseding(&[head.id]);
+        let id = new_group_id(repo.entropy())?;
+        let group = whole.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
+        parity::publish(storage, &group.map_err(parity::Error::Refused)?)?;
+        storage.barrier()?;
+        work.report.parity_repaired += 1;
+    }
+    set_aside(work, &head.id)
+}
+
+/// Moves all files of a group to the quarantine.
+fn set_aside(work: &Work<'_>, group: &GroupId) -> Result<()> {
+    let storage = work.repo.storage();
+    for key in files_of(work)?.remove(group).unwrap_or_default() {
+        storage.quarantine(&key)?;
+    }
+    Ok(())
+}
+
+/// The files of all groups by group.
+fn files_of(work: &Work<'_>) -> Result<BTreeMap<GroupId, Vec<String>>> {
+    let mut files: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
+    for file in work.repo.storage().list(layout::PARITY)? {
+        let name = file.key.rsplit('/').next().unwrap_or_default();
+        let is_part = name.ends_with(".par") || name.ends_with(".grp");
+        if let Some(id) = name.split('.').next().and_then(GroupId::from_hex).filter(|_| is_part) {
+            files.entry(id).or_default().push(file.key);
+        }
+    }
+    Ok(files)
+}
+
+/// Groups that are not complete. Those that protect what nothing else does are made complete; the others are leftovers.
+/// Nothing is done while anybody writes, for it may be theirs.
+fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) -> Result<()> {
+    if before.incomplete().is_empty() || !writers(work.repo)?.is_empty() {
+        return Ok(());
+    }
+    // whoever was publishing one of `before` is gone by now; what is still not complete never will be
+    let now = Groups::load(work.repo.storage(), &work.repo.config().id)?;
+    let still: BTreeSet<GroupId> = now.incomplete().iter().copied().collect();
+    for group in before.incomplete().iter().filter(|group| still.contains(group)) {
+        let record = read_record(work.repo.storage(), group).ok();
+        let record = record.filter(|record| record.head.repo == work.repo.config().id);
+        let needed = record.filter(|record| {
+            let members = || record.head.members.iter().map(|member| &member.pack);
+            members().all(|pack| inventory.good.contains_key(pack)) && !now.unprotected(members()).is_empty()
+        });
+        match needed {
+            Some(record) => mend_group(work, inventory, &record)?,
+            None => set_aside(work, group)?,
+        }
+    }
+    work.repo.storage().barrier()?;
+    Ok(())
+}
+
+/// Every whole pack gets into a group, but for those that a live session is still about to protect.
+fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
+    let repo = work.repo;
+    if repo.parity_shape().is_none() {
+        return Ok(());
+    }
+    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let settled = inventory
+        .contents()
+        .filter(|(.., content)| !inventory.writers.contains(&content.session));
+    let packs: Vec<PackId> = settled.map(|(pack, ..)| *pack).collect();
+    let bare = groups.unprotected(&packs);
+    work.report.parity_repaired += bare.len() as u64;
+    protect_packs(repo, bare)?;
+    Ok(())
+}
+
+/// Deletes groups that others supersede, the oldest first. These are whole and durable by now.
+fn delete_superseded(work: &Work<'_>) -> Result<()> {
+    let storage = work.repo.storage();
+    let groups = Groups::load(storage, &work.repo.config().id)?;
+    if groups.superseded().is_empty() {
+        return Ok(());
+    }
+    let mut files = files_of(work)?;
+    for group in groups.superseded() {
+        for key in files.remove(group).unwrap_or_default() {
+            storage.delete(&key)?;
+        }
+    }
+    storage.barrier()?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The global index against what the packs hold. It is compared first, by a sum over the entries of each pack, and written
+//! only when something differs.
+
+use super::Work;
+use super::packs::{Inventory, Print};
+use crate::error::Result;
+use crate::id::PackId;
+use crate::index;
+use crate::layout;
+use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
+use crate::pack::{ChunkLocation, read_index};
+use crate::repo::Repository;
+use std::collections::{HashMap, HashSet};
+
+/// Makes the index say what the whole packs hold, no more and no less. What live sessions have not published is theirs.
+pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
+    let repo = work.repo;
+    repo.refresh_index()?;
+    set_unsound_aside(work)?;
+    let differences = compare(work, inventory)?;
+    let mut written = repo.take_index_healed();
+    if differences.wrong {
+        rebuild(repo, &work.kill_lists, work.monitor)?;
+        written = true;
+    } else if !differences.unnamed.is_empty() {
+        written |= publish(repo, inventory, differences.unnamed)?;
+    }
+    written |= set_damaged_aside(repo)?;
+    if written {
+        repo.storage().barrier()?;
+    }
+    work.report.index_rebuilt = written;
+    Ok(())
+}
+
+/// Reads every page of every live segment. A comparison of entries alone would not see a page that only look-ups need.
+fn set_unsound_aside(work: &Work<'_>) -> Result<()> {
+    let repo = work.repo;
+    for segment in repo.index().live_segments() {
+        let checked = repo
+            .index()
+            .check_segment(segment.id, &mut || repo.check_running(work.monitor).is_ok());
+        match checked {
+            Ok(true) => {}
+            Ok(false) => repo.check_running(work.monitor)?,
+            Err(error @ index::Error::Damaged { .. }) => repo.index().set_aside(segment.id, error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+struct Differences {
+    /// Whole packs that no segment names.
+    unnamed: Vec<PackId>,
+    /// Segments say something that is not so.
+    wrong: bool,
+}
+
+fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
+    let repo = work.repo;
+    let prints = walk_index(
+        repo,
+        |_| HashMap::<PackId, Print>::new(),
+        |prints, pack, entry| prints.entry(*pack).or_default().add(entry),
+    )?;
+    let named = named_packs(repo)?;
+    let mut differences = Differences {
+        unnamed: Vec::new(),
+        wrong: false,
+    };
+    for (pack, good, content) in inventory.contents() {
+        match named.get(pack) {
+            None if inventory.writers.contains(&content.session) => {}
+            None => differences.unnamed.push(*pack),
+            Some(len) => {
+                let print = prints.get(pack).copied().unwrap_or_default();
+                differences.wrong |= *len != good.len || print != content.print;
+            }
+        }
+    }
+    for pack in named.keys() {
+        let known = inventory.good.get(pack).is_some_and(|good| good.content.is_some());
+        // a prune that was interrupted takes its packs out of the index when it is finished
+        if known || work.kill_lists.condemned(pack) {
+            continue;
+        }
+        // or it came since the packs were listed
+        let fresh = !inventory.good.contains_key(pack) && repo.storage().size(&layout::pack(pack))?.is_some();
+        differences.wrong |= !fresh;
+    }
+    Ok(differences)
+}
+
+/// Publishes what unnamed packs hold, once they are protected.
+fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Result<bool> {
+    let packs: HashSet<PackId> = publishable(repo, packs)?.into_iter().collect();
+    let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
+    for (pack, good, _) in inventory.contents().filter(|(pack, ..)| packs.contains(pack)) {
+        if run.len() >= RUN {
+            repo.publish_segment(std::mem::take(&mut run))?;
+        }
+        // written again a moment ago, if it had to be
+        if let Ok(index) = read_index(repo.storage(), &repo.config().id, repo.seal().as_ref(), pack) {
+            let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
+            run.extend(index.entries.iter().map(place));
+        }
+    }
+    repo.publish_segment(run)?;
+    Ok(!packs.is_empty())
+}

@@ -1,0 +1,164 @@
+//! Manifests, from the copies in meta packs.
+//!
+//! A copy is used only when nothing says that the snapshot must not come back (a record), when nobody is committing it just
+//! now (its session is at work), and when its bytes are a manifest of that snapshot. One that is gone comes back only if
+//! everything it needs is there: what an interrupted ingest or a prune left behind is no snapshot.
+
+use super::files::{Found, put_right, read};
+use super::loss::{Survey, is_unreadable};
+use super::packs::Inventory;
+use super::{DamagedSnapshot, Work};
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, read_index};
+use crate::repo::Repository;
+use crate::repo::read::{ReadScratch, read_at};
+use crate::snapshot::copy::{CopyPart, join};
+use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where the parts of copies lie, for each snapshot that needs them.
+type Copies = BTreeMap<SnapshotId, Vec<ChunkLocation>>;
+
+/// Puts lost and damaged manifests right from their copies. Returns the snapshots that cannot be listed any more: their
+/// manifests are beyond repair, or are lost together with something that they need.
+pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result<Vec<DamagedSnapshot>> {
+    let storage = work.repo.storage();
+    let (whole, damaged) = judge_manifests(work)?;
+    let forgotten = forgotten(work)?;
+    let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
+    let mut survey = Survey::new(work.repo);
+    let mut gone = Vec::new();
+    let mut restored: BTreeSet<SnapshotId> = BTreeSet::new();
+    for (id, places) in copies {
+        work.advance(0)?;
+        let Some((bytes, snapshot)) = best_copy(work, &id, &places)? else {
+            continue;
+        };
+        let found = damaged.get(&id).unwrap_or(&Found::Missing);
+        if *found == Found::Missing {
+            let items = survey.damaged_items(&snapshot)?;
+            if !items.is_empty() {
+                gone.push(DamagedSnapshot { id, items });
+                continue;
+            }
+        }
+        put_right(storage, &layout::snapshot(&id), &bytes, found)?;
+        restored.insert(id);
+        work.report.manifests_restored += 1;
+    }
+    for id in damaged.keys().filter(|id| !restored.contains(id)) {
+        storage.quarantine(&layout::snapshot(id))?;
+        if !forgotten.contains(id) {
+            let items = Vec::new();
+            gone.push(DamagedSnapshot { id: *id, items });
+        }
+    }
+    if work.report.manifests_restored > 0 || !damaged.is_empty() {
+        storage.barrier()?;
+    }
+    Ok(gone)
+}
+
+/// The snapshots whose manifests are whole (or of a later version), and what lies in place of the damaged ones.
+fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<SnapshotId, Found>)> {
+    let storage = work.repo.storage();
+    let (mut whole, mut damaged) = (BTreeSet::new(), BTreeMap::new());
+    for file in storage.list(layout::SNAPSHOTS)? {
+        let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
+            continue;
+        };
+        match read(storage, &file.key, MAX_MANIFEST_LEN)? {
+            Found::Missing => {}
+            Found::Unreadable => {
+                damaged.insert(id, Found::Unreadable);
+            }
+            Found::Bytes(bytes) => match work.repo.decode_manifest(&id, &bytes) {
+                // what is there is needed no more: only that something is
+                Err(Error::ManifestCorrupt { .. }) => {
+                    damaged.insert(id, Found::Unreadable);
+                }
+                Ok(_) | Err(_) => {
+                    whole.insert(id);
+                }
+            },
+        }
+    }
+    Ok((whole, damaged))
+}
+
+/// Snapshots that must not come back. That the record is there is what counts.
+fn forgotten(work: &Work<'_>) -> Result<BTreeSet<SnapshotId>> {
+    let files = work.repo.storage().list(layout::RECORDS)?;
+    let id = |key: &str| layout::id_of(key, ".forgot").map(SnapshotId);
+    Ok(files.iter().filter_map(|file| id(&file.key)).collect())
+}
+
+/// Looks through the meta packs for parts of copies of snapshots that `skip` does not name.
+fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&SnapshotId) -> bool) -> Result<Copies> {
+    let repo = work.repo;
+    let mut copies = Copies::new();
+    let mut scratch = ReadScratch::default();
+    let mut bytes = Vec::new();
+    for (pack, _, content) in inventory.contents().filter(|(.., content)| content.meta) {
+        // a session gives its id to its snapshot and stores no other copies; saved ones lie in packs of other sessions
+        if skip(&content.session) || inventory.writers.contains(&content.session) {
+            continue;
+        }
+        work.advance(0)?;
+        let Ok(index) = read_index(repo.storage(), &repo.config().id, repo.seal().as_ref(), pack) else {
+            continue;
+        };
+        for entry in index
+            .entries
+            .into_iter()
+            .filter(|entry| entry.kind == KIND_MANIFEST_COPY)
+        {
+            let place = ChunkLocation { pack: *pack, entry };
+            if !read_part(repo, &place, &mut scratch, &mut bytes)? {
+                continue;
+            }
+            match CopyPart::decode(&bytes) {
+                Ok(part) if !skip(&part.snapshot) && !inventory.writers.contains(&part.snapshot) => {
+                    copies.entry(part.snapshot).or_default().push(place);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    Ok(copies)
+}
+
+/// The manifest of a snapshot, put together from parts of its copies: proven by its hash and by being one.
+fn best_copy(work: &Work<'_>, id: &SnapshotId, places: &[ChunkLocation]) -> Result<Option<(Vec<u8>, Snapshot)>> {
+    let repo = work.repo;
+    let mut scratch = ReadScratch::default();
+    let mut bytes = Vec::new();
+    let mut by_hash: BTreeMap<[u8; 32], Vec<CopyPart>> = BTreeMap::new();
+    for place in places {
+        if read_part(repo, place, &mut scratch, &mut bytes)?
+            && let Ok(part) = CopyPart::decode(&bytes)
+        {
+            by_hash.entry(part.manifest_sha256).or_default().push(part);
+        }
+    }
+    for parts in by_hash.into_values() {
+        if let Ok((snapshot, bytes)) = join(parts)
+            && snapshot == *id
+            && let Ok(decoded) = repo.decode_manifest(id, &bytes)
+        {
+            return Ok(Some((bytes, decoded)));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a stored part; `false` when it is not what its pack says.
+fn read_part(repo: &Repository, place: &ChunkLocation, scratch: &mut ReadScratch, out: &mut Vec<u8>) -> Result<bool> {
+    match read_at(repo, place, scratch, out) {
+        Ok(()) => Ok(true),
+        Err(error) if is_unreadable(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

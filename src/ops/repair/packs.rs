@@ -1,0 +1,314 @@
+//! Packs and their `.idx` files: which there should be, which of them have their name, and making the others again.
+//!
+//! A pack is rebuilt from its parity, row by row, and where rows are lost header, trailer and footer are taken from the
+//! `.idx`. Rounds go on as long as one of them helped, since a pack that is whole again helps the others of its group.
+
+use super::files::{Found, is_damage, put_right, read};
+use super::{Packs, Work};
+use crate::crypto::sha256;
+use crate::error::Result;
+use crate::id::{PackId, SnapshotId};
+use crate::layout;
+use crate::ops::reindex::{named_packs, writers};
+use crate::pack::{IndexParts, PackEntry, ReadError, open_parts, read_parts, splice};
+use crate::parity::{self, Groups, Lost, ROW_LEN};
+use crate::storage::Storage;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Longest `.idx` that is read.
+const MAX_INDEX_LEN: u64 = 4 << 20;
+/// Bytes of a pack that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// A pack whose bytes have its name.
+pub(super) struct GoodPack {
+    /// Its length in bytes.
+    pub len: u64,
+    /// What its own trailer says; `None` for a file that has the right name and is no pack of this repository.
+    pub content: Option<Content>,
+}
+
+/// What is known of a good pack beside its length.
+pub(super) struct Content {
+    /// Who wrote it.
+    pub session: SnapshotId,
+    /// It holds list nodes and copies.
+    pub meta: bool,
+    /// Sum over its index entries, to compare with the index.
+    pub print: Print,
+}
+
+/// All packs that there should be.
+#[derive(Default)]
+pub(super) struct Inventory {
+    /// Those that are whole.
+    pub good: BTreeMap<PackId, GoodPack>,
+    /// Those that are missing or damaged: at first all, later those beyond repair.
+    pub bad: BTreeSet<PackId>,
+    /// Sessions that were at work when the packs had been listed.
+    pub writers: HashSet<SnapshotId>,
+}
+
+/// A sum over entries that does not depend on their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Print {
+    entries: u64,
+    sum: u128,
+}
+
+impl Print {
+    /// Counts an entry in.
+    pub(super) fn add(&mut self, entry: &PackEntry) {
+        let mut bytes = [0; crate::pack::format::ENTRY_LEN];
+        crate::pack::format::encode_entry(entry, 0, &mut bytes);
+        self.entries += 1;
+        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_128(&bytes));
+    }
+
+    /// Of what the index holds of a pack: data and list nodes, each id once.
+    fn of(entries: &[PackEntry]) -> Self {
+        let mut print = Self::default();
+        let mut seen = HashSet::new();
+        for entry in entries {
+            if entry.kind <= crate::pack::KIND_LIST && seen.insert(entry.id) {
+                print.add(entry);
+            }
+        }
+        print
+    }
+}
+
+impl Inventory {
+    /// Lists the packs, those that groups and segments name included and condemned ones left out, and reads each of them.
+    pub(super) fn take(work: &mut Work<'_>) -> Result<Self> {
+        let storage = work.repo.storage();
+        let mut packs = BTreeSet::new();
+        for file in storage.list(layout::DATA)? {
+            let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
+            packs.extend(id.map(PackId));
+        }
+        // now, so that whoever wrote one of these packs and is gone by now has published it
+        let mut inventory = Self {
+            writers: writers(work.repo)?,
+            ..Self::default()
+        };
+        let groups = Groups::load(storage, &work.repo.config().id)?;
+        packs.extend(groups.packs());
+        work.repo.refresh_index()?;
+        packs.extend(named_packs(work.repo)?.keys());
+        for pack in packs {
+            if work.kill_lists.condemned(&pack) {
+                continue;
+            }
+            match check(work, &pack)? {
+                Some(len) => inventory.add_good(pack, len),
+                None => {
+                    inventory.bad.insert(pack);
+                }
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// Notes that a pack is whole.
+    pub(super) fn add_good(&mut self, pack: PackId, len: u64) {
+        self.bad.remove(&pack);
+        self.good.insert(pack, GoodPack { len, content: None });
+    }
+
+    /// Whole packs with known content.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (&PackId, &GoodPack, &Content)> {
+        self.good
+            .iter()
+            .filter_map(|(pack, good)| Some((pack, good, good.content.as_ref()?)))
+    }
+
+    /// Packs beyond repair.
+    pub(super) fn lost(&self) -> Packs {
+        self.bad.iter().copied().collect()
+    }
+}
+
+/// The length of a pack whose bytes have its name; `None` when it is missing or damaged.
+pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Option<u64>> {
+    let storage = work.repo.storage();
+    let key = layout::pack(pack);
+    let len = match storage.size(&key) {
+        Ok(Some(len)) if len <= u64::from(u32::MAX) => len,
+        Ok(_) => return Ok(None),
+        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0;
+    while offset < len {
+        let piece = buffer.len().min(usize::try_from(len - offset).unwrap_or(usize::MAX));
+        let piece = buffer.get_mut(..piece).unwrap_or_default();
+        match storage.get_range(&key, offset, piece) {
+            Ok(()) => hash.update(&*piece),
+            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        offset += piece.len() as u64;
+        work.advance(piece.len() as u64)?;
+    }
+    let name: [u8; 32] = hash.finalize().into();
+    Ok((name == pack.0).then_some(len))
+}
+
+/// Makes missing and damaged packs again as far as that can be proven.
+pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+    let storage = work.repo.storage();
+    let groups = Groups::load(storage, &work.repo.config().id)?;
+    loop {
+        let mut helped = false;
+        for pack in inventory.bad.clone() {
+            work.advance(0)?;
+            let Remains::Whole(bytes) = remains(work, &groups, &pack)? else {
+                continue;
+            };
+            let key = layout::pack(&pack);
+            let found = match storage.size(&key) {
+                Ok(None) => Found::Missing,
+                _ => Found::Unreadable,
+            };
+            put_right(storage, &key, &bytes, &found)?;
+            inventory.add_good(pack, bytes.len() as u64);
+            work.report.packs_repaired += 1;
+            helped = true;
+        }
+        if !helped {
+            break;
+        }
+    }
+    if work.report.packs_repaired > 0 {
+        storage.barrier()?;
+    }
+    Ok(())
+}
+
+/// What is left of a damaged pack.
+pub(super) enum Remains {
+    /// All of it: these bytes have its name.
+    Whole(Vec<u8>),
+    /// As much as there is; what is not known is as it lies there, or zero.
+    Part(Vec<u8>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Puts together what is left of a pack: its own rows, those that parity gives, and the ends that its `.idx` copies.
+pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result<Remains> {
+    let storage = work.repo.storage();
+    let own = read_as_it_is(storage, &layout::pack(pack))?;
+    let mut best = own.clone();
+    for head in groups.groups_of(pack) {
+        let rebuilt =
+            parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
+        match rebuilt {
+            Ok(bytes) => return Ok(Remains::Whole(bytes)),
+            Err(parity::Error::Lost(lost)) => best = Some(with_own_rows(*lost, own.as_deref())),
+            Err(parity::Error::Damaged { .. } | parity::Error::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(parts) = index_parts(storage, pack)?
+        && let Some(bytes) = best.as_mut()
+        && splice(bytes, &parts).is_ok()
+        && sha256(&[bytes]) == pack.0
+    {
+        return Ok(best.map_or(Remains::Nothing, Remains::Whole));
+    }
+    Ok(best.map_or(Remains::Nothing, Remains::Part))
+}
+
+/// In the lost rows what lies there is better than nothing: a row is lost with a single wrong byte.
+fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = lost.bytes;
+    for rows in lost.rows {
+        let start = rows.start as usize * ROW_LEN;
+        let end = (rows.end as usize * ROW_LEN).min(bytes.len());
+        let theirs = own.and_then(|own| own.get(start..end.min(own.len())));
+        if let (Some(theirs), Some(ours)) = (theirs, bytes.get_mut(start..end)) {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours = *theirs);
+        }
+    }
+    bytes
+}
+
+/// All of a file that can be read, row by row, zeros for the rest. `None` when there is no such file or no memory for it.
+fn read_as_it_is(storage: &dyn Storage, key: &str) -> Result<Option<Vec<u8>>> {
+    let len = match storage.size(key) {
+        Ok(Some(len)) if len <= u64::from(u32::MAX) => usize::try_from(len).unwrap_or(usize::MAX),
+        Ok(_) => return Ok(None),
+        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(len).is_err() {
+        return Ok(None);
+    }
+    bytes.resize(len, 0);
+    for (offset, piece) in (0..).step_by(PIECE).zip(bytes.chunks_mut(PIECE)) {
+        if read_piece(storage, key, offset, piece)? {
+            continue;
+        }
+        for (row_offset, row) in (offset..).step_by(ROW_LEN).zip(piece.chunks_mut(ROW_LEN)) {
+            if !read_piece(storage, key, row_offset, row)? {
+                row.fill(0);
+            }
+        }
+    }
+    Ok(Some(bytes))
+}
+
+fn read_piece(storage: &dyn Storage, key: &str, offset: u64, out: &mut [u8]) -> Result<bool> {
+    match storage.get_range(key, offset, out) {
+        Ok(()) => Ok(true),
+        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The parts in the `.idx` of a pack, if it is whole.
+fn index_parts(storage: &dyn Storage, pack: &PackId) -> Result<Option<IndexParts>> {
+    let found = read(storage, &layout::pack_index(pack), MAX_INDEX_LEN)?;
+    let parts = found.bytes().and_then(|bytes| IndexParts::decode(bytes).ok());
+    Ok(parts.filter(|parts| parts.pack == *pack))
+}
+
+/// Makes the `.idx` of every whole pack what it should be, and learns what each of them holds.
+pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+    let repo = work.repo;
+    let storage = repo.storage();
+    for (pack, good) in &mut inventory.good {
+        work.advance(0)?;
+        let parts = match read_parts(storage, pack) {
+            Ok(parts) => parts,
+            // it was whole a moment ago: the disk fails while we look
+            Err(ReadError::Storage(error)) => return Err(error.into()),
+            Err(ReadError::Format(_)) => continue,
+        };
+        let bytes = parts.encode();
+        let Ok(content) = open_parts(parts, &repo.config().id, repo.seal().as_ref()) else {
+            continue;
+        };
+        good.content = Some(Content {
+            session: content.header.session,
+            meta: content.header.meta,
+            print: Print::of(&content.entries),
+        });
+        let key = layout::pack_index(pack);
+        let found = read(storage, &key, MAX_INDEX_LEN)?;
+        if found.bytes() != Some(&bytes[..]) {
+            put_right(storage, &key, &bytes, &found)?;
+            work.report.idx_repaired += 1;
+        }
+    }
+    if work.report.idx_repaired > 0 {
+        storage.barrier()?;
+    }
+    Ok(())
+}

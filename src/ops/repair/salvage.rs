@@ -1,0 +1,130 @@
+//! Packs beyond repair: every chunk in them that is still whole, and that nobody else has, goes to a new pack as it is.
+//!
+//! Which bytes are a chunk is told by the `.idx`, else by what is left of the pack's own trailer, else by the global index;
+//! that they are is told by the chunk's name. The new packs are protected, named by a segment and durable before the old
+//! ones go to the quarantine, so nothing readable is ever out of reach.
+
+use super::Work;
+use super::packs::{Inventory, Remains, check, remains};
+use crate::codec::Decoder;
+use crate::error::Result;
+use crate::id::{ChunkId, PackId};
+use crate::layout;
+use crate::ops::reindex::entries_of;
+use crate::pack::{KIND_LIST, PackEntry, open_parts, parts_of, read_index};
+use crate::parity::Groups;
+use crate::repo::read::{decode_stored, meta_of};
+use crate::repo::rescue::Rescue;
+use std::collections::{HashMap, HashSet};
+
+/// Saves what can be saved out of the bad packs, and moves these and their `.idx` to the quarantine.
+pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+    // a disk that failed to read once may read now: nothing whole is moved away
+    for pack in inventory.bad.clone() {
+        if let Some(len) = check(work, &pack)? {
+            inventory.add_good(pack, len);
+        }
+    }
+    if inventory.bad.is_empty() {
+        return Ok(());
+    }
+    let repo = work.repo;
+    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let indexed = entries_of(repo, &inventory.lost())?;
+    let rescue = Rescue::start(repo)?;
+    let mut saved = Saved::default();
+    for pack in &inventory.bad {
+        work.advance(0)?;
+        if let Remains::Part(bytes) = remains(work, &groups, pack)? {
+            save_from(work, inventory, &rescue, &mut saved, (pack, &bytes, &indexed))?;
+        }
+    }
+    for (pack, len) in rescue.finish()? {
+        inventory.add_good(pack, len);
+    }
+    work.report.chunks_salvaged = saved.ids.len() as u64;
+    for pack in &inventory.bad {
+        repo.storage().quarantine(&layout::pack(pack))?;
+        repo.storage().quarantine(&layout::pack_index(pack))?;
+    }
+    repo.storage().barrier()?;
+    Ok(())
+}
+
+/// What was saved so far, and scratch.
+#[derive(Default)]
+struct Saved {
+    ids: HashSet<ChunkId>,
+    decoder: Decoder,
+    decoded: Vec<u8>,
+}
+
+type Damaged<'a> = (&'a PackId, &'a [u8], &'a HashMap<PackId, Vec<PackEntry>>);
+
+fn save_from(
+    work: &Work<'_>,
+    inventory: &Inventory,
+    rescue: &Rescue,
+    saved: &mut Saved,
+    (pack, bytes, indexed): Damaged<'_>,
+) -> Result<()> {
+    let seal = work.repo.seal();
+    let (entries, epoch) = entries_in(work, pack, bytes, indexed);
+    for entry in entries {
+        let start = entry.offset as usize;
+        let Some(stored) = bytes.get(start..start.saturating_add(entry.payload_len as usize)) else {
+            continue;
+        };
+        if saved.ids.contains(&entry.id) || is_elsewhere(work, inventory, &entry)? {
+            continue;
+        }
+        let meta = meta_of(&entry);
+        let mut opened = stored.to_vec();
+        if decode_stored(seal, &meta, &mut opened, &mut saved.decoder, &mut saved.decoded).is_err() {
+            continue;
+        }
+        if epoch == Some(seal_epoch(work)) {
+            rescue.copy(&meta, stored)?;
+        } else {
+            // what was sealed lies behind the nonce, opened in place; in a plain repository it is all of it
+            let mut again = stored.to_vec();
+            if let Some(range) = seal.open_chunk(&meta, &mut again)
+                && let Some(encoded) = again.get(range)
+            {
+                rescue.seal_again(&meta, encoded)?;
+            }
+        }
+        saved.ids.insert(entry.id);
+    }
+    Ok(())
+}
+
+fn seal_epoch(work: &Work<'_>) -> u32 {
+    use crate::pack::TrailerSeal;
+    work.repo.seal().epoch()
+}
+
+/// The entries of a damaged pack and its key epoch, from whatever still tells them. The index knows no epoch.
+fn entries_in(
+    work: &Work<'_>,
+    pack: &PackId,
+    bytes: &[u8],
+    indexed: &HashMap<PackId, Vec<PackEntry>>,
+) -> (Vec<PackEntry>, Option<u32>) {
+    let repo = work.repo;
+    let (id, seal) = (&repo.config().id, repo.seal().as_ref());
+    let from_trailer = || open_parts(parts_of(pack, bytes).ok()?, id, seal).ok();
+    match read_index(repo.storage(), id, seal, pack).ok().or_else(from_trailer) {
+        Some(index) => (index.entries, Some(index.header.epoch)),
+        None => (indexed.get(pack).cloned().unwrap_or_default(), None),
+    }
+}
+
+/// True when a whole pack holds the chunk. Copies of manifests and configs stand in no index; they are saved always.
+fn is_elsewhere(work: &Work<'_>, inventory: &Inventory, entry: &PackEntry) -> Result<bool> {
+    if entry.kind > KIND_LIST {
+        return Ok(false);
+    }
+    let places = work.repo.locate(&entry.id)?;
+    Ok(places.iter().any(|place| inventory.good.contains_key(&place.pack)))
+}

@@ -1,0 +1,104 @@
+//! A pack in memory and the parts that its `.idx` copies: taken out, and put in again where the pack's own are damaged.
+//!
+//! Nothing is proven here. Whether the result is the pack is told by its name alone, the SHA-256 of the whole.
+
+use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter};
+use crate::id::PackId;
+
+/// Header, trailer and footer of the pack in `bytes`. Only the footer is checked.
+pub fn parts_of(pack: &PackId, bytes: &[u8]) -> Result<IndexParts, Error> {
+    let (Some(header), Some(footer)) = (bytes.first_chunk::<HEADER_LEN>(), bytes.last_chunk::<FOOTER_LEN>()) else {
+        return Err(Error::Length);
+    };
+    let ends = PackFooter::decode(footer, bytes.len() as u64)?;
+    let start = ends.trailer_offset as usize;
+    let trailer = bytes.get(start..start.saturating_add(ends.trailer_len as usize));
+    Ok(IndexParts {
+        pack: *pack,
+        pack_len: bytes.len() as u64,
+        header: *header,
+        trailer: trailer.ok_or(Error::Length)?.to_vec(),
+        footer: *footer,
+    })
+}
+
+/// Puts header, trailer and footer into a damaged pack, which gets its right length by that. The length in `parts` is
+/// believed up to 4 GiB, the longest pack.
+pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<(), Error> {
+    let ends = PackFooter::decode(&parts.footer, parts.pack_len)?;
+    if parts.trailer.len() != ends.trailer_len as usize || parts.pack_len > u64::from(u32::MAX) {
+        return Err(Error::Length);
+    }
+    let len = usize::try_from(parts.pack_len).map_err(|_| Error::Length)?;
+    let more = len.saturating_sub(bytes.len());
+    bytes.try_reserve_exact(more).map_err(|_| Error::Length)?;
+    bytes.resize(len, 0);
+    let start = ends.trailer_offset as usize;
+    let places = [
+        (0, &parts.header[..]),
+        (start, &parts.trailer),
+        (len - FOOTER_LEN, &parts.footer),
+    ];
+    for (offset, part) in places {
+        let place = bytes.get_mut(offset..offset.saturating_add(part.len()));
+        place.ok_or(Error::Length)?.copy_from_slice(part);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::format::TAG_LEN;
+
+    fn pack() -> (Vec<u8>, IndexParts) {
+        let footer = PackFooter {
+            trailer_offset: 196,
+            trailer_len: (48 + TAG_LEN) as u32,
+            body_hash: [7; 32],
+        };
+        let bytes = [&[1; 96][..], &[2; 100], &[3; 48 + TAG_LEN], &footer.encode()].concat();
+        let parts = parts_of(&PackId([9; 32]), &bytes).unwrap();
+        (bytes, parts)
+    }
+
+    #[test]
+    fn what_was_taken_out_mends_a_pack_with_any_of_it_damaged_or_cut_off() {
+        let (bytes, parts) = pack();
+        assert_eq!((parts.pack_len, parts.trailer.len()), (bytes.len() as u64, 64));
+        for len in [0, 50, 96, 196, 200, bytes.len(), bytes.len() + 9] {
+            let mut damaged = bytes.clone();
+            damaged.resize(len, 0xee);
+            for at in (0..len.min(96)).chain(196..len.max(196)) {
+                damaged[at] = 0xee;
+            }
+            splice(&mut damaged, &parts).unwrap();
+            // the body is whole as far as it was there
+            let whole = len >= 196;
+            assert_eq!(damaged == bytes, whole, "{len}");
+        }
+    }
+
+    #[test]
+    fn refuses_parts_that_contradict_each_other() {
+        let (bytes, parts) = pack();
+        for wrong in [
+            IndexParts {
+                pack_len: 5,
+                ..parts.clone()
+            },
+            IndexParts {
+                pack_len: u64::MAX,
+                ..parts.clone()
+            },
+            IndexParts {
+                trailer: vec![0; 63],
+                ..parts
+            },
+        ] {
+            assert!(splice(&mut bytes.clone(), &wrong).is_err());
+        }
+        assert!(parts_of(&PackId([0; 32]), &bytes[..100]).is_err());
+        assert!(parts_of(&PackId([0; 32]), &bytes[1..]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! Second copies of what opens a repository, used when the first is missing or damaged: of `config.json` in parity records
+//! and meta packs, of key files beside the parity.
+//!
+//! A copy counts only when its own checksum holds and it belongs to the repository that it was found in; the MAC of a
+//! sealed config is held against the keys by whoever opens. Nothing is written here: putting things right is `repair`.
+
+use super::config::{Config, MAX_CONFIG_LEN};
+use super::open::{Secret, find_bundle};
+use super::read::{decode_stored, meta_of};
+use super::seal::{RepoSeal, Seals};
+use super::{Environment, layout};
+use crate::codec::Decoder;
+use crate::crypto::Keys;
+use crate::error::{Error, Result};
+use crate::id::{GroupId, PackId, RepoId};
+use crate::monitor::Warning;
+use crate::pack::format::HEADER_LEN;
+use crate::pack::{KIND_CONFIG_COPY, PackHeader, PackIndex, read_index, read_index_from_pack};
+use crate::parity;
+use crate::storage::ErrorKind;
+use std::collections::BTreeSet;
+
+/// Reads `config.json`, or a copy of it when it is missing or damaged. With the exact bytes.
+pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<(Config, Vec<u8>)> {
+    let failed = match env.storage.get(layout::CONFIG, MAX_CONFIG_LEN) {
+        Ok(bytes) => match Config::decode(&bytes) {
+            Ok(config) => return Ok((config, bytes)),
+            Err(error @ Error::ConfigCorrupt { .. }) => error,
+            Err(error) => return Err(error),
+        },
+        Err(error) => match error.kind {
+            ErrorKind::NotFound => Error::RepositoryNotFound {
+                path: env.place.clone(),
+            },
+            ErrorKind::NotADirectory => Error::NotADirectory {
+                path: env.place.clone(),
+            },
+            ErrorKind::TooLarge => Error::ConfigCorrupt {
+                reason: "it is larger than 1 MiB".to_owned(),
+            },
+            ErrorKind::UnexpectedEnd | ErrorKind::Io => error.into(),
+            _ => return Err(error.into()),
+        },
+    };
+    // without any copy, what was wrong in the first place says most; a secret that fails says more
+    let found = match config_in_parity(env) {
+        Some(found) => Some(found),
+        None => config_in_packs(env, secret)?,
+    };
+    let Some(found) = found else { return Err(failed) };
+    env.monitor.warning(Warning {
+        code: "WARN_CONFIG_FROM_COPY",
+        message: format!("A copy of config.json is used: {failed}"),
+    });
+    Ok(found)
+}
+
+/// The copy in the record of any parity group.
+fn config_in_parity(env: &Environment) -> Option<(Config, Vec<u8>)> {
+    let files = env.storage.list(layout::PARITY).ok()?;
+    let group_of = |key: &str| GroupId::from_hex(key.rsplit('/').next()?.split('.').next()?);
+    let groups: BTreeSet<GroupId> = files.iter().filter_map(|file| group_of(&file.key)).collect();
+    groups.into_iter().find_map(|group| {
+        let record = parity::read_record(env.storage.as_ref(), &group).ok()?;
+        accept(record.config, &record.head.repo)
+    })
+}
+
+/// A config that is whole and of this repository.
+fn accept(bytes: Vec<u8>, repo: &RepoId) -> Option<(Config, Vec<u8>)> {
+    let config = Config::decode(&bytes).ok()?;
+    (config.id == *repo).then_some((config, bytes))
+}
+
+/// The copy in any meta pack; for repositories without parity. A sealed one is read with the keys that the secret opens.
+fn config_in_packs(env: &Environment, secret: Option<&Secret>) -> Result<Option<(Config, Vec<u8>)>> {
+    let Ok(files) = env.storage.list(layout::DATA) else {
+        return Ok(None);
+    };
+    let mut seals: Option<RepoSeal> = None;
+    for file in files {
+        let Some(pack) = layout::id_of(&file.key, ".pack").map(PackId) else {
+            continue;
+        };
+        let mut bytes = [0; HEADER_LEN];
+        if env.storage.get_range(&file.key, 0, &mut bytes).is_err() {
+            continue;
+        }
+        let Ok(header) = PackHeader::decode(&bytes) else {
+            continue;
+        };
+        if !header.meta {
+            continue;
+        }
+        let seal = match &mut seals {
+            Some(seal) => seal,
+            None => seals.insert(seal_of(env, &header, secret)?),
+        };
+        if let Some(found) = config_in_pack(env, seal, &header.repo, &pack) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn seal_of(env: &Environment, header: &PackHeader, secret: Option<&Secret>) -> Result<RepoSeal> {
+    let seals = match (header.sealed, secret) {
+        (false, _) => Seals::Plain,
+        (true, None) => return Err(Error::PassphraseRequired),
+        (true, Some(secret)) => Seals::Sealed(Box::new(Keys::from_bundle(&find_bundle(env, &header.repo, secret)?))),
+    };
+    Ok(RepoSeal::new(header.repo, seals))
+}
+
+fn config_in_pack(env: &Environment, seal: &RepoSeal, repo: &RepoId, pack: &PackId) -> Option<(Config, Vec<u8>)> {
+    let storage = env.storage.as_ref();
+    let index: PackIndex = read_index(storage, repo, seal, pack)
+        .or_else(|_| read_index_from_pack(storage, repo, seal, pack))
+        .ok()?;
+    let copies = index.entries.iter().filter(|entry| entry.kind == KIND_CONFIG_COPY);
+    copies.into_iter().find_map(|entry| {
+        let mut stored = vec![0; entry.payload_len as usize];
+        storage
+            .get_range(&layout::pack(pack), u64::from(entry.offset), &mut stored)
+            .ok()?;
+        let mut out = Vec::new();
+        decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out).ok()?;
+        accept(out, repo)
+    })
+}

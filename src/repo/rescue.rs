@@ -1,0 +1,57 @@
+//! Stored chunks that go to new packs as they are: what is saved out of a pack that cannot be made whole.
+//!
+//! The caller has proven each chunk by its name. A stored chunk is bound to its content and not to its place, so it can be
+//! copied within one key epoch. As anywhere, packs come first, then their parity, then the segment.
+
+use super::Repository;
+use super::pack_sink::PackSink;
+use super::seal::ChunkMeta;
+use crate::entropy::random;
+use crate::error::Result;
+use crate::id::{PackId, SnapshotId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The packs that are being filled with saved chunks.
+pub struct Rescue {
+    repo: Arc<Repository>,
+    sink: PackSink,
+}
+
+impl Rescue {
+    /// Nothing is written before the first chunk comes.
+    pub fn start(repo: &Arc<Repository>) -> Result<Self> {
+        let session = SnapshotId(random(repo.entropy())?);
+        Ok(Self {
+            repo: Arc::clone(repo),
+            sink: PackSink::new(Arc::clone(repo), session),
+        })
+    }
+
+    /// Adds a stored chunk as it lay in its pack.
+    pub fn copy(&self, meta: &ChunkMeta, stored: &[u8]) -> Result<()> {
+        self.sink.append(meta, stored)
+    }
+
+    /// Adds a stored chunk of another key epoch, given what was sealed in it.
+    pub fn seal_again(&self, meta: &ChunkMeta, encoded: &[u8]) -> Result<()> {
+        let mut sealed = Vec::new();
+        self.repo
+            .seal()
+            .seal_chunk(meta, encoded, self.repo.entropy(), &mut sealed)?;
+        self.sink.append(meta, &sealed)
+    }
+
+    /// Writes what is left, protects and publishes everything, and waits until it is durable. Returns the new packs with
+    /// their lengths.
+    pub fn finish(self) -> Result<BTreeMap<PackId, u64>> {
+        self.sink.flush_data()?;
+        self.sink.flush_meta()?;
+        self.sink.protect_rest()?;
+        let written = self.sink.take_written();
+        let packs = written.chunks.iter().map(|(place, len)| (place.pack, *len)).collect();
+        self.repo.publish_segment(written.chunks)?;
+        self.repo.storage().barrier()?;
+        Ok(packs)
+    }
+}

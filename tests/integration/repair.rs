@@ -1,0 +1,856 @@
+//! Repair: whatever is lost or damaged comes back byte for byte, or is named to the byte; nothing else changes.
+
+use crate::support::faults::*;
+use crate::support::*;
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::id::{PackId, SnapshotId};
+use containerarchive::lock::{KillList, KillListId, Lease};
+use containerarchive::monitor::{NullMonitor, TestMonitor};
+use containerarchive::ops::{RepairReport, RestoreOptions, VerifyLevel, VerifyOptions};
+use containerarchive::parity::Groups;
+use containerarchive::repo::{self, InitOptions, OpenOptions, ParityParams, Repository};
+use containerarchive::snapshot::record::{ForgotReason, ForgotRecord};
+use containerarchive::snapshot::{Snapshot, SnapshotFilter};
+use containerarchive::storage::simfs::{LossModel, SimFs};
+use containerarchive::storage::{ErrorKind, FaultyStorage, LocalStorage, MemoryStorage, Storage, put_bytes};
+use containerarchive::{layout, ops};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn both() -> [Known; 2] {
+    [Known::new(Flavor::plain()), Known::new(Flavor::sealed())]
+}
+
+/// Larger ones, with several full data packs in one group.
+fn both_large() -> [Known; 2] {
+    [Flavor::plain(), Flavor::sealed()].map(|flavor| {
+        let (repo, storage) = memory_repo(flavor);
+        let one = random_bytes(1, 250_000);
+        let mut two = one.clone();
+        two.splice(130_000..130_010, *b"something new");
+        let snapshots = [one, two, text_bytes(3, 40_000)]
+            .into_iter()
+            .map(|data| (ingest(&repo, &data).unwrap(), data))
+            .collect();
+        drop(repo);
+        let files = files_of(storage.as_ref());
+        Known {
+            flavor,
+            files,
+            snapshots,
+        }
+    })
+}
+
+fn run(repo: &Arc<Repository>) -> RepairReport {
+    ops::repair(repo, &NullMonitor).unwrap()
+}
+
+/// Opens files with randomness of their own, so that no name is drawn twice in their history.
+fn fresh(known: &Known, files: &Files) -> (Arc<Repository>, Arc<MemoryStorage>, Arc<TestMonitor>) {
+    let storage = memory_of(files);
+    let seed = files
+        .keys()
+        .fold(0, |seed: u64, key| seed.rotate_left(5) ^ seed_of(key));
+    let (environment, monitor) = watched(storage.clone(), seed);
+    (open(environment, known.flavor).unwrap(), storage, monitor)
+}
+
+/// Opens and repairs files; what comes out, and what was done.
+fn repaired(known: &Known, files: &Files) -> (Files, RepairReport) {
+    let (repo, storage, _) = fresh(known, files);
+    let report = run(&repo);
+    (files_of(storage.as_ref()), report)
+}
+
+/// The files without the quarantine and the segments, which may come back in another form.
+fn comparable(files: &Files) -> BTreeMap<&String, &Vec<u8>> {
+    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg");
+    files.iter().filter(|(key, _)| other(key)).collect()
+}
+
+/// Fails unless the files are the repository as it was: byte for byte, the index in its meaning.
+fn assert_restored(known: &Known, files: &Files, what: &str) {
+    let (is, was) = (comparable(files), comparable(&known.files));
+    let keys = |files: &BTreeMap<&String, &Vec<u8>>| files.keys().map(|key| key.to_string()).collect::<BTreeSet<_>>();
+    assert_eq!(keys(&is), keys(&was), "{what}");
+    for (key, bytes) in is {
+        assert!(bytes == was[key], "{what}: {key} is not what it was");
+    }
+    let (repo, _, monitor) = fresh(known, files);
+    assert_eq!(index_of(&repo), index_of(&fresh(known, &known.files).0), "{what}");
+    assert_whole(known, &repo, what);
+    assert_eq!(problems(&repo), [], "{what}");
+    assert_eq!(codes(&monitor), [""; 0], "{what}");
+}
+
+/// What the fullest verify finds.
+fn problems(repo: &Arc<Repository>) -> Vec<ops::Problem> {
+    let options = VerifyOptions {
+        level: VerifyLevel::Full,
+        subset: None,
+    };
+    ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap().problems
+}
+
+/// All snapshots are listed and restore.
+fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
+    let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
+    assert_eq!(listed.len(), known.snapshots.len(), "{what}");
+    for (snapshot, data) in &known.snapshots {
+        assert!(listed.contains(snapshot), "{what}");
+        assert!(restore(repo, &snapshot.id.to_hex(), None).unwrap() == *data, "{what}");
+    }
+}
+
+/// All (id, pack) pairs of the index, and the packs that it names.
+fn index_of(repo: &Repository) -> (BTreeSet<String>, BTreeSet<PackId>) {
+    use containerarchive::index::EntrySource;
+    let source = repo.index().all_entries().unwrap();
+    let pairs = source.scan().map(|found| {
+        let found = found.unwrap();
+        format!("{} {}", found.entry.id, source.packs()[found.pack as usize].0)
+    });
+    (pairs.collect(), repo.index().packs().unwrap().into_keys().collect())
+}
+
+/// A second repair does nothing: not a byte changes.
+fn assert_settled(known: &Known, files: &Files, what: &str) -> RepairReport {
+    let (again, report) = repaired(known, files);
+    assert_eq!(
+        again.keys().collect::<Vec<_>>(),
+        files.keys().collect::<Vec<_>>(),
+        "{what}"
+    );
+    assert!(again == *files, "{what}: a second repair changed something");
+    assert_eq!(report.quarantined, [""; 0], "{what}");
+    // both say the same: what is wrong now are chunks that nobody has, and the snapshots that need them
+    let problems = problems(&fresh(known, files).0);
+    let hit: BTreeSet<SnapshotId> = problems.iter().flat_map(|problem| problem.snapshots.clone()).collect();
+    let named = report.damaged_snapshots.iter().map(|damaged| damaged.id);
+    assert_eq!(hit, named.collect(), "{what}: {problems:?}");
+    assert!(problems.iter().all(|problem| !problem.healable), "{what}: {problems:?}");
+    report
+}
+
+fn nothing_done() -> RepairReport {
+    RepairReport::default()
+}
+
+#[test]
+fn a_healthy_repository_is_not_changed_by_a_byte() {
+    for known in both() {
+        let (files, report) = repaired(&known, &known.files);
+        assert_eq!(report, nothing_done());
+        assert!(files == known.files);
+    }
+    // nor is an empty one
+    let (repo, storage) = memory_repo(Flavor::sealed());
+    let before = files_of(storage.as_ref());
+    assert_eq!(run(&repo), nothing_done());
+    assert!(files_of(storage.as_ref()) == before);
+}
+
+#[test]
+fn any_one_file_lost_or_damaged_comes_back_byte_for_byte() {
+    for known in both() {
+        for (key, bytes) in &known.files {
+            let flipped = |at: usize| {
+                let mut flipped = bytes.clone();
+                if let Some(byte) = flipped.get_mut(at) {
+                    *byte ^= 0x10;
+                }
+                Some(flipped)
+            };
+            let cut = Some(bytes[..bytes.len() / 2].to_vec());
+            let damages = [
+                None,
+                flipped(bytes.len() / 2),
+                cut,
+                Some(b"garbage".to_vec()),
+                flipped(3),
+            ];
+            for (number, damaged) in damages.into_iter().enumerate() {
+                if damaged.as_ref() == Some(bytes) || (key.starts_with("locks/") && damaged.is_some()) {
+                    continue;
+                }
+                let what = format!("{:?}: {key}, damage {number}", known.flavor);
+                let was_there = damaged.is_some();
+                let (files, report) = repaired(&known, &with(&known.files, key, damaged));
+                assert_restored(&known, &files, &what);
+                assert_eq!(report.damaged_snapshots, [], "{what}");
+                assert_eq!(report.lost_chunks, 0, "{what}");
+                if was_there && !key.ends_with(".seg") {
+                    assert_eq!(report.quarantined.len(), 1, "{what}");
+                }
+                assert_settled(&known, &files, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_report_names_what_was_done() {
+    let known = Known::new(Flavor::sealed());
+    let without = |folder: &str, end: &str| {
+        let mut files = known.files.clone();
+        for key in known.keys(folder, end) {
+            files.remove(&key);
+        }
+        files
+    };
+    let (packs, indexes) = (known.keys(layout::DATA, ".pack"), known.keys(layout::DATA, ".idx"));
+    let one_pack = repaired(&known, &with(&known.files, &packs[0], None)).1;
+    assert_eq!(
+        one_pack,
+        RepairReport {
+            packs_repaired: 1,
+            ..nothing_done()
+        }
+    );
+    let report = repaired(&known, &without(layout::DATA, ".idx")).1;
+    let expected = RepairReport {
+        idx_repaired: indexes.len() as u64,
+        ..nothing_done()
+    };
+    assert_eq!(report, expected);
+    let report = repaired(&known, &without(layout::INDEX, ".seg")).1;
+    assert_eq!(
+        report,
+        RepairReport {
+            index_rebuilt: true,
+            ..nothing_done()
+        }
+    );
+    let report = repaired(&known, &without(layout::SNAPSHOTS, ".json")).1;
+    assert_eq!(
+        report,
+        RepairReport {
+            manifests_restored: 3,
+            ..nothing_done()
+        }
+    );
+    let report = repaired(&known, &without(layout::KEYS, ".json")).1;
+    assert_eq!(
+        report,
+        RepairReport {
+            keys_repaired: 1,
+            ..nothing_done()
+        }
+    );
+    let report = repaired(&known, &with(&known.files, layout::CONFIG, None)).1;
+    assert_eq!(
+        report,
+        RepairReport {
+            config_repaired: true,
+            ..nothing_done()
+        }
+    );
+    let report = repaired(&known, &without(layout::PARITY, ".par")).1;
+    assert_eq!(report.parity_repaired, known.keys(layout::PARITY, ".par").len() as u64);
+}
+
+#[test]
+fn a_whole_kind_of_files_lost_comes_back() {
+    for known in both() {
+        let kinds: [(&str, &[&str]); 7] = [
+            ("all manifests", &[".json snapshots"]),
+            ("the index", &[".seg index"]),
+            ("all key files", &[".json keys"]),
+            ("every .idx", &[".idx packs/data"]),
+            ("every .par", &[".par packs/parity"]),
+            ("every .grp", &[".grp packs/parity"]),
+            (
+                "everything small",
+                &[
+                    ".json snapshots",
+                    ".seg index",
+                    ".json keys",
+                    ".idx packs/data",
+                    ".grp packs/parity",
+                ],
+            ),
+        ];
+        for (name, kinds) in kinds {
+            for garbage in [None, Some(b"garbage".to_vec())] {
+                let mut files = known.files.clone();
+                for (end, folder) in kinds.iter().filter_map(|kind| kind.split_once(' ')) {
+                    for key in known.keys(folder, end) {
+                        files = with(&files, &key, garbage.clone());
+                    }
+                }
+                if name == "everything small" {
+                    files = with(&files, layout::CONFIG, garbage.clone());
+                }
+                let what = format!("{:?}: {name}, {garbage:?}", known.flavor);
+                let (files, report) = repaired(&known, &files);
+                assert_restored(&known, &files, &what);
+                assert_eq!(report.damaged_snapshots, [], "{what}");
+                assert_settled(&known, &files, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn parity_that_is_lost_whole_is_made_anew_and_heals_again() {
+    for known in both() {
+        let mut files = known.files.clone();
+        files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
+        let (files, report) = repaired(&known, &files);
+        assert_eq!(report.parity_repaired, known.keys(layout::DATA, ".pack").len() as u64);
+        assert_settled(&known, &files, "new parity");
+        for pack in known.keys(layout::DATA, ".pack") {
+            let (healed, report) = repaired(&known, &with(&files, &pack, None));
+            assert_eq!(report.packs_repaired, 1);
+            assert!(healed == files);
+        }
+    }
+}
+
+/// Packs of one group that hold data, so that damage costs snapshots and not copies; largest first.
+fn data_packs_of_one_group(known: &Known) -> Vec<PackId> {
+    let (repo, storage, _) = fresh(known, &known.files);
+    let groups = Groups::load(storage.as_ref(), &repo.config().id).unwrap();
+    let is_data = |pack: &PackId| known.files[&layout::pack(pack)][12] & 2 == 0;
+    let of = |head: &containerarchive::parity::GroupHead| {
+        let mut members: Vec<_> = head.members.iter().filter(|member| is_data(&member.pack)).collect();
+        members.sort_by_key(|member| std::cmp::Reverse(member.len));
+        members.iter().map(|member| member.pack).collect::<Vec<_>>()
+    };
+    groups.live().map(of).max_by_key(Vec::len).unwrap()
+}
+
+/// The bytes from the first number of each pair to the second are other ones.
+fn damaged(files: &Files, key: &str, ranges: &[(usize, usize)]) -> Files {
+    let mut bytes = files[key].clone();
+    for (start, end) in ranges {
+        bytes[*start..*end].iter_mut().for_each(|byte| *byte ^= 0xa5);
+    }
+    with(files, key, Some(bytes))
+}
+
+#[test]
+fn two_packs_of_one_group_damaged_at_different_rows_are_both_healed() {
+    for known in both_large() {
+        let packs = data_packs_of_one_group(&known);
+        let (one, two) = (layout::pack(&packs[0]), layout::pack(&packs[1]));
+        let files = damaged(&known.files, &one, &[(200, 300), (9000, 9001)]);
+        let files = damaged(&files, &two, &[(4096, 4200)]);
+        let (files, report) = repaired(&known, &files);
+        assert_eq!((report.packs_repaired, report.quarantined.len()), (2, 2));
+        assert_restored(&known, &files, "different rows");
+        assert_settled(&known, &files, "different rows");
+    }
+}
+
+#[test]
+fn the_ends_of_a_pack_come_back_from_its_idx_without_parity() {
+    for known in both() {
+        let mut files = known.files.clone();
+        files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
+        for key in known.keys(layout::DATA, ".pack") {
+            let len = files[&key].len();
+            let trailer_len = files[&key.replace(".pack", ".idx")].len() - (56 + 96 + 64 + 32);
+            let damage = [(0, 96), (len - 64 - trailer_len, len)];
+            let (files, report) = repaired(&known, &damaged(&files, &key, &damage));
+            assert_eq!((report.packs_repaired, report.lost_chunks), (1, 0), "{key}");
+            assert!(files[&key] == known.files[&key]);
+        }
+    }
+}
+
+/// Holds the reported ranges against what restores: around each end, and at places all over.
+fn assert_ranges(repo: &Arc<Repository>, snapshot: &Snapshot, data: &[u8], missing: &[(u64, u64)]) {
+    let is_missing = |at: u64| missing.iter().any(|(start, end)| (*start..*end).contains(&at));
+    let len = data.len() as u64;
+    let ends = missing
+        .iter()
+        .flat_map(|&(start, end)| [start.saturating_sub(1), start, end - 1, end]);
+    for at in ends.chain((0..len).step_by(251)).filter(|at| *at < len) {
+        let options = RestoreOptions {
+            item: Some("data".to_owned()),
+            range: Some((at, Some(at + 1))),
+        };
+        match restore_with(repo, &snapshot.id.to_hex(), &options) {
+            Ok(bytes) => assert!(!is_missing(at) && bytes == data[at as usize..=at as usize], "byte {at}"),
+            Err(error) => assert!(is_missing(at), "byte {at}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn the_same_rows_of_two_packs_cost_exactly_the_chunks_in_them() {
+    for known in both_large() {
+        let packs = data_packs_of_one_group(&known);
+        let mut files = known.files.clone();
+        for pack in &packs[..2] {
+            files = damaged(&files, &layout::pack(pack), &[(5000, 5001)]);
+        }
+        let (after, report) = repaired(&known, &files);
+        assert_eq!(report.packs_repaired, 0);
+        assert!(report.chunks_salvaged > 20, "{report:?}");
+        // one chunk of each pack, and no list node
+        assert_eq!(report.lost_chunks, 2, "{report:?}");
+        assert!(!report.damaged_snapshots.is_empty());
+        let (repo, _, monitor) = fresh(&known, &after);
+        assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 3);
+        for (snapshot, data) in &known.snapshots {
+            let damaged = report
+                .damaged_snapshots
+                .iter()
+                .find(|damaged| damaged.id == snapshot.id);
+            let missing = damaged.map_or(&[][..], |damaged| &damaged.items[0].missing);
+            assert_ranges(&repo, snapshot, data, missing);
+        }
+        assert_eq!(codes(&monitor), [""; 0]);
+        // what was lost lies in the quarantine, with its .idx and the parity that was not enough
+        let kept: Vec<_> = after.keys().filter(|key| key.starts_with(layout::QUARANTINE)).collect();
+        assert_eq!(kept.len(), report.quarantined.len());
+        for pack in &packs[..2] {
+            for key in [layout::pack(pack), layout::pack_index(pack)] {
+                let place = format!("quarantine/{}-", key.replace('/', "_"));
+                let kept = kept.iter().find(|kept| kept.starts_with(&place)).unwrap();
+                assert!(after[*kept] == files[&key]);
+                assert!(!after.contains_key(&key));
+            }
+        }
+        // a second one says the same of the snapshots, and does nothing
+        let again = assert_settled(&known, &after, "same rows");
+        assert_eq!(again.damaged_snapshots, report.damaged_snapshots);
+        assert_eq!((again.lost_chunks, again.chunks_salvaged), (2, 0));
+        // every pack is protected again, and the data comes back with the next ingest
+        for pack in after
+            .keys()
+            .filter(|key| key.ends_with(".pack") && key.starts_with(layout::DATA))
+        {
+            let (healed, report) = repaired(&known, &with(&after, pack, None));
+            assert_eq!(report.packs_repaired, 1, "{pack}");
+            assert!(healed == after);
+        }
+        for (_, data) in &known.snapshots {
+            ingest(&repo, data).unwrap();
+        }
+        assert_eq!(run(&repo).damaged_snapshots, []);
+        for (snapshot, data) in &known.snapshots {
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
+        }
+    }
+}
+
+#[test]
+fn packs_lost_for_good_are_taken_out_of_everything_and_named() {
+    for known in both_large() {
+        let packs = data_packs_of_one_group(&known);
+        let mut files = known.files.clone();
+        for pack in &packs[..2] {
+            files.remove(&layout::pack(pack));
+        }
+        let (after, report) = repaired(&known, &files);
+        assert!(report.lost_chunks > 20 && report.index_rebuilt);
+        assert_eq!((report.packs_repaired, report.chunks_salvaged), (0, 0));
+        let (repo, _, _) = fresh(&known, &after);
+        let named = repo.index().packs().unwrap();
+        assert!(packs[..2].iter().all(|pack| !named.contains_key(pack)));
+        for (snapshot, data) in &known.snapshots {
+            let damaged = report
+                .damaged_snapshots
+                .iter()
+                .find(|damaged| damaged.id == snapshot.id);
+            assert_ranges(
+                &repo,
+                snapshot,
+                data,
+                damaged.map_or(&[][..], |damaged| &damaged.items[0].missing),
+            );
+        }
+        assert_settled(&known, &after, "two packs lost");
+    }
+}
+
+#[test]
+fn everything_lost_is_reported_and_no_panic() {
+    for known in both() {
+        let mut files = known.files.clone();
+        files.retain(|key, _| !key.starts_with("packs/"));
+        let (after, report) = repaired(&known, &files);
+        assert_eq!(report.damaged_snapshots.len(), 3);
+        assert_settled(&known, &after, "no packs");
+        let (repo, _, _) = fresh(&known, &after);
+        for (_, data) in &known.snapshots {
+            let again = ingest(&repo, data).unwrap();
+            assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == *data);
+        }
+        assert_eq!(run(&repo).damaged_snapshots, []);
+    }
+}
+
+#[test]
+fn what_was_forgotten_or_given_up_does_not_come_back() {
+    for known in both() {
+        for reason in [ForgotReason::Forgotten, ForgotReason::Abandoned] {
+            let id = known.snapshots[1].0.id;
+            let record = ForgotRecord { id, reason, at_ms: 0 };
+            let manifest = layout::snapshot(&id);
+            for (left, kept) in [(None, 0), (Some(b"damaged".to_vec()), 1)] {
+                let mut files = with(&known.files, &manifest, left);
+                files.insert(layout::forgot_record(&id), record.encode().unwrap());
+                // nor with a record that is damaged itself: that it is there is enough
+                for (record, kept) in [(None, kept), (Some(b"{}".to_vec()), kept + 1)] {
+                    if let Some(record) = record {
+                        files.insert(layout::forgot_record(&id), record);
+                    }
+                    let (after, report) = repaired(&known, &files);
+                    assert!(!after.contains_key(&manifest));
+                    assert_eq!((report.manifests_restored, report.quarantined.len()), (0, kept));
+                    assert_eq!(report.damaged_snapshots, []);
+                    assert_settled(&known, &after, "forgotten");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_manifest_beyond_repair_is_kept_in_the_quarantine_and_named() {
+    for known in both() {
+        let id = known.snapshots[0].0.id;
+        // its copies are in the meta pack of its session, and that is lost with its parity
+        let session = |pack: &[u8]| pack[32..48] == id.0 && pack[12] & 2 != 0;
+        let mut files = known.files.clone();
+        files.retain(|key, bytes| !(key.contains("packs/parity/") || key.ends_with(".pack") && session(bytes)));
+        files.extend(known.keys(layout::KEY_COPIES, ".json").into_iter().map(|key| {
+            let bytes = known.files[&key].clone();
+            (key, bytes)
+        }));
+        let mut files = with(&files, &layout::snapshot(&id), Some(b"damaged".to_vec()));
+        // the list nodes lie in the same pack, so other snapshots may miss theirs
+        files.retain(|key, _| !key.ends_with(".seg"));
+        let (after, report) = repaired(&known, &files);
+        let named = report
+            .damaged_snapshots
+            .iter()
+            .find(|damaged| damaged.id == id)
+            .unwrap();
+        assert_eq!(named.items, []);
+        let place = format!("quarantine/snapshots_{id}.json-");
+        assert!(
+            after
+                .iter()
+                .any(|(key, bytes)| key.starts_with(&place) && bytes == b"damaged")
+        );
+        assert_settled(&known, &after, "no copy");
+    }
+}
+
+#[test]
+fn condemned_packs_stay_condemned_and_a_damaged_kill_list_goes_to_the_quarantine() {
+    for known in both() {
+        let (repo, _, _) = fresh(&known, &known.files);
+        let repo_id = repo.config().id;
+        let pack = data_packs_of_one_group(&known)[0];
+        let list = KillList {
+            id: KillListId([7; 16]),
+            repo: repo_id,
+            hint: false,
+            packs: vec![pack],
+            sessions: Vec::new(),
+        };
+        let mut files = known.files.clone();
+        files.insert(list.id.key(), list.encode().unwrap());
+        // deleted half: neither comes back, nor is it called lost
+        files.remove(&layout::pack_index(&pack));
+        files.remove(&layout::pack(&pack));
+        let (after, report) = repaired(&known, &files);
+        assert!(after == files, "{report:?}");
+        assert_eq!((report.packs_repaired, report.idx_repaired), (0, 0));
+
+        let files = with(&known.files, &list.id.key(), Some(b"damaged".to_vec()));
+        let (after, report) = repaired(&known, &files);
+        assert_eq!(report.quarantined.len(), 1);
+        assert_restored(&known, &after, "a damaged kill list");
+        let (repo, _, _) = fresh(&known, &after);
+        ingest(&repo, b"writers go on").unwrap();
+    }
+}
+
+#[test]
+fn two_packs_of_a_group_with_two_shards_are_healed_and_so_are_its_files() {
+    let options = InitOptions {
+        parity: Some(Some(ParityParams { data: 4, parity: 2 })),
+        ..Flavor::sealed().small()
+    };
+    let storage = Arc::new(MemoryStorage::new());
+    let made = repo::init(environment(storage.clone(), 7), Some(&passphrase()), &options).unwrap();
+    let data = random_bytes(1, 300_000);
+    let snapshot = ingest(&Arc::new(made), &data).unwrap();
+    let known = Known {
+        flavor: Flavor::sealed(),
+        files: files_of(storage.as_ref()),
+        snapshots: vec![(snapshot, data)],
+    };
+    let packs = known.keys(layout::DATA, ".pack");
+    for (number, one) in packs.iter().enumerate() {
+        for two in &packs[number + 1..] {
+            let files = with(&with(&known.files, one, None), two, Some(vec![0; 70_000]));
+            let (after, report) = repaired(&known, &files);
+            assert_eq!(report.packs_repaired, 2);
+            assert_restored(&known, &after, "two packs");
+        }
+    }
+    // the record is in what is left, so the group can be told and made complete
+    let parity: Vec<_> = known.keys(layout::PARITY, "");
+    for (number, one) in parity.iter().enumerate() {
+        for two in &parity[number + 1..] {
+            let (after, _) = repaired(&known, &with(&with(&known.files, one, None), two, None));
+            assert_restored(&known, &after, &format!("{one} and {two}"));
+        }
+    }
+}
+
+#[test]
+fn repositories_without_parity_lose_only_what_is_damaged() {
+    for encrypted in [false, true] {
+        let flavor = Flavor {
+            encrypted,
+            ..Flavor::plain()
+        };
+        let options = InitOptions {
+            parity: Some(None),
+            ..flavor.small()
+        };
+        let storage = Arc::new(MemoryStorage::new());
+        let made = repo::init(environment(storage.clone(), 7), flavor.secret().as_ref(), &options).unwrap();
+        let data = random_bytes(1, 100_000);
+        let snapshot = ingest(&Arc::new(made), &data).unwrap();
+        let known = Known {
+            flavor,
+            files: files_of(storage.as_ref()),
+            snapshots: vec![(snapshot, data)],
+        };
+        assert_eq!(repaired(&known, &known.files), (known.files.clone(), nothing_done()));
+        // everything small comes back: also the config, from a meta pack
+        for key in known.files.keys().filter(|key| !key.ends_with(".pack")) {
+            let (after, _) = repaired(&known, &with(&known.files, key, None));
+            assert_restored(&known, &after, key);
+        }
+        let largest = known
+            .keys(layout::DATA, ".pack")
+            .into_iter()
+            .max_by_key(|key| known.files[key].len());
+        let (after, report) = repaired(&known, &damaged(&known.files, &largest.unwrap(), &[(5000, 5001)]));
+        assert_eq!(report.lost_chunks, 1);
+        let (repo, _, _) = fresh(&known, &after);
+        let (snapshot, data) = &known.snapshots[0];
+        assert_ranges(&repo, snapshot, data, &report.damaged_snapshots[0].items[0].missing);
+        assert_settled(&known, &after, "without parity");
+    }
+}
+
+#[test]
+fn a_pack_whose_trailer_and_idx_are_gone_is_saved_through_the_index() {
+    for known in both_large() {
+        let mut files = known.files.clone();
+        files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
+        let pack = data_packs_of_one_group(&known)[0];
+        let len = files[&layout::pack(&pack)].len();
+        let files = damaged(&files, &layout::pack(&pack), &[(len - 10, len)]);
+        let files = with(&files, &layout::pack_index(&pack), None);
+        let (after, report) = repaired(&known, &files);
+        assert_eq!((report.lost_chunks, report.damaged_snapshots.len()), (0, 0));
+        assert!(report.chunks_salvaged > 10);
+        assert_whole(&known, &fresh(&known, &after).0, "no trailer");
+        assert_settled(&known, &after, "no trailer");
+    }
+}
+
+#[test]
+fn reading_errors_count_as_damage() {
+    for known in both() {
+        let pack = layout::pack(&data_packs_of_one_group(&known)[0]);
+        for key in [
+            pack.clone(),
+            pack.replace(".pack", ".idx"),
+            layout::snapshot(&known.snapshots[0].0.id),
+        ] {
+            let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
+            let (bad, replaced) = (key.clone(), std::sync::atomic::AtomicBool::new(false));
+            let reads = move |op: &str, key: &str| {
+                use std::sync::atomic::Ordering::Relaxed;
+                replaced.fetch_or(op == "replace_damaged" && key == bad, Relaxed);
+                (op == "get" || op == "get_range") && key == bad && !replaced.load(Relaxed)
+            };
+            faulty.fail_when(reads, ErrorKind::Io);
+            let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+            let report = run(&repo);
+            assert_eq!(report.quarantined.len(), 1, "{key}");
+            drop(repo);
+            faulty.heal();
+            assert_restored(&known, &files_of(faulty.as_ref()), &key);
+        }
+    }
+}
+
+#[test]
+fn what_live_sessions_write_is_left_to_them() {
+    for known in both() {
+        // the last snapshot is not committed yet, and nothing of it is published
+        let (snapshot, _) = &known.snapshots[2];
+        let mut files = known.files.clone();
+        files.remove(&layout::snapshot(&snapshot.id));
+        let (repo, storage, _) = fresh(&known, &files);
+        let lease = Lease::take(storage.as_ref(), snapshot.id, "ingest", "now".to_owned()).unwrap();
+        let report = run(&repo);
+        assert_eq!(report, nothing_done());
+        drop(lease);
+        // it is gone and has left a whole copy
+        let report = run(&repo);
+        assert_eq!(report.manifests_restored, 1);
+        assert_restored(&known, &files_of(storage.as_ref()), "after the session");
+    }
+}
+
+#[test]
+fn only_one_repairs_and_readers_refuse() {
+    let known = Known::new(Flavor::plain());
+    let (repo, storage, _) = fresh(&known, &known.files);
+    let held = containerarchive::lock::try_maint(storage.as_ref()).unwrap();
+    let options = OpenOptions {
+        lock_wait: std::time::Duration::ZERO,
+        ..OpenOptions::default()
+    };
+    let impatient = repo::open(environment(storage.clone(), 5), None, &options)
+        .map(Arc::new)
+        .unwrap();
+    for error in [
+        ops::repair(&impatient, &NullMonitor).unwrap_err(),
+        ops::reindex(&impatient, &NullMonitor).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), "ERR_REPO_LOCKED");
+    }
+    drop(held);
+    let options = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
+    let reader = repo::open(environment(storage.clone(), 6), None, &options)
+        .map(Arc::new)
+        .unwrap();
+    assert_eq!(ops::repair(&reader, &NullMonitor).unwrap_err().code(), "ERR_READ_ONLY");
+    assert_eq!(ops::unlock(&reader, false).unwrap_err().code(), "ERR_READ_ONLY");
+    repo.close();
+    assert_eq!(ops::repair(&repo, &NullMonitor).unwrap_err().code(), "ERR_CLOSED");
+}
+
+#[test]
+fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
+    let known = Known::new(Flavor::plain());
+    let (repo, storage, _) = fresh(&known, &known.files);
+    let (stale, alive) = (SnapshotId([1; 16]), SnapshotId([2; 16]));
+    let held = Lease::take(storage.as_ref(), alive, "ingest", "now".to_owned()).unwrap();
+    for _ in 0..2 {
+        put_bytes(storage.as_ref(), &layout::lease(&stale), b"{}").unwrap();
+        assert_eq!(ops::unlock(&repo, false).unwrap(), [stale]);
+    }
+    put_bytes(storage.as_ref(), &layout::lease(&stale), b"{}").unwrap();
+    assert_eq!(run(&repo).locks_removed, 1);
+    assert_eq!(ops::unlock(&repo, false).unwrap(), []);
+    assert_eq!(ops::unlock(&repo, true).unwrap(), [alive]);
+    drop(held);
+    assert!(files_of(storage.as_ref()) == known.files);
+}
+
+/// What is done to a disk before the repair that is crashed.
+type Damage = fn(&Known, &SimFs);
+
+/// Crashes a repair at each of its mutating calls, and repairs what that leaves.
+fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
+    let disk = SimFs::new();
+    let store = |disk: &SimFs, seed| LocalStorage::new(Arc::new(disk.clone()), Arc::new(SeededEntropy::new(seed)));
+    store(&disk, 1).create_folders(&layout::FOLDERS, &[]).unwrap();
+    for (key, bytes) in &known.files {
+        put_bytes(&store(&disk, seed_of(key)), key, bytes).unwrap();
+    }
+    damage(known, &disk);
+    disk.sync_all();
+    let repair = |disk: &SimFs, seed: u64| {
+        let repo = open(environment(Arc::new(store(disk, seed ^ 99)), seed), known.flavor)?;
+        ops::repair(&repo, &NullMonitor)
+    };
+    let whole = disk.after_power_loss(&LossModel::Everything);
+    let report = repair(&whole, 3).unwrap();
+    assert_ne!(report, nothing_done(), "{name}");
+    let mut states = 0;
+    for call in 0..=whole.mutating_calls() {
+        let crashed = disk.after_power_loss(&LossModel::Everything);
+        crashed.crash_at(call);
+        let result = repair(&crashed, 3);
+        assert_eq!(result.is_err(), crashed.is_off(), "{name} {call}");
+        crashed.power_off();
+        let models = [
+            LossModel::NothingUnsynced,
+            LossModel::Everything,
+            LossModel::UnlinksButNoLinks,
+        ];
+        for model in models
+            .into_iter()
+            .chain((0..3).map(|seed| LossModel::RandomSubset(call * 3 + seed)))
+        {
+            let left = crashed.after_power_loss(&model);
+            let what = format!("{:?} {name}: call {call}, {model:?}", known.flavor);
+            repair(&left, 4).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let mut files = left.snapshot_files();
+            files.retain(|key, _| !key.contains("/.tmp-"));
+            assert_restored(known, &files, &what);
+            let again = repair(&left, 5).unwrap();
+            assert_eq!(again, nothing_done(), "{what}");
+            states += 1;
+        }
+    }
+    assert!(states >= 40, "{name}: {states} states");
+}
+
+fn seed_of(key: &str) -> u64 {
+    key.bytes()
+        .fold(7, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+fn lose(disk: &SimFs, keys: impl IntoIterator<Item = String>) {
+    keys.into_iter().for_each(|key| disk.damage(&key, None).unwrap());
+}
+
+#[test]
+fn a_repair_can_be_interrupted_anywhere() {
+    let damages: [(&str, Damage); 6] = [
+        ("a lost pack", |known, disk| {
+            lose(disk, known.keys(layout::DATA, ".pack").into_iter().take(1))
+        }),
+        ("a lost .idx", |known, disk| {
+            lose(disk, known.keys(layout::DATA, ".idx").into_iter().take(1))
+        }),
+        ("all manifests lost", |known, disk| {
+            lose(disk, known.keys(layout::SNAPSHOTS, ".json"))
+        }),
+        ("a damaged .par", |known, disk| {
+            let key = &known.keys(layout::PARITY, ".par")[0];
+            disk.damage(key, damaged(&known.files, key, &[(6000, 6001)]).remove(key))
+                .unwrap();
+        }),
+        ("two packs damaged at different rows", |known, disk| {
+            for (pack, at) in data_packs_of_one_group(known).iter().take(2).zip([100, 5000]) {
+                let key = layout::pack(pack);
+                disk.damage(&key, damaged(&known.files, &key, &[(at, at + 1)]).remove(&key))
+                    .unwrap();
+            }
+        }),
+        ("config, keys and index lost", |known, disk| {
+            let keys = [known.keys(layout::INDEX, ".seg"), known.keys(layout::KEYS, ".json")].concat();
+            lose(disk, keys.into_iter().chain([layout::CONFIG.to_owned()]));
+        }),
+    ];
+    for known in both_large() {
+        for (name, damage) in damages {
+            crash_everywhere(&known, damage, name);
+        }
+    }
+}
