@@ -255,6 +255,61 @@ export interface IVerifyProgress {
   elapsedMs: number;
 }
 
+/** Options of {@link ContainerArchive.repair}. */
+export interface IRepairOptions {
+  /** Ends the repair: the promise rejects with `signal.reason`. What was done stays done, and the next repair goes on. */
+  signal?: AbortSignal;
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: IRepairProgress) => void;
+}
+
+/** Progress of a repair. */
+export interface IRepairProgress {
+  operation: 'repair';
+  /** The same in all progress of one call. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 99 while packs are read, 100 at the end, null while nothing is known. */
+  percentage: number | null;
+  /** Bytes of packs read. */
+  bytesDone: number;
+  bytesTotal: number | null;
+  elapsedMs: number;
+}
+
+/** What a repair did, and what it could not do. */
+export interface IRepairResult {
+  /** Something of the index was lost or wrong and has been made again. */
+  indexRebuilt: boolean;
+  /** Packs made whole again, byte for byte. */
+  packsRepaired: number;
+  /** Stale leases removed. */
+  locksRemoved: number;
+  /** `.idx` files written again. */
+  idxRepaired: number;
+  /** Manifests written again from their copies. */
+  manifestsRestored: number;
+  /** Parity files written again, groups made anew, and packs that had no parity and now have. */
+  parityRepaired: number;
+  /** Key files and copies of key files written again. */
+  keysRepaired: number;
+  /** `config.json` was written again. */
+  configRepaired: boolean;
+  /** Chunks that were saved out of packs beyond repair. */
+  chunksSalvaged: number;
+  /** Files that this repair moved to `quarantine/`, relative to the repository. Nothing is ever deleted from there. */
+  quarantined: string[];
+  /** Chunks that snapshots need and nobody has any more. */
+  lostChunks: number;
+  /** Snapshots that are not whole. They are kept, and what is whole of them restores. */
+  damagedSnapshots: {
+    id: string;
+    /** Empty when the manifest itself is lost. `missing`: first byte and end (exclusive) of each missing range. */
+    items: { name: string; missing: [start: number, end: number][] }[];
+  }[];
+}
+
 /** A snapshot was made. */
 export interface IIngestComplete {
   operationId: string;
@@ -275,6 +330,7 @@ export interface IContainerArchiveEvents {
   'verify:progress': IVerifyProgress;
   /** As soon as all about a problem is known; damage of packs and chunks once it is clear which snapshots it hits. */
   'verify:error': IVerifyError & { operationId: string };
+  'repair:progress': IRepairProgress;
   warning: IWarning;
 }
 
@@ -414,6 +470,36 @@ export class ContainerArchive {
    * Rejects: ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   verify(options?: IVerifyOptions): Promise<IVerifyResult>;
+
+  /**
+   * Finds what is lost or damaged, and makes it again from what is left: packs from parity, everything small from its
+   * second copy. Nothing takes a name before its bytes are proven; what cannot be proven is moved to `quarantine/`, never
+   * deleted; nothing comes back that was forgotten or removed. Repeating it is safe, and on a healthy repository it changes
+   * nothing. Ingests and restores may go on.
+   *
+   * That something is beyond repair is no error: see `damagedSnapshots`.
+   *
+   * Rejects: ERR_REPO_LOCKED (somebody else repairs, prunes or reindexes), ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE,
+   * ERR_PERMISSION, ERR_STORAGE, ERR_UNSUPPORTED_FORMAT, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  repair(options?: IRepairOptions): Promise<IRepairResult>;
+
+  /**
+   * Makes the index again from the packs. Never needed for a damaged one, which heals by itself. Ingests and restores may go
+   * on.
+   *
+   * Rejects: ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_KILL_LIST_CORRUPT, ERR_NO_SPACE, ERR_STORAGE, ERR_CLOSED,
+   * ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  reindex(options?: { signal?: AbortSignal }): Promise<void>;
+
+  /**
+   * Removes the leases of sessions that are gone; with `force` those of live ones too. Never needed: leases are hints, and
+   * the next ingest removes stale ones. A live ingest that is hit commits a whole snapshot or fails with nothing published.
+   *
+   * Rejects: ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   */
+  unlock(options?: { force?: boolean }): Promise<void>;
 
   /** Adds a listener. What it throws becomes an uncaught exception; it never harms the operation. */
   on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;

@@ -26,7 +26,7 @@ test('only what exists has a method', () => {
   const { ContainerArchive } = require('../index.js');
   const own = Object.getOwnPropertyNames(ContainerArchive.prototype).sort();
   assert.deepEqual(own, ['addListener', 'close', 'constructor', 'getSnapshot', 'ingest', 'ingestMulti', 'listSnapshots', 'off', 'on',
-    'once', 'removeListener', 'restore', 'verify']);
+    'once', 'reindex', 'removeListener', 'repair', 'restore', 'unlock', 'verify']);
   const types = readFileSync(join(root, 'index.d.ts'), 'utf8');
   for (const name of own) assert.match(types, new RegExp(`\\b${name}[<(]`));
 });

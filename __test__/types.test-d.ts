@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
   Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  IVerifyError, IVerifyResult, Subscription,
+  IRepairResult, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -71,6 +71,13 @@ export async function calls(): Promise<void> {
   const damage: IVerifyError[] = result.errors;
   void [result.ok, result.stats.packsChecked, damage[0]?.healable, result.notes];
   repo.on('verify:error', ({ pack, chunk, error }) => void [pack, chunk, error]);
+
+  const repaired = await repo.repair({ signal: AbortSignal.timeout(1000), onProgress: ({ bytesDone }) => void bytesDone });
+  same<typeof repaired, IRepairResult>(true);
+  same<(typeof repaired.damagedSnapshots)[number]['items'][number]['missing'], [start: number, end: number][]>(true);
+  repo.on('repair:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
+  await repo.reindex({ signal: AbortSignal.timeout(1000) });
+  await repo.unlock({ force: true });
 
   const subscription = repo.on('ingest:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
   same<typeof subscription, Subscription>(true);

@@ -11,6 +11,7 @@ const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
+const repair = require('./repair.js');
 const verify = require('./verify.js');
 const { closed, fromNative, invalidArgument } = require('./error.js');
 
@@ -102,6 +103,26 @@ class ContainerArchive {
     }
   }
 
+  async repair(repairOptions) {
+    const checked = repair.repairOptions(repairOptions);
+    const { signal, onProgress } = checked;
+    const report = (value) => {
+      this.#events.emit('repair:progress', value);
+      if (onProgress) callSafely(onProgress, value);
+    };
+    return this.#stoppable((repo) => repair.runRepair(repo, checked, report), signal);
+  }
+
+  async reindex(reindexOptions) {
+    const checked = repair.reindexOptions(reindexOptions);
+    await this.#stoppable((repo) => repair.runReindex(repo, checked), checked.signal);
+  }
+
+  async unlock(unlockOptions) {
+    const { force } = repair.unlockOptions(unlockOptions);
+    await this.#call((repo) => repo.unlock(force));
+  }
+
   on(event, handler) {
     return this.#events.on(event, handler);
   }
@@ -147,6 +168,15 @@ class ContainerArchive {
       return await call(this.#native);
     } catch (error) {
       throw fromNative(error);
+    }
+  }
+
+  /** The same, of a call that ends when the signal aborts. */
+  async #stoppable(call, signal) {
+    try {
+      return await this.#call(call, signal);
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error;
     }
   }
 

@@ -43,9 +43,28 @@ impl NativeStop {
     }
 }
 
-struct CheckMonitor {
+/// What an operation without bytes of its own tells JavaScript: how far it is, and whether it should stop.
+pub(super) struct CheckMonitor {
     progress: Option<ProgressFunction>,
     stopped: Arc<AtomicBool>,
+}
+
+impl CheckMonitor {
+    /// Tells `on_progress`, listens to `stop`.
+    pub(super) fn new(
+        on_progress: Option<Function<'_, String, ()>>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<Self> {
+        let build = |function: Function<'_, String, ()>| {
+            let builder = function.build_threadsafe_function::<String>();
+            let builder = builder.callee_handled::<false>().weak::<true>();
+            builder.max_queue_size::<16>().build()
+        };
+        Ok(Self {
+            progress: on_progress.map(build).transpose()?,
+            stopped: stop.map(|stop| Arc::clone(&stop.stopped)).unwrap_or_default(),
+        })
+    }
 }
 
 impl Monitor for CheckMonitor {
@@ -73,19 +92,11 @@ impl NativeRepository {
         on_problem: Option<Function<'_, String, ()>>,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
-        let build_progress = |function: Function<'_, String, ()>| {
-            let builder = function.build_threadsafe_function::<String>();
-            let builder = builder.callee_handled::<false>().weak::<true>();
-            builder.max_queue_size::<16>().build()
-        };
         let build_problem = |function: Function<'_, String, ()>| {
             let builder = function.build_threadsafe_function::<String>();
             builder.callee_handled::<false>().weak::<true>().build()
         };
-        let monitor = CheckMonitor {
-            progress: on_progress.map(build_progress).transpose()?,
-            stopped: stop.map(|stop| Arc::clone(&stop.stopped)).unwrap_or_default(),
-        };
+        let monitor = CheckMonitor::new(on_progress, stop)?;
         let problems: Option<ProblemFunction> = on_problem.map(build_problem).transpose()?;
         let operation = self.handle().enter(None);
         spawn(env, "ca-verify", move || {

@@ -13,6 +13,7 @@ mod check;
 mod error;
 mod ingest;
 mod pipe;
+mod repair;
 mod restore;
 mod settle;
 mod types;

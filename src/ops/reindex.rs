@@ -40,6 +40,10 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
 
 /// [`reindex`] under the maintenance lock that the caller holds.
 pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor) -> Result<()> {
+    rebuild_in_runs(repo, kill_lists, monitor, RUN)
+}
+
+fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor, run_len: usize) -> Result<()> {
     repo.refresh_index()?;
     // first the segments, then the packs: whatever these name was there before, and what comes later stays
     let old: Vec<SegmentId> = repo.index().live_segments().iter().map(|segment| segment.id).collect();
@@ -47,7 +51,7 @@ pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn M
     let packs = listed_packs(repo)?;
     let fresh = packs.iter().filter(|pack| !named.contains_key(pack)).copied().collect();
     let fresh: HashSet<PackId> = publishable(repo, fresh)?.into_iter().collect();
-    let mut runs = Runs::new(repo);
+    let mut runs = Runs::new(repo, run_len);
     let mut unread = HashSet::new();
     for pack in packs {
         repo.check_running(monitor)?;
@@ -78,17 +82,23 @@ pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn M
 struct Runs<'a> {
     repo: &'a Repository,
     run: Vec<(ChunkLocation, u64)>,
+    /// A run that has so many entries is published.
+    run_len: usize,
     segments: Vec<SegmentId>,
 }
 
 impl<'a> Runs<'a> {
-    fn new(repo: &'a Repository) -> Self {
-        let (run, segments) = (Vec::new(), Vec::new());
-        Self { repo, run, segments }
+    fn new(repo: &'a Repository, run_len: usize) -> Self {
+        Self {
+            repo,
+            run: Vec::new(),
+            run_len,
+            segments: Vec::new(),
+        }
     }
 
     fn add(&mut self, entries: impl Iterator<Item = (ChunkLocation, u64)>) -> Result<()> {
-        if self.run.len() >= RUN {
+        if self.run.len() >= self.run_len {
             let run = std::mem::take(&mut self.run);
             self.segments
                 .extend(self.repo.index().publish(self.repo.entropy(), run)?);
@@ -206,4 +216,56 @@ fn without_damaged<T>(repo: &Repository, action: impl Fn() -> std::result::Resul
         }
     }
     Ok(action()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::{Entropy, SeededEntropy};
+    use crate::monitor::NullMonitor;
+    use crate::ops::{IngestOptions, ReaderItems, ingest};
+    use crate::repo::{Environment, InitOptions, init};
+    use crate::storage::{MemoryStorage, RecordingStorage};
+    use std::sync::Arc;
+
+    #[test]
+    fn entries_go_out_in_runs_and_become_one_segment() {
+        let storage = Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::new())));
+        let environment = Environment {
+            storage: storage.clone(),
+            place: "memory".to_owned(),
+            clock: Arc::new(crate::clock::FixedClock::new(0)),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            executor: Arc::new(crate::executor::InlineExecutor),
+            monitor: Arc::new(NullMonitor),
+        };
+        let options = InitOptions {
+            chunking: crate::chunk::ChunkerParams {
+                min: 256,
+                avg: 1024,
+                max: 4096,
+            },
+            pack_size: Some(65_536),
+            ..InitOptions::default()
+        };
+        let repo = Arc::new(init(environment, None, &options).unwrap());
+        let mut data = vec![0; 400_000];
+        SeededEntropy::new(2).fill(&mut data).unwrap();
+        let mut items = ReaderItems::one("data", "test", &data[..]);
+        ingest(&repo, &mut items, &IngestOptions::default(), &NullMonitor).unwrap();
+        let count = |repo: &Repository| repo.index().all_entries().unwrap().scan().count();
+        let entries = count(&repo);
+        let before = storage.calls().len();
+        let held = maint(repo.storage(), repo.lock_wait()).unwrap();
+        rebuild_in_runs(&repo, &KillLists::default(), &NullMonitor, 100).unwrap();
+        drop(held);
+        let puts = storage.calls()[before..]
+            .iter()
+            .filter(|(op, key)| *op == "put_new" && key.ends_with(".seg"))
+            .count();
+        // about 350 entries in packs of about 55: three runs of two packs, a last one, and the merged segment
+        assert!(puts >= 4, "{puts} segments");
+        assert_eq!(count(&repo), entries);
+        assert_eq!(repo.storage().list(layout::INDEX).unwrap().len(), 1);
+    }
 }

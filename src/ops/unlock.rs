@@ -12,9 +12,8 @@ use crate::repo::Repository;
 pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.check_writable()?;
-    let removed = match force {
-        true => lease::remove_all(repo.storage()),
-        false => lease::remove_stale(repo.storage()),
-    };
-    Ok(removed?)
+    match force {
+        true => Ok(lease::remove_all(repo.storage())?),
+        false => repo.remove_stale_leases(),
+    }
 }

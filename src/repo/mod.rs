@@ -33,6 +33,7 @@ use crate::layout;
 use crate::lock::lease;
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
+use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
 use crate::storage::{LocalStorage, Storage, put_bytes};
 use seal::RepoSeal;
@@ -251,9 +252,38 @@ impl Repository {
     /// Removes what dead processes left behind: stale leases, and when there were any, half-written files too. Nothing
     /// depends on it, so a failure means nothing.
     pub fn clean_leftovers(&self) {
-        if lease::remove_stale(self.storage()).is_ok_and(|sessions| !sessions.is_empty()) {
+        if self.remove_stale_leases().is_ok_and(|sessions| !sessions.is_empty()) {
             self.clean_half_written();
         }
+    }
+
+    /// Removes the leases whose owner is gone and returns their sessions, sorted. One that ended without a manifest may have
+    /// stored the copy of one, so it leaves a durable record that its snapshot was given up: else the copy would look like
+    /// that of a lost snapshot.
+    pub fn remove_stale_leases(&self) -> Result<Vec<SnapshotId>> {
+        let storage = self.storage();
+        let leases = lease::list(storage)?.into_iter().filter(|lease| !lease.held);
+        let stale: Vec<SnapshotId> = leases.map(|lease| lease.session).collect();
+        if stale.is_empty() {
+            return Ok(stale);
+        }
+        for session in &stale {
+            if storage.size(&layout::snapshot(session))?.is_none() {
+                let record = ForgotRecord {
+                    id: *session,
+                    reason: ForgotReason::Abandoned,
+                    at_ms: self.now_ms(),
+                };
+                put_bytes(storage, &layout::forgot_record(session), &record.encode()?)?;
+            }
+        }
+        // and the manifests of those that have one
+        storage.include_in_barrier(layout::SNAPSHOTS);
+        storage.barrier()?;
+        for session in &stale {
+            storage.delete(&layout::lease(session))?;
+        }
+        Ok(stale)
     }
 
     /// Removes the half-written files whose writer is gone.

@@ -12,7 +12,10 @@ use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
 use crate::pack::ChunkLocation;
-use crate::parity::{self, Accumulator, GroupHead, Groups, Member, Part, Shape, new_group_id, random_slot, size_class};
+use crate::parity::{
+    self, Accumulator, Damage, GroupHead, Groups, Member, Part, Shape, new_group_id, random_slot, size_class,
+};
+use crate::storage::put_bytes;
 use std::collections::{HashMap, HashSet};
 
 /// A group that is being filled, and what its members hold.
@@ -82,6 +85,7 @@ impl Protection {
             Some(_) => Groups::load(storage, &repo.config().id)?,
             None => Groups::default(),
         };
+        put_lost_records(repo, &groups);
         let mut replaced = Vec::new();
         for group in &mut self.growing {
             replaced.push(absorb_tails(repo, &groups, &mut group.accumulator)?);
@@ -107,6 +111,21 @@ impl Protection {
             delete_superseded(repo, &groups);
         }
         Ok(())
+    }
+}
+
+/// Puts the group files that a power cut took while the shards stayed: each shard holds the record too. Best effort.
+fn put_lost_records(repo: &Repository, groups: &Groups) {
+    let storage = repo.storage();
+    for problem in groups.problems() {
+        let lost = problem.reason == Damage::Missing && problem.part == Part::Group;
+        if lost && groups.get(&problem.group).is_some() {
+            let file = parity::read_record(storage, &problem.group)
+                .and_then(|record| parity::rebuild_file(storage, &record, Part::Group));
+            if let Ok(file) = file {
+                let _ = put_bytes(storage, &Part::Group.key(&problem.group), &file);
+            }
+        }
     }
 }
 

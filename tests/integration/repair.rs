@@ -760,6 +760,55 @@ fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
     assert!(files_of(storage.as_ref()) == known.files);
 }
 
+#[test]
+fn ingests_and_restores_go_on_beside_a_repair() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let repo = init(threaded_environment(Arc::clone(&storage), 2), flavor).unwrap();
+        let base = random_bytes(1, 200_000);
+        let first = ingest(&repo, &base).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let data = |number: u64| [&base[..50_000], &random_bytes(10 + number, 60_000)].concat();
+        std::thread::scope(|scope| {
+            let repairing = scope.spawn(|| {
+                // each of them comes upon an ingest in another state, and mends what is lost meanwhile
+                let other = open(environment(Arc::clone(&storage), 77), flavor).unwrap();
+                let mut reports = Vec::new();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) || reports.is_empty() {
+                    let packs = storage.list(layout::DATA).unwrap();
+                    let lost = packs.iter().find(|file| file.key.ends_with(".idx"));
+                    if let Some(file) = lost {
+                        storage.delete(&file.key).unwrap();
+                    }
+                    reports.push(run(&other));
+                }
+                reports
+            });
+            for number in 0..10 {
+                let snapshot = ingest(&repo, &data(number)).unwrap();
+                assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data(number));
+                assert!(restore(&repo, &first.id.to_hex(), None).unwrap() == base);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            for report in repairing.join().unwrap() {
+                assert_eq!((report.lost_chunks, report.damaged_snapshots.len()), (0, 0));
+                assert_eq!(
+                    (report.manifests_restored, report.quarantined.len()),
+                    (0, 0),
+                    "{report:?}"
+                );
+            }
+        });
+        run(&repo);
+        assert_eq!(run(&repo), nothing_done());
+        assert_eq!(problems(&repo), []);
+        assert_eq!(
+            ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(),
+            11
+        );
+    }
+}
+
 /// What is done to a disk before the repair that is crashed.
 type Damage = fn(&Known, &SimFs);
 

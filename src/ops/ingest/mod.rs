@@ -12,6 +12,7 @@ use crate::codec::Compression;
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
+use crate::layout;
 use crate::lock::Lease;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
@@ -125,6 +126,9 @@ pub fn ingest(
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
     let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
+    // durable before anything of this session is: the copy of a manifest, without manifest and lease, is a lost snapshot
+    repo.storage().include_in_barrier(layout::LOCKS);
+    repo.storage().barrier()?;
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 

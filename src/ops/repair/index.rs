@@ -59,12 +59,12 @@ struct Differences {
 
 fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     let repo = work.repo;
+    let named = named_packs(repo)?;
     let prints = walk_index(
         repo,
         |_| HashMap::<PackId, Print>::new(),
         |prints, pack, entry| prints.entry(*pack).or_default().add(entry),
     )?;
-    let named = named_packs(repo)?;
     let mut differences = Differences {
         unnamed: Vec::new(),
         wrong: false,

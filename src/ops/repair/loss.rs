@@ -158,7 +158,10 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
     let repo = work.repo;
     let mut survey = Survey::new(repo);
     let mut damaged = unreadable;
-    for file in repo.storage().list(layout::SNAPSHOTS)? {
+    let manifests = repo.storage().list(layout::SNAPSHOTS)?;
+    // in this order: what a snapshot needs was published before its manifest
+    repo.refresh_index()?;
+    for file in manifests {
         work.advance(0)?;
         let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
             continue;

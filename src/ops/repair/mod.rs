@@ -20,7 +20,7 @@ mod small;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::{KillLists, lease, maint};
+use crate::lock::{KillLists, maint};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use packs::Inventory;
@@ -110,7 +110,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     let before = quarantined(repo)?;
 
     let mut report = RepairReport {
-        locks_removed: lease::remove_stale(repo.storage())?.len() as u64,
+        locks_removed: repo.remove_stale_leases()?.len() as u64,
         ..RepairReport::default()
     };
     repo.clean_half_written();

@@ -85,8 +85,11 @@ impl Inventory {
         let storage = work.repo.storage();
         let mut packs = BTreeSet::new();
         for file in storage.list(layout::DATA)? {
-            let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
-            packs.extend(id.map(PackId));
+            if let Some(id) = layout::id_of(&file.key, ".pack") {
+                work.progress.total_bytes += file.len;
+                packs.insert(PackId(id));
+            }
+            packs.extend(layout::id_of(&file.key, ".idx").map(PackId));
         }
         // now, so that whoever wrote one of these packs and is gone by now has published it
         let mut inventory = Self {

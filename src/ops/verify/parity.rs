@@ -8,7 +8,6 @@ use crate::id::{GroupId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::PackHeader;
 use crate::parity::{self, Damage, GroupHead, GroupRecord, Groups, Part};
-use std::collections::BTreeSet;
 
 /// Loads the groups and looks at what shows without reading them whole. `None` when the repository has no parity.
 pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<Option<Groups>> {
@@ -95,19 +94,25 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
     Ok(())
 }
 
-/// True when the files of a group must be there: a committed session wrote one of its members, and it is not a successor
-/// whose names a power cut took while its predecessors are still there.
+/// True when the files of a group must be there: a pack of a committed session relies on it, and it is not a successor whose
+/// names a power cut took while its predecessors are still there.
 fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, manifests: &Manifests) -> bool {
-    let committed = head.members.iter().any(|member| {
+    let lacks = |id: &GroupId| {
+        let mut problems = groups.problems().iter();
+        problems.any(|problem| problem.group == *id && problem.reason == Damage::Missing)
+    };
+    let relies = head.members.iter().any(|member| {
         let session = packs.table.get(&member.pack).and_then(|facts| facts.session);
         session.is_some_and(|session| manifests.committed.contains(&session))
+            && !groups
+                .groups_of(&member.pack)
+                .any(|other| other.id != head.id && !lacks(&other.id))
     });
     let successor = || {
-        let left: BTreeSet<&GroupId> = groups.superseded().iter().collect();
-        parity::read_record(run.storage(), &head.id)
-            .is_ok_and(|record| record.head.superseded.iter().any(|old| left.contains(old)))
+        let left = |old: &GroupId| groups.get(old).is_some() || groups.superseded().contains(old);
+        parity::read_record(run.storage(), &head.id).is_ok_and(|record| record.head.superseded.iter().any(left))
     };
-    committed && !successor()
+    relies && !successor()
 }
 
 fn found(run: &mut Run<'_>, key: &str, reason: &str, healable: bool) {

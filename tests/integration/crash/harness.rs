@@ -17,6 +17,7 @@ use super::world::*;
 use crate::support::{Flavor, init, open};
 use containerarchive::Error;
 use containerarchive::layout;
+use containerarchive::monitor::NullMonitor;
 use containerarchive::ops;
 use containerarchive::repo::Repository;
 use containerarchive::snapshot::SnapshotFilter;
@@ -295,6 +296,7 @@ impl Case<'_> {
         if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
             return Err(format!("promise: snapshot {id} is gone"));
         }
+        check_verify(&repo).map_err(|problem| format!("verify: {problem}"))?;
         if lose_packs {
             self.lose_packs(image, &promised.snapshots, seed + 3, tally)?;
         }
@@ -321,6 +323,7 @@ impl Case<'_> {
         }
         let repo = open_on(image, self.flavor, seed + 2).map_err(|error| format!("go on: {error}"))?;
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
+        check_verify(&repo).map_err(|problem| format!("go on: verify: {problem}"))?;
         let found =
             ops::list_snapshots(&repo, &SnapshotFilter::default()).map_err(|error| format!("go on: {error}"))?;
         if found.len() != listed.len() + 1 {
@@ -341,6 +344,19 @@ impl Case<'_> {
 pub fn packs(disk: &SimFs) -> Vec<String> {
     let files = disk.snapshot_files();
     files.into_keys().filter(|path| path.ends_with(".pack")).collect()
+}
+
+/// A crash damages nothing, so verify finds nothing wrong: at most leftovers.
+fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
+    let options = ops::VerifyOptions {
+        level: ops::VerifyLevel::Full,
+        subset: None,
+    };
+    let report = ops::verify(repo, &options, &NullMonitor, &mut |_| ()).map_err(|error| error.to_string())?;
+    match report.problems.first() {
+        None => Ok(()),
+        Some(problem) => Err(format!("{} {}", problem.code, problem.text)),
+    }
 }
 
 /// Restores every listed snapshot and compares it.

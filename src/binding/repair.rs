@@ -1,0 +1,110 @@
+//! Repair, reindex and unlock: progress as it comes, a report out; all of it as JSON.
+
+use super::archive::NativeRepository;
+use super::check::{CheckMonitor, NativeStop};
+use super::settle::spawn;
+use crate::error::{Error, Result};
+use crate::ops::{self, RepairReport};
+use napi::Env;
+use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
+use napi_derive::napi;
+use serde::Serialize;
+
+#[napi]
+impl NativeRepository {
+    /// Repairs the repository; the promise gives the report.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn repair<'env>(
+        &self,
+        env: &'env Env,
+        on_progress: Option<Function<'_, String, ()>>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let monitor = CheckMonitor::new(on_progress, stop)?;
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-repair", move || {
+            report_json(&ops::repair(operation?.repo(), &monitor)?)
+        })
+    }
+
+    /// Makes the global index again.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn reindex<'env>(
+        &self,
+        env: &'env Env,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let monitor = CheckMonitor::new(None, stop)?;
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-reindex", move || ops::reindex(operation?.repo(), &monitor))
+    }
+
+    /// Removes leases: of dead sessions, or of all.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unlock<'env>(&self, env: &'env Env, force: bool) -> napi::Result<PromiseRaw<'env, ()>> {
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-unlock", move || {
+            ops::unlock(operation?.repo(), force).map(|_| ())
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReportJson<'a> {
+    index_rebuilt: bool,
+    packs_repaired: u64,
+    locks_removed: u64,
+    idx_repaired: u64,
+    manifests_restored: u64,
+    parity_repaired: u64,
+    keys_repaired: u64,
+    config_repaired: bool,
+    chunks_salvaged: u64,
+    quarantined: &'a [String],
+    lost_chunks: u64,
+    damaged_snapshots: Vec<SnapshotJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SnapshotJson<'a> {
+    id: String,
+    items: Vec<ItemJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ItemJson<'a> {
+    name: &'a str,
+    missing: &'a [(u64, u64)],
+}
+
+fn report_json(report: &RepairReport) -> Result<String> {
+    let damaged = report.damaged_snapshots.iter().map(|snapshot| SnapshotJson {
+        id: snapshot.id.to_hex(),
+        items: snapshot
+            .items
+            .iter()
+            .map(|item| ItemJson {
+                name: &item.name,
+                missing: &item.missing,
+            })
+            .collect(),
+    });
+    let json = ReportJson {
+        index_rebuilt: report.index_rebuilt,
+        packs_repaired: report.packs_repaired,
+        locks_removed: report.locks_removed,
+        idx_repaired: report.idx_repaired,
+        manifests_restored: report.manifests_restored,
+        parity_repaired: report.parity_repaired,
+        keys_repaired: report.keys_repaired,
+        config_repaired: report.config_repaired,
+        chunks_salvaged: report.chunks_salvaged,
+        quarantined: &report.quarantined,
+        lost_chunks: report.lost_chunks,
+        damaged_snapshots: damaged.collect(),
+    };
+    serde_json::to_string(&json).map_err(|error| Error::Internal {
+        reason: error.to_string(),
+    })
+}
