@@ -83,7 +83,7 @@ export async function calls(): Promise<void> {
   same<typeof subscription, Subscription>(true);
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'repair:progress' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;
