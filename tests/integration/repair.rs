@@ -759,7 +759,10 @@ fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
     drop(held);
     let mut left = files_of(storage.as_ref());
     let record = left.remove(&layout::forgot_record(&stale));
-    assert!(record.is_some() && left == known.files, "only the record that it was given up");
+    assert!(
+        record.is_some() && left == known.files,
+        "only the record that it was given up"
+    );
 }
 
 #[test]
