@@ -8,6 +8,7 @@ import { install, npm, onlyFile, run, specs } from './steps.mjs';
 
 /** A hanging test must not hold a machine for hours. */
 const NODE_LIMIT_MS = 8 * 60_000;
+const RUST_LIMIT_MS = 20 * 60_000;
 const DEEP_LIMIT_MS = 120 * 60_000;
 
 const mode = process.argv[2] ?? 'all';
@@ -20,7 +21,7 @@ const deepEnv = deep ? { CONTAINERARCHIVE_DEEP: '1' } : {};
 
 function testRust() {
   const more = deep ? ['--', '--include-ignored'] : [];
-  run('cargo', ['test', '--locked', '--no-default-features', ...more], { env: deepEnv });
+  run('cargo', ['test', '--locked', '--no-default-features', ...more], { env: deepEnv, timeoutMs: deep ? DEEP_LIMIT_MS : RUST_LIMIT_MS });
   // With Node's side compiled in, the room that needs it; everything else was tested above.
   run('cargo', ['test', '--locked', '--lib', 'binding::']);
 }

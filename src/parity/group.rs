@@ -10,24 +10,41 @@ use crate::id::GroupId;
 use crate::storage::{Created, ErrorKind, Storage};
 use std::io::Read;
 
-/// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. [`Refusal::NameTaken`] when
-/// a file is already there.
+/// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. A file that is there already
+/// with the same bytes is fine: whoever maintains the repository meanwhile completes groups that look interrupted.
+/// [`Refusal::NameTaken`] when it holds something else.
 pub fn publish(storage: &dyn Storage, group: &Group) -> Result<(), Error> {
     let head = &group.record.head;
     let record = group.record.encode();
     for (number, shard) in (0..).zip(&group.shards) {
         let part = Part::Shard(number);
         let (front, back) = frame(head, &record, number);
-        let mut file = front.chain(&shard[..]).chain(&back[..]);
-        put(storage, head, part, &mut file)?;
+        let bytes = || [front.get_ref(), &shard[..], &back].concat();
+        put(
+            storage,
+            head,
+            part,
+            &mut front.clone().chain(&shard[..]).chain(&back[..]),
+            bytes,
+        )?;
     }
     let prefix = head.prefix(Part::Group).encode();
-    put(storage, head, Part::Group, &mut prefix.chain(&record[..]))
+    let bytes = || [&prefix[..], &record].concat();
+    put(storage, head, Part::Group, &mut prefix.chain(&record[..]), bytes)
 }
 
-fn put(storage: &dyn Storage, head: &GroupHead, part: Part, file: &mut dyn Read) -> Result<(), Error> {
-    match storage.put_new(&part.key(&head.id), head.file_len(part), file)? {
+/// Puts one file; `bytes` are all that `file` gives.
+fn put(
+    storage: &dyn Storage,
+    head: &GroupHead,
+    part: Part,
+    file: &mut dyn Read,
+    bytes: impl Fn() -> Vec<u8>,
+) -> Result<(), Error> {
+    let (key, len) = (part.key(&head.id), head.file_len(part));
+    match storage.put_new(&key, len, file)? {
         Created::Created => Ok(()),
+        Created::Exists if storage.get(&key, len)? == bytes() => Ok(()),
         Created::Exists => Err(Refusal::NameTaken.into()),
     }
 }

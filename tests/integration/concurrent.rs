@@ -46,6 +46,15 @@ fn data_of(writer: u64, round: u64) -> Vec<u8> {
     .concat()
 }
 
+/// Counts down when dropped, after a panic too: whoever waits for it must not wait for ever.
+struct CountDown<'a>(&'a AtomicUsize);
+
+impl Drop for CountDown<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn several_ingests_at_once_on_one_handle() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
@@ -88,13 +97,13 @@ fn several_handles_write_and_read_one_real_folder() {
                 let (gate, writing) = (&gate, &writing);
                 let repo = open(real(dir.path(), 1), flavor).unwrap();
                 scope.spawn(move || {
+                    let _done = CountDown(writing);
                     gate.wait();
                     for round in 0..4 {
                         let data = data_of(writer, round);
                         let snapshot = ingest(&repo, &data).unwrap();
                         assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
                     }
-                    writing.fetch_sub(1, Ordering::SeqCst);
                 });
             }
             // a reader that was there from the start sees only whole snapshots, also while segments are merged under it
