@@ -370,6 +370,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_ITEM_NOT_FOUND'
   | 'ERR_RANGE'
   | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_INVALID_POLICY'
   | 'ERR_SOURCE_FAILED'
   | 'ERR_STORAGE'
   | 'ERR_NO_SPACE'

@@ -154,6 +154,11 @@ pub enum Error {
         /// Which, and why.
         reason: String,
     },
+    /// A retention policy keeps nothing, has a key that no policy has, or a value that cannot be meant. Nothing was done.
+    InvalidPolicy {
+        /// Which part, and why.
+        reason: String,
+    },
     /// The source of an ingest failed. No snapshot was made.
     SourceFailed {
         /// The item that was being read.
@@ -215,6 +220,7 @@ impl Error {
             Self::ItemNotFound { .. } => "ERR_ITEM_NOT_FOUND",
             Self::Range { .. } => "ERR_RANGE",
             Self::InvalidArgument { .. } => "ERR_INVALID_ARGUMENT",
+            Self::InvalidPolicy { .. } => "ERR_INVALID_POLICY",
             Self::SourceFailed { .. } => "ERR_SOURCE_FAILED",
             Self::NoSpace { .. } => "ERR_NO_SPACE",
             Self::Storage { .. } => "ERR_STORAGE",
@@ -287,6 +293,7 @@ impl fmt::Display for Error {
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
             Self::Range { start, end, size } => write!(f, "The range {start}..{end} is not inside 0..{size}"),
             Self::InvalidArgument { reason } => f.write_str(reason),
+            Self::InvalidPolicy { reason } => write!(f, "The retention policy cannot be used: {reason}"),
             Self::SourceFailed { item, reason } => write!(f, "The source of item {item:?} failed: {reason}"),
             Self::NoSpace { source } => write!(f, "No space left: {source}"),
             Self::Storage { source } => write!(f, "Storage failed: {source}"),

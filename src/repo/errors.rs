@@ -51,3 +51,9 @@ impl From<snapshot::Error> for Error {
         }
     }
 }
+
+impl From<snapshot::retention::PolicyError> for Error {
+    fn from(error: snapshot::retention::PolicyError) -> Self {
+        Self::InvalidPolicy { reason: error.reason }
+    }
+}

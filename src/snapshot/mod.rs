@@ -13,6 +13,7 @@ pub mod list;
 pub mod list_reader;
 pub mod manifest;
 pub mod record;
+pub mod retention;
 
 use std::collections::BTreeMap;
 use std::fmt;
