@@ -29,6 +29,9 @@ pub const COMMIT_LOCK: &str = "locks/commit";
 /// Held by whoever supersedes or deletes.
 pub const MAINT_LOCK: &str = "locks/maint";
 
+/// Space that a prune may use when the disk is full.
+pub const RESERVE: &str = "reserve";
+
 /// All folders, parents first.
 pub const FOLDERS: [&str; 11] = [
     "packs", DATA, PARITY, KEY_COPIES, RECORDS, SNAPSHOTS, INDEX, MARKS, KEYS, LOCKS, QUARANTINE,

@@ -146,6 +146,21 @@ impl GlobalIndex {
         })
     }
 
+    /// The live segments that name any of `packs`.
+    pub fn segments_naming(&self, packs: &HashSet<PackId>) -> Result<Vec<SegmentId>, Error> {
+        self.with_view(|view| {
+            let mut naming = Vec::new();
+            for segment in view {
+                let mut names = false;
+                segment.for_each_pack(&mut |pack, _| names |= packs.contains(&pack))?;
+                if names {
+                    naming.push(segment.id());
+                }
+            }
+            Ok(naming)
+        })
+    }
+
     /// All packs that live segments name, with their lengths in bytes. 40 bytes a pack and more: for maintenance.
     pub fn packs(&self) -> Result<HashMap<PackId, u64>, Error> {
         self.with_view(|view| {

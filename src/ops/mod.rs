@@ -1,7 +1,9 @@
 //! The verbs a user knows, one file each: free functions over [`Repository`](crate::repo::Repository) that read as
 //! recipes. They know the order of steps, and neither file names, byte offsets nor ciphers.
 
+pub mod forget;
 pub mod ingest;
+pub mod prune;
 pub mod reindex;
 pub mod repair;
 pub mod restore;
@@ -9,10 +11,12 @@ pub mod snapshots;
 pub mod unlock;
 pub mod verify;
 
+pub use forget::forget;
 pub use ingest::{IngestOptions, ItemSpec, ItemStream, ReaderItems, ingest};
+pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
 pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 pub use snapshots::{get_snapshot, list_snapshots};
-pub use unlock::unlock;
+pub use unlock::{locks, unlock};
 pub use verify::{Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

@@ -1,9 +1,18 @@
-//! Removing leases. They are hints (`docs/invariants.md`): a writer that is hit fails cleanly or commits a whole snapshot.
+//! Listing and removing leases. They are hints (`docs/invariants.md`): a writer that is hit fails cleanly or commits a whole snapshot.
 
 use crate::error::Result;
 use crate::id::SnapshotId;
-use crate::lock::lease;
+use crate::lock::{LeaseInfo, lease};
 use crate::repo::Repository;
+
+/// The leases there are: who is writing, what, and since when; with those that dead processes left.
+///
+/// # Errors
+/// `Storage`, `Closed`.
+pub fn locks(repo: &Repository) -> Result<Vec<LeaseInfo>> {
+    repo.check_open()?;
+    Ok(lease::list(repo.storage())?)
+}
 
 /// Removes the leases whose owner is gone; with `force` those of live sessions too. Returns their sessions, sorted.
 ///

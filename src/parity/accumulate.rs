@@ -101,11 +101,7 @@ impl Accumulator {
 
     /// Puts the members of `other` into this group, which needs no pack: the shards are added up.
     pub fn absorb(&mut self, other: Self) -> Result<(), Refusal> {
-        let pairs = |members: &[(Member, Vec<u64>)]| members.iter().map(|(member, _)| *member).collect::<Vec<_>>();
-        check_merge(
-            (self.shape, self.class, &pairs(&self.members)),
-            (other.shape, other.class, &pairs(&other.members)),
-        )?;
+        self.can_absorb(&other)?;
         self.extend(other.shards.first().map_or(0, Vec::len))?;
         for (shard, theirs) in self.shards.iter_mut().zip(&other.shards) {
             fold(shard, 1, theirs);
@@ -119,6 +115,15 @@ impl Accumulator {
             self.members.push((member, sums));
         }
         Ok(())
+    }
+
+    /// Whether [`absorb`](Self::absorb) would take `other` in.
+    pub fn can_absorb(&self, other: &Self) -> Result<(), Refusal> {
+        let pairs = |members: &[(Member, Vec<u64>)]| members.iter().map(|(member, _)| *member).collect::<Vec<_>>();
+        check_merge(
+            (self.shape, self.class, &pairs(&self.members)),
+            (other.shape, other.class, &pairs(&other.members)),
+        )
     }
 
     /// True when no pack can be added.

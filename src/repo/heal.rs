@@ -61,6 +61,24 @@ impl Repository {
         }
     }
 
+    /// Leaves a damaged segment out from now on and makes up for it from the packs.
+    pub fn set_segment_aside(&self, segment: SegmentId) -> Result<()> {
+        let reason = index::Damage::Contents;
+        let error = index::Error::Damaged { segment, reason };
+        self.index.set_aside(segment, error.clone());
+        heal_index(self, &[BrokenSegment { id: segment, error }])
+    }
+
+    /// Takes packs out of the index: the segments that name them are replaced. The caller holds the maintenance lock.
+    pub fn drop_from_index(&self, packs: &HashSet<PackId>) -> Result<()> {
+        self.refresh_index()?;
+        let naming = self.with_index(|index| index.segments_naming(packs))?;
+        if !naming.is_empty() {
+            self.with_index(|index| index.merge(self.entropy(), &naming, packs))?;
+        }
+        Ok(())
+    }
+
     /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
     /// depends on it, so a failure is a warning.
     pub fn merge_index_if_due(&self) {

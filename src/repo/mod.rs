@@ -7,6 +7,7 @@ pub mod chunk_store;
 pub mod config;
 mod copies;
 mod degraded;
+pub mod dissolve;
 mod errors;
 mod heal;
 mod open;
@@ -14,6 +15,7 @@ mod pack_sink;
 mod protect;
 pub mod read;
 pub mod rescue;
+mod reserve;
 pub mod seal;
 
 pub use config::{Config, ParityParams};

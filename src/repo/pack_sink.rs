@@ -85,6 +85,8 @@ pub struct PackSink {
     /// Full packs that may wait for the writing thread.
     waiting_packs: usize,
     shelf: Arc<Shelf>,
+    /// The caller holds the maintenance lock.
+    holds_maint: bool,
     writer: Mutex<Option<(SyncSender<FinishedPack>, JoinHandle<()>)>>,
 }
 
@@ -113,6 +115,7 @@ impl PackSink {
             capacity,
             waiting_packs: if small { 0 } else { WAITING_PACKS },
             shelf: Arc::new(shelf),
+            holds_maint: false,
             writer: Mutex::new(None),
         }
     }
@@ -197,6 +200,11 @@ impl PackSink {
         self.check()
     }
 
+    /// Says that the caller holds the maintenance lock for as long as this lives.
+    pub fn hold_maint(&mut self) {
+        self.holds_maint = true;
+    }
+
     /// Finishes and writes all open data packs, the small ones gathered into as few as they fit.
     pub fn flush_data(&self) -> Result<()> {
         let mut open: Vec<PackWriter> = self.data.iter().filter_map(|slot| lock(slot).take()).collect();
@@ -242,7 +250,7 @@ impl PackSink {
     pub fn protect_rest(&self) -> Result<()> {
         self.check()?;
         let mut done = Written::default();
-        lock(&self.shelf.protection).finish(&self.repo, &mut done)?;
+        lock(&self.shelf.protection).finish(&self.repo, &mut done, self.holds_maint)?;
         lock(&self.shelf.written).append(done);
         Ok(())
     }

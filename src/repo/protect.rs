@@ -74,16 +74,17 @@ impl Protection {
     }
 
     /// Protects what is left: grows tail groups if nobody else maintains the repository, else makes groups of its own. When
-    /// it returns, everything in `written` and its parity is durable.
-    pub fn finish(&mut self, repo: &Repository, written: &mut Written) -> Result<()> {
+    /// it returns, everything in `written` and its parity is durable. `holds_maint`: the caller maintains the repository.
+    pub fn finish(&mut self, repo: &Repository, written: &mut Written, holds_maint: bool) -> Result<()> {
         if self.growing.is_empty() && !self.published {
             return Ok(());
         }
         let storage = repo.storage();
-        let maint = try_maint(storage)?;
-        let mut groups = match &maint {
-            Some(_) => Groups::load(storage, &repo.config().id)?,
-            None => Groups::default(),
+        let maint = if holds_maint { None } else { try_maint(storage)? };
+        let maintains = holds_maint || maint.is_some();
+        let mut groups = match maintains {
+            true => Groups::load(storage, &repo.config().id)?,
+            false => Groups::default(),
         };
         put_lost_records(repo, &groups);
         let mut replaced = Vec::new();
@@ -107,7 +108,7 @@ impl Protection {
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
         self.published = false;
-        if maint.is_some() {
+        if maintains {
             delete_superseded(repo, &groups);
         }
         Ok(())
@@ -130,7 +131,7 @@ fn put_lost_records(repo: &Repository, groups: &Groups) {
 }
 
 /// All packs and groups that are there, those of others too.
-fn make_durable(repo: &Repository) -> Result<()> {
+pub(super) fn make_durable(repo: &Repository) -> Result<()> {
     let storage = repo.storage();
     storage.include_in_barrier(layout::DATA);
     storage.include_in_barrier(layout::PARITY);
@@ -195,7 +196,7 @@ fn has_all_members(repo: &Repository, group: &GroupHead) -> Result<bool> {
     Ok(true)
 }
 
-fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
+pub(super) fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
     let id = new_group_id(repo.entropy())?;
     let group = accumulator.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
     let group = group.map_err(parity::Error::Refused)?;
@@ -253,7 +254,7 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
             _ => unusable.push(pack),
         }
     }
-    protection.finish(repo, &mut written)?;
+    protection.finish(repo, &mut written, false)?;
     Ok(packs.into_iter().filter(|pack| !unusable.contains(pack)).collect())
 }
 

@@ -9,6 +9,7 @@ use super::seal::ChunkMeta;
 use crate::entropy::random;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
+use crate::lock::MaintLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +27,13 @@ impl Rescue {
             repo: Arc::clone(repo),
             sink: PackSink::new(Arc::clone(repo), session),
         })
+    }
+
+    /// The same for whoever holds the maintenance lock: what is written then grows parity groups that are there.
+    pub fn start_maintaining(repo: &Arc<Repository>, _maint: &MaintLock) -> Result<Self> {
+        let mut rescue = Self::start(repo)?;
+        rescue.sink.hold_maint();
+        Ok(rescue)
     }
 
     /// Adds a stored chunk as it lay in its pack.

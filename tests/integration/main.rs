@@ -17,6 +17,7 @@ mod init_open;
 mod large;
 mod locks;
 mod old_repos;
+mod prune;
 mod reindex;
 mod repair;
 mod support;

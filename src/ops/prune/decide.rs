@@ -1,0 +1,168 @@
+//! The decision, under the exclusive commit lock: which of the packs that nobody seemed to need may go.
+//!
+//! Snapshots that came since they were listed are read before the lock is taken, as long as there are new ones, so that
+//! little is left to read under it. A pack that one of them needs, and no other pack can stand in for, is taken off the list.
+
+use super::Work;
+use super::live::walk;
+use super::plan::Plan;
+use super::survey::{Survey, load, snapshot_ids};
+use crate::entropy::random;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::layout;
+use crate::lock::kill_list::KillListId;
+use crate::lock::{KillList, commit_exclusive};
+use crate::repo::read::ReadScratch;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// Times that new snapshots are looked for before the lock is taken all the same.
+const ROUNDS: usize = 20;
+
+/// Decides, and publishes the kill list before the lock is released; `None` when nothing may go. What has to wait for
+/// others is left for a later prune in a hint.
+pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<Option<KillList>> {
+    let mut deciding = Deciding::new(survey, plan);
+    hint(work, survey, plan)?;
+    if deciding.doomed.is_empty() {
+        plan.killed = Some(BTreeSet::new());
+        return Ok(None);
+    }
+    for _ in 0..ROUNDS {
+        if deciding.read_new(work)? == 0 {
+            break;
+        }
+    }
+    let repo = work.repo;
+    let guard = commit_exclusive(repo.storage(), repo.lock_wait())?;
+    let guard = guard.ok_or_else(|| Error::RepositoryLocked {
+        lock: layout::COMMIT_LOCK.to_owned(),
+    })?;
+    deciding.read_new(work)?;
+    let condemned = deciding.doomed;
+    let list = KillList {
+        id: KillListId(random(repo.entropy())?),
+        repo: repo.config().id,
+        hint: false,
+        packs: condemned.iter().copied().collect(),
+        sessions: Vec::new(),
+    };
+    if !condemned.is_empty() {
+        list.publish(repo.storage())?;
+    }
+    drop(guard);
+    plan.killed = Some(condemned);
+    Ok((!list.packs.is_empty()).then_some(list))
+}
+
+struct Deciding {
+    /// Packs that may still go.
+    doomed: BTreeSet<PackId>,
+    /// Packs of these that say who wrote them.
+    sessions: HashMap<SnapshotId, Vec<PackId>>,
+    /// Snapshots that were taken into account.
+    known: HashSet<SnapshotId>,
+    condemned_before: HashSet<PackId>,
+    /// Packs looked for, and whether they are there.
+    exists: HashMap<PackId, bool>,
+    nodes: HashSet<ChunkId>,
+}
+
+impl Deciding {
+    fn new(survey: &Survey, plan: &Plan) -> Self {
+        let mut sessions: HashMap<SnapshotId, Vec<PackId>> = HashMap::new();
+        for pack in plan.doomed() {
+            if let Some(session) = pack.session {
+                sessions.entry(session).or_default().push(pack.id);
+            }
+        }
+        Self {
+            doomed: plan.releasable(),
+            sessions,
+            // also those that were to be forgotten: if somebody has put one back, it is another one
+            known: survey.snapshots.iter().map(|snapshot| snapshot.id).collect(),
+            condemned_before: survey.condemned.clone(),
+            exists: HashMap::new(),
+            nodes: HashSet::new(),
+        }
+    }
+
+    /// Takes the snapshots into account that came since; how many these were.
+    fn read_new(&mut self, work: &Work<'_>) -> Result<usize> {
+        // first the snapshots, then the segments: every chunk of a snapshot is in a segment by then
+        let ids = snapshot_ids(work.repo)?;
+        work.repo.refresh_index()?;
+        let mut count = 0;
+        for id in ids {
+            if self.known.contains(&id) {
+                continue;
+            }
+            if let Some(snapshot) = load(work.repo, &id)? {
+                // its meta pack, with the copy of its manifest
+                for pack in self.sessions.remove(&id).unwrap_or_default() {
+                    self.doomed.remove(&pack);
+                }
+                let mut nodes = std::mem::take(&mut self.nodes);
+                let mut scratch = ReadScratch::default();
+                let walked = walk(work.repo, &snapshot, &mut nodes, &mut scratch, &mut |chunk| {
+                    self.rescue(work, chunk)
+                });
+                self.nodes = nodes;
+                walked?;
+            }
+            self.known.insert(id);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// A chunk needs a copy in a pack that is there and stays; if it has none, the packs that have it stay.
+    fn rescue(&mut self, work: &Work<'_>, chunk: &ChunkId) -> Result<()> {
+        let places = work.repo.locate(chunk)?;
+        let mut there = Vec::new();
+        for place in &places {
+            let pack = place.pack;
+            let is_there = match self.exists.get(&pack) {
+                Some(is_there) => *is_there,
+                None => work.repo.storage().size(&layout::pack(&pack))?.is_some(),
+            };
+            self.exists.insert(pack, is_there);
+            if is_there && !self.condemned_before.contains(&pack) {
+                there.push(pack);
+            }
+        }
+        if there.is_empty() {
+            return Err(Error::ChunkMissing { chunk: *chunk });
+        }
+        if there.iter().all(|pack| self.doomed.contains(pack)) {
+            there.iter().for_each(|pack| {
+                self.doomed.remove(pack);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Tells new sessions not to use the packs that a later prune will sweep, once the sessions of now are gone.
+fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan) -> Result<()> {
+    let hinted = survey.hinted();
+    let packs: Vec<PackId> = plan
+        .pending()
+        .into_iter()
+        .filter(|pack| !hinted.contains(pack))
+        .collect();
+    if packs.is_empty() {
+        return Ok(());
+    }
+    let mut sessions: Vec<SnapshotId> = survey.held.iter().copied().collect();
+    sessions.sort_unstable();
+    let list = KillList {
+        id: KillListId(random(work.repo.entropy())?),
+        repo: work.repo.config().id,
+        hint: true,
+        packs,
+        sessions,
+    };
+    list.publish(work.repo.storage())?;
+    Ok(())
+}

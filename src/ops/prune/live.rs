@@ -1,0 +1,246 @@
+//! Which entries of the index are needed: a mark for each chunk id that a kept snapshot names.
+//!
+//! The lists of the snapshots are walked, each list node once, and the ids that come up are gathered in batches. A batch
+//! is sorted and held against one walk of the index, which goes in the same order. So the cost is one sequential read of
+//! the index for every batch (a million ids) plus the unique list nodes, and memory is one batch, one bit for each chunk
+//! of the index, and the ids of the list nodes.
+
+use super::Work;
+use crate::error::{Error, Result};
+use crate::id::ChunkId;
+use crate::index::{self, EntrySource, MergeSource};
+use crate::pack::PackEntry;
+use crate::repo::Repository;
+use crate::repo::read::{ReadScratch, get_node};
+use crate::snapshot::list::{Node, decode_node};
+use crate::snapshot::{ItemContent, Snapshot};
+use std::collections::HashSet;
+
+/// Ids that are held in memory at once, 32 bytes each.
+#[cfg(not(test))]
+const BATCH: usize = 1 << 20;
+#[cfg(test)]
+const BATCH: usize = 100;
+
+/// A bit for each different chunk id of the index, in the order of the ids.
+#[derive(Default)]
+pub(super) struct Marks {
+    bits: Vec<u64>,
+}
+
+impl Marks {
+    fn set(&mut self, place: usize) {
+        let word = place / 64;
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.bits.get_mut(word) {
+            *bits |= 1 << (place % 64);
+        }
+    }
+
+    /// Whether the id at this place of the index is needed.
+    pub(super) fn is_set(&self, place: usize) -> bool {
+        self.bits
+            .get(place / 64)
+            .is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    }
+}
+
+/// A copy of a chunk: the ordinal of its pack, and where in it.
+pub(super) type Copy = (u32, PackEntry);
+
+/// Is told, for each different id of the index, its place and all its copies.
+pub(super) type EachId<'e> = dyn FnMut(usize, &ChunkId, &[Copy]) -> Result<()> + 'e;
+
+/// Walks the index.
+pub(super) fn for_each_id(source: &MergeSource, each: &mut EachId<'_>) -> Result<()> {
+    let mut copies: Vec<Copy> = Vec::new();
+    let mut place = 0;
+    for found in source.scan() {
+        let found = found?;
+        if let Some((_, last)) = copies.last() {
+            if last.id == found.entry.id {
+                // several segments may hold the same pair
+                if copies.iter().all(|(pack, _)| *pack != found.pack) {
+                    copies.push((found.pack, found.entry));
+                }
+                continue;
+            }
+            let id = last.id;
+            each(place, &id, &copies)?;
+            place += 1;
+            copies.clear();
+        }
+        copies.push((found.pack, found.entry));
+    }
+    match copies.last() {
+        Some((_, last)) => each(place, &last.id.clone(), &copies),
+        None => Ok(()),
+    }
+}
+
+/// Marks what snapshots need.
+pub(super) struct Marker<'a> {
+    source: &'a MergeSource,
+    /// Tells whether a copy in the pack of this ordinal counts.
+    good: &'a dyn Fn(u32) -> bool,
+    marks: Marks,
+    batch: Vec<ChunkId>,
+    nodes: HashSet<ChunkId>,
+    scratch: ReadScratch,
+    /// A chunk that nobody has is an error, and not merely passed over.
+    strict: bool,
+}
+
+impl<'a> Marker<'a> {
+    pub(super) fn new(source: &'a MergeSource, good: &'a dyn Fn(u32) -> bool) -> Self {
+        Self {
+            source,
+            good,
+            marks: Marks::default(),
+            batch: Vec::new(),
+            nodes: HashSet::new(),
+            scratch: ReadScratch::default(),
+            strict: true,
+        }
+    }
+
+    /// Marks everything that a snapshot needs.
+    pub(super) fn add(&mut self, work: &Work<'_>, snapshot: &Snapshot) -> Result<()> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let walked = walk(work.repo, snapshot, &mut self.nodes, &mut self.scratch, &mut |id| {
+            batch.push(*id);
+            if batch.len() >= BATCH {
+                work.check_running()?;
+                self.marks.mark(self.source, self.good, &mut batch, self.strict)?;
+            }
+            Ok(())
+        });
+        self.batch = batch;
+        match walked {
+            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if !self.strict => Ok(()),
+            other => other,
+        }
+    }
+
+    /// From now on, what cannot be found is passed over: for snapshots that are not whole anyway.
+    pub(super) fn lenient(&mut self) -> Result<()> {
+        self.marks.mark(self.source, self.good, &mut self.batch, self.strict)?;
+        self.strict = false;
+        Ok(())
+    }
+
+    /// The marks, when everything was added.
+    pub(super) fn finish(mut self) -> Result<Marks> {
+        self.marks.mark(self.source, self.good, &mut self.batch, self.strict)?;
+        Ok(self.marks)
+    }
+}
+
+impl Marks {
+    /// Marks a batch of ids in one walk of the index, and empties it.
+    fn mark(
+        &mut self,
+        source: &MergeSource,
+        good: &dyn Fn(u32) -> bool,
+        batch: &mut Vec<ChunkId>,
+        strict: bool,
+    ) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        batch.sort_unstable();
+        batch.dedup();
+        let mut wanted = batch.iter().peekable();
+        for_each_id(source, &mut |place, id, copies| {
+            while let Some(missing) = wanted.next_if(|want| *want < id) {
+                not_found(missing, strict)?;
+            }
+            if wanted.next_if(|want| *want == id).is_some() {
+                if copies.iter().any(|(pack, _)| good(*pack)) {
+                    self.set(place);
+                } else if let Some((pack, _)) = copies.first().filter(|_| strict) {
+                    let packs = source.packs();
+                    return Err(match packs.get(*pack as usize) {
+                        Some((pack, _)) => Error::PackMissing {
+                            pack: *pack,
+                            chunk: Some(*id),
+                        },
+                        None => Error::ChunkMissing { chunk: *id },
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        for missing in wanted {
+            not_found(missing, strict)?;
+        }
+        batch.clear();
+        Ok(())
+    }
+}
+
+fn not_found(id: &ChunkId, strict: bool) -> Result<()> {
+    match strict {
+        true => Err(Error::ChunkMissing { chunk: *id }),
+        false => Ok(()),
+    }
+}
+
+/// Calls `each` for every chunk and list node of a snapshot; what lies below a node in `nodes` is passed over.
+pub(super) fn walk(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    nodes: &mut HashSet<ChunkId>,
+    scratch: &mut ReadScratch,
+    each: &mut dyn FnMut(&ChunkId) -> Result<()>,
+) -> Result<()> {
+    for item in &snapshot.items {
+        let (root, level) = match &item.content {
+            ItemContent::Inline(chunks) => {
+                chunks.iter().try_for_each(|(id, _)| each(id))?;
+                continue;
+            }
+            ItemContent::List { root, level } => (*root, *level),
+        };
+        let mut open = vec![(root, level)];
+        while let Some((id, level)) = open.pop() {
+            if !nodes.insert(id) {
+                continue;
+            }
+            each(&id)?;
+            let bytes = get_node(repo, &id, scratch)?;
+            let corrupt = |reason: &str| Error::ManifestCorrupt {
+                snapshot: snapshot.id,
+                reason: format!("the list of item {:?}: {reason}", item.name),
+            };
+            match decode_node(&bytes, level).map_err(|error| corrupt(&error.to_string()))? {
+                Node::Leaf(chunks) => chunks.iter().try_for_each(|(id, _)| each(id))?,
+                // a node is on the level below its parent, so this ends
+                Node::Inner { level: own, entries } if own == level => {
+                    open.extend(entries.iter().map(|entry| (entry.id, own.saturating_sub(1))));
+                }
+                Node::Inner { .. } => return Err(corrupt("a node is on the wrong level")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All entries of the index, as a source that stays as it is. A damaged segment is made again first.
+pub(super) fn all_entries(repo: &Repository) -> Result<MergeSource> {
+    for _ in 0..MAX_DAMAGED {
+        match repo.index().all_entries() {
+            Err(error @ index::Error::Damaged { segment, .. }) => {
+                repo.index().set_aside(segment, error);
+                repo.heal_index_for_read()?;
+            }
+            other => return Ok(other?),
+        }
+    }
+    Ok(repo.index().all_entries()?)
+}
+
+/// How often one call puts up with a newly found damaged segment.
+const MAX_DAMAGED: usize = 16;

@@ -1,0 +1,447 @@
+//! What to do with each pack: keep it, delete it, or copy what is needed out of it first.
+//!
+//! One copy of each needed chunk is its *home*, preferably in a pack that stays anyway. A pack that is no home is unused.
+//! Packs with waste in them are rewritten, the most wasteful first, until what is left is less than the caller puts up with;
+//! small packs of like size are gathered once there are enough of them, so that each byte is gathered a few times at most.
+//!
+//! Decides only; whether a pack may really go is decided again under the commit lock.
+
+use super::Work;
+use super::choice::Chosen;
+use super::live::{Copy, Marker, Marks, all_entries, for_each_id};
+use super::meta;
+use super::survey::Survey;
+use crate::error::{Error, Result};
+use crate::id::{PackId, SnapshotId};
+use crate::index::{EntrySource, MergeSource};
+use crate::layout;
+use crate::pack::{KIND_DATA, PackEntry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Small packs of one size and kind that are gathered when there are so many.
+const GATHER: usize = 8;
+/// A pack is small below this part of the target length.
+const SMALL: u64 = 4;
+/// How often a plan begins again after the index was found to be incomplete or damaged, and was made whole.
+const ROUNDS: usize = 4;
+
+/// What is to become of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Keep,
+    /// Nothing in it is needed from there.
+    Unused,
+    /// What is needed is copied out of it, and then it is unused.
+    Rewrite,
+}
+
+/// What is known of a pack. All sums in bytes of stored chunks, copies of manifests and configs left out.
+#[derive(Debug, Clone)]
+pub(super) struct PackState {
+    pub id: PackId,
+    /// Length of the file.
+    pub len: u64,
+    /// It was in the folder when the packs were listed, so it may be deleted.
+    listed: bool,
+    /// It is there, as long as it should be, and not condemned: copies in it count.
+    good: bool,
+    /// It holds data chunks; the others are asked for copies of manifests.
+    has_data: bool,
+    /// New snapshots avoid it.
+    hinted: bool,
+    /// A session at work wrote it, or it does not say what it is: hands off.
+    spared: bool,
+    pub session: Option<SnapshotId>,
+    /// Snapshots of whose manifests it holds copies.
+    pub copies: BTreeSet<SnapshotId>,
+    /// Of these, some that must be kept.
+    needed_copies: bool,
+    total: u64,
+    live: u64,
+    home: u64,
+    pub fate: Fate,
+}
+
+impl PackState {
+    fn new(id: PackId, len: u64) -> Self {
+        Self {
+            id,
+            len,
+            listed: false,
+            good: false,
+            has_data: false,
+            hinted: false,
+            spared: false,
+            session: None,
+            copies: BTreeSet::new(),
+            needed_copies: false,
+            total: 0,
+            live: 0,
+            home: 0,
+            fate: Fate::Keep,
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.home > 0 || self.needed_copies
+    }
+
+    fn waste(&self) -> u64 {
+        self.total.saturating_sub(self.home)
+    }
+
+    /// Better homes are greater: those that new snapshots use too, then those that stay anyway, then the fullest.
+    fn rank(&self) -> (bool, bool, bool, u64) {
+        let share = (u128::from(self.live) << 32).checked_div(u128::from(self.total));
+        (
+            self.good && !self.hinted,
+            self.good,
+            self.spared || self.needed_copies || self.live == self.total,
+            share.unwrap_or(0) as u64,
+        )
+    }
+}
+
+/// What will be done.
+pub(super) struct Plan {
+    pub source: MergeSource,
+    pub marks: Marks,
+    /// By ordinal in `source`; behind these, packs that no segment names.
+    pub packs: Vec<PackState>,
+    /// Snapshots that lost their manifest; what they need is kept.
+    lost: BTreeSet<SnapshotId>,
+    /// Snapshots of whose manifests no copy is kept.
+    over: HashSet<SnapshotId>,
+    /// Packs that may go now, the others of those that are not needed being left for later.
+    released: HashSet<PackId>,
+    /// Packs that were condemned, once that is decided.
+    pub killed: Option<BTreeSet<PackId>>,
+}
+
+impl Plan {
+    /// Packs that are to go, now or later.
+    pub(super) fn doomed(&self) -> impl Iterator<Item = &PackState> {
+        self.packs.iter().filter(|pack| pack.fate != Fate::Keep)
+    }
+
+    /// Of these, those that may go now.
+    pub(super) fn releasable(&self) -> BTreeSet<PackId> {
+        let doomed = self.doomed().map(|pack| pack.id);
+        doomed.filter(|pack| self.released.contains(pack)).collect()
+    }
+
+    /// Of these, those that have to wait for sessions that are at work.
+    pub(super) fn pending(&self) -> BTreeSet<PackId> {
+        let doomed = self.doomed().map(|pack| pack.id);
+        doomed.filter(|pack| !self.released.contains(pack)).collect()
+    }
+
+    /// Copies nothing, so that no space is needed.
+    pub(super) fn keep_partly_used(&mut self) {
+        for pack in self.packs.iter_mut().filter(|pack| pack.fate == Fate::Rewrite) {
+            pack.fate = Fate::Keep;
+        }
+    }
+
+    /// The pack that the copy of a needed chunk is taken from, of those in `copies`.
+    pub(super) fn home(&self, copies: &[Copy]) -> Option<u32> {
+        let rank = |ordinal: u32| self.packs.get(ordinal as usize).map(PackState::rank);
+        let best = copies.iter().map(|(ordinal, _)| *ordinal);
+        best.max_by_key(|ordinal| (rank(*ordinal), std::cmp::Reverse(*ordinal)))
+    }
+
+    /// Whether a copy of the manifest of that snapshot is kept where it lies in a pack that is rewritten.
+    pub(super) fn must_keep_copy(&self, id: &SnapshotId) -> bool {
+        !self.over.contains(id)
+    }
+
+    /// Those of `records` that have nothing to guard any more: no pack that is left holds a copy of their manifests.
+    pub(super) fn without_copies(&self, mut records: BTreeSet<SnapshotId>) -> BTreeSet<SnapshotId> {
+        let none = BTreeSet::new();
+        let killed = self.killed.as_ref().unwrap_or(&none);
+        for pack in self
+            .packs
+            .iter()
+            .filter(|pack| pack.listed && !killed.contains(&pack.id))
+        {
+            if pack.spared && pack.session.is_none() {
+                // it does not say what it holds
+                return BTreeSet::new();
+            }
+            pack.copies.iter().for_each(|id| {
+                records.remove(id);
+            });
+        }
+        records
+    }
+
+    /// What was or will be freed.
+    pub(super) fn sums(&self) -> Sums {
+        let gone = self.killed.clone().unwrap_or_else(|| self.releasable());
+        let pending = self.pending();
+        let mut sums = Sums::default();
+        for pack in self.doomed() {
+            let copied = match pack.fate {
+                Fate::Rewrite => pack.home,
+                _ => 0,
+            };
+            sums.rewritten_packs += u64::from(pack.fate == Fate::Rewrite);
+            if gone.contains(&pack.id) {
+                sums.removed_packs += u64::from(pack.fate == Fate::Unused);
+                sums.freed_bytes += pack.total.saturating_sub(copied);
+            } else if pending.contains(&pack.id) {
+                sums.pending_bytes += pack.total.saturating_sub(copied);
+                sums.copied_ahead += copied;
+            }
+        }
+        sums
+    }
+}
+
+/// The figures of a report.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    pub removed_packs: u64,
+    pub rewritten_packs: u64,
+    pub freed_bytes: u64,
+    pub pending_bytes: u64,
+    /// Bytes that were copied out of packs that are still there.
+    pub copied_ahead: u64,
+}
+
+/// Makes the plan. The index is made whole on the way when it turns out to lack something.
+pub(super) fn make(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Plan> {
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        match make_once(work, survey, chosen) {
+            Err(Error::IndexCorrupt { segment, .. }) if rounds < ROUNDS => {
+                work.repo.set_segment_aside(segment)?;
+            }
+            Err(Error::ChunkMissing { .. }) if rounds < ROUNDS && work.repo.check_writable().is_ok() => {
+                // perhaps a pack knows what the index has lost
+                rounds = ROUNDS - 1;
+                work.repo.heal_index_for_read()?;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Plan> {
+    let source = all_entries(work.repo)?;
+    let packs = states(work, survey, &source)?;
+    let mut plan = Plan {
+        source,
+        marks: Marks::default(),
+        packs,
+        lost: BTreeSet::new(),
+        over: HashSet::new(),
+        released: HashSet::new(),
+        killed: None,
+    };
+    ask_packs(work, survey, &mut plan)?;
+    mark(work, survey, chosen, &mut plan)?;
+    weigh(&mut plan)?;
+    choose_fates(work, &mut plan);
+    let ripe = survey.ripe();
+    let free = survey.held.is_empty();
+    let may_go = |pack: &&PackState| free || ripe.contains(&pack.id);
+    plan.released = plan.doomed().filter(may_go).map(|pack| pack.id).collect();
+    Ok(plan)
+}
+
+/// The packs of the index, then those that it does not name.
+fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<PackState>> {
+    let hinted = survey.hinted();
+    let mut named = HashSet::new();
+    let mut states = Vec::with_capacity(source.packs().len());
+    for (id, len) in source.packs() {
+        named.insert(*id);
+        let mut state = PackState::new(*id, *len);
+        state.listed = survey.packs.contains_key(id);
+        let found = match survey.packs.get(id) {
+            Some(found) => Some(*found),
+            // its session put it after the packs were listed
+            None => work.repo.storage().size(&layout::pack(id))?,
+        };
+        state.good = found == Some(*len) && !survey.condemned.contains(id);
+        state.hinted = hinted.contains(id);
+        states.push(state);
+    }
+    for (id, len) in survey.packs.iter().filter(|(id, _)| !named.contains(*id)) {
+        let mut state = PackState::new(*id, *len);
+        state.listed = true;
+        state.hinted = hinted.contains(id);
+        states.push(state);
+    }
+    for_each_id(source, &mut |_, _, copies| {
+        for (ordinal, entry) in copies {
+            if let Some(state) = states.get_mut(*ordinal as usize) {
+                state.total += u64::from(entry.payload_len);
+                state.has_data |= entry.kind == KIND_DATA;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(states)
+}
+
+/// Asks the packs that the index does not know everything of.
+fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
+    let manifests: HashSet<SnapshotId> = survey.snapshots.iter().map(|snapshot| snapshot.id).collect();
+    let is_known = |session: &SnapshotId| manifests.contains(session) || survey.records.contains(session);
+    let named = plan.source.packs().len();
+    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
+        if !state.listed || (ordinal < named && state.has_data && survey.held.is_empty()) {
+            continue;
+        }
+        if survey.condemned.contains(&state.id) {
+            state.spared = true;
+            continue;
+        }
+        match meta::read(work, &state.id, &is_known)? {
+            Some(content) => {
+                state.spared = survey.held.contains(&content.session);
+                state.session = Some(content.session);
+                state.copies = content.copies;
+                if ordinal >= named {
+                    state.total = content.stored;
+                }
+            }
+            // damaged: a repair makes it whole or sets it aside
+            None => state.spared = true,
+        }
+    }
+    Ok(())
+}
+
+/// Marks what is needed, and notes which packs hold copies of manifests that must be kept.
+fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) -> Result<()> {
+    let (kept, removed) = (chosen.kept_ids(), chosen.removed_ids());
+    let removed: HashSet<SnapshotId> = removed.into_iter().collect();
+    let mut lost: BTreeMap<SnapshotId, Vec<PackId>> = BTreeMap::new();
+    for state in &plan.packs {
+        for id in &state.copies {
+            let is_over = survey.records.contains(id) || removed.contains(id);
+            if !kept.contains(id) && !is_over && !survey.held.contains(id) && !state.spared {
+                lost.entry(*id).or_default().push(state.id);
+            }
+        }
+    }
+    let good = |ordinal: u32| plan.packs.get(ordinal as usize).is_some_and(|pack| pack.good);
+    let mut marker = Marker::new(&plan.source, &good);
+    for snapshot in survey.snapshots.iter().filter(|snapshot| kept.contains(&snapshot.id)) {
+        work.check_running()?;
+        marker.add(work, snapshot)?;
+    }
+    marker.lenient()?;
+    let mut found = BTreeSet::new();
+    for (id, packs) in &lost {
+        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs)? {
+            marker.add(work, &snapshot)?;
+            found.insert(*id);
+            work.warn(
+                "WARN_MANIFEST_LOST",
+                format!("Snapshot {id} has lost its manifest; what it needs is kept. repair() brings it back"),
+            );
+        }
+    }
+    plan.marks = marker.finish()?;
+    plan.lost = found;
+    plan.over = survey.records.union(&removed.into_iter().collect()).copied().collect();
+    plan.over.retain(|id| !kept.contains(id));
+    for state in &mut plan.packs {
+        let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
+        state.needed_copies = state.copies.iter().any(keep);
+    }
+    Ok(())
+}
+
+/// Sums up what is needed in each pack, and where it is at home.
+fn weigh(plan: &mut Plan) -> Result<()> {
+    let add = |sums: &mut Vec<u64>, ordinal: u32, entry: &PackEntry| {
+        if let Some(sum) = sums.get_mut(ordinal as usize) {
+            *sum += u64::from(entry.payload_len);
+        }
+    };
+    let mut live = vec![0; plan.packs.len()];
+    for_each_id(&plan.source, &mut |place, _, copies| {
+        if plan.marks.is_set(place) {
+            copies
+                .iter()
+                .for_each(|(ordinal, entry)| add(&mut live, *ordinal, entry));
+        }
+        Ok(())
+    })?;
+    for (state, live) in plan.packs.iter_mut().zip(live) {
+        state.live = live;
+    }
+    let mut home = vec![0; plan.packs.len()];
+    for_each_id(&plan.source, &mut |place, _, copies| {
+        if plan.marks.is_set(place)
+            && let Some(ordinal) = plan.home(copies)
+            && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
+        {
+            add(&mut home, ordinal, entry);
+        }
+        Ok(())
+    })?;
+    for (state, home) in plan.packs.iter_mut().zip(home) {
+        state.home = home;
+    }
+    Ok(())
+}
+
+fn choose_fates(work: &Work<'_>, plan: &mut Plan) {
+    let named = plan.source.packs().len();
+    let mut kept_bytes = 0u64;
+    let mut waste = 0u64;
+    let mut partly: Vec<usize> = Vec::new();
+    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
+        let may_go = state.listed && !state.spared && (state.good || ordinal >= named);
+        if may_go && !state.is_needed() {
+            state.fate = Fate::Unused;
+            continue;
+        }
+        kept_bytes += state.total;
+        if may_go && state.waste() > 0 {
+            waste += state.waste();
+            partly.push(ordinal);
+        }
+    }
+    // the share that is waste, the greatest first
+    let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
+    partly.sort_by_key(|ordinal| std::cmp::Reverse(plan.packs.get(*ordinal).and_then(share)));
+    let allowed = (kept_bytes as f64 * work.options.max_unused) as u64;
+    for ordinal in partly {
+        if waste <= allowed {
+            break;
+        }
+        if let Some(state) = plan.packs.get_mut(ordinal) {
+            waste = waste.saturating_sub(state.waste());
+            state.fate = Fate::Rewrite;
+        }
+    }
+    gather(work, plan, named);
+}
+
+/// Rewrites small packs of like size and kind where there are many.
+fn gather(work: &Work<'_>, plan: &mut Plan, named: usize) {
+    let small = work.repo.config().pack_size / SMALL;
+    let mut tiers: HashMap<(bool, u32), Vec<usize>> = HashMap::new();
+    for (ordinal, state) in plan.packs.iter().enumerate().take(named) {
+        let fits = state.listed && state.good && !state.spared && state.len < small;
+        if fits && state.fate != Fate::Unused {
+            let tier = state.len.max(1).ilog2() / 2;
+            tiers.entry((state.has_data, tier)).or_default().push(ordinal);
+        }
+    }
+    for ordinals in tiers.into_values().filter(|tier| tier.len() >= GATHER) {
+        for ordinal in ordinals {
+            if let Some(state) = plan.packs.get_mut(ordinal) {
+                state.fate = Fate::Rewrite;
+            }
+        }
+    }
+}

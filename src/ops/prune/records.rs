@@ -1,0 +1,80 @@
+//! Forgetting snapshots, and the records that keep a repair from bringing them back.
+//!
+//! A record comes before its manifest goes, both under the shared commit lock; it goes when no pack holds a copy of that
+//! manifest any more. A record beside a manifest is a forgetting that was cut short: it has not happened, and a prune
+//! removes the record, alone under the commit lock.
+
+use super::Work;
+use super::plan::Plan;
+use super::survey::Survey;
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::lock::{commit_exclusive, commit_shared};
+use crate::repo::Repository;
+use crate::snapshot::record::{ForgotReason, ForgotRecord};
+use crate::storage::put_bytes;
+use std::collections::BTreeSet;
+
+/// Forgets snapshots. Those that are gone already are passed over; returns the others.
+pub(in crate::ops) fn forget_all(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let storage = repo.storage();
+    let guard = commit_shared(storage, repo.lock_wait())?;
+    let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
+        lock: layout::COMMIT_LOCK.to_owned(),
+    })?;
+    let mut there = Vec::new();
+    for id in ids {
+        if storage.size(&layout::snapshot(id))?.is_none() {
+            continue;
+        }
+        let record = ForgotRecord {
+            id: *id,
+            reason: ForgotReason::Forgotten,
+            at_ms: repo.now_ms(),
+        };
+        put_bytes(storage, &layout::forgot_record(id), &record.encode()?)?;
+        there.push(*id);
+    }
+    storage.include_in_barrier(layout::RECORDS);
+    storage.barrier()?;
+    for id in &there {
+        storage.delete(&layout::snapshot(id))?;
+    }
+    storage.include_in_barrier(layout::SNAPSHOTS);
+    storage.barrier()?;
+    Ok(there)
+}
+
+/// Removes the records that have nothing left to guard.
+pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, removed: &[SnapshotId]) -> Result<()> {
+    let storage = work.repo.storage();
+    let records: BTreeSet<SnapshotId> = survey.records.iter().chain(removed).copied().collect();
+    let cut_short = |id: &&SnapshotId| survey.records.contains(id) && survey.has_manifest(id) && !removed.contains(id);
+    let cut_short: Vec<SnapshotId> = records.iter().filter(cut_short).copied().collect();
+    let settled = plan.without_copies(records);
+    if settled.is_empty() && cut_short.is_empty() {
+        return Ok(());
+    }
+    let guard = commit_exclusive(storage, work.repo.lock_wait())?;
+    let Some(_guard) = guard else {
+        // nothing depends on it; a later prune does it
+        return Ok(());
+    };
+    // the packs with the copies are gone for good before the records go
+    storage.include_in_barrier(layout::DATA);
+    storage.barrier()?;
+    for id in settled {
+        storage.delete(&layout::forgot_record(&id))?;
+    }
+    for id in cut_short {
+        // nobody is forgetting it just now: that takes the same lock
+        if storage.size(&layout::snapshot(&id))?.is_some() {
+            storage.delete(&layout::forgot_record(&id))?;
+        }
+    }
+    Ok(())
+}

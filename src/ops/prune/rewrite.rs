@@ -1,0 +1,169 @@
+//! Copying what is needed out of packs that are to go.
+//!
+//! A pack is read whole and held against its name, so what is copied is what was once stored; stored chunks are bound to
+//! their content and not to their place, so they are copied as they are. A pack that is damaged stays where it is: a
+//! repair can use it. When this returns, the new packs are protected, named by a segment and durable.
+
+use super::Work;
+use super::live::for_each_id;
+use super::plan::{Fate, Plan};
+use crate::crypto::sha256;
+use crate::error::{Error, Result};
+use crate::id::{PackId, SnapshotId};
+use crate::layout;
+use crate::lock::MaintLock;
+use crate::pack::{KIND_CONFIG_COPY, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, TrailerSeal, open_parts, parts_of};
+use crate::repo::read::{ReadScratch, decode_stored, meta_of};
+use crate::repo::rescue::Rescue;
+use crate::snapshot::copy::CopyPart;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Copies, and gives up on the packs that cannot be read: they are kept then.
+pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) -> Result<()> {
+    let wanted = wanted(plan)?;
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let total: u64 = wanted
+        .keys()
+        .filter_map(|ordinal| plan.packs.get(*ordinal))
+        .map(|pack| pack.len)
+        .sum();
+    let mut done = 0;
+    let mut copying = Copying {
+        rescue: Rescue::start_maintaining(work.repo, maint)?,
+        config_copied: false,
+        scratch: ReadScratch::default(),
+    };
+    for (ordinal, offsets) in &wanted {
+        work.check_running()?;
+        let Some(state) = plan.packs.get(*ordinal) else {
+            continue;
+        };
+        let (pack, len) = (state.id, state.len);
+        let wanted = Wanted { offsets, plan };
+        if !copying.copy(work, &pack, len, &wanted)? {
+            work.warn(
+                "WARN_PACK_NOT_REWRITTEN",
+                format!("Pack {pack} is damaged and was left as it is; repair() can make it whole"),
+            );
+            if let Some(state) = plan.packs.get_mut(*ordinal) {
+                state.fate = Fate::Keep;
+            }
+        }
+        done += len;
+        work.progress(done, total);
+    }
+    copying.rescue.finish()?;
+    Ok(())
+}
+
+/// For each pack to rewrite, by ordinal, where the chunks begin that are at home there.
+fn wanted(plan: &Plan) -> Result<BTreeMap<usize, BTreeSet<u32>>> {
+    let is_source = |ordinal: u32| {
+        let state = plan.packs.get(ordinal as usize);
+        state.is_some_and(|state| state.fate == Fate::Rewrite)
+    };
+    let mut wanted: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
+    for (ordinal, state) in plan.packs.iter().enumerate() {
+        if state.fate == Fate::Rewrite {
+            wanted.insert(ordinal, BTreeSet::new());
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
+    for_each_id(&plan.source, &mut |place, _, copies| {
+        if plan.marks.is_set(place)
+            && let Some(ordinal) = plan.home(copies).filter(|ordinal| is_source(*ordinal))
+            && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
+        {
+            wanted.entry(ordinal as usize).or_default().insert(entry.offset);
+        }
+        Ok(())
+    })?;
+    Ok(wanted)
+}
+
+/// What is needed of a pack.
+struct Wanted<'a> {
+    /// Where chunks and list nodes begin that are at home there.
+    offsets: &'a BTreeSet<u32>,
+    /// Tells which copies of manifests are kept.
+    plan: &'a Plan,
+}
+
+struct Copying {
+    rescue: Rescue,
+    /// One copy of the config among the new packs is enough.
+    config_copied: bool,
+    scratch: ReadScratch,
+}
+
+impl Copying {
+    /// Copies what is needed out of one pack; `false` when the pack is damaged, and then nothing was copied.
+    fn copy(&mut self, work: &Work<'_>, pack: &PackId, len: u64, wanted: &Wanted<'_>) -> Result<bool> {
+        let repo = work.repo;
+        let Ok(bytes) = repo.storage().get(&layout::pack(pack), len) else {
+            return Ok(false);
+        };
+        let seal = repo.seal();
+        let index = match sha256(&[&bytes]) == pack.0 {
+            true => parts_of(pack, &bytes).and_then(|parts| open_parts(parts, &repo.config().id, seal.as_ref())),
+            false => return Ok(false),
+        };
+        let Ok(index) = index else {
+            return Ok(false);
+        };
+        for entry in &index.entries {
+            let start = entry.offset as usize;
+            let stored = bytes.get(start..start.saturating_add(entry.payload_len as usize));
+            let stored = stored.ok_or_else(|| Error::PackCorrupt {
+                pack: *pack,
+                reason: "an entry points behind its end".to_owned(),
+            })?;
+            let is_wanted = match entry.kind {
+                0..=KIND_LIST => wanted.offsets.contains(&entry.offset),
+                KIND_MANIFEST_COPY => self
+                    .snapshot_of(work, entry, stored)
+                    .is_none_or(|id| wanted.plan.must_keep_copy(&id)),
+                KIND_CONFIG_COPY => !std::mem::replace(&mut self.config_copied, true),
+                // of a later version: better kept than lost
+                _ => true,
+            };
+            if is_wanted {
+                self.put(work, entry, stored, index.header.epoch == seal.epoch())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whose manifest this is a part of; `None` when that cannot be told.
+    fn snapshot_of(&mut self, work: &Work<'_>, entry: &PackEntry, stored: &[u8]) -> Option<SnapshotId> {
+        let mut opened = stored.to_vec();
+        let mut bytes = Vec::new();
+        let seal = work.repo.seal();
+        decode_stored(
+            seal,
+            &meta_of(entry),
+            &mut opened,
+            &mut self.scratch.decoder,
+            &mut bytes,
+        )
+        .ok()?;
+        CopyPart::decode(&bytes).ok().map(|part| part.snapshot)
+    }
+
+    fn put(&self, work: &Work<'_>, entry: &PackEntry, stored: &[u8], same_epoch: bool) -> Result<()> {
+        let meta = meta_of(entry);
+        if same_epoch {
+            return self.rescue.copy(&meta, stored);
+        }
+        let mut opened = stored.to_vec();
+        let range = work.repo.seal().open_chunk(&meta, &mut opened);
+        match range.and_then(|range| opened.get(range)) {
+            Some(encoded) => self.rescue.seal_again(&meta, encoded),
+            None => self.rescue.copy(&meta, stored),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Deleting what stands in a kill list, and the list last. The same steps finish the lists of a prune that was cut short.
+//!
+//! Packs leave their parity groups before they go, so that no group counts on a pack that is not there. Groups that lose
+//! all members go first, with their packs: that needs no space, and gives some. Index entries go after the packs, and
+//! the list after these, so that at every instant whatever is half gone stands in a list.
+
+use super::Work;
+use super::plan::Plan;
+use super::survey::Survey;
+use crate::error::Result;
+use crate::id::PackId;
+use crate::layout;
+use crate::lock::{KillList, KillLists, MaintLock};
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::dissolve;
+use std::collections::HashSet;
+
+/// Finishes every kill list there is. Whoever holds the maintenance lock may do it at any time.
+pub(in crate::ops) fn finish_kill_lists(repo: &Repository, maint: &MaintLock, monitor: &dyn Monitor) -> Result<()> {
+    let lists = KillLists::load_all(repo.storage())?;
+    for list in lists.lists().iter().filter(|list| !list.hint) {
+        // its publishing may not have been flushed, and its packs may be deleted from now on
+        repo.storage().include_in_barrier(layout::MARKS);
+        repo.storage().include_in_barrier(layout::SNAPSHOTS);
+        repo.storage().barrier()?;
+        sweep(repo, maint, list, monitor)?;
+    }
+    Ok(())
+}
+
+/// Removes every trace of the packs in `list`, and then the list. Packs whose parity group cannot let them go, because it
+/// is damaged and others need it, stay; the list stays with them.
+pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, monitor: &dyn Monitor) -> Result<()> {
+    let storage = repo.storage();
+    let killed: HashSet<PackId> = list.packs.iter().copied().collect();
+    let mut gone: HashSet<PackId> = HashSet::new();
+
+    let bound = dissolve::delete_dead_groups(repo, &killed)?;
+    delete(repo, &killed, &bound, &mut gone, monitor)?;
+    let bound = if bound.is_empty() {
+        bound
+    } else {
+        dissolve::leave_groups(repo, &killed)?
+    };
+    delete(repo, &killed, &bound, &mut gone, monitor)?;
+    storage.barrier()?;
+
+    repo.drop_from_index(&killed)?;
+    if bound.is_empty() {
+        storage.delete(&list.id.key())?;
+        storage.barrier()?;
+    } else {
+        repo.warn(
+            "WARN_PACKS_NOT_DELETED",
+            format!(
+                "{} packs cannot leave their damaged parity groups; repair(), then prune again",
+                bound.len()
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Deletes those of `killed` that no group needs, the `.idx` first.
+fn delete(
+    repo: &Repository,
+    killed: &HashSet<PackId>,
+    bound: &HashSet<PackId>,
+    gone: &mut HashSet<PackId>,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let storage = repo.storage();
+    let mut free: Vec<&PackId> = killed.iter().filter(|pack| !bound.contains(*pack)).collect();
+    free.sort_unstable();
+    for pack in free {
+        if gone.insert(*pack) {
+            repo.check_running(monitor)?;
+            storage.delete(&layout::pack_index(pack))?;
+            storage.delete(&layout::pack(pack))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the hints that have become true or pointless.
+pub(super) fn drop_hints(work: &Work<'_>, survey: &Survey, plan: &Plan) -> Result<()> {
+    let pending = plan.pending();
+    for hint in &survey.hints {
+        if !hint.packs.iter().any(|pack| pending.contains(pack)) {
+            work.repo.storage().delete(&hint.id.key())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Packs that leave their parity groups, before they are deleted.
+//!
+//! A group is replaced by one without them: their rows are folded out of its shards again, or, when most of them go, the
+//! shards are made from those that stay. What is left of several groups becomes one where it fits. The old groups go only
+//! when the new ones are durable; so every pack that stays is protected at every instant. The caller holds the
+//! maintenance lock.
+
+use super::Repository;
+use super::protect::{make_durable, publish};
+use crate::crypto::sha256;
+use crate::error::Result;
+use crate::id::{GroupId, PackId};
+use crate::layout;
+use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Part, random_slot};
+use std::collections::HashSet;
+
+/// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
+/// still count on.
+pub fn delete_dead_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
+    let mut groups = load_durable(repo)?;
+    let is_dead = |head: &GroupHead| head.members.iter().all(|member| killed.contains(&member.pack));
+    let dead: Vec<GroupId> = groups.live().filter(|head| is_dead(head)).map(|head| head.id).collect();
+    delete_superseded(repo, &mut groups)?;
+    for id in &dead {
+        delete_group(repo, id)?;
+    }
+    Ok(bound(&groups, killed, &dead.into_iter().collect()))
+}
+
+/// Replaces the groups that have some members in `killed`. Returns those of `killed` that a group cannot let go: it is
+/// damaged, and the members that stay cannot be read either.
+pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
+    let mut groups = load_durable(repo)?;
+    let mut affected: Vec<GroupHead> = groups
+        .live()
+        .filter(|head| head.members.iter().any(|member| killed.contains(&member.pack)))
+        .cloned()
+        .collect();
+    // like sizes side by side, the smallest first: they fit together
+    affected.sort_by_key(|head| (head.class, head.members.len(), head.id));
+    let mut open: Option<(Accumulator, Vec<GroupId>)> = None;
+    for head in affected {
+        let Some(rest) = without(repo, &head, killed)? else {
+            // it stays as it is, and its members with it
+            continue;
+        };
+        open = Some(match open.take() {
+            None => (rest, vec![head.id]),
+            Some((mut whole, mut old)) if whole.can_absorb(&rest).is_ok() => {
+                whole.absorb(rest).map_err(parity::Error::Refused)?;
+                old.push(head.id);
+                (whole, old)
+            }
+            Some((whole, old)) => {
+                replace(repo, &mut groups, whole, &old)?;
+                (rest, vec![head.id])
+            }
+        });
+    }
+    if let Some((whole, old)) = open {
+        replace(repo, &mut groups, whole, &old)?;
+    }
+    make_durable(repo)?;
+    delete_superseded(repo, &mut groups)?;
+    Ok(bound(&groups, killed, &HashSet::new()))
+}
+
+/// All groups, and everything that they count on is durable.
+fn load_durable(repo: &Repository) -> Result<Groups> {
+    make_durable(repo)?;
+    Ok(Groups::load(repo.storage(), &repo.config().id)?)
+}
+
+/// Those of `killed` that are members of live groups, `gone` ones left out.
+fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> HashSet<PackId> {
+    let live = groups.live().filter(|head| !gone.contains(&head.id));
+    let members = live.flat_map(|head| head.members.iter().map(|member| member.pack));
+    members.filter(|pack| killed.contains(pack)).collect()
+}
+
+fn replace(repo: &Repository, groups: &mut Groups, whole: Accumulator, old: &[GroupId]) -> Result<()> {
+    let superseded = groups.superseding(old);
+    let head = publish(repo, whole, superseded)?;
+    groups.insert(&head);
+    Ok(())
+}
+
+/// What is left of a group without `killed`; `None` when that cannot be made.
+fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+    let going = head
+        .members
+        .iter()
+        .filter(|member| killed.contains(&member.pack))
+        .count();
+    let fold_out = || fold_out(repo, head, killed);
+    let make_anew = || make_anew(repo, head, killed);
+    if going * 2 <= head.members.len() {
+        Ok(match fold_out()? {
+            None => make_anew()?,
+            rest => rest,
+        })
+    } else {
+        Ok(match make_anew()? {
+            None => fold_out()?,
+            rest => rest,
+        })
+    }
+}
+
+/// Takes the rows of those that go out of the shards.
+fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+    let storage = repo.storage();
+    let resumed = parity::read_record(storage, &head.id).and_then(|record| {
+        let sums = record.clone();
+        Accumulator::resume(storage, &record).map(|rest| (rest, sums))
+    });
+    let (mut rest, record): (Accumulator, GroupRecord) = match resumed {
+        Ok(resumed) => resumed,
+        Err(parity::Error::Lost(_) | parity::Error::Damaged { .. } | parity::Error::Refused(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    for member in record
+        .head
+        .members
+        .iter()
+        .filter(|member| killed.contains(&member.pack))
+    {
+        let Ok(bytes) = storage.get(&layout::pack(&member.pack), member.len) else {
+            return Ok(None);
+        };
+        // refuses bytes that are not those that were folded in
+        if rest.remove(&member.pack, &bytes).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(rest))
+}
+
+/// Folds those that stay into new shards.
+fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+    let mut rest =
+        Accumulator::new(head.shape, head.class, random_slot(repo.entropy())?).map_err(parity::Error::Refused)?;
+    for member in head.members.iter().filter(|member| !killed.contains(&member.pack)) {
+        match repo.storage().get(&layout::pack(&member.pack), member.len) {
+            Ok(bytes) if sha256(&[&bytes]) == member.pack.0 => {
+                rest.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(rest))
+}
+
+/// Deletes the groups that others replace, the oldest first.
+fn delete_superseded(repo: &Repository, groups: &mut Groups) -> Result<()> {
+    for id in groups.superseded().to_vec() {
+        delete_group(repo, &id)?;
+        groups.removed(&id);
+    }
+    Ok(())
+}
+
+/// Deletes the files of a group; the `.grp` last, so that what is left by a crash is still told apart.
+fn delete_group(repo: &Repository, id: &GroupId) -> Result<()> {
+    for part in (0..MAX_PARITY).map(Part::Shard).chain([Part::Group]) {
+        let key = part.key(id);
+        if repo.storage().size(&key)?.is_some() {
+            repo.storage().delete(&key)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
+
+use crate::support::*;
+use containerarchive::Error;
+use containerarchive::id::{PackId, SnapshotId};
+use containerarchive::layout;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{
+    self, IngestOptions, PruneOptions, PruneReport, ReaderItems, VerifyLevel, VerifyOptions, VerifyReport,
+};
+use containerarchive::repo::{InitOptions, ParityParams, Repository};
+use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
+use containerarchive::snapshot::{Snapshot, SnapshotFilter};
+use containerarchive::storage::MemoryStorage;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+fn keep_last(count: u32) -> PruneOptions {
+    PruneOptions::new(RetentionPolicy {
+        keep_last: Keep::Count(count),
+        ..RetentionPolicy::default()
+    })
+}
+
+fn prune(repo: &Arc<Repository>, options: &PruneOptions) -> PruneReport {
+    ops::prune(repo, options, &NullMonitor).unwrap()
+}
+
+fn dry(options: &PruneOptions) -> PruneOptions {
+    PruneOptions {
+        dry_run: true,
+        ..options.clone()
+    }
+}
+
+fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> VerifyReport {
+    let options = VerifyOptions { level, subset: None };
+    ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap()
+}
+
+/// Everything that must hold after any prune: full verify without a finding or note, nothing left over.
+fn assert_sound(repo: &Arc<Repository>) {
+    let report = verify(repo, VerifyLevel::Full);
+    assert!(report.problems.is_empty() && report.notes.is_empty(), "{report:?}");
+    let storage = repo.storage();
+    assert!(storage.list(layout::MARKS).unwrap().is_empty());
+    let packs = storage.list(layout::DATA).unwrap();
+    let of = |ending: &str| -> BTreeSet<PackId> {
+        packs
+            .iter()
+            .filter_map(|file| layout::id_of(&file.key, ending))
+            .map(PackId)
+            .collect()
+    };
+    assert_eq!(of(".pack"), of(".idx"));
+    // the index names exactly the packs that there are
+    let named: BTreeSet<PackId> = repo.index().packs().unwrap().into_keys().collect();
+    assert_eq!(named, of(".pack"));
+}
+
+fn stored_bytes(repo: &Repository) -> u64 {
+    let source = repo.index().all_entries().unwrap();
+    use containerarchive::index::EntrySource;
+    source
+        .scan()
+        .map(|entry| u64::from(entry.unwrap().entry.payload_len))
+        .sum()
+}
+
+fn new_repo(flavor: Flavor) -> (Arc<MemoryStorage>, Arc<Repository>) {
+    let storage = Arc::new(MemoryStorage::new());
+    let repo = init(environment(storage.clone(), 1), flavor).unwrap();
+    (storage, repo)
+}
+
+/// Ingests with a time of its own: snapshots of one millisecond have no order.
+fn ingest_at(repo: &Arc<Repository>, data: &[u8], hour: i64) -> Snapshot {
+    let mut items = ReaderItems::one("data", "test", data);
+    let options = IngestOptions {
+        created_at_ms: Some(1_700_000_000_000 + hour * 3_600_000),
+        ..IngestOptions::default()
+    };
+    ops::ingest(repo, &mut items, &options, &NullMonitor).unwrap()
+}
+
+/// Day `n` of a history: half of it stays, a part changes every day.
+fn day(n: u64) -> Vec<u8> {
+    let mut data = random_bytes(1, 200_000);
+    for part in 0..10u64 {
+        let changed = random_bytes(1000 + n * 10 + part, 3_000);
+        let at = (part as usize * 17_000 + n as usize * 4_000) % 190_000;
+        data[at..at + 3_000].copy_from_slice(&changed);
+    }
+    data
+}
+
+#[test]
+fn what_is_kept_restores_and_the_rest_leaves_the_disk() {
+    for flavor in flavors() {
+        let (_, repo) = new_repo(flavor);
+        let days: Vec<_> = (0..8).map(|n| (ingest_at(&repo, &day(n), n as i64).id, n)).collect();
+        let before = stored_bytes(&repo);
+        let options = PruneOptions {
+            max_unused: 0.0,
+            ..keep_last(3)
+        };
+        let planned = prune(&repo, &dry(&options));
+        assert_eq!(stored_bytes(&repo), before);
+        let done = prune(&repo, &options);
+        assert_eq!(done.removed.len(), 5);
+        let mut as_planned = planned;
+        assert!(std::mem::replace(&mut as_planned.dry_run, false));
+        assert_eq!(done, as_planned, "the dry run and the real one differ");
+        assert!(done.freed_bytes > 0 && done.rewritten_packs > 0);
+        assert_eq!(stored_bytes(&repo), before - done.freed_bytes);
+        for (id, n) in &days[..5] {
+            assert!(
+                matches!(restore(&repo, &id.to_hex(), None), Err(Error::SnapshotNotFound { .. })),
+                "{n}"
+            );
+        }
+        for (id, n) in &days[5..] {
+            assert!(restore(&repo, &id.to_hex(), None).unwrap() == day(*n));
+        }
+        assert_sound(&repo);
+        // nothing is left to do
+        let again = prune(&repo, &options);
+        assert_eq!(
+            (again.removed_packs, again.rewritten_packs, again.freed_bytes),
+            (0, 0, 0)
+        );
+        // and no chunk is there that no snapshot needs
+        let live: BTreeSet<_> = needed_chunks(&repo);
+        assert_eq!(indexed_chunks(&repo), live);
+        // a handle opened before and one opened now can both go on
+        let next = ingest(&repo, &day(9)).unwrap();
+        assert!(restore(&repo, &next.id.to_hex(), None).unwrap() == day(9));
+    }
+}
+
+fn needed_chunks(repo: &Repository) -> BTreeSet<containerarchive::id::ChunkId> {
+    use containerarchive::snapshot::ListWalker;
+    let mut needed = BTreeSet::new();
+    for snapshot in ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap() {
+        for item in &snapshot.items {
+            let mut walker = ListWalker::new(item, 0).unwrap();
+            let mut scratch = containerarchive::repo::read::ReadScratch::default();
+            let nodes = std::cell::RefCell::new(&mut needed);
+            let mut fetch = |id: &containerarchive::id::ChunkId| {
+                nodes.borrow_mut().insert(*id);
+                containerarchive::repo::read::get_node(repo, id, &mut scratch)
+            };
+            while let Some(chunk) = walker.next_chunk::<Error>(&mut fetch).unwrap() {
+                nodes.borrow_mut().insert(chunk.id);
+            }
+        }
+    }
+    needed
+}
+
+fn indexed_chunks(repo: &Repository) -> BTreeSet<containerarchive::id::ChunkId> {
+    use containerarchive::index::EntrySource;
+    let source = repo.index().all_entries().unwrap();
+    source.scan().map(|entry| entry.unwrap().entry.id).collect()
+}
+
+#[test]
+fn forgotten_snapshots_are_gone_at_once_and_their_data_with_the_next_prune() {
+    let (_, repo) = new_repo(Flavor::sealed());
+    let one = ingest(&repo, &random_bytes(1, 150_000)).unwrap();
+    let two = ingest(&repo, &random_bytes(2, 150_000)).unwrap();
+    assert_eq!(ops::forget(&repo, &[one.id]).unwrap(), [one.id]);
+    assert!(matches!(
+        ops::forget(&repo, &[two.id, one.id]),
+        Err(Error::SnapshotNotFound { .. })
+    ));
+    assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 1);
+    // a repair does not bring it back
+    ops::repair(&repo, &NullMonitor).unwrap();
+    assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 1);
+    let freed = prune(&repo, &PruneOptions::keep_all());
+    assert_eq!(freed.removed, []);
+    assert!(freed.freed_bytes >= one.stored_size);
+    // the record has nothing left to guard
+    assert_eq!(repo.storage().list(layout::RECORDS).unwrap(), []);
+    ops::repair(&repo, &NullMonitor).unwrap();
+    assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 1);
+    assert_sound(&repo);
+}
+
+#[test]
+fn removing_everything_but_one_empty_snapshot_leaves_next_to_nothing() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (_, repo) = new_repo(flavor);
+        for n in 0..6 {
+            ingest_at(&repo, &random_bytes(n, 300_000), n as i64);
+        }
+        let empty = ingest_at(&repo, b"", 6);
+        let done = prune(&repo, &keep_last(1));
+        assert_eq!(done.kept.iter().map(|kept| kept.id).collect::<Vec<_>>(), [empty.id]);
+        assert_eq!(stored_bytes(&repo), 0);
+        assert_sound(&repo);
+        assert_eq!(restore(&repo, &empty.id.to_hex(), None).unwrap(), b"");
+        let next = ingest(&repo, &random_bytes(3, 300_000)).unwrap();
+        assert!(next.new_chunks > 0);
+        assert!(restore(&repo, &next.id.to_hex(), None).unwrap() == random_bytes(3, 300_000));
+    }
+}
+
+#[test]
+fn small_packs_of_many_small_snapshots_are_gathered() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (_, repo) = new_repo(flavor);
+        let all: Vec<SnapshotId> = (0..40)
+            .map(|n| ingest(&repo, &random_bytes(n, 2_000)).unwrap().id)
+            .collect();
+        let before = repo.storage().list(layout::DATA).unwrap().len();
+        let done = prune(&repo, &PruneOptions::keep_all());
+        assert!(done.rewritten_packs >= 60, "{}", done.rewritten_packs);
+        assert_eq!(done.freed_bytes, 0);
+        let after = repo.storage().list(layout::DATA).unwrap().len();
+        assert!(after * 8 < before, "{before} files became {after}");
+        for (n, id) in (0..).zip(&all) {
+            assert!(restore(&repo, &id.to_hex(), None).unwrap() == random_bytes(n, 2_000));
+        }
+        assert_sound(&repo);
+        // every manifest can still be made again from its copy
+        for id in &all {
+            repo.storage().delete(&layout::snapshot(id)).unwrap();
+        }
+        assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 40);
+        // and each of the new packs is protected
+        let report = verify(&repo, VerifyLevel::Full);
+        assert!(
+            report.problems.is_empty() && report.notes.is_empty(),
+            "{:?}",
+            report.notes
+        );
+    }
+}
+
+#[test]
+fn parity_still_heals_any_pack_after_packs_have_left_their_groups() {
+    for (data, parity) in [(4, 1), (5, 2)] {
+        for flavor in [Flavor::plain(), Flavor::sealed()] {
+            let options = InitOptions {
+                parity: Some(Some(ParityParams { data, parity })),
+                ..flavor.small()
+            };
+            let storage = Arc::new(MemoryStorage::new());
+            let repo = containerarchive::repo::init(environment(storage, 1), flavor.secret().as_ref(), &options);
+            let repo = Arc::new(repo.unwrap());
+            let days: Vec<_> = (0..6).map(|n| ingest(&repo, &day(n)).unwrap().id).collect();
+            ops::forget(&repo, &[days[0], days[2], days[3]]).unwrap();
+            prune(
+                &repo,
+                &PruneOptions {
+                    max_unused: 0.0,
+                    ..PruneOptions::keep_all()
+                },
+            );
+            assert_sound(&repo);
+            let storage = repo.storage();
+            for file in storage
+                .list(layout::DATA)
+                .unwrap()
+                .iter()
+                .filter(|file| file.key.ends_with(".pack"))
+            {
+                let bytes = storage.get(&file.key, u64::MAX).unwrap();
+                storage.delete(&file.key).unwrap();
+                assert_eq!(
+                    ops::repair(&repo, &NullMonitor).unwrap().packs_repaired,
+                    1,
+                    "{}",
+                    file.key
+                );
+                assert!(storage.get(&file.key, u64::MAX).unwrap() == bytes);
+            }
+        }
+    }
+}
