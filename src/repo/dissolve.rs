@@ -2,8 +2,8 @@
 //!
 //! A group is replaced by one without them: their rows are folded out of its shards again, or, when most of them go, the
 //! shards are made from those that stay. What is left of several groups becomes one where it fits. The old groups go only
-//! when the new ones are durable; so every pack that stays is protected at every instant. The caller holds the
-//! maintenance lock.
+//! when the new ones are durable; so every pack that stays is protected at every instant. Members that are lost leave too,
+//! unless the group can still give them back to somebody who misses them. The caller holds the maintenance lock.
 
 use super::Repository;
 use super::protect::{make_durable, publish};
@@ -39,10 +39,16 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
     // like sizes side by side, the smallest first: they fit together
     affected.sort_by_key(|head| (head.class, head.members.len(), head.id));
     let mut open: Option<(Accumulator, Vec<GroupId>)> = None;
+    let mut empty: HashSet<GroupId> = HashSet::new();
     for head in affected {
-        let Some(rest) = without(repo, &head, killed)? else {
+        let rest = match without(repo, &head, killed)? {
+            Rest::Group(rest) => rest,
+            Rest::Nothing => {
+                empty.insert(head.id);
+                continue;
+            }
             // it stays as it is, and its members with it
-            continue;
+            Rest::Bound => continue,
         };
         open = Some(match open.take() {
             None => (rest, vec![head.id]),
@@ -62,7 +68,10 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
     }
     make_durable(repo)?;
     delete_superseded(repo, &mut groups)?;
-    Ok(bound(&groups, killed, &HashSet::new()))
+    for id in &empty {
+        delete_group(repo, id)?;
+    }
+    Ok(bound(&groups, killed, &empty))
 }
 
 /// All groups, and everything that they count on is durable.
@@ -85,25 +94,56 @@ fn replace(repo: &Repository, groups: &mut Groups, whole: Accumulator, old: &[Gr
     Ok(())
 }
 
-/// What is left of a group without `killed`; `None` when that cannot be made.
-fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+/// What is left of a group.
+enum Rest {
+    Group(Accumulator),
+    /// No member that could be protected.
+    Nothing,
+    /// It cannot be changed without a loss.
+    Bound,
+}
+
+/// What is left of a group without `killed`.
+fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Rest> {
     let going = head
         .members
         .iter()
         .filter(|member| killed.contains(&member.pack))
         .count();
-    let fold_out = || fold_out(repo, head, killed);
-    let make_anew = || make_anew(repo, head, killed);
-    if going * 2 <= head.members.len() {
-        Ok(match fold_out()? {
-            None => make_anew()?,
-            rest => rest,
-        })
-    } else {
-        Ok(match make_anew()? {
-            None => fold_out()?,
-            rest => rest,
-        })
+    if going * 2 <= head.members.len()
+        && let Some(rest) = fold_out(repo, head, killed)?
+    {
+        return Ok(Rest::Group(rest));
+    }
+    let (rest, lost) = make_anew(repo, head, killed)?;
+    if !lost.is_empty() {
+        if let Some(rest) = fold_out(repo, head, killed)? {
+            return Ok(Rest::Group(rest));
+        }
+        for pack in &lost {
+            if can_give_back(repo, head, pack)? {
+                return Ok(Rest::Bound);
+            }
+        }
+    }
+    Ok(match rest.is_empty() {
+        true => Rest::Nothing,
+        false => Rest::Group(rest),
+    })
+}
+
+/// Whether the index knows a lost pack and the group can make it again.
+fn can_give_back(repo: &Repository, head: &GroupHead, pack: &PackId) -> Result<bool> {
+    if !repo.index().contains_pack(pack)? {
+        return Ok(false);
+    }
+    let storage = repo.storage();
+    let rebuilt =
+        parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
+    match rebuilt {
+        Ok(_) => Ok(true),
+        Err(parity::Error::Lost(_) | parity::Error::Damaged { .. } | parity::Error::Refused(_)) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -136,19 +176,20 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
     Ok(Some(rest))
 }
 
-/// Folds those that stay into new shards.
-fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+/// Folds those that stay into new shards; with those that are lost and left out.
+fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<(Accumulator, Vec<PackId>)> {
     let mut rest =
         Accumulator::new(head.shape, head.class, random_slot(repo.entropy())?).map_err(parity::Error::Refused)?;
+    let mut lost = Vec::new();
     for member in head.members.iter().filter(|member| !killed.contains(&member.pack)) {
         match repo.storage().get(&layout::pack(&member.pack), member.len) {
             Ok(bytes) if sha256(&[&bytes]) == member.pack.0 => {
                 rest.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
             }
-            _ => return Ok(None),
+            _ => lost.push(member.pack),
         }
     }
-    Ok(Some(rest))
+    Ok((rest, lost))
 }
 
 /// Deletes the groups that others replace, the oldest first.

@@ -68,30 +68,40 @@ fn copies_in(repo: &Repository, index: &PackIndex) -> BTreeSet<SnapshotId> {
     copies
 }
 
-/// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
-pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Result<Option<Snapshot>> {
+/// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
+pub(super) fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> BTreeSet<([u8; 32], u32)> {
+    let parts = read_parts(repo, id, pack);
+    parts
+        .into_iter()
+        .map(|part| (part.manifest_sha256, part.part))
+        .collect()
+}
+
+fn read_parts(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Vec<CopyPart> {
     let mut scratch = ReadScratch::default();
     let mut bytes = Vec::new();
-    let mut parts: BTreeMap<[u8; 32], Vec<CopyPart>> = BTreeMap::new();
-    for pack in packs {
-        let Ok(index) = read_any_index(repo, pack) else {
-            continue;
-        };
-        for entry in index.entries.iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY) {
-            let place = ChunkLocation {
-                pack: *pack,
-                entry: *entry,
-            };
-            if read_at(repo, &place, &mut scratch, &mut bytes).is_ok()
-                && let Ok(part) = CopyPart::decode(&bytes)
-                && part.snapshot == *id
-            {
-                parts.entry(part.manifest_sha256).or_default().push(part);
-            }
+    let mut parts = Vec::new();
+    let entries = read_any_index(repo, pack).map_or_else(|_| Vec::new(), |index| index.entries);
+    for entry in entries.into_iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY) {
+        let place = ChunkLocation { pack: *pack, entry };
+        if read_at(repo, &place, &mut scratch, &mut bytes).is_ok()
+            && let Ok(part) = CopyPart::decode(&bytes)
+            && part.snapshot == *id
+        {
+            parts.push(part);
         }
     }
-    Ok(parts.into_values().find_map(|parts| {
+    parts
+}
+
+/// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
+pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Option<Snapshot> {
+    let mut parts: BTreeMap<[u8; 32], Vec<CopyPart>> = BTreeMap::new();
+    for part in packs.iter().flat_map(|pack| read_parts(repo, id, pack)) {
+        parts.entry(part.manifest_sha256).or_default().push(part);
+    }
+    parts.into_values().find_map(|parts| {
         let (_, manifest) = join(parts).ok()?;
         repo.decode_manifest(id, &manifest).ok()
-    }))
+    })
 }

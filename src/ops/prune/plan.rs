@@ -338,7 +338,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     marker.lenient()?;
     let mut found = BTreeSet::new();
     for (id, packs) in &lost {
-        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs)? {
+        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs) {
             marker.add(work, &snapshot)?;
             found.insert(*id);
             work.warn(
@@ -351,11 +351,47 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     plan.lost = found;
     plan.over = survey.records.union(&removed.into_iter().collect()).copied().collect();
     plan.over.retain(|id| !kept.contains(id));
-    for state in &mut plan.packs {
-        let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
-        state.needed_copies = state.copies.iter().any(keep);
+    let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
+    for ordinal in homes_of_copies(work, plan, &keep) {
+        if let Some(state) = plan.packs.get_mut(ordinal) {
+            state.needed_copies = true;
+        }
     }
     Ok(())
+}
+
+/// The packs whose copies of manifests are kept: as few as hold every part of each copy that `keep` wants. A prune that
+/// was cut short leaves copies twice.
+fn homes_of_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> BTreeSet<usize> {
+    let mut holders: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
+    for (ordinal, state) in plan.packs.iter().enumerate() {
+        for id in state.copies.iter().filter(|id| keep(id)) {
+            holders.entry(*id).or_default().push(ordinal);
+        }
+    }
+    let mut homes = BTreeSet::new();
+    for (id, mut ordinals) in holders {
+        if let [only] = ordinals[..] {
+            homes.insert(only);
+            continue;
+        }
+        // first those that stay in any case, then those with most copies: old packs whose content was gathered are let go
+        let rank = |ordinal: &usize| {
+            let state = plan.packs.get(*ordinal);
+            state.map(|state| (state.spared, state.good && !state.hinted, state.copies.len(), state.id))
+        };
+        ordinals.sort_by_key(|ordinal| std::cmp::Reverse(rank(ordinal)));
+        let mut parts = BTreeSet::new();
+        for ordinal in ordinals {
+            let Some(state) = plan.packs.get(ordinal) else { continue };
+            let before = parts.len();
+            parts.extend(meta::parts_of_copy(work.repo, &id, &state.id));
+            if parts.len() > before || state.spared {
+                homes.insert(ordinal);
+            }
+        }
+    }
+    homes
 }
 
 /// Sums up what is needed in each pack, and where it is at home.

@@ -94,8 +94,8 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
     Ok(())
 }
 
-/// True when the files of a group must be there: a pack of a committed session relies on it, and it is not a successor whose
-/// names a power cut took while its predecessors are still there.
+/// True when the files of a group must be there: a pack of a committed session relies on it, which no prune is deleting,
+/// and it is not a successor whose names a power cut took while its predecessors are still there.
 fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, manifests: &Manifests) -> bool {
     let lacks = |id: &GroupId| {
         let mut problems = groups.problems().iter();
@@ -104,6 +104,7 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
     let relies = head.members.iter().any(|member| {
         let session = packs.table.get(&member.pack).and_then(|facts| facts.session);
         session.is_some_and(|session| manifests.committed.contains(&session))
+            && !packs.is_condemned(&member.pack)
             && !groups
                 .groups_of(&member.pack)
                 .any(|other| other.id != head.id && !lacks(&other.id))

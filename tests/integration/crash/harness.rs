@@ -18,7 +18,7 @@ use crate::support::{Flavor, init, open};
 use containerarchive::Error;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
-use containerarchive::ops;
+use containerarchive::ops::{self, PruneOptions};
 use containerarchive::repo::Repository;
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::put_bytes;
@@ -119,6 +119,8 @@ pub struct Case<'a> {
     /// The first crash point.
     pub from: u64,
     pub bug: Option<Bug>,
+    /// A prune that follows must clear up everything that no snapshot needs.
+    pub prunes: bool,
 }
 
 /// A disk of its own with the same content, all durable.
@@ -315,6 +317,9 @@ impl Case<'_> {
             return Err(format!("leftovers: {left:?}"));
         }
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
+        if self.prunes {
+            prune_clears_up(&repo).map_err(|problem| format!("prune: {problem}"))?;
+        }
         drop(repo);
         if lose_packs {
             let promised = [&promised.snapshots[..], &[(next.id, self.next)]].concat();
@@ -337,6 +342,41 @@ impl Case<'_> {
             Some(warning) => Err(format!("open: {}", warning.message)),
             None => Ok(()),
         }
+    }
+}
+
+/// A prune that keeps every snapshot leaves nothing that no snapshot needs, and nothing half done.
+fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
+    let options = PruneOptions {
+        max_unused: 0.0,
+        ..PruneOptions::keep_all()
+    };
+    let before = check_all(repo)?;
+    ops::prune(repo, &options, &NullMonitor).map_err(|error| error.to_string())?;
+    if check_all(repo)? != before {
+        return Err("snapshots went".to_owned());
+    }
+    let storage = repo.storage();
+    let marks = storage.list(layout::MARKS).map_err(|error| error.to_string())?;
+    if !marks.is_empty() {
+        return Err(format!("left behind: {marks:?}"));
+    }
+    let again = ops::prune(repo, &options, &NullMonitor).map_err(|error| error.to_string())?;
+    if (again.removed_packs, again.rewritten_packs, again.freed_bytes) != (0, 0, 0) {
+        return Err(format!("a second one finds more to do: {again:?}"));
+    }
+    let verify_options = ops::VerifyOptions {
+        level: ops::VerifyLevel::Full,
+        subset: None,
+    };
+    let report = ops::verify(repo, &verify_options, &NullMonitor, &mut |_| ()).map_err(|error| error.to_string())?;
+    match (
+        report.problems.first(),
+        report.notes.iter().find(|note| note.code.contains("PACK")),
+    ) {
+        (None, None) => Ok(()),
+        (Some(problem), _) => Err(format!("{} {}", problem.code, problem.text)),
+        (_, Some(note)) => Err(format!("{} {}", note.code, note.text)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod harness;
 mod process;
+mod pruning;
 mod world;
 
 use crate::support::{Flavor, ingest, random_bytes, restore};
@@ -15,6 +16,7 @@ use containerarchive::storage::Storage;
 use containerarchive::storage::simfs::{LossModel, SimFs};
 use harness::{Case, Depth, Tally, copy, packs, plaintext_files, prepared, report};
 use process::Schedule;
+use pruning::*;
 use world::*;
 
 /// Crashes one process that ingests `numbers` into a repository that holds `before`.
@@ -29,6 +31,7 @@ fn crash_ingests(flavor: Flavor, before: &[usize], numbers: &[usize], next: usiz
         run: &run,
         from: 0,
         bug: None,
+        prunes: false,
     };
     case.enumerate(Depth::usual())
 }
@@ -45,6 +48,7 @@ fn crash_interleaved(flavor: Flavor, numbers: [&[usize]; 2], schedule: Schedule,
         run: &run,
         from: 0,
         bug: None,
+        prunes: false,
     };
     case.enumerate(depth)
 }
@@ -60,6 +64,7 @@ fn init(flavor: Flavor) {
             run: &run,
             from: 0,
             bug: None,
+            prunes: false,
         };
         case.enumerate(Depth::usual())
     });
@@ -121,6 +126,7 @@ fn failing_source(flavor: Flavor) {
             run: &run,
             from: 0,
             bug: None,
+            prunes: false,
         };
         case.enumerate(Depth::usual())
     });
@@ -194,6 +200,7 @@ fn killed_ingest(flavor: Flavor) {
                 run: &run,
                 from: killed,
                 bug: None,
+                prunes: false,
             };
             tally.add(case.enumerate(Depth::coarse()));
         }
@@ -219,6 +226,7 @@ fn killed_init(flavor: Flavor) {
                 run: &run,
                 from: killed,
                 bug: None,
+                prunes: false,
             };
             tally.add(case.enumerate(Depth::coarse()));
         }
@@ -306,6 +314,7 @@ fn violations_with(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<
         run: &run,
         from: 0,
         bug,
+        prunes: false,
     };
     case.enumerate(Depth::hunt(kind)).violations
 }
@@ -411,4 +420,6 @@ macro_rules! scenarios {
 scenarios! {
     init first_ingest duplicate_ingest incremental_ingest several_items merging_ingests failing_source
     interleaved_ingests held_ingest killed_ingest killed_init
+    prune_that_only_deletes prune_that_rewrites prune_that_empties_groups prune_that_gathers
+    prune_after_one_that_was_killed prune_beside_an_ingest
 }

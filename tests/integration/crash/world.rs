@@ -53,6 +53,8 @@ pub const HALF_SHARED: usize = 3;
 pub const SMALL: usize = 4;
 /// So many more small ones follow, each of its own data.
 pub const SMALL_ONES: usize = 6;
+/// And as many more that only prunes need.
+pub const MORE_SMALL_ONES: usize = 4;
 
 /// The known sources. `BASE` fills two packs and has a list; the others share data with it.
 pub fn sources() -> &'static [Source] {
@@ -76,7 +78,9 @@ pub fn sources() -> &'static [Source] {
         ];
         let half = [&base[..40_000], &marked(random_bytes(5, 25_000))].concat();
         let mut all = vec![one(base), one(changed), several, one(half)];
-        all.extend((0..=SMALL_ONES as u64).map(|number| one(marked(random_bytes(10 + number, 8_000)))));
+        all.extend(
+            (0..=(SMALL_ONES + MORE_SMALL_ONES) as u64).map(|number| one(marked(random_bytes(10 + number, 8_000)))),
+        );
         all
     })
 }
@@ -243,17 +247,27 @@ pub fn makes(disk: &SimFs, flavor: Flavor, seed: u64) -> Promised {
     }
 }
 
+/// What a process does on a disk.
+pub type Act<'a> = dyn Fn(&SimFs) -> Promised + Sync + 'a;
+
 /// Two processes with an ingest each, taking turns.
 pub fn interleaved(disk: &SimFs, flavor: Flavor, numbers: [&[usize]; 2], schedule: Schedule) -> Promised {
+    let [one, two] = [0, 1].map(|me| move |disk: &SimFs| ingests(disk, flavor, 100 + me as u64, None, numbers[me]));
+    side_by_side(disk, schedule, [&one, &two])
+}
+
+/// Two processes that take turns.
+pub fn side_by_side(disk: &SimFs, schedule: Schedule, acts: [&Act<'_>; 2]) -> Promised {
     let baton = Baton::new(schedule);
     let hook = Arc::clone(&baton);
     disk.before_mutation(Some(Box::new(move |_| hook.before_call())));
     let promised = std::thread::scope(|scope| {
         let threads = [0, 1].map(|me| {
             let baton = &baton;
+            let act = acts[me];
             scope.spawn(move || {
                 let _part = baton.enter(me);
-                ingests(disk, flavor, 100 + me as u64, None, numbers[me])
+                act(disk)
             })
         });
         threads.map(|thread| thread.join().unwrap())

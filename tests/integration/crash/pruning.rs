@@ -1,0 +1,181 @@
+//! Power cuts and kills at every mutating call of a prune.
+//!
+//! What a prune keeps must be there and whole after each of them, without any step by hand; what it removes may come back
+//! whole, or stay away. A later prune clears up.
+
+use super::harness::{Case, Depth, Tally, copy, prepared, report};
+use super::process::{Process, Schedule};
+use super::world::*;
+use crate::support::{Flavor, open};
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::id::SnapshotId;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, PruneOptions};
+use containerarchive::storage::LocalStorage;
+use containerarchive::storage::simfs::SimFs;
+
+/// Forgets some snapshots and prunes; whatever fails ends it.
+fn prunes(disk: &SimFs, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Promised {
+    prunes_on(store(disk, seed), flavor, seed, forget)
+}
+
+fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Promised {
+    let promised = Promised {
+        repository: true,
+        snapshots: Vec::new(),
+    };
+    let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
+        return promised;
+    };
+    let options = PruneOptions {
+        max_unused: 0.0,
+        ..PruneOptions::keep_all()
+    };
+    if forget.is_empty() || ops::forget(&repo, forget).is_ok() {
+        let _ = ops::prune(&repo, &options, &NullMonitor);
+    }
+    promised
+}
+
+/// A repository with snapshots of `numbers`, of which those of `removed` are to go: the disk, what stays, what goes.
+fn history(flavor: Flavor, numbers: &[usize], removed: &[usize]) -> (SimFs, Promised, Vec<SnapshotId>) {
+    let (disk, mut promised) = prepared(flavor, numbers);
+    let goes = |ack: &&Ack| removed.contains(&ack.1);
+    let gone = promised.snapshots.iter().filter(goes).map(|ack| ack.0).collect();
+    promised.snapshots.retain(|ack| !removed.contains(&ack.1));
+    (disk, promised, gone)
+}
+
+fn crash_prune(flavor: Flavor, numbers: &[usize], removed: &[usize], depth: Depth) -> Tally {
+    let (disk, before, gone) = history(flavor, numbers, removed);
+    let run = |disk: &SimFs| prunes(disk, flavor, 100, &gone);
+    let case = Case {
+        flavor,
+        disk,
+        before,
+        next: SMALL + SMALL_ONES,
+        run: &run,
+        from: 0,
+        bug: None,
+        prunes: true,
+    };
+    case.enumerate(depth)
+}
+
+/// The paths that a prune of this history deletes and makes.
+fn calls(flavor: Flavor, numbers: &[usize], removed: &[usize]) -> Vec<(&'static str, String)> {
+    let (disk, _, gone) = history(flavor, numbers, removed);
+    let disk = copy(&disk);
+    prunes(&disk, flavor, 100, &gone);
+    disk.log()
+}
+
+fn count(calls: &[(&'static str, String)], op: &str, ending: &str) -> usize {
+    calls
+        .iter()
+        .filter(|(name, path)| *name == op && path.ends_with(ending))
+        .count()
+}
+
+/// Whole packs go, and nothing has to be copied.
+pub fn prune_that_only_deletes(flavor: Flavor) {
+    report("prune that only deletes", flavor, || {
+        let (numbers, removed) = ([SMALL, BASE, SMALL + 1], [BASE]);
+        assert!(count(&calls(flavor, &numbers, &removed), "unlink", ".pack") >= 2);
+        crash_prune(flavor, &numbers, &removed, Depth::usual())
+    });
+}
+
+/// What is still needed is copied out of packs, and parity groups lose some of their members.
+pub fn prune_that_rewrites(flavor: Flavor) {
+    report("prune that rewrites", flavor, || {
+        let (numbers, removed) = ([BASE, CHANGED, SMALL], [BASE]);
+        let made = calls(flavor, &numbers, &removed);
+        assert!(count(&made, "unlink", ".pack") >= 1 && count(&made, "unlink", ".grp") >= 1);
+        crash_prune(flavor, &numbers, &removed, Depth::usual())
+    });
+}
+
+/// Everything but one small snapshot goes, and with it whole parity groups.
+pub fn prune_that_empties_groups(flavor: Flavor) {
+    report("prune that empties groups", flavor, || {
+        crash_prune(flavor, &[BASE, SEVERAL, SMALL], &[BASE, SEVERAL], Depth::usual())
+    });
+}
+
+/// Small packs become few.
+pub fn prune_that_gathers(flavor: Flavor) {
+    report("prune that gathers", flavor, || {
+        let numbers: Vec<usize> = (SMALL..SMALL + 9).collect();
+        let made = calls(flavor, &numbers, &[]);
+        assert!(count(&made, "unlink", ".pack") >= 16, "{made:?}");
+        let depth = Depth {
+            again: 1,
+            ..Depth::coarse()
+        };
+        crash_prune(flavor, &numbers, &[], depth)
+    });
+}
+
+/// A prune is killed at each of its calls, and the power goes while the next one goes on where it stopped.
+pub fn prune_after_one_that_was_killed(flavor: Flavor) {
+    report("prune after one that was killed", flavor, || {
+        let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+        let calls = {
+            let disk = copy(&disk);
+            prunes(&disk, flavor, 100, &gone);
+            disk.log()
+        };
+        let mut tally = Tally::default();
+        for killed in (0..calls.len() as u64).step_by(9) {
+            let run = |disk: &SimFs| {
+                let process = Process::killed_after(disk, killed);
+                let storage =
+                    LocalStorage::new(std::sync::Arc::new(process), std::sync::Arc::new(SeededEntropy::new(7)));
+                prunes_on(storage, flavor, 100, &gone);
+                prunes(disk, flavor, 101, &[])
+            };
+            let case = Case {
+                flavor,
+                disk: copy(&disk),
+                before: before.clone(),
+                next: SMALL + SMALL_ONES,
+                run: &run,
+                from: killed,
+                bug: None,
+                prunes: true,
+            };
+            tally.add(case.enumerate(Depth::coarse()));
+        }
+        tally
+    });
+}
+
+/// A prune beside an ingest of data that the prune finds unused, taking turns.
+pub fn prune_beside_an_ingest(flavor: Flavor) {
+    report("prune beside an ingest of what it removes", flavor, || {
+        let (disk, before, gone) = history(flavor, &[BASE, SMALL], &[BASE]);
+        let mut tally = Tally::default();
+        for schedule in [Schedule::RoundRobin, Schedule::Seeded(1), Schedule::Seeded(2)] {
+            let run = |disk: &SimFs| {
+                let (ingest, prune) = (
+                    |disk: &SimFs| ingests(disk, flavor, 200, None, &[CHANGED]),
+                    |disk: &SimFs| prunes(disk, flavor, 100, &gone),
+                );
+                side_by_side(disk, schedule, [&ingest, &prune])
+            };
+            let case = Case {
+                flavor,
+                disk: copy(&disk),
+                before: before.clone(),
+                next: SMALL + SMALL_ONES,
+                run: &run,
+                from: 0,
+                bug: None,
+                prunes: true,
+            };
+            tally.add(case.enumerate(Depth::coarse()));
+        }
+        tally
+    });
+}
