@@ -62,6 +62,21 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// There is no key with this id.
+    KeyNotFound {
+        /// What was asked for.
+        id: String,
+    },
+    /// The last key of a repository cannot be removed: nothing would open it any more.
+    LastKey {
+        /// The key.
+        id: String,
+    },
+    /// There are as many keys as an opening tries.
+    TooManyKeys {
+        /// Most that there may be.
+        limit: usize,
+    },
     /// A manifest is damaged.
     ManifestCorrupt {
         /// Whose.
@@ -182,6 +197,8 @@ pub enum Error {
     Cancelled,
     /// The system gave no random bytes.
     NoEntropy,
+    /// The system gave no memory for a key derivation.
+    NoMemory,
     /// A bug in this software. The handle should be closed.
     Internal {
         /// What was found.
@@ -204,6 +221,9 @@ impl Error {
             Self::UnsupportedFormat { .. } => "ERR_UNSUPPORTED_FORMAT",
             Self::ConfigCorrupt { .. } => "ERR_CONFIG_CORRUPT",
             Self::KeyFileCorrupt { .. } => "ERR_KEY_FILE_CORRUPT",
+            Self::KeyNotFound { .. } => "ERR_KEY_NOT_FOUND",
+            Self::LastKey { .. } => "ERR_LAST_KEY",
+            Self::TooManyKeys { .. } => "ERR_TOO_MANY_KEYS",
             Self::ManifestCorrupt { .. } => "ERR_MANIFEST_CORRUPT",
             Self::PackCorrupt { .. } => "ERR_PACK_CORRUPT",
             Self::PackMissing { .. } => "ERR_PACK_MISSING",
@@ -227,6 +247,7 @@ impl Error {
             Self::Closed => "ERR_CLOSED",
             Self::Cancelled => "ABORT_ERR",
             Self::NoEntropy => "ERR_NO_ENTROPY",
+            Self::NoMemory => "ERR_NO_MEMORY",
             Self::Internal { .. } => "ERR_INTERNAL",
         }
     }
@@ -245,13 +266,16 @@ impl Error {
                 "keep the repository on a file system with working locks, or open it with { readOnly: true }"
             }
             Self::NoSpace { .. } => "free some space; what is stored is safe",
+            Self::LastKey { .. } => "add another key first, or change this one",
+            Self::TooManyKeys { .. } => "remove one first",
+            Self::NoMemory => "free some memory; the costs of each key are in keys.list()",
             _ => return None,
         })
     }
 
     /// True when the same call may work later without anything being changed.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Conflict | Self::RepositoryLocked { .. })
+        matches!(self, Self::Conflict | Self::RepositoryLocked { .. } | Self::NoMemory)
     }
 }
 
@@ -273,6 +297,9 @@ impl fmt::Display for Error {
             }
             Self::ConfigCorrupt { reason } => write!(f, "config.json is damaged: {reason}"),
             Self::KeyFileCorrupt { path, reason } => write!(f, "The key file {path} is damaged: {reason}"),
+            Self::KeyNotFound { id } => write!(f, "There is no key {id}"),
+            Self::LastKey { id } => write!(f, "Key {id} is the last one, and nothing else opens the repository"),
+            Self::TooManyKeys { limit } => write!(f, "There are {limit} keys already, and no more would be tried"),
             Self::ManifestCorrupt { snapshot, reason } => {
                 write!(f, "The manifest of snapshot {snapshot} is damaged: {reason}")
             }
@@ -300,6 +327,7 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("The repository handle is closed"),
             Self::Cancelled => f.write_str("The operation was aborted"),
             Self::NoEntropy => f.write_str("The system gave no random bytes"),
+            Self::NoMemory => f.write_str("The system gave no memory for the key derivation"),
             Self::Internal { reason } => write!(f, "Internal error: {reason}"),
         }
     }

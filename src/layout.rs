@@ -10,7 +10,7 @@ pub const DATA: &str = "packs/data";
 pub const PARITY: &str = "packs/parity";
 /// Second copies of the key files.
 pub const KEY_COPIES: &str = "packs/parity/keys";
-/// Records of forgotten snapshots and removed keys, so that a repair does not bring them back.
+/// Records of forgotten snapshots, so that a repair does not bring them back.
 pub const RECORDS: &str = "packs/parity/records";
 /// Snapshot manifests.
 pub const SNAPSHOTS: &str = "snapshots";

@@ -110,6 +110,19 @@ pub fn try_maint(storage: &dyn Storage) -> Result<Option<MaintLock>, Error> {
     maint(storage, Duration::ZERO)
 }
 
+/// While this lives, nobody maintains.
+#[must_use = "dropping it lets others maintain"]
+pub struct MaintPause {
+    _guard: Box<dyn LockGuard>,
+}
+
+/// Keeps others from maintaining for the moment of a second look: what seemed wrong may have been half done. `None`:
+/// somebody is at it.
+pub fn pause_maint(storage: &dyn Storage) -> Result<Option<MaintPause>, Error> {
+    let guard = storage.lock(layout::MAINT_LOCK, LockMode::Shared, Duration::ZERO)?;
+    Ok(guard.map(|_guard| MaintPause { _guard }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

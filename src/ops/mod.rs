@@ -3,6 +3,7 @@
 
 pub mod forget;
 pub mod ingest;
+pub mod keys;
 pub mod prune;
 pub mod reindex;
 pub mod repair;
@@ -13,6 +14,7 @@ pub mod verify;
 
 pub use forget::forget;
 pub use ingest::{IngestOptions, ItemSpec, ItemStream, ReaderItems, ingest};
+pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};

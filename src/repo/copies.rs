@@ -5,7 +5,8 @@
 //! sealed config is held against the keys by whoever opens. Nothing is written here: putting things right is `repair`.
 
 use super::config::{Config, MAX_CONFIG_LEN};
-use super::open::{Secret, find_bundle};
+use super::keys::find_bundle;
+use super::open::Secret;
 use super::read::{decode_stored, meta_of};
 use super::seal::{RepoSeal, Seals};
 use super::{Environment, layout};
@@ -107,7 +108,9 @@ fn seal_of(env: &Environment, header: &PackHeader, secret: Option<&Secret>) -> R
     let seals = match (header.sealed, secret) {
         (false, _) => Seals::Plain,
         (true, None) => return Err(Error::PassphraseRequired),
-        (true, Some(secret)) => Seals::Sealed(Box::new(Keys::from_bundle(&find_bundle(env, &header.repo, secret)?))),
+        (true, Some(secret)) => Seals::Sealed(Box::new(Keys::from_bundle(
+            &find_bundle(env, &header.repo, secret)?.bundle,
+        ))),
     };
     Ok(RepoSeal::new(header.repo, seals))
 }

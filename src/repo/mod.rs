@@ -10,6 +10,7 @@ mod degraded;
 pub mod dissolve;
 mod errors;
 mod heal;
+mod keys;
 mod open;
 mod pack_sink;
 mod protect;
@@ -20,16 +21,18 @@ pub mod seal;
 
 pub use config::{Config, ParityParams};
 pub use heal::read_any_index;
+pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
 pub use protect::protect_packs;
 
 use crate::buffer::BufferPool;
 use crate::chunk::Cutter;
 use crate::clock::Clock;
+use crate::crypto::KeyBundle;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::id::{ChunkId, SnapshotId};
+use crate::id::{ChunkId, KeyId, SnapshotId};
 use crate::index::GlobalIndex;
 use crate::layout;
 use crate::lock::lease;
@@ -94,6 +97,10 @@ pub struct Repository {
     config: Config,
     /// Exact bytes of `config.json`, for its copies.
     config_bytes: Vec<u8>,
+    /// The secrets of an encrypted repository, for new key files.
+    bundle: Option<KeyBundle>,
+    /// The key file that this handle was opened with.
+    current_key: Mutex<Option<KeyId>>,
     seal: Arc<RepoSeal>,
     index: GlobalIndex,
     cutter: Cutter,

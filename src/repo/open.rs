@@ -6,6 +6,7 @@
 
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::load_config;
+use super::keys::{Unlocked, find_bundle};
 use super::seal::{RepoSeal, Seals};
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
 use crate::buffer::BufferPool;
@@ -18,9 +19,7 @@ use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
 use crate::index::{EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
 use crate::layout;
-use crate::monitor::Warning;
-use crate::storage::{Created, Entry, ErrorKind, LockMode, put_bytes};
-use std::collections::BTreeSet;
+use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +34,7 @@ pub enum Secret {
 }
 
 impl Secret {
-    fn credential(&self) -> Credential<'_> {
+    pub(super) fn credential(&self) -> Credential<'_> {
         match self {
             Self::Passphrase(text) => Credential::Passphrase(text),
             Self::Raw(key) => Credential::Raw(key),
@@ -89,9 +88,6 @@ pub struct InitOptions {
 
 /// Default target length of a pack in bytes.
 const DEFAULT_PACK_SIZE: u64 = 8 << 20;
-/// Largest key file, and most key files that are tried.
-const MAX_KEY_FILE_LEN: u64 = 64 << 10;
-const MAX_KEY_FILES: usize = 32;
 
 /// Makes a repository and opens it.
 ///
@@ -149,18 +145,18 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         parity: options.parity.unwrap_or(Some(ParityParams::default())),
         pack_size,
     };
-    let keys = match secret {
+    let unlocked = match secret {
         None => None,
         Some(secret) => Some(make_keys(&env, &config, secret, &options.kdf)?),
     };
-    let mac_key = keys.as_ref().map(|keys| &keys.current().1.config_mac);
-    let config_bytes = config.encode(mac_key)?;
+    let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
+    let config_bytes = config.encode(keys.as_ref().map(|keys| &keys.current().1.config_mac))?;
     storage.barrier()?;
     if put_bytes(storage, layout::CONFIG, &config_bytes)? == Created::Exists {
         return Err(exists(&env));
     }
     storage.barrier()?;
-    let repo = assemble(env, config, config_bytes, keys, &options.open)?;
+    let repo = assemble(env, config, config_bytes, unlocked, &options.open)?;
     repo.config_durable.store(true, Ordering::Release);
     // of an earlier init that was interrupted
     repo.clean_half_written();
@@ -194,10 +190,13 @@ fn check_init(options: &InitOptions) -> Result<u64> {
 }
 
 /// Draws the keys of a new repository and writes its first key file: the copy first, so that a key file always has one.
-fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<Keys> {
+fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<Unlocked> {
     let entropy = env.entropy.as_ref();
-    let cannot = |error: crypto::Error| Error::Internal {
-        reason: format!("the keys could not be made: {error}"),
+    let cannot = |error: crypto::Error| match error {
+        crypto::Error::NoMemory => Error::NoMemory,
+        other => Error::Internal {
+            reason: format!("the keys could not be made: {other}"),
+        },
     };
     let bundle = KeyBundle::generate(entropy, config.id, pin_of(config)).map_err(cannot)?;
     let id = KeyId(random(entropy)?);
@@ -210,7 +209,7 @@ fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParam
     for key in [layout::key_copy(&id), layout::key(&id)] {
         put_bytes(env.storage.as_ref(), &key, &file)?;
     }
-    Ok(Keys::from_bundle(&bundle))
+    Ok(Unlocked { id, bundle })
 }
 
 fn pin_of(config: &Config) -> Pin {
@@ -224,19 +223,21 @@ fn pin_of(config: &Config) -> Pin {
 /// `NotEncrypted`, `KeyFileCorrupt`, `Permission`, `Storage`. Nothing on disk is changed by a failed open.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
     let (config, config_bytes) = load_config(&env, secret)?;
-    let keys = match (config.encrypted, secret) {
+    let unlocked = match (config.encrypted, secret) {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::NotEncrypted),
         (true, None) => return Err(Error::PassphraseRequired),
         (true, Some(secret)) => Some(unlock(&env, &config, &config_bytes, secret)?),
     };
-    assemble(env, config, config_bytes, keys, options)
+    let repo = assemble(env, config, config_bytes, unlocked, options)?;
+    repo.copy_uncopied_keys();
+    Ok(repo)
 }
 
 /// Finds the key file that the secret opens, and holds the config against the keys in it.
-fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secret) -> Result<Keys> {
-    let bundle = find_bundle(env, &config.id, secret)?;
-    let keys = Keys::from_bundle(&bundle);
+fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secret) -> Result<Unlocked> {
+    let unlocked = find_bundle(env, &config.id, secret)?;
+    let keys = Keys::from_bundle(&unlocked.bundle);
     // written once, at init, and so under the first epoch
     let first = keys.oldest_first().next();
     if !first.is_some_and(|(_, epoch)| check_mac(config_bytes, &epoch.config_mac)) {
@@ -244,96 +245,23 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
             reason: "its MAC does not fit the key".to_owned(),
         });
     }
-    if bundle.pin != pin_of(config) {
+    if unlocked.bundle.pin != pin_of(config) {
         return Err(Error::ConfigCorrupt {
             reason: "it contradicts the key file".to_owned(),
         });
     }
-    Ok(keys)
-}
-
-/// The bundle in the first key file of this repository that the secret opens. Where a key file is missing or damaged, its
-/// second copy is tried after all others.
-pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> Result<KeyBundle> {
-    let mut damaged: Option<Error> = None;
-    let mut wrong = false;
-    let listed = |folder| -> Result<BTreeSet<KeyId>> {
-        let files = env.storage.list(folder)?;
-        let id = |file: &Entry| layout::id_of(&file.key, ".json").map(KeyId);
-        Ok(files.iter().filter_map(id).take(MAX_KEY_FILES).collect())
-    };
-    let mut copies = listed(layout::KEY_COPIES)?;
-    let files = listed(layout::KEYS)?
-        .into_iter()
-        .map(|id| (id, layout::key(&id), false));
-    let seconds = copies.clone().into_iter().map(|id| (id, layout::key_copy(&id), true));
-    for (id, key, is_copy) in files.chain(seconds) {
-        if is_copy && !copies.contains(&id) {
-            continue;
-        }
-        match unwrap_file(env, repo, &key, secret) {
-            Ok(Some(bundle)) => {
-                if is_copy {
-                    env.monitor.warning(Warning {
-                        code: "WARN_KEY_FROM_COPY",
-                        message: format!("The key file {id} is missing or damaged; its copy is used"),
-                    });
-                }
-                return Ok(bundle);
-            }
-            Ok(None) => {
-                wrong = true;
-                // it is whole, so its copy would say the same at the same cost
-                copies.remove(&id);
-            }
-            Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound => {}
-            Err(Error::Storage { source }) if matches!(source.kind, ErrorKind::Io | ErrorKind::UnexpectedEnd) => {
-                damaged = Some(Error::KeyFileCorrupt {
-                    path: key,
-                    reason: source.to_string(),
-                });
-            }
-            Err(error @ Error::KeyFileCorrupt { .. }) => damaged = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    if wrong {
-        return Err(Error::WrongPassphrase);
-    }
-    Err(damaged.unwrap_or_else(|| Error::KeyFileCorrupt {
-        path: layout::KEYS.to_owned(),
-        reason: "there is no key file of this repository".to_owned(),
-    }))
-}
-
-/// `Ok(None)`: this file is for another secret.
-fn unwrap_file(env: &Environment, repo: &RepoId, key: &str, secret: &Secret) -> Result<Option<KeyBundle>> {
-    let corrupt = |reason: String| Error::KeyFileCorrupt {
-        path: key.to_owned(),
-        reason,
-    };
-    let bytes = match env.storage.get(key, MAX_KEY_FILE_LEN) {
-        Err(error) if error.kind == ErrorKind::TooLarge => return Err(corrupt("it is larger than 64 KiB".to_owned())),
-        other => other?,
-    };
-    let file = KeyFile::decode(&bytes).map_err(|error| corrupt(error.to_string()))?;
-    if file.repo != *repo {
-        return Err(corrupt("it belongs to another repository".to_owned()));
-    }
-    match file.unwrap(&secret.credential()) {
-        Ok(bundle) => Ok(Some(bundle)),
-        Err(crypto::Error::WrongCredential | crypto::Error::WrongKind) => Ok(None),
-        Err(error) => Err(corrupt(error.to_string())),
-    }
+    Ok(unlocked)
 }
 
 fn assemble(
     env: Environment,
     config: Config,
     config_bytes: Vec<u8>,
-    keys: Option<Keys>,
+    unlocked: Option<Unlocked>,
     options: &OpenOptions,
 ) -> Result<Repository> {
+    let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
+    let (current_key, bundle) = unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
     let write_refused = if options.read_only {
         Some(Error::ReadOnly)
     } else {
@@ -364,6 +292,8 @@ fn assemble(
         env,
         config,
         config_bytes,
+        bundle,
+        current_key: Mutex::new(current_key),
         index,
         cutter,
         pool: Arc::new(pool),

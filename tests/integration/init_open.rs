@@ -54,18 +54,6 @@ fn open_with(storage: Arc<dyn Storage>, secret: Option<&Secret>) -> Result<Repos
     repo::open(environment(storage, 2), secret, &OpenOptions::default())
 }
 
-/// A checked JSON file with a piece of its text replaced, and a checksum that fits again.
-fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
-    let text = std::str::from_utf8(file).unwrap();
-    let (body, _) = text.rsplit_once(",\"checksum\":\"").unwrap();
-    assert!(body.contains(from), "{from} is not in {body}");
-    checked_json::finish(format!("{}}}", body.replacen(from, to, 1))).into_bytes()
-}
-
-fn code<T>(result: Result<T>) -> &'static str {
-    result.map_or_else(|error| error.code(), |_| "ok")
-}
-
 #[test]
 fn a_bad_place_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ mod degraded;
 mod house;
 mod ingest;
 mod init_open;
+mod keys;
 mod large;
 mod locks;
 mod old_repos;

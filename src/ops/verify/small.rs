@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
 use crate::lock::kill_list::MAX_KILL_LIST_LEN;
-use crate::lock::{KillList, KillListId, lease};
+use crate::lock::{KillList, KillListId, lease, pause_maint};
 use crate::repo::Config;
 use crate::repo::config::MAX_CONFIG_LEN;
 use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
@@ -50,28 +50,38 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
     }
     for id in ids {
         run.check_running()?;
-        let (key, copy) = (layout::key(&id), format!("{}/{id}.json", layout::KEY_COPIES));
-        let (first, second) = (read_key(run, &key, &id), read_key(run, &copy, &id));
-        match (first, second) {
-            (Ok(first), Ok(second)) if first == second => {}
-            (Ok(_), Ok(_)) => run.found_in("ERR_KEY_FILE_CORRUPT", &copy, "it differs from the key file", true),
-            // a key that is being removed loses its copy first
-            (Ok(_), Err(_)) if !run.is_there(&key) => {}
-            (Ok(_), Err(reason)) => run.found_in("ERR_KEY_FILE_CORRUPT", &copy, &reason, true),
-            (Err(reason), Ok(_)) => {
-                if run.is_there(&copy) {
-                    run.found_in("ERR_KEY_FILE_CORRUPT", &key, &reason, true);
-                }
+        if judge_key(run, &id).is_empty() {
+            continue;
+        }
+        // between two steps of an add or remove it looks just so: a second look, while nobody changes keys
+        match pause_maint(run.storage()) {
+            Ok(None) => {
+                let text = format!("Key {id} is not whole; somebody maintains the repository and may be changing it");
+                run.note("NOTE_KEY_CHANGING", None, Some(layout::key(&id)), text);
             }
-            (Err(first), Err(second)) => {
-                if run.is_there(&key) || run.is_there(&copy) {
-                    run.found_in("ERR_KEY_FILE_CORRUPT", &key, &first, false);
-                    run.found_in("ERR_KEY_FILE_CORRUPT", &copy, &second, false);
+            // without locks nobody can change keys either
+            Ok(Some(_)) | Err(_) => {
+                for (path, reason, healable) in judge_key(run, &id) {
+                    run.found_in("ERR_KEY_FILE_CORRUPT", &path, &reason, healable);
                 }
             }
         }
     }
     Ok(())
+}
+
+/// What is wrong with the two files of a key: path, reason, and whether the other file can put it right.
+fn judge_key(run: &Run<'_>, id: &KeyId) -> Vec<(String, String, bool)> {
+    let (key, copy) = (layout::key(id), layout::key_copy(id));
+    match (read_key(run, &key, id), read_key(run, &copy, id)) {
+        (Ok(first), Ok(second)) if first == second => Vec::new(),
+        (Ok(_), Ok(_)) => vec![(copy, "it differs from the key file".to_owned(), true)],
+        (Ok(_), Err(reason)) => vec![(copy, reason, true)],
+        (Err(reason), Ok(_)) => vec![(key, reason, true)],
+        // removed since it was listed
+        (Err(_), Err(_)) if !run.is_there(&key) && !run.is_there(&copy) => Vec::new(),
+        (Err(first), Err(second)) => vec![(key, first, false), (copy, second, false)],
+    }
 }
 
 fn read_key(run: &Run<'_>, path: &str, id: &KeyId) -> std::result::Result<Vec<u8>, String> {

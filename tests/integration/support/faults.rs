@@ -343,3 +343,16 @@ impl Storage for HookedStorage {
         self.pass("create_folders", "").create_folders(folders, allowed)
     }
 }
+
+/// A checked JSON file with a piece of its text replaced, and a checksum that fits again.
+pub fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = std::str::from_utf8(file).unwrap();
+    let (body, _) = text.rsplit_once(",\"checksum\":\"").unwrap();
+    assert!(body.contains(from), "{from} is not in {body}");
+    containerarchive::checked_json::finish(format!("{}}}", body.replacen(from, to, 1))).into_bytes()
+}
+
+/// The code of an error, or `ok`.
+pub fn code<T>(result: Result<T>) -> &'static str {
+    result.map_or_else(|error| error.code(), |_| "ok")
+}

@@ -1,0 +1,367 @@
+//! The key files of a repository: finding the one that a secret opens, telling which there are, making another one.
+//!
+//! Each key lies in two files, the key file and its second copy (format.md §4.1); a key counts as long as one of the two is
+//! whole. Nothing here deletes, and the order of writes belongs to `ops::keys`.
+//!
+//! Whatever lies in these folders may have been planted: few files are looked at, each is bounded, and the cheapest
+//! derivations come first, so that a costly forgery beside a genuine key costs nothing.
+
+use super::Environment;
+use super::open::Secret;
+use crate::clock::format_time;
+use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, KeyKind, NewKey};
+use crate::entropy::random;
+use crate::error::{Error, Result};
+use crate::id::{KeyId, RepoId};
+use crate::layout;
+use crate::lock::try_maint;
+use crate::monitor::Warning;
+use crate::repo::Repository;
+use crate::storage::{self, Entry, ErrorKind, Storage, put_bytes};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Most keys that are tried when a repository is opened (format.md §4.1).
+pub const MAX_KEYS: usize = 32;
+/// Largest key file in bytes.
+const MAX_KEY_FILE_LEN: u64 = crypto::MAX_KEY_FILE_LEN as u64;
+/// How often the folders are listed again when files vanish between their listing and their reading.
+const LISTINGS: usize = 4;
+
+/// What opened a repository.
+pub(super) struct Unlocked {
+    /// The key file that the secret opened.
+    pub id: KeyId,
+    /// What was in it.
+    pub bundle: KeyBundle,
+}
+
+/// A key as its file states it, in clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: KeyId,
+    /// What it is opened with.
+    pub kind: KeyKind,
+    /// When it was made, RFC 3339 in UTC.
+    pub created_at: String,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Cost of the derivation; `None` for a raw key.
+    pub kdf: Option<KdfParams>,
+    /// This handle was opened with it.
+    pub current: bool,
+}
+
+/// Which of the two files of a key have its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyNames {
+    /// The key file.
+    pub file: bool,
+    /// Its second copy.
+    pub copy: bool,
+}
+
+/// The names of all key files and copies. The copies are listed first: a key that is being added gets its copy last, so that
+/// one never looks like a lost key file.
+pub fn key_names(storage: &dyn Storage) -> storage::Result<BTreeMap<KeyId, KeyNames>> {
+    let mut names: BTreeMap<KeyId, KeyNames> = BTreeMap::new();
+    let id = |file: &Entry| layout::id_of(&file.key, ".json").map(KeyId);
+    for id in storage.list(layout::KEY_COPIES)?.iter().filter_map(id) {
+        names.entry(id).or_default().copy = true;
+    }
+    for id in storage.list(layout::KEYS)?.iter().filter_map(id) {
+        names.entry(id).or_default().file = true;
+    }
+    Ok(names)
+}
+
+/// A key file that may be the one.
+struct Candidate {
+    id: KeyId,
+    file: KeyFile,
+    is_copy: bool,
+}
+
+/// What was found on the way to the right key file.
+#[derive(Default)]
+struct Findings {
+    /// Whole key files for another secret.
+    wrong: bool,
+    /// The first damaged one.
+    damaged: Option<Error>,
+    /// A file that was listed is gone.
+    vanished: bool,
+}
+
+impl Findings {
+    fn note_damage(&mut self, path: &str, reason: String) {
+        self.damaged.get_or_insert_with(|| Error::KeyFileCorrupt {
+            path: path.to_owned(),
+            reason,
+        });
+    }
+}
+
+/// The bundle in the first key file of this repository that the secret opens. Where a key file is missing or damaged, its
+/// second copy is tried.
+pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> Result<Unlocked> {
+    let mut findings = Findings::default();
+    for _ in 0..LISTINGS {
+        findings = Findings::default();
+        let mut candidates = read_candidates(env, repo, &mut findings)?;
+        while let Some(candidate) = candidates.pop_front() {
+            match try_candidate(env, repo, &candidate, secret, &mut findings)? {
+                Tried::Opened(bundle) => {
+                    if candidate.is_copy {
+                        env.monitor.warning(Warning {
+                            code: "WARN_KEY_FROM_COPY",
+                            message: format!("The key file {} is missing or damaged; its copy is used", candidate.id),
+                        });
+                    }
+                    return Ok(Unlocked {
+                        id: candidate.id,
+                        bundle: *bundle,
+                    });
+                }
+                Tried::Failed(copy) => candidates.extend(copy),
+            }
+        }
+        // a key that was changed meanwhile has another name now
+        if !findings.vanished {
+            break;
+        }
+    }
+    if findings.wrong {
+        return Err(Error::WrongPassphrase);
+    }
+    Err(findings.damaged.unwrap_or_else(|| Error::KeyFileCorrupt {
+        path: layout::KEYS.to_owned(),
+        reason: "there is no key file of this repository".to_owned(),
+    }))
+}
+
+/// Reads the key files, and the copies of those that are not whole; the cheapest to try first.
+fn read_candidates(env: &Environment, repo: &RepoId, findings: &mut Findings) -> Result<VecDeque<Candidate>> {
+    let names = key_names(env.storage.as_ref())?;
+    let (with_file, without) = names.into_iter().partition::<Vec<_>, _>(|(_, names)| names.file);
+    let mut found = Vec::new();
+    // real key files first, so that stray copies do not crowd them out
+    for (id, names) in with_file.into_iter().chain(without).take(MAX_KEYS) {
+        for (is_copy, there) in [(false, names.file), (true, names.copy)] {
+            if there && let Some(file) = read_file(env, repo, &id, is_copy, findings)? {
+                found.push(Candidate { id, file, is_copy });
+                break;
+            }
+        }
+    }
+    found.sort_by_key(|candidate| work(&candidate.file.kdf));
+    Ok(found.into())
+}
+
+/// What a derivation costs, to compare.
+fn work(kdf: &KdfParams) -> u64 {
+    u64::from(kdf.memory_kib) * u64::from(kdf.time)
+}
+
+fn path_of(id: &KeyId, is_copy: bool) -> String {
+    if is_copy { layout::key_copy(id) } else { layout::key(id) }
+}
+
+/// A key file of this repository; `None` when it is damaged, foreign or gone.
+fn read_file(
+    env: &Environment,
+    repo: &RepoId,
+    id: &KeyId,
+    is_copy: bool,
+    findings: &mut Findings,
+) -> Result<Option<KeyFile>> {
+    let path = path_of(id, is_copy);
+    let bytes = match env.storage.get(&path, MAX_KEY_FILE_LEN) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            match error.kind {
+                ErrorKind::NotFound => findings.vanished = true,
+                ErrorKind::TooLarge => findings.note_damage(&path, "it is larger than 64 KiB".to_owned()),
+                ErrorKind::Io | ErrorKind::UnexpectedEnd => findings.note_damage(&path, error.to_string()),
+                _ => return Err(error.into()),
+            }
+            return Ok(None);
+        }
+    };
+    match KeyFile::decode(&bytes) {
+        Ok(file) if file.repo == *repo => return Ok(Some(file)),
+        Ok(_) => findings.note_damage(&path, "it belongs to another repository".to_owned()),
+        Err(error) => findings.note_damage(&path, error.to_string()),
+    }
+    Ok(None)
+}
+
+enum Tried {
+    Opened(Box<KeyBundle>),
+    /// With the copy to try, where the file turned out to be damaged.
+    Failed(Option<Candidate>),
+}
+
+fn try_candidate(
+    env: &Environment,
+    repo: &RepoId,
+    candidate: &Candidate,
+    secret: &Secret,
+    findings: &mut Findings,
+) -> Result<Tried> {
+    match candidate.file.unwrap(&secret.credential()) {
+        Ok(bundle) => return Ok(Tried::Opened(Box::new(bundle))),
+        // it is whole, so its copy would say the same at the same cost
+        Err(crypto::Error::WrongCredential | crypto::Error::WrongKind) => {
+            findings.wrong = true;
+            return Ok(Tried::Failed(None));
+        }
+        Err(crypto::Error::NoMemory) => return Err(Error::NoMemory),
+        Err(error) => findings.note_damage(&path_of(&candidate.id, candidate.is_copy), error.to_string()),
+    }
+    if candidate.is_copy {
+        return Ok(Tried::Failed(None));
+    }
+    // a key without a copy is no reason to list again
+    let vanished = findings.vanished;
+    let copy = read_file(env, repo, &candidate.id, true, findings)?;
+    findings.vanished = vanished;
+    let copy = copy.filter(|copy| *copy != candidate.file);
+    Ok(Tried::Failed(copy.map(|file| Candidate {
+        id: candidate.id,
+        file,
+        is_copy: true,
+    })))
+}
+
+impl Repository {
+    /// The secrets of this repository, or an error when it is not encrypted.
+    fn bundle(&self) -> Result<&KeyBundle> {
+        self.bundle.as_ref().ok_or(Error::NotEncrypted)
+    }
+
+    /// The key that this handle was opened with, or that it was changed to.
+    pub fn current_key(&self) -> Option<KeyId> {
+        *super::pack_sink::lock(&self.current_key)
+    }
+
+    /// Notes that a key took the place of the one that this handle was opened with.
+    pub fn set_current_key(&self, id: KeyId) {
+        *super::pack_sink::lock(&self.current_key) = Some(id);
+    }
+
+    /// A new key file around the secrets of this repository, opened once more before it is given. Nothing is written.
+    ///
+    /// # Errors
+    /// `NotEncrypted`, `InvalidArgument` (costs, label), `NoMemory`, `NoEntropy`.
+    pub fn make_key(&self, secret: &Secret, kdf: &KdfParams, label: Option<&str>) -> Result<(KeyInfo, Vec<u8>)> {
+        let bundle = self.bundle()?;
+        let created_at = format_time(self.now_ms());
+        let new = NewKey {
+            id: KeyId(random(self.entropy())?),
+            created_at: &created_at,
+            label,
+        };
+        let made = KeyFile::wrap(bundle, &secret.credential(), kdf, &new, self.entropy());
+        let bytes = made.map_err(|error| match error {
+            crypto::Error::CostTooLow | crypto::Error::CostTooHigh => Error::InvalidArgument {
+                reason: format!("kdf: {error}"),
+            },
+            crypto::Error::TooLong => Error::InvalidArgument {
+                reason: "The label or the passphrase is too long".to_owned(),
+            },
+            crypto::Error::NoMemory => Error::NoMemory,
+            crypto::Error::NoEntropy => Error::NoEntropy,
+            other => Error::Internal {
+                reason: format!("the key could not be made: {other}"),
+            },
+        })?;
+        let info = self.read_key_bytes(&new.id, &bytes).ok_or_else(|| Error::Internal {
+            reason: "the key that was made cannot be read".to_owned(),
+        })?;
+        Ok((info, bytes))
+    }
+
+    /// A key, from its file or its copy: `None` when neither is whole and of this repository.
+    pub fn read_key(&self, id: &KeyId) -> Result<Option<KeyInfo>> {
+        for path in [layout::key(id), layout::key_copy(id)] {
+            if let Some(bytes) = self.read_key_file(&path)?
+                && let Some(info) = self.read_key_bytes(id, &bytes)
+            {
+                return Ok(Some(info));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All keys of this repository that are whole, the oldest first.
+    pub fn read_keys(&self) -> Result<Vec<KeyInfo>> {
+        let names: BTreeSet<KeyId> = key_names(self.storage())?.into_keys().collect();
+        let mut keys = Vec::new();
+        for id in names {
+            keys.extend(self.read_key(&id)?);
+        }
+        keys.sort_by(|a, b| (&a.created_at, a.id).cmp(&(&b.created_at, b.id)));
+        Ok(keys)
+    }
+
+    /// The bytes under a name; `None` for what is gone, too large or cannot be read.
+    fn read_key_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match self.storage().get(path, MAX_KEY_FILE_LEN) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => match error.kind {
+                ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::TooLarge
+                | ErrorKind::Io
+                | ErrorKind::UnexpectedEnd => Ok(None),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    fn read_key_bytes(&self, id: &KeyId, bytes: &[u8]) -> Option<KeyInfo> {
+        let file = KeyFile::decode(bytes).ok()?;
+        let passphrase = file.kind == KeyKind::Passphrase;
+        // one that asks for costs which nobody pays opens nothing
+        if file.id != *id || file.repo != self.config.id || (passphrase && file.kdf.check_open().is_err()) {
+            return None;
+        }
+        Some(KeyInfo {
+            id: *id,
+            kind: file.kind,
+            created_at: file.created_at,
+            label: file.label,
+            kdf: passphrase.then_some(file.kdf),
+            current: self.current_key() == Some(*id),
+        })
+    }
+
+    /// Gives each key file without a second copy its copy again: what an interrupted adding or removing leaves, and what
+    /// gets lost. Only if nobody else maintains the repository; nothing depends on it, so a failure means nothing.
+    pub(super) fn copy_uncopied_keys(&self) {
+        let alone = |names: &KeyNames| names.file && !names.copy;
+        let uncopied = || key_names(self.storage()).is_ok_and(|names| names.values().any(alone));
+        if self.bundle.is_none() || self.check_writable().is_err() || !uncopied() {
+            return;
+        }
+        let Ok(Some(_maint)) = try_maint(self.storage()) else {
+            return;
+        };
+        let Ok(names) = key_names(self.storage()) else { return };
+        for (id, _) in names.iter().filter(|(_, names)| alone(names)).take(MAX_KEYS) {
+            let Ok(Some(bytes)) = self.read_key_file(&layout::key(id)) else {
+                continue;
+            };
+            if self.read_key_bytes(id, &bytes).is_some()
+                && put_bytes(self.storage(), &layout::key_copy(id), &bytes).is_ok()
+            {
+                self.warn(
+                    "WARN_KEY_COPIED",
+                    format!("The key file {id} had no second copy, and got one again"),
+                );
+            }
+        }
+        let _ = self.storage().barrier();
+    }
+}
