@@ -437,7 +437,7 @@ pub fn plaintext_files(disk: &SimFs) -> Vec<String> {
 }
 
 /// Equal for disks with the same folders and files, and the same promises.
-fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
+pub fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {

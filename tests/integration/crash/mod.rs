@@ -1,6 +1,7 @@
 //! Power cuts and kills at every mutating call of init and ingest.
 
 mod harness;
+mod keys;
 mod process;
 mod pruning;
 mod world;
