@@ -21,12 +21,31 @@ export type IngestSource =
 /** How chunks are compressed. Levels: gzip 1 to 9 (default 3), zstd 1 to 19 (default 3). */
 export type Compression = 'gzip' | 'zstd' | 'none' | { algorithm: 'gzip' | 'zstd' | 'none'; level?: number };
 
+/**
+ * A passphrase: its text, its bytes, or a function that gives either, now or later (a keychain, say). A function is asked
+ * once for each call, after everything else has been checked; when it fails, the call rejects with ERR_PASSPHRASE_REQUIRED
+ * and its error as `cause`. Bytes are copied before the call returns its promise, and our copies are wiped.
+ */
+export type Passphrase = string | Uint8Array | (() => string | Uint8Array | PromiseLike<string | Uint8Array>);
+
+/** A raw key of 32 bytes, or a function that gives one, now or later. */
+export type RawKey = Uint8Array | (() => Uint8Array | PromiseLike<Uint8Array>);
+
+/** Costs of Argon2id for a passphrase. Default 65,536 KiB, 3 passes, 4 lanes; at least 19,456 KiB and 2 passes. */
+export interface IKdf {
+  /** KiB. */
+  memory?: number;
+  /** Passes. */
+  time?: number;
+  lanes?: number;
+}
+
 /** Options of {@link ContainerArchive.open}. */
 export interface IOpenOptions {
   /** Opens an encrypted repository. Not together with `key`. A repository without encryption refuses it. */
-  passphrase?: string | Uint8Array;
+  passphrase?: Passphrase;
   /** A raw key of 32 bytes instead of a passphrase. */
-  key?: Uint8Array;
+  key?: RawKey;
   /** Refuse every write of this handle. Default false. */
   readOnly?: boolean;
   /** Worker threads. Default: the number of cores. */
@@ -51,8 +70,65 @@ export interface IInitOptions extends IOpenOptions {
   packSize?: number;
   /** Reed-Solomon parity over packs, or false for none. Default { data: 20, parity: 1 }. */
   parity?: { data: number; parity: number } | false;
-  /** Costs of Argon2id for the passphrase. Default 65,536 KiB, 3 passes, 4 lanes; at least 19,456 KiB and 2 passes. */
-  kdf?: { /** KiB */ memory?: number; /** passes */ time?: number; lanes?: number };
+  /** Costs of Argon2id for the passphrase. */
+  kdf?: IKdf;
+}
+
+/** A key of an encrypted repository: one of several passphrases or raw keys that open it. */
+export interface IKey {
+  /** 32 hex digits. */
+  id: string;
+  type: 'passphrase' | 'raw';
+  createdAt: string;
+  /** Absent when it was made without. */
+  label?: string;
+  /** What one guess of the passphrase costs; null for a raw key. */
+  kdf: Required<IKdf> | null;
+  /** Whether this handle was opened with it. */
+  current: boolean;
+}
+
+/** A new key: exactly one of `passphrase` and `key`. */
+export interface INewKey {
+  passphrase?: Passphrase;
+  /** A raw key of 32 bytes. */
+  key?: RawKey;
+  /** Costs of Argon2id for the passphrase. Never taken from an older key. */
+  kdf?: IKdf;
+  /** A name for people, 1 to 4096 bytes. Stored in clear: whoever holds the storage can read it. */
+  label?: string;
+}
+
+/**
+ * The keys of a repository. Each of them opens all of it. A key that is removed opens it no more, but that is no revocation:
+ * whoever copied the folder before, and knows the passphrase, can still read that copy (docs/threat-model.md).
+ *
+ * At every instant, also in a crash, the old key or the new one works.
+ */
+export interface IKeys {
+  /** All keys, the oldest first; of a repository without encryption none. Damaged ones are left out: see `verify()`. */
+  list(): Promise<IKey[]>;
+  /**
+   * Adds a key. At most 31. When it rejects, the key may be there all the same: see `list()`.
+   *
+   * Rejects: ERR_NOT_ENCRYPTED, ERR_TOO_MANY_KEYS, ERR_PASSPHRASE_REQUIRED (a function failed), ERR_REPO_LOCKED, ERR_READ_ONLY,
+   * ERR_LOCKS_UNSUPPORTED, ERR_NO_MEMORY, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   */
+  add(key: INewKey): Promise<IKey>;
+  /**
+   * Puts a new key in the place of one: by default of the one that this handle was opened with, else of `id`. The new one is
+   * durable before the old one is removed. Without a `label` it takes that of the old one.
+   *
+   * Rejects as {@link add}, and ERR_KEY_NOT_FOUND. When it rejects, both may be there.
+   */
+  change(key: INewKey & { id?: string }): Promise<IKey>;
+  /**
+   * Removes a key, by its whole id. Handles that are open stay so.
+   *
+   * Rejects: ERR_LAST_KEY, ERR_KEY_NOT_FOUND, ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_PERMISSION, ERR_STORAGE,
+   * ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   */
+  remove(id: string): Promise<void>;
 }
 
 /**
@@ -358,6 +434,9 @@ export type ContainerArchiveErrorCode =
   | 'ERR_UNSUPPORTED_FORMAT'
   | 'ERR_CONFIG_CORRUPT'
   | 'ERR_KEY_FILE_CORRUPT'
+  | 'ERR_KEY_NOT_FOUND'
+  | 'ERR_LAST_KEY'
+  | 'ERR_TOO_MANY_KEYS'
   | 'ERR_MANIFEST_CORRUPT'
   | 'ERR_PACK_MISSING'
   | 'ERR_PACK_CORRUPT'
@@ -380,6 +459,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_CLOSED'
   | 'ABORT_ERR'
   | 'ERR_NO_ENTROPY'
+  | 'ERR_NO_MEMORY'
   | 'ERR_INTERNAL';
 
 /** An error of this package. */
@@ -501,6 +581,9 @@ export class ContainerArchive {
    * Rejects: ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
    */
   unlock(options?: { force?: boolean }): Promise<void>;
+
+  /** The keys of an encrypted repository. */
+  readonly keys: IKeys;
 
   /** Adds a listener. What it throws becomes an uncaught exception; it never harms the operation. */
   on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
   Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  IRepairResult, IVerifyError, IVerifyResult, Subscription,
+  IKey, IRepairResult, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -79,6 +79,15 @@ export async function calls(): Promise<void> {
   await repo.reindex({ signal: AbortSignal.timeout(1000) });
   await repo.unlock({ force: true });
 
+  const keys = await repo.keys.list();
+  same<typeof keys, IKey[]>(true);
+  same<(typeof keys)[number]['kdf'], { memory: number; time: number; lanes: number } | null>(true);
+  const added: IKey = await repo.keys.add({ passphrase: async () => Buffer.from('x'), kdf: { memory: 65536 }, label: 'laptop' });
+  await repo.keys.add({ key: new Uint8Array(32) });
+  await repo.keys.change({ id: added.id, passphrase: () => 'y' });
+  await repo.keys.remove(added.id);
+  await ContainerArchive.open('/x', { key: async () => new Uint8Array(32) });
+
   const subscription = repo.on('ingest:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
   same<typeof subscription, Subscription>(true);
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
@@ -121,6 +130,10 @@ export async function mistakes(repo: ContainerArchive): Promise<void> {
   await ContainerArchive.open('/x', { compression: 'gzip' });
   // @ts-expect-error unknown event
   repo.on('ingest:progres', () => {});
+  // @ts-expect-error a key is bytes
+  await repo.keys.add({ key: 'x' });
+  // @ts-expect-error keys is not to be replaced
+  repo.keys = repo.keys;
   // @ts-expect-error the constructor is private
   void new ContainerArchive();
   // @ts-expect-error not built yet

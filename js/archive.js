@@ -7,6 +7,7 @@ const check = require('./check.js');
 const { resolve } = require('node:path');
 const { setImmediate: nextTurn } = require('node:timers/promises');
 const { Events, callSafely } = require('./events.js');
+const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
 const { claimAll, releaseAll } = require('./source.js');
@@ -21,16 +22,14 @@ const INTERNAL = Symbol('internal');
 /** init() and open(): the same but for the native call. */
 async function connect(call, path, given, mayInit) {
   const where = resolve(check.path(path, 'path'));
-  const { json, secret, key } = options.repository(given, mayInit);
+  const { json, secret } = options.repository(given, mayInit);
   const events = new Events();
   const onWarning = (code, message) => events.emit('warning', { code, message });
   try {
-    return new ContainerArchive(INTERNAL, await call(where, json, secret, key, onWarning), events);
+    const run = (passphrase, key) => call(where, json, passphrase, key, onWarning);
+    return new ContainerArchive(INTERNAL, await (secret === null ? run() : secret.use(run)), events);
   } catch (error) {
     throw fromNative(error);
-  } finally {
-    secret?.fill(0);
-    key?.fill(0);
   }
 }
 
@@ -38,6 +37,7 @@ async function connect(call, path, given, mayInit) {
 class ContainerArchive {
   #native;
   #events;
+  #keys = new Keys((call) => this.#call(call));
   #closing = null;
 
   constructor(token, handle, events) {
@@ -121,6 +121,10 @@ class ContainerArchive {
   async unlock(unlockOptions) {
     const { force } = repair.unlockOptions(unlockOptions);
     await this.#call((repo) => repo.unlock(force));
+  }
+
+  get keys() {
+    return this.#keys;
   }
 
   on(event, handler) {

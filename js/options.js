@@ -4,12 +4,12 @@
 // Defaults live on the native side, and so do limits that depend on several values; here are types and plain ranges.
 
 const check = require('./check.js');
+const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
 const OPEN_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal'];
 const INIT_KEYS = [...OPEN_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
 const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
-const KEY_BYTES = 32;
 const KIB = 1024;
 /** What the native side reads these numbers into; the ranges that make sense are narrower, and checked there. */
 const MAX_U32 = 2 ** 32 - 1;
@@ -57,30 +57,9 @@ function kdf(value) {
   return out;
 }
 
-/** The bytes of a passphrase, in a buffer of our own that can be wiped. */
-function passphrase(value) {
-  let bytes;
-  if (typeof value === 'string') bytes = Buffer.from(check.wellFormed(value, 'passphrase'));
-  else if (check.isBytes(value)) bytes = Buffer.from(value);
-  else throw invalidArgument(`passphrase must be a string or a Buffer, got ${check.kindOf(value)}`);
-  if (bytes.length === 0) throw invalidArgument('passphrase must not be empty');
-  return bytes;
-}
-
-/** A raw key of 32 bytes, copied. */
-function rawKey(value) {
-  if (!check.isBytes(value) || value.length !== KEY_BYTES) {
-    throw invalidArgument(`key must be a Buffer of ${KEY_BYTES} bytes`);
-  }
-  return Buffer.from(value);
-}
-
-/** The options of init() and open(): { json, secret?, key? }. The caller wipes secret and key. */
+/** The options of init() and open(): { json, secret }, of which the second may be null. */
 function repository(value, mayInit) {
   const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
-  if (given.passphrase !== undefined && given.key !== undefined) {
-    throw invalidArgument('passphrase and key cannot be given together');
-  }
   const out = {};
   take(out, given, 'readOnly', (v) => check.boolean(v, 'readOnly'));
   take(out, given, 'threads', (v) => check.integer(v, 'threads', 1, 1024));
@@ -93,11 +72,7 @@ function repository(value, mayInit) {
   take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));
   take(out, given, 'parity', parity);
   take(out, given, 'kdf', kdf);
-  return {
-    json: JSON.stringify(out),
-    secret: given.passphrase === undefined ? undefined : passphrase(given.passphrase),
-    key: given.key === undefined ? undefined : rawKey(given.key),
-  };
+  return { json: JSON.stringify(out), secret: secret.take(given) };
 }
 
 const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'signal', 'onProgress'];
@@ -179,4 +154,4 @@ function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { filter, ingest, multiItems, repository, restore, singleItem, snapshotId };
+module.exports = { filter, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };

@@ -12,6 +12,7 @@ mod archive;
 mod check;
 mod error;
 mod ingest;
+mod keys;
 mod pipe;
 mod repair;
 mod restore;

@@ -75,9 +75,10 @@ struct ParityJson {
     parity: u8,
 }
 
+/// Costs of a new key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct KdfJson {
+pub struct KdfJson {
     memory: u32,
     time: u32,
     lanes: u32,
@@ -94,6 +95,16 @@ impl Default for KdfJson {
             memory: memory_kib,
             time,
             lanes,
+        }
+    }
+}
+
+impl From<KdfJson> for KdfParams {
+    fn from(json: KdfJson) -> Self {
+        Self {
+            memory_kib: json.memory,
+            time: json.time,
+            lanes: json.lanes,
         }
     }
 }
@@ -123,7 +134,8 @@ struct FilterJson {
     before: Option<String>,
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
+/// Reads options; whatever is not known is refused.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     serde_json::from_str(json).map_err(|error| invalid(format!("The options cannot be read: {error}")))
 }
 
@@ -181,7 +193,6 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
             parity: shape.parity,
         })
     });
-    let kdf = json.kdf.unwrap_or_default();
     let options = InitOptions {
         chunking: chunking.unwrap_or_default(),
         compression: json
@@ -192,11 +203,7 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
             .unwrap_or_default(),
         pack_size: json.pack_size,
         parity,
-        kdf: KdfParams {
-            memory_kib: kdf.memory,
-            time: kdf.time,
-            lanes: kdf.lanes,
-        },
+        kdf: json.kdf.unwrap_or_default().into(),
         open: open.options(),
     };
     Ok((options, json.threads))

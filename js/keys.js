@@ -1,0 +1,62 @@
+'use strict';
+// repo.keys: list, add, change, remove.
+
+const check = require('./check.js');
+const options = require('./options.js');
+const secret = require('./secret.js');
+const { invalidArgument } = require('./error.js');
+
+/** The options of add() and change(): { json, secret }. */
+function newKey(value, mayReplace) {
+  const known = ['passphrase', 'key', 'kdf', 'label', ...(mayReplace ? ['id'] : [])];
+  const given = check.options(value, known, 'options');
+  if (given.key !== undefined && given.kdf !== undefined) {
+    throw invalidArgument('kdf is about passphrases: a raw key is not stretched');
+  }
+  const out = {};
+  if (given.kdf !== undefined) out.kdf = options.kdf(given.kdf);
+  if (given.label !== undefined) out.label = check.text(given.label, 'label');
+  if (given.id !== undefined) out.id = check.text(given.id, 'id');
+  const taken = secret.take(given);
+  if (taken === null) throw invalidArgument('passphrase or key must be given');
+  return { json: JSON.stringify(out), secret: taken };
+}
+
+/** The keys of one handle's repository. */
+class Keys {
+  #call;
+
+  /** @param call calls a function with the native repository, and makes its errors those of this package */
+  constructor(call) {
+    this.#call = call;
+  }
+
+  async list() {
+    return JSON.parse(await this.#call((repo) => repo.listKeys()));
+  }
+
+  async add(keyOptions) {
+    return this.#make(newKey(keyOptions, false), 'addKey');
+  }
+
+  async change(keyOptions) {
+    return this.#make(newKey(keyOptions, true), 'changeKey');
+  }
+
+  async remove(id) {
+    const whole = check.text(id, 'id');
+    await this.#call((repo) => repo.removeKey(whole));
+  }
+
+  async #make(made, method) {
+    try {
+      // closed handles are told so before anybody is asked for a passphrase
+      return await this.#call((repo) => made.secret.use(async (passphrase, key) =>
+        JSON.parse(await repo[method](made.json, passphrase, key))));
+    } finally {
+      made.secret.drop();
+    }
+  }
+}
+
+module.exports = { Keys };

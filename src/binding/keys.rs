@@ -1,0 +1,144 @@
+//! Keys: list, add, change, remove. Secrets come as bytes and are wiped here; what is told about keys goes as JSON.
+
+use super::archive::NativeRepository;
+use super::settle::spawn;
+use super::types;
+use crate::error::{Error, Result};
+use crate::id::KeyId;
+use crate::ops::{self, KeyOptions};
+use crate::repo::{KeyInfo, Secret};
+use napi::Env;
+use napi::bindgen_prelude::PromiseRaw;
+use napi_derive::napi;
+use serde::{Deserialize, Serialize};
+
+#[napi]
+impl NativeRepository {
+    /// All keys, the oldest first, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn list_keys<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-keys", move || {
+            let keys = ops::list_keys(operation?.repo())?;
+            to_json(&keys.iter().map(KeyJson::from).collect::<Vec<_>>())
+        })
+    }
+
+    /// Adds a key; the promise gives it as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn add_key<'env>(
+        &self,
+        env: &'env Env,
+        options: String,
+        passphrase: Option<&[u8]>,
+        raw_key: Option<&[u8]>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let secret = new_secret(passphrase, raw_key);
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-keys", move || {
+            let (operation, secret) = (operation?, secret?);
+            let (options, _) = key_options(&options)?;
+            to_json(&KeyJson::from(&ops::add_key(operation.repo(), &secret, &options)?))
+        })
+    }
+
+    /// Puts a new key in the place of another one; the promise gives it as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn change_key<'env>(
+        &self,
+        env: &'env Env,
+        options: String,
+        passphrase: Option<&[u8]>,
+        raw_key: Option<&[u8]>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let secret = new_secret(passphrase, raw_key);
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-keys", move || {
+            let (operation, secret) = (operation?, secret?);
+            let (options, replaced) = key_options(&options)?;
+            let changed = ops::change_key(operation.repo(), replaced.as_ref(), &secret, &options)?;
+            to_json(&KeyJson::from(&changed))
+        })
+    }
+
+    /// Removes a key.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn remove_key<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, ()>> {
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-keys", move || {
+            let operation = operation?;
+            ops::remove_key(operation.repo(), &key_id(id)?)
+        })
+    }
+}
+
+fn new_secret(passphrase: Option<&[u8]>, raw_key: Option<&[u8]>) -> Result<Secret> {
+    types::secret(passphrase, raw_key)?.ok_or_else(|| Error::InvalidArgument {
+        reason: "Give a passphrase or a key".to_owned(),
+    })
+}
+
+/// Ids are random, so what has not the form of one is the id of no key.
+fn key_id(id: String) -> Result<KeyId> {
+    KeyId::from_hex(&id).ok_or(Error::KeyNotFound { id })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptionsJson {
+    kdf: Option<types::KdfJson>,
+    label: Option<String>,
+    id: Option<String>,
+}
+
+/// Options of a new key, and which one it replaces if that was said.
+fn key_options(json: &str) -> Result<(KeyOptions, Option<KeyId>)> {
+    let json: OptionsJson = types::parse(json)?;
+    let options = KeyOptions {
+        kdf: json.kdf.unwrap_or_default().into(),
+        label: json.label,
+    };
+    Ok((options, json.id.map(key_id).transpose()?))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyJson<'a> {
+    id: String,
+    r#type: &'static str,
+    created_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a str>,
+    kdf: Option<KdfInfoJson>,
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct KdfInfoJson {
+    memory: u32,
+    time: u32,
+    lanes: u32,
+}
+
+impl<'a> From<&'a KeyInfo> for KeyJson<'a> {
+    fn from(key: &'a KeyInfo) -> Self {
+        Self {
+            id: key.id.to_hex(),
+            r#type: key.kind.as_str(),
+            created_at: &key.created_at,
+            label: key.label.as_deref(),
+            kdf: key.kdf.map(|kdf| KdfInfoJson {
+                memory: kdf.memory_kib,
+                time: kdf.time,
+                lanes: kdf.lanes,
+            }),
+            current: key.current,
+        }
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal {
+        reason: error.to_string(),
+    })
+}
