@@ -100,7 +100,10 @@ impl GroupHead {
 
     /// The prefix of the file of `part`.
     pub fn prefix(&self, part: Part) -> Prefix {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
         Prefix {
+            head_check: check8(&bytes),
             part,
             group: self.id,
             record_len: self.record_len(),
@@ -137,7 +140,7 @@ impl GroupHead {
     }
 
     /// Reads the front of a record. The record's hash is not checked here (it covers the sums too): whoever trusts a head
-    /// has compared it with another copy or decoded a whole record.
+    /// has compared [`prefix`](Self::prefix) with the one before it, or decoded a whole record.
     pub fn decode(record: &[u8]) -> Result<Self, Damage> {
         let fixed = Fixed::decode(record)?;
         let lists = usize::try_from(fixed.head_len())
@@ -315,6 +318,9 @@ pub struct Prefix {
     pub record_len: u64,
     /// Length of a shard in bytes.
     pub stripe_len: u64,
+    /// [`check8`] of the record's front, as long as [`needed_head_len`] says: who is in the group can be believed without
+    /// reading the sums.
+    pub head_check: [u8; 8],
 }
 
 impl Prefix {
@@ -332,7 +338,7 @@ impl Prefix {
             &self.group.0,
             &self.record_len.to_le_bytes(),
             &self.stripe_len.to_le_bytes(),
-            &[0; 8],
+            &self.head_check,
         ]
         .concat();
         let (front, check) = out.split_at_mut(PREFIX_LEN - 8);
@@ -361,14 +367,13 @@ impl Prefix {
                 _ => return Err(Damage::Prefix),
             },
         };
-        let prefix = Self {
+        Ok(Self {
             part,
             group: GroupId(fields.take()?),
             record_len: fields.u64()?,
             stripe_len: fields.u64()?,
-        };
-        fields.zeros::<8>().map_err(|_| Damage::Prefix)?;
-        Ok(prefix)
+            head_check: fields.take()?,
+        })
     }
 }
 

@@ -44,8 +44,12 @@ fn put(
     let (key, len) = (part.key(&head.id), head.file_len(part));
     match storage.put_new(&key, len, file)? {
         Created::Created => Ok(()),
-        Created::Exists if storage.get(&key, len)? == bytes() => Ok(()),
-        Created::Exists => Err(Refusal::NameTaken.into()),
+        Created::Exists => match storage.get(&key, len) {
+            Ok(found) if found == bytes() => Ok(()),
+            Ok(_) => Err(Refusal::NameTaken.into()),
+            Err(error) if error.kind == ErrorKind::TooLarge => Err(Refusal::NameTaken.into()),
+            Err(error) => Err(error.into()),
+        },
     }
 }
 
@@ -135,11 +139,35 @@ fn read_first_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Re
     read_exactly(storage, key, PREFIX_LEN as u64, head.record_len())
 }
 
-/// The front of the first copy of the record; its hash is not checked.
-pub(super) fn read_head(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<GroupHead, Damage>, Error> {
+/// The front of the first copy of the record; nothing proves it.
+fn read_head(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<GroupHead, Damage>, Error> {
+    Ok(read_front(storage, key, file_len)?.and_then(|bytes| decode_head(&bytes)))
+}
+
+/// The front of the record in the file of `part`, proven by the prefix before it.
+pub(super) fn read_proven_head(
+    storage: &dyn Storage,
+    id: &GroupId,
+    part: Part,
+    file_len: u64,
+) -> Result<Result<GroupHead, Damage>, Error> {
+    Ok(read_front(storage, &part.key(id), file_len)?.and_then(|bytes| {
+        let prefix = bytes.first_chunk().ok_or(Damage::Length).and_then(Prefix::decode)?;
+        let head = decode_head(&bytes)?;
+        let proven = head.id == *id && head.prefix(part) == prefix;
+        proven.then_some(head).ok_or(Damage::Prefix)
+    }))
+}
+
+fn decode_head(front: &[u8]) -> Result<GroupHead, Damage> {
+    GroupHead::decode(front.get(PREFIX_LEN..).ok_or(Damage::Length)?)
+}
+
+/// A file up to the end of the front of its first record.
+fn read_front(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
     // one read is enough for nearly all groups
     let guess = file_len.min(ROW_LEN as u64);
-    let mut bytes = match read_exactly(storage, key, 0, guess)? {
+    let bytes = match read_exactly(storage, key, 0, guess)? {
         Ok(bytes) => bytes,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -154,15 +182,9 @@ pub(super) fn read_head(storage: &dyn Storage, key: &str, file_len: u64) -> Resu
         return Ok(Err(Damage::Length));
     }
     if needed > guess {
-        bytes = match read_exactly(storage, key, 0, needed)? {
-            Ok(bytes) => bytes,
-            Err(reason) => return Ok(Err(reason)),
-        };
+        return read_exactly(storage, key, 0, needed);
     }
-    Ok(bytes
-        .get(PREFIX_LEN..)
-        .ok_or(Damage::Length)
-        .and_then(GroupHead::decode))
+    Ok(Ok(bytes))
 }
 
 /// The copy before the last prefix of a `.par`.

@@ -1,14 +1,14 @@
 //! Which groups there are, which of them count, and which packs they protect.
 //!
-//! Loading reads only the fronts of two files of each group (the member tables, not the sums). A front alone is not
-//! hashed, so it is believed when the `.grp` and a `.par` agree on it, or else when a whole record proves it. Memory is
-//! about 100 bytes a pack. A group is complete when its `.grp` or all its shards are well-formed, and whole when all its
-//! shards are; complete groups that no whole one supersedes are live. Whether the shards hold what they should is left to
+//! Loading reads the front of one file of each group (the member table, not the sums) and the prefixes of the others. The
+//! prefix before a front proves it; when all fronts are damaged, a whole record does. Memory is about 100 bytes a pack. A
+//! group is complete when its `.grp` or all its shards are well-formed, and whole when all its shards are; complete groups
+//! that no whole one supersedes are live. Whether the shards hold what they should is left to
 //! [`check_part`](super::check_part).
 
 use super::format::{GroupHead, PREFIX_LEN, Prefix};
-use super::group::{is_damage, read_exactly, read_head, read_record};
-use super::{Damage, Error, MAX_PARITY, Part, Shape};
+use super::group::{is_damage, read_exactly, read_proven_head, read_record};
+use super::{Damage, Error, MAX_PARITY, Part};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::layout;
 use crate::storage::Storage;
@@ -39,26 +39,29 @@ pub struct Groups {
 }
 
 /// The files of one group as listed, with their lengths.
-type Files = BTreeMap<PartOrder, u64>;
+pub(super) type Files = BTreeMap<PartOrder, u64>;
 
 /// Sorts the `.grp` before the shards.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct PartOrder(Option<u8>);
+pub(super) struct PartOrder(Option<u8>);
 
 impl PartOrder {
+    /// The `.grp`.
+    pub(super) const GROUP: Self = Self(None);
+
     fn part(self) -> Part {
         self.0.map_or(Part::Group, Part::Shard)
     }
 }
 
 /// One group after looking at its files.
-struct Found {
+pub(super) struct Found {
     /// None when no front could be believed.
-    head: Option<GroupHead>,
-    complete: bool,
+    pub(super) head: Option<GroupHead>,
+    pub(super) complete: bool,
     /// Shards that are there, as long as they should be and well-formed; and whether these are all.
     sound: u8,
-    whole: bool,
+    pub(super) whole: bool,
     problems: Vec<Problem>,
 }
 
@@ -67,14 +70,8 @@ impl Groups {
     /// Without the maintenance lock a group that is being replaced can be missed: load again before calling a pack
     /// unprotected.
     pub fn load(storage: &dyn Storage, repo: &RepoId) -> Result<Self, Error> {
-        let mut listed: BTreeMap<GroupId, Files> = BTreeMap::new();
-        for entry in storage.list(layout::PARITY)? {
-            if let Some((group, part)) = parse_key(&entry.key) {
-                listed.entry(group).or_default().insert(part, entry.len);
-            }
-        }
         let mut found = BTreeMap::new();
-        for (id, files) in listed {
+        for (id, files) in list(storage)? {
             if let Some(group) = look_at(storage, repo, id, files)? {
                 found.insert(id, group);
             }
@@ -125,39 +122,6 @@ impl Groups {
         self.live.insert(head.id, head);
     }
 
-    /// Counts in a group that was just published: its superseded groups are no longer live.
-    pub fn insert(&mut self, head: &GroupHead) {
-        let mut orphans = Vec::new();
-        for old in &head.superseded {
-            if let Some(old) = self.live.remove(old) {
-                orphans.extend(old.members.into_iter().map(|member| (member.pack, old.id)));
-                self.superseded.push(old.id);
-            }
-            if self.incomplete.contains(old) {
-                self.incomplete.retain(|id| id != old);
-                self.superseded.push(*old);
-            }
-            self.problems.retain(|problem| problem.group != *old);
-        }
-        self.add_live(head.clone());
-        for (pack, old) in orphans {
-            if self.by_pack.get(&pack) == Some(&old) {
-                self.by_pack.remove(&pack);
-                let other = self.live.values().find(|head| head.position(&pack).is_some());
-                if let Some(id) = other.map(|head| head.id) {
-                    self.by_pack.insert(pack, id);
-                }
-            }
-        }
-    }
-
-    /// Forgets a superseded group whose files have been deleted.
-    pub fn removed(&mut self, id: &GroupId) {
-        self.superseded.retain(|old| old != id);
-        self.incomplete.retain(|old| old != id);
-        self.problems.retain(|problem| problem.group != *id);
-    }
-
     /// All live groups. Their `superseded` lists are left empty.
     pub fn live(&self) -> impl Iterator<Item = &GroupHead> {
         self.live.values()
@@ -177,16 +141,6 @@ impl Groups {
     pub fn groups_of<'a>(&'a self, pack: &PackId) -> impl Iterator<Item = &'a GroupHead> {
         let pack = *pack;
         self.live.values().filter(move |head| head.position(&pack).is_some())
-    }
-
-    /// Live groups of this class and shape that are not full, the fullest first.
-    pub fn tails(&self, class: u8, shape: Shape) -> Vec<&GroupHead> {
-        let open = |head: &&GroupHead| {
-            head.class == class && head.shape == shape && head.members.len() < usize::from(shape.data)
-        };
-        let mut tails: Vec<_> = self.live.values().filter(open).collect();
-        tails.sort_by_key(|head| std::cmp::Reverse(head.members.len()));
-        tails
     }
 
     /// Those of `packs` that are in no live group.
@@ -226,6 +180,17 @@ impl Groups {
     }
 }
 
+/// The files of all groups, by their names.
+pub(super) fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Error> {
+    let mut listed: BTreeMap<GroupId, Files> = BTreeMap::new();
+    for entry in storage.list(layout::PARITY)? {
+        if let Some((group, part)) = parse_key(&entry.key) {
+            listed.entry(group).or_default().insert(part, entry.len);
+        }
+    }
+    Ok(listed)
+}
+
 /// The group and part in a key; `None` for a foreign name.
 fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
     let name = key.rsplit('/').next()?;
@@ -239,9 +204,14 @@ fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
 }
 
 /// Judges the files of one group; `None` when all of them vanished meanwhile.
-fn look_at(storage: &dyn Storage, repo: &RepoId, id: GroupId, mut files: Files) -> Result<Option<Found>, Error> {
-    let head = match believed_head(storage, id, &mut files)? {
-        Ok(head) => head,
+pub(super) fn look_at(
+    storage: &dyn Storage,
+    repo: &RepoId,
+    id: GroupId,
+    mut files: Files,
+) -> Result<Option<Found>, Error> {
+    let (head, proven) = match believed_head(storage, id, &mut files)? {
+        Ok(believed) => believed,
         Err(_) if files.is_empty() => return Ok(None),
         Err(reason) => return Ok(Some(unusable(id, &files, reason))),
     };
@@ -259,6 +229,7 @@ fn look_at(storage: &dyn Storage, repo: &RepoId, id: GroupId, mut files: Files) 
         let reason = match files.get(&place) {
             None => Some(Damage::Missing),
             Some(len) if *len != head.file_len(part) => Some(Damage::Length),
+            Some(_) if proven == Some(place) => None,
             Some(_) => check_prefix(storage, &head, part)?,
         };
         match (reason, part) {
@@ -306,28 +277,27 @@ fn check_prefix(storage: &dyn Storage, head: &GroupHead, part: Part) -> Result<O
     })
 }
 
-/// The head of a group: two files agree on it, or a whole record proves it. Takes files out of `files` that have vanished.
-fn believed_head(storage: &dyn Storage, id: GroupId, files: &mut Files) -> Result<Result<GroupHead, Damage>, Error> {
-    let mut heads: Vec<GroupHead> = Vec::new();
+/// The head of a group, and the file whose prefix proves it; none when only a whole record does. Takes files out of `files`
+/// that have vanished.
+fn believed_head(
+    storage: &dyn Storage,
+    id: GroupId,
+    files: &mut Files,
+) -> Result<Result<(GroupHead, Option<PartOrder>), Damage>, Error> {
     for (place, len) in files.clone() {
-        match read_head(storage, &place.part().key(&id), len)? {
-            Ok(head) if head.id == id => {
-                if heads.contains(&head) {
-                    return Ok(Ok(head));
-                }
-                heads.push(head);
-            }
+        match read_proven_head(storage, &id, place.part(), len)? {
+            Ok(head) => return Ok(Ok((head, Some(place)))),
             Err(Damage::Missing) => {
                 files.remove(&place);
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
     }
     if files.is_empty() {
         return Ok(Err(Damage::Missing));
     }
     match read_record(storage, &id) {
-        Ok(record) => Ok(Ok(record.head)),
+        Ok(record) => Ok(Ok((record.head, None))),
         Err(Error::Damaged { reason, .. }) => Ok(Err(reason)),
         Err(Error::Storage(error)) if is_damage(error.kind) => Ok(Err(Damage::Unreadable)),
         Err(error) => Err(error),

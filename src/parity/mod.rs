@@ -15,12 +15,14 @@ pub mod format;
 mod group;
 mod groups;
 mod rebuild;
+mod tails;
 
 pub use accumulate::{Accumulator, Group, can_merge, grow, merge};
 pub use format::{GroupHead, GroupRecord, Member};
 pub use group::{PartState, check_part, publish, read_record, read_shard};
 pub use groups::{Groups, Problem};
 pub use rebuild::{damaged_rows, rebuild_file, rebuild_pack, rebuild_rows};
+pub use tails::{Tail, TailCache, Tails};
 
 use crate::entropy::{Entropy, NoEntropy, random};
 use crate::id::{GroupId, PackId};

@@ -17,10 +17,10 @@ use std::collections::HashSet;
 /// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
 /// still count on.
 pub fn delete_dead_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
-    let mut groups = load_durable(repo)?;
+    let groups = load_durable(repo)?;
     let is_dead = |head: &GroupHead| head.members.iter().all(|member| killed.contains(&member.pack));
     let dead: Vec<GroupId> = groups.live().filter(|head| is_dead(head)).map(|head| head.id).collect();
-    delete_superseded(repo, &mut groups)?;
+    delete_superseded(repo, &groups)?;
     for id in &dead {
         delete_group(repo, id)?;
     }
@@ -30,7 +30,7 @@ pub fn delete_dead_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result
 /// Replaces the groups that have some members in `killed`. Returns those of `killed` that a group cannot let go: it is
 /// damaged, and the members that stay cannot be read either.
 pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
-    let mut groups = load_durable(repo)?;
+    let groups = load_durable(repo)?;
     let mut affected: Vec<GroupHead> = groups
         .live()
         .filter(|head| head.members.iter().any(|member| killed.contains(&member.pack)))
@@ -58,16 +58,16 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
                 (whole, old)
             }
             Some((whole, old)) => {
-                replace(repo, &mut groups, whole, &old)?;
+                replace(repo, &groups, whole, &old)?;
                 (rest, vec![head.id])
             }
         });
     }
     if let Some((whole, old)) = open {
-        replace(repo, &mut groups, whole, &old)?;
+        replace(repo, &groups, whole, &old)?;
     }
-    make_durable(repo)?;
-    delete_superseded(repo, &mut groups)?;
+    let groups = load_durable(repo)?;
+    delete_superseded(repo, &groups)?;
     for id in &empty {
         delete_group(repo, id)?;
     }
@@ -87,10 +87,8 @@ fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> 
     members.filter(|pack| killed.contains(pack)).collect()
 }
 
-fn replace(repo: &Repository, groups: &mut Groups, whole: Accumulator, old: &[GroupId]) -> Result<()> {
-    let superseded = groups.superseding(old);
-    let head = publish(repo, whole, superseded)?;
-    groups.insert(&head);
+fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId]) -> Result<()> {
+    publish(repo, whole, groups.superseding(old))?;
     Ok(())
 }
 
@@ -193,12 +191,8 @@ fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> R
 }
 
 /// Deletes the groups that others replace, the oldest first.
-fn delete_superseded(repo: &Repository, groups: &mut Groups) -> Result<()> {
-    for id in groups.superseded().to_vec() {
-        delete_group(repo, &id)?;
-        groups.removed(&id);
-    }
-    Ok(())
+fn delete_superseded(repo: &Repository, groups: &Groups) -> Result<()> {
+    groups.superseded().iter().try_for_each(|id| delete_group(repo, id))
 }
 
 /// Deletes the files of a group; the `.grp` last, so that what is left by a crash is still told apart.

@@ -38,6 +38,7 @@ use crate::layout;
 use crate::lock::lease;
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
+use crate::parity::TailCache;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
 use crate::storage::{LocalStorage, Storage, put_bytes};
@@ -114,6 +115,8 @@ pub struct Repository {
     config_durable: AtomicBool,
     closed: AtomicBool,
     sessions: AtomicUsize,
+    /// What is known of the parity groups that can grow.
+    tail_cache: Mutex<TailCache>,
     /// What reading damaged packs has taught.
     degraded: Mutex<degraded::Degraded>,
     /// May a read heal the packs that it finds damaged.

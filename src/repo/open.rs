@@ -306,6 +306,7 @@ fn assemble(
         sessions: AtomicUsize::new(0),
         index_healed: AtomicBool::new(false),
         overlay: Mutex::default(),
+        tail_cache: Mutex::default(),
         degraded: Mutex::default(),
         heal: options.heal,
         #[cfg(any(test, feature = "testing"))]

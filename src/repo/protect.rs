@@ -6,14 +6,14 @@
 //! published segment only after it and its group are durable, so whatever can be reused is protected.
 
 use super::Repository;
-use super::pack_sink::Written;
+use super::pack_sink::{Written, lock};
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
 use crate::pack::ChunkLocation;
 use crate::parity::{
-    self, Accumulator, Damage, GroupHead, Groups, Member, Part, Shape, new_group_id, random_slot, size_class,
+    self, Accumulator, GroupHead, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
 };
 use crate::storage::put_bytes;
 use std::collections::{HashMap, HashSet};
@@ -80,16 +80,20 @@ impl Protection {
             return Ok(());
         }
         let storage = repo.storage();
-        let maint = if holds_maint { None } else { try_maint(storage)? };
-        let maintains = holds_maint || maint.is_some();
-        let mut groups = match maintains {
-            true => Groups::load(storage, &repo.config().id)?,
-            false => Groups::default(),
+        let maint = if holds_maint || self.growing.is_empty() {
+            None
+        } else {
+            try_maint(storage)?
         };
-        put_lost_records(repo, &groups);
+        let maintains = !self.growing.is_empty() && (holds_maint || maint.is_some());
+        let mut tails = match (maintains, repo.parity_shape()) {
+            (true, Some(shape)) => Tails::load(storage, &repo.config().id, shape, &mut lock(&repo.tail_cache))?,
+            _ => Tails::default(),
+        };
+        put_lost_records(repo, tails.without_record());
         let mut replaced = Vec::new();
         for group in &mut self.growing {
-            replaced.push(absorb_tails(repo, &groups, &mut group.accumulator)?);
+            replaced.push(absorb_tails(repo, &tails, &mut group.accumulator)?);
         }
         let careful = replaced.iter().any(|old| !old.is_empty());
         #[cfg(any(test, feature = "testing"))]
@@ -100,32 +104,25 @@ impl Protection {
             make_durable(repo)?;
         }
         for (group, old) in self.growing.drain(..).zip(replaced) {
-            let superseded = if old.is_empty() { old } else { groups.superseding(&old) };
-            let head = publish(repo, group.accumulator, superseded)?;
-            groups.insert(&head);
+            publish(repo, group.accumulator, tails.replace(&old))?;
             written.append(group.written);
         }
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
         self.published = false;
-        if maintains {
-            delete_superseded(repo, &groups);
-        }
+        delete_superseded(repo, tails.superseded());
         Ok(())
     }
 }
 
-/// Puts the group files that a power cut took while the shards stayed: each shard holds the record too. Best effort.
-fn put_lost_records(repo: &Repository, groups: &Groups) {
+/// Puts the group files that a power cut took while the shards stayed. Best effort.
+fn put_lost_records(repo: &Repository, groups: &[GroupId]) {
     let storage = repo.storage();
-    for problem in groups.problems() {
-        let lost = problem.reason == Damage::Missing && problem.part == Part::Group;
-        if lost && groups.get(&problem.group).is_some() {
-            let file = parity::read_record(storage, &problem.group)
-                .and_then(|record| parity::rebuild_file(storage, &record, Part::Group));
-            if let Ok(file) = file {
-                let _ = put_bytes(storage, &Part::Group.key(&problem.group), &file);
-            }
+    for group in groups {
+        let file =
+            parity::read_record(storage, group).and_then(|record| parity::rebuild_file(storage, &record, Part::Group));
+        if let Ok(file) = file {
+            let _ = put_bytes(storage, &Part::Group.key(group), &file);
         }
     }
 }
@@ -158,22 +155,28 @@ impl Repository {
 
 /// Takes the members of all tail groups that fit into `accumulator`, and says which groups it can take the place of. A
 /// tail stays as it is when it lacks a member, or when its parity cannot be read or made again: verify reports it.
-fn absorb_tails(repo: &Repository, groups: &Groups, accumulator: &mut Accumulator) -> Result<Vec<GroupId>> {
+fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator) -> Result<Vec<GroupId>> {
     let storage = repo.storage();
     let mut old = Vec::new();
-    for tail in groups.tails(accumulator.class(), accumulator.shape()) {
-        let is_in = |member: &Member| accumulator.members().any(|other| other.pack == member.pack);
+    for tail in tails.of_class(accumulator.class()) {
+        let is_in = |pack: &PackId| accumulator.members().any(|other| other.pack == *pack);
         if tail.members.iter().all(is_in) {
             // left behind where a replacement was cut short
             old.push(tail.id);
             continue;
         }
-        let members = accumulator.members().len() + tail.members.len();
-        if members > usize::from(accumulator.shape().data) || !has_all_members(repo, tail)? {
+        if accumulator.members().len() + tail.members.len() > usize::from(accumulator.shape().data) {
             continue;
         }
-        let resumed = parity::read_record(storage, &tail.id).and_then(|record| Accumulator::resume(storage, &record));
-        match resumed {
+        let record = match parity::read_record(storage, &tail.id) {
+            Ok(record) => record,
+            Err(parity::Error::Damaged { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !has_all_members(repo, &record.head)? {
+            continue;
+        }
+        match Accumulator::resume(storage, &record) {
             // refused: with several shards, two groups that use the same slots stay apart
             Ok(resumed) => {
                 if accumulator.absorb(resumed).is_ok() {
@@ -204,11 +207,11 @@ pub(super) fn publish(repo: &Repository, accumulator: Accumulator, superseded: V
     Ok(group.record.head)
 }
 
-/// Deletes groups that others supersede, oldest first; all groups are durable. The caller holds the maintenance lock. What
+/// Deletes `groups`, which others supersede, oldest first; all groups are durable. The caller holds the maintenance lock. What
 /// cannot be deleted does no harm and is tried again by the next ingest.
-fn delete_superseded(repo: &Repository, groups: &Groups) {
+fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
     let shards = repo.parity_shape().map_or(0, |shape| shape.parity);
-    for id in groups.superseded() {
+    for id in groups {
         for part in (0..shards).map(Part::Shard).chain([Part::Group]) {
             if let Err(error) = repo.storage().delete(&part.key(id)) {
                 repo.warn(

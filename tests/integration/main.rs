@@ -18,6 +18,7 @@ mod keys;
 mod large;
 mod locks;
 mod old_repos;
+mod protect;
 mod prune;
 mod reindex;
 mod repair;

@@ -155,6 +155,8 @@ fn open_par(par: &[u8]) -> (&[u8], &[u8]) {
     assert_eq!(par[par.len() - 64..], par[..64]);
     assert_eq!(par[shard + stripe_len..par.len() - 64], par[64..64 + record_len]);
     assert!(par[64 + record_len..shard].iter().all(|byte| *byte == 0));
+    let front = 80 + 16 * number(par, 64 + 64, 4) + 64 * number(par, 64 + 60, 4);
+    assert_eq!(par[48..56], sha256(&[&par[64..64 + front]])[..8]);
     (&par[64..64 + record_len], &par[shard..shard + stripe_len])
 }
 

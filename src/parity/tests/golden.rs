@@ -28,9 +28,9 @@ fn the_files_of_a_group_of_three_unequal_packs_are_pinned() {
     assert_eq!(
         [hash(Part::Group), hash(Part::Shard(0)), hash(Part::Shard(1))],
         [
-            "c5a9684ca764fb4fd7cab9d21748312004fd22e029df4ab0d5c921141ad8d47c",
-            "b78fdb78bbb7be5def74b734e40b11745173d9c6467b30238c4d7efabd9b3c6e",
-            "b81fe6f44dc7bc59cea4bc2c1a76eea9976ddc46b84d0a91c686466f2c53f57c",
+            "73d7b314df4074e4ded423ffbaa9777f251f2f67373d28d86fb233a7298fb4fe",
+            "a6dba8dc5623d54141b5c0b0d5cbf9cb2949cdbbb524d8752b899ea74c498c65",
+            "61c60b7f3dce8b182d4ffa01dba4e97f0feb84acecd89acdaf4ad205d0f9263b",
         ]
     );
 }

@@ -1,7 +1,8 @@
 //! Which groups count, after publishes and deletions that were cut short anywhere.
 
 use super::*;
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, RecordingStorage};
+use std::collections::BTreeSet;
 
 fn id(number: u8) -> GroupId {
     GroupId([number; 16])
@@ -9,6 +10,28 @@ fn id(number: u8) -> GroupId {
 
 fn live(groups: &Groups) -> Vec<u8> {
     groups.live().map(|head| head.id.0[0]).collect()
+}
+
+/// The tails, by the first byte of their names, and what is to be deleted.
+fn tails(storage: &dyn Storage, shape: Shape) -> (BTreeSet<u8>, Vec<GroupId>) {
+    let mut cache = TailCache::default();
+    let fresh = Tails::load(storage, &REPO, shape, &mut cache).unwrap();
+    let again = Tails::load(storage, &REPO, shape, &mut cache).unwrap();
+    let ids = |tails: &Tails| {
+        (0..4)
+            .flat_map(|class| tails.of_class(class))
+            .map(|tail| tail.id.0[0])
+            .collect()
+    };
+    let (fresh_ids, again_ids): (BTreeSet<u8>, BTreeSet<u8>) = (ids(&fresh), ids(&again));
+    assert_eq!((&fresh_ids, fresh.superseded()), (&again_ids, again.superseded()));
+    (fresh_ids, fresh.superseded().to_vec())
+}
+
+/// The same from all groups; full ones have `data` members.
+fn judged(groups: &Groups, data: usize) -> (BTreeSet<u8>, Vec<GroupId>) {
+    let open = groups.live().filter(|head| head.members.len() < data);
+    (open.map(|head| head.id.0[0]).collect(), groups.superseded().to_vec())
 }
 
 fn reasons(groups: &Groups) -> Vec<(u8, Part, Damage)> {
@@ -37,12 +60,13 @@ fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
     assert!(groups.group_of(&packs[3].0).is_none());
     assert_eq!(groups.unprotected(packs.iter().map(|(id, _)| id)), [packs[3].0]);
     assert_eq!(groups.packs().count(), 3);
-    let tails: Vec<_> = groups.tails(0, shape(2, 1)).iter().map(|head| head.id).collect();
-    assert_eq!(tails, [id(2)]);
-    assert!(groups.tails(1, shape(2, 1)).is_empty() && groups.tails(0, shape(2, 2)).is_empty());
+    assert_eq!(tails(&storage, shape(2, 1)), ([2].into(), vec![]));
+    assert_eq!(tails(&storage, shape(2, 2)), ([].into(), vec![]));
     assert!(groups.problems().is_empty() && groups.superseded().is_empty() && groups.incomplete().is_empty());
+    // a maintainer may have completed the group in the meantime; anything else under the name is somebody else's
+    publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[2..3], &[])).unwrap();
     assert!(matches!(
-        publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[2..3], &[])),
+        publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[3..], &[])),
         Err(Error::Refused(Refusal::NameTaken))
     ));
 }
@@ -77,6 +101,7 @@ fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
             let left = if complete && rest { vec![id(1)] } else { vec![] };
             assert_eq!(groups.superseded(), left);
             assert_eq!(groups.superseding(&[id(2)]).contains(&id(1)), complete && rest);
+            assert_eq!(tails(&*storage, shape(4, parity)), judged(&groups, 4), "stop {stop}");
             match stop {
                 0 => assert!(groups.problems().is_empty()),
                 _ if !complete => assert_eq!(groups.incomplete(), [id(2)]),
@@ -110,6 +135,7 @@ fn a_group_without_a_shard_takes_the_place_of_nothing() {
         // whichever comes first by its name
         assert_eq!(groups.group_of(&packs[0].0).unwrap().id, id(1), "{harm}");
         assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(number));
+        assert_eq!(tails(&storage, shape(4, 2)), judged(&groups, 4));
         overwrite(&storage, &key, &bytes);
         assert_eq!(Groups::load(&storage, &REPO).unwrap().superseded(), [id(1)]);
     }
@@ -124,24 +150,7 @@ fn superseded_groups_are_listed_oldest_first() {
     publish(&storage, &group_of(shape(4, 1), 0, 7, &packs, &[5, 9])).unwrap();
     let groups = Groups::load(&storage, &REPO).unwrap();
     assert_eq!((live(&groups), groups.superseded()), (vec![7], &[id(9), id(5)][..]));
-}
-
-#[test]
-fn a_new_group_counts_at_once() {
-    let storage = MemoryStorage::new();
-    let packs = packs(&storage, &[9000, 6000, 50], 4);
-    let mut groups = Groups::load(&storage, &REPO).unwrap();
-    groups.insert(&group_of(shape(4, 1), 0, 1, &packs[..2], &[]).record.head);
-    groups.insert(&group_of(shape(4, 1), 0, 2, &packs[1..2], &[]).record.head);
-    assert_eq!(groups.groups_of(&packs[1].0).count(), 2);
-    groups.insert(&group_of(shape(4, 1), 0, 3, &packs[2..], &[2]).record.head);
-    assert_eq!(live(&groups), [1, 3]);
-    assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(1));
-    assert_eq!(groups.superseded(), [id(2)]);
-    groups.removed(&id(2));
-    assert!(groups.superseded().is_empty());
-    groups.insert(&group_of(shape(4, 1), 0, 4, &packs[..1], &[1]).record.head);
-    assert_eq!(groups.unprotected([&packs[1].0]), [packs[1].0]);
+    assert_eq!(tails(&storage, shape(4, 1)), ([7].into(), vec![id(9), id(5)]));
 }
 
 #[test]
@@ -157,6 +166,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
             flip(&storage, &key, at);
             let groups = Groups::load(&storage, &REPO).unwrap();
             assert_eq!(groups.get(&head.id), Some(head), "{part:?} {at}");
+            assert_eq!(tails(&storage, shape(4, 2)), ([1].into(), vec![]));
             assert_eq!(reasons(&groups).is_empty(), at >= 64);
             overwrite(&storage, &key, bytes);
         }
@@ -173,6 +183,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
     flip(&storage, &layout::shard(&head.id, 0), 64 + 80 + 20);
     let groups = Groups::load(&storage, &REPO).unwrap();
     assert_eq!((live(&groups), groups.incomplete()), (vec![], &[head.id][..]));
+    assert_eq!(tails(&storage, shape(4, 2)), judged(&groups, 4));
     assert_eq!(groups.problems().len(), 2);
     assert!(groups.group_of(&packs[0].0).is_none());
     overwrite(&storage, &layout::shard(&head.id, 0), b"");
@@ -201,4 +212,56 @@ fn an_unreadable_front_is_a_problem_and_a_forbidden_one_an_error() {
     faulty.heal();
     faulty.fail_when(|_, key| key.ends_with(".grp"), ErrorKind::PermissionDenied);
     assert!(matches!(Groups::load(&faulty, &REPO), Err(Error::Storage(_))));
+}
+
+#[test]
+fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
+    let inner: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let packs = packs(&*inner, &[100; 13], 8);
+    for number in 0..6 {
+        publish(
+            &*inner,
+            &group_of(shape(2, 1), 0, number, &packs[usize::from(number) * 2..][..2], &[]),
+        )
+        .unwrap();
+    }
+    publish(&*inner, &group_of(shape(2, 1), 0, 6, &packs[12..], &[])).unwrap();
+    let storage = RecordingStorage::new(Arc::clone(&inner));
+    let mut cache = TailCache::default();
+    let mut load = || {
+        storage.clear();
+        let tails = Tails::load(&storage, &REPO, shape(2, 1), &mut cache).unwrap();
+        let found: Vec<u8> = tails.of_class(0).map(|tail| tail.id.0[0]).collect();
+        (found, storage.calls().len() - 1)
+    };
+    assert_eq!(load(), (vec![6], 7));
+    assert_eq!(load(), (vec![6], 0));
+    // a new group names its predecessor: its shards are looked at, until that is gone
+    publish(&*inner, &group_of(shape(2, 1), 0, 7, &packs[11..], &[6])).unwrap();
+    assert_eq!(load(), (vec![], 3));
+    assert_eq!(load(), (vec![], 2));
+    for part in [Part::Group, Part::Shard(0)] {
+        inner.delete(&part.key(&id(6))).unwrap();
+    }
+    assert_eq!(load(), (vec![], 0));
+    inner.delete(&Part::Group.key(&id(7))).unwrap();
+    assert_eq!(load().0, Vec::<u8>::new());
+    let tails = Tails::load(&*inner, &REPO, shape(2, 1), &mut TailCache::default()).unwrap();
+    assert_eq!(tails.without_record(), [id(7)]);
+}
+
+#[test]
+fn a_new_group_names_all_that_is_superseded_and_takes_the_place_of_tails() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[9000, 6000, 50], 9);
+    publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();
+    publish(&storage, &group_of(shape(4, 1), 0, 5, &packs[..2], &[9])).unwrap();
+    publish(&storage, &group_of(shape(4, 1), 0, 7, &packs[2..], &[])).unwrap();
+    let mut tails = Tails::load(&storage, &REPO, shape(4, 1), &mut TailCache::default()).unwrap();
+    let order: Vec<_> = tails.of_class(0).map(|tail| (tail.id, tail.members.len())).collect();
+    assert_eq!(order, [(id(5), 2), (id(7), 1)]);
+    assert_eq!(tails.replace(&[]), []);
+    assert_eq!(tails.replace(&[id(5)]), [id(5), id(9)]);
+    assert_eq!((tails.of_class(0).count(), tails.of_class(1).count()), (1, 0));
+    assert_eq!(tails.superseded(), [id(9), id(5)]);
 }
