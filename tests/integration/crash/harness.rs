@@ -54,7 +54,7 @@ impl Depth {
             again: if deep { 20 } else { 3 },
             stride: 1,
             coarse: false,
-            lose_packs: if deep { 1 } else { 8 },
+            lose_packs: if deep { 1 } else { 4 },
             until: None,
         }
     }
@@ -203,7 +203,7 @@ impl Case<'_> {
         }
         let step = (kept.len() / depth.again.max(1)).max(1);
         for (image, promised) in kept.iter().step_by(step) {
-            self.crash_again(image, promised, depth, &mut seen, &mut tally);
+            self.crash_again(image, promised, depth, (&mut seen, &mut seen_packs), &mut tally);
         }
         tally
     }
@@ -214,7 +214,7 @@ impl Case<'_> {
         image: &SimFs,
         promised: &Promised,
         depth: Depth,
-        seen: &mut HashSet<u128>,
+        (seen, seen_packs): (&mut HashSet<u128>, &mut HashSet<u128>),
         tally: &mut Tally,
     ) {
         for point in 0.. {
@@ -233,7 +233,9 @@ impl Case<'_> {
                 if !seen.insert(fingerprint(&image, &promised)) {
                     continue;
                 }
-                if let Err(violation) = self.look(&image, &promised, 3, false, tally) {
+                let new = seen_packs.insert(pack_fingerprint(&image, &promised));
+                let lose = new && seen_packs.len() % depth.lose_packs == 0;
+                if let Err(violation) = self.look(&image, &promised, 3, lose, tally) {
                     let at = format!("second power cut before call {point}, {model:?}");
                     tally.violations.push(format!("{violation}: {at}"));
                 }
