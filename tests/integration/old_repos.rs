@@ -18,7 +18,8 @@ use containerarchive::id::{KeyId, from_hex, to_hex};
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
-use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, Repository, Secret};
+use containerarchive::parity::format::{GroupRecord, PREFIX_LEN};
+use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, ParityParams, Repository, Secret};
 use containerarchive::snapshot::{ItemContent, Snapshot, SnapshotFilter};
 use containerarchive::storage::{LocalStorage, MemoryStorage, Storage, put_bytes};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was made.
-const RECIPES: [Recipe; 3] = [
+const RECIPES: [Recipe; 5] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -38,6 +39,7 @@ const RECIPES: [Recipe; 3] = [
             Compression::Zstd { level: 3 },
             Compression::None,
         ],
+        parity: None,
         seed: 96,
     },
     Recipe {
@@ -51,6 +53,7 @@ const RECIPES: [Recipe; 3] = [
             Compression::Gzip { level: 9 },
             Compression::None,
         ],
+        parity: None,
         seed: 1,
     },
     Recipe {
@@ -61,7 +64,30 @@ const RECIPES: [Recipe; 3] = [
             Compression::Gzip { level: 1 },
             Compression::Zstd { level: 1 },
         ],
+        parity: None,
         seed: 124,
+    },
+    Recipe {
+        name: "plain-parity",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 96,
+    },
+    Recipe {
+        name: "sealed-parity",
+        secrets: &[TextSecret::Passphrase("correct horse battery stäple")],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 2 }),
+        seed: 1,
     },
 ];
 
@@ -81,6 +107,8 @@ struct Recipe {
     secrets: &'static [TextSecret],
     /// The repository's, and those of two of its snapshots.
     compressions: [Compression; 3],
+    /// Small groups, so that some are full and some are not.
+    parity: Option<ParityParams>,
     /// Of randomness and data; picked so that a list tree gets two levels, though the data are few.
     seed: u64,
 }
@@ -129,7 +157,7 @@ fn make(recipe: &Recipe) -> (Files, Value) {
         },
         compression: recipe.compressions[0],
         pack_size: Some(65_536),
-        parity: Some(None),
+        parity: Some(recipe.parity),
         kdf: KDF,
         open: OpenOptions::default(),
     };
@@ -470,6 +498,25 @@ fn a_frozen_repository_can_be_written_on_and_still_deduplicates() {
 }
 
 #[test]
+fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
+    for recipe in RECIPES.iter().filter(|recipe| recipe.parity.is_some()) {
+        let copy = Copy::of(recipe.name);
+        let secrets = copy.secrets();
+        let lost = |name: &&String| name.ends_with(".pack") || name.ends_with(".par") || name.ends_with(".grp");
+        for name in copy.files.keys().filter(lost) {
+            std::fs::remove_file(copy.folder.path().join(name)).unwrap();
+            let repo = copy.open(secrets[0].as_ref(), false);
+            if name.ends_with(".pack") {
+                // through parity as it is, before anything is made whole
+                assert_as_expected(&copy, &copy.open(secrets[0].as_ref(), true));
+            }
+            ops::repair(&repo, &NullMonitor).unwrap();
+            assert!(read_files(copy.folder.path()) == copy.files, "{}: {name}", recipe.name);
+        }
+    }
+}
+
+#[test]
 fn the_same_recipe_gives_the_same_bytes() {
     for recipe in &RECIPES {
         let (files, expected) = make(recipe);
@@ -481,6 +528,14 @@ fn the_same_recipe_gives_the_same_bytes() {
             assert!(frozen.files[&name] == bytes, "{}: {name} differs", recipe.name);
         }
     }
+}
+
+/// How many packs each parity group has.
+fn members_of_groups(copy: &Copy) -> Vec<usize> {
+    let records = copy.files.iter().filter(|(name, _)| name.ends_with(".grp"));
+    records
+        .map(|(_, bytes)| GroupRecord::decode(&bytes[PREFIX_LEN..]).unwrap().head.members.len())
+        .collect()
 }
 
 #[test]
@@ -509,7 +564,19 @@ fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
         let count = |ending: &str| copy.files.keys().filter(|name| name.ends_with(ending)).count();
         has("packs enough", count(".pack") >= 8);
         has("merged segments", (1..=4).contains(&count(".seg")));
+        match recipe.parity {
+            None => assert_eq!(count(".par") + count(".grp"), 0),
+            Some(shape) => {
+                has("groups enough", count(".grp") >= 3);
+                assert_eq!(count(".par"), count(".grp") * usize::from(shape.parity));
+                // a later version has to grow what this one began
+                let members = members_of_groups(&copy);
+                has("full group", members.contains(&shape.data.into()));
+                has("tail group", members.iter().any(|members| *members < shape.data.into()));
+                assert_eq!(members.iter().sum::<usize>(), count(".pack"), "{}", recipe.name);
+            }
+        }
         let size: usize = copy.files.values().map(Vec::len).sum();
-        assert!(size < 256 << 10, "{} has {size} bytes", recipe.name);
+        assert!(size < 384 << 10, "{} has {size} bytes", recipe.name);
     }
 }
