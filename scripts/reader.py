@@ -8,8 +8,9 @@
 It is here for two reasons: data must come back even when the program that wrote them is gone, and a format that only
 its own writer can read is not documented. The numbers in the comments are sections of docs/format.md.
 
-`restore` finds chunks through the `.idx` files (or the packs, where one is missing) and never uses the global index;
-`check` reads every byte and shows that both agree. Nothing is ever written into the repository.
+`restore` finds chunks through the `.idx` files (or the packs, where one is missing) and never uses the global index; what a
+damaged or lost pack held it computes from parity (reader_parity.py). `check` reads every byte and shows that all of it
+agrees. Nothing is ever written into the repository.
 
 Python 3.11 or newer; its standard library reads plain repositories. Sealed ones need the package `cryptography` (44 or
 newer, or an older one with `argon2-cffi` beside it); zstd needs Python 3.14, the package `zstandard`, or the program
@@ -418,6 +419,7 @@ def ends_node(level, id, count):
 class Repository:
     def __init__(self, path, passphrase=None, raw_key=None):
         self.path, self.kept, self.kept_bytes = path, {}, 0
+        self.last_rebuilt = None, b""
         self.config_bytes = self.read("config.json")
         self.config = checked_json(self.config_bytes, "config.json")
         unknown = set(self.config["features"]["required"]) - KNOWN_FEATURES
@@ -485,25 +487,56 @@ class Repository:
     # Packs and chunks
 
     def pack_index(self, pack_id):
-        """What is in a pack: from its .idx, or from the pack itself when that is missing or bad."""
+        """What is in a pack: from its .idx, or from the pack itself when that is missing or bad, or from parity."""
         base = f"packs/data/{pack_id.hex()}"
         try:
             return parse_idx(self.seal, self.id, pack_id, self.read(base + ".idx"))
-        except (Problem, FileNotFoundError):
-            data = self.read(base + ".pack")
-            offset, length, _ = parse_footer(data[-64:], len(data))
-            parts = data[:96], data[offset : offset + length], data[-64:]
-            return parse_pack(self.seal, self.id, pack_id, len(data), *parts)
+        except (Problem, OSError):
+            pass
+        try:
+            return self._index_of(pack_id, self.read(base + ".pack"))
+        except (Problem, OSError):
+            return self._index_of(pack_id, self.rebuilt(pack_id))
+
+    def _index_of(self, pack_id, data):
+        offset, length, _ = parse_footer(data[-64:], len(data))
+        parts = data[:96], data[offset : offset + length], data[-64:]
+        return parse_pack(self.seal, self.id, pack_id, len(data), *parts)
 
     def pack_ids(self):
-        return [bytes.fromhex(name[:64]) for name in self.names("packs/data", HEX32 + r"\.pack")]
+        """Packs that are there, or were: an .idx or a parity group knows them."""
+        names = self.names("packs/data", HEX32 + r"\.(pack|idx)")
+        ids = {bytes.fromhex(name[:64]) for name in names}
+        if self.groups:
+            ids.update(member.pack for record in self.groups.live.values() for member in record.members)
+        return sorted(ids)
+
+    @cached_property
+    def groups(self):
+        """10. None without parity, or without the file that knows how to read it."""
+        try:
+            from reader_parity import Groups
+        except ImportError:
+            return None
+        return Groups(self) if self.config["parity"] else None
+
+    def rebuilt(self, pack_id):
+        """A pack by parity. The last one is kept: its chunks are asked for one after the other."""
+        if self.last_rebuilt[0] != pack_id:
+            data = self.groups.rebuild(pack_id) if self.groups else None
+            want(data is not None, f"pack {pack_id.hex()} is damaged or gone, and parity does not give it back")
+            self.last_rebuilt = pack_id, data
+        return self.last_rebuilt[1]
 
     @cached_property
     def places(self):
         """All places of each chunk that items can use."""
         places = defaultdict(list)
         for pack_id in self.pack_ids():
-            pack = self.pack_index(pack_id)
+            try:
+                pack = self.pack_index(pack_id)
+            except (Problem, OSError):
+                continue  # whoever needs a chunk of it says so
             for e in pack.entries:
                 if e.type in (DATA, LIST):
                     places[e.id].append((pack, e))
@@ -534,12 +567,21 @@ class Repository:
             except (Problem, OSError) as error:
                 failed = error
                 continue
-            self.kept[id, kind] = data
-            self.kept_bytes += len(data)
-            while self.kept_bytes > MAX_KEPT:
-                self.kept_bytes -= len(self.kept.pop(next(iter(self.kept))))
-            return data
+            return self._keep(id, kind, data)
+        for pack, e in self.places.get(id, ()):
+            try:
+                stored = self.rebuilt(pack.id)[e.offset : e.offset + e.payload_len]
+                return self._keep(id, kind, self.open_chunk(pack, e, stored))
+            except (Problem, OSError) as error:
+                failed = error
         raise Problem(f"{TYPES[kind][:-1]} {id.hex()}: {failed or 'in no pack'}")
+
+    def _keep(self, id, kind, data):
+        self.kept[id, kind] = data
+        self.kept_bytes += len(data)
+        while self.kept_bytes > MAX_KEPT:
+            self.kept_bytes -= len(self.kept.pop(next(iter(self.kept))))
+        return data
 
     def chunks_of(self, item, strict=False):
         """Yields (id, raw_len) of an item's chunks in order. `strict` also proves where the nodes of its tree end."""

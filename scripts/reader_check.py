@@ -1,8 +1,8 @@
 """`reader.py REPO check`: reads every byte of a repository and proves that all its parts agree (docs/format.md).
 
 Packs against their names and their `.idx`, every chunk against its id, the global index against the packs, list trees
-against their rules, manifests against their copies in meta packs. Problems are collected, so that one does not hide the
-next; a note is something that a writer may leave behind and that costs no data.
+against their rules, manifests against their copies in meta packs, parity against the packs. Problems are collected, so that
+one does not hide the next; a note is something that a writer may leave behind and that costs no data.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from itertools import pairwise
 
+import reader_parity
 from reader import (
     CONFIG_COPY,
     DATA,
@@ -144,10 +145,14 @@ class Check:
         for pack_id in self.repo.pack_ids():
             with self.of(f"pack {pack_id.hex()}"):
                 self.pack(pack_id)
+            if pack_id not in self.packs and self.repo.groups and self.repo.groups.rebuild(pack_id):
+                self.notes.append(f"pack {pack_id.hex()} can be made again from parity")
         for name in self.repo.names("packs/data", HEX32 + r"\.idx"):
             if bytes.fromhex(name[:64]) not in self.packs:
                 self.notes.append(f"{name} has no pack beside it (or a bad one)")
         self.global_index()
+        if self.repo.groups:
+            reader_parity.check_groups(self)
         self.small_files()
         for name in self.repo.manifest_names():
             with self.of(f"snapshot {name[:32]}"):

@@ -13,6 +13,7 @@ import struct
 import sys
 
 import reader
+import reader_parity as parity
 from reader import DATA, LIST, MANIFEST_COPY, PlainSeal, Seal, aes_gcm, expand, hmac256, sha256, tag16
 from reader_check import idx_of_pack
 
@@ -176,6 +177,33 @@ def check_cuts(v, table):
             same(f"{name} cuts", got, c["lengths"])
 
 
+def check_parity(v):
+    known, data = v["parity"], splitmix64(1, 9000)
+    for shard, factors in known["factors"].items():
+        same(f"factors of shard {shard}", bytes(parity.factor(int(shard), slot) for slot in range(224)), factors)
+    for length, total in known["rowSums"]:
+        same(f"row sum of {length} bytes", struct.pack("<Q", parity.row_sum(data[:length])), total)
+    file = bytes.fromhex(known["group"])
+    record = parity.Record(file[64:], bytes.fromhex(v["keys"]["repo"]))
+    same(".grp", record.prefix() + record.bytes, file)
+    packs = [data[: pack["length"]] for pack in known["packs"]]
+    for member in record.members:
+        pack = next(pack for pack in packs if sha256(pack) == member.pack)
+        same("row sums", [parity.row_sum(pack[at : at + 4096]) for at in range(0, len(pack), 4096)], list(member.sums))
+    for shard, hash in enumerate(known["shards"]):
+        rows = []
+        for row in range(record.stripe_len // 4096):
+            total = bytes(4096)
+            for member in record.members:
+                pack = next(pack for pack in packs if sha256(pack) == member.pack)
+                part = pack[row * 4096 : row * 4096 + 4096].ljust(4096, b"\0")
+                total = parity.xor(total, parity.scaled(parity.factor(shard, member.slot), part))
+            rows.append(total)
+        same("row sums of a shard", [parity.row_sum(row) for row in rows], list(record.shard_sums[shard]))
+        front, back = record.frame(shard)
+        same(f"shard {shard}", sha256(front, *rows, back), hash)
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     file = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "../tests/fixtures/vectors/v1.json")
@@ -191,6 +219,7 @@ def main():
         check_segment(v, seals)
         check_files(v, seals)
         check_cuts(v, table)
+        check_parity(v)
     except reader.Problem as problem:
         print(f"PROBLEM: {problem}")
         return 1

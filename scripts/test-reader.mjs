@@ -122,12 +122,14 @@ function readFrozen() {
 
 /** One byte of one file of each sort is changed: check must say so. */
 function readDamaged(temporary) {
-  const intact = join(FROZEN, 'v1/plain-gzip/repo');
+  const intact = join(FROZEN, 'v1/plain-parity/repo');
   for (const [folder, ending] of [
     ['packs/data', '.pack'],
     ['packs/data', '.idx'],
     ['index', '.seg'],
     ['snapshots', '.json'],
+    ['packs/parity', '.par'],
+    ['packs/parity', '.grp'],
     ['.', 'config.json'],
   ]) {
     const copy = join(temporary, 'damaged');
@@ -139,6 +141,34 @@ function readDamaged(temporary) {
     const { status, stdout, stderr } = reader(copy, undefined, 'check');
     expect(`damage to a ${ending} file is found`, status === 1 && `${stdout}${stderr}`.includes('PROBLEM'), stderr);
     rmSync(copy, { recursive: true });
+  }
+}
+
+/** Each pack is taken away in turn, of a repository with two shards two at once: everything restores from the rest. */
+function readThroughParity(temporary) {
+  for (const [name, lose] of [
+    ['plain-parity', 1],
+    ['sealed-parity', 2],
+  ]) {
+    const { secrets, snapshots } = JSON.parse(readFileSync(join(FROZEN, 'v1', name, 'expected.json'), 'utf8'));
+    const copy = join(temporary, name);
+    const packs = readdirSync(join(FROZEN, 'v1', name, 'repo/packs/data')).filter((file) => file.endsWith('.pack'));
+    for (let at = 0; at < packs.length; at += lose) {
+      cpSync(join(FROZEN, 'v1', name, 'repo'), copy, { recursive: true });
+      for (const pack of packs.slice(at, at + lose)) {
+        rmSync(join(copy, 'packs/data', pack));
+        rmSync(join(copy, 'packs/data', pack.replace('.pack', '.idx')));
+      }
+      const check = reader(copy, secrets[0], 'check');
+      expect(`${name}: lost packs are found`, check.status === 1 && `${check.stdout}`.includes('can be made again from parity'));
+      const { id, items } = snapshots[at % snapshots.length];
+      for (const item of items) {
+        const { status, stdout, stderr } = reader(copy, secrets[0], 'restore', id, '--item', item.name);
+        expect(`${name}, ${packs[at]} lost: ${JSON.stringify(item.name)}`, status === 0 && sha256(stdout) === item.sha256, stderr);
+      }
+      rmSync(copy, { recursive: true });
+    }
+    console.error(`${name}: ${packs.length} packs lost, ${lose} at a time`);
   }
 }
 
@@ -200,6 +230,7 @@ try {
   expect('there are frozen repositories', existsSync(join(FROZEN, 'v1')));
   readFrozen();
   readDamaged(temporary);
+  readThroughParity(temporary);
   await readFresh(temporary);
 } finally {
   rmSync(temporary, { recursive: true, force: true });

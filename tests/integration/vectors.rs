@@ -10,12 +10,13 @@ use containerarchive::chunk::{ChunkerParams, Cutter, Gear};
 use containerarchive::codec::{Compression, Encoder};
 use containerarchive::crypto::{Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin, sha256};
 use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
-use containerarchive::id::{ChunkId, KeyId, PackId, RepoId, SegmentId, SnapshotId, to_hex};
+use containerarchive::id::{ChunkId, GroupId, KeyId, PackId, RepoId, SegmentId, SnapshotId, to_hex};
 use containerarchive::index::{EpochKey, MemorySource, SegmentContext, SegmentSeal, write_segment};
 use containerarchive::pack::format::padme;
 use containerarchive::pack::{
     ChunkLocation, FinishedPack, KIND_DATA, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackHeader, PackWriter,
 };
+use containerarchive::parity::{Accumulator, Part, Shape, code::coefficient};
 use containerarchive::repo::Config;
 use containerarchive::repo::seal::{ChunkMeta, RepoSeal, Seals};
 use containerarchive::snapshot::{
@@ -336,6 +337,42 @@ fn configs() -> Value {
     json!({ "plain": text(false), "sealed": text(true) })
 }
 
+/// Factors, row sums of the first n pseudo-random bytes (SplitMix64, seed 1), and two unequal packs in a group with two
+/// shards.
+fn parity_groups() -> Value {
+    let factors = |shard| (0..224).map(|slot| coefficient(shard, slot)).collect::<Vec<u8>>();
+    let data = random_bytes(1, 9000);
+    let packs = [&data[..9000], &data[..5000]];
+    let shape = Shape { data: 20, parity: 2 };
+    let mut group = Accumulator::new(shape, 0, 222).unwrap();
+    for pack in packs {
+        group.add(PackId(sha256(&[pack])), pack).unwrap();
+    }
+    let id = GroupId([0xe0; 16]);
+    let group = group.finish(REPO, id, vec![GroupId([0xe1; 16])], b"settings".to_vec());
+    let group = group.unwrap();
+    let row_sums = |len: usize| {
+        let mut one = Accumulator::new(shape, 0, 0).unwrap();
+        one.add(PackId([0; 32]), &data[..len]).unwrap();
+        let record = one.finish(REPO, id, Vec::new(), Vec::new()).unwrap().record;
+        json!([len, to_hex(&record.member_sums[0][0].to_le_bytes())])
+    };
+    let storage = MemoryStorage::new();
+    containerarchive::parity::publish(&storage, &group).unwrap();
+    // each way in which XXH3 treats a length
+    let lens = [1, 3, 4, 8, 9, 16, 17, 64, 128, 129, 240, 241, 1024, 1025, 4095, 4096];
+    let file = |part: Part| storage.get(&part.key(&id), u64::MAX).unwrap();
+    let known = packs.map(|pack| json!({ "id": to_hex(&sha256(&[pack])), "length": pack.len() }));
+    let shards = [0, 1].map(|shard| to_hex(&sha256(&[&file(Part::Shard(shard))])));
+    json!({
+        "factors": { "1": to_hex(&factors(1)), "31": to_hex(&factors(31)) },
+        "rowSums": lens.map(row_sums),
+        "packs": known,
+        "group": to_hex(&file(Part::Group)),
+        "shards": shards,
+    })
+}
+
 /// Lengths of the chunks of pseudo-random bytes (SplitMix64, seed 1).
 fn cuts() -> Value {
     let lens = |params, gear, len| {
@@ -371,7 +408,7 @@ fn known_answers_are_unchanged() {
     let made = json!({
         "keys": derivations(), "ids": ids(), "padme": padme_table(), "storedChunks": stored_chunks(), "packs": packs(),
         "segment": segment(), "listNodes": list_nodes(), "keyFiles": key_files(), "manifests": manifests(),
-        "configs": configs(), "cuts": cuts(),
+        "configs": configs(), "cuts": cuts(), "parity": parity_groups(),
     });
     if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_some() {
         std::fs::create_dir_all(file().parent().unwrap()).unwrap();
@@ -433,6 +470,11 @@ fn the_page_of_the_format_prints_the_same_answers() {
         "/listNodes/leaf/node",
     ] {
         hex.push(known.pointer(value).unwrap().as_str().unwrap());
+    }
+    // lengths 1, 8, 16, 128, 240 and 4096
+    for at in [0, 3, 5, 8, 10, 15] {
+        let value = known.pointer(&format!("/parity/rowSums/{at}/1")).unwrap();
+        hex.push(value.as_str().unwrap());
     }
     for value in hex {
         assert!(joined.contains(value), "{value}");
