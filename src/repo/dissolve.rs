@@ -11,7 +11,7 @@ use crate::crypto::sha256;
 use crate::error::Result;
 use crate::id::{GroupId, PackId};
 use crate::layout;
-use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Part, random_slot};
+use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
 use std::collections::HashSet;
 
 /// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
@@ -43,6 +43,10 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
     for head in affected {
         let rest = match without(repo, &head, killed)? {
             Rest::Group(rest) => rest,
+            Rest::Alone(rest) => {
+                replace(repo, &groups, rest, &[head.id])?;
+                continue;
+            }
             Rest::Nothing => {
                 empty.insert(head.id);
                 continue;
@@ -94,7 +98,10 @@ fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupI
 
 /// What is left of a group.
 enum Rest {
+    /// All members are there.
     Group(Accumulator),
+    /// One is lost, and the group can give it back. Others must not count on such a group.
+    Alone(Accumulator),
     /// No member that could be protected.
     Nothing,
     /// It cannot be changed without a loss.
@@ -103,25 +110,22 @@ enum Rest {
 
 /// What is left of a group without `killed`.
 fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Rest> {
-    let going = head
-        .members
-        .iter()
-        .filter(|member| killed.contains(&member.pack))
-        .count();
-    if going * 2 <= head.members.len()
+    let stays = |member: &&Member| !killed.contains(&member.pack);
+    let mut all_there = true;
+    for member in head.members.iter().filter(stays) {
+        all_there &= repo.storage().size(&layout::pack(&member.pack))? == Some(member.len);
+    }
+    let few_go = head.members.iter().filter(stays).count() * 2 >= head.members.len();
+    if all_there
+        && few_go
         && let Some(rest) = fold_out(repo, head, killed)?
     {
         return Ok(Rest::Group(rest));
     }
     let (rest, lost) = make_anew(repo, head, killed)?;
-    if !lost.is_empty() {
-        if let Some(rest) = fold_out(repo, head, killed)? {
-            return Ok(Rest::Group(rest));
-        }
-        for pack in &lost {
-            if can_give_back(repo, head, pack)? {
-                return Ok(Rest::Bound);
-            }
+    for pack in &lost {
+        if can_give_back(repo, head, pack)? {
+            return Ok(fold_out(repo, head, killed)?.map_or(Rest::Bound, Rest::Alone));
         }
     }
     Ok(match rest.is_empty() {

@@ -159,7 +159,7 @@ impl Case<'_> {
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
         let mut seen_packs = HashSet::new();
-        let mut kept: Vec<(SimFs, Promised)> = Vec::new();
+        let mut kept: Vec<(SimFs, Promised, String)> = Vec::new();
         // one more than there are calls: the power is cut when the run has ended
         let points =
             (self.from..=calls.len() as u64).filter(|point| point % depth.stride == 0 || *point == calls.len() as u64);
@@ -188,7 +188,7 @@ impl Case<'_> {
                 }
                 tally.different += 1;
                 if depth.again > 0 {
-                    kept.push((copy(&image), promised.clone()));
+                    kept.push((copy(&image), promised.clone(), format!("{}, {model:?}", at())));
                 }
                 let new = seen_packs.insert(pack_fingerprint(&image, &promised));
                 let lose = new && seen_packs.len() % depth.lose_packs == 0;
@@ -202,8 +202,12 @@ impl Case<'_> {
             }
         }
         let step = (kept.len() / depth.again.max(1)).max(1);
-        for (image, promised) in kept.iter().step_by(step) {
+        for (image, promised, first) in kept.iter().step_by(step) {
+            let before = tally.violations.len();
             self.crash_again(image, promised, depth, (&mut seen, &mut seen_packs), &mut tally);
+            for violation in tally.violations.iter_mut().skip(before) {
+                *violation = format!("{violation}, after {first}");
+            }
         }
         tally
     }
