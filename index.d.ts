@@ -386,6 +386,149 @@ export interface IRepairResult {
   }[];
 }
 
+/** How many a rule keeps: a whole number from 0 (the rule is off) to 4,294,967,295, or all there are. */
+export type RetentionCount = number | 'all';
+
+/**
+ * Which snapshots stay. A snapshot stays when any of the rules names it, so adding a rule or raising a number never removes
+ * more. The newest snapshot of each group always stays; so does one that is dated more than 5 minutes ahead, which counts
+ * for no rule. A policy that keeps nothing, an unknown key and a value of the wrong kind are refused (ERR_INVALID_POLICY).
+ *
+ * `keepDays: 7` keeps the newest snapshot of each of the last 7 days *that have one*, so that a job that stood still loses
+ * nothing. Everything of the last 7 days is `keepWithin: '7d'`. The same goes for hours, weeks, months and years; while a
+ * rule finds fewer than it asks for, it keeps the oldest snapshot too. More about it, with examples: docs/retention.md.
+ */
+export interface IRetentionPolicy {
+  /** The newest snapshots. */
+  keepLast?: RetentionCount;
+  /** One a clock hour. */
+  keepHours?: RetentionCount;
+  /** One a calendar day. */
+  keepDays?: RetentionCount;
+  /** One a week, Monday to Sunday (ISO 8601). */
+  keepWeeks?: RetentionCount;
+  /** One a calendar month. */
+  keepMonths?: RetentionCount;
+  /** One a calendar year. */
+  keepYears?: RetentionCount;
+  /**
+   * Every snapshot at most this old, that age included: '36h', '7d', '2w', '1y6m'; the units y, m, w, d, h in this order.
+   * Years, months, weeks and days are those of the calendar: a month before 31 March is 28 February.
+   */
+  keepWithin?: string;
+  /** Snapshots that have all tags of one of these; the value '*' is met by any. */
+  keepTags?: Record<string, string>[];
+  /** These snapshots, by their whole ids. */
+  keepIds?: string[];
+  /** Snapshots that differ in one of these tags are counted apart, as `['service']`. Default []: all are one group. */
+  groupBy?: string[];
+  /**
+   * IANA name of the zone whose hours, days, weeks, months and years are meant, as 'Europe/Berlin'. Default 'UTC'. The zone
+   * of the process is `Intl.DateTimeFormat().resolvedOptions().timeZone`; in containers that is usually UTC.
+   */
+  timeZone?: string;
+  /** When a day begins, 'HH:MM': with '06:00' the run of 3 o'clock is of the day before. Default '00:00'. */
+  dayStartsAt?: string;
+  /** What `keepWithin` is counted back from: the newest snapshot of the group, or the time of the prune. Default 'latest'. */
+  anchor?: 'latest' | 'now';
+}
+
+/** Options of {@link ContainerArchive.planPrune}. */
+export interface IPlanPruneOptions {
+  /** The policy is asked only about snapshots that have all of these tags; the others are kept. Default: about all. */
+  filter?: { tags?: Record<string, string> };
+  /**
+   * Share of the stored bytes, 0 to 1, that may stay as waste in packs that are partly needed. Fewer is less space and
+   * more to copy; 1 copies nothing. Default 0.05.
+   */
+  maxUnused?: number;
+  /**
+   * Do not spare what live ingests of this or other processes may rely on. Such an ingest then fails with ERR_CONFLICT, or
+   * commits a whole snapshot. Default false.
+   */
+  force?: boolean;
+  /** Ends it: the promise rejects with `signal.reason`. What a prune has done stays done, and the next one goes on. */
+  signal?: AbortSignal;
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: IPruneProgress) => void;
+}
+
+/** Options of {@link ContainerArchive.prune}. */
+export interface IPruneOptions extends IPlanPruneOptions {
+  /** Only tell what would be done; nothing is written. Default false. */
+  dryRun?: boolean;
+  /** Wait for live ingests that delay a part of it, so that nothing is pending at the end. Default false. */
+  wait?: boolean;
+}
+
+/** Progress of a prune. */
+export interface IPruneProgress {
+  operation: 'prune';
+  /** The same in all progress of one call, and in its `prune:complete`. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 99 while packs are read, copied and deleted, 100 at the end, null while nothing is known. */
+  percentage: number | null;
+  /** Bytes of packs. */
+  bytesDone: number;
+  bytesTotal: number | null;
+  elapsedMs: number;
+}
+
+/** A snapshot that a policy was asked about. */
+export interface IPruneChoice {
+  id: string;
+  createdAt: string;
+  /** The tags of `groupBy` that it has. */
+  group: Record<string, string>;
+}
+
+/** What a prune did; of a dry run, what it would do. */
+export interface IPruneResult {
+  removedSnapshots: number;
+  /** Packs that were deleted because nothing in them is needed. */
+  removedPacks: number;
+  /** Packs whose needed chunks were copied into others before they were deleted. */
+  rewrittenPacks: number;
+  /** Bytes of stored chunks that left the disk. */
+  freedBytes: number;
+  /** Bytes of stored chunks that go with a later prune, because live ingests may still rely on them. See `wait`. */
+  pendingBytes: number;
+  dryRun: boolean;
+  /** What stays, newest first, and why: 'newest', 'keepDays 3/7', 'keepMonths oldest', 'keepWithin 7d', 'keepTags', 'keepIds', 'future', 'filter'. */
+  keep: (IPruneChoice & { reasons: string[] })[];
+  /** What goes, newest first. */
+  remove: IPruneChoice[];
+  /** The time zone that the rules were applied in. */
+  timeZone: string;
+  /** What looks as if it were not meant, for people: tags that no snapshot has, snapshots dated in the future. */
+  warnings: string[];
+}
+
+/** A prune ended. The figures are those of {@link IPruneResult}. */
+export interface IPruneComplete {
+  operationId: string;
+  removedSnapshots: number;
+  removedPacks: number;
+  rewrittenPacks: number;
+  freedBytes: number;
+  pendingBytes: number;
+  dryRun: boolean;
+}
+
+/** The lease of a session: who is, or was, writing. */
+export interface ILock {
+  /** 32 hex digits. An ingest's is the id of the snapshot that it makes. */
+  session: string;
+  /** Whether its process is still there. */
+  held: boolean;
+  /** As 'ingest' or 'prune'; null when the file is damaged. */
+  operation: string | null;
+  /** Null when the file is damaged. */
+  startedAt: string | null;
+}
+
 /** A snapshot was made. */
 export interface IIngestComplete {
   operationId: string;
@@ -407,6 +550,9 @@ export interface IContainerArchiveEvents {
   /** As soon as all about a problem is known; damage of packs and chunks once it is clear which snapshots it hits. */
   'verify:error': IVerifyError & { operationId: string };
   'repair:progress': IRepairProgress;
+  'prune:progress': IPruneProgress;
+  /** Dry runs too. */
+  'prune:complete': IPruneComplete;
   warning: IWarning;
 }
 
@@ -551,6 +697,41 @@ export class ContainerArchive {
    * Rejects: ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   verify(options?: IVerifyOptions): Promise<IVerifyResult>;
+
+  /**
+   * Removes the snapshots that the policy does not keep, and then frees the space that no snapshot needs any more. With
+   * `true` or `{ dryRun: true }` it only tells what it would do. Ingests and restores may go on. Interrupted at any point,
+   * it has harmed no snapshot that stays, and the next one goes on where it stopped.
+   *
+   * Rejects: ERR_INVALID_POLICY (before anything is read), ERR_REPO_LOCKED (somebody else prunes, repairs or reindexes), ERR_READ_ONLY,
+   * ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`; and with nothing
+   * removed, because it cannot be known what is still needed: ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING,
+   * ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT. For these, `repair()` first.
+   */
+  prune(policy: IRetentionPolicy, options?: boolean | IPruneOptions): Promise<IPruneResult>;
+
+  /**
+   * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock, writes nothing, and
+   * works on a handle with `readOnly`.
+   */
+  planPrune(policy: IRetentionPolicy, options?: IPlanPruneOptions): Promise<IPruneResult>;
+
+  /**
+   * Removes snapshots by their whole ids, whatever any policy says; resolves to these ids. The space is freed by the next
+   * {@link prune}. When one of them is not there, none is removed.
+   *
+   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_STORAGE,
+   * ERR_CLOSED, ERR_INVALID_ARGUMENT (an id that is not whole, among others).
+   */
+  forget(ids: string[]): Promise<string[]>;
+
+  /**
+   * The sessions that are writing, of this and all other processes, and leases that dead ones left. Works on a handle with
+   * `readOnly`.
+   *
+   * Rejects: ERR_STORAGE, ERR_CLOSED.
+   */
+  locks(): Promise<ILock[]>;
 
   /**
    * Finds what is lost or damaged, and makes it again from what is left: packs from parity, everything small from its

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
   Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  IKey, IRepairResult, IVerifyError, IVerifyResult, Subscription,
+  IKey, ILock, IPruneResult, IRepairResult, IRetentionPolicy, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -76,6 +76,23 @@ export async function calls(): Promise<void> {
   same<typeof repaired, IRepairResult>(true);
   same<(typeof repaired.damagedSnapshots)[number]['items'][number]['missing'], [start: number, end: number][]>(true);
   repo.on('repair:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
+  const policy: IRetentionPolicy = {
+    keepLast: 3, keepHours: 'all', keepDays: 7, keepWeeks: 5, keepMonths: 12, keepYears: 0, keepWithin: '36h', keepTags: [{ release: '*' }],
+    keepIds: [snapshot.id], groupBy: ['service'], timeZone: 'Europe/Berlin', dayStartsAt: '06:00', anchor: 'now',
+  };
+  const pruned = await repo.prune(policy, true);
+  same<typeof pruned, IPruneResult>(true);
+  same<typeof pruned.removedSnapshots, number>(true);
+  await repo.prune({ keepLast: 5, keepDays: 30, keepWeeks: 12, keepMonths: 6 });
+  await repo.prune(policy, { dryRun: false, maxUnused: 0.1, force: true, wait: true, filter: { tags: { a: 'b' } }, signal: AbortSignal.timeout(1) });
+  const plan = await repo.planPrune(policy, { filter: { tags: {} }, maxUnused: 0, onProgress: ({ bytesDone }) => void bytesDone });
+  same<typeof plan, IPruneResult>(true);
+  for (const { id, createdAt, group, reasons } of plan.keep) void [id, createdAt, group.service, reasons[0]?.length];
+  same<Awaited<ReturnType<typeof repo.forget>>, string[]>(true);
+  await repo.forget(plan.remove.map(({ id }) => id));
+  same<Awaited<ReturnType<typeof repo.locks>>, ILock[]>(true);
+  repo.on('prune:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
+  repo.on('prune:complete', ({ freedBytes, dryRun }) => same<[typeof freedBytes, typeof dryRun], [number, boolean]>(true));
   await repo.reindex({ signal: AbortSignal.timeout(1000) });
   await repo.unlock({ force: true });
 
@@ -92,7 +109,7 @@ export async function calls(): Promise<void> {
   same<typeof subscription, Subscription>(true);
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'repair:progress' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'repair:progress' | 'prune:progress' | 'prune:complete' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;
@@ -136,6 +153,16 @@ export async function mistakes(repo: ContainerArchive): Promise<void> {
   repo.keys = repo.keys;
   // @ts-expect-error the constructor is private
   void new ContainerArchive();
-  // @ts-expect-error not built yet
-  await repo.prune({ keepLast: 1 });
+  // @ts-expect-error a policy is needed
+  await repo.prune();
+  // @ts-expect-error unknown rule
+  await repo.prune({ keepDay: 1 });
+  // @ts-expect-error a number, or 'all'
+  await repo.prune({ keepLast: '1' });
+  // @ts-expect-error unknown option
+  await repo.prune({ keepLast: 1 }, { dryrun: true });
+  // @ts-expect-error a plan is a dry run already
+  await repo.planPrune({ keepLast: 1 }, { dryRun: false });
+  // @ts-expect-error a list
+  await repo.forget('latest');
 }

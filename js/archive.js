@@ -12,6 +12,8 @@ const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
+const { policy } = require('./policy.js');
+const prune = require('./prune.js');
 const repair = require('./repair.js');
 const verify = require('./verify.js');
 const { closed, fromNative, invalidArgument } = require('./error.js');
@@ -103,6 +105,23 @@ class ContainerArchive {
     }
   }
 
+  async prune(retention, pruneOptions) {
+    return this.#prune(policy(retention), prune.pruneOptions(pruneOptions));
+  }
+
+  async planPrune(retention, planOptions) {
+    return this.#prune(policy(retention), prune.planOptions(planOptions));
+  }
+
+  async forget(ids) {
+    const whole = prune.forgetIds(ids);
+    return this.#call((repo) => repo.forget(whole));
+  }
+
+  async locks() {
+    return JSON.parse(await this.#call((repo) => repo.locks()));
+  }
+
   async repair(repairOptions) {
     const checked = repair.repairOptions(repairOptions);
     const { signal, onProgress } = checked;
@@ -182,6 +201,18 @@ class ContainerArchive {
     } catch (error) {
       throw signal?.aborted ? signal.reason : error;
     }
+  }
+
+  async #prune(retention, checked) {
+    const { signal, onProgress } = checked;
+    const listeners = {
+      progress: (value) => {
+        this.#events.emit('prune:progress', value);
+        if (onProgress) callSafely(onProgress, value);
+      },
+      complete: (value) => this.#events.emit('prune:complete', value),
+    };
+    return this.#stoppable((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
   }
 
   async #ingest(unclaimed, { json, signal, onProgress }) {

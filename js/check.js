@@ -83,11 +83,15 @@ function signal(value, where) {
   return value;
 }
 
+/** Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own members. */
+function isPlain(value) {
+  const proto = value === null || typeof value !== 'object' ? undefined : Object.getPrototypeOf(value);
+  return proto === null || (proto !== undefined && Object.getPrototypeOf(proto) === null);
+}
+
 /** A record of strings to strings. A fresh object comes back, so that later changes by the caller do nothing. */
 function tags(value, where) {
-  const proto = value === null || typeof value !== 'object' ? undefined : Object.getPrototypeOf(value);
-  const plain = proto === null || (proto !== undefined && Object.getPrototypeOf(proto) === null);
-  if (!plain) throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
+  if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
   const entries = Object.entries(value);
   for (const [key, entry] of entries) {
     text(key, `A key of ${where}`);
@@ -132,5 +136,5 @@ function isDetached(bytes) {
 }
 
 module.exports = {
-  boolean, callback, integer, isBytes, isDetached, kindOf, options, path, signal, tags, text, time, wellFormed,
+  boolean, callback, integer, isBytes, isDetached, isPlain, kindOf, options, path, signal, tags, text, time, wellFormed,
 };

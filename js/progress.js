@@ -1,5 +1,5 @@
 'use strict';
-// Progress of one ingest: from the counters of the native side to the shape that users see, at most ten times a second
+// Progress of one operation: from the counters of the native side to the shape that users see, at most ten times a second
 // and once at the end.
 
 const { randomUUID } = require('node:crypto');
@@ -101,4 +101,61 @@ class IngestProgress {
   }
 }
 
-module.exports = { IngestProgress, human };
+/** The progress of an operation that is measured in bytes alone, and knows only as it goes how many there are. */
+class BytesProgress {
+  /** Tells concurrent operations apart. */
+  operationId = randomUUID();
+  #operation;
+  #message;
+  #report;
+  #started = performance.now();
+  #last = this.#started;
+  #counters = { doneBytes: 0, totalBytes: 0 };
+
+  /**
+   * @param {string} operation
+   * @param {(bytes: string) => string} message what to say of so many bytes
+   * @param {(progress: object) => void} report
+   */
+  constructor(operation, message, report) {
+    this.#operation = operation;
+    this.#message = message;
+    this.#report = report;
+  }
+
+  /** Nothing is reported after this, however late the native side may be. */
+  close() {
+    this.#report = null;
+  }
+
+  /** Takes the counters of the native side as JSON. */
+  update(json) {
+    if (this.#report === null) return;
+    this.#counters = JSON.parse(json);
+    if (performance.now() - this.#last >= INTERVAL_MS) this.#emit(null);
+  }
+
+  /** The last report. */
+  finish() {
+    this.#emit(100);
+  }
+
+  #emit(percentage) {
+    const now = performance.now();
+    const { doneBytes, totalBytes } = this.#counters;
+    const known = totalBytes > 0;
+    this.#last = now;
+    this.#report({
+      operation: this.#operation,
+      operationId: this.operationId,
+      message: this.#message(human(doneBytes)),
+      // these bytes are nearly all of it; what follows has no measure
+      percentage: percentage ?? (known ? Math.min(99, (doneBytes / totalBytes) * 100) : null),
+      bytesDone: doneBytes,
+      bytesTotal: known ? Math.max(totalBytes, doneBytes) : null,
+      elapsedMs: Math.round(now - this.#started),
+    });
+  }
+}
+
+module.exports = { BytesProgress, IngestProgress, human };

@@ -14,6 +14,7 @@ mod error;
 mod ingest;
 mod keys;
 mod pipe;
+mod prune;
 mod repair;
 mod restore;
 mod settle;
