@@ -44,11 +44,9 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
         },
     };
     // without any copy, what was wrong in the first place says most; a secret that fails says more
-    let found = match config_in_parity(env) {
-        Some(found) => Some(found),
-        None => config_in_packs(env, secret)?,
+    let Some(found) = config_in_copies(env, secret, None)? else {
+        return Err(failed);
     };
-    let Some(found) = found else { return Err(failed) };
     env.monitor.warning(Warning {
         code: "WARN_CONFIG_FROM_COPY",
         message: format!("A copy of config.json is used: {failed}"),
@@ -56,14 +54,27 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
     Ok(found)
 }
 
+/// The first copy of a config there is, of any repository but `not`.
+pub(super) fn config_in_copies(
+    env: &Environment,
+    secret: Option<&Secret>,
+    not: Option<&RepoId>,
+) -> Result<Option<(Config, Vec<u8>)>> {
+    match config_in_parity(env, not) {
+        Some(found) => Ok(Some(found)),
+        None => config_in_packs(env, secret, not),
+    }
+}
+
 /// The copy in the record of any parity group.
-fn config_in_parity(env: &Environment) -> Option<(Config, Vec<u8>)> {
+fn config_in_parity(env: &Environment, not: Option<&RepoId>) -> Option<(Config, Vec<u8>)> {
     let files = env.storage.list(layout::PARITY).ok()?;
     let group_of = |key: &str| GroupId::from_hex(key.rsplit('/').next()?.split('.').next()?);
     let groups: BTreeSet<GroupId> = files.iter().filter_map(|file| group_of(&file.key)).collect();
     groups.into_iter().find_map(|group| {
         let record = parity::read_record(env.storage.as_ref(), &group).ok()?;
-        accept(record.config, &record.head.repo)
+        let found = accept(record.config, &record.head.repo);
+        found.filter(|(config, _)| Some(&config.id) != not)
     })
 }
 
@@ -74,7 +85,11 @@ fn accept(bytes: Vec<u8>, repo: &RepoId) -> Option<(Config, Vec<u8>)> {
 }
 
 /// The copy in any meta pack; for repositories without parity. A sealed one is read with the keys that the secret opens.
-fn config_in_packs(env: &Environment, secret: Option<&Secret>) -> Result<Option<(Config, Vec<u8>)>> {
+fn config_in_packs(
+    env: &Environment,
+    secret: Option<&Secret>,
+    not: Option<&RepoId>,
+) -> Result<Option<(Config, Vec<u8>)>> {
     let Ok(files) = env.storage.list(layout::DATA) else {
         return Ok(None);
     };
@@ -90,7 +105,7 @@ fn config_in_packs(env: &Environment, secret: Option<&Secret>) -> Result<Option<
         let Ok(header) = PackHeader::decode(&bytes) else {
             continue;
         };
-        if !header.meta {
+        if !header.meta || Some(&header.repo) == not {
             continue;
         }
         let seal = match &mut seals {

@@ -5,7 +5,7 @@
 //! lists no packs, unless a segment or the config is broken.
 
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
-use super::copies::load_config;
+use super::copies::{config_in_copies, load_config};
 use super::keys::{Unlocked, find_bundle};
 use super::seal::{RepoSeal, Seals};
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
@@ -17,8 +17,9 @@ use crate::crypto::{self, Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKe
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
-use crate::index::{EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
+use crate::index::{self, BrokenSegment, EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
 use crate::layout;
+use crate::monitor::Warning;
 use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -156,7 +157,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         return Err(exists(&env));
     }
     storage.barrier()?;
-    let repo = assemble(env, config, config_bytes, unlocked, &options.open)?;
+    let opened = load_index(&env, config, config_bytes, unlocked, &options.open)?;
+    let repo = assemble(env, opened, &options.open)?;
     repo.config_durable.store(true, Ordering::Release);
     // of an earlier init that was interrupted
     repo.clean_half_written();
@@ -222,16 +224,104 @@ fn pin_of(config: &Config) -> Pin {
 /// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
 /// `NotEncrypted`, `KeyFileCorrupt`, `Permission`, `Storage`. Nothing on disk is changed by a failed open.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
-    let (config, config_bytes) = load_config(&env, secret)?;
+    let (config, bytes) = load_config(&env, secret)?;
+    let id = config.id;
+    let opened = match open_with(&env, config, bytes, secret, options) {
+        Ok(opened) if !opened.is_foreign() => opened,
+        Err(error) if !may_be_foreign(&error) => return Err(error),
+        first => match open_with_copy(&env, &id, secret, options) {
+            Some(opened) => opened,
+            None => first?,
+        },
+    };
+    let repo = assemble(env, opened, options)?;
+    repo.copy_uncopied_keys();
+    Ok(repo)
+}
+
+/// What a handle is made of.
+struct Opened {
+    config: Config,
+    config_bytes: Vec<u8>,
+    unlocked: Option<Unlocked>,
+    keys: Option<Keys>,
+    index: GlobalIndex,
+    broken: Vec<BrokenSegment>,
+}
+
+impl Opened {
+    /// True when the whole index belongs to another repository: then it is rather the config that does.
+    fn is_foreign(&self) -> bool {
+        let is_foreign = |segment: &BrokenSegment| {
+            let reason = index::Damage::ForeignRepository;
+            matches!(&segment.error, index::Error::Damaged { reason: found, .. } if *found == reason)
+        };
+        self.index.segments().is_empty() && self.broken.iter().any(is_foreign)
+    }
+}
+
+/// True for what a whole config of another repository leads to.
+fn may_be_foreign(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotEncrypted | Error::PassphraseRequired | Error::KeyFileCorrupt { .. } | Error::ConfigCorrupt { .. }
+    )
+}
+
+/// Opens with a copy of the config that is not of the repository `id`, where everything else fits that.
+fn open_with_copy(env: &Environment, id: &RepoId, secret: Option<&Secret>, options: &OpenOptions) -> Option<Opened> {
+    let (config, bytes) = config_in_copies(env, secret, Some(id)).ok()??;
+    let opened = open_with(env, config, bytes, secret, options).ok()?;
+    if opened.is_foreign() {
+        return None;
+    }
+    env.monitor.warning(Warning {
+        code: "WARN_CONFIG_FROM_COPY",
+        message: "A copy of config.json is used: the file belongs to another repository".to_owned(),
+    });
+    Some(opened)
+}
+
+fn open_with(
+    env: &Environment,
+    config: Config,
+    config_bytes: Vec<u8>,
+    secret: Option<&Secret>,
+    options: &OpenOptions,
+) -> Result<Opened> {
     let unlocked = match (config.encrypted, secret) {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::NotEncrypted),
         (true, None) => return Err(Error::PassphraseRequired),
-        (true, Some(secret)) => Some(unlock(&env, &config, &config_bytes, secret)?),
+        (true, Some(secret)) => Some(unlock(env, &config, &config_bytes, secret)?),
     };
-    let repo = assemble(env, config, config_bytes, unlocked, options)?;
-    repo.copy_uncopied_keys();
-    Ok(repo)
+    load_index(env, config, config_bytes, unlocked, options)
+}
+
+fn load_index(
+    env: &Environment,
+    config: Config,
+    config_bytes: Vec<u8>,
+    unlocked: Option<Unlocked>,
+    options: &OpenOptions,
+) -> Result<Opened> {
+    let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
+    let context = Arc::new(SegmentContext {
+        repo: config.id,
+        seal: segment_seal(keys.as_ref()),
+    });
+    let cache = usize::try_from(options.memory_limit / 8)
+        .unwrap_or(usize::MAX)
+        .clamp(1 << 20, 32 << 20);
+    let (index, broken) = GlobalIndex::load(Arc::clone(&env.storage), context, cache)?;
+    Ok(Opened {
+        config,
+        config_bytes,
+        unlocked,
+        keys,
+        index,
+        broken,
+    })
 }
 
 /// Finds the key file that the secret opens, and holds the config against the keys in it.
@@ -253,14 +343,15 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
     Ok(unlocked)
 }
 
-fn assemble(
-    env: Environment,
-    config: Config,
-    config_bytes: Vec<u8>,
-    unlocked: Option<Unlocked>,
-    options: &OpenOptions,
-) -> Result<Repository> {
-    let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
+fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<Repository> {
+    let Opened {
+        config,
+        config_bytes,
+        unlocked,
+        keys,
+        index,
+        broken,
+    } = opened;
     let (current_key, bundle) = unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
     let write_refused = if options.read_only {
         Some(Error::ReadOnly)
@@ -271,10 +362,6 @@ fn assemble(
             Err(error) => Some(error.into()),
         }
     };
-    let context = Arc::new(SegmentContext {
-        repo: config.id,
-        seal: segment_seal(keys.as_ref()),
-    });
     let gear = keys
         .as_ref()
         .map_or_else(Gear::default_table, |keys| Gear::keyed(&keys.chunker));
@@ -282,10 +369,6 @@ fn assemble(
         reason: reason.to_string(),
     })?;
     let seals = keys.map_or(Seals::Plain, |keys| Seals::Sealed(Box::new(keys)));
-    let cache = usize::try_from(options.memory_limit / 8)
-        .unwrap_or(usize::MAX)
-        .clamp(1 << 20, 32 << 20);
-    let (index, broken) = GlobalIndex::load(Arc::clone(&env.storage), context, cache)?;
     let pool = BufferPool::new(usize::try_from(options.memory_limit / 2).unwrap_or(usize::MAX));
     let repo = Repository {
         seal: Arc::new(RepoSeal::new(config.id, seals)),

@@ -224,9 +224,15 @@ fn a_sealed_repository_does_not_pass_for_another_or_for_a_plain_one() {
         let forged = with(&sealed.files, layout::CONFIG, Some(forge(config, from, to)));
         assert_eq!(opened(&forged), "ERR_CONFIG_CORRUPT", "{to}");
     }
-    // the config and the keys of another repository with the same passphrase
+    // the config of another repository with the same passphrase: the right one has a copy
     let foreign = with(&sealed.files, layout::CONFIG, Some(other[layout::CONFIG].clone()));
-    assert_eq!(opened(&foreign), "ERR_KEY_FILE_CORRUPT");
+    let verdict = sealed.judge(&foreign, &|| "a foreign config".to_owned());
+    assert!(verdict.is_whole(), "{verdict:?}");
+    assert_eq!(verdict.warnings, ["WARN_CONFIG_FROM_COPY"]);
+    let mut bare = foreign;
+    bare.retain(|key, _| !key.starts_with(layout::PARITY) && !key.starts_with(layout::DATA));
+    assert_eq!(opened(&bare), "ERR_KEY_FILE_CORRUPT");
+    // its keys
     let mut foreign: Files = sealed.files.clone();
     foreign.retain(|key, _| !key.starts_with("keys/") && !key.starts_with(layout::KEY_COPIES));
     foreign.extend(other.clone().into_iter().filter(|(key, _)| key.starts_with("keys/")));
