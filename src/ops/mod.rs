@@ -21,4 +21,4 @@ pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
 pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 pub use snapshots::{get_snapshot, list_snapshots};
 pub use unlock::{locks, unlock};
-pub use verify::{Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};
+pub use verify::{Note, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

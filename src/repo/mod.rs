@@ -41,7 +41,7 @@ use crate::pack::ChunkLocation;
 use crate::parity::TailCache;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
-use crate::storage::{LocalStorage, Storage, put_bytes};
+use crate::storage::{ErrorKind, LocalStorage, Storage, put_bytes};
 use seal::RepoSeal;
 use std::collections::HashMap;
 use std::path::Path;
@@ -240,9 +240,14 @@ impl Repository {
             return Err(refused);
         }
         for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
-            if self.storage().size(name)?.is_none() {
-                put_bytes(self.storage(), name, &[])?;
+            match self.storage().size(name) {
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                // a folder of that name locks nobody out
+                Err(error) if error.kind == ErrorKind::NotADirectory => self.storage().quarantine(name)?,
+                Err(error) => return Err(error.into()),
             }
+            put_bytes(self.storage(), name, &[])?;
         }
         self.storage().probe_locks(layout::MAINT_LOCK)?;
         *pack_sink::lock(&self.write_refused) = None;

@@ -46,7 +46,12 @@ pub(super) fn read(storage: &dyn Storage, key: &str, max_len: u64) -> Result<Fou
 pub(super) fn put_right(storage: &dyn Storage, key: &str, bytes: &[u8], found: &Found) -> Result<()> {
     match found {
         // somebody else may have put the very same file meanwhile
-        Found::Missing => put_bytes(storage, key, bytes).map(|_| ())?,
+        Found::Missing => match put_bytes(storage, key, bytes) {
+            Ok(_) => {}
+            // a folder, which no listing shows
+            Err(error) if error.kind == ErrorKind::NotADirectory => storage.replace_damaged(key, bytes)?,
+            Err(error) => return Err(error.into()),
+        },
         Found::Bytes(_) | Found::Unreadable => storage.replace_damaged(key, bytes)?,
     }
     Ok(())

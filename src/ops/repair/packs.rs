@@ -1,7 +1,8 @@
 //! Packs and their `.idx` files: which there should be, which of them have their name, and making the others again.
 //!
-//! A pack is rebuilt from its parity, row by row, and where rows are lost header, trailer and footer are taken from the
-//! `.idx`. Rounds go on as long as one of them helped, since a pack that is whole again helps the others of its group.
+//! A pack whose bytes lie somewhere else gets its own name again. Else it is rebuilt from its parity, row by row, and where
+//! rows are lost header, trailer and footer are taken from the `.idx`. Rounds go on as long as one of them helped, since a
+//! pack that is whole again helps the others of its group.
 
 use super::files::{Found, is_damage, put_right, read};
 use super::{Packs, Work};
@@ -48,6 +49,18 @@ pub(super) struct Inventory {
     pub bad: BTreeSet<PackId>,
     /// Sessions that were at work when the packs had been listed.
     pub writers: HashSet<SnapshotId>,
+    /// Packs whose bytes lie under the name of another one, and whose.
+    misplaced: BTreeMap<PackId, PackId>,
+}
+
+/// What lies under the name of a pack.
+pub(super) enum Checked {
+    /// Its bytes, this many.
+    Whole(u64),
+    /// Bytes that would be this pack.
+    Other(PackId),
+    /// Nothing that can be read to its end.
+    Nothing,
 }
 
 /// A sum over entries that does not depend on their order.
@@ -105,8 +118,12 @@ impl Inventory {
                 continue;
             }
             match check(work, &pack)? {
-                Some(len) => inventory.add_good(pack, len),
-                None => {
+                Checked::Whole(len) => inventory.add_good(pack, len),
+                Checked::Other(other) => {
+                    inventory.bad.insert(pack);
+                    inventory.misplaced.insert(other, pack);
+                }
+                Checked::Nothing => {
                     inventory.bad.insert(pack);
                 }
             }
@@ -133,11 +150,19 @@ impl Inventory {
     }
 }
 
-/// The length of a pack whose bytes have its name; `None` when it is missing or damaged.
-pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Option<u64>> {
+/// Reads a pack.
+pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Checked> {
+    Ok(match name_of(work, &layout::pack(pack))? {
+        Some((name, len)) if name == *pack => Checked::Whole(len),
+        Some((name, _)) => Checked::Other(name),
+        None => Checked::Nothing,
+    })
+}
+
+/// The name that the bytes of a file would have as a pack, and their number; `None` when they cannot be read to their end.
+fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
     let storage = work.repo.storage();
-    let key = layout::pack(pack);
-    let len = match storage.size(&key) {
+    let len = match storage.size(key) {
         Ok(Some(len)) if len <= u64::from(u32::MAX) => len,
         Ok(_) => return Ok(None),
         Err(error) if is_damage(&error) => return Ok(None),
@@ -149,7 +174,7 @@ pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Option<u64>> {
     while offset < len {
         let piece = buffer.len().min(usize::try_from(len - offset).unwrap_or(usize::MAX));
         let piece = buffer.get_mut(..piece).unwrap_or_default();
-        match storage.get_range(&key, offset, piece) {
+        match storage.get_range(key, offset, piece) {
             Ok(()) => hash.update(&*piece),
             Err(error) if is_damage(&error) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -157,12 +182,66 @@ pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Option<u64>> {
         offset += piece.len() as u64;
         work.advance(piece.len() as u64)?;
     }
-    let name: [u8; 32] = hash.finalize().into();
-    Ok((name == pack.0).then_some(len))
+    Ok(Some((PackId(hash.finalize().into()), len)))
+}
+
+/// Puts packs right whose bytes lie somewhere else: under another pack's name, or in the quarantine. What they lie under
+/// stays as it is. In rounds: where two packs have changed places, the first one drives the other into the quarantine.
+fn put_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+    loop {
+        let before = inventory.bad.len();
+        for (pack, key) in misplaced(work, inventory)? {
+            inventory.misplaced.remove(&pack);
+            if let Some(bytes) = read_as_it_is(work.repo.storage(), &key)? {
+                put_pack(work, inventory, pack, &bytes)?;
+            }
+        }
+        if inventory.bad.len() == before {
+            return Ok(());
+        }
+    }
+}
+
+/// Where the bytes of bad packs lie.
+fn misplaced(work: &mut Work<'_>, inventory: &Inventory) -> Result<BTreeMap<PackId, String>> {
+    let under = inventory.misplaced.iter();
+    let mut found: BTreeMap<PackId, String> = under
+        .filter(|(pack, _)| inventory.bad.contains(pack))
+        .map(|(pack, place)| (*pack, layout::pack(place)))
+        .collect();
+    if found.len() == inventory.bad.len() {
+        return Ok(found);
+    }
+    for file in work.repo.storage().list(layout::QUARANTINE)? {
+        if let Some((name, _)) = name_of(work, &file.key)?
+            && inventory.bad.contains(&name)
+        {
+            found.insert(name, file.key);
+        }
+    }
+    Ok(found)
+}
+
+/// Gives a pack back its bytes, if they have its name.
+fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes: &[u8]) -> Result<()> {
+    if sha256(&[bytes]) != pack.0 {
+        return Ok(());
+    }
+    let storage = work.repo.storage();
+    let key = layout::pack(&pack);
+    let found = match storage.size(&key) {
+        Ok(None) => Found::Missing,
+        _ => Found::Unreadable,
+    };
+    put_right(storage, &key, bytes, &found)?;
+    inventory.add_good(pack, bytes.len() as u64);
+    work.report.packs_repaired += 1;
+    Ok(())
 }
 
 /// Makes missing and damaged packs again as far as that can be proven.
 pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+    put_misplaced(work, inventory)?;
     let storage = work.repo.storage();
     let groups = Groups::load(storage, &work.repo.config().id)?;
     loop {
@@ -172,15 +251,8 @@ pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) ->
             let Remains::Whole(bytes) = remains(work, &groups, &pack)? else {
                 continue;
             };
-            let key = layout::pack(&pack);
-            let found = match storage.size(&key) {
-                Ok(None) => Found::Missing,
-                _ => Found::Unreadable,
-            };
-            put_right(storage, &key, &bytes, &found)?;
-            inventory.add_good(pack, bytes.len() as u64);
-            work.report.packs_repaired += 1;
-            helped = true;
+            put_pack(work, inventory, pack, &bytes)?;
+            helped |= inventory.good.contains_key(&pack);
         }
         if !helped {
             break;

@@ -5,7 +5,7 @@
 //! ones go to the quarantine, so nothing readable is ever out of reach.
 
 use super::Work;
-use super::packs::{Inventory, Remains, check, remains};
+use super::packs::{Checked, Inventory, Remains, check, remains};
 use crate::codec::Decoder;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId};
@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     // a disk that failed to read once may read now: nothing whole is moved away
     for pack in inventory.bad.clone() {
-        if let Some(len) = check(work, &pack)? {
+        if let Checked::Whole(len) = check(work, &pack)? {
             inventory.add_good(pack, len);
         }
     }

@@ -2,8 +2,10 @@
 //! make them again.
 
 use super::lists::Walked;
-use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with};
-use super::{Problem, Run, VerifyLevel, parity};
+use super::manifests::Manifests;
+use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with, misplaced_packs};
+use super::parity::{is_relied_on, session_of};
+use super::{Problem, Run, VerifyLevel};
 use crate::error::Result;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::EntrySource;
@@ -184,8 +186,15 @@ impl Damage {
     }
 
     /// Judges what can be made again, and reports everything.
-    pub fn report(self, run: &mut Run<'_>, packs: &Packs, groups: Option<&Groups>) -> Result<()> {
+    pub fn report(
+        self,
+        run: &mut Run<'_>,
+        packs: &Packs,
+        groups: Option<&Groups>,
+        manifests: &Manifests,
+    ) -> Result<()> {
         let mut healable: HashMap<PackId, bool> = HashMap::new();
+        let mut misplaced: Option<HashSet<PackId>> = None;
         for Pending { mut problem, if_hit } in self.pending {
             run.check_running()?;
             let had_hits = !problem.snapshots.is_empty();
@@ -197,19 +206,24 @@ impl Damage {
                     continue;
                 }
                 let is_leftover = || {
-                    let session = groups.and_then(|groups| parity::session_of(run, groups, &pack));
+                    let session = groups.and_then(|groups| session_of(run, groups, &pack));
                     !session.is_some_and(|session| run.is_there(&layout::snapshot(&session)))
                 };
                 let known = facts.is_some_and(|facts| facts.session.is_some());
-                if if_hit && problem.snapshots.is_empty() && (known || is_leftover()) {
+                // without it the parity of packs that snapshots need is worth less
+                let relied_on = || groups.is_some_and(|groups| is_relied_on(run, groups, packs, manifests, &pack));
+                if if_hit && problem.snapshots.is_empty() && (known || is_leftover()) && !relied_on() {
                     let text = format!("{}, and no snapshot needs it", problem.text);
                     run.note("NOTE_PACK_LEFTOVER", Some(pack), problem.path, text);
                     continue;
                 }
                 if self.packs.contains_key(&pack) {
-                    problem.healable = *healable
-                        .entry(pack)
-                        .or_insert_with(|| groups.is_some_and(|groups| is_rebuildable_with(run, groups, &pack)));
+                    problem.healable = *healable.entry(pack).or_insert_with(|| {
+                        groups.is_some_and(|groups| is_rebuildable_with(run, groups, &pack))
+                            || misplaced
+                                .get_or_insert_with(|| misplaced_packs(run, packs))
+                                .contains(&pack)
+                    });
                 }
             } else if had_hits && problem.snapshots.is_empty() {
                 // its snapshots were forgotten, and the chunk pruned, while this ran

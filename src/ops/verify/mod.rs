@@ -173,7 +173,7 @@ pub fn verify(
     }
     damage.find_chunks(&run, &packs)?;
     lists::check(&mut run, &packs, &manifests, &mut damage)?;
-    damage.report(&mut run, &packs, groups.as_ref())?;
+    damage.report(&mut run, &packs, groups.as_ref(), &manifests)?;
     run.progress.done_bytes = run.progress.total_bytes;
     monitor.progress(&run.progress);
     Ok(run.report)
@@ -264,9 +264,12 @@ impl Run<'_> {
         }
     }
 
-    /// True unless it is certain that there is no such file.
+    /// True unless it is certain that there is no such file: nothing, or something that is no file.
     fn is_there(&self, key: &str) -> bool {
-        !matches!(self.storage().size(key), Ok(None))
+        match self.storage().size(key) {
+            Ok(found) => found.is_some(),
+            Err(error) => error.kind != ErrorKind::NotADirectory,
+        }
     }
 }
 

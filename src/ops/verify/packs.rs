@@ -9,6 +9,7 @@ use crate::lock::KillLists;
 use crate::pack::{KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::ErrorKind;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 
 /// Why a pack is bad.
@@ -304,6 +305,8 @@ fn take_entries(
     }
 }
 
+/// Bytes of a misplaced pack that are read at once.
+const PIECE: usize = 512 << 10;
 /// Packs up to this length are rebuilt whole to see whether they can be; of longer ones only the bad rows are.
 const REBUILD_WHOLE: u64 = 64 << 20;
 
@@ -346,4 +349,31 @@ fn rebuilds(run: &Run<'_>, head: &GroupHead, pack: &PackId) -> bool {
             })
         })
     })
+}
+
+/// The names that the bytes of bad packs, and of what lies in the quarantine, would have: a repair puts such a pack in its
+/// place. Reads them all, so it is asked only when something cannot be made again otherwise.
+pub(super) fn misplaced_packs(run: &Run<'_>, packs: &Packs) -> HashSet<PackId> {
+    let bad = packs.table.iter().filter(|(_, facts)| facts.bad.is_some());
+    let keys = bad.map(|(pack, _)| layout::pack(pack));
+    let kept = run.storage().list(layout::QUARANTINE).unwrap_or_default();
+    let keys = keys.chain(kept.into_iter().map(|file| file.key));
+    keys.filter_map(|key| name_of(run, &key)).collect()
+}
+
+/// The SHA-256 of a file; `None` when it cannot be read to its end, or when the run is to stop.
+fn name_of(run: &Run<'_>, key: &str) -> Option<PackId> {
+    let len = run.storage().size(key).ok()??;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0;
+    while offset < len {
+        run.check_running().ok()?;
+        let piece = usize::try_from(len - offset).unwrap_or(PIECE).min(PIECE);
+        let piece = buffer.get_mut(..piece)?;
+        run.storage().get_range(key, offset, piece).ok()?;
+        hash.update(&*piece);
+        offset += piece.len() as u64;
+    }
+    Some(PackId(hash.finalize().into()))
 }

@@ -1,7 +1,7 @@
 //! The parity groups: at `quick` which groups there are and whom they protect, from `standard` on every byte of their files.
 
 use super::manifests::Manifests;
-use super::packs::Packs;
+use super::packs::{Packs, is_rebuildable_with};
 use super::{Problem, Run};
 use crate::error::Result;
 use crate::id::{GroupId, PackId, SnapshotId};
@@ -27,6 +27,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
         groups = again;
     }
     check_parts(run, &groups, packs, manifests)?;
+    check_members(run, &groups, packs, manifests)?;
     for pack in groups.unprotected(&protected) {
         run.check_running()?;
         if packs.exists(run, &pack) && !packs.is_condemned(&pack) {
@@ -114,6 +115,48 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
         parity::read_record(run.storage(), &head.id).is_ok_and(|record| record.head.superseded.iter().any(left))
     };
     relies && !successor()
+}
+
+/// True when packs that snapshots need can be made again only from a group that this pack is in too.
+pub(super) fn is_relied_on(
+    run: &Run<'_>,
+    groups: &Groups,
+    packs: &Packs,
+    manifests: &Manifests,
+    pack: &PackId,
+) -> bool {
+    groups
+        .groups_of(pack)
+        .any(|head| is_needed(run, groups, head, packs, manifests))
+}
+
+/// Members of needed groups of which nothing else is left: no segment names them, and neither they nor their `.idx` are
+/// there.
+fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Manifests) -> Result<()> {
+    for head in groups.live() {
+        run.check_running()?;
+        let unknown = head.members.iter().map(|member| member.pack);
+        let unknown = unknown.filter(|pack| !packs.table.contains_key(pack) && !packs.is_condemned(pack));
+        let lost: Vec<PackId> = unknown.filter(|pack| !packs.exists(run, pack)).collect();
+        if lost.is_empty() || !is_needed(run, groups, head, packs, manifests) {
+            continue;
+        }
+        // dissolved meanwhile, and its packs pruned
+        if !run.is_there(&Part::Group.key(&head.id)) && !run.is_there(&Part::Shard(0).key(&head.id)) {
+            continue;
+        }
+        for pack in lost {
+            let healable = is_rebuildable_with(run, groups, &pack);
+            run.found(Problem {
+                pack: Some(pack),
+                path: Some(layout::pack(&pack)),
+                text: format!("Pack {pack} is missing; the parity of others relies on it"),
+                healable,
+                ..Problem::new("ERR_PACK_MISSING")
+            });
+        }
+    }
+    Ok(())
 }
 
 fn found(run: &mut Run<'_>, key: &str, reason: &str, healable: bool) {
