@@ -5,9 +5,8 @@
 use crate::support::faults::*;
 use crate::support::*;
 use containerarchive::layout;
-use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::{ErrorKind, FaultyStorage};
-use containerarchive::{id, ops, repo};
+use containerarchive::{id, repo};
 use std::sync::Arc;
 
 fn both() -> [Known; 2] {
@@ -431,22 +430,5 @@ fn two_faults_at_once_are_no_worse_than_their_sum() {
             }
             known.judge(&files, &|| done.clone());
         }
-    }
-}
-
-#[test]
-#[ignore = "deep: every byte of small files, every fifth of large ones; minutes"]
-fn slow_every_byte() {
-    for known in both() {
-        for key in known.files.keys().filter(|key| !key.starts_with("locks/")) {
-            let stride = if known.files[key].len() < 10_000 { 1 } else { 5 };
-            each_fault(&known, key, stride, &|verdict, what| {
-                let heals =
-                    [".seg", ".idx"].iter().any(|end| key.ends_with(end)) || key.starts_with(layout::KEY_COPIES);
-                assert!(!heals || verdict.is_whole(), "{what}: {verdict:?}");
-            });
-        }
-        let repo = known.open(&known.files).0.unwrap();
-        assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 3);
     }
 }

@@ -23,6 +23,7 @@ mod prune;
 mod reindex;
 mod repair;
 mod support;
+mod sweep;
 mod syscalls;
 mod vectors;
 mod verify;

@@ -152,44 +152,6 @@ fn a_healthy_repository_is_not_changed_by_a_byte() {
 }
 
 #[test]
-fn any_one_file_lost_or_damaged_comes_back_byte_for_byte() {
-    for known in both() {
-        for (key, bytes) in &known.files {
-            let flipped = |at: usize| {
-                let mut flipped = bytes.clone();
-                if let Some(byte) = flipped.get_mut(at) {
-                    *byte ^= 0x10;
-                }
-                Some(flipped)
-            };
-            let cut = Some(bytes[..bytes.len() / 2].to_vec());
-            let damages = [
-                None,
-                flipped(bytes.len() / 2),
-                cut,
-                Some(b"garbage".to_vec()),
-                flipped(3),
-            ];
-            for (number, damaged) in damages.into_iter().enumerate() {
-                if damaged.as_ref() == Some(bytes) || (key.starts_with("locks/") && damaged.is_some()) {
-                    continue;
-                }
-                let what = format!("{:?}: {key}, damage {number}", known.flavor);
-                let was_there = damaged.is_some();
-                let (files, report) = repaired(&known, &with(&known.files, key, damaged));
-                assert_restored(&known, &files, &what);
-                assert_eq!(report.damaged_snapshots, [], "{what}");
-                assert_eq!(report.lost_chunks, 0, "{what}");
-                if was_there && !key.ends_with(".seg") {
-                    assert_eq!(report.quarantined.len(), 1, "{what}");
-                }
-                assert_settled(&known, &files, &what);
-            }
-        }
-    }
-}
-
-#[test]
 fn the_report_names_what_was_done() {
     let known = Known::new(Flavor::sealed());
     let without = |folder: &str, end: &str| {
@@ -644,6 +606,44 @@ fn repositories_without_parity_lose_only_what_is_damaged() {
         let (snapshot, data) = &known.snapshots[0];
         assert_ranges(&repo, snapshot, data, &report.damaged_snapshots[0].items[0].missing);
         assert_settled(&known, &after, "without parity");
+    }
+}
+
+#[test]
+fn packs_that_have_changed_places_are_put_right_without_parity() {
+    let options = InitOptions {
+        parity: Some(None),
+        ..Flavor::plain().small()
+    };
+    let storage = Arc::new(MemoryStorage::new());
+    let made = Arc::new(repo::init(environment(storage.clone(), 7), None, &options).unwrap());
+    let data = random_bytes(1, 200_000);
+    let snapshot = ingest(&made, &data).unwrap();
+    let known = Known {
+        flavor: Flavor::plain(),
+        files: files_of(storage.as_ref()),
+        snapshots: vec![(snapshot, data)],
+    };
+    let packs = known.keys(layout::DATA, ".pack");
+    let bytes = |at: usize| Some(known.files[&packs[at]].clone());
+    // all of them, each under the name of the next
+    let mut moved = known.files.clone();
+    for at in 0..packs.len() {
+        moved = with(&moved, &packs[at], bytes((at + 1) % packs.len()));
+    }
+    let two = with(&with(&known.files, &packs[0], bytes(1)), &packs[1], bytes(0));
+    // one of them put right, and then the power was cut
+    let kept = format!("quarantine/{}-00000001", packs[0].replace('/', "_"));
+    let half = with(&with(&known.files, &packs[0], bytes(1)), &kept, bytes(0));
+    for (name, files, moved) in [("all", moved, packs.len()), ("two", two, 2), ("half", half, 1)] {
+        let found = problems(&fresh(&known, &files).0);
+        let healable = found.iter().filter(|problem| problem.code == "ERR_PACK_CORRUPT");
+        assert_eq!(healable.clone().count(), moved, "{name}: {found:?}");
+        assert!(healable.clone().all(|problem| problem.healable), "{name}: {found:?}");
+        let (after, report) = repaired(&known, &files);
+        assert_eq!((report.packs_repaired, report.lost_chunks), (moved as u64, 0), "{name}");
+        assert_restored(&known, &after, name);
+        assert_settled(&known, &after, name);
     }
 }
 
