@@ -155,6 +155,11 @@ pub enum Error {
         /// The item.
         item: String,
     },
+    /// There is something at the path that a restore should write.
+    FileExists {
+        /// The path.
+        path: String,
+    },
     /// A range begins or ends behind the data.
     Range {
         /// First byte asked for.
@@ -238,6 +243,7 @@ impl Error {
             Self::SnapshotNotFound { .. } => "ERR_SNAPSHOT_NOT_FOUND",
             Self::SnapshotAmbiguous { .. } => "ERR_SNAPSHOT_AMBIGUOUS",
             Self::ItemNotFound { .. } => "ERR_ITEM_NOT_FOUND",
+            Self::FileExists { .. } => "ERR_FILE_EXISTS",
             Self::Range { .. } => "ERR_RANGE",
             Self::InvalidArgument { .. } => "ERR_INVALID_ARGUMENT",
             Self::InvalidPolicy { .. } => "ERR_INVALID_POLICY",
@@ -266,6 +272,7 @@ impl Error {
                 "keep the repository on a file system with working locks, or open it with { readOnly: true }"
             }
             Self::NoSpace { .. } => "free some space; what is stored is safe",
+            Self::FileExists { .. } => "choose another path, or pass { overwrite: true } (which replaces files only)",
             Self::LastKey { .. } => "add another key first, or change this one",
             Self::TooManyKeys { .. } => "remove one first",
             Self::NoMemory => "free some memory; the costs of each key are in keys.list()",
@@ -318,6 +325,7 @@ impl fmt::Display for Error {
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
             Self::SnapshotAmbiguous { id } => write!(f, "Several snapshots begin with {id}"),
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
+            Self::FileExists { path } => write!(f, "There is something at {path} already"),
             Self::Range { start, end, size } => write!(f, "The range {start}..{end} is not inside 0..{size}"),
             Self::InvalidArgument { reason } => f.write_str(reason),
             Self::InvalidPolicy { reason } => write!(f, "The retention policy cannot be used: {reason}"),

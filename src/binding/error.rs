@@ -36,6 +36,7 @@ fn decorate(unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
         | Error::RepositoryExists { path }
         | Error::NotEmpty { path }
         | Error::NotADirectory { path }
+        | Error::FileExists { path }
         | Error::KillListCorrupt { path, .. }
         | Error::KeyFileCorrupt { path, .. } => object.set("path", path.as_str())?,
         Error::Permission { source } | Error::NoSpace { source } | Error::Storage { source } => {

@@ -43,6 +43,12 @@ impl RestorePlan {
     pub fn size(&self) -> u64 {
         self.end - self.start
     }
+
+    /// Chunks of the wanted items.
+    pub fn chunk_count(&self) -> u64 {
+        let counts = self.items.iter().map(|&number| self.snapshot.items[number].chunk_count);
+        counts.fold(0, u64::saturating_add)
+    }
 }
 
 /// Finds the snapshot and checks what is wanted of it. `id` is a whole id, `latest`, or an unambiguous prefix.
@@ -110,7 +116,10 @@ fn restore_chunks(
 ) -> Result<()> {
     let mut walk = Walk::new(repo, plan);
     let mut ahead = ReadAhead::new(repo, plan.snapshot.id);
-    let mut progress = Progress::default();
+    let mut progress = Progress {
+        total_bytes: plan.size(),
+        ..Progress::default()
+    };
     let mut left = plan.size();
     loop {
         while !ahead.is_full() {

@@ -150,6 +150,15 @@ impl Repository {
         &self.config_bytes
     }
 
+    /// Whether a path of this machine lies in the repository's folder, as far as the names tell.
+    pub fn contains_path(&self, path: &Path) -> bool {
+        let absolute = |path: &Path| std::path::absolute(path);
+        match (absolute(path), absolute(Path::new(&self.env.place))) {
+            (Ok(path), Ok(place)) => path.starts_with(place),
+            _ => false,
+        }
+    }
+
     /// Where it lies.
     pub fn storage(&self) -> &dyn Storage {
         self.env.storage.as_ref()

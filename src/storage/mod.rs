@@ -12,6 +12,7 @@
 //! Below [`LocalStorage`] is [`Vfs`], the handful of file-system calls it makes, with a real and a simulated disk.
 
 mod error;
+mod export;
 mod local;
 mod memory;
 pub mod vfs;
@@ -26,6 +27,7 @@ mod recording;
 pub mod simfs;
 
 pub use error::{Error, ErrorKind, Result};
+pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use vfs::{RealFs, Vfs};

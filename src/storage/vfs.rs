@@ -115,9 +115,10 @@ impl RealFs {
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
         let mut rest = path;
         let mut base: &Path = &self.root;
-        while let Some(tail) = rest.strip_prefix("..") {
+        // a name may begin with two dots
+        while rest == ".." || rest.starts_with("../") {
             base = base.parent().ok_or(io::ErrorKind::NotFound)?;
-            rest = tail.strip_prefix('/').unwrap_or(tail);
+            rest = rest.get(3..).unwrap_or("");
         }
         let mut full = base.to_path_buf();
         if !rest.is_empty() {

@@ -22,6 +22,7 @@ mod protect;
 mod prune;
 mod reindex;
 mod repair;
+mod restore_file;
 mod support;
 mod sweep;
 mod syscalls;

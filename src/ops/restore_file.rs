@@ -1,0 +1,46 @@
+//! A restore into a file: complete and durable under its name, or nothing of it.
+
+use super::restore::{RestorePlan, restore};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::storage::{Created, ExportFile};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Gives the planned bytes to a file at `path`, whose folder exists. It appears under its name when it is complete and
+/// flushed (mode 0600); with `overwrite` in the place of what was there, in one step. When that fails nothing is left of it,
+/// and what was there is as it was.
+///
+/// # Errors
+/// `FileExists`, `InvalidArgument` (a path inside the repository), `NoSpace`, `Permission`, `NotADirectory`, and those of
+/// [`restore`].
+pub fn restore_to_file(
+    repo: &Arc<Repository>,
+    plan: &RestorePlan,
+    path: &Path,
+    overwrite: bool,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    repo.check_running(monitor)?;
+    let invalid = |what: &str| Error::InvalidArgument {
+        reason: format!("{} {what}", path.display()),
+    };
+    if path.file_name().is_none() {
+        return Err(invalid("is no file name"));
+    }
+    if repo.contains_path(path) {
+        return Err(invalid("lies inside the repository"));
+    }
+    let exists = || Error::FileExists {
+        path: path.display().to_string(),
+    };
+    let mut file = ExportFile::create(path, overwrite, repo.entropy())?.ok_or_else(exists)?;
+    restore(repo, plan, monitor, &mut |bytes| Ok(file.write(bytes)?))?;
+    // the last moment at which it can still be called off
+    repo.check_running(monitor)?;
+    match file.finish()? {
+        Created::Created => Ok(()),
+        Created::Exists => Err(exists()),
+    }
+}

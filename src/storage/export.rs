@@ -1,0 +1,142 @@
+//! A file outside of any repository, for what is restored: complete and flushed under its name, or not there at all.
+//!
+//! It is written under a temporary name beside its place, flushed, and then renamed in one step; never over another file
+//! unless that is wanted. Whatever goes wrong before, the temporary file is removed. Only a process that is killed leaves
+//! one behind.
+
+use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
+use super::{Created, Error, Result};
+use crate::entropy::{Entropy, random};
+use crate::id::to_hex;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Start of the temporary name; random hex digits follow.
+const TEMP_PREFIX: &str = ".tmp-containerarchive-";
+/// Bytes written with one call.
+const PIECE_LEN: usize = 1 << 20;
+/// Bytes after which the file begins to go to the disk, so that its flush at the end finds little left.
+const WRITEBACK_LEN: u64 = 8 << 20;
+
+/// A file that is being written.
+pub struct ExportFile {
+    vfs: Arc<dyn Vfs>,
+    file: Box<dyn VfsFile>,
+    /// Its names in the folder that `vfs` is rooted at.
+    temp: String,
+    name: String,
+    /// What errors call it.
+    shown: String,
+    overwrite: bool,
+    buffer: Vec<u8>,
+    written: u64,
+    handed_on: u64,
+    published: bool,
+}
+
+impl ExportFile {
+    /// Begins a file at `path`, which has a file name; its folder exists. `None` when something is there already that may not
+    /// be replaced: anything, or with `overwrite` anything but a file (a folder, a link, a device).
+    pub fn create(path: &Path, overwrite: bool, entropy: &dyn Entropy) -> Result<Option<Self>> {
+        let shown = path.display().to_string();
+        let io = |error| Error::from_io("restore", shown.as_str(), error);
+        let path = std::path::absolute(path).map_err(io)?;
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Err(io(io::ErrorKind::InvalidInput.into()));
+        };
+        let vfs = Arc::new(RealFs::new(folder).map_err(io)?);
+        Self::create_on(vfs, name, &shown, overwrite, entropy)
+    }
+
+    /// Begins a file of that name right in the root of `vfs`; errors call it `shown`.
+    pub fn create_on(
+        vfs: Arc<dyn Vfs>,
+        name: &str,
+        shown: &str,
+        overwrite: bool,
+        entropy: &dyn Entropy,
+    ) -> Result<Option<Self>> {
+        let io = |error| Error::from_io("restore", shown, error);
+        let taken = match vfs.kind(name).map_err(io)? {
+            None => false,
+            Some(FileKind::File { .. }) => !overwrite,
+            Some(FileKind::Folder | FileKind::Other) => true,
+        };
+        if taken {
+            return Ok(None);
+        }
+        let digits = random::<8>(entropy).map_err(|_| io(io::Error::other("the system gave no random bytes")))?;
+        let temp = format!("{TEMP_PREFIX}{}", to_hex(&digits));
+        let file = vfs.create_new(&temp).map_err(io)?;
+        Ok(Some(Self {
+            vfs,
+            file,
+            temp,
+            name: name.to_owned(),
+            shown: shown.to_owned(),
+            overwrite,
+            buffer: Vec::with_capacity(PIECE_LEN),
+            written: 0,
+            handed_on: 0,
+            published: false,
+        }))
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE_LEN - self.buffer.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == PIECE_LEN {
+                self.write_buffer()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        self.file.write(&self.buffer).map_err(|error| self.error(error))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        if self.written - self.handed_on >= WRITEBACK_LEN {
+            self.file.start_writeback(self.handed_on, self.written - self.handed_on);
+            self.handed_on = self.written;
+        }
+        Ok(())
+    }
+
+    /// Flushes the file and gives it its name, durably. [`Created::Exists`] when that was taken meanwhile; nothing is left
+    /// then. When only the last step fails, the flush of the folder, the file is there.
+    pub fn finish(mut self) -> Result<Created> {
+        if !self.buffer.is_empty() {
+            self.write_buffer()?;
+        }
+        self.file.fsync().map_err(|error| self.error(error))?;
+        let renamed = match self.overwrite {
+            true => self.vfs.rename_over(&self.temp, &self.name),
+            false => self.vfs.rename_noreplace(&self.temp, &self.name),
+        };
+        match renamed {
+            Ok(()) => self.published = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Exists),
+            Err(error) => return Err(self.error(error)),
+        }
+        self.vfs.fsync_dir("").map_err(|error| self.error(error))?;
+        Ok(Created::Created)
+    }
+
+    fn error(&self, error: io::Error) -> Error {
+        Error::from_io("restore", self.shown.as_str(), error)
+    }
+}
+
+impl Drop for ExportFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // best effort: the error that led here says more
+            let _ = self.vfs.unlink(&self.temp);
+        }
+    }
+}

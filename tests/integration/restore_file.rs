@@ -1,0 +1,318 @@
+//! Restores into files: whole and durable, or nothing; and how much a range reads.
+
+use crate::support::faults::*;
+use crate::support::*;
+use containerarchive::chunk::ChunkerParams;
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::monitor::{Monitor, NullMonitor, Progress};
+use containerarchive::ops::{self, RestoreOptions};
+use containerarchive::repo::{self, InitOptions, Repository};
+use containerarchive::storage::simfs::SimFs;
+use containerarchive::storage::vfs::Vfs;
+use containerarchive::storage::{Created, ErrorKind, ExportFile, MemoryStorage, RecordingStorage, Storage};
+use containerarchive::{Result, layout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn to_file(repo: &Arc<Repository>, id: &str, path: &Path, overwrite: bool, monitor: &dyn Monitor) -> Result<()> {
+    let plan = ops::plan_restore(repo, id, &RestoreOptions::default())?;
+    ops::restore_to_file(repo, &plan, path, overwrite, monitor)
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Calls a function at the first progress, and may then want the restore to stop.
+struct Meanwhile<F: Fn() + Send + Sync> {
+    happens: F,
+    begun: AtomicBool,
+    cancels: bool,
+}
+
+impl<F: Fn() + Send + Sync> Meanwhile<F> {
+    fn new(cancels: bool, happens: F) -> Self {
+        Self {
+            happens,
+            begun: AtomicBool::new(false),
+            cancels,
+        }
+    }
+}
+
+impl<F: Fn() + Send + Sync> Monitor for Meanwhile<F> {
+    fn progress(&self, progress: &Progress) {
+        assert!(progress.done_bytes <= progress.total_bytes);
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            (self.happens)();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancels && self.begun.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_restored_file_has_the_bytes_and_nothing_else_is_left() {
+    for flavor in flavors() {
+        let (repo, _) = memory_repo(flavor);
+        let folder = tempfile::tempdir().unwrap();
+        let large = random_bytes(1, 3_000_000);
+        for (name, data) in [("..two dots", &large[..]), ("empty", b""), ("small", b"x")] {
+            let snapshot = ingest(&repo, data).unwrap();
+            let path = folder.path().join(name);
+            to_file(&repo, &snapshot.id.to_hex(), &path, false, &NullMonitor).unwrap();
+            assert!(std::fs::read(&path).unwrap() == data, "{flavor:?} {name}");
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            }
+        }
+        let snapshot = ingest_items(&repo, &[("a", b"one"), ("b", b"two")]).unwrap();
+        for (item, expected) in [(None, "onetwo"), (Some("b".to_owned()), "two")] {
+            let options = RestoreOptions { item, range: None };
+            let plan = ops::plan_restore(&repo, &snapshot.id.to_hex(), &options).unwrap();
+            ops::restore_to_file(&repo, &plan, &folder.path().join("small"), true, &NullMonitor).unwrap();
+            assert_eq!(std::fs::read_to_string(folder.path().join("small")).unwrap(), expected);
+        }
+        assert_eq!(names(folder.path()), ["..two dots", "empty", "small"]);
+    }
+}
+
+#[test]
+fn what_is_there_is_replaced_only_on_demand_and_in_one_step() {
+    let (repo, _) = memory_repo(Flavor::plain());
+    let data = random_bytes(2, 500_000);
+    let id = ingest(&repo, &data).unwrap().id.to_hex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let read = || std::fs::read(&path).unwrap();
+    std::fs::write(&path, "old").unwrap();
+    let untouched = Meanwhile::new(false, || panic!("work was done"));
+    assert_eq!(code(to_file(&repo, &id, &path, false, &untouched)), "ERR_FILE_EXISTS");
+    assert_eq!(read(), b"old");
+    // the old bytes stay until the new ones are complete
+    let looks = Meanwhile::new(false, || assert_eq!(read(), b"old"));
+    to_file(&repo, &id, &path, true, &looks).unwrap();
+    assert!(looks.begun.load(Ordering::Relaxed) && read() == data);
+    // what comes meanwhile is not replaced
+    std::fs::remove_file(&path).unwrap();
+    let comes = Meanwhile::new(false, || std::fs::write(&path, "newer").unwrap());
+    assert_eq!(code(to_file(&repo, &id, &path, false, &comes)), "ERR_FILE_EXISTS");
+    assert_eq!(read(), b"newer");
+    assert_eq!(names(folder.path()), ["file"]);
+}
+
+#[test]
+fn a_place_that_cannot_be_is_refused_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let mut environment = environment(storage, 1);
+    environment.place = place.path().join("repo").display().to_string();
+    let repo = init(environment, Flavor::plain()).unwrap();
+    let id = ingest(&repo, b"x").unwrap().id.to_hex();
+    let path = |name: &str| place.path().join(name);
+    std::fs::create_dir(path("folder")).unwrap();
+    std::fs::write(path("file"), "old").unwrap();
+    let refused = |name: &str| code(to_file(&repo, &id, &path(name), true, &NullMonitor));
+    assert_eq!(refused("folder"), "ERR_FILE_EXISTS");
+    assert_eq!(refused("missing/file"), "ERR_STORAGE");
+    assert_eq!(refused("file/below"), "ERR_NOT_A_DIRECTORY");
+    assert_eq!(refused("repo/config.json"), "ERR_INVALID_ARGUMENT");
+    assert_eq!(refused("repo"), "ERR_INVALID_ARGUMENT");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(refused("link"), "ERR_FILE_EXISTS");
+        assert_eq!(refused("pipe"), "ERR_FILE_EXISTS");
+        assert_eq!(names(place.path()), ["file", "folder", "link", "pipe"]);
+    }
+    assert_eq!(
+        code(to_file(&repo, &id, Path::new("/"), true, &NullMonitor)),
+        "ERR_INVALID_ARGUMENT"
+    );
+    assert_eq!(std::fs::read(path("file")).unwrap(), b"old");
+}
+
+#[test]
+fn whatever_ends_a_restore_leaves_nothing_of_it_and_the_old_file() {
+    let (repo, storage) = {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let options = InitOptions {
+            parity: Some(None),
+            ..Flavor::plain().small()
+        };
+        let repo = repo::init(environment(Arc::clone(&storage), 1), None, &options).unwrap();
+        (Arc::new(repo), storage)
+    };
+    // more than is read ahead before the first progress
+    let data = random_bytes(3, 600_000);
+    let id = ingest(&repo, &data).unwrap().id.to_hex();
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old");
+    std::fs::write(&old, "old").unwrap();
+    let judge = |repo: &Arc<Repository>, monitor: &dyn Monitor, expected: &str| {
+        for path in [&old, &folder.path().join("new")] {
+            assert_eq!(code(to_file(repo, &id, path, true, monitor)), expected);
+        }
+        assert_eq!(names(folder.path()), ["old"]);
+        assert_eq!(std::fs::read(&old).unwrap(), b"old");
+    };
+    judge(&repo, &Meanwhile::new(true, || ()), "ABORT_ERR");
+    let other = open(environment(Arc::clone(&storage), 2), Flavor::plain()).unwrap();
+    let closes = Arc::clone(&other);
+    judge(&other, &Meanwhile::new(false, move || closes.close()), "ERR_CLOSED");
+    // the last pack is lost: nearly all of it has been written by then
+    let files = files_of(storage.as_ref());
+    let lost = files.iter().filter(|(key, _)| key.ends_with(".pack"));
+    let last = &data[data.len() - 300..];
+    let (pack, _) = { lost }
+        .find(|(_, bytes)| bytes.windows(last.len()).any(|window| window == last))
+        .unwrap();
+    storage.delete(pack).unwrap();
+    let repo = open(environment(Arc::clone(&storage), 3), Flavor::plain()).unwrap();
+    judge(&repo, &NullMonitor, "ERR_PACK_MISSING");
+}
+
+/// What a disk shows under a name: nothing, the old bytes, or the new ones.
+fn shown(disk: &SimFs) -> Option<Vec<u8>> {
+    disk.snapshot_files().remove("file")
+}
+
+#[test]
+fn a_power_cut_at_any_call_leaves_the_old_file_or_the_new_one() {
+    let new = random_bytes(4, 2_500_000);
+    for (old, overwrite) in [(None, false), (None, true), (Some(b"old".to_vec()), true)] {
+        let start = SimFs::new();
+        if let Some(old) = &old {
+            let mut file = start.create_new("file").unwrap();
+            file.write(old).unwrap();
+            file.fsync().unwrap();
+            start.fsync_dir("").unwrap();
+        }
+        let start = start.after_power_loss(&containerarchive::storage::simfs::LossModel::Everything);
+        let export = |disk: &SimFs| -> containerarchive::storage::Result<Created> {
+            let entropy = SeededEntropy::new(1);
+            let file = ExportFile::create_on(Arc::new(disk.clone()), "file", "file", overwrite, &entropy)?;
+            let mut file = file.unwrap();
+            new.chunks(70_000).try_for_each(|piece| file.write(piece))?;
+            file.finish()
+        };
+        let copy = || start.after_power_loss(&containerarchive::storage::simfs::LossModel::Everything);
+        let count = copy();
+        assert_eq!(export(&count).unwrap(), Created::Created);
+        assert_eq!(count.snapshot_files().len(), 1);
+        let calls = count.mutating_calls();
+        let mut states = 0;
+        for point in 0..=calls {
+            let disk = copy();
+            disk.crash_at(point);
+            let done = export(&disk).is_ok();
+            assert_eq!(done, point == calls);
+            for model in disk.loss_models(8) {
+                states += 1;
+                let found = shown(&disk.after_power_loss(&model));
+                let whole = found.as_ref() == Some(&new);
+                assert!(whole || !done && found == old, "call {point}, {model:?}");
+            }
+        }
+        assert!(states > 40, "{states}");
+        // a call that fails, or a full disk, leaves nothing
+        for point in 0..calls {
+            for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other] {
+                let disk = copy();
+                disk.fail_call(point, kind);
+                let error = export(&disk).unwrap_err();
+                if kind == std::io::ErrorKind::StorageFull {
+                    assert_eq!(error.kind, ErrorKind::NoSpace);
+                }
+                assert_eq!(error.path, "file");
+                // only when the last flush fails it has its name by then
+                let expected = if point + 1 == calls {
+                    Some(new.clone())
+                } else {
+                    old.clone()
+                };
+                assert!(shown(&disk) == expected, "call {point}");
+                assert!(disk.snapshot_files().keys().all(|path| path == "file"), "call {point}");
+            }
+        }
+    }
+}
+
+/// Reads of packs that a restore of one byte takes, after the index has been read.
+fn reads_of_one_byte(chunks: usize) -> (usize, u32) {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let options = InitOptions {
+        chunking: ChunkerParams {
+            min: 64,
+            avg: 256,
+            max: 1024,
+        },
+        pack_size: Some(4 << 20),
+        ..Flavor::plain().small()
+    };
+    let made = repo::init(environment(Arc::clone(&storage), 1), None, &options).unwrap();
+    let data = random_bytes(chunks as u64, chunks * 290);
+    let snapshot = ingest(&Arc::new(made), &data).unwrap();
+    assert!(
+        snapshot.chunk_count as usize > chunks * 9 / 10,
+        "{}",
+        snapshot.chunk_count
+    );
+    let recording = Arc::new(RecordingStorage::new(storage));
+    let repo = open(environment(recording.clone(), 2), Flavor::plain()).unwrap();
+    let mut most = 0;
+    let len = data.len() as u64;
+    for at in [0, 1, len / 3, len / 2, len - 1] {
+        recording.clear();
+        let options = RestoreOptions {
+            item: Some("data".to_owned()),
+            range: Some((at, Some(at + 1))),
+        };
+        let bytes = restore_with(&repo, &snapshot.id.to_hex(), &options).unwrap();
+        assert_eq!(bytes, [data[at as usize]]);
+        let packs = |(op, key): &(&str, String)| *op == "get_range" && key.starts_with(layout::DATA);
+        most = most.max(recording.calls().iter().filter(|call| packs(call)).count());
+    }
+    let level = match &snapshot.items[0].content {
+        containerarchive::snapshot::ItemContent::List { level, .. } => u32::from(*level) + 1,
+        containerarchive::snapshot::ItemContent::Inline(_) => 0,
+    };
+    (most, level)
+}
+
+#[test]
+fn a_range_reads_one_way_down_the_list_and_its_chunk() {
+    let mut levels = Vec::new();
+    for chunks in [20, 400, 40_000] {
+        let (reads, level) = reads_of_one_byte(chunks);
+        assert!(
+            reads <= level as usize + 1,
+            "{chunks} chunks: {reads} reads, {level} levels"
+        );
+        levels.push(level);
+    }
+    // a hundred times the chunks are one node more on the way
+    assert!(
+        levels[0] == 0 && levels[1] >= 1 && levels[2] == levels[1] + 1,
+        "{levels:?}"
+    );
+}
