@@ -176,6 +176,49 @@ export interface IRestoreOptions {
   signal?: AbortSignal;
 }
 
+/** Options of {@link ContainerArchive.restoreToFile}. */
+export interface IRestoreToFileOptions {
+  /** Only the item with this name. Default: all items, one after the other. */
+  item?: string;
+  /** Where to, in a folder that exists and is not that of the repository. */
+  path: string;
+  /** Replace a file that is there, in one step. Anything else than a file is never replaced. Default false. */
+  overwrite?: boolean;
+  /** Ends the restore: nothing is left of it, and the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: IRestoreProgress) => void;
+}
+
+/** Progress of a restore into a file. */
+export interface IRestoreProgress {
+  operation: 'restore';
+  /** The same in all progress of one call. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 100. The last one is 100. */
+  percentage: number;
+  bytesDone: number;
+  bytesTotal: number;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  etaSeconds: number | null;
+  chunks: number;
+  /** The item that was asked for, or null. */
+  item: string | null;
+  elapsedMs: number;
+}
+
+/** What was restored into a file. */
+export interface IRestoredFile {
+  /** Absolute. */
+  path: string;
+  snapshotId: string;
+  /** Bytes. */
+  size: number;
+}
+
 /** Which snapshots to list. */
 export interface ISnapshotFilter {
   /** All of these tags must be equal. */
@@ -546,6 +589,8 @@ export interface IWarning {
 export interface IContainerArchiveEvents {
   'ingest:progress': IIngestProgress;
   'ingest:complete': IIngestComplete;
+  /** Of `restoreToFile()`. */
+  'restore:progress': IRestoreProgress;
   'verify:progress': IVerifyProgress;
   /** As soon as all about a problem is known; damage of packs and chunks once it is clear which snapshots it hits. */
   'verify:error': IVerifyError & { operationId: string };
@@ -594,6 +639,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_SNAPSHOT_AMBIGUOUS'
   | 'ERR_ITEM_NOT_FOUND'
   | 'ERR_RANGE'
+  | 'ERR_FILE_EXISTS'
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_INVALID_POLICY'
   | 'ERR_SOURCE_FAILED'
@@ -648,6 +694,15 @@ export class ContainerArchive {
   static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
 
   /**
+   * Opens a repository, or makes it when there is none. What is fixed at its making (`compression` to `kdf`) counts only then.
+   * Of several that call it at once, one makes it and all open it.
+   *
+   * Where the folder of a disk that is not mounted would be empty, this makes a new, empty repository in it: then use
+   * {@link open}. Rejects as {@link open} and {@link init} do, but for ERR_REPO_NOT_FOUND and ERR_REPO_EXISTS.
+   */
+  static openOrInit(path: string, options?: IInitOptions): Promise<ContainerArchive>;
+
+  /**
    * Backs up one stream. When the promise resolves, the snapshot is durable; when it rejects, there is none, and what was
    * stored is reused by the next try. The source is read to its end, or destroyed.
    *
@@ -679,8 +734,26 @@ export class ContainerArchive {
    */
   restore(id: string, options?: IRestoreOptions): Promise<Readable>;
 
+  /**
+   * Restores a snapshot, or one item, into a file, natively. The file appears under its name when all of it is written and
+   * flushed, with mode 0600. Whatever goes wrong, nothing is left of it, and a file that was to be replaced is as it was; only
+   * a process that is killed leaves a `.tmp-containerarchive-…` beside it. `id` as for {@link restore}.
+   *
+   * Rejects: ERR_FILE_EXISTS, ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_MANIFEST_CORRUPT,
+   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_NO_SPACE, ERR_PERMISSION, ERR_NOT_A_DIRECTORY,
+   * ERR_STORAGE (a folder that is not there, among others), ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  restoreToFile(id: string, options: IRestoreToFileOptions): Promise<IRestoredFile>;
+
   /** Snapshots, newest first. One whose manifest is damaged is left out, with a `warning` event. */
   listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
+
+  /**
+   * The newest snapshot that matches, or null. A snapshot whose manifest is damaged might be the newest one, so it is an error.
+   *
+   * Rejects: ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   */
+  latest(filter?: ISnapshotFilter): Promise<ISnapshot | null>;
 
   /**
    * One snapshot, by the ids that {@link restore} takes.

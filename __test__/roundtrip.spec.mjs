@@ -124,6 +124,12 @@ test('snapshots are listed newest first and filtered by tags and time', async (t
   assert.deepEqual(await list({ after: '2024-06-01T14:00:00+02:00', tags: { year: '2024' } }), [times[1]]);
   assert.deepEqual(await list({ after: '2030-01-01', before: '2020-01-01' }), []);
   assert.deepEqual(await repo.getSnapshot(made[times[0]].id), made[times[0]]);
+
+  assert.deepEqual(await repo.latest(), now);
+  assert.deepEqual(await repo.latest({ tags: { year: '2024' } }), made[times[1]]);
+  assert.deepEqual(await repo.latest({ before: times[1] }), made[times[0]]);
+  assert.equal(await repo.latest({ tags: { absent: '' } }), null);
+  for (const wrong of [null, 1, { tag: {} }, { after: 'x' }]) await rejectsWith(repo.latest(wrong), 'ERR_INVALID_ARGUMENT');
 });
 
 test("a snapshot is found by 'latest' and by a beginning of its id", async (t) => {

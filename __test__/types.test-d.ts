@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
   Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  IKey, ILock, IPruneResult, IRepairResult, IRetentionPolicy, IVerifyError, IVerifyResult, Subscription,
+  IKey, ILock, IPruneResult, IRepairResult, IRestoredFile, IRetentionPolicy, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -28,6 +28,8 @@ export async function calls(): Promise<void> {
   const repo = await ContainerArchive.init('/x', initial);
   same<typeof repo, ContainerArchive>(true);
   await ContainerArchive.open('/x', { key: new Uint8Array(32) });
+  same<Awaited<ReturnType<typeof ContainerArchive.openOrInit>>, ContainerArchive>(true);
+  await ContainerArchive.openOrInit('/x', initial);
 
   const snapshot = await repo.ingest(createReadStream('/x'), {
     tags: { a: 'b' },
@@ -62,9 +64,16 @@ export async function calls(): Promise<void> {
   const stream = await repo.restore(snapshot.id, { item: 'data', range: { start: 1, end: 2 }, signal: new AbortController().signal });
   same<typeof stream, Readable>(true);
   stream.pipe(process.stdout);
+  const restored = await repo.restoreToFile('latest', {
+    item: 'data', path: '/x', overwrite: true, signal: AbortSignal.timeout(1000), onProgress: ({ percentage }) => void percentage,
+  });
+  same<typeof restored, IRestoredFile>(true);
+  repo.on('restore:progress', ({ bytesDone }) => same<typeof bytesDone, number>(true));
   same<Awaited<ReturnType<typeof repo.listSnapshots>>, ISnapshot[]>(true);
   await repo.listSnapshots({ tags: { a: 'b' }, after: '2026-01-01', before: '2027-01-01' });
   await repo.getSnapshot('latest');
+  same<Awaited<ReturnType<typeof repo.latest>>, ISnapshot | null>(true);
+  await repo.latest({ tags: { a: 'b' } });
 
   const result = await repo.verify({ level: 'full', subset: '1/30', onProgress: ({ percentage }) => void percentage });
   same<typeof result, IVerifyResult>(true);
@@ -109,7 +118,7 @@ export async function calls(): Promise<void> {
   same<typeof subscription, Subscription>(true);
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:progress' | 'ingest:complete' | 'verify:progress' | 'verify:error' | 'repair:progress' | 'prune:progress' | 'prune:complete' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:progress' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;
@@ -147,6 +156,8 @@ export async function mistakes(repo: ContainerArchive): Promise<void> {
   await ContainerArchive.open('/x', { compression: 'gzip' });
   // @ts-expect-error unknown event
   repo.on('ingest:progres', () => {});
+  // @ts-expect-error a path is needed
+  await repo.restoreToFile('latest', { item: 'data' });
   // @ts-expect-error a key is bytes
   await repo.keys.add({ key: 'x' });
   // @ts-expect-error keys is not to be replaced

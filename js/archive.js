@@ -10,6 +10,7 @@ const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
+const { restoreToFileOptions, runRestoreToFile } = require('./restore-file.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
 const { policy } = require('./policy.js');
@@ -21,7 +22,26 @@ const { closed, fromNative, invalidArgument } = require('./error.js');
 /** Only connect() makes handles: the constructor is no part of the API. */
 const INTERNAL = Symbol('internal');
 
-/** init() and open(): the same but for the native call. */
+/** The native side of openOrInit(): what lies there is opened, and made when there is none. */
+async function openOrInit(where, json, ...rest) {
+  const open = () => native.open(where, options.forOpen(json), ...rest);
+  try {
+    return await open();
+  } catch (error) {
+    if (error.code !== 'ERR_REPO_NOT_FOUND') throw error;
+  }
+  try {
+    return await native.init(where, json, ...rest);
+  } catch (error) {
+    // somebody else may have been quicker; if not, something else lies there
+    if (error.code !== 'ERR_REPO_EXISTS' && error.code !== 'ERR_NOT_EMPTY') throw error;
+    return open().catch((second) => {
+      throw second.code === 'ERR_REPO_NOT_FOUND' ? error : second;
+    });
+  }
+}
+
+/** init(), open() and openOrInit(): the same but for the native call. */
 async function connect(call, path, given, mayInit) {
   const where = resolve(check.path(path, 'path'));
   const { json, secret } = options.repository(given, mayInit);
@@ -56,6 +76,10 @@ class ContainerArchive {
     return connect(native.open, path, openOptions, false);
   }
 
+  static async openOrInit(path, initOptions) {
+    return connect(openOrInit, path, initOptions, true);
+  }
+
   async ingest(stream, ingestOptions) {
     this.#assertOpen();
     const { items, ...checked } = options.ingest(ingestOptions, true);
@@ -79,8 +103,23 @@ class ContainerArchive {
     return new RestoreStream(stream, signal);
   }
 
+  async restoreToFile(id, fileOptions) {
+    const checked = restoreToFileOptions(fileOptions);
+    const snapshot = options.snapshotId(id);
+    const { signal, onProgress } = checked;
+    const report = (value) => {
+      this.#events.emit('restore:progress', value);
+      if (onProgress) callSafely(onProgress, value);
+    };
+    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, report), signal);
+  }
+
   async listSnapshots(filter) {
     return JSON.parse(await this.#call((repo) => repo.listSnapshots(options.filter(filter))));
+  }
+
+  async latest(filter) {
+    return JSON.parse(await this.#call((repo) => repo.latest(options.filter(filter))));
   }
 
   async getSnapshot(id) {

@@ -75,6 +75,12 @@ function repository(value, mayInit) {
   return { json: JSON.stringify(out), secret: secret.take(given) };
 }
 
+/** The options of init() as JSON, without those that are only for it. */
+function forOpen(json) {
+  const entries = Object.entries(JSON.parse(json));
+  return JSON.stringify(Object.fromEntries(entries.filter(([name]) => OPEN_KEYS.includes(name))));
+}
+
 const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'signal', 'onProgress'];
 
 /** The options of ingest() (with `items`) and ingestMulti(): { json, signal?, onProgress?, items? }. */
@@ -154,4 +160,4 @@ function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { filter, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };
+module.exports = { filter, forOpen, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };

@@ -44,4 +44,4 @@ function runReindex(repo, { signal }) {
   return stoppable(signal, (stop) => repo.reindex(stop));
 }
 
-module.exports = { reindexOptions, repairOptions, runReindex, runRepair, unlockOptions };
+module.exports = { reindexOptions, repairOptions, runReindex, runRepair, stoppable, unlockOptions };

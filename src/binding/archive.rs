@@ -253,6 +253,17 @@ impl NativeRepository {
         })
     }
 
+    /// The newest snapshot that matches, as JSON; `null` when none does.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn latest<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
+        let operation = self.handle.enter(None);
+        spawn(env, "ca-latest", move || {
+            let operation = operation?;
+            let found = ops::latest_snapshot(operation.repo(), &types::filter(&filter)?)?;
+            found.map_or_else(|| Ok("null".to_owned()), |snapshot| types::snapshot_json(&snapshot))
+        })
+    }
+
     /// One snapshot as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn get_snapshot<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, String>> {

@@ -1,15 +1,18 @@
-//! A restore as JavaScript pulls it.
+//! A restore as JavaScript pulls it, and one into a file.
 
-use super::archive::Handle;
+use super::archive::{Handle, NativeRepository};
+use super::check::{CheckMonitor, NativeStop};
 use super::error::{Code, thrown};
 use super::pipe::{Pipe, Poll};
-use super::settle::{Settle, caught, start_thread};
+use super::settle::{Settle, caught, spawn, start_thread};
+use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::NullMonitor;
 use crate::ops::{self, RestoreOptions};
 use napi::Env;
-use napi::bindgen_prelude::{BufferSlice, Either3, Null, PromiseRaw, Undefined};
+use napi::bindgen_prelude::{BufferSlice, ClassInstance, Either3, Function, Null, PromiseRaw, Undefined};
 use napi_derive::napi;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes that cross to JavaScript at a time: smaller costs more calls, larger gains nothing.
@@ -51,6 +54,30 @@ impl NativeRestore {
             reason: error.to_string(),
         })?;
         Ok(Self { pipe, size })
+    }
+}
+
+#[napi]
+impl NativeRepository {
+    /// Restores into a file; the promise gives what was restored, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn restore_to_file<'env>(
+        &self,
+        env: &'env Env,
+        id: String,
+        options: String,
+        on_progress: Option<Function<'_, String, ()>>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let monitor = CheckMonitor::new(on_progress, stop)?;
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-restore", move || {
+            let operation = operation?;
+            let (options, path, overwrite) = types::restore_to_file_options(&options)?;
+            let plan = ops::plan_restore(operation.repo(), &id, &options)?;
+            ops::restore_to_file(operation.repo(), &plan, Path::new(&path), overwrite, &monitor)?;
+            types::restored_json(&plan)
+        })
     }
 }
 

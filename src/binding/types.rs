@@ -7,7 +7,7 @@ use crate::codec::Compression;
 use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
-use crate::ops::{IngestOptions, RestoreOptions};
+use crate::ops::{IngestOptions, RestoreOptions, RestorePlan};
 use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
 use crate::snapshot::{Snapshot, SnapshotFilter};
 use serde::{Deserialize, Serialize};
@@ -234,6 +234,42 @@ pub fn restore_options(json: &str) -> Result<RestoreOptions> {
     let json: RestoreJson = parse(json)?;
     let range = (json.start.is_some() || json.end.is_some()).then(|| (json.start.unwrap_or(0), json.end));
     Ok(RestoreOptions { item: json.item, range })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestoreToFileJson {
+    item: Option<String>,
+    path: String,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// Options of a restore into a file: what, where to, and whether over another file.
+pub fn restore_to_file_options(json: &str) -> Result<(RestoreOptions, String, bool)> {
+    let json: RestoreToFileJson = parse(json)?;
+    let options = RestoreOptions {
+        item: json.item,
+        range: None,
+    };
+    Ok((options, json.path, json.overwrite))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestoredJson {
+    snapshot_id: String,
+    size: u64,
+    chunk_count: u64,
+}
+
+/// What was restored, as JSON.
+pub fn restored_json(plan: &RestorePlan) -> Result<String> {
+    to_json(&RestoredJson {
+        snapshot_id: plan.snapshot.id.to_hex(),
+        size: plan.size(),
+        chunk_count: plan.chunk_count(),
+    })
 }
 
 /// A filter for snapshots.

@@ -21,6 +21,6 @@ pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
 pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 pub use restore_file::restore_to_file;
-pub use snapshots::{get_snapshot, list_snapshots};
+pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
 pub use unlock::{locks, unlock};
 pub use verify::{Note, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

@@ -36,7 +36,7 @@ pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<
 pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     let not_found = || Error::SnapshotNotFound { id: id.to_owned() };
     if id == "latest" {
-        return latest(repo)?.ok_or_else(not_found);
+        return latest_snapshot(repo, &SnapshotFilter::default())?.ok_or_else(not_found);
     }
     if let Some(whole) = SnapshotId::from_hex(id) {
         return load(repo, &whole);
@@ -54,11 +54,16 @@ pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     }
 }
 
-/// The newest snapshot. A damaged manifest may be the newest one's, so it is an error here and never passed over.
-fn latest(repo: &Repository) -> Result<Option<Snapshot>> {
+/// The newest snapshot that matches; `None` when none does. A damaged manifest may be that of the newest one, so it is an
+/// error here and never passed over.
+///
+/// # Errors
+/// `ManifestCorrupt`, `UnsupportedFormat`, `Storage`, `Closed`.
+pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Option<Snapshot>> {
     let mut newest: Option<Snapshot> = None;
     for id in list_ids(repo)? {
         match load(repo, &id) {
+            Ok(snapshot) if !filter.matches(&snapshot) => {}
             Ok(snapshot) => {
                 let order = |snapshot: &Snapshot| (snapshot.created_at_ms, std::cmp::Reverse(snapshot.id));
                 if newest.as_ref().is_none_or(|newest| order(newest) < order(&snapshot)) {

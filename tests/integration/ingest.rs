@@ -261,13 +261,22 @@ fn list_and_get_find_snapshots_by_tag_date_and_prefix() {
         tags: [("db".to_owned(), "1".to_owned())].into(),
         ..SnapshotFilter::default()
     };
-    assert_eq!(list(odd), [ids[3], ids[1]]);
+    assert_eq!(list(odd.clone()), [ids[3], ids[1]]);
+    let latest = |filter: &SnapshotFilter| ops::latest_snapshot(&repo, filter).unwrap().map(|snapshot| snapshot.id);
+    assert_eq!(latest(&odd), Some(ids[3]));
+    assert_eq!(latest(&SnapshotFilter::default()), Some(ids[4]));
     let middle = SnapshotFilter {
         after_ms: Some(86_400_000),
         before_ms: Some(3 * 86_400_000),
         ..SnapshotFilter::default()
     };
-    assert_eq!(list(middle), [ids[2], ids[1]]);
+    assert_eq!(list(middle.clone()), [ids[2], ids[1]]);
+    assert_eq!(latest(&middle), Some(ids[2]));
+    let none = SnapshotFilter {
+        after_ms: Some(9 * 86_400_000),
+        ..SnapshotFilter::default()
+    };
+    assert_eq!(latest(&none), None);
     let prefix = &ids[2].to_hex()[..8];
     assert_eq!(ops::get_snapshot(&repo, prefix).unwrap().id, ids[2]);
     assert_eq!(ops::get_snapshot(&repo, "latest").unwrap().id, ids[4]);

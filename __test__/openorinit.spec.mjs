@@ -1,0 +1,79 @@
+// openOrInit: opens what is there, makes what is not, and is no way round any check.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  CHEAP_KDF, ContainerArchive, KINDS, PASSPHRASE, afterwards, filesIn, freshRepo, random, rejectsWith, restored, temporary, test,
+  treeHash,
+} from './support/harness.mjs';
+
+/** openOrInit, closed with the test. */
+async function openOrInit(t, path, options) {
+  const repo = await ContainerArchive.openOrInit(path, options);
+  afterwards(t, () => repo.close());
+  return repo;
+}
+
+for (const kind of KINDS.slice(0, 4)) {
+  test(`${kind.name}: it is made once, and opened from then on`, async (t) => {
+    const path = join(temporary(t), 'a', 'repo');
+    const options = { ...kind.init, packSize: 1 << 17, readOnly: false };
+    const snapshot = await (await openOrInit(t, path, options)).ingest([random(1000, 1)]);
+    const config = readFileSync(join(path, 'config.json'), 'utf8');
+    assert.equal(JSON.parse(config).packSize, 1 << 17);
+    // other settings count only at the making
+    const again = await openOrInit(t, path, { ...options, packSize: 1 << 20, compression: 'none', kdf: { memory: 30_000 } });
+    assert.deepEqual(await again.latest(), snapshot);
+    assert.equal((await restored(again, 'latest')).length, 1000);
+    assert.equal(readFileSync(join(path, 'config.json'), 'utf8'), config);
+  });
+}
+
+test('of many at once, one makes it and all open it', async (t) => {
+  const path = join(temporary(t), 'repo');
+  const repos = await Promise.all(Array.from({ length: 6 }, () => openOrInit(t, path, { passphrase: PASSPHRASE, kdf: CHEAP_KDF })));
+  for (const [i, repo] of repos.entries()) await repo.ingest([Buffer.from([i])]);
+  assert.equal((await repos[0].listSnapshots()).length, 6);
+  assert.equal(filesIn(join(path, 'keys')).length, 1);
+});
+
+test('what cannot be opened is refused as by open, and nothing is made', async (t) => {
+  const encrypted = await freshRepo(t, KINDS[1]);
+  const plain = await freshRepo(t, KINDS[0]);
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'full'));
+  writeFileSync(join(folder, 'full', 'photo.jpg'), 'x');
+  writeFileSync(join(folder, 'file'), 'x');
+  const before = [encrypted.path, plain.path, folder].map(treeHash);
+  await rejectsWith(ContainerArchive.openOrInit(encrypted.path), 'ERR_PASSPHRASE_REQUIRED');
+  await rejectsWith(ContainerArchive.openOrInit(encrypted.path, { passphrase: 'wrong' }), 'ERR_WRONG_PASSPHRASE');
+  await rejectsWith(ContainerArchive.openOrInit(plain.path, { passphrase: PASSPHRASE }), 'ERR_NOT_ENCRYPTED');
+  await rejectsWith(ContainerArchive.openOrInit(join(folder, 'full')), 'ERR_NOT_EMPTY');
+  await rejectsWith(ContainerArchive.openOrInit(join(folder, 'file')), 'ERR_NOT_A_DIRECTORY');
+  await rejectsWith(ContainerArchive.openOrInit(join(folder, 'new'), { packSize: 1 }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(ContainerArchive.openOrInit(''), 'ERR_INVALID_ARGUMENT');
+  assert.deepEqual([encrypted.path, plain.path, folder].map(treeHash), before);
+});
+
+test('a repository that lost its config is never made anew over its packs', async (t) => {
+  const { repo, path } = await freshRepo(t, KINDS[0], { parity: false });
+  await repo.ingest([random(100_000, 2)]);
+  await repo.close();
+  rmSync(join(path, 'config.json'));
+  const found = await openOrInit(t, path);
+  assert.equal((await found.listSnapshots()).length, 1);
+  // not even when no copy of it is left
+  for (const name of filesIn(path).filter((file) => /\.(pack|idx|seg)$/.test(file)).slice(1)) rmSync(join(path, name));
+  await rejectsWith(ContainerArchive.openOrInit(path), 'ERR_NOT_EMPTY');
+});
+
+test('a function is asked for the passphrase once', async (t) => {
+  const path = join(temporary(t), 'repo');
+  let asked = 0;
+  const passphrase = async () => (asked++, PASSPHRASE);
+  for (const expected of [1, 2]) {
+    await openOrInit(t, path, { passphrase, kdf: CHEAP_KDF });
+    assert.equal(asked, expected);
+  }
+});
