@@ -142,6 +142,8 @@ export interface IItemDescription {
 /** One stream of {@link ContainerArchive.ingestMulti}. Names differ within a snapshot. */
 export interface IIngestItem extends IItemDescription {
   stream: IngestSource;
+  /** Bytes that the stream must give. One byte fewer or more: ERR_SOURCE_FAILED, no snapshot. Also makes the progress known. */
+  expectedSize?: number;
 }
 
 /** Options of {@link ContainerArchive.ingestMulti}. */
@@ -154,6 +156,12 @@ export interface IIngestMultiOptions {
   compression?: Compression;
   /** Keep a SHA-256 of each whole item in the snapshot. Costs a sequential pass over the data. */
   digest?: 'sha256';
+  /**
+   * Nothing is published before this settles well: a promise (the exit of the program that feeds the stream), or a function
+   * that is called once all streams have ended and may give a promise. A rejection: ERR_SOURCE_FAILED with it as `cause`, no
+   * snapshot; that of a promise ends the ingest at once. No lock is held meanwhile.
+   */
+  commitWhen?: PromiseLike<unknown> | (() => unknown);
   /** Ends the ingest: no snapshot, the streams are destroyed, the promise rejects with `signal.reason`. */
   signal?: AbortSignal;
   /** Called at most ten times a second, and once at the end. */
@@ -164,6 +172,8 @@ export interface IIngestMultiOptions {
 export interface IIngestOptions extends IIngestMultiOptions {
   /** Name and type of the one item. Default [{ name: 'data', type: 'data' }]. */
   items?: [IItemDescription] | IItemDescription[];
+  /** Bytes that the stream must give. One byte fewer or more: ERR_SOURCE_FAILED, no snapshot. Also makes the progress known. */
+  expectedSize?: number;
 }
 
 /** Options of {@link ContainerArchive.restore}. */
@@ -704,15 +714,16 @@ export class ContainerArchive {
 
   /**
    * Backs up one stream. When the promise resolves, the snapshot is durable; when it rejects, there is none, and what was
-   * stored is reused by the next try. The source is read to its end, or destroyed.
+   * stored is reused by the next try. The source is read to its end, or destroyed; only when the call is refused with
+   * ERR_INVALID_ARGUMENT before anything was read, it is left as it was.
    *
    * Bytes are copied while the source is read: a chunk may be reused once the source is asked for the next one, a
    * `Uint8Array` given as the source when the promise settles. A larger `highWaterMark` of the stream (1 MiB) costs the
    * event loop much less time per byte than the default of 64 KiB.
    *
-   * Rejects: ERR_SOURCE_FAILED (error, premature close; `cause` is the error of the source), ERR_INVALID_ARGUMENT (among
-   * others: a stream that was read before or has an encoding set, a chunk that is neither bytes nor string),
-   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`.
+   * Rejects: ERR_SOURCE_FAILED (error, premature close, another size than `expectedSize`, `commitWhen` rejected; `cause` is
+   * the error of the source), ERR_INVALID_ARGUMENT (among others: a stream that was read before or has an encoding set, a
+   * chunk that is neither bytes nor string), ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`.
    */
   ingest(stream: IngestSource, options?: IIngestOptions): Promise<ISnapshot>;
 

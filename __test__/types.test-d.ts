@@ -37,6 +37,8 @@ export async function calls(): Promise<void> {
     createdAt: new Date().toISOString(),
     compression,
     digest: 'sha256',
+    expectedSize: 3,
+    commitWhen: Promise.resolve(1),
     signal: AbortSignal.timeout(1000),
     onProgress: (progress) => same<typeof progress, IIngestProgress>(true),
   });
@@ -58,8 +60,8 @@ export async function calls(): Promise<void> {
   await repo.ingest([Buffer.from('x'), 'y']);
   await repo.ingest((function* () { yield new Uint8Array(1); })());
   await repo.ingest((async function* () { yield 'x'; yield Buffer.from('y'); })());
-  const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b' }];
-  await repo.ingestMulti(items, { tags: {} });
+  const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b', expectedSize: 0 }];
+  await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {} });
 
   const stream = await repo.restore(snapshot.id, { item: 'data', range: { start: 1, end: 2 }, signal: new AbortController().signal });
   same<typeof stream, Readable>(true);

@@ -81,13 +81,11 @@ class ContainerArchive {
   }
 
   async ingest(stream, ingestOptions) {
-    this.#assertOpen();
-    const { items, ...checked } = options.ingest(ingestOptions, true);
-    return this.#ingest([{ ...options.singleItem(items), source: stream }], checked);
+    const { items, expectedSize, ...checked } = options.ingest(ingestOptions, true);
+    return this.#ingest([{ ...options.singleItem(items), expectedSize, source: stream }], checked);
   }
 
   async ingestMulti(items, ingestOptions) {
-    this.#assertOpen();
     const checked = options.ingest(ingestOptions, false);
     return this.#ingest(options.multiItems(items), checked);
   }
@@ -254,9 +252,9 @@ class ContainerArchive {
     return this.#stoppable((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
   }
 
-  async #ingest(unclaimed, { json, signal, onProgress }) {
+  async #ingest(unclaimed, { json, signal, onProgress, commitWhen }) {
     const items = claimAll(unclaimed);
-    const sizes = items.map(({ source }) => source.size);
+    const sizes = items.map(({ source, expectedSize }) => expectedSize ?? source.size);
     const total = sizes.includes(null) ? null : sizes.reduce((sum, size) => sum + size, 0);
     const progress = new IngestProgress(total, items.length, (value) => {
       this.#events.emit('ingest:progress', value);
@@ -264,7 +262,7 @@ class ContainerArchive {
     });
     try {
       const ingest = this.#begin(items, json, signal, progress);
-      const snapshot = await runIngest(ingest, items, signal, progress);
+      const snapshot = await runIngest(ingest, items, { signal, commitWhen }, progress);
       // The last counters may still be on their way here.
       if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);
@@ -280,9 +278,10 @@ class ContainerArchive {
     }
   }
 
-  /** The native ingest, not yet running. When there is none, the sources are told so. */
+  /** The native ingest, not yet running. When there is none, the sources are destroyed. */
   #begin(items, json, signal, progress) {
     try {
+      this.#assertOpen();
       signal?.throwIfAborted();
       return this.#native.ingest(json, (update) => progress.update(update));
     } catch (error) {

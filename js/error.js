@@ -43,6 +43,8 @@ function closed() {
   });
 }
 
+const RETRY_HINT = 'No snapshot was made. What had been stored is reused when the ingest is tried again';
+
 /** A source failed: ERR_SOURCE_FAILED with the very error object of the source as its cause. */
 function sourceFailed(item, cause) {
   const why = cause instanceof Error ? cause.message : String(cause);
@@ -50,7 +52,17 @@ function sourceFailed(item, cause) {
     code: 'ERR_SOURCE_FAILED',
     item,
     cause,
-    hint: 'No snapshot was made. What had been stored is reused when the ingest is tried again',
+    hint: RETRY_HINT,
+  });
+}
+
+/** What the commit waited for did not come: ERR_SOURCE_FAILED with the rejection as its cause. */
+function commitRefused(cause) {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new ContainerArchiveError(`The commit was refused by commitWhen: ${why}`, {
+    code: 'ERR_SOURCE_FAILED',
+    cause,
+    hint: RETRY_HINT,
   });
 }
 
@@ -68,4 +80,4 @@ function fromNative(error) {
   return new ContainerArchiveError(error.message, details);
 }
 
-module.exports = { ContainerArchiveError, closed, fromNative, invalidArgument, sourceFailed };
+module.exports = { ContainerArchiveError, closed, commitRefused, fromNative, invalidArgument, sourceFailed };

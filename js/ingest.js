@@ -4,11 +4,13 @@
 // What always holds:
 // - The native run() alone decides the outcome: a snapshot exists if and only if it resolved. A source that fails, an
 //   abort or a bad chunk only ever call abort() there, and the first such reason is what the caller sees.
+// - The native side hears of the end only when every source has ended and `commitWhen` has settled well. Until then it has
+//   written nothing that could become a snapshot, and holds no lock.
 // - Nothing here waits for a source that has been stopped: its next() may never return.
 
 const { chunkBytes } = require('./source.js');
 const { Turns } = require('./turns.js');
-const { ContainerArchiveError, closed, fromNative, sourceFailed } = require('./error.js');
+const { ContainerArchiveError, closed, commitRefused, fromNative, sourceFailed } = require('./error.js');
 
 /** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
 const SLICE_BYTES = 1024 * 1024;
@@ -42,26 +44,44 @@ async function feed(native, { name, source }, turns, isStopped) {
   }
 }
 
-/** Reads all sources, one item after the other. */
-async function feedAll(native, items, progress, isStopped) {
+/** Reads all sources, one item after the other, and waits for the gate. */
+async function feedAll(native, items, gate, progress, isStopped) {
   const turns = new Turns();
   for (const item of items) {
     progress.item = item.name;
-    native.beginItem(item.name, item.type);
+    native.beginItem(item.name, item.type, item.expectedSize);
     await feed(native, item, turns, isStopped);
     if (isStopped()) return;
     native.endItem();
   }
-  native.finish();
+  progress.item = null;
+  await gate();
+  if (!isStopped()) native.finish();
+}
+
+/**
+ * What must settle well before the commit: `commitWhen`, a promise or a function that is called once all sources have ended.
+ * A promise that rejects while the sources are still read ends the ingest at once, through `stop`.
+ */
+function commitGate(commitWhen, stop) {
+  if (typeof commitWhen !== 'function') commitWhen?.catch((error) => stop(commitRefused(error)));
+  return async () => {
+    try {
+      await (typeof commitWhen === 'function' ? commitWhen() : commitWhen);
+    } catch (error) {
+      throw commitRefused(error);
+    }
+  };
 }
 
 /**
  * Runs one ingest to its end.
  * @param native the native ingest, not yet running
- * @param items [{ name, type, source }], claimed; the caller releases them
+ * @param items [{ name, type, source, expectedSize? }], claimed; the caller releases them
+ * @param options { signal?, commitWhen? }
  * @returns the snapshot, or throws the reason why there is none
  */
-async function runIngest(native, items, signal, progress) {
+async function runIngest(native, items, { signal, commitWhen }, progress) {
   let stopped = null;
   const isStopped = () => stopped !== null;
   const stop = (error, byEngine = false) => {
@@ -75,8 +95,9 @@ async function runIngest(native, items, signal, progress) {
   try {
     // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
     for (const { name, source } of items) source.watch((error) => stop(sourceFailed(name, error)));
+    const gate = commitGate(commitWhen, stop);
     const done = native.run();
-    feedAll(native, items, progress, isStopped).catch((error) => {
+    feedAll(native, items, gate, progress, isStopped).catch((error) => {
       // What is not ours was thrown by the native side, which tells the reason through run().
       stop(fromNative(error), !(error instanceof ContainerArchiveError));
     });

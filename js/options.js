@@ -81,11 +81,32 @@ function forOpen(json) {
   return JSON.stringify(Object.fromEntries(entries.filter(([name]) => OPEN_KEYS.includes(name))));
 }
 
-const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'signal', 'onProgress'];
+const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'commitWhen', 'signal', 'onProgress'];
 
-/** The options of ingest() (with `items`) and ingestMulti(): { json, signal?, onProgress?, items? }. */
+/** A function as it is, or a promise: any thenable as one, asked once. */
+function commitWhen(value) {
+  if (value === undefined || typeof value === 'function') return value;
+  if (typeof value?.then !== 'function') {
+    throw invalidArgument(`commitWhen must be a promise, or a function that gives one, got ${check.kindOf(value)}`);
+  }
+  const promise = Promise.resolve(value);
+  // Whatever becomes of the call: it knows of the promise, so a rejection is no uncaught exception.
+  promise.catch(() => {});
+  return promise;
+}
+
+/** A size in bytes that a source promises, or undefined. */
+function expectedSize(value, where) {
+  return value === undefined ? undefined : check.integer(value, where);
+}
+
+/**
+ * The options of ingest() (with `items` and `expectedSize`) and ingestMulti():
+ * { json, signal?, onProgress?, commitWhen?, items?, expectedSize? }.
+ */
 function ingest(value, single) {
-  const given = check.options(value, single ? [...INGEST_KEYS, 'items'] : INGEST_KEYS, 'options');
+  const gate = commitWhen(value?.commitWhen);
+  const given = check.options(value, single ? [...INGEST_KEYS, 'items', 'expectedSize'] : INGEST_KEYS, 'options');
   const out = {};
   take(out, given, 'tags', (v) => check.tags(v, 'tags'));
   take(out, given, 'createdAt', (v) => check.time(v, 'createdAt'));
@@ -96,6 +117,8 @@ function ingest(value, single) {
     json: JSON.stringify(out),
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
+    commitWhen: gate,
+    expectedSize: expectedSize(given.expectedSize, 'expectedSize'),
     items: given.items,
   };
 }
@@ -117,18 +140,19 @@ function singleItem(items) {
   return item(items[0], 'items[0]');
 }
 
-/** The items of ingestMulti(): an array of { stream, name, type } with different names. */
+/** The items of ingestMulti(): an array of { stream, name, type, expectedSize? } with different names. */
 function multiItems(items) {
   if (!Array.isArray(items)) throw invalidArgument(`items must be an array, got ${check.kindOf(items)}`);
   if (items.length === 0) throw invalidArgument('items must not be empty');
   const seen = new Set();
   return items.map((given, i) => {
-    const { name, type } = item(given, `items[${i}]`, ['stream']);
+    const where = `items[${i}]`;
+    const { name, type } = item(given, where, ['stream', 'expectedSize']);
     if (seen.has(name)) {
       throw invalidArgument(`items[${i}].name is used twice: ${JSON.stringify(name)}`, { item: name });
     }
     seen.add(name);
-    return { name, type, source: given.stream };
+    return { name, type, expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`), source: given.stream };
   });
 }
 

@@ -12,7 +12,7 @@
 
 const { finished, isDisturbed } = require('node:stream');
 const check = require('./check.js');
-const { invalidArgument, sourceFailed } = require('./error.js');
+const { invalidArgument } = require('./error.js');
 
 const noop = () => {};
 
@@ -25,8 +25,7 @@ function nodeStream(stream, name) {
   if (stream.readableEncoding) {
     throw refuse('has an encoding set: its bytes are decoded already. Do not call setEncoding()');
   }
-  if (stream.errored) throw sourceFailed(name, stream.errored);
-  if (stream.readableEnded || stream.readableDidRead) throw refuse('has been read before: its first bytes are gone');
+  if (!stream.errored && (stream.readableEnded || stream.readableDidRead)) throw refuse('has been read before: its first bytes are gone');
   if (stream.readable === false && !stream.destroyed) throw refuse('is not readable');
   if (typeof stream[Symbol.asyncIterator] !== 'function') {
     throw refuse('is of an old kind that cannot be iterated. Use new Readable().wrap(stream)');

@@ -271,6 +271,9 @@ impl Error {
             Self::LocksUnsupported => {
                 "keep the repository on a file system with working locks, or open it with { readOnly: true }"
             }
+            Self::SourceFailed { .. } => {
+                "no snapshot was made; what was stored is reused when the ingest is tried again"
+            }
             Self::NoSpace { .. } => "free some space; what is stored is safe",
             Self::FileExists { .. } => "choose another path, or pass { overwrite: true } (which replaces files only)",
             Self::LastKey { .. } => "add another key first, or change this one",

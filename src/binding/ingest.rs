@@ -91,10 +91,15 @@ impl NativeIngest {
         })
     }
 
-    /// Begins an item.
+    /// Begins an item. `expected_size`: bytes that its source has promised, a whole number.
     #[napi]
-    pub fn begin_item(&self, name: String, kind: String) {
-        self.pipe.begin_item(ItemSpec { name, kind });
+    pub fn begin_item(&self, name: String, kind: String, expected_size: Option<f64>) {
+        self.pipe.begin_item(ItemSpec {
+            name,
+            kind,
+            // exact: index.js lets nothing through that is not a whole number up to 2^53
+            expected_size: expected_size.map(|size| size as u64),
+        });
     }
 
     /// Copies a piece of the item. `false`: await `drained()` before the next.

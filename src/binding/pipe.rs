@@ -318,10 +318,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     fn spec(name: &str) -> ItemSpec {
-        ItemSpec {
-            name: name.to_owned(),
-            kind: "x".to_owned(),
-        }
+        ItemSpec::new(name, "x")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Streams in, exact bytes out.
 
 use crate::support::*;
+use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems, RestoreOptions};
 use containerarchive::snapshot::SnapshotFilter;
@@ -170,6 +171,42 @@ fn a_source_that_fails_leaves_no_snapshot_and_a_retry_reuses_its_chunks() {
 }
 
 #[test]
+fn a_source_of_another_size_than_promised_leaves_neither_a_snapshot_nor_the_copy_of_one() {
+    let data = random_bytes(6, 3_000_000);
+    let promised = |size: u64| ItemSpec {
+        expected_size: Some(size),
+        ..ItemSpec::new("dump", "sql")
+    };
+    let (repo, storage) = memory_repo(Flavor::plain());
+    let ingest_one = |spec: ItemSpec, reader: Box<dyn Read + Send + '_>| {
+        let mut items = ReaderItems::new(vec![
+            (
+                ItemSpec::new("first", "x"),
+                Box::new(&b"first"[..]) as Box<dyn Read + Send>,
+            ),
+            (spec, reader),
+        ]);
+        ops::ingest(&repo, &mut items, &IngestOptions::default(), &NullMonitor)
+    };
+    for size in [0, 1, 2_999_999, 3_000_001, u64::MAX] {
+        let error = ingest_one(promised(size), Box::new(&data[..])).unwrap_err();
+        assert_eq!(error.code(), "ERR_SOURCE_FAILED");
+        assert!(error.to_string().contains(&size.to_string()), "{error}");
+    }
+    // one that never ends is not read much further than was promised
+    let error = ingest_one(promised(10), Box::new(std::io::repeat(7))).unwrap_err();
+    assert_eq!(error.code(), "ERR_SOURCE_FAILED");
+    assert!(storage.list(layout::SNAPSHOTS).unwrap().is_empty());
+    // such a record is written when the copy of a manifest may have been
+    assert!(storage.list(layout::RECORDS).unwrap().is_empty());
+
+    let snapshot = ingest_one(promised(3_000_000), Box::new(&data[..])).unwrap();
+    assert_eq!(restore(&repo, &snapshot.id.to_hex(), Some("dump")).unwrap(), data);
+    let empty = ingest_one(promised(0), Box::new(&b""[..])).unwrap();
+    assert_eq!(empty.original_size, 5);
+}
+
+#[test]
 fn item_names_are_data_but_must_be_there_and_unique() {
     let (repo, _) = memory_repo(Flavor::plain());
     for items in [
@@ -202,18 +239,9 @@ fn workers_change_nothing_about_the_result() {
         )
         .unwrap();
         let items = vec![
+            (ItemSpec::new("a", "x"), Box::new(&data[..]) as Box<dyn Read + Send>),
             (
-                ItemSpec {
-                    name: "a".into(),
-                    kind: "x".into(),
-                },
-                Box::new(&data[..]) as Box<dyn Read + Send>,
-            ),
-            (
-                ItemSpec {
-                    name: "b".into(),
-                    kind: "x".into(),
-                },
+                ItemSpec::new("b", "x"),
                 Box::new(&data[..15_000_000]) as Box<dyn Read + Send>,
             ),
         ];

@@ -79,10 +79,10 @@ impl ItemStream for ManyItems {
         }
         self.left = Self::content(self.next);
         self.next += 1;
-        Ok(Some(ItemSpec {
-            name: format!("folder/item-{:07}", self.next - 1),
-            kind: "file".to_owned(),
-        }))
+        Ok(Some(ItemSpec::new(
+            &format!("folder/item-{:07}", self.next - 1),
+            "file",
+        )))
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {

@@ -259,16 +259,12 @@ fn ingest_with(
     items: &[(&str, &[u8])],
 ) -> containerarchive::Result<Snapshot> {
     let items = items.iter().map(|(name, data)| {
-        let spec = ItemSpec {
-            name: (*name).to_owned(),
-            kind: if name.ends_with(".sql") {
-                "database-dump"
-            } else {
-                "file"
-            }
-            .to_owned(),
+        let kind = if name.ends_with(".sql") {
+            "database-dump"
+        } else {
+            "file"
         };
-        (spec, Box::new(*data) as Box<dyn Read + Send>)
+        (ItemSpec::new(name, kind), Box::new(*data) as Box<dyn Read + Send>)
     });
     ops::ingest(repo, &mut ReaderItems::new(items.collect()), options, &NullMonitor)
 }

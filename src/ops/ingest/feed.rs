@@ -191,7 +191,12 @@ impl<'a> Feeder<'a> {
             let item = self.specs.len();
             let mut hash = digest.then(Sha256::new);
             self.specs.push((spec, None));
-            while self.read_once(items, item, &mut hash)? {}
+            let before = self.read_bytes;
+            let mut more = true;
+            while more {
+                more = self.read_once(items, item, &mut hash)?;
+                self.specs[item].0.check_size(self.read_bytes - before, !more)?;
+            }
             self.specs[item].1 = hash.map(|hash| hash.finalize().into());
         }
         Ok(())

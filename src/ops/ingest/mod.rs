@@ -42,6 +42,34 @@ pub struct ItemSpec {
     pub name: String,
     /// For people, as `database-dump`.
     pub kind: String,
+    /// Bytes that its source has promised; another size is a failure of the source.
+    pub expected_size: Option<u64>,
+}
+
+impl ItemSpec {
+    /// An item of any size.
+    pub fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            expected_size: None,
+        }
+    }
+
+    /// Fails once more bytes have come than were promised, and at the end also when fewer have.
+    fn check_size(&self, size: u64, at_end: bool) -> Result<()> {
+        let reason = match self.expected_size {
+            Some(expected) if size > expected => format!("it gave more than the {expected} bytes that were expected"),
+            Some(expected) if at_end && size < expected => {
+                format!("it gave {size} bytes, and {expected} were expected")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::SourceFailed {
+            item: self.name.clone(),
+            reason,
+        })
+    }
 }
 
 /// Where the items of an ingest come from, one after the other.
@@ -69,13 +97,7 @@ impl<'a> ReaderItems<'a> {
 
     /// One item.
     pub fn one(name: &str, kind: &str, reader: impl Read + Send + 'a) -> Self {
-        Self::new(vec![(
-            ItemSpec {
-                name: name.to_owned(),
-                kind: kind.to_owned(),
-            },
-            Box::new(reader),
-        )])
+        Self::new(vec![(ItemSpec::new(name, kind), Box::new(reader))])
     }
 }
 

@@ -130,13 +130,9 @@ fn ingest_reader(
     number: usize,
     reader: impl Fn(&'static [u8]) -> Box<dyn Read + Send>,
 ) -> Result<Snapshot> {
-    let items = sources()[number].iter().map(|(name, data)| {
-        let spec = ItemSpec {
-            name: name.clone(),
-            kind: "PLAINTEXT-MARKER".to_owned(),
-        };
-        (spec, reader(data))
-    });
+    let items = sources()[number]
+        .iter()
+        .map(|(name, data)| (ItemSpec::new(name, "PLAINTEXT-MARKER"), reader(data)));
     let tags = [
         ("source", number.to_string()),
         ("PLAINTEXT-MARKER", "PLAINTEXT-MARKER".to_owned()),

@@ -169,13 +169,7 @@ pub fn ingest(repo: &Arc<Repository>, data: &[u8]) -> Result<Snapshot> {
 pub fn ingest_items(repo: &Arc<Repository>, items: &[(&str, &[u8])]) -> Result<Snapshot> {
     let items = items
         .iter()
-        .map(|(name, data)| {
-            let spec = ItemSpec {
-                name: (*name).to_owned(),
-                kind: "test".to_owned(),
-            };
-            (spec, Box::new(*data) as Box<dyn Read + Send>)
-        })
+        .map(|(name, data)| (ItemSpec::new(name, "test"), Box::new(*data) as Box<dyn Read + Send>))
         .collect();
     ops::ingest(
         repo,
