@@ -176,6 +176,24 @@ export interface IIngestOptions extends IIngestMultiOptions {
   expectedSize?: number;
 }
 
+/** A command whose output is backed up, for {@link ContainerArchive.ingestCommand}. */
+export interface IIngestCommand {
+  /** The program and its arguments. There is no shell: for pipes and variables, `['sh', '-c', '…']`. */
+  command: string[];
+  /** Name of the item. */
+  name: string;
+  /** Type of the item. Default 'data'. */
+  type?: string;
+  /** The longest that the command may run, in milliseconds, 1 to 2,147,483,647. Default: no limit. */
+  timeoutMs?: number;
+  /** The folder it runs in. Default: that of this process. */
+  cwd?: string;
+  /** Its whole environment. Default: that of this process. */
+  env?: Record<string, string | undefined>;
+  /** Bytes that it must give. One byte fewer or more: ERR_SOURCE_FAILED, no snapshot. Also makes the progress known. */
+  expectedSize?: number;
+}
+
 /** Options of {@link ContainerArchive.restore}. */
 export interface IRestoreOptions {
   /** Only the item with this name. Default: all items, one after the other. */
@@ -680,6 +698,12 @@ export class ContainerArchiveError extends Error {
   readonly item?: string;
   readonly pack?: string;
   readonly chunk?: string;
+  /** Of a command that failed. */
+  readonly exitCode?: number;
+  /** The signal that ended a command. */
+  readonly signal?: string;
+  /** The end of what a command wrote to stderr, at most 4096 bytes. */
+  readonly stderrTail?: string;
 }
 
 /** A backup repository. */
@@ -732,6 +756,18 @@ export class ContainerArchive {
    * no snapshot. Rejects as {@link ingest}; `item` names the one that failed.
    */
   ingestMulti(items: IIngestItem[], options?: IIngestMultiOptions): Promise<ISnapshot>;
+
+  /**
+   * Backs up what a command writes to its stdout, or several of them, one after the other, as one snapshot. Each starts at
+   * its turn, in a process group of its own. There is a snapshot only if every command ended with exit code 0.
+   *
+   * A command that fails, takes too long or is aborted is asked to end (SIGTERM, to its group), and killed three seconds later;
+   * the promise does not wait for that.
+   *
+   * Rejects as {@link ingestMulti}; ERR_SOURCE_FAILED has `exitCode` or `signal`, and `stderrTail`, the last 4096 bytes of what
+   * the command wrote to stderr; a program that cannot be started is the `cause`.
+   */
+  ingestCommand(command: IIngestCommand | IIngestCommand[], options?: IIngestMultiOptions): Promise<ISnapshot>;
 
   /**
    * Restores a snapshot, or one item or a part of it. `id` is a whole id, an unambiguous beginning of at least 4 digits, or

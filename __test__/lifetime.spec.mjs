@@ -38,7 +38,8 @@ test('after close every call rejects with ERR_CLOSED, and close can be called ag
   await Promise.all([repo.close(), repo.close()]);
   await repo.close();
   for (const call of [
-    () => repo.ingest(['x']), () => repo.ingestMulti([{ name: 'a', type: 'x', stream: ['x'] }]), () => repo.restore(id),
+    () => repo.ingest(['x']), () => repo.ingestMulti([{ name: 'a', type: 'x', stream: ['x'] }]),
+    () => repo.ingestCommand({ command: ['x'], name: 'x' }), () => repo.restore(id),
     () => repo.listSnapshots(), () => repo.getSnapshot(id),
   ]) {
     const promise = call();

@@ -32,6 +32,7 @@ test('only what exists has a method', () => {
     'forget',
     'getSnapshot',
     'ingest',
+    'ingestCommand',
     'ingestMulti',
     'keys',
     'latest',

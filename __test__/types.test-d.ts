@@ -4,8 +4,8 @@ import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
-  Compression, IContainerArchiveEvents, IIngestItem, IIngestProgress, IInitOptions, IOpenOptions, ISnapshot, ISnapshotItem,
-  IKey, ILock, IPruneResult, IRepairResult, IRestoredFile, IRetentionPolicy, IVerifyError, IVerifyResult, Subscription,
+  Compression, IContainerArchiveEvents, IIngestCommand, IIngestItem, IIngestProgress, IInitOptions, IKey, ILock, IOpenOptions, IPruneResult, IRepairResult,
+  IRestoredFile, IRetentionPolicy, ISnapshot, ISnapshotItem, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
 /** Fails to compile unless A and B are the same type. */
@@ -62,6 +62,10 @@ export async function calls(): Promise<void> {
   await repo.ingest((async function* () { yield 'x'; yield Buffer.from('y'); })());
   const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b', expectedSize: 0 }];
   await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {} });
+  const command: IIngestCommand = { command: ['pg_dump', 'x'], name: 'a', type: 'b', timeoutMs: 1, cwd: '/', env: process.env, expectedSize: 1 };
+  same<Awaited<ReturnType<typeof repo.ingestCommand>>, ISnapshot>(true);
+  await repo.ingestCommand(command, { tags: {}, signal: AbortSignal.timeout(1) });
+  await repo.ingestCommand([command, { command: ['x'], name: 'b' }]);
 
   const stream = await repo.restore(snapshot.id, { item: 'data', range: { start: 1, end: 2 }, signal: new AbortController().signal });
   same<typeof stream, Readable>(true);
@@ -135,6 +139,7 @@ export async function calls(): Promise<void> {
       same<typeof error.hint, string | undefined>(true);
       same<typeof error.retryable, boolean>(true);
       void [error.cause, error.path, error.snapshotId, error.item, error.pack, error.chunk];
+      same<[typeof error.exitCode, typeof error.signal, typeof error.stderrTail], [number | undefined, string | undefined, string | undefined]>(true);
     }
   }
 }

@@ -90,6 +90,11 @@ class ContainerArchive {
     return this.#ingest(options.multiItems(items), checked);
   }
 
+  async ingestCommand(commands, ingestOptions) {
+    const checked = options.ingest(ingestOptions, false);
+    return this.#ingest(options.commands(commands), checked);
+  }
+
   async restore(id, restoreOptions) {
     this.#assertOpen();
     const { json, signal } = options.restore(restoreOptions);

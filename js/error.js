@@ -5,14 +5,14 @@
 // What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves this package.
 
 /** The members, beside code and message, that an error may carry. */
-const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk'];
+const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail'];
 
 /** An error of this package. `code` is stable: match on it, never on the message. */
 class ContainerArchiveError extends Error {
   /**
    * @param {string} message what went wrong, naming the thing
    * @param {object} details `code`, and what is known of `hint`, `cause`, `retryable`, `path`, `snapshotId`, `item`,
-   *   `pack`, `chunk`
+   *   `pack`, `chunk`, `exitCode`, `signal`, `stderrTail`
    */
   constructor(message, details) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -80,4 +80,4 @@ function fromNative(error) {
   return new ContainerArchiveError(error.message, details);
 }
 
-module.exports = { ContainerArchiveError, closed, commitRefused, fromNative, invalidArgument, sourceFailed };
+module.exports = { ContainerArchiveError, RETRY_HINT, closed, commitRefused, fromNative, invalidArgument, sourceFailed };

@@ -25,15 +25,21 @@ async function pushSlices(native, chunk, name) {
   }
 }
 
+/** What an error of a source means for the ingest. */
+function failure({ name, source }, error) {
+  return source.typed ? error : sourceFailed(name, error);
+}
+
 /** Reads one source to its end. Returns early, without a word, when the ingest was stopped meanwhile. */
-async function feed(native, { name, source }, turns, isStopped) {
+async function feed(native, item, turns, isStopped) {
+  const { name, source } = item;
   const iterator = source.iterator();
   for (;;) {
     let step;
     try {
       step = await iterator.next();
     } catch (error) {
-      throw sourceFailed(name, error);
+      throw failure(item, error);
     }
     if (isStopped() || step.done) return;
     const chunk = chunkBytes(step.value, name);
@@ -94,7 +100,7 @@ async function runIngest(native, items, { signal, commitWhen }, progress) {
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
     // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
-    for (const { name, source } of items) source.watch((error) => stop(sourceFailed(name, error)));
+    for (const item of items) item.source.watch((error) => stop(failure(item, error)));
     const gate = commitGate(commitWhen, stop);
     const done = native.run();
     feedAll(native, items, gate, progress, isStopped).catch((error) => {

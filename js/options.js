@@ -4,6 +4,7 @@
 // Defaults live on the native side, and so do limits that depend on several values; here are types and plain ranges.
 
 const check = require('./check.js');
+const { Command } = require('./command.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
@@ -140,19 +141,75 @@ function singleItem(items) {
   return item(items[0], 'items[0]');
 }
 
-/** The items of ingestMulti(): an array of { stream, name, type, expectedSize? } with different names. */
-function multiItems(items) {
-  if (!Array.isArray(items)) throw invalidArgument(`items must be an array, got ${check.kindOf(items)}`);
-  if (items.length === 0) throw invalidArgument('items must not be empty');
+/** Items with different names: `read(item, where)` gives { name, … } of each. */
+function distinct(items, what, read) {
+  if (!Array.isArray(items)) throw invalidArgument(`${what} must be an array, got ${check.kindOf(items)}`);
+  if (items.length === 0) throw invalidArgument(`${what} must not be empty`);
   const seen = new Set();
   return items.map((given, i) => {
-    const where = `items[${i}]`;
-    const { name, type } = item(given, where, ['stream', 'expectedSize']);
+    const checked = read(given, `${what}[${i}]`);
+    const { name } = checked;
     if (seen.has(name)) {
-      throw invalidArgument(`items[${i}].name is used twice: ${JSON.stringify(name)}`, { item: name });
+      throw invalidArgument(`${what}[${i}].name is used twice: ${JSON.stringify(name)}`, { item: name });
     }
     seen.add(name);
-    return { name, type, expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`), source: given.stream };
+    return checked;
+  });
+}
+
+/** The items of ingestMulti(): an array of { stream, name, type, expectedSize? }. */
+function multiItems(items) {
+  return distinct(items, 'items', (given, where) => ({
+    ...item(given, where, ['stream', 'expectedSize']),
+    expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`),
+    source: given.stream,
+  }));
+}
+
+const COMMAND_KEYS = ['command', 'timeoutMs', 'cwd', 'env', 'expectedSize'];
+/** Longest time that a timer of Node takes; a longer one would fire at once. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+/** [program, ...arguments] */
+function commandLine(value, where) {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw invalidArgument(`${where} must be an array of the program and its arguments, got ${check.kindOf(value)}`, {
+      hint: 'There is no shell: for pipes and variables, use ["sh", "-c", "…"]',
+    });
+  }
+  return value.map((part, i) => {
+    check.wellFormed(part, `${where}[${i}]`);
+    if (part.includes('\0')) throw invalidArgument(`${where}[${i}] must not hold a NUL character`);
+    if (i === 0 && part === '') throw invalidArgument(`${where}[0] must not be empty`);
+    return part;
+  });
+}
+
+/** The environment of a command: strings by name. What is undefined is left out, as in `{ ...process.env, NAME: undefined }`. */
+function environment(value, where) {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+    throw invalidArgument(`${where} must be an object of strings, got ${check.kindOf(value)}`);
+  }
+  const env = Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined));
+  for (const [key, entry] of Object.entries(env)) {
+    check.wellFormed(entry, `${where}[${JSON.stringify(key)}]`);
+    if (key === '' || /[=\0]/.test(key) || entry.includes('\0')) {
+      throw invalidArgument(`${where} has a name or value that no environment can hold`);
+    }
+  }
+  return env;
+}
+
+/** The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?, env?, expectedSize? }. */
+function commands(value) {
+  return distinct(Array.isArray(value) ? value : [value], 'commands', (given, where) => {
+    check.options(given ?? null, ['name', 'type', ...COMMAND_KEYS], where);
+    const named = item(given.type === undefined ? { ...given, type: 'data' } : given, where, COMMAND_KEYS);
+    const spec = { name: named.name, command: commandLine(given.command, `${where}.command`) };
+    take(spec, given, 'timeoutMs', (v) => check.integer(v, `${where}.timeoutMs`, 1, MAX_TIMEOUT_MS));
+    take(spec, given, 'cwd', (v) => check.path(v, `${where}.cwd`));
+    take(spec, given, 'env', (v) => environment(v, `${where}.env`));
+    return { ...named, expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`), source: new Command(spec) };
   });
 }
 
@@ -184,4 +241,4 @@ function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { filter, forOpen, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };
+module.exports = { commands, filter, forOpen, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };

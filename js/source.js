@@ -7,11 +7,13 @@
 //   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
 //   iterator   { next() }, to be read by one loop
 //   stop       ends it early; next() that is waiting for a dead source need not return
+//   typed      its errors are ContainerArchiveErrors that say all there is to say; else they become the cause of one
 //   release    lets go of it; called once, after stop() or after the last next()
 // What would make an ingest silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
 
 const { finished, isDisturbed } = require('node:stream');
 const check = require('./check.js');
+const { Command } = require('./command.js');
 const { invalidArgument } = require('./error.js');
 
 const noop = () => {};
@@ -100,6 +102,7 @@ function bytes(array) {
 /** The source that a value stands for; throws when it can be none. */
 function recognise(value, name) {
   if (check.isBytes(value)) return bytes(value);
+  if (value instanceof Command) return value;
   if (value !== null && typeof value === 'object') {
     if (typeof value.pipe === 'function') return nodeStream(value, name);
     if (typeof value.getReader === 'function') return webStream(value, name);

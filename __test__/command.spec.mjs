@@ -1,0 +1,331 @@
+// ingestCommand: exactly what a command wrote, if it ended well; nothing at all, and no process left, if it did not.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  ENCRYPTED, MIB, PLAIN, afterwards, assertSameBytes, freshRepo, random, rejectsWith, repoFiles, restored, root, temporary, test,
+} from './support/harness.mjs';
+
+const POSIX = { skip: process.platform === 'win32' && 'signals and process groups of POSIX' };
+
+/** A command that runs a script of Node. */
+const node = (script, name = 'dump', more = {}) => ({ command: [process.execPath, '-e', script], name, ...more });
+/** The same of the shell. */
+const sh = (script, name = 'dump', more = {}) => ({ command: ['sh', '-c', script], name, ...more });
+
+async function assertNothingPublished(repo, path) {
+  assert.deepEqual(await repo.listSnapshots(), []);
+  assert.deepEqual(repoFiles(path, /^snapshots\/|^packs\/parity\/records\//), []);
+}
+
+/** Waits until a condition holds; a minute is for a machine that is busy, not for the code. */
+async function eventually(what, holds) {
+  for (const start = performance.now(); performance.now() - start < 60_000; await sleep(20)) if (holds()) return;
+  assert.fail(`not within a minute: ${what}`);
+}
+
+/** Whether a process is there and no zombie. */
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  const stat = `/proc/${pid}/stat`;
+  return !existsSync(stat) || !/^\d+ \(.*\) Z/s.test(readFileSync(stat, 'utf8'));
+}
+
+/** The pid that a command wrote to a file. */
+async function pidIn(file) {
+  await eventually(`${file} is written`, () => existsSync(file) && readFileSync(file, 'utf8').endsWith('\n'));
+  return Number(readFileSync(file, 'utf8'));
+}
+
+for (const kind of [PLAIN, ENCRYPTED]) {
+  test(`${kind.name}: what a command writes is backed up, byte for byte`, async (t) => {
+    const { repo } = await freshRepo(t, kind);
+    const bytes = random(5 * MIB, 80);
+    const file = join(temporary(t), 'file');
+    writeFileSync(file, bytes);
+    const snapshot = await repo.ingestCommand(
+      { command: [process.execPath, '-e', 'fs.createReadStream(process.argv[1]).pipe(process.stdout)', file], name: 'db.sql' },
+      { tags: { service: 'shop' } },
+    );
+    assert.deepEqual(snapshot.items.map(({ name, type, size }) => ({ name, type, size })), [{ name: 'db.sql', type: 'data', size: bytes.length }]);
+    assert.deepEqual(snapshot.tags, { service: 'shop' });
+    assertSameBytes(await restored(repo, snapshot.id), bytes);
+  });
+}
+
+test('several commands are one snapshot, in their order, each started at its turn', async (t) => {
+  const { repo } = await freshRepo(t);
+  const folder = temporary(t);
+  const commands = ['a', 'b', 'c'].map((name) => ({
+    command: [process.execPath, '-e', 'console.log(fs.readdirSync(".").join()); fs.writeFileSync(process.argv[1], "")', name],
+    name, type: 'listing', cwd: folder,
+  }));
+  const { id, items } = await repo.ingestCommand(commands);
+  assert.deepEqual(items.map(({ name, type }) => [name, type]), [['a', 'listing'], ['b', 'listing'], ['c', 'listing']]);
+  assert.equal((await restored(repo, id)).toString(), '\na\na,b\n');
+});
+
+test('arguments, environment and stdin are what was said, and nothing else', async (t) => {
+  const { repo } = await freshRepo(t);
+  const args = ['', ' a  b ', '$HOME', '*', '"', "'", '; echo x', 'ä👍', '--', '\n'];
+  const script = 'console.log(JSON.stringify([process.argv.slice(1), process.env.ONE, process.env.TWO ?? null, fs.readFileSync(0).length]))';
+  const { id } = await repo.ingestCommand({
+    command: [process.execPath, '-e', script, '--', ...args], name: 'x', env: { ...process.env, ONE: '1', TWO: undefined },
+  });
+  assert.deepEqual(JSON.parse(await restored(repo, id)), [args, '1', null, 0]);
+  assert.equal((await repo.ingestCommand(node('process.stdout.write(process.env.PATH)'))).originalSize, Buffer.byteLength(process.env.PATH));
+  assert.equal((await repo.ingestCommand(node('process.stdout.write("x")', 'x', { env: process.env }))).originalSize, 1);
+});
+
+test('a command that writes nothing and ends well is an empty item', async (t) => {
+  const { repo } = await freshRepo(t);
+  assert.equal((await repo.ingestCommand(node(''))).originalSize, 0);
+});
+
+const failures = {
+  'exits with 1 after its output': [`process.stdout.write(Buffer.alloc(3e6), () => { console.error('no route'); process.exit(1); })`, { exitCode: 1, stderrTail: 'no route\n' }],
+  'exits with 77 without output': [`console.error('a'); process.exitCode = 77`, { exitCode: 77, stderrTail: 'a\n' }],
+  'exits long after it closed its output': [`fs.writeSync(1, 'x'); fs.closeSync(1); setTimeout(() => process.exit(3), 300)`, { exitCode: 3, stderrTail: '' }],
+  'throws': [`process.stdout.write('x'); throw new Error('expected by the test')`, { exitCode: 1 }],
+};
+
+for (const [what, [script, expected]] of Object.entries(failures)) {
+  test(`a command that ${what} leaves no snapshot and a typed error`, async (t) => {
+    const { repo, path } = await freshRepo(t);
+    for (const commands of [node(script), [node('process.stdout.write("good")', 'good'), node(script), node(`process.stdout.write("later")`, 'later')]]) {
+      const error = await rejectsWith(repo.ingestCommand(commands), 'ERR_SOURCE_FAILED');
+      assert.equal(error.item, 'dump');
+      for (const [name, value] of Object.entries(expected)) assert.equal(error[name], value, name);
+      assert.ok(error.hint);
+      assert.match(error.message, new RegExp(`exit code ${expected.exitCode}$`));
+      assert.ok(!error.message.includes(script), 'arguments may hold secrets');
+    }
+    await assertNothingPublished(repo, path);
+    assert.equal((await repo.ingestCommand(node('process.stdout.write("x")'))).originalSize, 1);
+  });
+}
+
+test('a command that a signal ends leaves no snapshot', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  for (const signal of ['SIGTERM', 'SIGKILL', 'SIGSEGV']) {
+    const error = await rejectsWith(repo.ingestCommand(sh(`echo x; kill -${signal.slice(3)} $$`)), 'ERR_SOURCE_FAILED');
+    assert.deepEqual([error.signal, error.exitCode], [signal, undefined]);
+  }
+  await assertNothingPublished(repo, path);
+}, POSIX);
+
+test('a program that cannot be started is the cause', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const error = await rejectsWith(repo.ingestCommand({ command: ['/nonexistent/program', 'secret'], name: 'x' }), 'ERR_SOURCE_FAILED');
+  assert.equal(error.cause.code, 'ENOENT');
+  assert.ok(!error.message.includes('secret'));
+  await rejectsWith(repo.ingestCommand(node('', 'x', { cwd: '/nonexistent' })), 'ERR_SOURCE_FAILED');
+  await rejectsWith(repo.ingestCommand({ command: [temporary(t)], name: 'x' }), 'ERR_SOURCE_FAILED');
+  await rejectsWith(repo.ingestCommand({ command: [process.execPath, ...Array(100).fill('x'.repeat(100_000))], name: 'x' }), 'ERR_SOURCE_FAILED');
+  await assertNothingPublished(repo, path);
+});
+
+test('of stderr the last 4096 bytes are kept, in whole characters', async (t) => {
+  const { repo } = await freshRepo(t);
+  const error = await rejectsWith(repo.ingestCommand(node(
+    `process.stderr.write('ä'.repeat(3e5) + 'x', () => process.exit(1))`)), 'ERR_SOURCE_FAILED');
+  assert.equal(error.stderrTail, `${'ä'.repeat(2047)}x`);
+  // A command that says much on stderr and is well is well, and does not stall.
+  const { originalSize } = await repo.ingestCommand(node(`process.stderr.write('x'.repeat(5e6)); process.stdout.write('good')`));
+  assert.equal(originalSize, 4);
+});
+
+test('a command that another process outlives: its exit counts, its output is read to the end', async (t) => {
+  const { repo } = await freshRepo(t);
+  // Somebody in the background holds stderr open.
+  const { id } = await repo.ingestCommand(sh('echo begin; (sleep 0.3; echo end) & (exec >&-; sleep 30) &'));
+  assert.equal((await restored(repo, id)).toString(), 'begin\nend\n');
+  // Somebody in the background holds stdout open, and the command has failed: there is nothing to wait for.
+  const pidFile = join(temporary(t), 'pid');
+  const error = await rejectsWith(repo.ingestCommand(sh(`sleep 300 & echo $! > ${pidFile}; echo why >&2; exit 4`)), 'ERR_SOURCE_FAILED');
+  assert.deepEqual([error.exitCode, error.stderrTail], [4, 'why\n']);
+  const pid = await pidIn(pidFile);
+  await eventually('the process in the background is ended', () => !isAlive(pid));
+}, POSIX);
+
+test('a command that takes too long is ended, with all that it started, also when it does not want to', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const [one, two] = ['one', 'two'].map((name) => join(temporary(t), name));
+  for (const script of [
+    `sleep 300 & echo $! > ${two}; echo $$ > ${one}; echo x; wait`,
+    `trap '' TERM; sh -c "trap '' TERM; while :; do sleep 1; done" & echo $! > ${two}; echo $$ > ${one}; while :; do sleep 1; done`,
+    `exec >&-; sleep 300 & echo $! > ${two}; echo $$ > ${one}; wait`,
+  ]) {
+    for (const file of [one, two]) writeFileSync(file, '');
+    const error = await rejectsWith(repo.ingestCommand(sh(script, 'slow', { timeoutMs: 500 })), 'ERR_SOURCE_FAILED');
+    assert.match(error.message, /within 500 ms/);
+    for (const file of [one, two]) {
+      const pid = await pidIn(file);
+      await eventually('it is ended', () => !isAlive(pid));
+    }
+  }
+  await assertNothingPublished(repo, path);
+  assert.equal((await repo.ingestCommand(sh('echo x', 'quick', { timeoutMs: 60_000 }))).originalSize, 2);
+}, POSIX);
+
+test('the time of one command does not count for the next', async (t) => {
+  const { repo } = await freshRepo(t);
+  const commands = [node('console.log(1)', 'a', { timeoutMs: 30_000 }), node('setTimeout(() => console.log(2), 500)', 'b')];
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  const before = timers();
+  await repo.ingestCommand(commands);
+  assert.equal(timers(), before, 'no timer is left');
+});
+
+test('an abort, close(), a wrong size and a gate that rejects end the command', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const pidFile = join(temporary(t), 'pid');
+  const endless = sh(`sleep 300 & echo $! > ${pidFile}; cat /dev/zero`);
+  const boom = new Error('boom');
+  const ways = {
+    abort: async () => {
+      const controller = new AbortController();
+      const ingest = repo.ingestCommand(endless, { signal: controller.signal });
+      ingest.catch(() => {});
+      await pidIn(pidFile);
+      controller.abort(boom);
+      await assert.rejects(ingest, (error) => error === boom);
+    },
+    size: () => rejectsWith(repo.ingestCommand({ ...endless, expectedSize: MIB }), 'ERR_SOURCE_FAILED'),
+    gate: async () => {
+      const commitWhen = pidIn(pidFile).then(() => { throw boom; });
+      assert.equal((await rejectsWith(repo.ingestCommand(endless, { commitWhen }), 'ERR_SOURCE_FAILED')).cause, boom);
+    },
+    close: async () => {
+      const closed = rejectsWith(repo.ingestCommand(endless), 'ERR_CLOSED');
+      await pidIn(pidFile);
+      await repo.close();
+      await closed;
+    },
+  };
+  for (const [way, end] of Object.entries(ways)) {
+    writeFileSync(pidFile, '');
+    if (way === 'close') await assertNothingPublished(repo, path);
+    await end();
+    const pid = await pidIn(pidFile);
+    await eventually(`${way}: it is ended`, () => !isAlive(pid));
+  }
+  assert.deepEqual(repoFiles(path, /^snapshots\//), []);
+}, POSIX);
+
+test('an abort before, and at a command that has not begun: it never begins', async (t) => {
+  const { repo } = await freshRepo(t);
+  const file = join(temporary(t), 'begun');
+  const never = node(`fs.writeFileSync(${JSON.stringify(file)}, '')`);
+  await assert.rejects(repo.ingestCommand(never, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  const controller = new AbortController();
+  const ingest = repo.ingestCommand([node('setInterval(() => {}, 1000)', 'first'), never], { signal: controller.signal });
+  setTimeout(() => controller.abort(), 200);
+  await assert.rejects(ingest, { name: 'AbortError' });
+  await rejectsWith(repo.ingestCommand([node('process.exit(1)', 'first'), never]), 'ERR_SOURCE_FAILED');
+  await repo.close();
+  await rejectsWith(repo.ingestCommand(never), 'ERR_CLOSED');
+  await sleep(100);
+  assert.ok(!existsSync(file));
+});
+
+test('a command is read no further than the engine can take', async (t) => {
+  const { repo } = await freshRepo(t, PLAIN, { compression: { algorithm: 'zstd', level: 19 } });
+  const count = join(temporary(t), 'count');
+  const script = `let n = 0; const bytes = require('crypto').randomBytes(1 << 20);
+    for (;;) { bytes.writeUInt32LE(++n); fs.writeSync(1, bytes); fs.writeFileSync(${JSON.stringify(count)}, String(n)); }`;
+  const controller = new AbortController();
+  const ingest = repo.ingestCommand(node(script), { signal: controller.signal });
+  await sleep(1000);
+  controller.abort();
+  await assert.rejects(ingest, { name: 'AbortError' });
+  const mib = existsSync(count) ? Number(readFileSync(count, 'utf8')) : 0;
+  t.diagnostic(`${mib} MiB were written within a second of zstd 19`);
+  assert.ok(mib <= 512);
+});
+
+test('nothing is left behind: no zombie, no listener, no timer', async (t) => {
+  const { repo } = await freshRepo(t);
+  const listeners = () => process.eventNames().map((name) => [String(name), process.listenerCount(name)]).sort();
+  const before = listeners();
+  for (let i = 0; i < 30; i++) {
+    if (i % 2) await repo.ingestCommand(sh('echo x'));
+    else await rejectsWith(repo.ingestCommand(sh('echo x; exit 1')), 'ERR_SOURCE_FAILED');
+  }
+  assert.deepEqual(listeners(), before);
+  const zombies = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    try {
+      const [, state, parent] = /^\d+ \(.*\) (\S) (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+      return state === 'Z' && Number(parent) === process.pid;
+    } catch {
+      return false; // gone meanwhile
+    }
+  });
+  assert.deepEqual(zombies, []);
+}, { skip: process.platform !== 'linux' && 'needs /proc' });
+
+test('when this process exits, so do its commands', async (t) => {
+  const { path } = await freshRepo(t);
+  const pidFile = join(temporary(t), 'pid');
+  const script = `
+    const { ContainerArchive } = require(${JSON.stringify(root)});
+    (async () => {
+      const repo = await ContainerArchive.open(${JSON.stringify(path)});
+      repo.ingestCommand({ command: ['sh', '-c', 'trap "" PIPE TERM; echo $$ > ${pidFile}; while :; do sleep 1; done'], name: 'x' });
+      const timer = setInterval(() => { if (require('fs').existsSync(${JSON.stringify(pidFile)})) process.exit(7); }, 20);
+    })();`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: 'inherit' });
+  afterwards(t, () => child.kill('SIGKILL'));
+  const [code] = await new Promise((resolve) => child.on('exit', (...how) => resolve(how)));
+  assert.equal(code, 7);
+  const pid = await pidIn(pidFile);
+  await eventually('the command is ended', () => !isAlive(pid));
+}, POSIX);
+
+test('a process ends by itself after its commands', async (t) => {
+  const { path } = await freshRepo(t);
+  const script = `
+    const { ContainerArchive } = require(${JSON.stringify(root)});
+    (async () => {
+      const repo = await ContainerArchive.open(${JSON.stringify(path)});
+      await repo.ingestCommand({ command: ['sh', '-c', 'sleep 60 >&- & echo x'], name: 'x', timeoutMs: 50_000 });
+      console.log('done');
+    })();`;
+  const start = performance.now();
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const out = [];
+  child.stdout.on('data', (part) => out.push(part));
+  const [code] = await new Promise((resolve) => child.on('exit', (...how) => resolve(how)));
+  assert.deepEqual([code, Buffer.concat(out).toString()], [0, 'done\n']);
+  assert.ok(performance.now() - start < 45_000);
+}, POSIX);
+
+test('what is no command is refused, and nothing is started', async (t) => {
+  const { repo } = await freshRepo(t);
+  const file = join(temporary(t), 'begun');
+  const good = node(`fs.writeFileSync(${JSON.stringify(file)}, '')`, 'good');
+  for (const bad of [
+    undefined, null, 'ls', ['ls'], [], {}, { command: ['ls'] }, { name: 'x' }, { command: 'ls', name: 'x' }, { command: [], name: 'x' },
+    { command: [''], name: 'x' }, { command: ['ls', 1], name: 'x' }, { command: ['a\0b'], name: 'x' }, { command: ['ls', '\ud800'], name: 'x' },
+    { command: ['ls'], name: '' }, { command: ['ls'], name: 'x', type: '' }, { command: ['ls'], name: 'x', stream: [] },
+    ...[0, -1, 1.5, NaN, 2 ** 31, '5', null].map((timeoutMs) => ({ command: ['ls'], name: 'x', timeoutMs })),
+    ...['', 'a\0', 1, null].map((cwd) => ({ command: ['ls'], name: 'x', cwd })),
+    ...[null, [], 'x', { a: 1 }, { '': 'x' }, { 'a=b': 'x' }, { a: 'b\0' }].map((env) => ({ command: ['ls'], name: 'x', env })),
+    { command: ['ls'], name: 'x', expectedSize: -1 },
+    [good, { ...good }],
+    [good, { command: ['ls'], name: 'x', shell: true }],
+  ]) {
+    await rejectsWith(repo.ingestCommand(bad), 'ERR_INVALID_ARGUMENT');
+  }
+  await rejectsWith(repo.ingestCommand(good, { items: [] }), 'ERR_INVALID_ARGUMENT');
+  const error = await rejectsWith(repo.ingestCommand({ command: 'ls | wc', name: 'x' }), 'ERR_INVALID_ARGUMENT');
+  assert.match(error.hint, /sh/);
+  assert.ok(!existsSync(file));
+});

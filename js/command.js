@@ -1,0 +1,192 @@
+'use strict';
+// A command whose output is backed up: a source (see source.js) that starts a process of its own.
+//
+// What always holds:
+// - No shell: the arguments reach the program as they are.
+// - Its bytes end well only after the process has ended with exit code 0. A child's stdout ends cleanly however the child
+//   ends, so the end of the bytes proves nothing.
+// - A command that failed, or that nobody reads any more, is ended together with the processes that it started: asked first,
+//   killed after a grace. Nobody waits for that.
+
+const { spawn } = require('node:child_process');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { ContainerArchiveError, RETRY_HINT } = require('./error.js');
+
+const noop = () => {};
+const IS_WINDOWS = process.platform === 'win32';
+/** How much of what the command wrote to stderr is kept, in bytes from its end. */
+const TAIL_BYTES = 4096;
+/** How long the last of stderr is waited for after the exit; a process in the background may hold it open for ever. */
+const TAIL_WAIT_MS = 100;
+/** Between asking a group of processes to end and killing it. */
+const GRACE_MS = 3000;
+/** How often a group that was asked to end is looked at. */
+const LOOK_MS = 50;
+
+/** Commands that are running now. When this process exits, they have nobody to write to. */
+const running = new Set();
+const endAll = () => {
+  for (const command of running) command.endNow();
+};
+
+/** Sends a signal to a group of processes; false when there is none any more. */
+function signalGroup(pid, signal) {
+  try {
+    return process.kill(-pid, signal);
+  } catch (error) {
+    return error.code === 'EPERM'; // there is one, of somebody else: it changed its user
+  }
+}
+
+/** The end of what was written to a stream. */
+class Tail {
+  #bytes = Buffer.alloc(0);
+  #cut = false;
+
+  constructor(stream) {
+    stream.on('data', (part) => {
+      const all = Buffer.concat([this.#bytes, part]);
+      this.#cut ||= all.length > TAIL_BYTES;
+      this.#bytes = all.subarray(-TAIL_BYTES);
+    });
+    stream.on('error', noop);
+  }
+
+  toString() {
+    let start = 0;
+    // not within a character
+    while (this.#cut && start < this.#bytes.length && (this.#bytes[start] & 0xc0) === 0x80) start++;
+    return this.#bytes.toString('utf8', start);
+  }
+}
+
+class Command {
+  size = null;
+  claim = null;
+  /** Its errors are of this package already. */
+  typed = true;
+  #spec;
+  #fail = noop;
+  #child = null;
+  #tail = null;
+  #ended = null;
+  #timers = [];
+  #over = false;
+
+  /** @param spec { name, command: [file, ...args], cwd?, env?, timeoutMs? }, checked */
+  constructor(spec) {
+    this.#spec = spec;
+  }
+
+  watch(fail) {
+    this.#fail = fail;
+  }
+
+  /** Starts the command. */
+  async *iterator() {
+    this.#start();
+    try {
+      yield* this.#child.stdout.iterator({ destroyOnReturn: false });
+    } catch (error) {
+      // why it ended says more, if it has
+      await Promise.race([this.#ended, sleep(TAIL_WAIT_MS, undefined, { ref: false })]);
+      throw this.#error('its output cannot be read', { cause: error });
+    }
+    await this.#ended;
+    this.release();
+  }
+
+  /** Ends the command early, if it has begun. */
+  stop() {
+    if (!this.#child || this.#over) return;
+    this.#over = true;
+    this.#child.stdout.destroy();
+    if (this.#child.pid !== undefined) this.#endGroup(this.#child);
+  }
+
+  release() {
+    this.#over = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    // a process that it left behind may hold it open
+    this.#child?.stderr.destroy();
+  }
+
+  /** Ends it without asking: this process is about to exit. */
+  endNow() {
+    if (IS_WINDOWS) this.#child.kill();
+    else signalGroup(this.#child.pid, 'SIGKILL');
+  }
+
+  #start() {
+    const { command: [file, ...args], cwd, env, timeoutMs } = this.#spec;
+    try {
+      // A group of its own, which is what makes it possible to end whatever it starts.
+      this.#child = spawn(file, args, {
+        cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: !IS_WINDOWS, windowsHide: true,
+      });
+    } catch (error) {
+      throw this.#error('it cannot be started', { cause: error });
+    }
+    this.#tail = new Tail(this.#child.stderr);
+    this.#child.stdout.on('error', noop);
+    this.#ended = this.#end(this.#child, timeoutMs);
+    // at once, and not only when its output has ended
+    this.#ended.catch((error) => this.#fail(error));
+  }
+
+  /** Settles when the command has ended: well with exit code 0 only. */
+  #end(child, timeoutMs) {
+    if (child.pid !== undefined) this.#keepTrack(child);
+    const tooLate = () => this.#fail(this.#error(`it did not end within ${timeoutMs} ms`));
+    if (timeoutMs !== undefined) this.#timers.push(setTimeout(tooLate, timeoutMs));
+    return new Promise((resolve, reject) => {
+      child.on('error', (error) => reject(this.#error('it cannot be started', { cause: error })));
+      child.once('exit', (exitCode, signal) => {
+        if (exitCode === 0) return void resolve();
+        const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${exitCode}`;
+        const refuse = () => reject(this.#error(how, { exitCode, signal }));
+        child.once('close', refuse);
+        this.#timers.push(setTimeout(refuse, TAIL_WAIT_MS));
+      });
+    });
+  }
+
+  /** Sees to it that the command does not outlive this process. */
+  #keepTrack(child) {
+    if (running.size === 0) process.on('exit', endAll);
+    running.add(this);
+    child.once('exit', () => {
+      running.delete(this);
+      if (running.size === 0) process.off('exit', endAll);
+    });
+  }
+
+  /** Asks the command and all that it started to end, and kills what has not after the grace. */
+  #endGroup(child) {
+    const { pid } = child;
+    if (IS_WINDOWS) {
+      const killer = spawn('taskkill', ['/pid', String(pid), '/t', '/f'], { stdio: 'ignore', windowsHide: true });
+      killer.on('error', () => child.kill());
+      return;
+    }
+    if (!signalGroup(pid, 'SIGTERM')) return;
+    const deadline = performance.now() + GRACE_MS;
+    // Looked at often, so that the number cannot have gone to somebody else meanwhile.
+    const look = setInterval(() => {
+      const late = performance.now() >= deadline;
+      if (!signalGroup(pid, late ? 'SIGKILL' : 0) || late) clearInterval(look);
+    }, LOOK_MS);
+  }
+
+  #error(why, details = {}) {
+    const { name, command } = this.#spec;
+    // Only the program: arguments may hold secrets.
+    const message = `The command ${JSON.stringify(command[0])} of item ${JSON.stringify(name)} failed: ${why}`;
+    const stderrTail = this.#tail?.toString();
+    return new ContainerArchiveError(message, {
+      ...details, code: 'ERR_SOURCE_FAILED', item: name, stderrTail, hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT,
+    });
+  }
+}
+
+module.exports = { Command };
