@@ -229,6 +229,18 @@ fn small_packs_of_many_small_snapshots_are_gathered() {
             repo.storage().delete(&layout::snapshot(id)).unwrap();
         }
         assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 40);
+        // each file of the new parity groups is missed when it is gone, and comes back as it was
+        for file in repo.storage().list(layout::PARITY).unwrap() {
+            let bytes = repo.storage().get(&file.key, u64::MAX).unwrap();
+            repo.storage().delete(&file.key).unwrap();
+            assert!(!verify(&repo, VerifyLevel::Quick).ok(), "{}", file.key);
+            ops::repair(&repo, &NullMonitor).unwrap();
+            assert!(
+                repo.storage().get(&file.key, u64::MAX).unwrap() == bytes,
+                "{}",
+                file.key
+            );
+        }
         // and each of the new packs is protected
         let report = verify(&repo, VerifyLevel::Full);
         assert!(

@@ -58,10 +58,7 @@ fn load(run: &mut Run<'_>) -> Option<Groups> {
 
 fn unprotected(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId) {
     let facts = packs.table.get(pack);
-    let committed = facts
-        .and_then(|facts| facts.session)
-        .is_some_and(|session| manifests.committed.contains(&session));
-    if committed {
+    if is_in_use(run, packs, manifests, pack) {
         run.found(Problem {
             pack: Some(*pack),
             text: format!("No parity group protects pack {pack}"),
@@ -72,6 +69,16 @@ fn unprotected(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, pack: &P
         let text = format!("No parity group protects pack {pack}, which an interrupted session left behind");
         run.note("NOTE_PACK_UNPROTECTED", Some(*pack), None, text);
     }
+}
+
+/// True for packs of committed sessions, and for those that a segment names and of which nothing says that their session came
+/// to nothing: what a prune or a repair has written belongs to no snapshot's session.
+fn is_in_use(run: &Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId) -> bool {
+    packs.table.get(pack).is_some_and(|facts| match facts.session {
+        Some(session) if manifests.committed.contains(&session) => true,
+        Some(session) => facts.named.is_some() && !run.is_there(&layout::forgot_record(&session)),
+        None => facts.named.is_some(),
+    })
 }
 
 /// What loading saw of missing and damaged files. From `standard` on, those of live groups are read whole later.
@@ -95,7 +102,7 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
     Ok(())
 }
 
-/// True when the files of a group must be there: a pack of a committed session relies on it, which no prune is deleting,
+/// True when the files of a group must be there: a pack in use needs it, which no prune is deleting,
 /// and it is not a successor whose names a power cut took while its predecessors are still there.
 fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, manifests: &Manifests) -> bool {
     let lacks = |id: &GroupId| {
@@ -103,8 +110,7 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
         problems.any(|problem| problem.group == *id && problem.reason == Damage::Missing)
     };
     let relies = head.members.iter().any(|member| {
-        let session = packs.table.get(&member.pack).and_then(|facts| facts.session);
-        session.is_some_and(|session| manifests.committed.contains(&session))
+        is_in_use(run, packs, manifests, &member.pack)
             && !packs.is_condemned(&member.pack)
             && !groups
                 .groups_of(&member.pack)
