@@ -292,3 +292,20 @@ fn parity_still_heals_any_pack_after_packs_have_left_their_groups() {
         }
     }
 }
+
+#[test]
+fn the_next_prune_finds_no_more_waste_than_is_allowed() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for max_unused in [0.02, 0.1, 0.2, 0.3, 0.5] {
+            let (_, repo) = new_repo(flavor);
+            (0..8).for_each(|n| drop(ingest_at(&repo, &day(n), n as i64)));
+            let options = PruneOptions {
+                max_unused,
+                ..keep_last(2)
+            };
+            prune(&repo, &options);
+            let again = prune(&repo, &options);
+            assert_eq!((again.rewritten_packs, again.freed_bytes), (0, 0), "{max_unused}");
+        }
+    }
+}

@@ -449,13 +449,14 @@ fn choose_fates(work: &Work<'_>, plan: &mut Plan) {
     // the share that is waste, the greatest first
     let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
     partly.sort_by_key(|ordinal| std::cmp::Reverse(plan.packs.get(*ordinal).and_then(share)));
-    let allowed = (kept_bytes as f64 * work.options.max_unused) as u64;
     for ordinal in partly {
-        if waste <= allowed {
+        // of what will be stored then: else the next prune would find more waste than is allowed, and go on
+        if waste <= (kept_bytes as f64 * work.options.max_unused) as u64 {
             break;
         }
         if let Some(state) = plan.packs.get_mut(ordinal) {
             waste = waste.saturating_sub(state.waste());
+            kept_bytes = kept_bytes.saturating_sub(state.waste());
             state.fate = Fate::Rewrite;
         }
     }
