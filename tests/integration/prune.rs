@@ -1,10 +1,11 @@
 //! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
 
+use crate::support::faults::HookedStorage;
 use crate::support::*;
 use containerarchive::Error;
 use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::layout;
-use containerarchive::monitor::NullMonitor;
+use containerarchive::monitor::{Monitor, NullMonitor};
 use containerarchive::ops::{
     self, IngestOptions, PruneOptions, PruneReport, ReaderItems, VerifyLevel, VerifyOptions, VerifyReport,
 };
@@ -13,7 +14,8 @@ use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
 use containerarchive::storage::MemoryStorage;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 fn keep_last(count: u32) -> PruneOptions {
     PruneOptions::new(RetentionPolicy {
@@ -306,6 +308,74 @@ fn the_next_prune_finds_no_more_waste_than_is_allowed() {
             prune(&repo, &options);
             let again = prune(&repo, &options);
             assert_eq!((again.rewritten_packs, again.freed_bytes), (0, 0), "{max_unused}");
+        }
+    }
+}
+
+/// Calls `begin` when the operation asks for the n-th time whether it should stop.
+struct Meanwhile {
+    left: AtomicUsize,
+    begin: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Monitor for Meanwhile {
+    fn is_cancelled(&self) -> bool {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(begin) = self.begin.lock().unwrap().take()
+        {
+            begin();
+        }
+        false
+    }
+}
+
+#[test]
+fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for moment in 1.. {
+            let (storage, repo) = new_repo(flavor);
+            let (waste, kept) = (random_bytes(1, 100_000), day(1));
+            let gone = ingest(&repo, &waste).unwrap();
+            ingest(&repo, &kept).unwrap();
+            ops::forget(&repo, &[gone.id]).unwrap();
+
+            // the ingest reuses what nobody needs, and then waits before it commits until the prune is over
+            let (tell_ready, is_ready) = mpsc::channel();
+            let (tell_pruned, is_pruned) = mpsc::channel();
+            let waiting = Mutex::new(Some((tell_ready, is_pruned)));
+            let hooked = HookedStorage::new(storage, move |op, key| {
+                if op == "lock"
+                    && key == layout::COMMIT_LOCK
+                    && let Some((ready, pruned)) = waiting.lock().unwrap().take()
+                {
+                    ready.send(()).unwrap();
+                    pruned.recv().unwrap();
+                }
+            });
+            let other = open(environment(Arc::new(hooked), 3), flavor).unwrap();
+            let again = waste.clone();
+            let (tell_thread, thread) = mpsc::channel();
+            let monitor = Meanwhile {
+                left: AtomicUsize::new(moment),
+                begin: Mutex::new(Some(Box::new(move || {
+                    let ingesting = std::thread::spawn(move || ingest(&other, &again));
+                    tell_thread.send(ingesting).unwrap();
+                    is_ready.recv().unwrap();
+                }))),
+            };
+            ops::prune(&repo, &PruneOptions::keep_all(), &monitor).unwrap();
+            drop(monitor);
+            let Ok(thread) = thread.recv() else {
+                assert!(moment > 3, "{moment}");
+                break;
+            };
+            tell_pruned.send(()).unwrap();
+            let snapshot = thread.join().unwrap();
+            let snapshot = snapshot.unwrap_or_else(|error| panic!("at {moment}: {error}"));
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == waste);
+            prune(&repo, &PruneOptions::keep_all());
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == waste);
+            assert_sound(&repo);
         }
     }
 }

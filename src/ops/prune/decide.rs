@@ -2,11 +2,12 @@
 //!
 //! Snapshots that came since they were listed are read before the lock is taken, as long as there are new ones, so that
 //! little is left to read under it. A pack that one of them needs, and no other pack can stand in for, is taken off the list.
+//! Sessions that began since may reuse anything that they were not told to avoid: of that, nothing goes before they are gone.
 
 use super::Work;
 use super::live::walk;
 use super::plan::Plan;
-use super::survey::{Survey, load, snapshot_ids};
+use super::survey::{Survey, held_sessions, load, snapshot_ids};
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
@@ -23,8 +24,8 @@ const ROUNDS: usize = 20;
 /// others is left for a later prune in a hint.
 pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<Option<KillList>> {
     let mut deciding = Deciding::new(survey, plan);
-    hint(work, survey, plan)?;
     if deciding.doomed.is_empty() {
+        hint(work, survey, plan, &held_now(work)?)?;
         plan.killed = Some(BTreeSet::new());
         return Ok(None);
     }
@@ -39,6 +40,12 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
         lock: layout::COMMIT_LOCK.to_owned(),
     })?;
     deciding.read_new(work)?;
+    let held = held_now(work)?;
+    if !held.is_subset(&survey.held) {
+        plan.release_only(&survey.ripe());
+        deciding.doomed.retain(|pack| plan.may_go(pack));
+    }
+    hint(work, survey, plan, &held)?;
     let condemned = deciding.doomed;
     let list = KillList {
         id: KillListId(random(repo.entropy())?),
@@ -143,8 +150,16 @@ impl Deciding {
     }
 }
 
+/// Other sessions that are at work. None when the caller wants them ignored.
+fn held_now(work: &Work<'_>) -> Result<HashSet<SnapshotId>> {
+    match work.options.force {
+        true => Ok(HashSet::new()),
+        false => held_sessions(work.repo, &work.session),
+    }
+}
+
 /// Tells new sessions not to use the packs that a later prune will sweep, once the sessions of now are gone.
-fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan) -> Result<()> {
+fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan, held: &HashSet<SnapshotId>) -> Result<()> {
     let hinted = survey.hinted();
     let packs: Vec<PackId> = plan
         .pending()
@@ -154,7 +169,7 @@ fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan) -> Result<()> {
     if packs.is_empty() {
         return Ok(());
     }
-    let mut sessions: Vec<SnapshotId> = survey.held.iter().copied().collect();
+    let mut sessions: Vec<SnapshotId> = held.iter().copied().collect();
     sessions.sort_unstable();
     let list = KillList {
         id: KillListId(random(work.repo.entropy())?),

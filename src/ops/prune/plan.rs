@@ -136,6 +136,16 @@ impl Plan {
         doomed.filter(|pack| !self.released.contains(pack)).collect()
     }
 
+    /// Whether the pack may go now, as far as others at work are concerned.
+    pub(super) fn may_go(&self, pack: &PackId) -> bool {
+        self.released.contains(pack)
+    }
+
+    /// Leaves for later whatever is not in `packs`.
+    pub(super) fn release_only(&mut self, packs: &HashSet<PackId>) {
+        self.released.retain(|pack| packs.contains(pack));
+    }
+
     /// Copies nothing, so that no space is needed.
     pub(super) fn keep_partly_used(&mut self) {
         for pack in self.packs.iter_mut().filter(|pack| pack.fate == Fate::Rewrite) {
