@@ -137,6 +137,20 @@ pub enum SeededBug {
     ManifestFirst,
     /// A parity group takes the place of others before its members are durable.
     ParityFirst,
+    /// A prune deletes a pack before what it copied out of it is durable.
+    OldPackFirst,
+    /// A commit does not look whether its packs are still good.
+    NoCommitCheck,
+    /// A commit looks at its packs before it takes the commit lock, and not under it.
+    CheckOutsideLock,
+    /// A prune decides without the snapshots that came right before its lock.
+    NoLastListing,
+    /// A kill list goes before its packs.
+    KillListFirst,
+    /// A kill list goes before it is known that the deleting of its packs is durable, and before their index entries.
+    KillListEarly,
+    /// Packs are deleted without leaving their parity groups.
+    NoLeaving,
 }
 
 impl Repository {

@@ -6,6 +6,8 @@ use crate::layout;
 use crate::lock::commit_shared;
 use crate::monitor::Monitor;
 use crate::pack::{KIND_CONFIG_COPY, KIND_MANIFEST_COPY};
+#[cfg(any(test, feature = "testing"))]
+use crate::repo::SeededBug;
 use crate::repo::chunk_store::Session;
 use crate::repo::read::{ReadScratch, get_node};
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
@@ -57,7 +59,7 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
 fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
     let storage = session.repo().storage();
     #[cfg(any(test, feature = "testing"))]
-    if session.repo().seeded_bug(crate::repo::SeededBug::ManifestFirst) {
+    if session.repo().seeded_bug(SeededBug::ManifestFirst) {
         put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)?;
     }
     for part in copy::split_copy(snapshot.id, manifest) {
@@ -85,16 +87,25 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
 fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8]) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
+    #[cfg(any(test, feature = "testing"))]
+    let good_before = repo.seeded_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
     let guard = commit_shared(storage, repo.lock_wait())?;
     let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::COMMIT_LOCK.to_owned(),
     })?;
-    if !session.relied_packs_are_good()? {
+    let good = session.relied_packs_are_good()?;
+    #[cfg(any(test, feature = "testing"))]
+    let good = match () {
+        () if repo.seeded_bug(SeededBug::NoCommitCheck) => true,
+        () if repo.seeded_bug(SeededBug::CheckOutsideLock) => good_before,
+        () => good,
+    };
+    if !good {
         return Ok(false);
     }
     if put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)? == Created::Exists {
         #[cfg(any(test, feature = "testing"))]
-        if repo.seeded_bug(crate::repo::SeededBug::ManifestFirst) {
+        if repo.seeded_bug(SeededBug::ManifestFirst) {
             storage.barrier()?;
             return Ok(true);
         }

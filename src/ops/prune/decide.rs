@@ -14,6 +14,8 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::lock::kill_list::KillListId;
 use crate::lock::{KillList, commit_exclusive};
+#[cfg(any(test, feature = "testing"))]
+use crate::repo::SeededBug;
 use crate::repo::read::ReadScratch;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -39,6 +41,11 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
     let guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::COMMIT_LOCK.to_owned(),
     })?;
+    #[cfg(any(test, feature = "testing"))]
+    if repo.seeded_bug(SeededBug::NoLastListing) {
+        // as if nothing could have come since
+        deciding.known.extend(snapshot_ids(repo)?);
+    }
     deciding.read_new(work)?;
     let held = held_now(work)?;
     if !held.is_subset(&survey.held) {

@@ -51,6 +51,10 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
                 state.fate = Fate::Keep;
             }
         }
+        #[cfg(any(test, feature = "testing"))]
+        if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
+            work.repo.storage().delete(&layout::pack(&pack))?;
+        }
         done += len;
         work.progress(done, total);
     }

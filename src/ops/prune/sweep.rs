@@ -13,6 +13,8 @@ use crate::layout;
 use crate::lock::{KillList, KillLists, MaintLock};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
+#[cfg(any(test, feature = "testing"))]
+use crate::repo::SeededBug;
 use crate::repo::dissolve;
 use std::collections::HashSet;
 
@@ -36,6 +38,18 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
     let killed: HashSet<PackId> = list.packs.iter().copied().collect();
     let mut gone: HashSet<PackId> = HashSet::new();
 
+    #[cfg(any(test, feature = "testing"))]
+    if repo.seeded_bug(SeededBug::KillListFirst) {
+        storage.delete(&list.id.key())?;
+    }
+    #[cfg(any(test, feature = "testing"))]
+    if repo.seeded_bug(SeededBug::NoLeaving) {
+        delete(repo, &killed, &HashSet::new(), &mut gone, monitor)?;
+        storage.barrier()?;
+        repo.drop_from_index(&killed)?;
+        storage.delete(&list.id.key())?;
+        return Ok(storage.barrier()?);
+    }
     let bound = dissolve::delete_dead_groups(repo, &killed)?;
     delete(repo, &killed, &bound, &mut gone, monitor)?;
     let bound = if bound.is_empty() {
@@ -44,6 +58,10 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
         dissolve::leave_groups(repo, &killed)?
     };
     delete(repo, &killed, &bound, &mut gone, monitor)?;
+    #[cfg(any(test, feature = "testing"))]
+    if repo.seeded_bug(SeededBug::KillListEarly) {
+        storage.delete(&list.id.key())?;
+    }
     storage.barrier()?;
 
     repo.drop_from_index(&killed)?;

@@ -291,7 +291,8 @@ impl Case<'_> {
         tally: &mut Tally,
     ) -> Result<(), String> {
         let seed = 1000 * round;
-        let hands_one = hands(store(image, seed), seed);
+        let bug = self.bug.filter(|bug| *bug == Bug::OneTempName);
+        let hands_one = hands(store_with(image, seed, bug), seed);
         let monitor = hands_one.monitor;
         let repo = match open(hands_one.environment, self.flavor) {
             Err(Error::RepositoryNotFound { .. }) if !promised.repository => {
@@ -352,7 +353,7 @@ impl Case<'_> {
 }
 
 /// A prune that keeps every snapshot leaves nothing that no snapshot needs, and nothing half done.
-fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
+pub fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
     let options = PruneOptions {
         max_unused: 0.0,
         ..PruneOptions::keep_all()
@@ -393,7 +394,7 @@ pub fn packs(disk: &SimFs) -> Vec<String> {
 }
 
 /// A crash damages nothing, so verify finds nothing wrong: at most leftovers.
-fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
+pub fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
     let options = ops::VerifyOptions {
         level: ops::VerifyLevel::Full,
         subset: None,
@@ -406,7 +407,7 @@ fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
 }
 
 /// Restores every listed snapshot and compares it.
-fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
+pub fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
     let found = ops::list_snapshots(repo, &SnapshotFilter::default()).map_err(|error| format!("whole: {error}"))?;
     found
         .iter()

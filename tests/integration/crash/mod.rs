@@ -1,10 +1,10 @@
 //! Power cuts and kills at every mutating call of init and ingest.
 
-mod harness;
+pub mod harness;
 mod keys;
 mod process;
 mod pruning;
-mod world;
+pub mod world;
 
 use crate::support::{Flavor, ingest, random_bytes, restore};
 use containerarchive::chunk::ChunkerParams;
@@ -12,7 +12,7 @@ use containerarchive::id::PackId;
 use containerarchive::layout;
 use containerarchive::lock::{KillList, KillListId};
 use containerarchive::ops;
-use containerarchive::repo::{self, InitOptions};
+use containerarchive::repo::{self, InitOptions, SeededBug};
 use containerarchive::storage::Storage;
 use containerarchive::storage::simfs::{LossModel, SimFs};
 use harness::{Case, Depth, Tally, copy, packs, plaintext_files, prepared, report};
@@ -326,8 +326,8 @@ fn each_seeded_mistake_is_seen() {
         for (bug, broken) in [
             (Bug::NoFileFsync, "promise:"),
             (Bug::NoFolderFsync, "promise:"),
-            (Bug::ManifestFirst, "whole:"),
-            (Bug::ParityFirst, "parity:"),
+            (Bug::Engine(SeededBug::ManifestFirst), "whole:"),
+            (Bug::Engine(SeededBug::ParityFirst), "parity:"),
         ] {
             let violations = violations_with(flavor, Some(bug), broken);
             let seen = violations.last().map_or("", String::as_str);
@@ -335,6 +335,27 @@ fn each_seeded_mistake_is_seen() {
             assert!(seen.starts_with(broken), "{bug:?}: {violations:#?}");
         }
         assert_eq!(violations_with(flavor, None, ""), [""; 0]);
+    }
+}
+
+#[test]
+fn each_seeded_mistake_of_a_prune_is_seen() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for (bug, broken) in [
+            // only parity saves what was lost, and says so
+            (Bug::Engine(SeededBug::OldPackFirst), "open:"),
+            // a pack that nothing protects stays
+            (Bug::Engine(SeededBug::KillListEarly), "prune:"),
+            (Bug::Engine(SeededBug::NoLeaving), "parity:"),
+            (Bug::NoSnapshotsFsync, "whole:"),
+            (Bug::OneTempName, "go on:"),
+        ] {
+            let violations = violations_of_prune(flavor, Some(bug), broken);
+            let seen = violations.last().map_or("", String::as_str);
+            println!("seeded mistake {bug:?}: {seen}");
+            assert!(seen.starts_with(broken), "{bug:?}: {violations:#?}");
+        }
+        assert_eq!(violations_of_prune(flavor, None, ""), [""; 0]);
     }
 }
 

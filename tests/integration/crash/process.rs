@@ -15,6 +15,8 @@ use std::time::Duration;
 pub struct Process {
     disk: SimFs,
     left: Arc<AtomicU64>,
+    /// Flushes of this folder do nothing.
+    deaf_to: Option<&'static str>,
 }
 
 /// An open file of a [`Process`].
@@ -39,6 +41,15 @@ impl Process {
         Self {
             disk: disk.clone(),
             left: Arc::new(AtomicU64::new(calls)),
+            deaf_to: None,
+        }
+    }
+
+    /// A process that is never killed, and whose flushes of one folder harden nothing.
+    pub fn deaf_to(disk: &SimFs, folder: &'static str) -> Self {
+        Self {
+            deaf_to: Some(folder),
+            ..Self::killed_after(disk, u64::MAX)
         }
     }
 
@@ -89,6 +100,9 @@ impl Vfs for Process {
 
     fn fsync_dir(&self, path: &str) -> io::Result<()> {
         spend(&self.left)?;
+        if self.deaf_to == Some(path) {
+            return Ok(());
+        }
         self.disk.fsync_dir(path)
     }
 

@@ -16,10 +16,10 @@ use containerarchive::storage::simfs::SimFs;
 
 /// Forgets some snapshots and prunes; whatever fails ends it.
 fn prunes(disk: &SimFs, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Promised {
-    prunes_on(store(disk, seed), flavor, seed, forget)
+    prunes_on(store(disk, seed), flavor, seed, None, forget)
 }
 
-fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Promised {
+fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, bug: Option<Bug>, forget: &[SnapshotId]) -> Promised {
     let promised = Promised {
         repository: true,
         snapshots: Vec::new(),
@@ -27,6 +27,7 @@ fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, forget: &[Snapsho
     let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
         return promised;
     };
+    misbehave(&repo, bug);
     let options = PruneOptions {
         max_unused: 0.0,
         ..PruneOptions::keep_all()
@@ -132,7 +133,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
                 let process = Process::killed_after(disk, killed);
                 let storage =
                     LocalStorage::new(std::sync::Arc::new(process), std::sync::Arc::new(SeededEntropy::new(7)));
-                prunes_on(storage, flavor, 100, &gone);
+                prunes_on(storage, flavor, 100, None, &gone);
                 prunes(disk, flavor, 101, &[])
             };
             let case = Case {
@@ -178,4 +179,22 @@ pub fn prune_beside_an_ingest(flavor: Flavor) {
         }
         tally
     });
+}
+
+/// What is found of a prune that makes a mistake; up to the first violation of that kind.
+pub fn violations_of_prune(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<String> {
+    // the next ingest wants again what the prune removes
+    let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+    let run = |disk: &SimFs| prunes_on(store_with(disk, 100, bug), flavor, 100, bug, &gone);
+    let case = Case {
+        flavor,
+        disk,
+        before,
+        next: BASE,
+        run: &run,
+        from: 0,
+        bug,
+        prunes: true,
+    };
+    case.enumerate(Depth::hunt(kind)).violations
 }

@@ -3,8 +3,9 @@
 use super::process::{Baton, Process, Schedule, Watched};
 use crate::support::{Flavor, environment, init, open, random_bytes, restore, text_bytes};
 use containerarchive::Result;
-use containerarchive::entropy::SeededEntropy;
+use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
 use containerarchive::id::SnapshotId;
+use containerarchive::layout;
 use containerarchive::monitor::{NullMonitor, TestMonitor};
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
 use containerarchive::repo::{self, OpenOptions, Repository, SeededBug};
@@ -39,10 +40,12 @@ pub enum Bug {
     NoFileFsync,
     /// Flushes of folders harden nothing.
     NoFolderFsync,
-    /// The manifest is published before what it needs.
-    ManifestFirst,
-    /// A parity group takes the place of others before its members are durable.
-    ParityFirst,
+    /// Flushes of the folder of the snapshots harden nothing.
+    NoSnapshotsFsync,
+    /// All half-written files of a folder have one name.
+    OneTempName,
+    /// A mistake of the engine itself.
+    Engine(SeededBug),
 }
 
 /// Numbers of the sources.
@@ -55,6 +58,8 @@ pub const SMALL: usize = 4;
 pub const SMALL_ONES: usize = 6;
 /// And as many more that only prunes need.
 pub const MORE_SMALL_ONES: usize = 4;
+/// The first two small ones in one.
+pub const PAIR: usize = SMALL + SMALL_ONES + MORE_SMALL_ONES + 1;
 
 /// The known sources. `BASE` fills two packs and has a list; the others share data with it.
 pub fn sources() -> &'static [Source] {
@@ -81,6 +86,8 @@ pub fn sources() -> &'static [Source] {
         all.extend(
             (0..=(SMALL_ONES + MORE_SMALL_ONES) as u64).map(|number| one(marked(random_bytes(10 + number, 8_000)))),
         );
+        let pair = [SMALL, SMALL + 1].map(|number| all[number][0].1.as_slice()).concat();
+        all.push(one(pair));
         all
     })
 }
@@ -97,6 +104,35 @@ pub fn hands(storage: impl Storage + 'static, seed: u64) -> Hands {
     let mut environment = environment(Arc::new(storage), seed);
     environment.monitor = Arc::clone(&monitor) as _;
     Hands { environment, monitor }
+}
+
+/// Switches a mistake of the engine on.
+pub fn misbehave(repo: &Repository, bug: Option<Bug>) {
+    if let Some(Bug::Engine(bug)) = bug {
+        repo.seed_bug(bug);
+    }
+}
+
+/// The local store on `disk`, for a process that makes this mistake.
+pub fn store_with(disk: &SimFs, seed: u64, bug: Option<Bug>) -> LocalStorage {
+    match bug {
+        Some(Bug::NoSnapshotsFsync) => {
+            let deaf = Process::deaf_to(disk, layout::SNAPSHOTS);
+            LocalStorage::new(Arc::new(deaf), Arc::new(SeededEntropy::new(seed ^ 0xd15c)))
+        }
+        Some(Bug::OneTempName) => LocalStorage::new(Arc::new(disk.clone()), Arc::new(OneNumber)),
+        _ => store(disk, seed),
+    }
+}
+
+/// Gives the same bytes each time.
+struct OneNumber;
+
+impl Entropy for OneNumber {
+    fn fill(&self, out: &mut [u8]) -> std::result::Result<(), NoEntropy> {
+        out.fill(7);
+        Ok(())
+    }
 }
 
 /// The local store on `disk`.
@@ -187,7 +223,7 @@ pub fn compare(repo: &Arc<Repository>, snapshot: &Snapshot) -> std::result::Resu
 
 /// One process: opens the repository and ingests some sources, one after the other.
 pub fn ingests(disk: &SimFs, flavor: Flavor, seed: u64, bug: Option<Bug>, numbers: &[usize]) -> Promised {
-    ingests_on(store(disk, seed), flavor, seed, bug, numbers)
+    ingests_on(store_with(disk, seed, bug), flavor, seed, bug, numbers)
 }
 
 /// One process with one ingest, and something else happening right before its commit. With `own_only` its barriers cover
@@ -221,11 +257,7 @@ fn ingests_on(
     let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
         return promised;
     };
-    match bug {
-        Some(Bug::ManifestFirst) => repo.seed_bug(SeededBug::ManifestFirst),
-        Some(Bug::ParityFirst) => repo.seed_bug(SeededBug::ParityFirst),
-        _ => {}
-    }
+    misbehave(&repo, bug);
     for number in numbers {
         match ingest_source(&repo, *number) {
             Ok(snapshot) => promised.snapshots.push((snapshot.id, *number)),
