@@ -4,6 +4,7 @@
 use super::Work;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
+use crate::layout;
 use crate::pack::{ChunkLocation, KIND_LIST, KIND_MANIFEST_COPY, PackIndex};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, read_any_index};
@@ -104,4 +105,13 @@ pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]
         let (_, manifest) = join(parts).ok()?;
         repo.decode_manifest(id, &manifest).ok()
     })
+}
+
+/// Whether it is still so that a copy has no manifest, and nobody knows why. Records were listed before the packs, and
+/// snapshots last: its session may have been ignored and have ended since, or it may have been forgotten meanwhile.
+pub(super) fn is_lost(work: &Work<'_>, id: &SnapshotId) -> Result<bool> {
+    let storage = work.repo.storage();
+    Ok(storage.lease_held(&layout::lease(id))? != Some(true)
+        && storage.size(&layout::snapshot(id))?.is_none()
+        && storage.size(&layout::forgot_record(id))?.is_none())
 }

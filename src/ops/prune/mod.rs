@@ -192,6 +192,8 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
         storage.barrier()?;
         sweep::sweep(work.repo, maint, list, work.monitor)?;
     }
+    // not before: the plan reads the segments that this replaces
+    work.repo.drop_from_index(&plan.gone())?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
     Ok(chosen.report(&plan, std::mem::take(&mut work.warnings)))
@@ -199,8 +201,9 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
 
 /// What is there, what the policy keeps of it, and what to do.
 fn look(work: &mut Work<'_>) -> Result<(Chosen, Survey, Plan)> {
-    work.repo.refresh_index()?;
     let survey = Survey::take(work)?;
+    // last, so that it knows every chunk of the snapshots that were listed
+    work.repo.refresh_index()?;
     let chosen = choice::choose(work, &survey)?;
     let plan = plan::make(work, &survey, &chosen)?;
     Ok((chosen, survey, plan))

@@ -43,6 +43,8 @@ pub(super) struct PackState {
     pub len: u64,
     /// It was in the folder when the packs were listed, so it may be deleted.
     listed: bool,
+    /// The index names it, and it is not there.
+    absent: bool,
     /// It is there, as long as it should be, and not condemned: copies in it count.
     good: bool,
     /// It holds data chunks; the others are asked for copies of manifests.
@@ -68,6 +70,7 @@ impl PackState {
             id,
             len,
             listed: false,
+            absent: false,
             good: false,
             has_data: false,
             hinted: false,
@@ -144,6 +147,13 @@ impl Plan {
     /// Leaves for later whatever is not in `packs`.
     pub(super) fn release_only(&mut self, packs: &HashSet<PackId>) {
         self.released.retain(|pack| packs.contains(pack));
+    }
+
+    /// Packs that the index names though they are gone, and that nobody needs: their session was ignored and has published
+    /// them after they were deleted.
+    pub(super) fn gone(&self) -> HashSet<PackId> {
+        let gone = self.packs.iter().filter(|pack| pack.absent && !pack.is_needed());
+        gone.map(|pack| pack.id).collect()
     }
 
     /// Copies nothing, so that no space is needed.
@@ -275,6 +285,7 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
             // its session put it after the packs were listed
             None => work.repo.storage().size(&layout::pack(id))?,
         };
+        state.absent = found.is_none();
         state.good = found == Some(*len) && !survey.condemned.contains(id);
         state.hinted = hinted.contains(id);
         states.push(state);
@@ -351,10 +362,12 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
         if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs) {
             marker.add(work, &snapshot)?;
             found.insert(*id);
-            work.warn(
-                "WARN_MANIFEST_LOST",
-                format!("Snapshot {id} has lost its manifest; what it needs is kept. repair() brings it back"),
-            );
+            if meta::is_lost(work, id)? {
+                work.warn(
+                    "WARN_MANIFEST_LOST",
+                    format!("Snapshot {id} has lost its manifest; what it needs is kept. repair() brings it back"),
+                );
+            }
         }
     }
     plan.marks = marker.finish()?;
