@@ -93,7 +93,11 @@ impl Protection {
         put_lost_records(repo, tails.without_record());
         let mut replaced = Vec::new();
         for group in &mut self.growing {
-            replaced.push(absorb_tails(repo, &tails, &mut group.accumulator)?);
+            // a prune that ignored this session may have deleted packs of it: then the group protects nobody else
+            replaced.push(match are_there(repo, group.accumulator.members())? {
+                true => absorb_tails(repo, &tails, &mut group.accumulator)?,
+                false => Vec::new(),
+            });
         }
         let careful = replaced.iter().any(|old| !old.is_empty());
         #[cfg(any(test, feature = "testing"))]
@@ -173,7 +177,7 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
             Err(parity::Error::Damaged { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
-        if !has_all_members(repo, &record.head)? {
+        if !are_there(repo, &record.head.members)? {
             continue;
         }
         match Accumulator::resume(storage, &record) {
@@ -190,8 +194,8 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
     Ok(old)
 }
 
-fn has_all_members(repo: &Repository, group: &GroupHead) -> Result<bool> {
-    for member in &group.members {
+fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member>) -> Result<bool> {
+    for member in members {
         if repo.storage().size(&layout::pack(&member.pack))? != Some(member.len) {
             return Ok(false);
         }
