@@ -148,7 +148,9 @@ fn give_up(session: &Session) {
         at_ms: repo.now_ms(),
     };
     if let Ok(bytes) = record.encode() {
-        let _ = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
+        let put = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
+        // durable before the lease goes: others may make the removal of that durable at any time
+        let _ = put.and_then(|_| repo.storage().barrier());
     }
 }
 
