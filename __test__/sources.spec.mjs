@@ -88,7 +88,7 @@ test('a socket can be read to its end and then answered', async (t) => {
 
 test('what is no source is refused', async (t) => {
   const { repo } = await freshRepo(t);
-  for (const bad of ['a string', null, undefined, 7, true, {}, Symbol('s'), () => {}, new ArrayBuffer(8), Promise.resolve(), { path: '/x' }]) {
+  for (const bad of ['a string', null, undefined, 7, true, {}, Symbol('s'), () => {}, new ArrayBuffer(8), Promise.resolve(), { file: '/x' }]) {
     await rejectsWith(repo.ingest(bad), 'ERR_INVALID_ARGUMENT');
     await rejectsWith(repo.ingestMulti([{ name: 'a', type: 'x', stream: bad }]), 'ERR_INVALID_ARGUMENT');
   }

@@ -57,11 +57,13 @@ export async function calls(): Promise<void> {
   await repo.ingest(new Blob(['x']));
   await repo.ingest(Buffer.from('x'));
   await repo.ingest(new Uint8Array(1));
+  await repo.ingest({ path: '/x' });
+  await repo.ingest({ fd: 3 });
   await repo.ingest([Buffer.from('x'), 'y']);
   await repo.ingest((function* () { yield new Uint8Array(1); })());
   await repo.ingest((async function* () { yield 'x'; yield Buffer.from('y'); })());
   const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b', expectedSize: 0 }];
-  await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {} });
+  await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {}, concurrency: 2 });
   const command: IIngestCommand = { command: ['pg_dump', 'x'], name: 'a', type: 'b', timeoutMs: 1, cwd: '/', env: process.env, expectedSize: 1 };
   same<Awaited<ReturnType<typeof repo.ingestCommand>>, ISnapshot>(true);
   await repo.ingestCommand(command, { tags: {}, signal: AbortSignal.timeout(1) });
@@ -147,6 +149,8 @@ export async function calls(): Promise<void> {
 export async function mistakes(repo: ContainerArchive): Promise<void> {
   // @ts-expect-error a text is no source
   await repo.ingest('text');
+  // @ts-expect-error one item has no concurrency
+  await repo.ingest(Buffer.from(''), { concurrency: 2 });
   // @ts-expect-error null is no source
   await repo.ingest(null);
   // @ts-expect-error numbers are no bytes

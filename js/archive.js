@@ -257,17 +257,16 @@ class ContainerArchive {
     return this.#stoppable((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
   }
 
-  async #ingest(unclaimed, { json, signal, onProgress, commitWhen }) {
+  async #ingest(unclaimed, { json, signal, onProgress, commitWhen, concurrency = 1 }) {
     const items = claimAll(unclaimed);
-    const sizes = items.map(({ source, expectedSize }) => expectedSize ?? source.size);
-    const total = sizes.includes(null) ? null : sizes.reduce((sum, size) => sum + size, 0);
-    const progress = new IngestProgress(total, items.length, (value) => {
+    const lanes = Math.min(concurrency, items.length);
+    const progress = new IngestProgress(items.length, (value) => {
       this.#events.emit('ingest:progress', value);
       if (onProgress) callSafely(onProgress, value);
     });
     try {
-      const ingest = this.#begin(items, json, signal, progress);
-      const snapshot = await runIngest(ingest, items, { signal, commitWhen }, progress);
+      const ingest = this.#begin(items, json, lanes, signal, progress);
+      const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, progress);
       // The last counters may still be on their way here.
       if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);
@@ -284,11 +283,11 @@ class ContainerArchive {
   }
 
   /** The native ingest, not yet running. When there is none, the sources are destroyed. */
-  #begin(items, json, signal, progress) {
+  #begin(items, json, lanes, signal, progress) {
     try {
       this.#assertOpen();
       signal?.throwIfAborted();
-      return this.#native.ingest(json, (update) => progress.update(update));
+      return this.#native.ingest(json, lanes, (update) => progress.update(update));
     } catch (error) {
       const reason = signal?.aborted ? error : fromNative(error);
       for (const { source } of items) {

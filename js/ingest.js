@@ -15,13 +15,13 @@ const { ContainerArchiveError, closed, commitRefused, fromNative, sourceFailed }
 /** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
 const SLICE_BYTES = 1024 * 1024;
 /** Pushes a chunk that is too long for one push(). */
-async function pushSlices(native, chunk, name) {
+async function pushSlices(lane, chunk, name) {
   const length = chunk.byteLength;
   for (let at = 0; at < length; at += SLICE_BYTES) {
     if (chunk.byteLength !== length) {
       throw sourceFailed(name, new Error('a chunk was transferred away or resized while it was read'));
     }
-    if (!native.push(chunk.subarray(at, at + SLICE_BYTES))) await native.drained();
+    if (!lane.push(chunk.subarray(at, at + SLICE_BYTES))) await lane.drained();
   }
 }
 
@@ -31,7 +31,7 @@ function failure({ name, source }, error) {
 }
 
 /** Reads one source to its end. Returns early, without a word, when the ingest was stopped meanwhile. */
-async function feed(native, item, turns, isStopped) {
+async function feed(lane, item, turns, isStopped) {
   const { name, source } = item;
   const iterator = source.iterator();
   for (;;) {
@@ -43,26 +43,47 @@ async function feed(native, item, turns, isStopped) {
     }
     if (isStopped() || step.done) return;
     const chunk = chunkBytes(step.value, name);
-    if (chunk.byteLength > SLICE_BYTES) await pushSlices(native, chunk, name);
-    else if (!native.push(chunk)) await native.drained();
+    if (chunk.byteLength > SLICE_BYTES) await pushSlices(lane, chunk, name);
+    else if (!lane.push(chunk)) await lane.drained();
     if (turns.areDue()) await turns.next();
     if (isStopped()) return;
   }
 }
 
-/** Reads all sources, one item after the other, and waits for the gate. */
-async function feedAll(native, items, gate, progress, isStopped) {
-  const turns = new Turns();
-  for (const item of items) {
-    progress.item = item.name;
-    native.beginItem(item.name, item.type, item.expectedSize);
-    await feed(native, item, turns, isStopped);
+/** Reads items, one after the other, as long as there are any that no lane has begun. */
+async function feedLane(lane, waiting, turns, progress, isStopped) {
+  for (const [place, item] of waiting) {
+    const { name, type, expectedSize, source } = item;
+    progress.item = name;
+    lane.beginItem(place, name, type, expectedSize);
+    if (source.give) source.give(lane);
+    else await feed(lane, item, turns, isStopped);
     if (isStopped()) return;
-    native.endItem();
+    lane.endItem();
+    // The native side has not even begun with it.
+    if (source.give) await lane.quiet();
+    if (isStopped()) return;
   }
-  progress.item = null;
+}
+
+/** Reads all sources, as many at once as there are lanes, and waits for the gate. */
+async function feedAll(lanes, items, gate, progress, isStopped) {
+  const turns = new Turns();
+  const waiting = items.entries();
+  await Promise.all(lanes.map((lane) => feedLane(lane, waiting, turns, progress, isStopped)));
+  if (isStopped()) return;
   await gate();
-  if (!isStopped()) native.finish();
+  if (!isStopped()) for (const lane of lanes) lane.finish();
+}
+
+/** Lets the sources that need it prepare themselves; says how many bytes are to come in all, or null. */
+async function prepare(items) {
+  const failed = (item) => (error) => {
+    throw failure(item, error);
+  };
+  await Promise.all(items.map((item) => item.source.prepare?.().catch(failed(item))));
+  const sizes = items.map(({ source, expectedSize }) => expectedSize ?? source.size);
+  return sizes.includes(null) ? null : sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /**
@@ -83,11 +104,12 @@ function commitGate(commitWhen, stop) {
 /**
  * Runs one ingest to its end.
  * @param native the native ingest, not yet running
+ * @param lanes how many items it reads at once
  * @param items [{ name, type, source, expectedSize? }], claimed; the caller releases them
  * @param options { signal?, commitWhen? }
  * @returns the snapshot, or throws the reason why there is none
  */
-async function runIngest(native, items, { signal, commitWhen }, progress) {
+async function runIngest(native, lanes, items, { signal, commitWhen }, progress) {
   let stopped = null;
   const isStopped = () => stopped !== null;
   const stop = (error, byEngine = false) => {
@@ -102,8 +124,11 @@ async function runIngest(native, items, { signal, commitWhen }, progress) {
     // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
     for (const item of items) item.source.watch((error) => stop(failure(item, error)));
     const gate = commitGate(commitWhen, stop);
+    progress.total = await prepare(items);
+    if (stopped) throw stopped.error;
     const done = native.run();
-    feedAll(native, items, gate, progress, isStopped).catch((error) => {
+    const fed = Array.from({ length: lanes }, (_, number) => native.lane(number));
+    feedAll(fed, items, gate, progress, isStopped).catch((error) => {
       // What is not ours was thrown by the native side, which tells the reason through run().
       stop(fromNative(error), !(error instanceof ContainerArchiveError));
     });

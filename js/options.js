@@ -84,6 +84,11 @@ function forOpen(json) {
 
 const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'commitWhen', 'signal', 'onProgress'];
 
+const SINGLE_KEYS = ['items', 'expectedSize'];
+const MULTI_KEYS = ['concurrency'];
+/** Each item that is read at once takes a thread and buffers. */
+const MAX_CONCURRENCY = 16;
+
 /** A function as it is, or a promise: any thenable as one, asked once. */
 function commitWhen(value) {
   if (value === undefined || typeof value === 'function') return value;
@@ -102,12 +107,12 @@ function expectedSize(value, where) {
 }
 
 /**
- * The options of ingest() (with `items` and `expectedSize`) and ingestMulti():
- * { json, signal?, onProgress?, commitWhen?, items?, expectedSize? }.
+ * The options of ingest() (`single`), ingestMulti() and ingestCommand():
+ * { json, signal?, onProgress?, commitWhen?, items?, expectedSize?, concurrency? }.
  */
 function ingest(value, single) {
   const gate = commitWhen(value?.commitWhen);
-  const given = check.options(value, single ? [...INGEST_KEYS, 'items', 'expectedSize'] : INGEST_KEYS, 'options');
+  const given = check.options(value, [...INGEST_KEYS, ...(single ? SINGLE_KEYS : MULTI_KEYS)], 'options');
   const out = {};
   take(out, given, 'tags', (v) => check.tags(v, 'tags'));
   take(out, given, 'createdAt', (v) => check.time(v, 'createdAt'));
@@ -121,6 +126,7 @@ function ingest(value, single) {
     commitWhen: gate,
     expectedSize: expectedSize(given.expectedSize, 'expectedSize'),
     items: given.items,
+    concurrency: given.concurrency === undefined ? undefined : check.integer(given.concurrency, 'concurrency', 1, MAX_CONCURRENCY),
   };
 }
 

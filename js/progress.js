@@ -21,8 +21,9 @@ class IngestProgress {
   operationId = randomUUID();
   /** Name of the item that is being read, or null. */
   item = null;
+  /** Bytes to come, null when not known. */
+  total = null;
   #report;
-  #total;
   #itemsTotal;
   #started = performance.now();
   #last = { at: this.#started, bytes: 0 };
@@ -30,12 +31,10 @@ class IngestProgress {
   #counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
 
   /**
-   * @param {number|null} total bytes to come, null when not known
    * @param {number} itemsTotal
    * @param {(progress: object) => void} report
    */
-  constructor(total, itemsTotal, report) {
-    this.#total = total;
+  constructor(itemsTotal, report) {
     this.#itemsTotal = itemsTotal;
     this.#report = report;
   }
@@ -60,7 +59,7 @@ class IngestProgress {
   /** The last report, with the figures of the snapshot. */
   finish(snapshot) {
     this.item = null;
-    this.#total = snapshot.originalSize;
+    this.total = snapshot.originalSize;
     Object.assign(this.#counters, {
       doneBytes: snapshot.originalSize,
       storedBytes: snapshot.storedSize,
@@ -79,14 +78,16 @@ class IngestProgress {
     const rate = seconds > 0 ? (doneBytes - this.#last.bytes) / seconds : 0;
     this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
     this.#last = { at: now, bytes: doneBytes };
-    const left = this.#total === null ? null : this.#total - doneBytes;
+    // A file that grows has more than it had.
+    const total = this.total === null ? null : Math.max(this.total, doneBytes);
+    const left = total === null ? null : total - doneBytes;
     this.#report({
       operation: 'ingest',
       operationId: this.operationId,
       message: `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
-      percentage: left === null ? null : this.#total === 0 ? 100 : (doneBytes / this.#total) * 100,
+      percentage: left === null ? null : total === 0 ? 100 : (doneBytes / total) * 100,
       bytesDone: doneBytes,
-      bytesTotal: this.#total,
+      bytesTotal: total,
       bytesPerSecond: Math.round(this.#rate),
       etaSeconds: left === null || this.#rate <= 0 ? null : Math.round(left / this.#rate),
       newBytes,

@@ -1,17 +1,22 @@
 'use strict';
-// What an ingest can read: one shape over Node streams, web streams, (async) iterables, byte arrays and Blobs.
+// What an ingest can read: one shape over Node streams, web streams, (async) iterables, byte arrays, Blobs and files.
 //
 // A source is { size, claim, watch(fail), iterator(), stop(error), release() }:
 //   size       bytes to come, null when not known
 //   claim      the object that only one ingest may read at a time, or null
 //   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
+//   prepare    if there is one: awaited before anything is read; may learn the size, may fail
 //   iterator   { next() }, to be read by one loop
+//   give(lane) instead of iterator(): the native side reads it by itself
 //   stop       ends it early; next() that is waiting for a dead source need not return
 //   typed      its errors are ContainerArchiveErrors that say all there is to say; else they become the cause of one
 //   release    lets go of it; called once, after stop() or after the last next()
 // What would make an ingest silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
 
+const { createReadStream, promises: fs } = require('node:fs');
+const { resolve } = require('node:path');
 const { finished, isDisturbed } = require('node:stream');
+const native = require('./native.js');
 const check = require('./check.js');
 const { Command } = require('./command.js');
 const { invalidArgument } = require('./error.js');
@@ -99,6 +104,57 @@ function bytes(array) {
   };
 }
 
+/** Whether what a path or descriptor names can be read without waiting for anybody. */
+function isPlain(stat) {
+  return stat.isFile() || stat.isBlockDevice();
+}
+
+const PLAIN_ONLY = 'Only regular files and block devices; for pipes, sockets and terminals, pass a stream';
+
+/** { path }: a file that the native side opens and reads at its turn. */
+function pathFile(path) {
+  return {
+    size: null,
+    claim: null,
+    watch: noop,
+    async prepare() {
+      const stat = await fs.stat(path);
+      if (!isPlain(stat)) throw new Error(`${path} is not a regular file`);
+      // Whether it may be read: better known now than after an hour.
+      await (await fs.open(path)).close();
+      if (stat.isFile()) this.size = stat.size;
+    },
+    give: (lane) => lane.readPath(path),
+    stop: noop,
+    release: noop,
+  };
+}
+
+/** { fd }: an open file, read from where it stands. Duplicated at once, so the caller may close its own. */
+function openFile(fd, name) {
+  const NativeFile = native.NativeFile;
+  // On Windows, descriptors are numbers of Node itself.
+  if (NativeFile.fromFd === undefined) return nodeStream(createReadStream('', { fd, autoClose: false, highWaterMark: 1 << 20 }), name);
+  let file;
+  try {
+    file = NativeFile.fromFd(fd);
+  } catch (error) {
+    throw invalidArgument(error.message, { item: name, hint: PLAIN_ONLY });
+  }
+  return { size: file.size, claim: null, watch: noop, give: (lane) => lane.readFile(file), stop: noop, release: noop };
+}
+
+/** { path } or { fd }, if the value is one of these. */
+function plainFile(value, name) {
+  const where = `The source of item ${JSON.stringify(name)}`;
+  if (Object.hasOwn(value, 'path')) {
+    const { path } = check.options(value, ['path'], where);
+    return pathFile(resolve(check.path(path, `${where}: path`)));
+  }
+  const { fd } = check.options(value, ['fd'], where);
+  return openFile(check.integer(fd, `${where}: fd`, 0, 2 ** 31 - 1), name);
+}
+
 /** The source that a value stands for; throws when it can be none. */
 function recognise(value, name) {
   if (check.isBytes(value)) return bytes(value);
@@ -109,11 +165,12 @@ function recognise(value, name) {
     if (value instanceof Blob) return webStream(value.stream(), name, value.size);
     if (typeof value[Symbol.asyncIterator] === 'function') return iterable(value, Symbol.asyncIterator);
     if (typeof value[Symbol.iterator] === 'function') return iterable(value, Symbol.iterator);
+    if (Object.hasOwn(value, 'path') || Object.hasOwn(value, 'fd')) return plainFile(value, name);
   }
   throw invalidArgument(
     `The source of item ${JSON.stringify(name)} must be a Readable, a ReadableStream, an (async) iterable of bytes, ` +
-      `a Uint8Array or a Blob, got ${check.kindOf(value)}`,
-    typeof value === 'string' ? { hint: 'To back up a text, use Buffer.from(text)' } : undefined,
+      `a Uint8Array, a Blob, { path } or { fd }, got ${check.kindOf(value)}`,
+    typeof value === 'string' ? { hint: 'To back up a text, use Buffer.from(text); a file, { path }' } : undefined,
   );
 }
 

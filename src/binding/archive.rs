@@ -93,6 +93,12 @@ impl Handle {
         })
     }
 
+    /// Has `pipe` fail too when the handle is closed.
+    pub fn watch(&self, pipe: &Arc<Pipe>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.pipes.push(Arc::downgrade(pipe));
+    }
+
     /// Tells all operations to stop.
     fn stop(&self) -> Option<Arc<Repository>> {
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -217,15 +223,16 @@ pub fn open<'env>(
 
 #[napi]
 impl NativeRepository {
-    /// Begins an ingest.
+    /// Begins an ingest that reads `lanes` items at once.
     #[napi]
     pub fn ingest(
         &self,
         options: String,
+        lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
     ) -> std::result::Result<NativeIngest, napi::Error<Code>> {
         let options = types::ingest_options(&options).map_err(thrown)?;
-        NativeIngest::create(&self.handle, options, on_progress).map_err(thrown)
+        NativeIngest::create(&self.handle, options, lanes, on_progress).map_err(thrown)
     }
 
     /// Begins a restore.

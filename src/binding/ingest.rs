@@ -1,42 +1,61 @@
-//! An ingest as JavaScript drives it: push until told to wait, and one promise for the outcome.
+//! An ingest as JavaScript drives it: in each lane, push until told to wait; and one promise for the outcome.
 
 use super::archive::Handle;
-use super::pipe::{Pipe, PipeItems};
+use super::error::{Code, thrown};
+use super::items::PipeItems;
+use super::pipe::Pipe;
 use super::settle::{Settle, caught, spawn};
 use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress};
-use crate::ops::{self, IngestOptions, ItemSpec};
+use crate::ops::{self, IngestOptions, ItemSpec, ItemStream, SourceFile};
+use crate::repo::Repository;
+use crate::snapshot::Snapshot;
 use napi::Env;
-use napi::bindgen_prelude::{Function, PromiseRaw, Status};
+use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, true, 16>;
 
-struct ProgressMonitor(Option<ProgressFunction>);
+struct IngestMonitor {
+    progress: Option<ProgressFunction>,
+    pipes: Vec<Arc<Pipe>>,
+}
 
-impl Monitor for ProgressMonitor {
+impl Monitor for IngestMonitor {
     fn progress(&self, progress: &Progress) {
-        if let Some(function) = &self.0 {
+        if let Some(function) = &self.progress {
             // dropped when JS is behind: the next one says more anyway
             function.call(types::progress_json(progress), ThreadsafeFunctionCallMode::NonBlocking);
         }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        // the engine looks here where it reads from no pipe: while it commits
+        self.pipes.iter().any(|pipe| pipe.check().is_err())
+    }
+}
+
+fn fail_all(pipes: &[Arc<Pipe>], error: &Error) {
+    for pipe in pipes {
+        pipe.fail(error.clone());
     }
 }
 
 /// An ingest that is being fed.
 #[napi]
 pub struct NativeIngest {
-    pipe: Arc<Pipe>,
-    job: Option<(Arc<Handle>, IngestOptions, ProgressMonitor)>,
+    pipes: Vec<Arc<Pipe>>,
+    job: Option<(Arc<Handle>, IngestOptions, IngestMonitor)>,
 }
 
 impl Drop for NativeIngest {
     fn drop(&mut self) {
-        // collected, or the environment is going away in mid-stream: the engine's thread stops and frees the lease
-        self.pipe.fail(Error::Cancelled);
+        // collected, or the environment is going away in mid-stream: the engine's threads stop and free the lease
+        fail_all(&self.pipes, &Error::Cancelled);
     }
 }
 
@@ -45,6 +64,7 @@ impl NativeIngest {
     pub fn create(
         handle: &Arc<Handle>,
         options: IngestOptions,
+        lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
     ) -> Result<Self> {
         let build = |function: Function<'_, String, ()>| {
@@ -61,11 +81,35 @@ impl NativeIngest {
         })?;
         // only to find out whether the handle is closed: the operation itself begins with run()
         let share = handle.enter(None)?.repo().operation_share();
+        let lanes = lanes.max(1) as usize;
+        let pipes: Vec<_> = (0..lanes).map(|_| Arc::new(Pipe::new(share / lanes))).collect();
+        let monitor = IngestMonitor {
+            progress,
+            pipes: pipes.clone(),
+        };
         Ok(Self {
-            pipe: Arc::new(Pipe::new(share)),
-            job: Some((Arc::clone(handle), options, ProgressMonitor(progress))),
+            pipes,
+            job: Some((Arc::clone(handle), options, monitor)),
         })
     }
+}
+
+fn run_ingest(repo: &Arc<Repository>, options: &IngestOptions, monitor: &IngestMonitor) -> Result<Snapshot> {
+    let items_of = |pipe: &Arc<Pipe>| {
+        let repo = Arc::clone(repo);
+        PipeItems::new(
+            Arc::clone(pipe),
+            Box::new(move |code, message| repo.warn(code, message)),
+        )
+    };
+    if let [only] = &monitor.pipes[..] {
+        return ops::ingest(repo, &mut items_of(only), options, monitor);
+    }
+    let pipes = monitor.pipes.iter();
+    let mut lanes: Vec<Box<dyn ItemStream + Send>> = pipes.map(|pipe| Box::new(items_of(pipe)) as _).collect();
+    ops::ingest_lanes(repo, &mut lanes, options, monitor, &|error| {
+        fail_all(&monitor.pipes, error);
+    })
 }
 
 #[napi]
@@ -76,29 +120,55 @@ impl NativeIngest {
         let Some((handle, options, monitor)) = self.job.take() else {
             return Err(napi::Error::from_reason("run() was called before"));
         };
-        let pipe = Arc::clone(&self.pipe);
-        let operation = handle.enter(Some(&pipe));
+        let operation = handle.enter(self.pipes.first());
+        for pipe in self.pipes.iter().skip(1) {
+            handle.watch(pipe);
+        }
         spawn(env, "ca-ingest", move || {
             let operation = operation?;
-            let mut items = PipeItems::new(Arc::clone(&pipe));
-            let snapshot = caught(|| ops::ingest(operation.repo(), &mut items, &options, &monitor));
+            let snapshot = caught(|| run_ingest(operation.repo(), &options, &monitor));
             drop(operation);
             if let Err(error) = &snapshot {
                 // a producer that waits for room must hear of it
-                pipe.fail(error.clone());
+                fail_all(&monitor.pipes, error);
             }
             types::snapshot_json(&snapshot?)
         })
     }
 
-    /// Begins an item. `expected_size`: bytes that its source has promised, a whole number.
+    /// The lane with this number, from 0.
     #[napi]
-    pub fn begin_item(&self, name: String, kind: String, expected_size: Option<f64>) {
+    pub fn lane(&self, number: u32) -> napi::Result<NativeLane> {
+        let pipe = self.pipes.get(number as usize);
+        let pipe = pipe.ok_or_else(|| napi::Error::from_reason("There is no such lane"))?;
+        Ok(NativeLane { pipe: Arc::clone(pipe) })
+    }
+
+    /// The source failed or the user gave up: no snapshot.
+    #[napi]
+    pub fn abort(&self) {
+        fail_all(&self.pipes, &Error::Cancelled);
+    }
+}
+
+/// One item after the other.
+#[napi]
+pub struct NativeLane {
+    pipe: Arc<Pipe>,
+}
+
+#[napi]
+impl NativeLane {
+    /// Begins an item. `place`: its place in the snapshot; `expected_size`: bytes that its source has promised, a whole
+    /// number.
+    #[napi]
+    pub fn begin_item(&self, place: u32, name: String, kind: String, expected_size: Option<f64>) {
         self.pipe.begin_item(ItemSpec {
             name,
             kind,
             // exact: index.js lets nothing through that is not a whole number up to 2^53
             expected_size: expected_size.map(|size| size as u64),
+            place: u64::from(place),
         });
     }
 
@@ -106,6 +176,20 @@ impl NativeIngest {
     #[napi]
     pub fn push(&self, chunk: &[u8]) -> bool {
         self.pipe.push(chunk)
+    }
+
+    /// The whole item is in this file, which the engine reads at its turn.
+    #[napi]
+    pub fn read_path(&self, path: String) {
+        self.pipe.send_path(PathBuf::from(path));
+    }
+
+    /// The same with an open file, once.
+    #[napi]
+    pub fn read_file(&self, mut file: ClassInstance<'_, NativeFile>) {
+        if let Some(file) = file.file.take() {
+            self.pipe.send_file(file);
+        }
     }
 
     /// Resolves once there is room; rejects when the ingest failed.
@@ -122,15 +206,55 @@ impl NativeIngest {
         self.pipe.end_item();
     }
 
-    /// No more items: commit.
+    /// Resolves once the engine has read all items of this lane; rejects when the ingest failed.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn quiet<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (settle, promise) = Settle::new(env)?;
+        self.pipe.on_quiet(Box::new(move |result| settle.done(result)));
+        Ok(promise)
+    }
+
+    /// No more items: when all lanes say so, commit.
     #[napi]
     pub fn finish(&self) {
         self.pipe.end();
     }
+}
 
-    /// The source failed or the user gave up: no snapshot.
-    #[napi]
-    pub fn abort(&self) {
-        self.pipe.fail(Error::Cancelled);
+/// A file that was open already, to be read from where it stands.
+#[napi]
+pub struct NativeFile {
+    file: Option<SourceFile>,
+    size: Option<f64>,
+}
+
+#[napi]
+impl NativeFile {
+    /// Makes a second descriptor of the same file, so that the first may be closed. Only where descriptors are the system's.
+    #[cfg(unix)]
+    #[napi(factory)]
+    pub fn from_fd(fd: i32) -> std::result::Result<Self, napi::Error<Code>> {
+        let failed = |error: std::io::Error| {
+            thrown(Error::InvalidArgument {
+                reason: format!("The file descriptor {fd} cannot be read: {error}"),
+            })
+        };
+        if fd < 0 {
+            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
+        }
+        // SAFETY: not -1, and used within this call only, to duplicate it; a number that names no open file fails there
+        let theirs = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let ours = theirs.try_clone_to_owned().map_err(failed)?;
+        let file = SourceFile::from_file(ours.into()).map_err(failed)?;
+        Ok(Self {
+            size: file.expected_len().map(|len| len as f64),
+            file: Some(file),
+        })
+    }
+
+    /// Bytes to come, as far as is known now.
+    #[napi(getter)]
+    pub fn size(&self) -> Option<f64> {
+        self.size
     }
 }

@@ -12,6 +12,7 @@ mod archive;
 mod check;
 mod error;
 mod ingest;
+mod items;
 mod keys;
 mod pipe;
 mod prune;

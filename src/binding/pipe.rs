@@ -5,9 +5,10 @@
 //! that error. Slabs are handed back and used again: fresh memory costs more than the copy.
 
 use crate::error::{Error, Result};
-use crate::ops::{ItemSpec, ItemStream};
+use crate::ops::{ItemSpec, SourceFile};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Told once that there is room, or data, or that the pipe failed. Called on any thread.
 pub type Waiter = Box<dyn FnOnce(Result<()>) + Send>;
@@ -18,10 +19,28 @@ const MAX_CAPACITY: usize = 8 << 20;
 const SLAB: usize = 1 << 20;
 
 /// What is on its way.
-enum Packet {
+pub enum Packet {
+    /// An item begins.
     Item(ItemSpec),
+    /// A piece of it.
     Bytes(Vec<u8>),
+    /// All of it, to be read by whoever takes this.
+    Path(PathBuf),
+    /// The same, opened already.
+    File(SourceFile),
+    /// It ends.
     ItemEnd,
+}
+
+/// What a waiter waits for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Room for more bytes.
+    Space,
+    /// Something to poll.
+    Data,
+    /// That the consumer is done with all items.
+    Quiet,
 }
 
 #[derive(Default)]
@@ -31,9 +50,11 @@ struct State {
     filling: Vec<u8>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
+    /// Items that were begun and whose end the consumer has not seen.
+    items: usize,
     ended: bool,
     failed: Option<Error>,
-    waiter: Option<Waiter>,
+    waiter: Option<(Wanted, Waiter)>,
 }
 
 /// A bounded queue of bytes between one producer and one consumer.
@@ -79,17 +100,38 @@ impl Pipe {
             self.changed.notify_all();
             state.waiter.take()
         };
-        if let Some(waiter) = waiter {
+        if let Some((_, waiter)) = waiter {
             waiter(Err(error));
         }
+    }
+
+    /// `Err` once it has failed.
+    pub fn check(&self) -> Result<()> {
+        self.lock().failed.clone().map_or(Ok(()), Err)
     }
 
     // ---- in: JS pushes, the engine reads
 
     /// Begins an item.
     pub fn begin_item(&self, spec: ItemSpec) {
+        self.lock().items += 1;
+        self.send(Packet::Item(spec));
+    }
+
+    /// Gives all of the item, to be read by the engine.
+    pub fn send_path(&self, path: PathBuf) {
+        self.send(Packet::Path(path));
+    }
+
+    /// The same with a file that is open.
+    pub fn send_file(&self, file: SourceFile) {
+        self.send(Packet::File(file));
+    }
+
+    fn send(&self, packet: Packet) {
         let mut state = self.lock();
-        state.packets.push_back(Packet::Item(spec));
+        state.flush();
+        state.packets.push_back(packet);
         self.changed.notify_all();
     }
 
@@ -118,10 +160,7 @@ impl Pipe {
 
     /// Ends the item.
     pub fn end_item(&self) {
-        let mut state = self.lock();
-        state.flush();
-        state.packets.push_back(Packet::ItemEnd);
-        self.changed.notify_all();
+        self.send(Packet::ItemEnd);
     }
 
     /// No more will come.
@@ -133,29 +172,34 @@ impl Pipe {
             self.changed.notify_all();
             state.waiter.take()
         };
-        if let Some(waiter) = waiter {
+        if let Some((_, waiter)) = waiter {
             waiter(Ok(()));
         }
     }
 
     /// Calls `waiter` once there is room or the pipe failed; at once if that is so already.
     pub fn on_space(&self, waiter: Waiter) {
-        self.wait_until(waiter, |state| state.bytes < self.capacity);
+        self.wait_until(Wanted::Space, waiter, |state| state.bytes < self.capacity);
     }
 
     /// Calls `waiter` once there is something to poll or the pipe failed.
     pub fn on_data(&self, waiter: Waiter) {
-        self.wait_until(waiter, |state| !state.packets.is_empty() || state.ended);
+        self.wait_until(Wanted::Data, waiter, |state| !state.packets.is_empty() || state.ended);
     }
 
-    fn wait_until(&self, waiter: Waiter, ready: impl Fn(&State) -> bool) {
+    /// Calls `waiter` once the consumer is done with all items that were begun, or the pipe failed.
+    pub fn on_quiet(&self, waiter: Waiter) {
+        self.wait_until(Wanted::Quiet, waiter, |state| state.items == 0);
+    }
+
+    fn wait_until(&self, wanted: Wanted, waiter: Waiter, ready: impl Fn(&State) -> bool) {
         let result = {
             let mut state = self.lock();
             match &state.failed {
                 Some(error) => Err(error.clone()),
                 None if ready(&state) => Ok(()),
                 None => {
-                    state.waiter = Some(waiter);
+                    state.waiter = Some((wanted, waiter));
                     return;
                 }
             }
@@ -163,8 +207,21 @@ impl Pipe {
         waiter(result);
     }
 
+    /// The consumer has seen the end of an item.
+    pub fn item_taken(&self) {
+        let waiter = {
+            let mut state = self.lock();
+            state.items = state.items.saturating_sub(1);
+            let quiet = state.items == 0;
+            state.take_waiter(|wanted| quiet && matches!(wanted, Wanted::Quiet))
+        };
+        if let Some(waiter) = waiter {
+            waiter(Ok(()));
+        }
+    }
+
     /// Blocks for the next packet; `None` at the end.
-    fn next_packet(&self) -> Result<Option<Packet>> {
+    pub fn next_packet(&self) -> Result<Option<Packet>> {
         let mut state = self.lock();
         loop {
             if let Some(error) = &state.failed {
@@ -191,11 +248,8 @@ impl Pipe {
             }
             self.changed.notify_all();
             // the producer of a full pipe starts again when half is free, not at each slab
-            if state.bytes <= self.capacity / 2 {
-                state.waiter.take()
-            } else {
-                None
-            }
+            let room = state.bytes <= self.capacity / 2;
+            state.take_waiter(|wanted| room && matches!(wanted, Wanted::Space))
         };
         if let Some(waiter) = waiter {
             waiter(Ok(()));
@@ -221,7 +275,7 @@ impl Pipe {
             slab.extend_from_slice(bytes);
             state.bytes += bytes.len();
             state.packets.push_back(Packet::Bytes(slab));
-            state.waiter.take()
+            state.take_waiter(|wanted| matches!(wanted, Wanted::Data))
         };
         if let Some(waiter) = waiter {
             waiter(Ok(()));
@@ -247,6 +301,11 @@ impl Pipe {
 }
 
 impl State {
+    fn take_waiter(&mut self, is_ready: impl Fn(Wanted) -> bool) -> Option<Waiter> {
+        let ready = self.waiter.as_ref().is_some_and(|(wanted, _)| is_ready(*wanted));
+        ready.then(|| self.waiter.take()).flatten().map(|(_, waiter)| waiter)
+    }
+
     fn flush(&mut self) {
         if !self.filling.is_empty() {
             let slab = std::mem::take(&mut self.filling);
@@ -255,98 +314,14 @@ impl State {
     }
 }
 
-/// The engine's end of an ingest: items and their bytes as they were pushed.
-pub struct PipeItems {
-    pipe: Arc<Pipe>,
-    slab: Vec<u8>,
-    used: usize,
-}
-
-impl PipeItems {
-    /// Reads from `pipe`.
-    pub fn new(pipe: Arc<Pipe>) -> Self {
-        Self {
-            pipe,
-            slab: Vec::new(),
-            used: 0,
-        }
-    }
-}
-
-impl ItemStream for PipeItems {
-    fn next_item(&mut self) -> Result<Option<ItemSpec>> {
-        match self.pipe.next_packet()? {
-            Some(Packet::Item(spec)) => Ok(Some(spec)),
-            None => Ok(None),
-            Some(_) => Err(Error::Internal {
-                reason: "bytes outside of an item".to_owned(),
-            }),
-        }
-    }
-
-    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        while self.used == self.slab.len() {
-            if self.slab.capacity() > 0 {
-                self.pipe.recycle(std::mem::take(&mut self.slab));
-            }
-            match self.pipe.next_packet()? {
-                Some(Packet::Bytes(slab)) => (self.slab, self.used) = (slab, 0),
-                Some(Packet::ItemEnd) => {
-                    self.used = 0;
-                    return Ok(0);
-                }
-                Some(Packet::Item(_)) | None => {
-                    return Err(Error::Internal {
-                        reason: "an item that did not end".to_owned(),
-                    });
-                }
-            }
-        }
-        let len = out.len().min(self.slab.len() - self.used);
-        out[..len].copy_from_slice(&self.slab[self.used..self.used + len]);
-        self.used += len;
-        Ok(len)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
     fn spec(name: &str) -> ItemSpec {
         ItemSpec::new(name, "x")
-    }
-
-    #[test]
-    fn items_arrive_as_they_were_pushed() {
-        let pipe = Arc::new(Pipe::new(usize::MAX));
-        let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
-        for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
-            pipe.begin_item(spec(name));
-            bytes.chunks(70_001).for_each(|piece| {
-                pipe.push(piece);
-            });
-            pipe.end_item();
-        }
-        pipe.end();
-        let mut items = PipeItems::new(pipe);
-        for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
-            assert_eq!(items.next_item().unwrap(), Some(spec(name)));
-            let (mut got, mut out) = (Vec::new(), vec![0; 12_345]);
-            loop {
-                let len = items.read(&mut out).unwrap();
-                if len == 0 {
-                    break;
-                }
-                got.extend_from_slice(&out[..len]);
-            }
-            assert!(got == bytes, "{name}");
-        }
-        assert_eq!(items.next_item().unwrap(), None);
     }
 
     #[test]
@@ -361,14 +336,14 @@ mod tests {
         assert_eq!(pushed, MAX_CAPACITY / SLAB);
         let (sender, receiver) = channel();
         pipe.on_space(Box::new(move |result| sender.send(result.is_ok()).unwrap()));
-        let mut items = PipeItems::new(Arc::clone(&pipe));
-        items.next_item().unwrap();
-        let mut out = vec![0; SLAB];
-        for _ in 0..4 {
-            items.read(&mut out).unwrap();
-        }
+        assert!(matches!(pipe.next_packet(), Ok(Some(Packet::Item(_)))));
+        let take = || match pipe.next_packet() {
+            Ok(Some(Packet::Bytes(slab))) => pipe.recycle(slab),
+            _ => panic!("no bytes"),
+        };
+        (0..3).for_each(|_| take());
         assert!(receiver.try_recv().is_err());
-        items.read(&mut out).unwrap();
+        take();
         assert!(receiver.recv().unwrap());
     }
 
@@ -381,6 +356,7 @@ mod tests {
         assert!(matches!(receiver.recv().unwrap(), Err(Error::Cancelled)));
         assert!(matches!(pipe.give(b"x"), Err(Error::Cancelled)));
         assert!(!pipe.push(b"x"));
-        assert!(PipeItems::new(pipe).next_item().is_err());
+        assert!(pipe.check().is_err());
+        assert!(pipe.next_packet().is_err());
     }
 }

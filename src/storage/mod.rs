@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod local;
 mod memory;
+mod source_file;
 pub mod vfs;
 
 #[cfg(any(test, feature = "testing"))]
@@ -30,6 +31,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use source_file::SourceFile;
 pub use vfs::{RealFs, Vfs};
 
 #[cfg(any(test, feature = "testing"))]

@@ -3,11 +3,11 @@
 use crate::support::*;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
-use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems, RestoreOptions};
+use containerarchive::ops::{self, IngestOptions, ItemSpec, ItemStream, ReaderItems, RestoreOptions};
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::MemoryStorage;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn what_goes_in_comes_out_in_every_flavor_and_size() {
@@ -259,6 +259,87 @@ fn workers_change_nothing_about_the_result() {
     }
     assert_eq!(lists[0], lists[1]);
     assert_eq!(lists[0], lists[2]);
+}
+
+/// Items in lanes: number `i` is in lane `i % lanes`.
+fn lanes_of(items: &[Vec<u8>], lanes: usize) -> Vec<Box<dyn ItemStream + Send + '_>> {
+    let lane = |lane: usize| {
+        let of_lane = items.iter().enumerate().skip(lane).step_by(lanes);
+        let items = of_lane.map(|(number, data)| {
+            let spec = ItemSpec {
+                place: number as u64,
+                ..ItemSpec::new(&format!("item {number}"), "x")
+            };
+            (spec, Box::new(&data[..]) as Box<dyn Read + Send>)
+        });
+        Box::new(ReaderItems::new(items.collect())) as _
+    };
+    (0..lanes).map(lane).collect()
+}
+
+#[test]
+fn items_that_are_read_at_once_stand_in_their_order_with_their_bytes() {
+    let items: Vec<Vec<u8>> = (0..23)
+        .map(|n| random_bytes(n, (n as usize * 77_777) % 900_000))
+        .collect();
+    for flavor in flavors() {
+        for lanes in [2, 3, 16] {
+            let (repo, _) = memory_repo(flavor);
+            let snapshot = ops::ingest_lanes(
+                &repo,
+                &mut lanes_of(&items, lanes),
+                &IngestOptions::default(),
+                &NullMonitor,
+                &|error| panic!("{error}"),
+            )
+            .unwrap();
+            for (number, (item, data)) in snapshot.items.iter().zip(&items).enumerate() {
+                assert_eq!(item.name, format!("item {number}"));
+                let got = restore(&repo, &snapshot.id.to_hex(), Some(&item.name)).unwrap();
+                assert!(got == *data, "{flavor:?}, {lanes} lanes, {}", item.name);
+            }
+            assert_eq!(restore(&repo, &snapshot.id.to_hex(), None).unwrap(), items.concat());
+            // one after the other, they are the same chunks
+            let again = ops::ingest_lanes(
+                &repo,
+                &mut lanes_of(&items, 1),
+                &IngestOptions::default(),
+                &NullMonitor,
+                &|error| panic!("{error}"),
+            );
+            assert_eq!(again.unwrap().new_chunks, 0);
+        }
+    }
+}
+
+#[test]
+fn of_items_that_are_read_at_once_the_first_failure_ends_all() {
+    struct Breaks;
+    impl Read for Breaks {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("gone"))
+        }
+    }
+    let (repo, storage) = memory_repo(Flavor::plain());
+    let failures = Mutex::new(Vec::new());
+    let mut lanes: Vec<Box<dyn ItemStream + Send>> = vec![
+        Box::new(ReaderItems::one("endless", "x", std::io::repeat(1))),
+        Box::new(ReaderItems::one("breaks", "x", Breaks)),
+        Box::new(ReaderItems::one("endless too", "x", std::io::repeat(2))),
+    ];
+    let error = ops::ingest_lanes(&repo, &mut lanes, &IngestOptions::default(), &NullMonitor, &|error| {
+        failures.lock().unwrap().push(error.to_string())
+    })
+    .unwrap_err();
+    assert!(error.to_string().contains("\"breaks\""), "{error}");
+    assert_eq!(*failures.lock().unwrap(), [error.to_string()]);
+    // and names are unique across lanes
+    let twice = || Box::new(ReaderItems::one("same", "x", &b"1"[..])) as Box<dyn ItemStream + Send>;
+    let mut lanes = vec![twice(), twice()];
+    let error = ops::ingest_lanes(&repo, &mut lanes, &IngestOptions::default(), &NullMonitor, &|_| {});
+    assert_eq!(error.unwrap_err().code(), "ERR_INVALID_ARGUMENT");
+    assert!(storage.list(layout::SNAPSHOTS).unwrap().is_empty());
+    assert!(storage.list(layout::RECORDS).unwrap().is_empty());
 }
 
 #[test]

@@ -2,21 +2,20 @@
 //! batch) then goes through one worker of the pool from hashing to the open pack. Workers are all alike, so none waits
 //! for another kind of work. Results come back in any order and are put in order by batch number.
 //!
-//! Memory: one buffer belongs to this ingest, more are borrowed from the handle's pool when it has room, at most one per
+//! Memory: one buffer belongs to each lane of the ingest, more are borrowed from the handle's pool when it has room, at most one per
 //! worker and one more. The source is read only when a buffer is free, which is the backpressure.
 
+use super::lanes::Lane;
 use super::{ItemSpec, ItemStream, check_item};
 use crate::buffer::Buffer;
 use crate::chunk::Cutter;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
-use crate::monitor::{Monitor, Progress};
 use crate::repo::chunk_store::Session;
-use crate::snapshot::{INLINE_PER_ITEM, INLINE_PER_MANIFEST, ItemContent, ListBuilder, SnapshotItem};
+use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Largest batch in bytes.
@@ -107,15 +106,15 @@ impl Drop for Reply {
     }
 }
 
-/// Reads, cuts, deduplicates and stores all items. Their chunks are in packs, their lists in list nodes, when it returns
-/// (though not all written yet).
+/// Reads, cuts, deduplicates and stores all items of a lane. Their chunks are in packs, their lists in list nodes, when it
+/// returns (though not all written yet). Each comes with its place in the snapshot.
 pub fn store_items(
     session: &Arc<Session>,
     items: &mut dyn ItemStream,
     digest: bool,
-    monitor: &dyn Monitor,
-) -> Result<Vec<SnapshotItem>> {
-    let mut feeder = Feeder::new(session, monitor)?;
+    lane: Lane<'_>,
+) -> Result<Vec<(u64, SnapshotItem)>> {
+    let mut feeder = Feeder::new(session, lane)?;
     let result = feeder.run(items, digest);
     // also after a failure: no worker may still be at work when the session is given up
     let drained = feeder.drain();
@@ -125,7 +124,7 @@ pub fn store_items(
 
 struct Feeder<'a> {
     session: &'a Arc<Session>,
-    monitor: &'a dyn Monitor,
+    lane: Lane<'a>,
     sender: Sender<Done>,
     receiver: Receiver<Done>,
     batch_len: usize,
@@ -140,11 +139,12 @@ struct Feeder<'a> {
     next_collected: u64,
     specs: Vec<(ItemSpec, Option<[u8; 32]>)>,
     lists: Lists,
+    reported_items: usize,
     read_bytes: u64,
 }
 
 impl<'a> Feeder<'a> {
-    fn new(session: &'a Arc<Session>, monitor: &'a dyn Monitor) -> Result<Self> {
+    fn new(session: &'a Arc<Session>, lane: Lane<'a>) -> Result<Self> {
         let repo = session.repo();
         let workers = repo.executor().threads();
         let max_chunk = repo.config().chunking.max as usize;
@@ -157,7 +157,8 @@ impl<'a> Feeder<'a> {
         })?;
         Ok(Self {
             session,
-            monitor,
+            lists: Lists::new(lane.inline_chunks),
+            lane,
             sender,
             receiver,
             batch_len,
@@ -170,7 +171,7 @@ impl<'a> Feeder<'a> {
             waiting: BTreeMap::new(),
             next_collected: 0,
             specs: Vec::new(),
-            lists: Lists::default(),
+            reported_items: 0,
             read_bytes: 0,
         })
     }
@@ -185,9 +186,9 @@ impl<'a> Feeder<'a> {
     }
 
     fn read_items(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
-        let mut taken = HashSet::new();
         while let Some(spec) = items.next_item()? {
-            check_item(&spec, &mut taken)?;
+            check_item(&spec)?;
+            self.lane.shared.take_name(&spec)?;
             let item = self.specs.len();
             let mut hash = digest.then(Sha256::new);
             self.specs.push((spec, None));
@@ -205,7 +206,7 @@ impl<'a> Feeder<'a> {
     /// Reads a piece of the item and cuts it; `false` at the item's end.
     fn read_once(&mut self, items: &mut dyn ItemStream, item: usize, hash: &mut Option<Sha256>) -> Result<bool> {
         let repo = self.session.repo();
-        repo.check_running(self.monitor)?;
+        repo.check_running(self.lane.shared)?;
         let mut batch = match self.batch.take() {
             Some(batch) => batch,
             None => Batch {
@@ -222,6 +223,7 @@ impl<'a> Feeder<'a> {
                 hash.update(&batch.buffer.filled()[before..]);
             }
             self.read_bytes += len as u64;
+            self.lane.shared.add_read_bytes(len);
             batch.cut(repo.cutter(), item, len == 0);
         }
         let idle = self.in_flight < repo.executor().threads();
@@ -331,31 +333,27 @@ impl<'a> Feeder<'a> {
         result
     }
 
-    fn report(&self) {
-        let stats = &self.session.stats;
-        self.monitor.progress(&Progress {
-            done_bytes: self.read_bytes,
-            new_bytes: stats.new_bytes.load(Ordering::Relaxed),
-            reused_bytes: stats.reused_bytes.load(Ordering::Relaxed),
-            stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
-            chunks: stats.chunks.load(Ordering::Relaxed),
-            items_done: self.lists.done.len() as u64,
-            total_bytes: 0,
-        });
+    fn report(&mut self) {
+        let done = self.lists.done.len();
+        self.lane.shared.report(self.session, done - self.reported_items);
+        self.reported_items = done;
     }
 
-    fn finish_items(mut self) -> Result<Vec<SnapshotItem>> {
+    fn finish_items(mut self) -> Result<Vec<(u64, SnapshotItem)>> {
         self.lists.finish_before(self.session, self.specs.len())?;
         self.report();
         let items = self.specs.into_iter().zip(self.lists.done);
         Ok(items
-            .map(|((spec, sha256), list)| SnapshotItem {
-                name: spec.name,
-                kind: spec.kind,
-                size: list.size,
-                chunk_count: list.chunk_count,
-                content: list.content,
-                sha256,
+            .map(|((spec, sha256), list)| {
+                let item = SnapshotItem {
+                    name: spec.name,
+                    kind: spec.kind,
+                    size: list.size,
+                    chunk_count: list.chunk_count,
+                    content: list.content,
+                    sha256,
+                };
+                (spec.place, item)
             })
             .collect())
     }
@@ -368,14 +366,22 @@ struct FinishedList {
 }
 
 /// The chunk lists of the items: the finished ones, and the one that is being built.
-#[derive(Default)]
 struct Lists {
     done: Vec<FinishedList>,
     current: ListBuilder,
-    inlined: u64,
+    /// Chunks that may still stand in the manifest itself.
+    inline_left: u64,
 }
 
 impl Lists {
+    fn new(inline_chunks: u64) -> Self {
+        Self {
+            done: Vec::new(),
+            current: ListBuilder::default(),
+            inline_left: inline_chunks,
+        }
+    }
+
     fn push(&mut self, session: &Session, item: usize, id: ChunkId, len: u32) -> Result<()> {
         self.finish_before(session, item)?;
         self.current.push(id, len, &mut |node| session.put_node(node))
@@ -386,10 +392,9 @@ impl Lists {
         while self.done.len() < item {
             let list = std::mem::take(&mut self.current);
             let (size, chunk_count) = (list.size(), list.chunk_count());
-            let inline =
-                chunk_count <= INLINE_PER_ITEM as u64 && self.inlined + chunk_count <= INLINE_PER_MANIFEST as u64;
+            let inline = chunk_count <= (INLINE_PER_ITEM as u64).min(self.inline_left);
             if inline {
-                self.inlined += chunk_count;
+                self.inline_left -= chunk_count;
             }
             let content = list.finish(inline, &mut |node| session.put_node(node))?;
             self.done.push(FinishedList {

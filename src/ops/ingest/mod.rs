@@ -6,6 +6,9 @@
 
 mod commit;
 mod feed;
+mod lanes;
+
+pub use crate::storage::SourceFile;
 
 use crate::clock::format_time;
 use crate::codec::Compression;
@@ -17,7 +20,7 @@ use crate::lock::Lease;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::chunk_store::Session;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotItem};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub struct ItemSpec {
     pub kind: String,
     /// Bytes that its source has promised; another size is a failure of the source.
     pub expected_size: Option<u64>,
+    /// Its place among the items of the snapshot; those with the same stand in the order in which they came.
+    pub place: u64,
 }
 
 impl ItemSpec {
@@ -53,6 +58,7 @@ impl ItemSpec {
             name: name.to_owned(),
             kind: kind.to_owned(),
             expected_size: None,
+            place: 0,
         }
     }
 
@@ -138,6 +144,34 @@ pub fn ingest(
     options: &IngestOptions,
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
+    ingest_with(repo, options, monitor, |session| {
+        lanes::store_one_by_one(session, items, options.digest_sha256, monitor)
+    })
+}
+
+/// The same of several streams of items that are read at once, each on a thread of its own. `on_failure` is called once,
+/// when the first of them has failed: the others end at their next read, and whoever feeds them need not go on.
+///
+/// # Errors
+/// Those of [`ingest`]; the first one that occurred.
+pub fn ingest_lanes(
+    repo: &Arc<Repository>,
+    lanes: &mut [Box<dyn ItemStream + Send + '_>],
+    options: &IngestOptions,
+    monitor: &dyn Monitor,
+    on_failure: &(dyn Fn(&Error) + Sync),
+) -> Result<Snapshot> {
+    ingest_with(repo, options, monitor, |session| {
+        lanes::store_at_once(session, lanes, options.digest_sha256, monitor, on_failure)
+    })
+}
+
+fn ingest_with(
+    repo: &Arc<Repository>,
+    options: &IngestOptions,
+    monitor: &dyn Monitor,
+    store: impl FnOnce(&Arc<Session>) -> Result<Vec<SnapshotItem>>,
+) -> Result<Snapshot> {
     repo.check_writable()?;
     repo.check_running(monitor)?;
     check_text("tag", options.tags.iter().flat_map(|(key, value)| [key, value]))?;
@@ -154,8 +188,7 @@ pub fn ingest(
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 
-    let outcome = feed::store_items(&session, items, options.digest_sha256, monitor)
-        .and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
+    let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
     match outcome {
         Ok(snapshot) => {
             drop(lease);
@@ -184,17 +217,12 @@ fn check_text<'t>(what: &str, texts: impl Iterator<Item = &'t String>) -> Result
     Ok(())
 }
 
-/// Names are data, so anything goes but nothing, too much, and the same name twice.
-fn check_item(spec: &ItemSpec, taken: &mut std::collections::HashSet<String>) -> Result<()> {
+/// Names are data, so anything goes but nothing and too much.
+fn check_item(spec: &ItemSpec) -> Result<()> {
     check_text("item name or type", [&spec.name, &spec.kind].into_iter())?;
     if spec.name.is_empty() {
         return Err(Error::InvalidArgument {
             reason: "An item has no name".to_owned(),
-        });
-    }
-    if !taken.insert(spec.name.clone()) {
-        return Err(Error::InvalidArgument {
-            reason: format!("Two items are named {:?}", spec.name),
         });
     }
     Ok(())

@@ -1,0 +1,241 @@
+//! The engine's end of an ingest: the items of one lane, with their bytes as JavaScript pushed them, or read from the files
+//! that it named.
+
+use super::pipe::{Packet, Pipe};
+use crate::error::{Error, Result};
+use crate::ops::{ItemSpec, ItemStream, SourceFile};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Most bytes of a file that are read between two looks at whether the ingest was stopped.
+const READ_LEN: usize = 1 << 20;
+
+/// Told of what went wrong and does not end the ingest.
+pub type Warn = Box<dyn Fn(&'static str, String) + Send>;
+
+/// Items from a pipe.
+pub struct PipeItems {
+    pipe: Arc<Pipe>,
+    warn: Warn,
+    name: String,
+    slab: Vec<u8>,
+    used: usize,
+    file: Option<SourceFile>,
+}
+
+impl PipeItems {
+    /// Reads from `pipe`.
+    pub fn new(pipe: Arc<Pipe>, warn: Warn) -> Self {
+        Self {
+            pipe,
+            warn,
+            name: String::new(),
+            slab: Vec::new(),
+            used: 0,
+            file: None,
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        Error::SourceFailed {
+            item: self.name.clone(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// Reads from the file of this item; 0 at its end, or when there is none.
+    fn read_file(&mut self, out: &mut [u8]) -> Result<usize> {
+        let Some(mut file) = self.file.take() else { return Ok(0) };
+        self.pipe.check()?;
+        let most = out.len().min(READ_LEN);
+        let len = loop {
+            match file.read(&mut out[..most]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(&error)),
+                Ok(len) => break len,
+            }
+        };
+        if len > 0 {
+            self.file = Some(file);
+        } else if let Some(how) = file.change().map_err(|error| self.failed(&error))? {
+            let name = &self.name;
+            (self.warn)(
+                "WARN_SOURCE_CHANGED",
+                format!("The file of item {name:?} changed while it was read: {how}"),
+            );
+        }
+        Ok(len)
+    }
+
+    fn open(&self, path: &Path) -> Result<SourceFile> {
+        SourceFile::open(path).map_err(|error| self.failed(&error))
+    }
+}
+
+impl ItemStream for PipeItems {
+    fn next_item(&mut self) -> Result<Option<ItemSpec>> {
+        match self.pipe.next_packet()? {
+            Some(Packet::Item(spec)) => {
+                self.name.clone_from(&spec.name);
+                Ok(Some(spec))
+            }
+            None => Ok(None),
+            Some(_) => Err(Error::Internal {
+                reason: "bytes outside of an item".to_owned(),
+            }),
+        }
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        while self.used == self.slab.len() {
+            let len = self.read_file(out)?;
+            if len > 0 {
+                return Ok(len);
+            }
+            if self.slab.capacity() > 0 {
+                self.pipe.recycle(std::mem::take(&mut self.slab));
+            }
+            match self.pipe.next_packet()? {
+                Some(Packet::Bytes(slab)) => (self.slab, self.used) = (slab, 0),
+                Some(Packet::Path(path)) => self.file = Some(self.open(&path)?),
+                Some(Packet::File(file)) => self.file = Some(file),
+                Some(Packet::ItemEnd) => {
+                    self.used = 0;
+                    self.pipe.item_taken();
+                    return Ok(0);
+                }
+                Some(Packet::Item(_)) | None => {
+                    return Err(Error::Internal {
+                        reason: "an item that did not end".to_owned(),
+                    });
+                }
+            }
+        }
+        let len = out.len().min(self.slab.len() - self.used);
+        out[..len].copy_from_slice(&self.slab[self.used..self.used + len]);
+        self.used += len;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "makes the files that are read")]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    fn items_of(pipe: &Arc<Pipe>) -> PipeItems {
+        PipeItems::new(Arc::clone(pipe), Box::new(|code, text| panic!("{code}: {text}")))
+    }
+
+    fn spec(name: &str) -> ItemSpec {
+        ItemSpec::new(name, "x")
+    }
+
+    /// All bytes of the present item.
+    fn read_item(items: &mut PipeItems) -> Vec<u8> {
+        let (mut got, mut out) = (Vec::new(), vec![0; 12_345]);
+        loop {
+            let len = items.read(&mut out).unwrap();
+            if len == 0 {
+                return got;
+            }
+            got.extend_from_slice(&out[..len]);
+        }
+    }
+
+    #[test]
+    fn items_arrive_as_they_were_pushed() {
+        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+        for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
+            pipe.begin_item(spec(name));
+            bytes.chunks(70_001).for_each(|piece| {
+                pipe.push(piece);
+            });
+            pipe.end_item();
+        }
+        pipe.end();
+        let mut items = items_of(&pipe);
+        for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
+            assert_eq!(items.next_item().unwrap(), Some(spec(name)));
+            assert!(read_item(&mut items) == bytes, "{name}");
+        }
+        assert_eq!(items.next_item().unwrap(), None);
+    }
+
+    #[test]
+    fn files_are_read_in_their_place_between_pushed_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+        std::fs::write(&path, &data).unwrap();
+        let pipe = Arc::new(Pipe::new(usize::MAX));
+        for name in ["a", "b", "c", "d"] {
+            pipe.begin_item(spec(name));
+            match name {
+                "b" => pipe.send_path(path.clone()),
+                "d" => pipe.send_file(SourceFile::open(&path).unwrap()),
+                _ => assert!(pipe.push(name.as_bytes())),
+            }
+            pipe.end_item();
+        }
+        pipe.end();
+        let (sender, receiver) = channel();
+        pipe.on_quiet(Box::new(move |result| sender.send(result.is_ok()).unwrap()));
+        let mut items = items_of(&pipe);
+        for (name, bytes) in [("a", &b"a"[..]), ("b", &data), ("c", b"c"), ("d", &data)] {
+            assert!(receiver.try_recv().is_err());
+            assert_eq!(items.next_item().unwrap(), Some(spec(name)));
+            assert!(read_item(&mut items) == bytes, "{name}");
+        }
+        assert!(receiver.recv().unwrap(), "it tells when all items are taken");
+        assert_eq!(items.next_item().unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_fails_and_one_that_changes_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, vec![1; 2_000_000]).unwrap();
+        let pipe = Arc::new(Pipe::new(usize::MAX));
+        for path in [&path, &folder.path().join("missing")] {
+            pipe.begin_item(spec("a"));
+            pipe.send_path(path.clone());
+            pipe.end_item();
+        }
+        let warnings = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&warnings);
+        let warn: Warn = Box::new(move |code, _| told.lock().unwrap().push(code));
+        let mut items = PipeItems::new(Arc::clone(&pipe), warn);
+        items.next_item().unwrap();
+        items.read(&mut [0; 10]).unwrap();
+        std::fs::write(&path, b"short").unwrap();
+        read_item(&mut items);
+        assert_eq!(*warnings.lock().unwrap(), ["WARN_SOURCE_CHANGED"]);
+        items.next_item().unwrap();
+        assert_eq!(items.read(&mut [0; 10]).unwrap_err().code(), "ERR_SOURCE_FAILED");
+        pipe.fail(Error::Cancelled);
+        assert!(items.next_item().is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_no_further_once_the_pipe_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, vec![1; 100]).unwrap();
+        let pipe = Arc::new(Pipe::new(usize::MAX));
+        pipe.begin_item(spec("a"));
+        pipe.send_path(path);
+        let mut items = items_of(&pipe);
+        items.next_item().unwrap();
+        assert_eq!(items.read(&mut [0; 10]).unwrap(), 10);
+        pipe.fail(Error::Cancelled);
+        assert!(matches!(items.read(&mut [0; 10]), Err(Error::Cancelled)));
+    }
+}

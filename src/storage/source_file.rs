@@ -1,0 +1,189 @@
+//! A file that is to be backed up: read from where it stands to its end, and watched for changes meanwhile.
+//!
+//! Regular files and block devices only: reading anything else may wait for ever, and nobody could stop it. It is not part
+//! of a repository, so neither [`Storage`](super::Storage) nor [`Vfs`](super::Vfs) knows it; it lives here because this is
+//! the room that does I/O. What a change means is left to whoever reads.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// An open file that is read once, from front to back.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: File,
+    start: u64,
+    read: u64,
+    /// Length and time of the last change when reading began; `None` for a device, which has neither.
+    stamp: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            len: meta.len(),
+            modified: meta.modified().ok(),
+        }
+    }
+}
+
+impl SourceFile {
+    /// Opens a file to read all of it. Links are followed; a pipe without a writer is not waited for, but refused.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        }
+        Self::from_file(options.open(path)?)
+    }
+
+    /// Reads on from the present position of an open file.
+    pub fn from_file(mut file: File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        if meta.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let regular = meta.is_file();
+        if !regular && !is_block_device(&meta) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither a regular file nor a block device",
+            ));
+        }
+        Ok(Self {
+            start: file.stream_position()?,
+            read: 0,
+            stamp: regular.then(|| Stamp::of(&meta)),
+            file,
+        })
+    }
+
+    /// Bytes from the position where reading begins to the end, as it was then; `None` for a device.
+    pub fn expected_len(&self) -> Option<u64> {
+        self.stamp.map(|stamp| stamp.len.saturating_sub(self.start))
+    }
+
+    /// At the end: what has changed since reading began, in words, if anything has.
+    pub fn change(&self) -> io::Result<Option<String>> {
+        let Some(before) = self.stamp else { return Ok(None) };
+        let after = Stamp::of(&self.file.metadata()?);
+        let expected = before.len.saturating_sub(self.start);
+        Ok(if after.len != before.len {
+            Some(format!("its size went from {} to {} bytes", before.len, after.len))
+        } else if self.read != expected {
+            Some(format!("{} bytes were read of {expected}", self.read))
+        } else if after.modified != before.modified {
+            Some("somebody wrote to it".to_owned())
+        } else {
+            None
+        })
+    }
+}
+
+#[cfg(unix)]
+fn is_block_device(meta: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    meta.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_block_device(_meta: &Metadata) -> bool {
+    false
+}
+
+impl Read for SourceFile {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(out)?;
+        self.read = self.read.saturating_add(len as u64);
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "makes the files that are read")]
+mod tests {
+    use super::*;
+    use std::io::{SeekFrom, Write};
+
+    fn read_all(source: &mut SourceFile) -> Vec<u8> {
+        let mut out = Vec::new();
+        source.read_to_end(&mut out).unwrap();
+        out
+    }
+
+    fn file_of(folder: &tempfile::TempDir, bytes: &[u8]) -> std::path::PathBuf {
+        let path = folder.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_is_read_from_where_it_stands_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file_of(&folder, b"0123456789");
+        let mut source = SourceFile::open(&path).unwrap();
+        assert_eq!(source.expected_len(), Some(10));
+        assert_eq!(read_all(&mut source), b"0123456789");
+        assert_eq!(source.change().unwrap(), None);
+
+        for (position, rest) in [(4, &b"456789"[..]), (10, b""), (99, b"")] {
+            let mut file = File::open(&path).unwrap();
+            file.seek(SeekFrom::Start(position)).unwrap();
+            let mut source = SourceFile::from_file(file).unwrap();
+            assert_eq!(source.expected_len(), Some(rest.len() as u64));
+            assert_eq!(read_all(&mut source), rest);
+            assert_eq!(source.change().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_change_while_it_is_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let changed = |change: &dyn Fn(&mut File)| {
+            let path = file_of(&folder, &[1; 100]);
+            let mut source = SourceFile::open(&path).unwrap();
+            source.read_exact(&mut [0; 10]).unwrap();
+            let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+            change(&mut writer);
+            read_all(&mut source);
+            source.change().unwrap()
+        };
+        assert_eq!(changed(&|_| {}), None);
+        assert!(changed(&|file| file.set_len(50).unwrap()).unwrap().contains("to 50"));
+        let grown = changed(&|file| {
+            file.seek(SeekFrom::End(0)).unwrap();
+            file.write_all(b"more").unwrap();
+        });
+        assert!(grown.unwrap().contains("to 104"));
+        let later = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9);
+        assert!(changed(&|file| file.set_modified(later).unwrap()).is_some());
+    }
+
+    #[test]
+    fn what_may_never_end_is_refused_without_waiting_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(SourceFile::open(folder.path()).is_err());
+        assert!(SourceFile::open(&folder.path().join("missing")).is_err());
+        #[cfg(unix)]
+        {
+            assert!(SourceFile::open(Path::new("/dev/zero")).is_err());
+            #[cfg(target_os = "linux")]
+            {
+                let pipe = folder.path().join("pipe");
+                let kind = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, rustix::fs::Mode::RUSR, 0).unwrap();
+                assert!(SourceFile::open(&pipe).is_err());
+            }
+        }
+    }
+}
