@@ -765,7 +765,9 @@ export class ContainerArchive {
    *
    * Rejects: ERR_SOURCE_FAILED (error, premature close, another size than `expectedSize`, `commitWhen` rejected; `cause` is
    * the error of the source), ERR_INVALID_ARGUMENT (among others: a stream that was read before or has an encoding set, a
-   * chunk that is neither bytes nor string), ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`.
+   * chunk that is neither bytes nor string), ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`; and, to be
+   * tried again (`retryable`), ERR_REPO_LOCKED (others held the commit lock longer than `lockWaitMs`) and ERR_CONFLICT (a prune, as a
+   * rule one with `force`, removed what it reused).
    */
   ingest(stream: IngestSource, options?: IIngestOptions): Promise<ISnapshot>;
 
