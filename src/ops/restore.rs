@@ -86,6 +86,8 @@ pub fn plan_restore(repo: &Repository, id: &str, options: &RestoreOptions) -> Re
 const MAX_WINDOW: usize = 32 << 20;
 /// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
 const MAX_RUN: usize = 2 << 20;
+/// What a chunk counts in the window beside its bytes: its place, its buffer. Else tiny chunks would fill the memory.
+const CHUNK_COST: usize = 256;
 /// The same as it is stored: no more than what one chunk may take, whatever an index says.
 const MAX_STORED_RUN: u64 = 16 << 20;
 
@@ -262,7 +264,8 @@ type Chunks = Vec<Vec<u8>>;
 /// Chunks that lie side by side in one pack.
 struct Run {
     locations: Vec<ChunkLocation>,
-    raw_bytes: usize,
+    /// Bytes of plaintext and what the chunks cost beside them.
+    cost: usize,
     stored_bytes: u64,
 }
 
@@ -303,7 +306,8 @@ impl<'a> ReadAhead<'a> {
 
     /// Adds the next chunk of the stream: to the open run if it lies right behind it, else to a new one.
     fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
-        self.bytes += raw_len as usize;
+        let cost = raw_len as usize + CHUNK_COST;
+        self.bytes += cost;
         let location = self
             .repo
             .locate(&id)?
@@ -319,11 +323,11 @@ impl<'a> ReadAhead<'a> {
             }
             let (sender, receiver) = sync_channel(1);
             let _ = sender.send(Ok(vec![chunk]));
-            self.under_way.push_back((receiver, raw_len as usize));
+            self.under_way.push_back((receiver, cost));
             return Ok(());
         };
         let joins = self.open.as_ref().is_some_and(|run| {
-            run.raw_bytes + raw_len as usize <= MAX_RUN
+            run.cost + cost <= MAX_RUN
                 && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
                 && run
                     .locations
@@ -335,19 +339,19 @@ impl<'a> ReadAhead<'a> {
         }
         let run = self.open.get_or_insert_with(|| Run {
             locations: Vec::new(),
-            raw_bytes: 0,
+            cost: 0,
             stored_bytes: 0,
         });
         run.stored_bytes += u64::from(location.entry.payload_len);
         run.locations.push(location);
-        run.raw_bytes += raw_len as usize;
+        run.cost += cost;
         Ok(())
     }
 
     fn dispatch_open(&mut self) {
         let Some(run) = self.open.take() else { return };
         let (sender, receiver) = sync_channel(1);
-        self.under_way.push_back((receiver, run.raw_bytes));
+        self.under_way.push_back((receiver, run.cost));
         let repo = Arc::clone(self.repo);
         let spare = Arc::clone(&self.spare);
         let snapshot = self.snapshot;
@@ -365,10 +369,10 @@ impl<'a> ReadAhead<'a> {
         if self.under_way.is_empty() || !self.is_full() {
             self.dispatch_open();
         }
-        let Some((receiver, raw_bytes)) = self.under_way.pop_front() else {
+        let Some((receiver, cost)) = self.under_way.pop_front() else {
             return Ok(None);
         };
-        self.bytes -= raw_bytes;
+        self.bytes -= cost;
         let chunks = receiver.recv().map_err(|_| Error::Internal {
             reason: "a worker panicked".to_owned(),
         })?;
