@@ -470,7 +470,8 @@ export interface IRepairResult {
   /** Snapshots that are not whole. They are kept, and what is whole of them restores. */
   damagedSnapshots: {
     id: string;
-    /** Empty when the manifest itself is lost. `missing`: first byte and end (exclusive) of each missing range. */
+    /** Empty when the manifest itself is lost. `missing`: first byte and end (exclusive) of each missing range,
+     * at most 4096: the last one then reaches over what lies between it and the last missing byte. */
     items: { name: string; missing: [start: number, end: number][] }[];
   }[];
 }

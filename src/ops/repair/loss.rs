@@ -1,4 +1,4 @@
-//! What snapshots need and nobody has: found by walking their lists, each list node once.
+//! What snapshots need and nobody has: found by walking their lists, each list node once, whole or not.
 //!
 //! A chunk counts as there when the index, which says by now what the whole packs hold, has a place for it.
 
@@ -11,24 +11,33 @@ use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::list::{Node, decode_node};
 use crate::snapshot::{ItemContent, MAX_MANIFEST_LEN, Snapshot};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Most ranges that are told of one item; what is missing behind them is joined with the last one. A list that names the
+/// same damaged node many times over would else have more ranges than fit any memory.
+const MAX_RANGES: usize = 4096;
+
+/// First byte and end of each missing range, counted from the beginning of a node or item.
+type Ranges = Vec<(u64, u64)>;
 
 /// Walks snapshots, and remembers what it has seen.
 pub(super) struct Survey<'a> {
     repo: &'a Repository,
-    /// Nodes below which everything is there.
-    whole: HashSet<ChunkId>,
+    /// Nodes that were walked, and what is missing below them.
+    walked: HashMap<Part, Arc<Ranges>>,
+    /// Shared by all nodes below which everything is there.
+    nothing: Arc<Ranges>,
     /// Chunks and nodes that nobody has.
     pub lost: HashSet<ChunkId>,
     scratch: ReadScratch,
 }
 
 /// A part of an item's list: the node at its top and what that must be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Part {
     id: ChunkId,
     level: u8,
-    start: u64,
     size: u64,
     chunk_count: u64,
 }
@@ -37,7 +46,8 @@ impl<'a> Survey<'a> {
     pub(super) fn new(repo: &'a Repository) -> Self {
         Self {
             repo,
-            whole: HashSet::new(),
+            walked: HashMap::new(),
+            nothing: Arc::default(),
             lost: HashSet::new(),
             scratch: ReadScratch::default(),
         }
@@ -47,73 +57,70 @@ impl<'a> Survey<'a> {
     pub(super) fn damaged_items(&mut self, snapshot: &Snapshot) -> Result<Vec<DamagedItem>> {
         let mut items = Vec::new();
         for item in &snapshot.items {
-            let mut missing = Vec::new();
-            match &item.content {
-                ItemContent::Inline(chunks) => self.chunks(chunks, 0, &mut missing)?,
-                ItemContent::List { root, level } => {
-                    let part = Part {
-                        id: *root,
-                        level: *level,
-                        start: 0,
-                        size: item.size,
-                        chunk_count: item.chunk_count,
-                    };
-                    self.list(part, &mut missing)?;
-                }
-            }
+            let missing = match &item.content {
+                ItemContent::Inline(chunks) => Arc::new(self.chunks(chunks)?),
+                ItemContent::List { root, level } => self.list(&Part {
+                    id: *root,
+                    level: *level,
+                    size: item.size,
+                    chunk_count: item.chunk_count,
+                })?,
+            };
             if !missing.is_empty() {
                 items.push(DamagedItem {
                     name: item.name.clone(),
-                    missing,
+                    missing: Arc::unwrap_or_clone(missing),
                 });
             }
         }
         Ok(items)
     }
 
-    fn chunks(&mut self, chunks: &[(ChunkId, u32)], mut start: u64, missing: &mut Vec<(u64, u64)>) -> Result<()> {
+    fn chunks(&mut self, chunks: &[(ChunkId, u32)]) -> Result<Ranges> {
+        let (mut missing, mut start) = (Ranges::new(), 0u64);
         for (id, raw_len) in chunks {
             let end = start.saturating_add(u64::from(*raw_len));
             if self.lost.contains(id) || self.repo.locate(id)?.is_empty() {
                 self.lost.insert(*id);
-                add_range(missing, (start, end));
+                add_range(&mut missing, (start, end));
             }
             start = end;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Recursion is bounded: a node's level is checked to be one less than that of its parent.
-    fn list(&mut self, part: Part, missing: &mut Vec<(u64, u64)>) -> Result<()> {
-        if self.whole.contains(&part.id) {
-            return Ok(());
+    fn list(&mut self, part: &Part) -> Result<Arc<Ranges>> {
+        if let Some(known) = self.walked.get(part) {
+            return Ok(Arc::clone(known));
         }
-        let before = missing.clone();
-        match self.node(&part)? {
+        let mut missing = Ranges::new();
+        match self.node(part)? {
             None => {
                 self.lost.insert(part.id);
-                add_range(missing, (part.start, part.start.saturating_add(part.size)));
+                add_range(&mut missing, (0, part.size));
             }
-            Some(Node::Leaf(chunks)) => self.chunks(&chunks, part.start, missing)?,
+            Some(Node::Leaf(chunks)) => missing = self.chunks(&chunks)?,
             Some(Node::Inner { entries, .. }) => {
-                let mut start = part.start;
+                let mut start = 0u64;
                 for entry in entries {
-                    let below = Part {
+                    let below = self.list(&Part {
                         id: entry.id,
                         level: part.level.saturating_sub(1),
-                        start,
                         size: entry.size,
                         chunk_count: u64::from(entry.chunk_count),
-                    };
-                    self.list(below, missing)?;
+                    })?;
+                    add_ranges(&mut missing, start, &below);
                     start = start.saturating_add(entry.size);
                 }
             }
         }
-        if *missing == before {
-            self.whole.insert(part.id);
-        }
-        Ok(())
+        let missing = match missing.is_empty() {
+            true => Arc::clone(&self.nothing),
+            false => Arc::new(missing),
+        };
+        self.walked.insert(*part, Arc::clone(&missing));
+        Ok(missing)
     }
 
     /// A list node, if it is there and what its parent says.
@@ -144,12 +151,28 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
     )
 }
 
-/// Adds a range behind the others; one that begins where the last one ends makes that longer.
-fn add_range(ranges: &mut Vec<(u64, u64)>, (start, end): (u64, u64)) {
+/// Adds a range behind the others; one that begins where the last one ends makes that longer, and so does one too many.
+fn add_range(ranges: &mut Ranges, (start, end): (u64, u64)) {
+    let full = ranges.len() >= MAX_RANGES;
     match ranges.last_mut() {
-        Some(last) if last.1 == start => last.1 = end,
+        Some(last) if last.1 == start || full => last.1 = end,
         _ => ranges.push((start, end)),
     }
+}
+
+/// Adds what is missing in a node that begins at `start`.
+fn add_ranges(ranges: &mut Ranges, start: u64, below: &Ranges) {
+    let moved = |(from, to): &(u64, u64)| (start.saturating_add(*from), start.saturating_add(*to));
+    if ranges.len() >= MAX_RANGES {
+        // all of them become one with the last
+        below
+            .last()
+            .map(moved)
+            .into_iter()
+            .for_each(|range| add_range(ranges, range));
+        return;
+    }
+    below.iter().map(moved).for_each(|range| add_range(ranges, range));
 }
 
 /// Reports every snapshot that is not whole; `unreadable` are those whose manifest is gone for good, with the items of
@@ -182,4 +205,23 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
     work.report.lost_chunks = survey.lost.len() as u64;
     work.report.damaged_snapshots = damaged;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_where_they_touch_and_when_there_are_too_many() {
+        let mut ranges = Ranges::new();
+        add_ranges(&mut ranges, 100, &vec![(0, 5), (5, 9), (20, 30)]);
+        assert_eq!(ranges, [(100, 109), (120, 130)]);
+        let many: Ranges = (0..3000).map(|n| (n * 2, n * 2 + 1)).collect();
+        for start in [1000, 10_000, 20_000, 30_000] {
+            add_ranges(&mut ranges, start, &many);
+        }
+        assert_eq!(ranges.len(), MAX_RANGES);
+        assert!(ranges.is_sorted_by(|a, b| a.1 <= b.0));
+        assert_eq!(ranges.last().unwrap().1, 30_000 + 5999);
+    }
 }

@@ -70,7 +70,8 @@ pub struct DamagedSnapshot {
 pub struct DamagedItem {
     /// Its name.
     pub name: String,
-    /// The missing bytes: start and end (exclusive) of each range, in order.
+    /// The missing bytes: start and end (exclusive) of each range, in order. At most 4096 ranges: the last one then reaches
+    /// over what lies between it and the last missing byte.
     pub missing: Vec<(u64, u64)>,
 }
 
