@@ -15,8 +15,13 @@ use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use crate::repo::read::{ReadScratch, get_node};
 use crate::snapshot::list::{Node, decode_node};
 use crate::snapshot::{ItemContent, ListWalker, Snapshot, SnapshotItem};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// What is said of a chunk that the index knows with another length.
+const WRONG_LENGTH: &str = "a chunk has another length than is written there";
+/// Numbers of damage that are gathered before those that come twice are taken out.
+const MAX_UNSORTED: usize = 1 << 18;
 
 /// Numbers of the damage below a node, in ascending order.
 pub(super) type Walked = Arc<Vec<u32>>;
@@ -115,10 +120,12 @@ impl Walk<'_, '_> {
                     let visited = self.visit(&expected)?;
                     return Ok((visited.hits, visited.broken));
                 }
-                match self.look_up(root, KIND_LIST, None)? {
-                    (true, _) => Ok((Arc::clone(&self.clean), None)),
-                    (false, _) => Ok((self.miss(root), None)),
-                }
+                let mut root = vec![(*root, None)];
+                self.keep_missing(&mut root, KIND_LIST)?;
+                Ok(match root.first() {
+                    None => (Arc::clone(&self.clean), None),
+                    Some((root, _)) => (self.miss(root), None),
+                })
             }
         }
     }
@@ -127,6 +134,7 @@ impl Walk<'_, '_> {
     fn chunks(&mut self, chunks: &[(ChunkId, u32)], root: bool) -> Result<(Walked, Option<&'static str>)> {
         let mut hits: Vec<u32> = Vec::new();
         let mut broken = None;
+        let mut unknown: Vec<(ChunkId, Option<u32>)> = Vec::new();
         for (number, (id, raw_len)) in chunks.iter().enumerate() {
             if number % 256 == 0 {
                 self.run.check_running()?;
@@ -139,12 +147,20 @@ impl Walk<'_, '_> {
             if !(self.full || root) {
                 continue;
             }
-            let (found, length_fits) = self.look_up(id, KIND_DATA, Some(*raw_len))?;
-            if !found {
-                hits.extend_from_slice(&self.miss(id));
-            } else if !length_fits {
-                broken = Some("a chunk has another length than is written there");
+            match self.look_up(id, KIND_DATA, Some(*raw_len))? {
+                Some(true) => {}
+                Some(false) => broken = Some(WRONG_LENGTH),
+                None => unknown.push((*id, Some(*raw_len))),
             }
+        }
+        if self.keep_missing(&mut unknown, KIND_DATA)? {
+            broken = Some(WRONG_LENGTH);
+        }
+        for (number, (id, _)) in unknown.iter().enumerate() {
+            if number % 256 == 0 {
+                self.run.check_running()?;
+            }
+            hits.extend_from_slice(&self.miss(id));
         }
         Ok((self.sorted(hits), broken))
     }
@@ -191,6 +207,7 @@ impl Walk<'_, '_> {
                 broken = broken.or(reason);
             }
             Node::Inner { level, entries } => {
+                let (mut counted, mut most) = (HashSet::new(), MAX_UNSORTED);
                 for entry in entries {
                     let visited = self.visit(&Expected {
                         id: entry.id,
@@ -198,7 +215,15 @@ impl Walk<'_, '_> {
                         size: entry.size,
                         chunks: u64::from(entry.chunk_count),
                     })?;
-                    hits.extend_from_slice(&visited.hits);
+                    // the same node may stand here a thousand times
+                    if !visited.hits.is_empty() && counted.insert(entry.id) {
+                        hits.extend_from_slice(&visited.hits);
+                    }
+                    if hits.len() > most {
+                        hits.sort_unstable();
+                        hits.dedup();
+                        most = MAX_UNSORTED.max(hits.len() * 2);
+                    }
                     broken = broken.or(visited.broken);
                 }
             }
@@ -239,26 +264,47 @@ impl Walk<'_, '_> {
         self.sorted(vec![number])
     }
 
-    /// Whether the chunk is known to be in a pack that is there, and of that length. Looks again before it says no.
-    fn look_up(&mut self, id: &ChunkId, kind: u8, raw_len: Option<u32>) -> Result<(bool, bool)> {
+    /// Whether the chunk is known to be in a pack that is there, and then whether it has that length there.
+    fn look_up(&mut self, id: &ChunkId, kind: u8, raw_len: Option<u32>) -> Result<Option<bool>> {
+        let places = match self.run.repo.locate(id) {
+            Ok(places) => places,
+            Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
+            Err(_) => Vec::new(),
+        };
+        let usable = |place: &&ChunkLocation| place.entry.kind == kind && self.packs.exists(self.run, &place.pack);
+        let mut usable = places.iter().filter(usable).peekable();
+        Ok(usable
+            .peek()
+            .is_some()
+            .then(|| raw_len.is_none_or(|len| usable.any(|place| place.entry.raw_len == len))))
+    }
+
+    /// Looks again for chunks that were not found, and keeps those that are still missing: they may have been moved by a
+    /// prune or a merge, or the index has lost them and the packs know. One look for all, for each lists folders. True when
+    /// one was found with another length.
+    fn keep_missing(&mut self, unknown: &mut Vec<(ChunkId, Option<u32>)>, kind: u8) -> Result<bool> {
+        let mut wrong_length = false;
         for round in 0..3 {
-            let places = match self.run.repo.locate(id) {
-                Ok(places) => places,
-                Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
-                Err(_) => Vec::new(),
-            };
-            let usable = |place: &&ChunkLocation| place.entry.kind == kind && self.packs.exists(self.run, &place.pack);
-            let usable: Vec<&ChunkLocation> = places.iter().filter(usable).collect();
-            if !usable.is_empty() {
-                let fits = raw_len.is_none_or(|len| usable.iter().any(|place| place.entry.raw_len == len));
-                return Ok((true, fits));
+            let mut still = Vec::new();
+            for (number, (id, raw_len)) in unknown.drain(..).enumerate() {
+                if number % 256 == 0 {
+                    self.run.check_running()?;
+                }
+                match self.look_up(&id, kind, raw_len)? {
+                    Some(fits) => wrong_length |= !fits,
+                    None => still.push((id, raw_len)),
+                }
             }
-            // moved by a prune or a merge; or the index has lost it, and the packs know
+            *unknown = still;
+            if unknown.is_empty() {
+                break;
+            }
             let _ = match round {
                 0 => self.run.repo.refresh_index(),
-                _ => self.run.repo.heal_index_for_read(),
+                1 => self.run.repo.heal_index_for_read(),
+                _ => Ok(()),
             };
         }
-        Ok((false, false))
+        Ok(wrong_length)
     }
 }
