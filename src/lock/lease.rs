@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[must_use = "dropping it ends the lease"]
 pub struct Lease {
     session: SnapshotId,
-    _guard: Box<dyn LockGuard>,
+    guard: Box<dyn LockGuard>,
 }
 
 /// What is known of a lease in the repository.
@@ -53,12 +53,17 @@ impl Lease {
     ) -> Result<Self, Error> {
         let bytes = encode(&session, operation, started_at)?;
         let guard = storage.lease(&layout::lease(&session), &bytes)?;
-        Ok(Self { session, _guard: guard })
+        Ok(Self { session, guard })
     }
 
     /// Whose it is.
     pub fn session(&self) -> SnapshotId {
         self.session
+    }
+
+    /// Ends the lease and leaves its file, as a session that died does: others then clean up behind it.
+    pub fn leave(self) {
+        self.guard.leave();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::layout;
 use crate::lock::KillLists;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// New chunks after which a session publishes a segment of its own accord, so that its memory stays bounded and a killed
@@ -59,6 +59,8 @@ pub struct Session {
     /// New chunks of this session that no published segment names yet.
     claimed: Mutex<HashSet<ChunkId>>,
     sink: PackSink,
+    /// Parts of a manifest's copy may be stored.
+    has_copies: AtomicBool,
     workers: Mutex<Vec<Worker>>,
     /// Counts so far.
     pub stats: SessionStats,
@@ -78,6 +80,7 @@ impl Session {
             relied: Mutex::new(HashSet::new()),
             claimed: Mutex::new(HashSet::new()),
             sink: PackSink::new(Arc::clone(repo), id),
+            has_copies: AtomicBool::new(false),
             workers: Mutex::new(Vec::new()),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
@@ -146,8 +149,14 @@ impl Session {
 
     /// Stores a part of a manifest's copy, or of the config's, in the meta pack. Never deduplicated.
     pub fn put_copy(&self, kind: u8, bytes: &[u8]) -> Result<()> {
+        self.has_copies.store(true, Ordering::Relaxed);
         let id = self.repo.seal().chunk_id(kind, bytes);
         self.put_copy_as(&id, kind, bytes)
+    }
+
+    /// True when parts of a manifest's copy may be stored.
+    pub fn has_stored_copies(&self) -> bool {
+        self.has_copies.load(Ordering::Relaxed)
     }
 
     fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {

@@ -165,6 +165,10 @@ fn leases_are_held_until_dropped(storage: &dyn Storage) {
     assert_eq!(storage.get("locks/s.json", 10).unwrap(), b"hint");
     drop(lease);
     assert_eq!(storage.lease_held("locks/s.json").unwrap(), None);
+    let lease = storage.lease("locks/left.json", b"hint").unwrap();
+    lease.leave();
+    drop(lease);
+    assert_eq!(storage.lease_held("locks/left.json").unwrap(), Some(false));
     // what a process that died leaves behind
     put_bytes(storage, "locks/dead.json", b"").unwrap();
     assert_eq!(storage.lease_held("locks/dead.json").unwrap(), Some(false));

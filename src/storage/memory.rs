@@ -7,6 +7,7 @@ use super::local::check_key;
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -171,6 +172,7 @@ impl Storage for MemoryStorage {
         Ok(Box::new(LeaseGuard {
             shared: self.shared.clone(),
             key: key.to_owned(),
+            left: AtomicBool::new(false),
         }))
     }
 
@@ -265,15 +267,22 @@ impl Drop for Guard {
 struct LeaseGuard {
     shared: Arc<Shared>,
     key: String,
+    left: AtomicBool,
 }
 
-impl LockGuard for LeaseGuard {}
+impl LockGuard for LeaseGuard {
+    fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.leases.remove(&self.key);
-        state.files.remove(&self.key);
+        if !self.left.load(Ordering::Relaxed) {
+            state.files.remove(&self.key);
+        }
     }
 }
 

@@ -61,7 +61,10 @@ pub enum LockMode {
 }
 
 /// A kernel lock or a lease; released when dropped, and by the kernel when the process dies.
-pub trait LockGuard: Send + Sync {}
+pub trait LockGuard: Send + Sync {
+    /// For a lease: when this is dropped, its file stays, as if its owner had died.
+    fn leave(&self) {}
+}
 
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,11 +30,8 @@ pub fn commit(
     session.flush_data()?;
     let snapshot = describe(session, items, options, created_at_ms);
     let manifest = session.repo().encode_manifest(&snapshot)?;
-    let published = publish(session, &snapshot, &manifest, monitor);
-    if published.is_err() {
-        give_up(session);
-    }
-    published.map(|()| snapshot)
+    publish(session, &snapshot, &manifest, monitor)?;
+    Ok(snapshot)
 }
 
 fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions, created_at_ms: i64) -> Snapshot {
@@ -134,24 +131,26 @@ fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// The copy of a manifest may be stored by now: leave a record, so that no repair takes it for a lost snapshot. Best
-/// effort: what made the commit fail may make this fail too, and then no manifest exists either.
-fn give_up(session: &Session) {
+/// After a failed ingest: the copy of a manifest may be stored by now, so this leaves a record, that no repair takes it for
+/// a lost snapshot. `false` when that cannot be done: what made the commit fail, as a full disk, may make this fail too.
+pub fn give_up(session: &Session) -> bool {
+    if !session.has_stored_copies() {
+        return true;
+    }
     let repo = session.repo();
     if !matches!(repo.storage().size(&layout::snapshot(&session.id())), Ok(None)) {
         // the manifest made it, and only its barrier failed: it is whole, and nobody was promised that it is not there
-        return;
+        return true;
     }
     let record = ForgotRecord {
         id: session.id(),
         reason: ForgotReason::Abandoned,
         at_ms: repo.now_ms(),
     };
-    if let Ok(bytes) = record.encode() {
-        let put = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
-        // durable before the lease goes: others may make the removal of that durable at any time
-        let _ = put.and_then(|_| repo.storage().barrier());
-    }
+    let Ok(bytes) = record.encode() else { return false };
+    let put = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
+    // durable before the lease goes: others may make the removal of that durable at any time
+    put.and_then(|_| repo.storage().barrier()).is_ok()
 }
 
 /// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort.

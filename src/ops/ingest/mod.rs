@@ -193,11 +193,17 @@ fn ingest_with(
         Ok(snapshot) => {
             drop(lease);
             repo.merge_index_if_due();
+            repo.keep_reserve();
             Ok(snapshot)
         }
         Err(error) => {
+            let settled = commit::give_up(&session);
             commit::keep_reusable_chunks(&session);
-            drop(lease);
+            match settled {
+                true => drop(lease),
+                // the lease tells others that there is nothing lost, and the next one who writes leaves the record
+                false => lease.leave(),
+            }
             Err(error)
         }
     }

@@ -22,6 +22,7 @@ use crate::id::to_hex;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -253,6 +254,7 @@ impl Storage for LocalStorage {
             vfs: self.vfs.clone(),
             path: key.to_owned(),
             file,
+            left: AtomicBool::new(false),
         }))
     }
 
@@ -367,14 +369,21 @@ struct LeaseGuard {
     vfs: Arc<dyn Vfs>,
     path: String,
     file: Box<dyn VfsFile>,
+    left: AtomicBool,
 }
 
-impl LockGuard for LeaseGuard {}
+impl LockGuard for LeaseGuard {
+    fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         // somebody may have removed it by force; a name that stays is seen to be free and removed by others
-        let _ = self.vfs.unlink(&self.path);
+        if !self.left.load(Ordering::Relaxed) {
+            let _ = self.vfs.unlink(&self.path);
+        }
         self.file.unlock();
     }
 }
