@@ -2,13 +2,13 @@
 //!
 //! A group is replaced by one without them: their rows are folded out of its shards again, or, when most of them go, the
 //! shards are made from those that stay. What is left of several groups becomes one where it fits. The old groups go only
-//! when the new ones are durable; so every pack that stays is protected at every instant. Members that are lost leave too,
+//! when the new ones are durable; so every pack that stays is protected at every instant (but for one on a full disk). Members that are lost leave too,
 //! unless the group can still give them back to somebody who misses them. The caller holds the maintenance lock.
 
 use super::Repository;
-use super::protect::{make_durable, publish};
+use super::protect::{finished, make_durable};
 use crate::crypto::sha256;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
@@ -91,9 +91,17 @@ fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> 
     members.filter(|pack| killed.contains(pack)).collect()
 }
 
+/// Puts `whole` in the place of `old`. Where a full disk has no room for both, the old ones go first: it takes up no more
+/// than they do, and a crash between the two costs protection, until a repair gives it back, and no data.
 fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId]) -> Result<()> {
-    publish(repo, whole, groups.superseding(old))?;
-    Ok(())
+    let group = finished(repo, whole, groups.superseding(old))?;
+    let published = parity::publish(repo.storage(), &group).map_err(Error::from);
+    if !matches!(published, Err(Error::NoSpace { .. })) {
+        return published;
+    }
+    old.iter().try_for_each(|id| delete_group(repo, id))?;
+    repo.storage().barrier()?;
+    Ok(parity::publish(repo.storage(), &group)?)
 }
 
 /// What is left of a group.

@@ -162,6 +162,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     repo.config_durable.store(true, Ordering::Release);
     // of an earlier init that was interrupted
     repo.clean_half_written();
+    repo.keep_reserve();
     Ok(repo)
 }
 

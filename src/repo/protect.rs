@@ -13,7 +13,7 @@ use crate::layout;
 use crate::lock::try_maint;
 use crate::pack::ChunkLocation;
 use crate::parity::{
-    self, Accumulator, GroupHead, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
+    self, Accumulator, Group, GroupHead, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
 };
 use crate::storage::put_bytes;
 use std::collections::{HashMap, HashSet};
@@ -203,12 +203,17 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
     Ok(true)
 }
 
-pub(super) fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
-    let id = new_group_id(repo.entropy())?;
-    let group = accumulator.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
-    let group = group.map_err(parity::Error::Refused)?;
+fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
+    let group = finished(repo, accumulator, superseded)?;
     parity::publish(repo.storage(), &group)?;
     Ok(group.record.head)
+}
+
+/// A group that is ready to be published.
+pub(super) fn finished(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<Group> {
+    let id = new_group_id(repo.entropy())?;
+    let group = accumulator.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
+    Ok(group.map_err(parity::Error::Refused)?)
 }
 
 /// Deletes `groups`, which others supersede, oldest first; all groups are durable. The caller holds the maintenance lock. What

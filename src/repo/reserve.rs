@@ -1,38 +1,57 @@
 //! The reserve: a file that takes up space for nothing, until a prune on a full disk needs it.
 //!
-//! Nothing depends on it. It is made once the repository is large against it, and given up when a prune finds no space
-//! left: what a prune writes before its first delete (records, a kill list, a parity group or two) fits into it.
+//! Nothing depends on it. It is made with the repository and grows with it, up to what a prune of a large one may have to
+//! write before its first delete: records, a kill list, a parity group or two. A prune that finds no space left gives it up.
 
 use super::Repository;
-use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::layout;
 use std::io::{self, Read};
 
-/// The reserve is made when the chunks of the repository take up this many times its length.
+/// The packs of the repository take up at least this many times the length of the reserve, unless that is [`SMALLEST`].
 const RATIO: u64 = 64;
+/// Length of the smallest reserve in bytes: a lease, some records, a kill list, each in a block of its own.
+const SMALLEST: u64 = 64 << 10;
 
 impl Repository {
-    /// Length of the reserve in bytes: two parity groups of full packs, and a little for everything small.
+    /// Length in bytes that the reserve grows to: two parity groups of full packs, and a little for everything small.
     pub fn reserve_len(&self) -> u64 {
         let shards = self.parity_shape().map_or(0, |shape| u64::from(shape.parity));
-        2 * shards * self.config().pack_size + (1 << 20)
+        (2 * shards * self.config().pack_size + (1 << 20)).max(SMALLEST)
     }
 
-    /// Makes the reserve if there is none and the repository is large enough. A failure means nothing.
-    pub fn keep_reserve(&self) {
-        let entries: u64 = self.index().live_segments().iter().map(|segment| segment.entries).sum();
-        let len = self.reserve_len();
-        let about = entries.saturating_mul(u64::from(self.config().chunking.avg));
-        if about / RATIO < len || !matches!(self.storage().size(layout::RESERVE), Ok(None)) {
-            return;
-        }
-        // random, so that no file system makes it smaller
-        let mut filling = Filling {
-            entropy: self.entropy(),
-            left: len,
+    /// Makes the reserve if there is none, and a longer one when the repository has outgrown it. `false` when it cannot be
+    /// made now, which is no failure.
+    pub fn keep_reserve(&self) -> bool {
+        let storage = self.storage();
+        let Ok(found) = storage.size(layout::RESERVE) else {
+            return false;
         };
-        let _ = self.storage().put_new(layout::RESERVE, len, &mut filling);
+        let Some(len) = self.wanted_reserve(found.unwrap_or(0)) else {
+            return true;
+        };
+        if found.is_some() && storage.delete(layout::RESERVE).is_err() {
+            return false;
+        }
+        let mut filling = Filling { state: len, left: len };
+        storage.put_new(layout::RESERVE, len, &mut filling).is_ok()
+    }
+
+    /// How long a new reserve would have to be; `None` when one of `len` bytes will do.
+    fn wanted_reserve(&self, len: u64) -> Option<u64> {
+        // lengths that double, so that it is seldom made anew
+        let wanted = |bytes: u64| {
+            let share = (bytes / RATIO).clamp(SMALLEST, self.reserve_len());
+            let doubling = 1 << share.ilog2();
+            if share == self.reserve_len() { share } else { doubling }
+        };
+        // this costs nothing, and is too much where data compresses well
+        let chunks: u64 = self.index().live_segments().iter().map(|segment| segment.entries).sum();
+        if wanted(chunks.saturating_mul(u64::from(self.config().chunking.avg))) <= len {
+            return None;
+        }
+        let packs = self.index().packs().ok()?;
+        Some(wanted(packs.values().sum())).filter(|wanted| *wanted > len)
     }
 
     /// Gives the space of the reserve back to the file system.
@@ -43,18 +62,22 @@ impl Repository {
     }
 }
 
-struct Filling<'a> {
-    entropy: &'a dyn Entropy,
+/// Bytes that look random, so that no file system makes the file smaller. No secret depends on them (xorshift64*, Vigna
+/// 2016).
+struct Filling {
+    state: u64,
     left: u64,
 }
 
-impl Read for Filling<'_> {
+impl Read for Filling {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = out.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if let Some(out) = out.get_mut(..count) {
-            self.entropy
-                .fill(out)
-                .map_err(|_| io::Error::other("no random bytes"))?;
+        for part in out.get_mut(..count).unwrap_or_default().chunks_mut(8) {
+            self.state ^= self.state >> 12;
+            self.state ^= self.state << 25;
+            self.state ^= self.state >> 27;
+            let word = self.state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes();
+            part.iter_mut().zip(word).for_each(|(to, from)| *to = from);
         }
         self.left -= count as u64;
         Ok(count)

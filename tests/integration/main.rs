@@ -11,6 +11,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod degraded;
+mod disk_full;
 mod house;
 mod ingest;
 mod init_open;

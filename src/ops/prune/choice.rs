@@ -97,13 +97,19 @@ pub struct PruneReport {
 }
 
 impl PruneReport {
-    /// Counts in a later run of the same prune.
-    pub(super) fn add(&mut self, later: Self) {
-        self.removed.extend(later.removed);
-        self.kept = later.kept;
+    /// Counts in what was deleted by a later run that failed then.
+    pub(super) fn add_deleted(&mut self, later: &Self) {
+        self.removed.extend_from_slice(&later.removed);
         self.removed_packs += later.removed_packs;
         self.rewritten_packs += later.rewritten_packs;
         self.freed_bytes += later.freed_bytes.saturating_sub(self.copied_ahead);
+    }
+
+    /// Counts in a later run of the same prune.
+    pub(super) fn add(&mut self, later: Self) {
+        self.add_deleted(&later);
+        self.kept = later.kept;
+        self.time_zone = later.time_zone;
         self.pending_bytes = later.pending_bytes;
         self.copied_ahead = later.copied_ahead;
         self.warnings.extend(later.warnings);
@@ -113,7 +119,7 @@ impl PruneReport {
 /// What the policy decided.
 pub(super) struct Chosen {
     kept: Vec<SnapshotChoice>,
-    removed: Vec<SnapshotChoice>,
+    pub(super) removed: Vec<SnapshotChoice>,
     time_zone: String,
     dry_run: bool,
 }

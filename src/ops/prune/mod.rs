@@ -50,9 +50,46 @@ struct Work<'a> {
     /// The session of this prune, which has a lease and writes nothing under this name.
     session: SnapshotId,
     warnings: Vec<String>,
+    /// What the present run has done, once it is decided.
+    decided: Option<PruneReport>,
+    /// What it was about to remove before that.
+    removing: Vec<SnapshotChoice>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        repo: &'a Arc<Repository>,
+        options: &'a PruneOptions,
+        monitor: &'a dyn Monitor,
+        session: SnapshotId,
+    ) -> Self {
+        Self {
+            repo,
+            options,
+            monitor,
+            session,
+            warnings: Vec::new(),
+            decided: None,
+            removing: Vec::new(),
+        }
+    }
+
+    /// What a run that failed has done all the same.
+    fn interrupted(&mut self) -> Result<PruneReport> {
+        if let Some(report) = self.decided.take() {
+            return Ok(report);
+        }
+        // a further run will find what there is to warn of
+        self.warnings.clear();
+        let mut report = PruneReport::default();
+        for choice in self.removing.drain(..) {
+            if self.repo.storage().size(&layout::snapshot(&choice.id))?.is_none() {
+                report.removed.push(choice);
+            }
+        }
+        Ok(report)
+    }
+
     fn check_running(&self) -> Result<()> {
         self.repo.check_running(self.monitor)
     }
@@ -86,13 +123,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     let session = SnapshotId(random(repo.entropy())?);
     let _operation = repo.enter();
     if options.dry_run {
-        let mut work = Work {
-            repo,
-            options,
-            monitor,
-            session,
-            warnings: Vec::new(),
-        };
+        let mut work = Work::new(repo, options, monitor, session);
         let (chosen, _, plan) = look(&mut work)?;
         return Ok(chosen.report(&plan, work.warnings));
     }
@@ -101,11 +132,33 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     let maint = maint.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::MAINT_LOCK.to_owned(),
     })?;
-    repo.remove_stale_leases()?;
-    let lease = Lease::take(repo.storage(), session, "prune", format_time(repo.now_ms()))?;
-    let report = run_and_wait(repo, options, monitor, (session, &maint));
+    let mut is_full = false;
+    let lease = begin(repo, session, &mut is_full)?;
+    let report = run_and_wait(repo, options, monitor, (session, &maint, is_full));
     drop(lease);
     report
+}
+
+/// Cleans up behind others, and tells them who is at work. On a full disk that needs the space of the reserve; where that
+/// is not enough, it is left undone: both are hints.
+fn begin(repo: &Repository, session: SnapshotId, is_full: &mut bool) -> Result<Option<Lease>> {
+    let try_once = || -> Result<Lease> {
+        repo.clean_half_written();
+        repo.remove_stale_leases()?;
+        let started_at = format_time(repo.now_ms());
+        Ok(Lease::take(repo.storage(), session, "prune", started_at)?)
+    };
+    let mut lease = try_once();
+    if matches!(lease, Err(Error::NoSpace { .. })) {
+        *is_full = true;
+        repo.release_reserve()?;
+        lease = try_once();
+    }
+    match lease {
+        Ok(lease) => Ok(Some(lease)),
+        Err(Error::NoSpace { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Runs, and again for the sweep that others delayed, if that is to be waited for.
@@ -113,17 +166,11 @@ fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
     monitor: &dyn Monitor,
-    (session, maint): (SnapshotId, &MaintLock),
+    (session, maint, mut is_full): (SnapshotId, &MaintLock, bool),
 ) -> Result<PruneReport> {
-    let once = || {
-        let mut work = Work {
-            repo,
-            options,
-            monitor,
-            session,
-            warnings: Vec::new(),
-        };
-        run_in_little_space(&mut work, maint)
+    let mut once = || {
+        let mut work = Work::new(repo, options, monitor, session);
+        run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
     };
     let mut report = once()?;
     while options.wait && report.pending_bytes > 0 {
@@ -149,22 +196,34 @@ fn nap() {
     std::thread::sleep(WAIT_STEP);
 }
 
-/// Runs, and when the disk is full, once more with the space of the reserve and without copying anything first; what
-/// that frees may then be enough for the rest.
-fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock) -> Result<PruneReport> {
-    match run(work, maint, true) {
-        Err(Error::NoSpace { .. }) => {}
-        other => {
-            work.repo.keep_reserve();
-            return other;
+/// Runs, and when the disk is full, again with the space of the reserve and without copying anything first; what that
+/// frees may then be enough for the rest. `is_full`: that is known already, and the reserve is given up.
+fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) -> Result<PruneReport> {
+    let mut report = PruneReport::default();
+    if !is_full {
+        match run(work, maint, true) {
+            Err(Error::NoSpace { .. }) => {}
+            other => {
+                work.repo.keep_reserve();
+                return other;
+            }
         }
+        report = work.interrupted()?;
+        work.repo.release_reserve()?;
     }
-    work.repo.release_reserve()?;
-    let mut report = run(work, maint, false)?;
+    report.add(run(work, maint, false)?);
+    if !work.repo.keep_reserve() {
+        // next to nothing is free: what was to be gathered waits for more
+        return Ok(report);
+    }
     match run(work, maint, true) {
         Ok(more) => report.add(more),
-        // the space is freed; what was to be gathered has to wait for more of it
-        Err(Error::NoSpace { .. }) => {}
+        Err(Error::NoSpace { .. }) => {
+            // what was copied in vain gives its space back
+            report.add_deleted(&work.interrupted()?);
+            work.repo.release_reserve()?;
+            run(work, maint, false)?;
+        }
         Err(error) => return Err(error),
     }
     work.repo.keep_reserve();
@@ -180,6 +239,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
         plan.keep_partly_used();
     }
     let removed: Vec<SnapshotId> = chosen.removed_ids();
+    work.removing = chosen.removed.clone();
     forget_all(work.repo, &removed)?;
     rewrite::copy_out(work, maint, &mut plan)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
@@ -187,6 +247,8 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     storage.barrier()?;
 
     let condemned = decide::decide(work, &survey, &mut plan)?;
+    let report = chosen.report(&plan, std::mem::take(&mut work.warnings));
+    work.decided = Some(report.clone());
     if let Some(list) = &condemned {
         // in the list before it is deleted, after a power cut too
         storage.barrier()?;
@@ -196,7 +258,8 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     work.repo.drop_from_index(&plan.gone())?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
-    Ok(chosen.report(&plan, std::mem::take(&mut work.warnings)))
+    work.decided = None;
+    Ok(report)
 }
 
 /// What is there, what the policy keeps of it, and what to do.

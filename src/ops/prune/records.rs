@@ -26,27 +26,47 @@ pub(in crate::ops) fn forget_all(repo: &Repository, ids: &[SnapshotId]) -> Resul
     let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::COMMIT_LOCK.to_owned(),
     })?;
-    let mut there = Vec::new();
+    let mut forgotten = Vec::new();
+    let mut recorded = Vec::new();
     for id in ids {
         if storage.size(&layout::snapshot(id))?.is_none() {
             continue;
         }
-        let record = ForgotRecord {
-            id: *id,
-            reason: ForgotReason::Forgotten,
-            at_ms: repo.now_ms(),
-        };
-        put_bytes(storage, &layout::forgot_record(id), &record.encode()?)?;
-        there.push(*id);
+        let mut put = put_record(repo, id);
+        if matches!(put, Err(Error::NoSpace { .. })) && !recorded.is_empty() {
+            // the manifests that may go by now make room for further records
+            remove_recorded(repo, &recorded)?;
+            forgotten.append(&mut recorded);
+            put = put_record(repo, id);
+        }
+        put?;
+        recorded.push(*id);
     }
+    remove_recorded(repo, &recorded)?;
+    forgotten.append(&mut recorded);
+    Ok(forgotten)
+}
+
+fn put_record(repo: &Repository, id: &SnapshotId) -> Result<()> {
+    let record = ForgotRecord {
+        id: *id,
+        reason: ForgotReason::Forgotten,
+        at_ms: repo.now_ms(),
+    };
+    put_bytes(repo.storage(), &layout::forgot_record(id), &record.encode()?)?;
+    Ok(())
+}
+
+/// Removes manifests whose records are put.
+fn remove_recorded(repo: &Repository, ids: &[SnapshotId]) -> Result<()> {
+    let storage = repo.storage();
     storage.include_in_barrier(layout::RECORDS);
     storage.barrier()?;
-    for id in &there {
+    for id in ids {
         storage.delete(&layout::snapshot(id))?;
     }
     storage.include_in_barrier(layout::SNAPSHOTS);
-    storage.barrier()?;
-    Ok(there)
+    Ok(storage.barrier()?)
 }
 
 /// Removes the records that have nothing left to guard.

@@ -1,0 +1,334 @@
+//! Disks that run full: what was promised stays, everything that only reads goes on at 0 bytes free, and a prune makes room.
+//!
+//! Once on the simulated disk, for many sizes, and once on a real file system of a fixed size.
+
+use crate::support::faults::code;
+use crate::support::*;
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::id::SnapshotId;
+use containerarchive::layout;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, IngestOptions, PruneOptions, ReaderItems, VerifyLevel, VerifyOptions};
+use containerarchive::repo::Repository;
+use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
+use containerarchive::snapshot::{Snapshot, SnapshotFilter};
+use containerarchive::storage::simfs::SimFs;
+use containerarchive::storage::{LocalStorage, RealFs, Vfs};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// Length of the smallest reserve.
+const RESERVE: u64 = 64 << 10;
+/// Steps in which the sizes of disks grow.
+const STEP: u64 = 64 << 10;
+
+/// A disk of limited size.
+trait Disk {
+    fn vfs(&self) -> Arc<dyn Vfs>;
+    /// Takes up all the space that is left.
+    fn fill(&self);
+    /// Gives back what was taken up so.
+    fn unfill(&self);
+}
+
+struct Simulated {
+    disk: SimFs,
+    taken: std::cell::Cell<u64>,
+}
+
+impl Disk for Simulated {
+    fn vfs(&self) -> Arc<dyn Vfs> {
+        Arc::new(self.disk.clone())
+    }
+
+    fn fill(&self) {
+        self.taken.set(self.disk.free_bytes().unwrap());
+        self.disk.set_free_bytes(Some(0));
+    }
+
+    fn unfill(&self) {
+        let free = self.disk.free_bytes().unwrap() + self.taken.take();
+        self.disk.set_free_bytes(Some(free));
+    }
+}
+
+/// A mounted file system; the repository lies in a folder of it.
+struct Mounted {
+    place: PathBuf,
+}
+
+impl Disk for Mounted {
+    fn vfs(&self) -> Arc<dyn Vfs> {
+        Arc::new(RealFs::new(&self.place.join("repository")).unwrap())
+    }
+
+    fn fill(&self) {
+        use std::io::Write;
+        let mut filler = std::fs::File::create(self.place.join("filler")).unwrap();
+        for len in [65_536, 4_096, 512, 1] {
+            while filler.write_all(&vec![7; len]).is_ok() {}
+        }
+    }
+
+    fn unfill(&self) {
+        std::fs::remove_file(self.place.join("filler")).unwrap();
+    }
+}
+
+fn handle(disk: &dyn Disk, seed: u64, flavor: Flavor) -> containerarchive::Result<Arc<Repository>> {
+    open(environment_on(disk, seed), flavor)
+}
+
+fn environment_on(disk: &dyn Disk, seed: u64) -> containerarchive::repo::Environment {
+    let entropy = Arc::new(SeededEntropy::new(seed));
+    environment(Arc::new(LocalStorage::new(disk.vfs(), entropy)), seed + 1)
+}
+
+/// Day `n` of a history: most of it stays from day to day.
+fn day(n: u64) -> Vec<u8> {
+    let mut data = random_bytes(1, 60_000);
+    data.extend(random_bytes(2 + n / 3, 40_000));
+    data.extend(random_bytes(1000 + n, 25_000));
+    data
+}
+
+fn ingest_day(repo: &Arc<Repository>, n: u64) -> containerarchive::Result<Snapshot> {
+    let data = day(n);
+    let options = IngestOptions {
+        created_at_ms: Some(1_700_000_000_000 + n as i64 * 86_400_000),
+        ..IngestOptions::default()
+    };
+    let mut items = ReaderItems::one("data", "test", &data[..]);
+    ops::ingest(repo, &mut items, &options, &NullMonitor)
+}
+
+fn keep_last(count: u32) -> PruneOptions {
+    PruneOptions::new(RetentionPolicy {
+        keep_last: Keep::Count(count),
+        ..RetentionPolicy::default()
+    })
+}
+
+/// Lists exactly these snapshots, restores each, and finds nothing damaged.
+fn assert_all_there(repo: &Arc<Repository>, promised: &BTreeMap<SnapshotId, u64>, what: &str) {
+    let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
+    let listed: Vec<SnapshotId> = listed.iter().map(|snapshot| snapshot.id).collect();
+    assert_eq!(listed.len(), promised.len(), "{what}");
+    for (id, n) in promised {
+        assert!(listed.contains(id), "{what}: day {n} is gone");
+        assert!(restore(repo, &id.to_hex(), None).unwrap() == day(*n), "{what}: day {n}");
+    }
+    let options = VerifyOptions {
+        level: VerifyLevel::Full,
+        subset: None,
+    };
+    let report = ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap();
+    assert!(report.ok(), "{what}: {:?}", report.problems);
+}
+
+/// What one disk has shown.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// Not even an empty repository has room.
+    TooSmall,
+    /// So many days had room before it was full.
+    Days(u64),
+}
+
+/// Fills a disk with a history, uses it at 0 bytes free, prunes it, and goes on.
+fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
+    let repo = match init(environment_on(disk, 1), flavor) {
+        Err(error) => {
+            assert_eq!(error.code(), "ERR_NO_SPACE", "{what}");
+            return Outcome::TooSmall;
+        }
+        Ok(repo) => repo,
+    };
+    if !matches!(repo.storage().size(layout::RESERVE), Ok(Some(RESERVE))) {
+        return Outcome::TooSmall;
+    }
+    let mut promised = BTreeMap::new();
+    let mut days = 0;
+    loop {
+        match ingest_day(&repo, days) {
+            Ok(snapshot) => promised.insert(snapshot.id, days),
+            Err(error) => {
+                assert_eq!(error.code(), "ERR_NO_SPACE", "{what}: day {days}");
+                break;
+            }
+        };
+        days += 1;
+        assert!(days < 1000, "{what}: it never runs full");
+    }
+    disk.fill();
+    assert_all_there(&repo, &promised, &format!("{what}, full"));
+    assert_eq!(
+        code(ingest_day(&repo, days)),
+        "ERR_NO_SPACE",
+        "{what}: ingested into nothing"
+    );
+    drop(repo);
+
+    let repo = handle(disk, 10, flavor).unwrap();
+    assert_all_there(&repo, &promised, &format!("{what}, full and opened again"));
+    let report = ops::prune(&repo, &keep_last(1), &NullMonitor);
+    let report = report.unwrap_or_else(|error| panic!("{what}: prune after {days} days: {error}"));
+    let newest = days.saturating_sub(1);
+    promised.retain(|_, n| *n == newest);
+    assert_eq!(report.removed.len() as u64, newest, "{what}");
+    assert_all_there(&repo, &promised, &format!("{what}, pruned"));
+    if days > 1 {
+        assert!(report.freed_bytes > 0, "{what}: freed nothing");
+    }
+    if days > 4 {
+        let reserve = repo.storage().size(layout::RESERVE).unwrap();
+        assert_eq!(reserve, Some(RESERVE), "{what}: the reserve was not made again");
+    }
+    if days > 2 {
+        // in what the prune has freed alone
+        let small = ingest_items(&repo, &[("small", b"a little more")]);
+        let small = small.unwrap_or_else(|error| panic!("{what}: after the prune: {error}"));
+        assert_eq!(restore(&repo, &small.id.to_hex(), None).unwrap(), b"a little more");
+        ops::forget(&repo, &[small.id]).unwrap();
+    }
+    disk.unfill();
+    if days > 0 {
+        // the space is really there again
+        ops::prune(&repo, &keep_last(1), &NullMonitor).unwrap();
+        match ingest_day(&repo, newest + 1) {
+            Ok(next) => {
+                promised.insert(next.id, newest + 1);
+            }
+            // parity that grows needs room for the old and the new
+            Err(error) => assert!(days <= 4 && error.code() == "ERR_NO_SPACE", "{what}: goes on: {error}"),
+        }
+    }
+    let repo = handle(disk, 20, flavor).unwrap();
+    assert_all_there(&repo, &promised, &format!("{what}, at the end"));
+    Outcome::Days(days)
+}
+
+/// Sizes of disks in bytes: a handful, or all in steps up to a limit.
+fn sizes() -> Vec<u64> {
+    match std::env::var_os("CONTAINERARCHIVE_DEEP").is_some() {
+        false => [1, 3, 4, 5, 7, 10, 14, 20].map(|step| step * STEP).to_vec(),
+        true => (1..=96).map(|step| step * STEP).collect(),
+    }
+}
+
+#[test]
+fn a_full_simulated_disk_reads_prunes_and_takes_more() {
+    let mut most = Outcome::TooSmall;
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for size in sizes() {
+            // three disks close to each other, so that the space ends at other calls
+            for size in [size, size + 1_300, size + 17_001] {
+                let disk = SimFs::new();
+                disk.set_free_bytes(Some(size));
+                let disk = Simulated {
+                    disk,
+                    taken: std::cell::Cell::new(0),
+                };
+                most = most.max(fill_and_prune(&disk, flavor, &format!("{size} bytes, {flavor:?}")));
+            }
+        }
+    }
+    assert!(most >= Outcome::Days(5), "{most:?}");
+}
+
+/// Tells the child process that it may mount a file system over this folder.
+const PLACE: &str = "CONTAINERARCHIVE_DISK_FULL_PLACE";
+
+/// Not a test of its own: what runs in a mount namespace, so that no mount is left behind.
+#[test]
+fn mounting_child() {
+    let Some(place) = std::env::var_os(PLACE) else { return };
+    let place = Path::new(&place);
+    let mut most = Outcome::TooSmall;
+    for size in sizes() {
+        for flavor in [Flavor::plain(), Flavor::sealed()] {
+            let size_option = format!("size={size}");
+            let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+            run(Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &size_option, "none"])
+                .arg(place));
+            let disk = Mounted {
+                place: place.to_owned(),
+            };
+            let what = format!("tmpfs of {size} bytes, {flavor:?}");
+            most = most.max(fill_and_prune(&disk, flavor, &what));
+            run(Command::new("umount").arg("-l").arg(place));
+        }
+    }
+    assert!(most >= Outcome::Days(3), "{most:?}");
+    println!(
+        "{} sizes up to {} KiB, plain and encrypted",
+        sizes().len(),
+        sizes().last().unwrap() >> 10
+    );
+}
+
+/// The command that gives a child a mount namespace in which it may mount, if there is one here.
+fn mount_namespace() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["-m", "--"], &["-U", "-r", "-m", "--"]];
+    ways.into_iter().find(|arguments| {
+        let place = tempfile::tempdir().unwrap();
+        Command::new("unshare")
+            .args(*arguments)
+            .args(["mount", "-t", "tmpfs", "none"])
+            .arg(place.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    })
+}
+
+#[test]
+fn a_full_tmpfs_reads_prunes_and_takes_more() {
+    let Some(arguments) = mount_namespace() else {
+        println!("SKIPPED: nothing may be mounted here, so NO REAL FILE SYSTEM WAS FILLED");
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let child = Command::new("unshare")
+        .args(arguments)
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "disk_full::mounting_child",
+            "--test-threads=1",
+            "--nocapture",
+        ])
+        .env(PLACE, place.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    print!("{text}");
+    assert!(
+        child.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    assert!(text.contains("1 passed"), "the child ran no test: {text}");
+}
+
+#[test]
+fn the_reserve_grows_with_the_repository() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    let len = || storage.size(layout::RESERVE).unwrap();
+    assert_eq!(len(), Some(RESERVE));
+    storage.delete(layout::RESERVE).unwrap();
+    ingest(&repo, &random_bytes(1, 100_000)).unwrap();
+    assert_eq!(len(), Some(RESERVE), "the next ingest makes it again");
+    // 64 times as much as the reserve, and more
+    ingest(&repo, &random_bytes(2, 9_000_000)).unwrap();
+    assert_eq!(len(), Some(2 * RESERVE));
+    // text that takes up little space is little
+    ingest(&repo, &text_bytes(3, 12_000_000)).unwrap();
+    assert_eq!(len(), Some(2 * RESERVE));
+    ingest(&repo, &random_bytes(4, 1000)).unwrap();
+    assert_eq!(len(), Some(2 * RESERVE));
+}
