@@ -19,6 +19,7 @@ mod keys;
 mod large;
 mod locks;
 mod old_repos;
+mod processes;
 mod protect;
 mod prune;
 mod reindex;
