@@ -65,7 +65,7 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
         match load(repo, &id) {
             Ok(snapshot) if !filter.matches(&snapshot) => {}
             Ok(snapshot) => {
-                let order = |snapshot: &Snapshot| (snapshot.created_at_ms, std::cmp::Reverse(snapshot.id));
+                let order = |snapshot: &Snapshot| (snapshot.created_at_ms, snapshot.id);
                 if newest.as_ref().is_none_or(|newest| order(newest) < order(&snapshot)) {
                     newest = Some(snapshot);
                 }

@@ -28,9 +28,9 @@ impl SnapshotFilter {
     }
 }
 
-/// Newest first; those of the same time by id, so that the order is always the same.
+/// Newest first; of those of the same time the greater id counts as newer, here and for retention.
 pub fn sort_newest_first(snapshots: &mut [Snapshot]) {
-    snapshots.sort_by(|a, b| b.created_at_ms.cmp(&a.created_at_ms).then(a.id.cmp(&b.id)));
+    snapshots.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.created_at_ms, snapshot.id)));
 }
 
 #[cfg(test)]
@@ -83,6 +83,6 @@ mod tests {
         let mut list = vec![made_at(5, 2), made_at(9, 9), made_at(5, 1), made_at(-1, 0)];
         sort_newest_first(&mut list);
         let order: Vec<_> = list.iter().map(|s| (s.created_at_ms, s.id.0[0])).collect();
-        assert_eq!(order, [(9, 9), (5, 1), (5, 2), (-1, 0)]);
+        assert_eq!(order, [(9, 9), (5, 2), (5, 1), (-1, 0)]);
     }
 }
