@@ -14,6 +14,7 @@ use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, from_hex, to_hex};
 use crate::layout;
 use crate::storage::{self, Created, ErrorKind, Storage};
+use sha2::{Digest, Sha256};
 
 /// Longest kill list, in bytes: 16 million packs.
 pub const MAX_KILL_LIST_LEN: u64 = 512 << 20;
@@ -24,6 +25,8 @@ const FLAG_HINT: u32 = 1;
 const HEADER_LEN: usize = 56;
 const CHECKSUM_LEN: usize = 32;
 const SUFFIX: &str = ".kill";
+/// Bytes read at a time.
+const PIECE_LEN: usize = 1 << 20;
 
 /// Name of a kill list, random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,60 +102,33 @@ impl KillList {
 
     /// Reads the list that lies under the name of `expected`. Fails with `Damaged` or `UnsupportedVersion`.
     pub fn decode(bytes: &[u8], expected: &KillListId) -> Result<Self, Error> {
-        let damaged = |reason| Error::Damaged {
-            key: expected.key(),
-            reason,
+        let mut rest = bytes;
+        parse(expected, bytes.len() as u64, &mut |out| {
+            // `parse` reads no more than there is
+            let (now, later) = rest.split_at_checked(out.len()).unwrap_or_default();
+            out.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+            rest = later;
+            Ok(())
+        })
+    }
+
+    /// Reads a list from the repository, a piece at a time, so that no more of a forged one is held than what may be packs.
+    /// `None` when there is none.
+    pub fn read(storage: &dyn Storage, id: &KillListId) -> Result<Option<Self>, Error> {
+        let key = id.key();
+        let Some(len) = storage.size(&key)? else {
+            return Ok(None);
         };
-        let Some((content, checksum)) = bytes.split_last_chunk::<CHECKSUM_LEN>() else {
-            return Err(damaged("it is too short"));
-        };
-        let Some((header, body)) = content.split_first_chunk::<HEADER_LEN>() else {
-            return Err(damaged("it is too short"));
-        };
-        if header[0..8] != MAGIC {
-            return Err(damaged("it does not begin as a kill list"));
+        let mut offset = 0;
+        let read = parse(id, len, &mut |out| {
+            storage.get_range(&key, offset, out)?;
+            offset += out.len() as u64;
+            Ok(())
+        });
+        match read {
+            Err(Error::Storage(error)) if error.kind == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
         }
-        if crypto::sha256(&[content]) != *checksum {
-            return Err(damaged("its checksum does not hold"));
-        }
-        let version = u32::from_le_bytes(field(header, 8));
-        if version != LIST_VERSION {
-            return Err(Error::UnsupportedVersion {
-                key: expected.key(),
-                version,
-            });
-        }
-        let flags = u32::from_le_bytes(field(header, 12));
-        if flags & !FLAG_HINT != 0 {
-            return Err(damaged("it has unknown flags"));
-        }
-        if field(header, 32) != expected.0 {
-            return Err(damaged("it is another list than its name says"));
-        }
-        let (packs, sessions) = (
-            u32::from_le_bytes(field(header, 48)),
-            u32::from_le_bytes(field(header, 52)),
-        );
-        if file_len(packs, sessions) != Some(bytes.len()) {
-            return Err(damaged("its counts do not fill it"));
-        }
-        let hint = flags & FLAG_HINT != 0;
-        if !hint && sessions != 0 {
-            return Err(damaged("it names sessions and is no hint"));
-        }
-        // in bounds: the counts were held against the length
-        let (packs, sessions) = body.split_at(packs as usize * PackId::LEN);
-        let list = Self {
-            id: *expected,
-            repo: RepoId(field(header, 16)),
-            hint,
-            packs: packs.as_chunks().0.iter().copied().map(PackId).collect(),
-            sessions: sessions.as_chunks().0.iter().copied().map(SnapshotId).collect(),
-        };
-        if !is_ascending(&list.packs) {
-            return Err(damaged("its packs are not sorted"));
-        }
-        Ok(list)
     }
 
     /// Puts the list into the repository. It is durable after the next barrier.
@@ -184,18 +160,9 @@ impl KillLists {
             let Some(id) = KillListId::from_key(&entry.key) else {
                 continue;
             };
-            let bytes = match storage.get(&entry.key, MAX_KILL_LIST_LEN) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind == ErrorKind::NotFound => continue,
-                Err(error) if error.kind == ErrorKind::TooLarge => {
-                    return Err(Error::Damaged {
-                        key: entry.key,
-                        reason: "it is too long",
-                    });
-                }
-                Err(error) => return Err(error.into()),
+            let Some(list) = KillList::read(storage, &id)? else {
+                continue;
             };
-            let list = KillList::decode(&bytes, &id)?;
             let set = if list.hint { &mut all.hinted } else { &mut all.condemned };
             set.extend(list.packs.iter().copied());
             all.lists.push(list);
@@ -218,6 +185,106 @@ impl KillLists {
     pub fn lists(&self) -> &[KillList] {
         &self.lists
     }
+}
+
+/// Reads a list of `len` bytes from front to back: `fill` gives the next bytes.
+fn parse(
+    expected: &KillListId,
+    len: u64,
+    fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>,
+) -> Result<KillList, Error> {
+    let damaged = |reason| Error::Damaged {
+        key: expected.key(),
+        reason,
+    };
+    if len > MAX_KILL_LIST_LEN {
+        return Err(damaged("it is too long"));
+    }
+    if len < (HEADER_LEN + CHECKSUM_LEN) as u64 {
+        return Err(damaged("it is too short"));
+    }
+    let mut header = [0; HEADER_LEN];
+    fill(&mut header)?;
+    if header[0..8] != MAGIC {
+        return Err(damaged("it does not begin as a kill list"));
+    }
+    let (packs_said, sessions_said) = (
+        u32::from_le_bytes(field(&header, 48)),
+        u32::from_le_bytes(field(&header, 52)),
+    );
+    let version = u32::from_le_bytes(field(&header, 8));
+    let mut hash = Sha256::new();
+    hash.update(header);
+    let fills = file_len(packs_said, sessions_said).is_some_and(|said| said as u64 == len);
+    let (mut packs, mut sessions) = (Vec::new(), Vec::new());
+    if version == LIST_VERSION && fills {
+        read_rows(packs_said, fill, &mut hash, &mut |pack| match packs.last() {
+            Some(last) if *last >= PackId(pack) => Err(damaged("its packs are not sorted")),
+            _ => Ok(packs.push(PackId(pack))),
+        })?;
+        read_rows(sessions_said, fill, &mut hash, &mut |session| {
+            sessions.push(SnapshotId(session));
+            Ok(())
+        })?;
+    } else {
+        // what it holds is not known, only whether it is whole
+        let body = len - (HEADER_LEN + CHECKSUM_LEN) as u64;
+        let (rows, rest) = (body / 32, body % 32);
+        read_rows::<32>(rows as u32, fill, &mut hash, &mut |_| Ok(()))?;
+        read_rows::<1>(rest as u32, fill, &mut hash, &mut |_| Ok(()))?;
+    }
+    let mut checksum = [0; CHECKSUM_LEN];
+    fill(&mut checksum)?;
+    if hash.finalize().as_slice() != checksum {
+        return Err(damaged("its checksum does not hold"));
+    }
+    if version != LIST_VERSION {
+        return Err(Error::UnsupportedVersion {
+            key: expected.key(),
+            version,
+        });
+    }
+    let flags = u32::from_le_bytes(field(&header, 12));
+    let hint = flags & FLAG_HINT != 0;
+    let wrong = [
+        (!fills, "its counts do not fill it"),
+        (flags & !FLAG_HINT != 0, "it has unknown flags"),
+        (
+            field(&header, 32) != expected.0,
+            "it is another list than its name says",
+        ),
+        (!hint && sessions_said != 0, "it names sessions and is no hint"),
+    ];
+    if let Some((_, reason)) = wrong.iter().find(|(wrong, _)| *wrong) {
+        return Err(damaged(reason));
+    }
+    Ok(KillList {
+        id: *expected,
+        repo: RepoId(field(&header, 16)),
+        hint,
+        packs,
+        sessions,
+    })
+}
+
+/// Reads `count` rows of `N` bytes, each of which goes into the hash and to `each`.
+fn read_rows<const N: usize>(
+    count: u32,
+    fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>,
+    hash: &mut Sha256,
+    each: &mut dyn FnMut([u8; N]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut left = count as usize;
+    let mut buffer = vec![[0u8; N]; left.min(PIECE_LEN / N)];
+    while left > 0 {
+        let now = left.min(buffer.len());
+        let piece = buffer.get_mut(..now).unwrap_or_default();
+        fill(piece.as_flattened_mut())?;
+        hash.update(piece.as_flattened());
+        piece.iter().try_for_each(|row| each(*row))?;
+        left -= now;
+    }
+    Ok(())
 }
 
 /// Length of a file with so many packs and sessions; `None` on overflow.

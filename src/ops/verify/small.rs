@@ -5,7 +5,6 @@ use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
-use crate::lock::kill_list::MAX_KILL_LIST_LEN;
 use crate::lock::{KillList, KillListId, lease, pause_maint};
 use crate::repo::Config;
 use crate::repo::config::MAX_CONFIG_LEN;
@@ -123,19 +122,16 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
         let Some(id) = KillListId::from_key(&file.key) else {
             continue;
         };
-        let reason = match run.read_small(&file.key, MAX_KILL_LIST_LEN) {
-            Small::Gone => continue,
-            Small::Bad(reason) => reason,
-            Small::Bytes(bytes) => match KillList::decode(&bytes, &id) {
-                Ok(list) => {
-                    if !list.hint {
-                        let text = format!("A prune has condemned {} packs and is not finished", list.packs.len());
-                        run.note("NOTE_UNFINISHED_PRUNE", None, Some(file.key), text);
-                    }
-                    continue;
+        let reason = match KillList::read(run.storage(), &id) {
+            Ok(None) => continue,
+            Ok(Some(list)) => {
+                if !list.hint {
+                    let text = format!("A prune has condemned {} packs and is not finished", list.packs.len());
+                    run.note("NOTE_UNFINISHED_PRUNE", None, Some(file.key), text);
                 }
-                Err(error) => error.to_string(),
-            },
+                continue;
+            }
+            Err(error) => error.to_string(),
         };
         // whoever holds the maintenance lock may set it aside: nobody else deletes what it condemns
         run.found_in("ERR_KILL_LIST_CORRUPT", &file.key, &reason, true);
