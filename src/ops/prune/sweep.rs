@@ -18,6 +18,10 @@ use crate::repo::SeededBug;
 use crate::repo::dissolve;
 use std::collections::HashSet;
 
+/// Times that packs try to leave their groups: a live session that the caller wants ignored may put its own into new ones
+/// meanwhile.
+const ROUNDS: usize = 3;
+
 /// Finishes every kill list there is. Whoever holds the maintenance lock may do it at any time.
 pub(in crate::ops) fn finish_kill_lists(repo: &Repository, maint: &MaintLock, monitor: &dyn Monitor) -> Result<()> {
     let lists = KillLists::load_all(repo.storage())?;
@@ -50,14 +54,15 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
         storage.delete(&list.id.key())?;
         return Ok(storage.barrier()?);
     }
-    let bound = dissolve::delete_dead_groups(repo, &killed)?;
+    let mut bound = dissolve::delete_dead_groups(repo, &killed)?;
     delete(repo, &killed, &bound, &mut gone, monitor)?;
-    let bound = if bound.is_empty() {
-        bound
-    } else {
-        dissolve::leave_groups(repo, &killed)?
-    };
-    delete(repo, &killed, &bound, &mut gone, monitor)?;
+    for _ in 0..ROUNDS {
+        if bound.is_empty() {
+            break;
+        }
+        bound = dissolve::leave_groups(repo, &killed)?;
+        delete(repo, &killed, &bound, &mut gone, monitor)?;
+    }
     #[cfg(any(test, feature = "testing"))]
     if repo.seeded_bug(SeededBug::KillListEarly) {
         storage.delete(&list.id.key())?;
