@@ -25,6 +25,7 @@ mod prune;
 mod reindex;
 mod repair;
 mod restore_file;
+mod schedules;
 mod support;
 mod sweep;
 mod syscalls;
