@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod degraded;
 mod disk_full;
+mod faults;
 mod house;
 mod ingest;
 mod init_open;

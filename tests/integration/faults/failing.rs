@@ -1,0 +1,211 @@
+//! A disk of which one call fails, in the way that is asked for.
+
+use containerarchive::storage::LockMode;
+use containerarchive::storage::simfs::SimFs;
+use containerarchive::storage::vfs::{DirEntry, FileKind, Vfs, VfsFile};
+use rustix::io::Errno;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call does nothing and returns this.
+    Errno(Errno),
+    /// A read gives half of what there is; other calls do what they should.
+    ShortRead,
+    /// A write keeps half of the bytes and fails; other calls do what they should.
+    ShortWrite,
+}
+
+/// What a device, a full disk, a quota, a remount, a lost right, too many files and a signal do.
+pub const FAULTS: [Fault; 9] = [
+    Fault::Errno(Errno::IO),
+    Fault::Errno(Errno::NOSPC),
+    Fault::Errno(Errno::DQUOT),
+    Fault::Errno(Errno::ROFS),
+    Fault::Errno(Errno::ACCESS),
+    Fault::Errno(Errno::MFILE),
+    Fault::Errno(Errno::INTR),
+    Fault::ShortRead,
+    Fault::ShortWrite,
+];
+
+/// A call by its name and path.
+pub type Call = (&'static str, String);
+
+/// Which call fails, and which ones there were.
+#[derive(Default)]
+pub struct Order {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: u64,
+    order: Option<(u64, Fault)>,
+    hit: Option<Call>,
+}
+
+impl Order {
+    /// Call number `number` from here on fails.
+    pub fn fail(&self, number: u64, fault: Fault) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.order = Some((state.calls + number, fault));
+        state.hit = None;
+    }
+
+    /// No call fails any more. The one that did, if it was made.
+    pub fn take_back(&self) -> Option<Call> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.order = None;
+        state.hit.take()
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).calls
+    }
+
+    /// Counts a call and tells how it fails.
+    fn next(&self, call: &'static str, path: &str) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.calls;
+        state.calls += 1;
+        let (_, fault) = state.order.filter(|(at, _)| *at == number)?;
+        state.hit = Some((call, path.to_owned()));
+        Some(fault)
+    }
+
+    fn pass(&self, call: &'static str, path: &str) -> io::Result<()> {
+        match self.next(call, path) {
+            Some(Fault::Errno(errno)) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A [`SimFs`] as a process sees it for which one call fails.
+pub struct Failing {
+    pub disk: SimFs,
+    pub order: Arc<Order>,
+}
+
+struct FailingFile {
+    file: Box<dyn VfsFile>,
+    order: Arc<Order>,
+    path: String,
+}
+
+impl Failing {
+    fn file(&self, path: &str, file: Box<dyn VfsFile>) -> Box<dyn VfsFile> {
+        Box::new(FailingFile {
+            file,
+            order: Arc::clone(&self.order),
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Vfs for Failing {
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        self.order.pass("create", path)?;
+        Ok(self.file(path, self.disk.create_new(path)?))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        self.order.pass("open", path)?;
+        Ok(self.file(path, self.disk.open(path)?))
+    }
+
+    fn open_lock(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
+        self.order.pass("open_lock", path)?;
+        Ok(self.file(path, self.disk.open_lock(path)?))
+    }
+
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.order.pass("rename", to)?;
+        self.disk.rename_noreplace(from, to)
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.order.pass("link", to)?;
+        self.disk.link(from, to)
+    }
+
+    fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        self.order.pass("rename_over", to)?;
+        self.disk.rename_over(from, to)
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        self.order.pass("unlink", path)?;
+        self.disk.unlink(path)
+    }
+
+    fn mkdir(&self, path: &str) -> io::Result<()> {
+        self.order.pass("mkdir", path)?;
+        self.disk.mkdir(path)
+    }
+
+    fn fsync_dir(&self, path: &str) -> io::Result<()> {
+        self.order.pass("fsync_dir", path)?;
+        self.disk.fsync_dir(path)
+    }
+
+    fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
+        self.order.pass("kind", path)?;
+        self.disk.kind(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        self.order.pass("list", path)?;
+        self.disk.list(path)
+    }
+}
+
+impl VfsFile for FailingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.order.next("write", &self.path) {
+            Some(Fault::Errno(errno)) => Err(errno.into()),
+            Some(Fault::ShortWrite) => {
+                self.file.write(&bytes[..bytes.len() / 2])?;
+                Err(io::ErrorKind::WriteZero.into())
+            }
+            _ => self.file.write(bytes),
+        }
+    }
+
+    fn fsync(&self) -> io::Result<()> {
+        self.order.pass("fsync", &self.path)?;
+        self.file.fsync()
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        self.file.start_writeback(offset, len);
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        match self.order.next("read", &self.path) {
+            Some(Fault::Errno(errno)) => Err(errno.into()),
+            Some(Fault::ShortRead) => {
+                let half = out.len().div_ceil(2);
+                self.file.read_at(offset, &mut out[..half])
+            }
+            _ => self.file.read_at(offset, out),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
+        self.order.pass("lock", &self.path)?;
+        self.file.try_lock(mode)
+    }
+
+    fn unlock(&self) {
+        self.file.unlock();
+    }
+}
