@@ -1,0 +1,283 @@
+//! What is explored.
+
+use super::rules::{Check, Flush, Retries, Rules, Start};
+
+/// Configurations that must hold.
+pub fn sound() -> Vec<Rules> {
+    [protocol(), under_stress(), as_the_engine(), large()].concat()
+}
+
+fn protocol() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            want: [2, 3],
+            ..k("2 writers, 1 prune")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            ..k("1 writer, 2 prunes")
+        },
+        Rules {
+            want: [2, 3],
+            start: Start::SharedAndTwice,
+            ..k("2 writers, 1 prune, a chunk twice")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            compaction: true,
+            start: Start::SharedAndTwice,
+            crashes: 0,
+            ..k("1 writer, 2 prunes, merge")
+        },
+        Rules {
+            want: [2, 3],
+            spare: true,
+            honour: true,
+            ..k("2 writers, 1 prune that honours leases")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            reader: Retries::WhileNew,
+            ..k("1 writer, 2 prunes, reader")
+        },
+        Rules {
+            want: [1, 0],
+            pruners: 2,
+            reader: Retries::WhileNew,
+            ..k("1 writer of the same, 2 prunes, reader")
+        },
+    ]
+}
+
+fn under_stress() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            want: [2, 3],
+            crashes: 3,
+            ..k("2 writers, 1 prune, 3 crashes")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            crashes: 3,
+            ..k("1 writer, 2 prunes, 3 crashes")
+        },
+        Rules {
+            want: [3, 0],
+            start: Start::Two,
+            compaction: true,
+            torn: true,
+            guard: false,
+            ..k("torn listing of the index, merge")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            look_for_packs: false,
+            ..k("copies in packs that are gone, supersede lists carried on")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            crashes: 2,
+            forget: 15,
+            ..k("forgetting of every snapshot, 1 writer, 2 prunes")
+        },
+        Rules {
+            want: [2, 3],
+            crashes: 2,
+            forget: 15,
+            ..k("forgetting of every snapshot, 2 writers, 1 prune")
+        },
+        Rules {
+            want: [2, 3],
+            power_cuts: 2,
+            crashes: 0,
+            forget: 15,
+            ..k("power cuts, 2 writers, 1 prune")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            power_cuts: 1,
+            forget: 15,
+            ..k("power cuts, 1 writer, 2 prunes")
+        },
+        Rules {
+            want: [2, 3],
+            crashes: 2,
+            runs: 1,
+            ..k("one quiet prune is enough, 2 writers")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            crashes: 2,
+            runs: 1,
+            start: Start::SharedAndTwice,
+            ..k("one quiet prune is enough, 2 prunes")
+        },
+        Rules {
+            want: [1, 0],
+            pruners: 2,
+            start: Start::Twice,
+            ..k("1 writer, 2 prunes, one chunk twice")
+        },
+    ]
+}
+
+/// Where the engine does less than the protocol allows, or more than it asks for.
+fn as_the_engine() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            want: [2, 3],
+            only_new: true,
+            store_again: false,
+            flush: Flush::BeforeLock,
+            crashes: 2,
+            ..k("as the engine, 2 writers, 1 prune")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            only_new: true,
+            store_again: false,
+            flush: Flush::BeforeLock,
+            crashes: 2,
+            ..k("as the engine, 1 writer, 2 prunes")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            only_new: true,
+            store_again: false,
+            flush: Flush::BeforeLock,
+            power_cuts: 1,
+            ..k("as the engine, power cut")
+        },
+        Rules {
+            want: [2, 0],
+            compaction: true,
+            only_new: true,
+            crashes: 2,
+            start: Start::SharedAndTwice,
+            store_again: false,
+            ..k("as the engine, a merge that finishes no kill list")
+        },
+        Rules {
+            want: [3, 0],
+            pruners: 2,
+            compaction: true,
+            only_new: true,
+            crashes: 2,
+            store_again: false,
+            ..k("as the engine, 2 prunes and such a merge")
+        },
+    ]
+}
+
+fn large() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            want: [2, 3],
+            pruners: 2,
+            crashes: 0,
+            ..k("2 writers, 2 prunes")
+        },
+        Rules {
+            want: [3, 2],
+            pruners: 2,
+            start: Start::SharedAndTwice,
+            crashes: 2,
+            ..k("2 writers, 2 prunes, a chunk twice, 2 crashes")
+        },
+        Rules {
+            want: [3, 2],
+            pruners: 2,
+            crashes: 2,
+            compaction: true,
+            ..k("2 writers, 2 prunes, merge, 2 crashes")
+        },
+    ]
+}
+
+/// Configurations that leave something out and must be caught.
+pub fn broken() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [2, 0],
+        broken: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            check: Check::BeforeLock,
+            ..k("R1: the check before the lock")
+        },
+        Rules {
+            check: Check::Never,
+            ..k("R1: no check")
+        },
+        Rules {
+            see_kill_lists: false,
+            ..k("R1: the check looks only whether packs exist")
+        },
+        Rules {
+            relist: false,
+            ..k("R2: no listing under the lock")
+        },
+        Rules {
+            relist: false,
+            only_new: true,
+            ..k("R2: no listing under the lock, as the engine")
+        },
+        Rules {
+            shared_lock: false,
+            ..k("R2: no commit lock")
+        },
+        Rules {
+            exclusive_lock: false,
+            ..k("R2: the prune takes no commit lock")
+        },
+        Rules {
+            kill_list: false,
+            ..k("R2: no kill list")
+        },
+        Rules {
+            kill_list_early: true,
+            ..k("R4: the kill list goes before its packs")
+        },
+        Rules {
+            pruners: 2,
+            look_for_packs: false,
+            carry: false,
+            ..k("R3, R5: copies count in packs that are gone, and supersede lists are not carried on")
+        },
+        Rules {
+            want: [2, 0],
+            start: Start::One,
+            forget: 0,
+            relist_segments: false,
+            guard: false,
+            ..k("R2, R3: segments not listed under the lock, and no stop")
+        },
+        Rules {
+            power_cuts: 1,
+            crashes: 0,
+            flush: Flush::Never,
+            ..k("no flush of snapshots/")
+        },
+        Rules {
+            want: [0, 0],
+            pruners: 2,
+            reader: Retries::AtMost(0),
+            ..k("a reader that does not list again")
+        },
+    ]
+}

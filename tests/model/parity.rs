@@ -1,0 +1,279 @@
+//! Who may grow and shrink parity groups, and when the old files go: unique files that name what they replace, and only
+//! the holder of the maintenance lock replaces. `repo::protect` grows, `repo::dissolve` shrinks.
+//!
+//! In each state every committed pack is in exactly one live group, and no live group counts on a pack that is gone.
+
+use std::collections::HashSet;
+
+const FILES: usize = 10;
+/// Packs 0 and 1 are to go, 2 is needed; 3 and 4 are those of the writers.
+const FIRST_WRITTEN: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Actor {
+    /// Step that comes next; `OVER` when there is none.
+    at: u8,
+    file: u8,
+    members: u8,
+    grows: bool,
+    superseded: u16,
+}
+
+const OVER: u8 = 200;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct State {
+    packs: u8,
+    committed: u8,
+    files: u16,
+    file_count: u8,
+    members: [u8; FILES],
+    supersedes: [u16; FILES],
+    /// Who maintains: writer `i` as `i + 1`, prune `i` as `i + 11`.
+    maint: u8,
+    crashes: u8,
+    writers: [Actor; 2],
+    prunes: [Actor; 2],
+}
+
+#[derive(Clone)]
+struct Rules {
+    name: &'static str,
+    lock: bool,
+    carry: bool,
+    writers: usize,
+    prunes: usize,
+    crashes: u8,
+    broken: bool,
+}
+
+impl State {
+    fn new(rules: &Rules) -> Self {
+        let mut state = Self {
+            packs: 0b111,
+            committed: 0b100,
+            ..Self::default()
+        };
+        state.add_file(0b111, 0);
+        for i in 0..2 {
+            state.writers[i].at = if i < rules.writers { 0 } else { OVER };
+            state.prunes[i].at = if i < rules.prunes { 0 } else { OVER };
+        }
+        state
+    }
+
+    fn live(&self) -> u16 {
+        let there = (0..FILES).filter(|file| self.files >> file & 1 == 1);
+        self.files & !there.fold(0, |all, file| all | self.supersedes[file])
+    }
+
+    fn live_files(&self) -> impl DoubleEndedIterator<Item = usize> {
+        let live = self.live();
+        (0..FILES).filter(move |file| live >> file & 1 == 1)
+    }
+
+    fn add_file(&mut self, members: u8, supersedes: u16) -> bool {
+        let file = self.file_count as usize;
+        if file >= FILES {
+            return false;
+        }
+        self.file_count += 1;
+        self.files |= 1 << file;
+        self.members[file] = members;
+        self.supersedes[file] = supersedes;
+        true
+    }
+
+    fn violation(&self) -> Option<String> {
+        for pack in 0..8 {
+            let groups = self
+                .live_files()
+                .filter(|file| self.members[*file] >> pack & 1 == 1)
+                .count();
+            if self.committed >> pack & 1 == 1 && groups != 1 {
+                return Some(format!("committed pack {pack} is in {groups} live groups"));
+            }
+        }
+        let gone = self.live_files().find(|file| self.members[*file] & !self.packs != 0);
+        gone.map(|file| format!("live group {file} counts on a pack that is gone"))
+    }
+}
+
+/// Each state that one step of anybody leads to.
+fn next(state: &State, rules: &Rules, out: &mut dyn FnMut(State)) {
+    for i in 0..2 {
+        if state.writers[i].at != OVER {
+            if state.crashes < rules.crashes && state.writers[i].at > 0 {
+                let mut crashed = *state;
+                crashed.crashes += 1;
+                end(&mut crashed, i, true, OVER);
+                out(crashed);
+            }
+            write(state, i, rules, out);
+        }
+        if state.prunes[i].at != OVER {
+            if state.crashes < rules.crashes && state.prunes[i].at > 0 {
+                let mut crashed = *state;
+                crashed.crashes += 1;
+                // the next prune goes on with its kill list
+                end(&mut crashed, i, false, 0);
+                out(crashed);
+            }
+            prune(state, i, rules, out);
+        }
+    }
+}
+
+fn end(state: &mut State, i: usize, writer: bool, at: u8) {
+    let (actors, holder) = match writer {
+        true => (&mut state.writers, i as u8 + 1),
+        false => (&mut state.prunes, i as u8 + 11),
+    };
+    actors[i] = Actor { at, ..Actor::default() };
+    if state.maint == holder {
+        state.maint = 0;
+    }
+}
+
+fn write(state: &State, i: usize, rules: &Rules, out: &mut dyn FnMut(State)) {
+    let own = 1u8 << (FIRST_WRITTEN + i);
+    let actor = state.writers[i];
+    let mut next = *state;
+    next.writers[i].at += 1;
+    match actor.at {
+        0 => next.packs |= own,
+        // takes the lock if it is free, and the newest group with it
+        1 => {
+            if !rules.lock || state.maint == 0 {
+                if rules.lock {
+                    next.maint = i as u8 + 1;
+                }
+                if let Some(tail) = state.live_files().next_back() {
+                    let me = &mut next.writers[i];
+                    (me.file, me.members, me.grows) = (tail as u8, state.members[tail], true);
+                }
+            }
+        }
+        2 => {
+            let (mut members, mut supersedes) = (own, 0);
+            if actor.grows {
+                members |= actor.members;
+                supersedes = 1 << actor.file;
+                if rules.carry {
+                    supersedes |= state.files & !state.live();
+                }
+            }
+            if !next.add_file(members, supersedes) {
+                return;
+            }
+        }
+        3 => {
+            if actor.grows {
+                next.files &= !(1 << actor.file);
+            }
+            if next.maint == i as u8 + 1 {
+                next.maint = 0;
+            }
+        }
+        _ => {
+            next.committed |= own;
+            end(&mut next, i, true, OVER);
+        }
+    }
+    out(next);
+}
+
+fn prune(state: &State, i: usize, rules: &Rules, out: &mut dyn FnMut(State)) {
+    let victim = 1u8 << i;
+    let actor = state.prunes[i];
+    let mut next = *state;
+    let me = &mut next.prunes[i];
+    match actor.at {
+        0 => {
+            if rules.lock && state.maint != 0 {
+                return;
+            }
+            me.at = 1;
+            if rules.lock {
+                next.maint = i as u8 + 11;
+            }
+        }
+        1 => match state.live_files().find(|file| state.members[*file] & victim != 0) {
+            Some(file) => {
+                (me.at, me.file, me.members) = (2, file as u8, state.members[file]);
+                me.superseded = state.files & !state.live();
+            }
+            None => me.at = 4,
+        },
+        2 => {
+            me.at = 3;
+            let carried = if rules.carry { actor.superseded } else { 0 };
+            if !next.add_file(actor.members & !victim, 1 << actor.file | carried) {
+                return;
+            }
+        }
+        3 => {
+            me.at = 1;
+            next.files &= !(1 << actor.file);
+        }
+        _ => {
+            next.packs &= !victim;
+            end(&mut next, i, false, OVER);
+        }
+    }
+    out(next);
+}
+
+fn explore(rules: &Rules) {
+    let start = State::new(rules);
+    let mut seen = HashSet::from([start]);
+    let mut open = vec![start];
+    let mut violation = None;
+    while let Some(state) = open.pop() {
+        violation = state.violation();
+        if violation.is_some() {
+            break;
+        }
+        next(&state, rules, &mut |new| {
+            if seen.insert(new) {
+                open.push(new);
+            }
+        });
+    }
+    println!("model: parity: {}: {} states, {violation:?}", rules.name, seen.len());
+    assert_eq!(violation.is_some(), rules.broken, "{}: {violation:?}", rules.name);
+}
+
+#[test]
+fn groups_change_only_under_the_maintenance_lock_and_carry_on_what_they_replace() {
+    let usual = Rules {
+        name: "2 writers, 2 prunes",
+        lock: true,
+        carry: true,
+        writers: 2,
+        prunes: 2,
+        crashes: 1,
+        broken: false,
+    };
+    explore(&usual);
+    explore(&Rules {
+        name: "2 writers, 2 prunes, 2 crashes",
+        crashes: 2,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "supersede lists not carried on",
+        crashes: 2,
+        carry: false,
+        broken: true,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "groups grown without the lock",
+        writers: 1,
+        prunes: 1,
+        lock: false,
+        broken: true,
+        ..usual
+    });
+}
