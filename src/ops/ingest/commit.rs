@@ -139,8 +139,9 @@ pub fn give_up(session: &Session) -> bool {
     }
     let repo = session.repo();
     if !matches!(repo.storage().size(&layout::snapshot(&session.id())), Ok(None)) {
-        // the manifest made it, and only its barrier failed: it is whole, and nobody was promised that it is not there
-        return true;
+        // the manifest made it, and only its barrier failed: it is whole, and nobody was promised that it is not there. A
+        // power cut may still take it, and must not leave the copy alone
+        return false;
     }
     let record = ForgotRecord {
         id: session.id(),
