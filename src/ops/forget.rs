@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
+use crate::monitor::NullMonitor;
 use crate::ops::prune::forget_all;
 use crate::repo::Repository;
 
@@ -20,5 +21,5 @@ pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> 
             return Err(Error::SnapshotNotFound { id: id.to_hex() });
         }
     }
-    forget_all(repo, ids)
+    forget_all(repo, ids, &NullMonitor)
 }

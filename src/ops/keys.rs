@@ -13,7 +13,8 @@ use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
 use crate::id::KeyId;
 use crate::layout;
-use crate::lock::{MaintLock, maint};
+use crate::lock::MaintLock;
+use crate::monitor::NullMonitor;
 use crate::repo::{KeyInfo, KeyNames, MAX_KEYS, Repository, Secret, key_names};
 use crate::storage::{Created, put_bytes};
 use std::collections::BTreeMap;
@@ -135,10 +136,7 @@ fn check(repo: &Repository, options: &KeyOptions) -> Result<()> {
 /// From here on nobody else changes keys, and what can be seen of them is durable: a key that was published by a process
 /// which was killed before its flush must not be the one that is left, nor one whose removal was not flushed come back.
 fn lock(repo: &Repository) -> Result<MaintLock> {
-    let lock = maint(repo.storage(), repo.lock_wait())?;
-    let lock = lock.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::MAINT_LOCK.to_owned(),
-    })?;
+    let lock = repo.maint(&NullMonitor)?;
     for folder in [layout::KEYS, layout::KEY_COPIES] {
         repo.storage().include_in_barrier(folder);
     }

@@ -4,11 +4,11 @@
 //! there before. So at every instant the index is whole, and a crash leaves entries twice, which does no harm. Ingests go
 //! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{PackId, SegmentId, SnapshotId};
 use crate::index::{self, EntrySource, MemorySource};
 use crate::layout;
-use crate::lock::{KillLists, lease, maint};
+use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackEntry};
 use crate::repo::{Repository, protect_packs, read_any_index};
@@ -27,10 +27,7 @@ const MAX_DAMAGED: usize = 1024;
 pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
-    let maint = maint(repo.storage(), repo.lock_wait())?;
-    let _maint = maint.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::MAINT_LOCK.to_owned(),
-    })?;
+    let _maint = repo.maint(monitor)?;
     let kill_lists = KillLists::load_all(repo.storage())?;
     rebuild(repo, &kill_lists, monitor)?;
     set_damaged_aside(repo)?;
@@ -256,7 +253,7 @@ mod tests {
         let count = |repo: &Repository| repo.index().all_entries().unwrap().scan().count();
         let entries = count(&repo);
         let before = storage.calls().len();
-        let held = maint(repo.storage(), repo.lock_wait()).unwrap();
+        let held = repo.maint(&NullMonitor).unwrap();
         rebuild_in_runs(&repo, &KillLists::default(), &NullMonitor, 100).unwrap();
         drop(held);
         let puts = storage.calls()[before..]

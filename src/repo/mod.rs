@@ -18,6 +18,7 @@ pub mod read;
 pub mod rescue;
 mod reserve;
 pub mod seal;
+mod wait;
 
 pub use config::{Config, ParityParams};
 pub use heal::read_any_index;

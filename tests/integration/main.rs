@@ -7,6 +7,7 @@
     reason = "tests may"
 )]
 
+mod cancel;
 mod concurrent;
 mod crash;
 mod damage;

@@ -3,7 +3,6 @@
 use super::IngestOptions;
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::lock::commit_shared;
 use crate::monitor::Monitor;
 use crate::pack::{KIND_CONFIG_COPY, KIND_MANIFEST_COPY};
 #[cfg(any(test, feature = "testing"))]
@@ -72,7 +71,7 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
         storage.include_in_barrier(layout::DATA);
         storage.include_in_barrier(layout::PARITY);
         storage.barrier()?;
-        if put_manifest(session, snapshot, manifest)? {
+        if put_manifest(session, snapshot, manifest, monitor)? {
             return Ok(());
         }
         look_again(session, snapshot)?;
@@ -81,15 +80,12 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
 }
 
 /// W5 to W7: the last look and the manifest, under the shared commit lock. `false`: something vanished.
-fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8]) -> Result<bool> {
+fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
     #[cfg(any(test, feature = "testing"))]
     let good_before = repo.seeded_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
-    let guard = commit_shared(storage, repo.lock_wait())?;
-    let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::COMMIT_LOCK.to_owned(),
-    })?;
+    let _guard = repo.commit_shared(monitor)?;
     let good = session.relied_packs_are_good()?;
     #[cfg(any(test, feature = "testing"))]
     let good = match () {

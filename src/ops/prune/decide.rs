@@ -12,8 +12,8 @@ use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
+use crate::lock::KillList;
 use crate::lock::kill_list::KillListId;
-use crate::lock::{KillList, commit_exclusive};
 #[cfg(any(test, feature = "testing"))]
 use crate::repo::SeededBug;
 use crate::repo::read::ReadScratch;
@@ -37,10 +37,7 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
         }
     }
     let repo = work.repo;
-    let guard = commit_exclusive(repo.storage(), repo.lock_wait())?;
-    let guard = guard.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::COMMIT_LOCK.to_owned(),
-    })?;
+    let guard = repo.commit_exclusive(work.monitor)?;
     #[cfg(any(test, feature = "testing"))]
     if repo.seeded_bug(SeededBug::NoLastListing) {
         // as if nothing could have come since

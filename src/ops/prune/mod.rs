@@ -28,8 +28,8 @@ use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
+use crate::lock::MaintLock;
 use crate::lock::lease::Lease;
-use crate::lock::{MaintLock, maint};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use choice::Chosen;
@@ -128,10 +128,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
         return Ok(chosen.report(&plan, work.warnings));
     }
     repo.begin_writing()?;
-    let maint = maint(repo.storage(), repo.lock_wait())?;
-    let maint = maint.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::MAINT_LOCK.to_owned(),
-    })?;
+    let maint = repo.maint(monitor)?;
     let mut is_full = false;
     let lease = begin(repo, session, &mut is_full)?;
     let report = run_and_wait(repo, options, monitor, (session, &maint, is_full));
@@ -240,7 +237,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     }
     let removed: Vec<SnapshotId> = chosen.removed_ids();
     work.removing = chosen.removed.clone();
-    forget_all(work.repo, &removed)?;
+    forget_all(work.repo, &removed, work.monitor)?;
     rewrite::copy_out(work, maint, &mut plan)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
     storage.include_in_barrier(layout::SNAPSHOTS);

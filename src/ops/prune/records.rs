@@ -10,22 +10,23 @@ use super::survey::Survey;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::{commit_exclusive, commit_shared};
+use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::storage::put_bytes;
 use std::collections::BTreeSet;
 
 /// Forgets snapshots. Those that are gone already are passed over; returns the others.
-pub(in crate::ops) fn forget_all(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
+pub(in crate::ops) fn forget_all(
+    repo: &Repository,
+    ids: &[SnapshotId],
+    monitor: &dyn Monitor,
+) -> Result<Vec<SnapshotId>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let storage = repo.storage();
-    let guard = commit_shared(storage, repo.lock_wait())?;
-    let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::COMMIT_LOCK.to_owned(),
-    })?;
+    let _guard = repo.commit_shared(monitor)?;
     let mut forgotten = Vec::new();
     let mut recorded = Vec::new();
     for id in ids {
@@ -79,10 +80,10 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
     if settled.is_empty() && cut_short.is_empty() {
         return Ok(());
     }
-    let guard = commit_exclusive(storage, work.repo.lock_wait())?;
-    let Some(_guard) = guard else {
+    let _guard = match work.repo.commit_exclusive(work.monitor) {
         // nothing depends on it; a later prune does it
-        return Ok(());
+        Err(Error::RepositoryLocked { .. }) => return Ok(()),
+        other => other?,
     };
     // the packs with the copies are gone for good before the records go
     storage.include_in_barrier(layout::DATA);

@@ -17,10 +17,10 @@ mod packs;
 mod salvage;
 mod small;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::{KillLists, maint};
+use crate::lock::KillLists;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use packs::Inventory;
@@ -103,10 +103,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
-    let maint = maint(repo.storage(), repo.lock_wait())?;
-    let _maint = maint.ok_or_else(|| Error::RepositoryLocked {
-        lock: layout::MAINT_LOCK.to_owned(),
-    })?;
+    let _maint = repo.maint(monitor)?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
 

@@ -1,0 +1,196 @@
+//! Stopping: every long operation ends where it is told to, at each place where it listens, and also while it waits for a
+//! lock that nobody will ever give back. Nothing half-done is visible after it, and the next one works.
+
+use crate::support::*;
+use containerarchive::monitor::{Monitor, NullMonitor};
+use containerarchive::ops::{
+    self, IngestOptions, PruneOptions, ReaderItems, RestoreOptions, VerifyLevel, VerifyOptions,
+};
+use containerarchive::repo::{self, OpenOptions, Repository};
+use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
+use containerarchive::storage::{MemoryStorage, Storage};
+use containerarchive::{Error, Result, layout, lock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const FULL: VerifyOptions = VerifyOptions {
+    level: VerifyLevel::Full,
+    subset: None,
+};
+/// Longer than any test may take.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
+
+/// Says stop from a number of questions on.
+struct StopAt {
+    asked: AtomicUsize,
+    at: usize,
+}
+
+impl StopAt {
+    fn new(at: usize) -> Self {
+        Self {
+            asked: AtomicUsize::new(0),
+            at,
+        }
+    }
+}
+
+impl Monitor for StopAt {
+    fn is_cancelled(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) >= self.at
+    }
+}
+
+type Operation = fn(&Arc<Repository>, &dyn Monitor) -> Result<()>;
+
+fn ingest_more(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    let data = random_bytes(77, 90_000);
+    let mut items = ReaderItems::one("data", "x", &data[..]);
+    ops::ingest(repo, &mut items, &IngestOptions::default(), monitor).map(|_| ())
+}
+
+fn prune_some(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    let policy = RetentionPolicy {
+        keep_last: Keep::Count(1),
+        ..RetentionPolicy::default()
+    };
+    ops::prune(repo, &PruneOptions::new(policy), monitor).map(|_| ())
+}
+
+fn repair_all(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    ops::repair(repo, monitor).map(|_| ())
+}
+
+fn reindex_all(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    ops::reindex(repo, monitor)
+}
+
+fn verify_all(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    ops::verify(repo, &FULL, monitor, &mut |_| {}).map(|_| ())
+}
+
+fn restore_newest(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
+    let plan = ops::plan_restore(repo, "latest", &RestoreOptions::default())?;
+    ops::restore(repo, &plan, monitor, &mut |_| Ok(()))
+}
+
+/// A repository of three snapshots; with a pack lost that parity brings back, if that is asked for.
+fn prepared(flavor: Flavor, with_loss: bool) -> (Arc<MemoryStorage>, Vec<Vec<u8>>) {
+    let storage = Arc::new(MemoryStorage::new());
+    let repo = init(environment(Arc::clone(&storage) as Arc<dyn Storage>, 7), flavor).unwrap();
+    let data: Vec<Vec<u8>> = (0..3).map(|n| random_bytes(n, 100_000)).collect();
+    for data in &data {
+        ingest(&repo, data).unwrap();
+    }
+    if with_loss {
+        let files = storage.list(layout::DATA).unwrap();
+        let pack = files.iter().find(|file| file.key.ends_with(".pack")).unwrap();
+        storage.delete(&pack.key).unwrap();
+    }
+    (storage, data)
+}
+
+fn open_for_ever(storage: &Arc<MemoryStorage>, flavor: Flavor) -> Arc<Repository> {
+    let options = OpenOptions {
+        lock_wait: FOR_EVER,
+        ..OpenOptions::default()
+    };
+    let environment = environment(Arc::clone(storage) as Arc<dyn Storage>, 9);
+    Arc::new(repo::open(environment, flavor.secret().as_ref(), &options).unwrap())
+}
+
+/// All snapshots that are listed restore, and they are of the data that was stored.
+fn assert_whole(repo: &Arc<Repository>, data: &[Vec<u8>]) {
+    for snapshot in ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap() {
+        let bytes = restore(repo, &snapshot.id.to_hex(), None).unwrap();
+        assert!(data.contains(&bytes) || bytes == random_bytes(77, 90_000));
+    }
+}
+
+#[test]
+fn every_operation_stops_at_each_place_where_it_listens_and_the_next_one_works() {
+    let operations: [(&str, Operation); 6] = [
+        ("ingest", ingest_more),
+        ("prune", prune_some),
+        ("repair", repair_all),
+        ("reindex", reindex_all),
+        ("verify", verify_all),
+        ("restore", restore_newest),
+    ];
+    // each place once, and again a part of them where everything is sealed
+    for (flavor, step) in [(Flavor::plain(), 1), (Flavor::sealed(), 5)] {
+        for (name, operation) in operations {
+            let mut stopped = 0;
+            for at in (0..).step_by(step) {
+                let (storage, data) = prepared(flavor, name != "prune");
+                let repo = open_for_ever(&storage, flavor);
+                let before = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len();
+                let outcome = operation(&repo, &StopAt::new(at));
+                match &outcome {
+                    Ok(()) => {}
+                    Err(Error::Cancelled) => stopped += 1,
+                    Err(error) => panic!("{name}, stopped at {at}: {error}"),
+                }
+                if name == "ingest" && outcome.is_err() {
+                    let listed = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len();
+                    assert_eq!(listed, before, "stopped at {at}");
+                }
+                // of the same handle, and no lock was kept
+                assert_whole(&repo, &data);
+                ingest(&repo, &data[0]).unwrap();
+                ops::repair(&repo, &NullMonitor).unwrap();
+                let report = ops::verify(&repo, &FULL, &NullMonitor, &mut |_| {}).unwrap();
+                assert!(report.ok(), "{name}, stopped at {at}: {:?}", report.problems);
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+            assert!(stopped > 1, "{name} listened {stopped} times");
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_lock_hears_that_it_should_stop() {
+    let operations: [(&str, Operation, bool); 5] = [
+        ("ingest", ingest_more, false),
+        ("prune, at the beginning", prune_some, true),
+        ("prune, at its decision", prune_some, false),
+        ("repair", repair_all, true),
+        ("reindex", reindex_all, true),
+    ];
+    for (name, operation, maintenance) in operations {
+        let (storage, data) = prepared(Flavor::plain(), false);
+        let repo = open_for_ever(&storage, Flavor::plain());
+        let other: &dyn Storage = &*storage;
+        // held as a shared one too, for the writers' sake: a prune cannot decide, an ingest cannot commit
+        let maint = maintenance.then(|| lock::try_maint(other).unwrap().unwrap());
+        let commit = (!maintenance).then(|| lock::commit_exclusive(other, Duration::ZERO).unwrap().unwrap());
+        // with the lock never free, it can only end by being stopped: far behind all other places where it listens
+        let outcome = operation(&repo, &StopAt::new(60));
+        assert!(matches!(outcome, Err(Error::Cancelled)), "{name}: {outcome:?}");
+        drop((maint, commit));
+        assert_whole(&repo, &data);
+        operation(&repo, &NullMonitor).unwrap();
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_lock_hears_that_the_handle_was_closed() {
+    struct CloseAt<'a>(&'a Repository, StopAt);
+    impl Monitor for CloseAt<'_> {
+        fn is_cancelled(&self) -> bool {
+            if self.1.is_cancelled() {
+                self.0.close();
+            }
+            false
+        }
+    }
+    let (storage, _) = prepared(Flavor::plain(), false);
+    let repo = open_for_ever(&storage, Flavor::plain());
+    let _held = lock::try_maint(&*storage).unwrap().unwrap();
+    let outcome = ops::reindex(&repo, &CloseAt(&repo, StopAt::new(5)));
+    assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+}
