@@ -723,6 +723,8 @@ export class ContainerArchiveError extends Error {
   readonly signal?: string;
   /** The end of what a command wrote to stderr, at most 4096 bytes. */
   readonly stderrTail?: string;
+  /** For ERR_REPO_LOCKED who seems to hold the lock, as `prune since 2026-11-23T01:45:00.000Z`. Empty when that is not known. */
+  readonly holders?: string[];
 }
 
 /** A backup repository. */

@@ -5,14 +5,14 @@
 // What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves this package.
 
 /** The members, beside code and message, that an error may carry. */
-const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail'];
+const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail', 'holders'];
 
 /** An error of this package. `code` is stable: match on it, never on the message. */
 class ContainerArchiveError extends Error {
   /**
    * @param {string} message what went wrong, naming the thing
    * @param {object} details `code`, and what is known of `hint`, `cause`, `retryable`, `path`, `snapshotId`, `item`,
-   *   `pack`, `chunk`, `exitCode`, `signal`, `stderrTail`
+   *   `pack`, `chunk`, `exitCode`, `signal`, `stderrTail`, `holders`
    */
   constructor(message, details) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });

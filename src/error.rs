@@ -133,6 +133,8 @@ pub enum Error {
     RepositoryLocked {
         /// Which lock, as `locks/commit`.
         lock: String,
+        /// Who seems to hold it, as `prune since 2026-11-23T01:45:00.000Z`. Empty when that is not known.
+        holders: Vec<String>,
     },
     /// The file system has no working kernel locks, so nothing may be written. Reading works.
     LocksUnsupported,
@@ -322,7 +324,10 @@ impl fmt::Display for Error {
             Self::IndexCorrupt { segment, reason } => write!(f, "Index segment {segment} is damaged: {reason}"),
             Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
             Self::Conflict => f.write_str("Data this ingest relied on was removed while it ran; nothing was published"),
-            Self::RepositoryLocked { lock } => write!(f, "Somebody else holds {lock}"),
+            Self::RepositoryLocked { lock, holders } if holders.is_empty() => write!(f, "Somebody else holds {lock}"),
+            Self::RepositoryLocked { lock, holders } => {
+                write!(f, "Somebody else holds {lock}: {}", holders.join(", "))
+            }
             Self::LocksUnsupported => f.write_str("The file system has no working locks, so nothing may be written"),
             Self::ReadOnly => f.write_str("The repository was opened for reading only"),
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),

@@ -47,6 +47,7 @@ fn decorate(unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
                 source.source.as_ref().map(ToString::to_string),
             )?;
         }
+        Error::RepositoryLocked { holders, .. } => object.set("holders", holders.clone())?,
         Error::ManifestCorrupt { snapshot, .. } => object.set("snapshotId", snapshot.to_hex())?,
         Error::SnapshotNotFound { id } | Error::SnapshotAmbiguous { id } => object.set("snapshotId", id.as_str())?,
         Error::ItemNotFound { snapshot, item } => {

@@ -220,7 +220,10 @@ fn parse(
     if version == LIST_VERSION && fills {
         read_rows(packs_said, fill, &mut hash, &mut |pack| match packs.last() {
             Some(last) if *last >= PackId(pack) => Err(damaged("its packs are not sorted")),
-            _ => Ok(packs.push(PackId(pack))),
+            _ => {
+                packs.push(PackId(pack));
+                Ok(())
+            }
         })?;
         read_rows(sessions_said, fill, &mut hash, &mut |session| {
             sessions.push(SnapshotId(session));

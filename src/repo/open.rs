@@ -127,6 +127,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let guard = storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, options.open.lock_wait)?;
     let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::MAINT_LOCK.to_owned(),
+        holders: Vec::new(),
     })?;
     if storage.size(layout::CONFIG)?.is_some() {
         return Err(exists(&env));

@@ -6,7 +6,7 @@
 use super::Repository;
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::lock::{self, CommitLock, MaintLock};
+use crate::lock::{self, CommitLock, MaintLock, lease};
 use crate::monitor::Monitor;
 use crate::storage::Storage;
 use std::time::Duration;
@@ -43,8 +43,22 @@ impl Repository {
             }
             left -= slice;
             if left.is_zero() {
-                return Err(Error::RepositoryLocked { lock: name.to_owned() });
+                return Err(Error::RepositoryLocked {
+                    lock: name.to_owned(),
+                    holders: self.holders(name),
+                });
             }
         }
+    }
+
+    /// Who may hold that lock, as far as leases tell: `prune since 2026-11-23T01:45:00.000Z`. Ingests hold the maintenance
+    /// lock for moments only, and a repair has no lease.
+    fn holders(&self, name: &str) -> Vec<String> {
+        let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
+        let held = leases.filter(|lease| lease.held);
+        let told = held.filter_map(|lease| Some((lease.operation?, lease.started_at?)));
+        told.filter(|(operation, _)| name != layout::MAINT_LOCK || operation != "ingest")
+            .map(|(operation, started_at)| format!("{operation} since {started_at}"))
+            .collect()
     }
 }

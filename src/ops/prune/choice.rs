@@ -5,7 +5,6 @@ use super::plan::Plan;
 use super::survey::Survey;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
-use crate::snapshot::SnapshotFilter;
 use crate::snapshot::retention::{Candidate, Keep, RetentionPolicy, Rules};
 use std::collections::{BTreeMap, HashSet};
 
@@ -53,6 +52,15 @@ impl PruneOptions {
             keep_last: Keep::All,
             ..RetentionPolicy::default()
         })
+    }
+
+    /// The same, and no further snapshot is removed: the policy was asked once.
+    pub(super) fn sweep_only(&self) -> Self {
+        Self {
+            policy: Self::keep_all().policy,
+            tags: BTreeMap::new(),
+            ..self.clone()
+        }
     }
 
     /// Refuses what cannot be meant.
@@ -108,8 +116,11 @@ impl PruneReport {
     /// Counts in a later run of the same prune.
     pub(super) fn add(&mut self, later: Self) {
         self.add_deleted(&later);
-        self.kept = later.kept;
-        self.time_zone = later.time_zone;
+        if self.time_zone.is_empty() {
+            // the first one that went through; those after it only sweep
+            self.kept = later.kept;
+            self.time_zone = later.time_zone;
+        }
         self.pending_bytes = later.pending_bytes;
         self.copied_ahead = later.copied_ahead;
         self.warnings.extend(later.warnings);
@@ -153,13 +164,13 @@ impl Chosen {
 /// Asks the policy about the snapshots.
 pub(super) fn choose(work: &mut Work<'_>, survey: &Survey) -> Result<Chosen> {
     let rules = work.options.rules()?;
-    let filter = SnapshotFilter {
-        tags: work.options.tags.clone(),
-        ..SnapshotFilter::default()
-    };
     let asked: Vec<Candidate<'_>> = (survey.snapshots.iter())
-        .filter(|snapshot| filter.matches(snapshot))
-        .map(Candidate::from)
+        .filter(|snapshot| (work.options.tags.iter()).all(|(tag, value)| snapshot.tags.get(tag) == Some(value)))
+        .map(|snapshot| Candidate {
+            id: snapshot.id,
+            created_at_ms: snapshot.created_at_ms,
+            tags: &snapshot.tags,
+        })
         .collect();
     let decided = rules.plan(&asked, work.repo.now_ms());
     let mut choices: BTreeMap<SnapshotId, SnapshotChoice> = BTreeMap::new();

@@ -165,11 +165,11 @@ fn run_and_wait(
     monitor: &dyn Monitor,
     (session, maint, mut is_full): (SnapshotId, &MaintLock, bool),
 ) -> Result<PruneReport> {
-    let mut once = || {
+    let mut once = |options: &PruneOptions| {
         let mut work = Work::new(repo, options, monitor, session);
         run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
     };
-    let mut report = once()?;
+    let mut report = once(options)?;
     while options.wait && report.pending_bytes > 0 {
         let delaying: HashSet<SnapshotId> = survey::held_sessions(repo, &session)?;
         while survey::held_sessions(repo, &session)?
@@ -180,7 +180,7 @@ fn run_and_wait(
             repo.check_running(monitor)?;
             nap();
         }
-        report.add(once()?);
+        report.add(once(&options.sweep_only())?);
     }
     Ok(report)
 }

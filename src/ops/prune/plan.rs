@@ -10,7 +10,7 @@ use super::Work;
 use super::choice::Chosen;
 use super::live::{Copy, Marker, Marks, all_entries, for_each_id};
 use super::meta;
-use super::survey::Survey;
+use super::survey::{Survey, load};
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
@@ -354,7 +354,10 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     let mut marker = Marker::new(&plan.source, &good);
     for snapshot in survey.snapshots.iter().filter(|snapshot| kept.contains(&snapshot.id)) {
         work.check_running()?;
-        marker.add(work, snapshot)?;
+        // none: somebody has forgotten it since
+        if let Some(snapshot) = load(work.repo, &snapshot.id)? {
+            marker.add(work, &snapshot)?;
+        }
     }
     marker.lenient()?;
     let mut found = BTreeSet::new();

@@ -7,9 +7,17 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillList, KillLists, lease};
 use crate::repo::Repository;
-use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot, sort_newest_first};
+use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::ErrorKind;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// As much of a snapshot as is held in memory for all of them.
+pub(super) struct Brief {
+    pub id: SnapshotId,
+    pub created_at_ms: i64,
+    pub tags: BTreeMap<String, String>,
+}
 
 /// The repository at the beginning of a prune.
 pub(super) struct Survey {
@@ -20,7 +28,7 @@ pub(super) struct Survey {
     /// Other sessions that are at work. Empty when the caller wants them ignored.
     pub held: HashSet<SnapshotId>,
     /// All snapshots, newest first.
-    pub snapshots: Vec<Snapshot>,
+    pub snapshots: Vec<Brief>,
     /// Packs that an unfinished prune has condemned and could not delete.
     pub condemned: HashSet<PackId>,
     /// The hints of earlier prunes.
@@ -48,9 +56,13 @@ impl Survey {
         let mut snapshots = Vec::new();
         for id in snapshot_ids(repo)? {
             work.check_running()?;
-            snapshots.extend(load(repo, &id)?);
+            snapshots.extend(load(repo, &id)?.map(|snapshot| Brief {
+                id,
+                created_at_ms: snapshot.created_at_ms,
+                tags: snapshot.tags,
+            }));
         }
-        sort_newest_first(&mut snapshots);
+        snapshots.sort_by_key(|snapshot| Reverse((snapshot.created_at_ms, snapshot.id)));
         Ok(Self {
             records,
             packs,
