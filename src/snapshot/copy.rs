@@ -6,6 +6,7 @@
 use super::{Error, MAX_MANIFEST_LEN, damaged};
 use crate::crypto;
 use crate::id::SnapshotId;
+use std::collections::BTreeMap;
 
 /// Longest part with its header, in bytes.
 pub const MAX_COPY_CHUNK_LEN: usize = 1 << 20;
@@ -85,30 +86,101 @@ impl CopyPart {
     }
 }
 
-/// Puts the parts of one manifest file together, in whatever order they come; a part may be there more than once. Fails
-/// with `Damaged` when parts are missing, belong to different files, or the whole does not have its hash.
-pub fn join(mut parts: Vec<CopyPart>) -> Result<(SnapshotId, Vec<u8>), Error> {
-    parts.sort_by_key(|part| part.part);
-    parts.dedup();
-    let Some(first) = parts.first() else {
+/// The parts of one manifest file as they are found, in whatever order and however often. Never holds more than that file.
+pub struct Joining {
+    snapshot: SnapshotId,
+    parts: u32,
+    manifest_len: u64,
+    manifest_sha256: [u8; 32],
+    found: BTreeMap<u32, Vec<u8>>,
+    found_len: u64,
+}
+
+impl Joining {
+    /// Begins with one of the parts.
+    pub fn new(first: CopyPart) -> Self {
+        let mut joining = Self {
+            snapshot: first.snapshot,
+            parts: first.parts,
+            manifest_len: first.manifest_len,
+            manifest_sha256: first.manifest_sha256,
+            found: BTreeMap::new(),
+            found_len: 0,
+        };
+        joining.add(first);
+        joining
+    }
+
+    /// Adds a part. One of another file, one that is there already, and one that would be too much are left out.
+    pub fn add(&mut self, part: CopyPart) {
+        let whole = (part.snapshot, part.parts, part.manifest_len, part.manifest_sha256);
+        let len = self.found_len + part.bytes.len() as u64;
+        let fits = whole == (self.snapshot, self.parts, self.manifest_len, self.manifest_sha256)
+            && len <= self.manifest_len
+            && !self.found.contains_key(&part.part);
+        if fits {
+            self.found_len = len;
+            self.found.insert(part.part, part.bytes);
+        }
+    }
+
+    /// The manifest file. Fails with `Damaged` when parts are missing, or the whole does not have its hash.
+    pub fn finish(self) -> Result<(SnapshotId, Vec<u8>), Error> {
+        if self.found_len != self.manifest_len || self.found.len() as u64 != u64::from(self.parts) {
+            return damaged("a manifest's copy is not complete");
+        }
+        // the numbers differ and are below the number of parts, so they are all there
+        let bytes: Vec<u8> = self.found.into_values().flatten().collect();
+        if crypto::sha256(&[&bytes]) != self.manifest_sha256 {
+            return damaged("a manifest's copy does not have its hash");
+        }
+        Ok((self.snapshot, bytes))
+    }
+}
+
+/// The first whole copy of the manifest of `wanted` that `accept` takes, from parts that lie at `places`. They are read
+/// twice, so that there is never more than one copy in memory, however many parts of however many copies there are.
+pub fn join_from<P, T, E>(
+    wanted: &SnapshotId,
+    places: &[P],
+    read: &mut dyn FnMut(&P) -> Result<Option<CopyPart>, E>,
+    accept: &mut dyn FnMut(&[u8]) -> Option<T>,
+) -> Result<Option<T>, E> {
+    let mut copies: BTreeMap<[u8; 32], Vec<&P>> = BTreeMap::new();
+    for place in places {
+        if let Some(part) = read(place)?.filter(|part| part.snapshot == *wanted) {
+            copies.entry(part.manifest_sha256).or_default().push(place);
+        }
+    }
+    for places in copies.into_values() {
+        let mut joining: Option<Joining> = None;
+        for place in places {
+            match (read(place)?, &mut joining) {
+                (Some(part), Some(joining)) => joining.add(part),
+                (Some(part), None) => joining = Some(Joining::new(part)),
+                (None, _) => {}
+            }
+        }
+        let whole = joining.and_then(|joining| joining.finish().ok());
+        let taken = whole
+            .filter(|(id, _)| id == wanted)
+            .and_then(|(_, bytes)| accept(&bytes));
+        if taken.is_some() {
+            return Ok(taken);
+        }
+    }
+    Ok(None)
+}
+
+/// Puts the parts of one manifest file together; see [`Joining`].
+pub fn join(parts: Vec<CopyPart>) -> Result<(SnapshotId, Vec<u8>), Error> {
+    let mut parts = parts.into_iter();
+    let Some(first) = parts.next() else {
         return damaged("a manifest's copy has no parts");
     };
-    let whole = |part: &CopyPart| (part.snapshot, part.parts, part.manifest_len, part.manifest_sha256);
-    if parts.iter().any(|part| whole(part) != whole(first)) {
-        return damaged("the parts of a manifest's copy belong to different files");
-    }
-    if parts.len() as u64 != u64::from(first.parts) || (0u32..).zip(&parts).any(|(number, part)| part.part != number) {
-        return damaged("a manifest's copy is not complete");
-    }
-    let len: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
-    if len != first.manifest_len {
-        return damaged("a manifest's copy has the wrong length");
-    }
-    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
-    if crypto::sha256(&[&bytes]) != first.manifest_sha256 {
-        return damaged("a manifest's copy does not have its hash");
-    }
-    Ok((first.snapshot, bytes))
+    let mut joining = Joining::new(first);
+    parts.for_each(|part| joining.add(part));
+    joining.finish()
 }
 
 /// `N` bytes of the header.

@@ -33,7 +33,7 @@ pub const MAX_SIZE: u64 = 1 << 53;
 /// Largest chunk, in bytes of plaintext (a 24-bit length in pack trailers).
 pub const MAX_RAW_LEN: u32 = 0xff_ffff;
 /// Longest manifest file, in bytes.
-pub const MAX_MANIFEST_LEN: u64 = 256 << 20;
+pub const MAX_MANIFEST_LEN: u64 = 64 << 20;
 /// A writer keeps the chunks of an item with at most this many in the manifest itself …
 pub const INLINE_PER_ITEM: usize = 32;
 /// … as long as the manifest holds no more than this many of them in all.

@@ -9,8 +9,8 @@ use crate::pack::{ChunkLocation, KIND_LIST, KIND_MANIFEST_COPY, PackIndex};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, read_any_index};
 use crate::snapshot::Snapshot;
-use crate::snapshot::copy::{CopyPart, join};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::snapshot::copy::{CopyPart, join_from};
+use std::collections::BTreeSet;
 
 /// What a pack says of itself.
 pub(super) struct Content {
@@ -52,59 +52,68 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
 
 /// The snapshots of whose manifests there are parts in a pack. Parts that cannot be read are passed over.
 fn copies_in(repo: &Repository, index: &PackIndex) -> BTreeSet<SnapshotId> {
-    let mut scratch = ReadScratch::default();
-    let mut bytes = Vec::new();
-    let mut copies = BTreeSet::new();
-    for entry in index.entries.iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY) {
-        let place = ChunkLocation {
-            pack: index.pack,
-            entry: *entry,
-        };
-        if read_at(repo, &place, &mut scratch, &mut bytes).is_ok()
-            && let Ok(part) = CopyPart::decode(&bytes)
-        {
-            copies.insert(part.snapshot);
-        }
-    }
-    copies
+    let mut reader = PartReader::new(repo);
+    let parts = copy_places(index).filter_map(|place| reader.read(&place));
+    parts.map(|part| part.snapshot).collect()
 }
 
 /// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
 pub(super) fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> BTreeSet<([u8; 32], u32)> {
-    let parts = read_parts(repo, id, pack);
-    parts
-        .into_iter()
+    let Ok(index) = read_any_index(repo, pack) else {
+        return BTreeSet::new();
+    };
+    let mut reader = PartReader::new(repo);
+    copy_places(&index)
+        .filter_map(|place| reader.read(&place))
+        .filter(|part| part.snapshot == *id)
         .map(|part| (part.manifest_sha256, part.part))
         .collect()
 }
 
-fn read_parts(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Vec<CopyPart> {
-    let mut scratch = ReadScratch::default();
-    let mut bytes = Vec::new();
-    let mut parts = Vec::new();
-    let entries = read_any_index(repo, pack).map_or_else(|_| Vec::new(), |index| index.entries);
-    for entry in entries.into_iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY) {
-        let place = ChunkLocation { pack: *pack, entry };
-        if read_at(repo, &place, &mut scratch, &mut bytes).is_ok()
-            && let Ok(part) = CopyPart::decode(&bytes)
-            && part.snapshot == *id
-        {
-            parts.push(part);
+/// Where a pack holds parts of copies.
+fn copy_places(index: &PackIndex) -> impl Iterator<Item = ChunkLocation> {
+    let entries = index.entries.iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY);
+    entries.map(|entry| ChunkLocation {
+        pack: index.pack,
+        entry: *entry,
+    })
+}
+
+/// Reads parts of copies, one at a time.
+struct PartReader<'a> {
+    repo: &'a Repository,
+    scratch: ReadScratch,
+    bytes: Vec<u8>,
+}
+
+impl<'a> PartReader<'a> {
+    fn new(repo: &'a Repository) -> Self {
+        Self {
+            repo,
+            scratch: ReadScratch::default(),
+            bytes: Vec::new(),
         }
     }
-    parts
+
+    /// `None` for one that cannot be read, or is none.
+    fn read(&mut self, place: &ChunkLocation) -> Option<CopyPart> {
+        read_at(self.repo, place, &mut self.scratch, &mut self.bytes).ok()?;
+        CopyPart::decode(&self.bytes).ok()
+    }
 }
 
 /// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
 pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Option<Snapshot> {
-    let mut parts: BTreeMap<[u8; 32], Vec<CopyPart>> = BTreeMap::new();
-    for part in packs.iter().flat_map(|pack| read_parts(repo, id, pack)) {
-        parts.entry(part.manifest_sha256).or_default().push(part);
-    }
-    parts.into_values().find_map(|parts| {
-        let (_, manifest) = join(parts).ok()?;
-        repo.decode_manifest(id, &manifest).ok()
-    })
+    let indexes = packs.iter().filter_map(|pack| read_any_index(repo, pack).ok());
+    let places: Vec<ChunkLocation> = indexes
+        .flat_map(|index| copy_places(&index).collect::<Vec<_>>())
+        .collect();
+    let mut reader = PartReader::new(repo);
+    let mut read = |place: &ChunkLocation| Ok(reader.read(place));
+    let found: Result<_> = join_from(id, &places, &mut read, &mut |manifest| {
+        repo.decode_manifest(id, manifest).ok()
+    });
+    found.unwrap_or_default()
 }
 
 /// Whether it is still so that a copy has no manifest, and nobody knows why. Records were listed before the packs, and

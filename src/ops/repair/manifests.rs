@@ -14,7 +14,7 @@ use crate::layout;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, read_index};
 use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, read_at};
-use crate::snapshot::copy::{CopyPart, join};
+use crate::snapshot::copy::{CopyPart, join_from};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,25 +133,15 @@ fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&Snapsh
 /// The manifest of a snapshot, put together from parts of its copies: proven by its hash and by being one.
 fn best_copy(work: &Work<'_>, id: &SnapshotId, places: &[ChunkLocation]) -> Result<Option<(Vec<u8>, Snapshot)>> {
     let repo = work.repo;
-    let mut scratch = ReadScratch::default();
-    let mut bytes = Vec::new();
-    let mut by_hash: BTreeMap<[u8; 32], Vec<CopyPart>> = BTreeMap::new();
-    for place in places {
-        if read_part(repo, place, &mut scratch, &mut bytes)?
-            && let Ok(part) = CopyPart::decode(&bytes)
-        {
-            by_hash.entry(part.manifest_sha256).or_default().push(part);
-        }
-    }
-    for parts in by_hash.into_values() {
-        if let Ok((snapshot, bytes)) = join(parts)
-            && snapshot == *id
-            && let Ok(decoded) = repo.decode_manifest(id, &bytes)
-        {
-            return Ok(Some((bytes, decoded)));
-        }
-    }
-    Ok(None)
+    let (mut scratch, mut bytes) = (ReadScratch::default(), Vec::new());
+    let mut read = |place: &ChunkLocation| {
+        let read = read_part(repo, place, &mut scratch, &mut bytes)?;
+        Ok(read.then(|| CopyPart::decode(&bytes).ok()).flatten())
+    };
+    join_from(id, places, &mut read, &mut |manifest| {
+        let decoded = repo.decode_manifest(id, manifest).ok()?;
+        Some((manifest.to_vec(), decoded))
+    })
 }
 
 /// Reads a stored part; `false` when it is not what its pack says.

@@ -10,7 +10,7 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackEntry};
 use crate::repo::read::{ReadScratch, decode_stored, meta_of, read_at};
-use crate::snapshot::copy::{CopyPart, join, split_copy};
+use crate::snapshot::copy::{CopyPart, join_from, split_copy};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -89,7 +89,7 @@ pub(super) fn reload(run: &Run<'_>, id: &SnapshotId) -> Option<Snapshot> {
 /// Judges damaged manifests, and copies whose manifest is gone or another.
 pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<()> {
     let mut whole: BTreeSet<SnapshotId> = BTreeSet::new();
-    let mut parts: BTreeMap<SnapshotId, Vec<CopyPart>> = BTreeMap::new();
+    let mut copies: BTreeMap<SnapshotId, Vec<ChunkLocation>> = BTreeMap::new();
     let mut scratch = ReadScratch::default();
     for (location, session) in &manifests.strangers {
         run.check_running()?;
@@ -97,13 +97,17 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
             continue;
         }
         if let Some(part) = read_part(run, location, &mut scratch) {
-            parts.entry(part.snapshot).or_default().push(part);
+            copies.entry(part.snapshot).or_default().push(*location);
         }
     }
-    for (id, parts) in parts {
-        let copy = join(parts)
-            .ok()
-            .filter(|(_, bytes)| run.repo.decode_manifest(&id, bytes).is_ok());
+    for (id, places) in copies {
+        let mut read = |place: &ChunkLocation| {
+            run.check_running()?;
+            Ok(read_part(run, place, &mut scratch))
+        };
+        let accept = &mut |bytes: &[u8]| run.repo.decode_manifest(&id, bytes).ok().map(drop);
+        let copy: Result<Option<()>> = join_from(&id, &places, &mut read, accept);
+        let copy = copy?;
         if copy.is_some() {
             whole.insert(id);
         }
