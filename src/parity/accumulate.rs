@@ -6,7 +6,7 @@
 //! start makes likely to hold.
 
 use super::code::{coefficient, fold};
-use super::format::{GroupHead, GroupRecord, MAX_CONFIG_LEN, MAX_SUPERSEDED, Member};
+use super::format::{GroupHead, GroupRecord, MAX_CONFIG_LEN, MAX_SUMS_LEN, MAX_SUPERSEDED, Member, sums_len};
 use super::rebuild::rebuild_shard;
 use super::{Error, MAX_DATA, MAX_PACK_LEN, ROW_LEN, Refusal, Shape, row_sum, size_class};
 use crate::id::{GroupId, PackId, RepoId};
@@ -70,7 +70,7 @@ impl Accumulator {
         if !(1..=MAX_PACK_LEN).contains(&len) || size_class(len) != self.class {
             return Err(Refusal::SizeClass);
         }
-        if self.is_full() {
+        if !self.has_room(len) {
             return Err(Refusal::Full);
         }
         if self.position(&pack).is_some() {
@@ -126,7 +126,18 @@ impl Accumulator {
         )
     }
 
-    /// True when no pack can be added.
+    /// True when a pack of `len` bytes can be added: there are fewer packs than there may be, and the record stays short
+    /// enough. A group without members has room for any pack that can be.
+    pub fn has_room(&self, len: u64) -> bool {
+        let new = Member {
+            pack: PackId([0; 32]),
+            len,
+            slot: 0,
+        };
+        !self.is_full() && sums_len(self.shape, self.members().chain([&new])) <= MAX_SUMS_LEN
+    }
+
+    /// True when no pack can be added, however short.
     pub fn is_full(&self) -> bool {
         self.members.len() >= usize::from(self.shape.data)
     }
@@ -253,7 +264,8 @@ fn check_merge(a: (Shape, u8, &[Member]), b: (Shape, u8, &[Member])) -> Result<(
     if class != other_class {
         return Err(Refusal::SizeClass);
     }
-    if ours.len() + theirs.len() > usize::from(shape.data) {
+    let too_long = sums_len(shape, ours.iter().chain(theirs)) > MAX_SUMS_LEN;
+    if too_long || ours.len() + theirs.len() > usize::from(shape.data) {
         return Err(Refusal::Full);
     }
     let any = |same: fn(&Member, &Member) -> bool| ours.iter().any(|ours| theirs.iter().any(|one| same(ours, one)));

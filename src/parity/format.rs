@@ -16,6 +16,9 @@ pub const FIXED_LEN: usize = 80;
 pub const MAX_CONFIG_LEN: usize = 1 << 20;
 /// Most superseded groups that a record names.
 pub const MAX_SUPERSEDED: usize = 1 << 20;
+/// Longest row sums of a record, in bytes: those of the most shards over a pack of the largest size that can be chosen, and
+/// no longer, for whoever reads a record holds it in memory. A group takes no member that would go beyond it.
+pub const MAX_SUMS_LEN: u64 = 72 << 20;
 
 const VERSION: u32 = 1;
 const PREFIX_MAGIC: &[u8; 8] = b"CAPAR001";
@@ -75,9 +78,7 @@ impl GroupHead {
 
     /// Length of the record in bytes.
     pub fn record_len(&self) -> u64 {
-        let member_rows: u64 = self.members.iter().map(|member| u64::from(member.rows())).sum();
-        let rows = member_rows + u64::from(self.stripe_rows()) * u64::from(self.shape.parity);
-        self.head_len() + 8 * rows + u64::from(self.config_len) + HASH_LEN as u64
+        self.head_len() + sums_len(self.shape, self.members.iter()) + u64::from(self.config_len) + HASH_LEN as u64
     }
 
     /// Where the shard begins in a `.par`, in bytes.
@@ -168,11 +169,22 @@ impl GroupHead {
         let packs: HashSet<_> = head.members.iter().map(|member| member.pack).collect();
         let ascending = head.members.is_sorted_by(|a, b| a.slot < b.slot);
         let consistent = ascending
+            && sums_len(head.shape, head.members.iter()) <= MAX_SUMS_LEN
             && head.stripe_len() == fixed.stripe_len
             && distinct.len() == head.superseded.len() + 1
             && packs.len() == head.members.len();
         consistent.then_some(head).ok_or(Damage::Contents)
     }
+}
+
+/// Length of the row sums of these members and of their shards, in bytes.
+pub fn sums_len<'a>(shape: Shape, members: impl Iterator<Item = &'a Member>) -> u64 {
+    let (mut sum, mut longest) = (0u64, 0u64);
+    for rows in members.map(|member| u64::from(member.rows())) {
+        sum += rows;
+        longest = longest.max(rows);
+    }
+    8 * (sum + longest * u64::from(shape.parity))
 }
 
 fn head_len(superseded: u64, members: u64) -> u64 {

@@ -66,13 +66,14 @@ pub(super) struct Found {
 }
 
 impl Groups {
-    /// Lists and judges all groups of the repository `repo`. Damage is a [`Problem`], not an error.
+    /// Lists and judges all groups of the repository `repo`, whose packs have at most `longest` bytes; a group of longer ones
+    /// is none of its. Damage is a [`Problem`], not an error.
     /// Without the maintenance lock a group that is being replaced can be missed: load again before calling a pack
     /// unprotected.
-    pub fn load(storage: &dyn Storage, repo: &RepoId) -> Result<Self, Error> {
+    pub fn load(storage: &dyn Storage, repo: &RepoId, longest: u64) -> Result<Self, Error> {
         let mut found = BTreeMap::new();
         for (id, files) in list(storage)? {
-            if let Some(group) = look_at(storage, repo, id, files)? {
+            if let Some(group) = look_at(storage, (repo, longest), id, files)? {
                 found.insert(id, group);
             }
         }
@@ -206,7 +207,7 @@ fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
 /// Judges the files of one group; `None` when all of them vanished meanwhile.
 pub(super) fn look_at(
     storage: &dyn Storage,
-    repo: &RepoId,
+    (repo, longest): (&RepoId, u64),
     id: GroupId,
     mut files: Files,
 ) -> Result<Option<Found>, Error> {
@@ -217,6 +218,9 @@ pub(super) fn look_at(
     };
     if head.repo != *repo {
         return Ok(Some(unusable(id, &files, Damage::ForeignRepository)));
+    }
+    if head.members.iter().any(|member| member.len > longest) {
+        return Ok(Some(unusable(id, &files, Damage::Contents)));
     }
     let mut problems = Vec::new();
     let mut sound = 0;

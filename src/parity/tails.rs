@@ -53,9 +53,14 @@ pub struct Tails {
 }
 
 impl Tails {
-    /// Lists the groups of the repository `repo`; those of another shape than `shape` are no tails. The caller holds the
-    /// maintenance lock.
-    pub fn load(storage: &dyn Storage, repo: &RepoId, shape: Shape, cache: &mut TailCache) -> Result<Self, Error> {
+    /// Lists the groups of the repository `repo`, whose packs have at most `longest` bytes; groups of another shape than
+    /// `shape` are no tails. The caller holds the maintenance lock.
+    pub fn load(
+        storage: &dyn Storage,
+        (repo, longest): (&RepoId, u64),
+        shape: Shape,
+        cache: &mut TailCache,
+    ) -> Result<Self, Error> {
         let listed = list(storage)?;
         cache.settled.retain(|id| listed.contains_key(id));
         cache.others.retain(|id, _| listed.contains_key(id));
@@ -66,12 +71,12 @@ impl Tails {
                 continue;
             }
             if !cache.others.contains_key(id) {
-                match read_facts(storage, repo, *id, files, shape, &listed)? {
+                match read_facts(storage, (repo, longest), *id, files, shape, &listed)? {
                     Some(facts) => {
                         cache.others.insert(*id, facts);
                     }
                     None => {
-                        let found = look_at(storage, repo, *id, files.clone())?;
+                        let found = look_at(storage, (repo, longest), *id, files.clone())?;
                         let head = found.filter(|found| found.complete).and_then(|found| found.head);
                         odd.extend(head.map(|head| (*id, Facts::of(&head, shape, &listed))));
                     }
@@ -83,7 +88,7 @@ impl Tails {
             facts.names.retain(|name| listed.contains_key(name));
             if !facts.names.is_empty() {
                 // one that a crash left without a shard takes the place of nothing
-                if look_at(storage, repo, *id, files.clone())?.is_some_and(|found| found.whole) {
+                if look_at(storage, (repo, longest), *id, files.clone())?.is_some_and(|found| found.whole) {
                     facts.names.iter().for_each(|old| *named.entry(*old).or_default() += 1);
                 }
             } else if facts.open.is_none() && cache.others.remove(id).is_some() {
@@ -160,7 +165,7 @@ impl Facts {
 /// From the `.grp` alone; `None` when that will not do.
 fn read_facts(
     storage: &dyn Storage,
-    repo: &RepoId,
+    (repo, longest): (&RepoId, u64),
     id: GroupId,
     files: &Files,
     shape: Shape,
@@ -170,6 +175,9 @@ fn read_facts(
         return Ok(None);
     };
     let head = read_proven_head(storage, &id, Part::Group, *len)?.ok();
-    let head = head.filter(|head| head.repo == *repo && head.file_len(Part::Group) == *len);
+    let head = head.filter(|head| {
+        let fits = head.members.iter().all(|member| member.len <= longest);
+        head.repo == *repo && fits && head.file_len(Part::Group) == *len
+    });
     Ok(head.map(|head| Facts::of(&head, shape, listed)))
 }

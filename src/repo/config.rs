@@ -241,6 +241,14 @@ impl Config {
         })
     }
 
+    /// Longer than any pack that a writer makes, in bytes: a pack of several chunks keeps to the pack size, one of a single
+    /// chunk is a little longer than that, and padding adds an eighth at most. What is longer is no pack of this repository,
+    /// and nobody needs to hold it in memory.
+    pub fn longest_pack(&self) -> u64 {
+        const SLACK: u64 = 16 << 20;
+        (2 * (self.pack_size + u64::from(self.chunking.max)) + SLACK).min(u64::from(u32::MAX))
+    }
+
     /// The chunker's name in the config.
     pub fn chunker(&self) -> &'static str {
         if self.encrypted { CHUNKER_KEYED } else { CHUNKER_PLAIN }

@@ -106,7 +106,7 @@ impl Repository {
         }
         let known = lock(&self.degraded).groups.clone();
         let listed_again = std::iter::once_with(|| {
-            let groups = Arc::new(Groups::load(self.storage(), &self.config().id).ok()?);
+            let groups = Arc::new(self.parity_groups().ok()?);
             let mut degraded = lock(&self.degraded);
             (degraded.groups, degraded.record) = (Some(Arc::clone(&groups)), None);
             Some(groups)

@@ -81,7 +81,7 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
 /// All groups, and everything that they count on is durable.
 fn load_durable(repo: &Repository) -> Result<Groups> {
     make_durable(repo)?;
-    Ok(Groups::load(repo.storage(), &repo.config().id)?)
+    repo.parity_groups()
 }
 
 /// Those of `killed` that are members of live groups, `gone` ones left out.

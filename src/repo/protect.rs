@@ -48,6 +48,12 @@ impl Protection {
             return Ok(());
         };
         let class = size_class(bytes.len() as u64);
+        let full =
+            |group: &Growing| group.accumulator.class() == class && !group.accumulator.has_room(bytes.len() as u64);
+        if let Some(at) = self.growing.iter().position(full) {
+            // not by number, but its record would become too long
+            self.publish(repo, at, written)?;
+        }
         let at = match self.growing.iter().position(|group| group.accumulator.class() == class) {
             Some(at) => at,
             None => {
@@ -65,11 +71,17 @@ impl Protection {
         group.written.packs.push(pack);
         group.written.chunks.extend(chunks);
         if group.accumulator.is_full() {
-            let full = self.growing.swap_remove(at);
-            publish(repo, full.accumulator, Vec::new())?;
-            self.published = true;
-            written.append(full.written);
+            self.publish(repo, at, written)?;
         }
+        Ok(())
+    }
+
+    /// Publishes one of the open groups.
+    fn publish(&mut self, repo: &Repository, at: usize, written: &mut Written) -> Result<()> {
+        let full = self.growing.swap_remove(at);
+        publish(repo, full.accumulator, Vec::new())?;
+        self.published = true;
+        written.append(full.written);
         Ok(())
     }
 
@@ -87,7 +99,10 @@ impl Protection {
         };
         let maintains = !self.growing.is_empty() && (holds_maint || maint.is_some());
         let mut tails = match (maintains, repo.parity_shape()) {
-            (true, Some(shape)) => Tails::load(storage, &repo.config().id, shape, &mut lock(&repo.tail_cache))?,
+            (true, Some(shape)) => {
+                let of = (&repo.config().id, repo.config().longest_pack());
+                Tails::load(storage, of, shape, &mut lock(&repo.tail_cache))?
+            }
             _ => Tails::default(),
         };
         put_lost_records(repo, tails.without_record());
@@ -148,6 +163,12 @@ impl Written {
 }
 
 impl Repository {
+    /// All parity groups of this repository.
+    pub fn parity_groups(&self) -> Result<Groups> {
+        let config = self.config();
+        Ok(Groups::load(self.storage(), &config.id, config.longest_pack())?)
+    }
+
     /// Shape of the parity groups, if there are any.
     pub fn parity_shape(&self) -> Option<Shape> {
         self.config().parity.map(|shape| Shape {
@@ -258,7 +279,7 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
     let mut written = Written::default();
     let mut unusable = Vec::new();
     for pack in bare {
-        let bytes = storage.get(&layout::pack(&pack), u64::from(u32::MAX));
+        let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());
         match bytes {
             Ok(bytes) if crate::crypto::sha256(&[&bytes]) == pack.0 => {
                 protection.add(repo, pack, &bytes, std::iter::empty(), &mut written)?;
@@ -273,7 +294,7 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
 /// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may
 /// have kept a group and lost packs in it.
 fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
-    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let groups = repo.parity_groups()?;
     let harmed: HashSet<GroupId> = (groups.problems().iter())
         .filter(|problem| problem.part != Part::Group)
         .map(|problem| problem.group)

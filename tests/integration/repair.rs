@@ -7,7 +7,6 @@ use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::lock::{KillList, KillListId, Lease};
 use containerarchive::monitor::{NullMonitor, TestMonitor};
 use containerarchive::ops::{RepairReport, RestoreOptions, VerifyLevel, VerifyOptions};
-use containerarchive::parity::Groups;
 use containerarchive::repo::{self, InitOptions, OpenOptions, ParityParams, Repository};
 use containerarchive::snapshot::record::{ForgotReason, ForgotRecord};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
@@ -272,8 +271,8 @@ fn parity_that_is_lost_whole_is_made_anew_and_heals_again() {
 
 /// Packs of one group that hold data, so that damage costs snapshots and not copies; largest first.
 fn data_packs_of_one_group(known: &Known) -> Vec<PackId> {
-    let (repo, storage, _) = fresh(known, &known.files);
-    let groups = Groups::load(storage.as_ref(), &repo.config().id).unwrap();
+    let (repo, ..) = fresh(known, &known.files);
+    let groups = repo.parity_groups().unwrap();
     let is_data = |pack: &PackId| known.files[&layout::pack(pack)][12] & 2 == 0;
     let of = |head: &containerarchive::parity::GroupHead| {
         let mut members: Vec<_> = head.members.iter().filter(|member| is_data(&member.pack)).collect();

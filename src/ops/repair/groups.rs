@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Puts parity right. Packs are what they will be by now.
 pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let repo = work.repo;
-    let (storage, id) = (repo.storage(), &repo.config().id);
-    let groups = Groups::load(storage, id)?;
+    let storage = repo.storage();
+    let groups = repo.parity_groups()?;
     let live: Vec<GroupId> = groups.live().map(|head| head.id).collect();
     for group in live {
         work.advance(0)?;
@@ -95,13 +95,13 @@ fn regroup(work: &mut Work<'_>, inventory: &Inventory, head: &GroupHead) -> Resu
         if inventory.bad.contains(&member.pack) || work.kill_lists.condemned(&member.pack) {
             continue;
         }
-        let bytes = storage.get(&layout::pack(&member.pack), u64::from(u32::MAX))?;
+        let bytes = storage.get(&layout::pack(&member.pack), repo.config().longest_pack())?;
         if sha256(&[&bytes]) == member.pack.0 {
             whole.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
         }
     }
     if !whole.is_empty() {
-        let groups = Groups::load(storage, &repo.config().id)?;
+        let groups = repo.parity_groups()?;
         let superseded = groups.superseding(&[head.id]);
         let id = new_group_id(repo.entropy())?;
         let group = whole.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
@@ -141,7 +141,7 @@ fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) 
         return Ok(());
     }
     // whoever was publishing one of `before` is gone by now; what is still not complete never will be
-    let now = Groups::load(work.repo.storage(), &work.repo.config().id)?;
+    let now = work.repo.parity_groups()?;
     let still: BTreeSet<GroupId> = now.incomplete().iter().copied().collect();
     for group in before.incomplete().iter().filter(|group| still.contains(group)) {
         let record = read_record(work.repo.storage(), group).ok();
@@ -165,7 +165,7 @@ fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     if repo.parity_shape().is_none() {
         return Ok(());
     }
-    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let groups = repo.parity_groups()?;
     let settled = inventory
         .contents()
         .filter(|(.., content)| !inventory.writers.contains(&content.session));
@@ -179,7 +179,7 @@ fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
 /// Deletes groups that others supersede, the oldest first. These are whole and durable by now.
 fn delete_superseded(work: &Work<'_>) -> Result<()> {
     let storage = work.repo.storage();
-    let groups = Groups::load(storage, &work.repo.config().id)?;
+    let groups = work.repo.parity_groups()?;
     if groups.superseded().is_empty() {
         return Ok(());
     }

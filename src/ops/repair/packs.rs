@@ -13,6 +13,7 @@ use crate::layout;
 use crate::ops::reindex::{named_packs, writers};
 use crate::pack::{IndexParts, PackEntry, ReadError, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN};
+use crate::repo::Repository;
 use crate::storage::Storage;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -109,7 +110,7 @@ impl Inventory {
             writers: writers(work.repo)?,
             ..Self::default()
         };
-        let groups = Groups::load(storage, &work.repo.config().id)?;
+        let groups = work.repo.parity_groups()?;
         packs.extend(groups.packs());
         work.repo.refresh_index()?;
         packs.extend(named_packs(work.repo)?.keys());
@@ -159,11 +160,12 @@ pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Checked> {
     })
 }
 
-/// The name that the bytes of a file would have as a pack, and their number; `None` when they cannot be read to their end.
+/// The name that the bytes of a file would have as a pack, and their number; `None` when they cannot be read to their end,
+/// or are more than any pack has.
 fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
     let storage = work.repo.storage();
     let len = match storage.size(key) {
-        Ok(Some(len)) if len <= u64::from(u32::MAX) => len,
+        Ok(Some(len)) if len <= work.repo.config().longest_pack() => len,
         Ok(_) => return Ok(None),
         Err(error) if is_damage(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -192,7 +194,7 @@ fn put_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
         let before = inventory.bad.len();
         for (pack, key) in misplaced(work, inventory)? {
             inventory.misplaced.remove(&pack);
-            if let Some(bytes) = read_as_it_is(work.repo.storage(), &key)? {
+            if let Some(bytes) = read_as_it_is(work.repo, &key)? {
                 put_pack(work, inventory, pack, &bytes)?;
             }
         }
@@ -243,7 +245,7 @@ fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes:
 pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     put_misplaced(work, inventory)?;
     let storage = work.repo.storage();
-    let groups = Groups::load(storage, &work.repo.config().id)?;
+    let groups = work.repo.parity_groups()?;
     loop {
         let mut helped = false;
         for pack in inventory.bad.clone() {
@@ -277,7 +279,7 @@ pub(super) enum Remains {
 /// Puts together what is left of a pack: its own rows, those that parity gives, and the ends that its `.idx` copies.
 pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result<Remains> {
     let storage = work.repo.storage();
-    let own = read_as_it_is(storage, &layout::pack(pack))?;
+    let own = read_as_it_is(work.repo, &layout::pack(pack))?;
     let mut best = own.clone();
     for head in groups.groups_of(pack) {
         let rebuilt =
@@ -313,10 +315,12 @@ fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// All of a file that can be read, row by row, zeros for the rest. `None` when there is no such file or no memory for it.
-fn read_as_it_is(storage: &dyn Storage, key: &str) -> Result<Option<Vec<u8>>> {
+/// All of a file that can be read, row by row, zeros for the rest. `None` when there is no such file, it is longer than any
+/// pack, or there is no memory for it.
+fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<Vec<u8>>> {
+    let storage = repo.storage();
     let len = match storage.size(key) {
-        Ok(Some(len)) if len <= u64::from(u32::MAX) => usize::try_from(len).unwrap_or(usize::MAX),
+        Ok(Some(len)) if len <= repo.config().longest_pack() => usize::try_from(len).unwrap_or(usize::MAX),
         Ok(_) => return Ok(None),
         Err(error) if is_damage(&error) => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -12,7 +12,6 @@ use crate::id::{ChunkId, PackId};
 use crate::layout;
 use crate::ops::reindex::entries_of;
 use crate::pack::{KIND_LIST, PackEntry, open_parts, parts_of, read_index};
-use crate::parity::Groups;
 use crate::repo::read::{decode_stored, meta_of};
 use crate::repo::rescue::Rescue;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +28,7 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
         return Ok(());
     }
     let repo = work.repo;
-    let groups = Groups::load(repo.storage(), &repo.config().id)?;
+    let groups = repo.parity_groups()?;
     let indexed = entries_of(repo, &inventory.lost())?;
     let rescue = Rescue::start(repo)?;
     let mut saved = Saved::default();

@@ -91,12 +91,13 @@ impl Packs {
         }
     }
 
-    /// Packs whose bytes are read at this level.
+    /// Packs whose bytes are read at this level. Those that are too long to be one are not.
     pub fn bodies<'a>(&'a self, run: &'a Run<'_>) -> impl Iterator<Item = (&'a PackId, &'a PackFacts)> {
         let read = run.options.level > VerifyLevel::Quick;
-        self.table
-            .iter()
-            .filter(move |(pack, facts)| read && facts.len.is_some() && run.is_in_subset(&pack.0))
+        let longest = run.repo.config().longest_pack();
+        self.table.iter().filter(move |(pack, facts)| {
+            read && facts.len.is_some_and(|len| len <= longest) && run.is_in_subset(&pack.0)
+        })
     }
 
     /// Bytes of `.idx` files and of the packs that are read.
@@ -171,7 +172,9 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
     let said_len = facts.named.or(index.as_ref().map(|index| index.pack_len));
     match (facts.len, facts.named) {
         (Some(len), _) => {
-            if said_len.is_some_and(|said| said != len) {
+            if len > run.repo.config().longest_pack() {
+                facts.bad = Some(Bad::Corrupt(format!("it has {len} bytes, more than any pack has")));
+            } else if said_len.is_some_and(|said| said != len) {
                 facts.bad = Some(Bad::Corrupt(format!(
                     "it has {len} bytes and should have {}",
                     said_len.unwrap_or(0)
@@ -315,7 +318,7 @@ pub(super) fn is_rebuildable(run: &Run<'_>, pack: &PackId) -> bool {
     if run.repo.parity_shape().is_none() {
         return false;
     }
-    let Ok(groups) = Groups::load(run.storage(), &run.repo.config().id) else {
+    let Ok(groups) = run.repo.parity_groups() else {
         return false;
     };
     is_rebuildable_with(run, &groups, pack)
@@ -364,6 +367,9 @@ pub(super) fn misplaced_packs(run: &Run<'_>, packs: &Packs) -> HashSet<PackId> {
 /// The SHA-256 of a file; `None` when it cannot be read to its end, or when the run is to stop.
 fn name_of(run: &Run<'_>, key: &str) -> Option<PackId> {
     let len = run.storage().size(key).ok()??;
+    if len > run.repo.config().longest_pack() {
+        return None;
+    }
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut offset = 0;

@@ -47,7 +47,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
 }
 
 fn load(run: &mut Run<'_>) -> Option<Groups> {
-    match Groups::load(run.storage(), &run.repo.config().id) {
+    match run.repo.parity_groups() {
         Ok(groups) => Some(groups),
         Err(error) => {
             run.found_in("ERR_STORAGE", layout::PARITY, &error.to_string(), false);

@@ -196,3 +196,54 @@ fn what_does_not_belong_in_a_group_is_refused() {
     ];
     assert!(classes.iter().all(|(len, class)| size_class(*len) == *class));
 }
+
+/// A group of packs as long as they may be, of which there is nothing but the head.
+fn head_of(shape: Shape, members: u8, first: u8) -> GroupHead {
+    let member = |number: u8| Member {
+        pack: PackId([number; 32]),
+        len: 1 << 30,
+        slot: number,
+    };
+    GroupHead {
+        repo: REPO,
+        id: id(first),
+        shape,
+        class: 3,
+        superseded: Vec::new(),
+        members: (first..first + members).map(member).collect(),
+        config_len: 0,
+    }
+}
+
+#[test]
+fn a_group_takes_no_member_that_would_make_its_record_too_long() {
+    // 2 MiB of sums for each member and shard
+    assert_eq!(
+        can_merge(&head_of(shape(224, 1), 20, 0), &head_of(shape(224, 1), 15, 100)),
+        Ok(())
+    );
+    assert_eq!(
+        can_merge(&head_of(shape(224, 1), 20, 0), &head_of(shape(224, 1), 16, 100)),
+        Err(Refusal::Full)
+    );
+    assert_eq!(
+        can_merge(&head_of(shape(224, 32), 2, 0), &head_of(shape(224, 32), 3, 100)),
+        Err(Refusal::Full)
+    );
+    let empty = Accumulator::new(shape(224, 32), 3, 0).unwrap();
+    assert!(empty.has_room(1 << 30), "one pack can always be protected");
+
+    // and one that says so is none
+    let record = |members| {
+        let head = head_of(shape(224, 1), members, 0);
+        let record = GroupRecord {
+            head,
+            member_sums: Vec::new(),
+            shard_sums: Vec::new(),
+            config: Vec::new(),
+        };
+        record.encode()
+    };
+    assert!(GroupHead::decode(&record(35)).is_ok());
+    assert_eq!(GroupHead::decode(&record(36)), Err(Damage::Contents));
+}

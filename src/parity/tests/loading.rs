@@ -15,8 +15,8 @@ fn live(groups: &Groups) -> Vec<u8> {
 /// The tails, by the first byte of their names, and what is to be deleted.
 fn tails(storage: &dyn Storage, shape: Shape) -> (BTreeSet<u8>, Vec<GroupId>) {
     let mut cache = TailCache::default();
-    let fresh = Tails::load(storage, &REPO, shape, &mut cache).unwrap();
-    let again = Tails::load(storage, &REPO, shape, &mut cache).unwrap();
+    let fresh = Tails::load(storage, (&REPO, u64::MAX), shape, &mut cache).unwrap();
+    let again = Tails::load(storage, (&REPO, u64::MAX), shape, &mut cache).unwrap();
     let ids = |tails: &Tails| {
         (0..4)
             .flat_map(|class| tails.of_class(class))
@@ -54,7 +54,7 @@ fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
     ] {
         put_bytes(&storage, &format!("{}/{foreign}", layout::PARITY), b"junk").unwrap();
     }
-    let groups = Groups::load(&storage, &REPO).unwrap();
+    let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
     assert_eq!(live(&groups), [1, 2]);
     assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(1));
     assert!(groups.group_of(&packs[3].0).is_none());
@@ -92,7 +92,7 @@ fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
             if published.is_ok() {
                 old.iter().for_each(|key| drop(faulty.delete(key)));
             }
-            let groups = Groups::load(&*storage, &REPO).unwrap();
+            let groups = Groups::load(&*storage, &REPO, u64::MAX).unwrap();
             let complete = stop >= usize::from(parity);
             assert_eq!(live(&groups), [if complete { 2 } else { 1 }], "stop {stop}");
             assert_eq!(groups.unprotected([&packs[0].0]), []);
@@ -129,7 +129,7 @@ fn a_group_without_a_shard_takes_the_place_of_nothing() {
             "short" => overwrite(&storage, &key, &bytes[1..]),
             _ => flip(&storage, &key, 20),
         }
-        let groups = Groups::load(&storage, &REPO).unwrap();
+        let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
         assert_eq!(groups.live().count(), 2, "{harm}");
         assert!(groups.superseded().is_empty());
         // whichever comes first by its name
@@ -137,7 +137,7 @@ fn a_group_without_a_shard_takes_the_place_of_nothing() {
         assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(number));
         assert_eq!(tails(&storage, shape(4, 2)), judged(&groups, 4));
         overwrite(&storage, &key, &bytes);
-        assert_eq!(Groups::load(&storage, &REPO).unwrap().superseded(), [id(1)]);
+        assert_eq!(Groups::load(&storage, &REPO, u64::MAX).unwrap().superseded(), [id(1)]);
     }
 }
 
@@ -148,7 +148,7 @@ fn superseded_groups_are_listed_oldest_first() {
     publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 5, &packs[..2], &[9])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 7, &packs, &[5, 9])).unwrap();
-    let groups = Groups::load(&storage, &REPO).unwrap();
+    let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
     assert_eq!((live(&groups), groups.superseded()), (vec![7], &[id(9), id(5)][..]));
     assert_eq!(tails(&storage, shape(4, 1)), ([7].into(), vec![id(9), id(5)]));
 }
@@ -164,7 +164,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
         // the prefix, and each byte of the front that is believed without its hash
         for at in (0..64).step_by(5).chain((64..64 + 80 + 128).step_by(3)) {
             flip(&storage, &key, at);
-            let groups = Groups::load(&storage, &REPO).unwrap();
+            let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
             assert_eq!(groups.get(&head.id), Some(head), "{part:?} {at}");
             assert_eq!(tails(&storage, shape(4, 2)), ([1].into(), vec![]));
             assert_eq!(reasons(&groups).is_empty(), at >= 64);
@@ -172,7 +172,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
         }
         overwrite(&storage, &key, &bytes[..bytes.len() - 1]);
         assert_eq!(
-            reasons(&Groups::load(&storage, &REPO).unwrap()),
+            reasons(&Groups::load(&storage, &REPO, u64::MAX).unwrap()),
             [(1, *part, Damage::Length)]
         );
         overwrite(&storage, &key, bytes);
@@ -181,18 +181,18 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
     storage.delete(&layout::group(&head.id)).unwrap();
     storage.delete(&layout::shard(&head.id, 1)).unwrap();
     flip(&storage, &layout::shard(&head.id, 0), 64 + 80 + 20);
-    let groups = Groups::load(&storage, &REPO).unwrap();
+    let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
     assert_eq!((live(&groups), groups.incomplete()), (vec![], &[head.id][..]));
     assert_eq!(tails(&storage, shape(4, 2)), judged(&groups, 4));
     assert_eq!(groups.problems().len(), 2);
     assert!(groups.group_of(&packs[0].0).is_none());
     overwrite(&storage, &layout::shard(&head.id, 0), b"");
-    let groups = Groups::load(&storage, &REPO).unwrap();
+    let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
     assert_eq!(reasons(&groups), [(1, Part::Shard(0), Damage::Length)]);
     for (part, bytes) in parts.iter().zip(&whole) {
         overwrite(&storage, &part.key(&head.id), bytes);
     }
-    let groups = Groups::load(&storage, &RepoId([8; 16])).unwrap();
+    let groups = Groups::load(&storage, &RepoId([8; 16]), u64::MAX).unwrap();
     assert!(live(&groups).is_empty());
     assert!(
         reasons(&groups)
@@ -206,12 +206,12 @@ fn an_unreadable_front_is_a_problem_and_a_forbidden_one_an_error() {
     let (storage, record, _) = stored(shape(4, 1), &[9000, 6000], 6);
     let faulty = FaultyStorage::new(Arc::new(storage));
     faulty.fail_when(|op, key| op == "get_range" && key.ends_with(".grp"), ErrorKind::Io);
-    let groups = Groups::load(&faulty, &REPO).unwrap();
+    let groups = Groups::load(&faulty, &REPO, u64::MAX).unwrap();
     assert_eq!(groups.get(&record.head.id), Some(&record.head));
     assert_eq!(reasons(&groups), [(1, Part::Group, Damage::Unreadable)]);
     faulty.heal();
     faulty.fail_when(|_, key| key.ends_with(".grp"), ErrorKind::PermissionDenied);
-    assert!(matches!(Groups::load(&faulty, &REPO), Err(Error::Storage(_))));
+    assert!(matches!(Groups::load(&faulty, &REPO, u64::MAX), Err(Error::Storage(_))));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
     let mut cache = TailCache::default();
     let mut load = || {
         storage.clear();
-        let tails = Tails::load(&storage, &REPO, shape(2, 1), &mut cache).unwrap();
+        let tails = Tails::load(&storage, (&REPO, u64::MAX), shape(2, 1), &mut cache).unwrap();
         let found: Vec<u8> = tails.of_class(0).map(|tail| tail.id.0[0]).collect();
         (found, storage.calls().len() - 1)
     };
@@ -246,7 +246,7 @@ fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
     assert_eq!(load(), (vec![], 0));
     inner.delete(&Part::Group.key(&id(7))).unwrap();
     assert_eq!(load().0, Vec::<u8>::new());
-    let tails = Tails::load(&*inner, &REPO, shape(2, 1), &mut TailCache::default()).unwrap();
+    let tails = Tails::load(&*inner, (&REPO, u64::MAX), shape(2, 1), &mut TailCache::default()).unwrap();
     assert_eq!(tails.without_record(), [id(7)]);
 }
 
@@ -257,7 +257,7 @@ fn a_new_group_names_all_that_is_superseded_and_takes_the_place_of_tails() {
     publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 5, &packs[..2], &[9])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 7, &packs[2..], &[])).unwrap();
-    let mut tails = Tails::load(&storage, &REPO, shape(4, 1), &mut TailCache::default()).unwrap();
+    let mut tails = Tails::load(&storage, (&REPO, u64::MAX), shape(4, 1), &mut TailCache::default()).unwrap();
     let order: Vec<_> = tails.of_class(0).map(|tail| (tail.id, tail.members.len())).collect();
     assert_eq!(order, [(id(5), 2), (id(7), 1)]);
     assert_eq!(tails.replace(&[]), []);
