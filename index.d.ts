@@ -57,6 +57,12 @@ export interface IOpenOptions {
   key?: RawKey;
   /** Refuse every write of this handle. Default false. */
   readOnly?: boolean;
+  /**
+   * Open an encrypted repository without its keys, to verify it where no passphrase is at hand. Such a handle can only
+   * `verify`, at the levels 'quick' and 'standard', and `close`; everything else rejects with ERR_PASSPHRASE_REQUIRED. Not
+   * together with `passphrase` or `key`. On a repository without encryption it changes nothing. Default false.
+   */
+  keyless?: boolean;
   /** Worker threads. Default: the number of cores. */
   threads?: number;
   /** Most memory, in bytes, that all operations of this handle use together for their buffers. Default 192 MiB. */
@@ -70,7 +76,7 @@ export interface IOpenOptions {
 }
 
 /** Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. */
-export interface IInitOptions extends IOpenOptions {
+export interface IInitOptions extends Omit<IOpenOptions, 'keyless'> {
   /** Default for ingests; each can choose its own. Default 'gzip'. */
   compression?: Compression;
   /** Sizes of chunks in bytes. Default 65,536 / 262,144 / 1,048,576. */
@@ -837,7 +843,10 @@ export class ContainerArchive {
    * in the result, and each problem is a `verify:error` event too. Works beside ingests, and on a handle with `readOnly`.
    * Apart from the index, which heals itself wherever it is read, nothing is written.
    *
-   * Rejects: ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * On a handle that was opened with `keyless`, 'quick' and 'standard' look at everything that has a hash or checksum in clear:
+   * all packs and parity, `.idx` files, manifests, keys, config. Not at the sealed index, nor whom a damage hits.
+   *
+   * Rejects: ERR_CLOSED, ERR_PASSPHRASE_REQUIRED ('full' on a handle with `keyless`), ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   verify(options?: IVerifyOptions): Promise<IVerifyResult>;
 

@@ -13,6 +13,10 @@ type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 
 function same<A, B>(_same: Same<A, B>): void {}
 
 export async function calls(): Promise<void> {
+  const keyless: IOpenOptions = { keyless: true };
+  // @ts-expect-error only an existing repository can be without its keys
+  const never: IInitOptions = { keyless: true };
+  void [keyless, never];
   const opening: IOpenOptions = { passphrase: 'x', readOnly: true, threads: 2, memoryLimit: 1, lockWaitMs: 1, verifyWrites: false };
   const initial: IInitOptions = {
     ...opening,

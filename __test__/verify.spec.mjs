@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
-import { ENCRYPTED, MIB, PLAIN, freshRepo, pieces, random, rejectsWith, reopen, repoFiles, test, treeHash } from './support/harness.mjs';
+import { ContainerArchive, ENCRYPTED, MIB, PLAIN, freshRepo, pieces, random, rejectsWith, reopen, repoFiles, test, treeHash } from './support/harness.mjs';
 
 const LEVELS = ['quick', 'standard', 'full'];
 const HEX = /^[0-9a-f]{64}$/;
@@ -141,4 +141,53 @@ test('bad options are refused', async (t) => {
   ]) {
     await rejectsWith(repo.verify(bad), 'ERR_INVALID_ARGUMENT');
   }
+});
+
+test('without its keys an encrypted repository is verified, and nothing else', async (t) => {
+  const { repo, path, snapshots } = await filled(t, ENCRYPTED);
+  await repo.close();
+  const before = treeHash(path);
+  const keyless = await ContainerArchive.open(path, { keyless: true });
+  t.after(() => keyless.close());
+  for (const level of ['quick', 'standard', undefined]) {
+    const result = await keyless.verify({ level });
+    assert.deepEqual([result.ok, result.notes.map((note) => note.code)], [true, ['NOTE_NO_KEYS']]);
+    assert.equal(result.stats.packsChecked, repoFiles(path, /\.pack$/).length);
+  }
+  const [{ id }] = snapshots;
+  for (const call of [
+    () => keyless.verify({ level: 'full' }),
+    () => keyless.listSnapshots(),
+    () => keyless.getSnapshot(id),
+    () => keyless.restore(id),
+    () => keyless.ingest([Buffer.from('x')]),
+    () => keyless.repair(),
+    () => keyless.reindex(),
+    () => keyless.unlock(),
+    () => keyless.keys.list(),
+    () => keyless.keys.add({ passphrase: 'another' }),
+  ]) {
+    await rejectsWith(call(), 'ERR_PASSPHRASE_REQUIRED');
+  }
+  assert.equal(treeHash(path), before);
+
+  const [pack] = repoFiles(path, /data[/\\][0-9a-f]+\.pack$/);
+  damage(pack);
+  const events = [];
+  keyless.on('verify:error', (event) => events.push(event));
+  const { ok, errors } = await keyless.verify();
+  assert.deepEqual([ok, errors.map((error) => error.code), events.length], [false, ['ERR_PACK_CORRUPT'], 1]);
+  assert.equal(errors[0].healable, true);
+});
+
+test('keyless goes with no secret, and changes nothing where there is none', async (t) => {
+  const { path } = await filled(t, ENCRYPTED);
+  await rejectsWith(ContainerArchive.open(path, { keyless: true, passphrase: 'x' }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(ContainerArchive.open(path, { keyless: 1 }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(ContainerArchive.init(`${path}-new`, { keyless: true }), 'ERR_INVALID_ARGUMENT');
+  const plain = await filled(t, PLAIN);
+  const opened = await ContainerArchive.open(plain.path, { keyless: true });
+  t.after(() => opened.close());
+  assert.equal((await opened.listSnapshots()).length, 2);
+  assert.equal((await opened.verify({ level: 'full' })).ok, true);
 });

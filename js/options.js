@@ -8,8 +8,9 @@ const { Command } = require('./command.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
-const OPEN_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal'];
-const INIT_KEYS = [...OPEN_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
+const HANDLE_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal'];
+const OPEN_KEYS = [...HANDLE_KEYS, 'keyless'];
+const INIT_KEYS = [...HANDLE_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
 const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
 const KIB = 1024;
 /** What the native side reads these numbers into; the ranges that make sense are narrower, and checked there. */
@@ -63,6 +64,7 @@ function repository(value, mayInit) {
   const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
   const out = {};
   take(out, given, 'readOnly', (v) => check.boolean(v, 'readOnly'));
+  take(out, given, 'keyless', (v) => check.boolean(v, 'keyless'));
   take(out, given, 'threads', (v) => check.integer(v, 'threads', 1, 1024));
   take(out, given, 'memoryLimit', (v) => check.integer(v, 'memoryLimit', 1));
   take(out, given, 'lockWaitMs', (v) => check.integer(v, 'lockWaitMs'));
@@ -73,7 +75,12 @@ function repository(value, mayInit) {
   take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));
   take(out, given, 'parity', parity);
   take(out, given, 'kdf', kdf);
-  return { json: JSON.stringify(out), secret: secret.take(given) };
+  const taken = secret.take(given);
+  if (out.keyless && taken) {
+    taken.drop();
+    throw invalidArgument('keyless cannot be given together with a passphrase or key');
+  }
+  return { json: JSON.stringify(out), secret: taken };
 }
 
 /** The options of init() as JSON, without those that are only for it. */

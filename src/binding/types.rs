@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OpenJson {
     read_only: Option<bool>,
+    keyless: Option<bool>,
     threads: Option<usize>,
     memory_limit: Option<u64>,
     lock_wait_ms: Option<u64>,
@@ -157,6 +158,7 @@ impl OpenJson {
         let default = OpenOptions::default();
         OpenOptions {
             read_only: self.read_only.unwrap_or(default.read_only),
+            keyless: self.keyless.unwrap_or(default.keyless),
             lock_wait: self.lock_wait_ms.map_or(default.lock_wait, Duration::from_millis),
             memory_limit: self.memory_limit.unwrap_or(default.memory_limit),
             verify_writes: self.verify_writes.unwrap_or(default.verify_writes),
@@ -176,6 +178,7 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
     let json: InitJson = parse(json)?;
     let open = OpenJson {
         read_only: json.read_only,
+        keyless: None,
         threads: json.threads,
         memory_limit: json.memory_limit,
         lock_wait_ms: json.lock_wait_ms,

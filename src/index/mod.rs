@@ -33,7 +33,7 @@ pub use format::SegmentEntry;
 pub use merge::{MergeSource, plan_merge};
 pub use pages::{DEFAULT_CACHE_BYTES, PageCache, PageReads};
 pub use seal::{EpochKey, SegmentContext, SegmentSeal};
-pub use segment::{Segment, SegmentScan};
+pub use segment::{Segment, SegmentScan, check_header};
 pub use source::{EntryScan, EntrySource, MemorySource};
 pub use writer::write_segment;
 
@@ -97,16 +97,20 @@ impl GlobalIndex {
         context: Arc<SegmentContext>,
         cache_bytes: usize,
     ) -> Result<(Self, Vec<BrokenSegment>), Error> {
-        let cache = Arc::new(PageCache::new(cache_bytes));
-        let index = Self {
-            storage,
-            context,
-            cache,
-            known: Mutex::default(),
-            view: RwLock::default(),
-        };
+        let index = Self::unread(storage, context, cache_bytes);
         let broken = index.refresh()?;
         Ok((index, broken))
+    }
+
+    /// A view without any segment: nothing is listed until somebody asks for it.
+    pub fn unread(storage: Arc<dyn Storage>, context: Arc<SegmentContext>, cache_bytes: usize) -> Self {
+        Self {
+            storage,
+            context,
+            cache: Arc::new(PageCache::new(cache_bytes)),
+            known: Mutex::default(),
+            view: RwLock::default(),
+        }
     }
 
     /// Lists again and opens what is new; cheap when nothing is. Returns segments that were not known to be broken.

@@ -13,7 +13,7 @@ use super::format::{
 };
 use super::pages::PageCache;
 use super::seal::{PageSeal, SegmentContext};
-use crate::id::{ChunkId, PackId, SegmentId};
+use crate::id::{ChunkId, PackId, RepoId, SegmentId};
 use crate::layout;
 use crate::pack::ChunkLocation;
 use crate::storage::{self, ErrorKind, Storage};
@@ -34,6 +34,43 @@ pub struct Segment {
     superseded: Vec<SegmentId>,
 }
 
+/// What can be said of a segment without the keys of its repository: that its length is possible, and its header the one of
+/// this segment.
+pub fn check_header(storage: &dyn Storage, repo: &RepoId, id: SegmentId) -> Result<(), Error> {
+    let (header, _) = read_header(storage, id)?;
+    let reason = Damage::ForeignRepository;
+    (header.repo == *repo)
+        .then_some(())
+        .ok_or(Error::Damaged { segment: id, reason })
+}
+
+/// The header of a segment, and the number of pages in its file.
+fn read_header(storage: &dyn Storage, id: SegmentId) -> Result<(Header, u64), Error> {
+    let damaged = |reason| Error::Damaged { segment: id, reason };
+    let key = layout::segment(&id);
+    let len = storage
+        .size(&key)?
+        .ok_or_else(|| storage::Error::new(ErrorKind::NotFound, "size", key.as_str()))?;
+    let file_pages = len / PAGE_LEN as u64;
+    // header, filter and footer are always there
+    if len % PAGE_LEN as u64 != 0 || file_pages < 3 {
+        return Err(damaged(Damage::Length));
+    }
+    let mut page = [0; PAGE_LEN];
+    storage
+        .get_range(&key, 0, &mut page)
+        .map_err(|error| Error::from_read(id, error))?;
+    let header = Header::decode(&page).map_err(|bad| match bad {
+        BadHeader::Damaged => damaged(Damage::Header),
+        BadHeader::Version(version) => Error::Unsupported { segment: id, version },
+    })?;
+    // a copied or renamed file
+    if header.segment != id {
+        return Err(damaged(Damage::Header));
+    }
+    Ok((header, file_pages))
+}
+
 impl Segment {
     /// Opens `index/<id>.seg` and checks all that is not read by page later.
     pub fn open(
@@ -43,29 +80,11 @@ impl Segment {
         id: SegmentId,
     ) -> Result<Self, Error> {
         let damaged = |reason| Error::Damaged { segment: id, reason };
+        let (header, file_pages) = read_header(&**storage, id)?;
         let key = layout::segment(&id);
-        let len = storage
-            .size(&key)?
-            .ok_or_else(|| storage::Error::new(ErrorKind::NotFound, "size", key.as_str()))?;
-        let file_pages = len / PAGE_LEN as u64;
-        // header, filter and footer are always there
-        if len % PAGE_LEN as u64 != 0 || file_pages < 3 {
-            return Err(damaged(Damage::Length));
-        }
-        let mut page = [0; PAGE_LEN];
-        storage
-            .get_range(&key, 0, &mut page)
-            .map_err(|error| Error::from_read(id, error))?;
-        let header = Header::decode(&page).map_err(|bad| match bad {
-            BadHeader::Damaged => damaged(Damage::Header),
-            BadHeader::Version(version) => Error::Unsupported { segment: id, version },
-        })?;
-        // a copied or renamed file
-        if header.segment != id {
-            return Err(damaged(Damage::Header));
-        }
         let seal = PageSeal::for_header(context, &header).map_err(damaged)?;
         let last = file_pages - 1;
+        let mut page = [0; PAGE_LEN];
         storage
             .get_range(&key, last * PAGE_LEN as u64, &mut page)
             .map_err(|error| Error::from_read(id, error))?;

@@ -260,7 +260,7 @@ impl Repository {
     /// For a repair: makes lock files again that are gone, and asks once more whether this handle may write. Two processes
     /// that hold different files of one name do not see each other, so a lost lock file is no matter for everyday writers.
     pub fn restore_lock_files(&self) -> Result<()> {
-        if let Err(refused @ Error::ReadOnly) = self.check_writable() {
+        if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
             return Err(refused);
         }
         for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
@@ -351,17 +351,38 @@ impl Repository {
         *pack_sink::lock(&self.seeded_bug) == Some(bug)
     }
 
-    /// `Err` once the handle was closed.
+    /// `Err` once the handle was closed, and always for one without the keys of its repository.
     pub fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
+            return Err(Error::Closed);
+        }
+        self.check_keys()
+    }
+
+    /// True for a handle without the keys of its repository: it can verify what needs none, and no more.
+    pub fn is_locked(&self) -> bool {
+        self.seal.is_locked()
+    }
+
+    /// What [`check_running`](Self::check_running) says, for an operation that needs no keys.
+    pub fn check_running_without_keys(&self, monitor: &dyn Monitor) -> Result<()> {
+        match self.check_running(monitor) {
+            Err(Error::PassphraseRequired) if monitor.is_cancelled() => Err(Error::Cancelled),
+            Err(Error::PassphraseRequired) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn check_keys(&self) -> Result<()> {
+        match self.is_locked() {
+            true => Err(Error::PassphraseRequired),
+            false => Ok(()),
         }
     }
 
     /// The bytes of a manifest file.
     pub fn encode_manifest(&self, snapshot: &Snapshot) -> Result<Vec<u8>> {
+        self.check_keys()?;
         let seal = match seal::current_epoch(&self.seal) {
             None => ManifestSeal::Plain,
             Some((epoch, keys)) => ManifestSeal::Sealed {
@@ -375,6 +396,7 @@ impl Repository {
 
     /// Reads a manifest file.
     pub fn decode_manifest(&self, id: &SnapshotId, bytes: &[u8]) -> Result<Snapshot> {
+        self.check_keys()?;
         let decoded = match self.seal.keys() {
             None => manifest::decode(bytes, id, &ManifestKeys::Plain, &self.config.id),
             Some(keys) => {

@@ -48,6 +48,9 @@ impl Secret {
 pub struct OpenOptions {
     /// Refuse every write.
     pub read_only: bool,
+    /// Open an encrypted repository without its keys. Such a handle can only verify, at `quick` and `standard`; everything
+    /// else is refused with `PassphraseRequired`. A plain repository has no keys to be without, and opens as ever.
+    pub keyless: bool,
     /// How long a lock is waited for. Default 10 seconds.
     pub lock_wait: Duration,
     /// Bytes for buffers and caches of all operations of the handle together. Default [`DEFAULT_MEMORY_LIMIT`].
@@ -62,6 +65,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             read_only: false,
+            keyless: false,
             lock_wait: Duration::from_secs(10),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             verify_writes: true,
@@ -224,8 +228,14 @@ fn pin_of(config: &Config) -> Pin {
 ///
 /// # Errors
 /// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
-/// `NotEncrypted`, `KeyFileCorrupt`, `Permission`, `Storage`. Nothing on disk is changed by a failed open.
+/// `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a secret and `keyless`), `Permission`, `Storage`. Nothing on disk is
+/// changed by a failed open.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
+    if options.keyless && secret.is_some() {
+        return Err(Error::InvalidArgument {
+            reason: "keyless: a passphrase or key was given".to_owned(),
+        });
+    }
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
     let opened = match open_with(&env, config, bytes, secret, options) {
@@ -246,7 +256,7 @@ struct Opened {
     config: Config,
     config_bytes: Vec<u8>,
     unlocked: Option<Unlocked>,
-    keys: Option<Keys>,
+    seals: Seals,
     index: GlobalIndex,
     broken: Vec<BrokenSegment>,
 }
@@ -294,6 +304,7 @@ fn open_with(
     let unlocked = match (config.encrypted, secret) {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::NotEncrypted),
+        (true, None) if options.keyless => return Ok(without_keys(env, config, config_bytes)),
         (true, None) => return Err(Error::PassphraseRequired),
         (true, Some(secret)) => Some(unlock(env, &config, &config_bytes, secret)?),
     };
@@ -308,10 +319,7 @@ fn load_index(
     options: &OpenOptions,
 ) -> Result<Opened> {
     let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
-    let context = Arc::new(SegmentContext {
-        repo: config.id,
-        seal: segment_seal(keys.as_ref()),
-    });
+    let context = segment_context(&config, keys.as_ref());
     let cache = usize::try_from(options.memory_limit / 8)
         .unwrap_or(usize::MAX)
         .clamp(1 << 20, 32 << 20);
@@ -320,10 +328,23 @@ fn load_index(
         config,
         config_bytes,
         unlocked,
-        keys,
+        seals: keys.map_or(Seals::Plain, |keys| Seals::Sealed(Box::new(keys))),
         index,
         broken,
     })
+}
+
+/// Of an encrypted repository whose keys nobody gave: the index stays unread, for no page of it would open.
+fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Opened {
+    let context = segment_context(&config, None);
+    Opened {
+        config,
+        config_bytes,
+        unlocked: None,
+        seals: Seals::Locked,
+        index: GlobalIndex::unread(Arc::clone(&env.storage), context, 0),
+        broken: Vec::new(),
+    }
 }
 
 /// Finds the key file that the secret opens, and holds the config against the keys in it.
@@ -350,12 +371,14 @@ fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<R
         config,
         config_bytes,
         unlocked,
-        keys,
+        seals,
         index,
         broken,
     } = opened;
     let (current_key, bundle) = unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
-    let write_refused = if options.read_only {
+    let write_refused = if matches!(seals, Seals::Locked) {
+        Some(Error::PassphraseRequired)
+    } else if options.read_only {
         Some(Error::ReadOnly)
     } else {
         match env.storage.probe_locks(layout::MAINT_LOCK) {
@@ -364,13 +387,13 @@ fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<R
             Err(error) => Some(error.into()),
         }
     };
-    let gear = keys
-        .as_ref()
-        .map_or_else(Gear::default_table, |keys| Gear::keyed(&keys.chunker));
+    let gear = match &seals {
+        Seals::Sealed(keys) => Gear::keyed(&keys.chunker),
+        Seals::Plain | Seals::Locked => Gear::default_table(),
+    };
     let cutter = Cutter::new(config.chunking, Arc::new(gear)).map_err(|reason| Error::ConfigCorrupt {
         reason: reason.to_string(),
     })?;
-    let seals = keys.map_or(Seals::Plain, |keys| Seals::Sealed(Box::new(keys)));
     let pool = BufferPool::new(usize::try_from(options.memory_limit / 2).unwrap_or(usize::MAX));
     let repo = Repository {
         seal: Arc::new(RepoSeal::new(config.id, seals)),
@@ -401,6 +424,13 @@ fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<R
         heal::heal_index(&repo, &broken)?;
     }
     Ok(repo)
+}
+
+fn segment_context(config: &Config, keys: Option<&Keys>) -> Arc<SegmentContext> {
+    Arc::new(SegmentContext {
+        repo: config.id,
+        seal: segment_seal(keys),
+    })
 }
 
 /// How segments are sealed with these keys.

@@ -18,6 +18,8 @@ pub enum Seals {
     Plain,
     /// A sealed one, with everything that follows from its key bundle.
     Sealed(Box<Keys>),
+    /// A sealed one without its keys: nothing of it opens, nothing can be sealed, no name of a chunk can be known.
+    Locked,
 }
 
 /// Seals and names for one repository.
@@ -48,9 +50,14 @@ impl RepoSeal {
     /// The keys of a sealed repository.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.seals {
-            Seals::Plain => None,
+            Seals::Plain | Seals::Locked => None,
             Seals::Sealed(keys) => Some(keys),
         }
+    }
+
+    /// True without the keys of a sealed repository.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.seals, Seals::Locked)
     }
 
     /// Name of a piece of plaintext of the given kind.
@@ -62,6 +69,8 @@ impl RepoSeal {
             (Seals::Sealed(keys), KIND_DATA) => keys.chunk_id.hmac(&[data]),
             (Seals::Sealed(keys), KIND_LIST) => keys.list_id.hmac(&[data]),
             (Seals::Sealed(keys), _) => keys.copy_id.hmac(&[data]),
+            // a name that no chunk has
+            (Seals::Locked, _) => [0; 32],
         };
         ChunkId(name)
     }
@@ -69,9 +78,13 @@ impl RepoSeal {
     /// Makes the stored chunk from encoded bytes, into `out`. Plain repositories store the encoded bytes as they are.
     pub fn seal_chunk(&self, meta: &ChunkMeta, encoded: &[u8], entropy: &dyn Entropy, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        let Seals::Sealed(keys) = &self.seals else {
-            out.extend_from_slice(encoded);
-            return Ok(());
+        let keys = match &self.seals {
+            Seals::Plain => {
+                out.extend_from_slice(encoded);
+                return Ok(());
+            }
+            Seals::Locked => return Err(Error::PassphraseRequired),
+            Seals::Sealed(keys) => keys,
         };
         let (_, epoch) = keys.current();
         let seed: [u8; 16] = random(entropy)?;
@@ -94,8 +107,10 @@ impl RepoSeal {
 
     /// Opens a stored chunk in place and returns where in `stored` the encoded bytes are; `None` when it does not open.
     pub fn open_chunk(&self, meta: &ChunkMeta, stored: &mut [u8]) -> Option<std::ops::Range<usize>> {
-        let Seals::Sealed(keys) = &self.seals else {
-            return Some(0..stored.len());
+        let keys = match &self.seals {
+            Seals::Plain => return Some(0..stored.len()),
+            Seals::Locked => return None,
+            Seals::Sealed(keys) => keys,
         };
         let encoded = 12..stored.len().checked_sub(16).filter(|&end| end >= 12)?;
         let mut nonce = [0u8; 12];
@@ -140,7 +155,7 @@ const TRAILER_DOMAIN: &str = "containerarchive/trailer/v1";
 
 impl TrailerSeal for RepoSeal {
     fn is_sealed(&self) -> bool {
-        self.keys().is_some()
+        !matches!(self.seals, Seals::Plain)
     }
 
     fn epoch(&self) -> u32 {
@@ -148,9 +163,10 @@ impl TrailerSeal for RepoSeal {
     }
 
     fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; 16]> {
-        match self.keys() {
-            None => Some(tag16(TRAILER_DOMAIN, &[body_hash, entries])),
-            Some(keys) => {
+        match &self.seals {
+            Seals::Plain => Some(tag16(TRAILER_DOMAIN, &[body_hash, entries])),
+            Seals::Locked => None,
+            Seals::Sealed(keys) => {
                 let key = keys.current().1.pack_trailer.hmac(&[body_hash]);
                 seal_in_place(&key, &[0; 12], &self.trailer_aad(), entries).ok()
             }
@@ -158,9 +174,10 @@ impl TrailerSeal for RepoSeal {
     }
 
     fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; 16]) -> bool {
-        match self.keys() {
-            None => tag16(TRAILER_DOMAIN, &[body_hash, entries]) == *tag,
-            Some(keys) => keys.epoch(epoch).is_some_and(|epoch| {
+        match &self.seals {
+            Seals::Plain => tag16(TRAILER_DOMAIN, &[body_hash, entries]) == *tag,
+            Seals::Locked => false,
+            Seals::Sealed(keys) => keys.epoch(epoch).is_some_and(|epoch| {
                 let key = epoch.pack_trailer.hmac(&[body_hash]);
                 open_in_place(&key, &[0; 12], &self.trailer_aad(), entries, tag).is_ok()
             }),
@@ -169,8 +186,10 @@ impl TrailerSeal for RepoSeal {
 
     fn pad(&self, pack_nonce: &[u8; 16], out: &mut [u8]) -> bool {
         out.fill(0);
-        let Some(keys) = self.keys() else {
-            return true;
+        let keys = match &self.seals {
+            Seals::Plain => return true,
+            Seals::Locked => return false,
+            Seals::Sealed(keys) => keys,
         };
         let key = keys.current().1.pack_pad.hmac(&[pack_nonce]);
         seal_in_place(&key, &[0; 12], &[], out).is_ok()

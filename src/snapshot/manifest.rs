@@ -183,6 +183,23 @@ pub fn decode(bytes: &[u8], expected: &SnapshotId, keys: &ManifestKeys<'_>, repo
     }
 }
 
+/// What can be said of a sealed manifest file without its keys: that it is whole, and the one of `expected`.
+pub fn check_sealed(bytes: &[u8], expected: &SnapshotId) -> Result<(), Error> {
+    if bytes.len() as u64 > MAX_MANIFEST_LEN {
+        return damaged("the manifest is too long");
+    }
+    let text = verified(bytes)?;
+    let form: FormJson = parse(text)?;
+    if form.sealed.is_none() {
+        return damaged("the manifest is not sealed and the repository is");
+    }
+    let file: FileJson = parse(text)?;
+    if file.id != expected.to_hex() {
+        return damaged("the manifest is that of another snapshot");
+    }
+    Ok(())
+}
+
 /// The text of a checked JSON file of a version that is known here.
 fn verified(bytes: &[u8]) -> Result<&str, Error> {
     let Some(text) = checked_json::verify(bytes) else {

@@ -17,6 +17,7 @@ mod faults;
 mod house;
 mod ingest;
 mod init_open;
+mod keyless;
 mod keys;
 mod large;
 mod locks;

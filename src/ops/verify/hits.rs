@@ -113,6 +113,15 @@ impl Damage {
         self.forgive_copies(run, packs)
     }
 
+    /// All bad packs as they are, where it cannot be told what they hold.
+    pub fn add_packs(&mut self, packs: &Packs) {
+        for (pack, facts) in &packs.table {
+            if let Some(bad) = &facts.bad {
+                self.add_pack(pack, bad);
+            }
+        }
+    }
+
     fn add_pack(&mut self, pack: &PackId, bad: &Bad) -> u32 {
         let (code, text, if_hit) = match bad {
             Bad::Missing { committed } => ("ERR_PACK_MISSING", format!("Pack {pack} is missing"), !committed),

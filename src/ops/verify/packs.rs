@@ -143,6 +143,11 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
     if run.is_there(&layout::pack(pack)) || is_condemned(run, pack) {
         return false;
     }
+    if run.repo.is_locked() {
+        // a prune takes a pack out of its group, and its .idx away, before it goes
+        let groups = Groups::load(run.storage(), &run.repo.config().id);
+        return run.is_there(&layout::pack_index(pack)) || groups.is_ok_and(|groups| groups.group_of(pack).is_some());
+    }
     // nothing is healed here: segments that are found broken were reported
     let _ = run.repo.index().refresh();
     run.repo.index().contains_pack(pack).unwrap_or(true)

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
     check_config(run);
-    if run.repo.seal().keys().is_some() {
+    if run.repo.config().encrypted {
         check_keys(run)?;
     }
     check_records(run)?;
