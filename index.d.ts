@@ -449,6 +449,57 @@ export interface IRepairProgress {
   elapsedMs: number;
 }
 
+/** What a repository holds and what it takes. All sizes in bytes. */
+export interface IStats {
+  /** Snapshots that can be listed, and their items. */
+  snapshots: number;
+  items: number;
+  /** What restoring every snapshot would give. */
+  originalBytes: number;
+  /** Different chunks of data, those that no snapshot needs any more included. */
+  chunks: number;
+  /** Their length before compression, each counted once. */
+  uniqueBytes: number;
+  /** Their length as they are stored, each counted once. */
+  storedBytes: number;
+  /** `originalBytes / uniqueBytes`: how many times over the chunks are used. `null` without any. */
+  dedupRatio: number | null;
+  /** `uniqueBytes / storedBytes`. `null` without any. */
+  compressionRatio: number | null;
+  packs: number;
+  /** Lengths of all files, by what they are. */
+  bytes: {
+    total: number;
+    /** Packs with chunks of data. */
+    dataPacks: number;
+    /** Packs with lists of chunks and copies of manifests. */
+    metaPacks: number;
+    /** The `.idx` files beside packs. */
+    packIndexes: number;
+    parity: number;
+    /** The global index. */
+    index: number;
+    /** Manifests. */
+    snapshots: number;
+    /** Key files and their second copies. */
+    keys: number;
+    /** What repairs moved out of the way. */
+    quarantine: number;
+    /** Settings, locks, records, kill lists, the reserve. */
+    other: number;
+  };
+  /** `null` in a repository without parity. */
+  parity: {
+    /** Packs in a full group, and parity shards for them. */
+    data: number;
+    parity: number;
+    groups: number;
+    bytes: number;
+    /** `bytes` as a part of the packs that they protect: 0.05 at best for 20 packs and one shard. `null` without packs. */
+    ratio: number | null;
+  } | null;
+}
+
 /** What a repair did, and what it could not do. */
 export interface IRepairResult {
   /** Something of the index was lost or wrong and has been made again. */
@@ -884,6 +935,13 @@ export class ContainerArchive {
    * Rejects: ERR_STORAGE, ERR_CLOSED.
    */
   locks(): Promise<ILock[]>;
+
+  /**
+   * Counts what the repository holds and what it takes. Reads the manifests and the index, and of packs only their lengths.
+   *
+   * Rejects: ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  stats(options?: { signal?: AbortSignal }): Promise<IStats>;
 
   /**
    * Finds what is lost or damaged, and makes it again from what is left: packs from parity, everything small from its

@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
-  Compression, IContainerArchiveEvents, IIngestCommand, IIngestItem, IIngestProgress, IInitOptions, IKey, ILock, IOpenOptions, IPruneResult, IRepairResult,
+  Compression, IContainerArchiveEvents, IIngestCommand, IIngestItem, IIngestProgress, IInitOptions, IKey, ILock, IOpenOptions, IPruneResult, IRepairResult, IStats,
   IRestoredFile, IRetentionPolicy, ISnapshot, ISnapshotItem, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
@@ -87,6 +87,8 @@ export async function calls(): Promise<void> {
   same<Awaited<ReturnType<typeof repo.latest>>, ISnapshot | null>(true);
   await repo.latest({ tags: { a: 'b' } });
 
+  const stats: IStats = await repo.stats({ signal: AbortSignal.timeout(1) });
+  void [stats.bytes.parity, stats.parity?.ratio, stats.dedupRatio];
   const result = await repo.verify({ level: 'full', subset: '1/30', onProgress: ({ percentage }) => void percentage });
   same<typeof result, IVerifyResult>(true);
   const damage: IVerifyError[] = result.errors;

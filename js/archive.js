@@ -175,8 +175,13 @@ class ContainerArchive {
   }
 
   async reindex(reindexOptions) {
-    const checked = repair.reindexOptions(reindexOptions);
+    const checked = repair.signalOptions(reindexOptions);
     await this.#stoppable((repo) => repair.runReindex(repo, checked), checked.signal);
+  }
+
+  async stats(statsOptions) {
+    const checked = repair.signalOptions(statsOptions);
+    return this.#stoppable((repo) => repair.runStats(repo, checked), checked.signal);
   }
 
   async unlock(unlockOptions) {

@@ -1,5 +1,5 @@
 'use strict';
-// Repair, reindex and unlock: options checked, progress passed on, the signal listened to.
+// Repair, reindex, unlock and stats: options checked, progress passed on, the signal listened to.
 
 const check = require('./check.js');
 const { BytesProgress } = require('./progress.js');
@@ -14,8 +14,8 @@ function repairOptions(value) {
   };
 }
 
-/** The options of reindex(): { signal? }. */
-function reindexOptions(value) {
+/** The options of reindex() and stats(): { signal? }. */
+function signalOptions(value) {
   const given = check.options(value, ['signal'], 'options');
   return { signal: check.signal(given.signal, 'signal') };
 }
@@ -44,4 +44,9 @@ function runReindex(repo, { signal }) {
   return stoppable(signal, (stop) => repo.reindex(stop));
 }
 
-module.exports = { reindexOptions, repairOptions, runReindex, runRepair, stoppable, unlockOptions };
+/** Counts what the repository holds and takes. */
+async function runStats(repo, { signal }) {
+  return JSON.parse(await stoppable(signal, (stop) => repo.stats(stop)));
+}
+
+module.exports = { repairOptions, runReindex, runRepair, runStats, signalOptions, stoppable, unlockOptions };

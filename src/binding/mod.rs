@@ -19,4 +19,5 @@ mod prune;
 mod repair;
 mod restore;
 mod settle;
+mod stats;
 mod types;

@@ -10,6 +10,7 @@ pub mod repair;
 pub mod restore;
 pub mod restore_file;
 pub mod snapshots;
+pub mod stats;
 pub mod unlock;
 pub mod verify;
 
@@ -22,5 +23,6 @@ pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
 pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 pub use restore_file::restore_to_file;
 pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
+pub use stats::{ParityStats, Stats, StoredBytes, stats};
 pub use unlock::{locks, unlock};
 pub use verify::{Note, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

@@ -78,7 +78,7 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
     Ok(newest)
 }
 
-fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
+pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     let files = repo.storage().list(layout::SNAPSHOTS)?;
     Ok(files
@@ -87,7 +87,7 @@ fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
         .collect())
 }
 
-fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
+pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
     repo.check_open()?;
     match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
         Ok(bytes) => repo.decode_manifest(id, &bytes),

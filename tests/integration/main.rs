@@ -29,6 +29,7 @@ mod reindex;
 mod repair;
 mod restore_file;
 mod schedules;
+mod stats;
 mod support;
 mod sweep;
 mod syscalls;

@@ -180,7 +180,7 @@ impl Role<'_> {
         if let Some(snapshot) = self.done("ingest", ops::ingest(repo, &mut items, &options, &NullMonitor)) {
             note(self.place, &log, &format!("{keep} {} {seed}", snapshot.id));
         }
-        let there: Vec<String> = expected(self.place, &[log.clone()])
+        let there: Vec<String> = expected(self.place, std::slice::from_ref(&log))
             .into_iter()
             .map(|(id, _)| id)
             .collect();

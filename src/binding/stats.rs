@@ -1,0 +1,105 @@
+//! What a repository holds and takes, as JSON.
+
+use super::archive::NativeRepository;
+use super::check::{CheckMonitor, NativeStop};
+use super::settle::spawn;
+use crate::error::{Error, Result};
+use crate::ops::{self, Stats};
+use napi::Env;
+use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
+use napi_derive::napi;
+use serde::Serialize;
+
+#[napi]
+impl NativeRepository {
+    /// Counts; the promise gives the numbers.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn stats<'env>(
+        &self,
+        env: &'env Env,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let monitor = CheckMonitor::new(None, stop)?;
+        let operation = self.handle().enter(None);
+        spawn(env, "ca-stats", move || {
+            stats_json(&ops::stats(operation?.repo(), &monitor)?)
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsJson {
+    snapshots: u64,
+    items: u64,
+    original_bytes: u64,
+    chunks: u64,
+    unique_bytes: u64,
+    stored_bytes: u64,
+    dedup_ratio: Option<f64>,
+    compression_ratio: Option<f64>,
+    packs: u64,
+    bytes: BytesJson,
+    parity: Option<ParityJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BytesJson {
+    total: u64,
+    data_packs: u64,
+    meta_packs: u64,
+    pack_indexes: u64,
+    parity: u64,
+    index: u64,
+    snapshots: u64,
+    keys: u64,
+    quarantine: u64,
+    other: u64,
+}
+
+#[derive(Serialize)]
+struct ParityJson {
+    data: u8,
+    parity: u8,
+    groups: u64,
+    bytes: u64,
+    ratio: Option<f64>,
+}
+
+fn stats_json(stats: &Stats) -> Result<String> {
+    let bytes = &stats.bytes;
+    let json = StatsJson {
+        snapshots: stats.snapshots,
+        items: stats.items,
+        original_bytes: stats.original_bytes,
+        chunks: stats.chunks,
+        unique_bytes: stats.unique_bytes,
+        stored_bytes: stats.stored_bytes,
+        dedup_ratio: stats.dedup_ratio(),
+        compression_ratio: stats.compression_ratio(),
+        packs: stats.packs,
+        bytes: BytesJson {
+            total: bytes.total(),
+            data_packs: bytes.data_packs,
+            meta_packs: bytes.meta_packs,
+            pack_indexes: bytes.pack_indexes,
+            parity: bytes.parity,
+            index: bytes.index,
+            snapshots: bytes.snapshots,
+            keys: bytes.keys,
+            quarantine: bytes.quarantine,
+            other: bytes.other,
+        },
+        parity: stats.parity.map(|parity| ParityJson {
+            data: parity.shape.data,
+            parity: parity.shape.parity,
+            groups: parity.groups,
+            bytes: parity.bytes,
+            ratio: parity.ratio(),
+        }),
+    };
+    serde_json::to_string(&json).map_err(|error| Error::Internal {
+        reason: error.to_string(),
+    })
+}
