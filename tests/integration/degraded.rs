@@ -1,11 +1,13 @@
 //! Restores that meet damage: right bytes from parity, and the pack made whole afterwards.
 
+use crate::support::faults::{codes, files_of, watched};
 use crate::support::*;
+use containerarchive::parity::Groups;
 use containerarchive::repo::OpenOptions;
 use containerarchive::storage::simfs::SimFs;
-use containerarchive::storage::{LocalStorage, Storage, put_bytes};
-use containerarchive::{entropy::SeededEntropy, repo};
-use std::collections::BTreeMap;
+use containerarchive::storage::{ErrorKind, FaultyStorage, LocalStorage, Storage, put_bytes};
+use containerarchive::{entropy::SeededEntropy, layout, repo};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 fn storage(disk: &SimFs) -> Arc<dyn Storage> {
@@ -120,20 +122,61 @@ fn the_only_pack_of_a_small_snapshot_is_lost_on_a_disk_that_cannot_be_written() 
 
 #[test]
 fn packs_of_one_group_damaged_at_different_rows_are_all_read() {
-    let (disk, snapshots) = repository(Flavor::plain());
-    for (number, (path, mut bytes)) in packs(&disk).into_iter().enumerate() {
-        let row = number % (bytes.len() / 4096).max(1);
-        let end = bytes.len().min(row * 4096 + 100);
-        bytes[row * 4096..end].iter_mut().for_each(|byte| *byte ^= 0x55);
-        if number < 15 {
-            disk.damage(&path, Some(bytes)).unwrap();
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (disk, snapshots) = repository(flavor);
+        let storage = storage(&disk);
+        let repo = open(environment(Arc::clone(&storage), 9), flavor).unwrap();
+        let groups = Groups::load(&*storage, &repo.config().id).unwrap();
+        drop(repo);
+        let mut damaged = 0;
+        for head in groups.live() {
+            for (number, member) in head.members.iter().enumerate() {
+                let path = layout::pack(&member.pack);
+                let mut bytes = disk.snapshot_files()[&path].clone();
+                // each member in a row of its own
+                let row = number * 4096;
+                if row >= bytes.len() {
+                    continue;
+                }
+                let end = bytes.len().min(row + 100);
+                bytes[row..end].iter_mut().for_each(|byte| *byte ^= 0x55);
+                disk.damage(&path, Some(bytes)).unwrap();
+                damaged += 1;
+            }
+        }
+        assert!(damaged >= 10, "{damaged}");
+        let repo = open(environment(Arc::clone(&storage), 8), flavor).unwrap();
+        for (id, data) in &snapshots {
+            assert!(restore(&repo, id, None).unwrap() == *data);
         }
     }
-    let repo = open(environment(storage(&disk), 8), Flavor::plain()).unwrap();
-    for (id, data) in &snapshots {
-        match restore(&repo, id, None) {
-            Ok(restored) => assert!(restored == *data),
-            Err(error) => assert!(error.code().starts_with("ERR_"), "{error}"),
+}
+
+#[test]
+fn a_small_snapshot_restores_from_a_folder_that_refuses_every_write() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, memory) = memory_repo(flavor);
+        let data = random_bytes(1, 20_000);
+        let id = ingest(&repo, &data).unwrap().id.to_hex();
+        drop(repo);
+        let data_packs: Vec<String> = (memory.list(layout::DATA).unwrap().into_iter())
+            .map(|file| file.key)
+            .filter(|key| key.ends_with(".pack") && memory.get(key, u64::MAX).unwrap()[12] & 2 == 0)
+            .collect();
+        assert_eq!(data_packs.len(), 1);
+        memory.delete(&data_packs[0]).unwrap();
+        let before = files_of(&*memory);
+        for kind in [ErrorKind::ReadOnly, ErrorKind::PermissionDenied] {
+            let faulty = Arc::new(FaultyStorage::new(Arc::clone(&memory)));
+            let reads = ["get", "get_range", "size", "list", "probe_locks", "lock"];
+            faulty.fail_when(move |op, _| !reads.contains(&op), kind);
+            // a handle that does not know, and tries to heal
+            let (environment, monitor) = watched(faulty, 3);
+            let repo = open(environment, flavor).unwrap();
+            assert!(restore(&repo, &id, None).unwrap() == data);
+            let told: BTreeSet<_> = codes(&monitor).into_iter().collect();
+            assert_eq!(told, BTreeSet::from(["WARN_DEGRADED_READ", "WARN_NOT_HEALED"]));
+            assert!(files_of(&*memory) == before);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What an ingest does with the parity groups of earlier ones.
 
+use crate::support::faults::{Files, files_of, memory_of};
 use crate::support::*;
 use containerarchive::layout;
+use containerarchive::lock::try_maint;
 use containerarchive::monitor::TestMonitor;
-use containerarchive::storage::{ErrorKind, FaultyStorage, RecordingStorage, Storage};
+use containerarchive::parity::{Groups, read_record, rebuild_pack};
+use containerarchive::repo::{self, InitOptions, ParityParams, Repository};
+use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, RecordingStorage, Storage, put_bytes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -132,4 +136,131 @@ fn what_an_ingest_reads_of_parity_does_not_grow_with_the_repository() {
     recording.clear();
     ingest(&repo, &random_bytes(5000, 3000)).unwrap();
     assert!(read(&recording) <= groups + 4, "{}", read(&recording));
+}
+
+/// Every pack is in a group, nothing is left over, and each pack alone can be lost. Returns how many packs each group has.
+fn assert_protected(repo: &Repository, what: &str) -> Vec<usize> {
+    let storage = repo.storage();
+    let groups = Groups::load(storage, &repo.config().id).unwrap();
+    assert!(groups.problems().is_empty(), "{what}: {:?}", groups.problems());
+    assert!(
+        groups.superseded().is_empty() && groups.incomplete().is_empty(),
+        "{what}"
+    );
+    for key in listed(storage, layout::DATA, ".pack") {
+        let pack = containerarchive::id::PackId(layout::id_of(&key, ".pack").unwrap());
+        let head = groups
+            .group_of(&pack)
+            .unwrap_or_else(|| panic!("{what}: {pack} is in no group"));
+        let bytes = storage.get(&key, u64::MAX).unwrap();
+        storage.delete(&key).unwrap();
+        let record = read_record(storage, &head.id).unwrap();
+        let rebuilt = rebuild_pack(storage, &record, &pack);
+        assert!(rebuilt.is_ok_and(|rebuilt| rebuilt == bytes), "{what}: {pack}");
+        put_bytes(storage, &key, &bytes).unwrap();
+    }
+    groups.live().map(|head| head.members.len()).collect()
+}
+
+/// Ingests each of `sizes` on top of `files`, and then each on top of that, `depth` times.
+fn ingest_patterns(files: &Files, sizes: &[usize], depth: u64, done: &str, tried: &mut usize) {
+    if depth == 0 {
+        return;
+    }
+    for (number, size) in (1..).zip(sizes) {
+        let storage = memory_of(files);
+        let seed = depth * 10 + number;
+        let repo = open(environment(storage.clone(), 100 + seed), Flavor::plain()).unwrap();
+        let data = random_bytes(seed, *size);
+        let snapshot = ingest(&repo, &data).unwrap();
+        let what = format!("{done} {size}");
+        let members = assert_protected(&repo, &what);
+        let shape = repo.parity_shape().unwrap();
+        assert!(
+            members.iter().all(|members| *members <= usize::from(shape.data)),
+            "{what}"
+        );
+        assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data, "{what}");
+        *tried += 1;
+        ingest_patterns(&files_of(storage.as_ref()), sizes, depth - 1, &what, tried);
+    }
+}
+
+#[test]
+fn after_every_pattern_of_small_ingests_each_pack_alone_can_be_lost() {
+    for (data, parity) in [(2, 1), (3, 1), (4, 1), (3, 2)] {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let options = InitOptions {
+            parity: Some(Some(ParityParams { data, parity })),
+            ..Flavor::plain().small()
+        };
+        drop(repo::init(environment(Arc::clone(&storage), 7), None, &options).unwrap());
+        // one, two and four packs, one of them with lists and copies
+        let mut tried = 0;
+        let done = format!("{data}+{parity}:");
+        ingest_patterns(&files_of(&*storage), &[1_000, 60_000, 150_000], 4, &done, &mut tried);
+        assert_eq!(tried, 3 + 9 + 27 + 81);
+    }
+}
+
+#[test]
+fn a_writer_that_finds_another_at_work_makes_a_group_of_its_own_and_the_next_one_merges_it() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    ingest(&repo, &random_bytes(1, 3000)).unwrap();
+    assert_eq!(assert_protected(&repo, "first"), [2]);
+    let other = open(environment(Arc::clone(&storage), 8), Flavor::plain()).unwrap();
+    let held = try_maint(&*storage).unwrap().unwrap();
+    ingest(&other, &random_bytes(2, 3000)).unwrap();
+    drop(held);
+    assert_eq!(assert_protected(&repo, "another at work"), [2, 2]);
+    // with a handle that knows the first group alone
+    ingest(&repo, &random_bytes(3, 3000)).unwrap();
+    let mut members = assert_protected(&repo, "merged");
+    members.sort_unstable();
+    assert_eq!(members, [2, 4]);
+}
+
+#[test]
+fn two_writers_that_grow_the_same_groups_leave_no_pack_bare() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let first = init(threaded_environment(Arc::clone(&storage), 2), flavor).unwrap();
+        let data = |writer: u64, round: u64| random_bytes(writer * 100 + round, 2_000 + 20_000 * (round as usize % 3));
+        let snapshots = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..2)
+                .map(|writer| {
+                    let storage = Arc::clone(&storage);
+                    scope.spawn(move || {
+                        // every other round with a handle that remembers nothing
+                        let mut repo = open(environment(Arc::clone(&storage), 50 + writer), flavor).unwrap();
+                        (0..12)
+                            .map(|round| {
+                                if round % 2 == 1 {
+                                    let seed = 1000 * (writer + 1) + round;
+                                    repo = open(environment(Arc::clone(&storage), seed), flavor).unwrap();
+                                }
+                                (ingest(&repo, &data(writer, round)).unwrap().id.to_hex(), writer, round)
+                            })
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            writers
+                .into_iter()
+                .flat_map(|writer| writer.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        // whoever comes next tidies up what the two left of each other's groups
+        ingest(&first, &random_bytes(9, 1000)).unwrap();
+        let members = assert_protected(&first, "two writers");
+        let packs = listed(&*storage, layout::DATA, ".pack").len();
+        assert_eq!(
+            members.iter().sum::<usize>(),
+            packs,
+            "each pack in one group: {members:?}"
+        );
+        for (id, writer, round) in snapshots {
+            assert!(restore(&first, &id, None).unwrap() == data(writer, round));
+        }
+    }
 }
