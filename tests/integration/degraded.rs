@@ -2,7 +2,6 @@
 
 use crate::support::faults::{codes, files_of, watched};
 use crate::support::*;
-use containerarchive::parity::Groups;
 use containerarchive::repo::OpenOptions;
 use containerarchive::storage::simfs::SimFs;
 use containerarchive::storage::{ErrorKind, FaultyStorage, LocalStorage, Storage, put_bytes};
@@ -126,7 +125,7 @@ fn packs_of_one_group_damaged_at_different_rows_are_all_read() {
         let (disk, snapshots) = repository(flavor);
         let storage = storage(&disk);
         let repo = open(environment(Arc::clone(&storage), 9), flavor).unwrap();
-        let groups = Groups::load(&*storage, &repo.config().id).unwrap();
+        let groups = repo.parity_groups().unwrap();
         drop(repo);
         let mut damaged = 0;
         for head in groups.live() {

@@ -359,6 +359,7 @@ fn soak_seconds(usual: u64) -> u64 {
 }
 
 /// Lets the processes work for a while, kills and freezes them, and looks at what they leave.
+#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
 fn chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
     let place = tempfile::tempdir().unwrap();
     let place = place.path();

@@ -5,7 +5,7 @@ use crate::support::*;
 use containerarchive::layout;
 use containerarchive::lock::try_maint;
 use containerarchive::monitor::TestMonitor;
-use containerarchive::parity::{Groups, read_record, rebuild_pack};
+use containerarchive::parity::{read_record, rebuild_pack};
 use containerarchive::repo::{self, InitOptions, ParityParams, Repository};
 use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, RecordingStorage, Storage, put_bytes};
 use std::collections::BTreeSet;
@@ -141,7 +141,7 @@ fn what_an_ingest_reads_of_parity_does_not_grow_with_the_repository() {
 /// Every pack is in a group, nothing is left over, and each pack alone can be lost. Returns how many packs each group has.
 fn assert_protected(repo: &Repository, what: &str) -> Vec<usize> {
     let storage = repo.storage();
-    let groups = Groups::load(storage, &repo.config().id).unwrap();
+    let groups = repo.parity_groups().unwrap();
     assert!(groups.problems().is_empty(), "{what}: {:?}", groups.problems());
     assert!(
         groups.superseded().is_empty() && groups.incomplete().is_empty(),

@@ -145,7 +145,7 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
     }
     if run.repo.is_locked() {
         // a prune takes a pack out of its group, and its .idx away, before it goes
-        let groups = Groups::load(run.storage(), &run.repo.config().id);
+        let groups = run.repo.parity_groups();
         return run.is_there(&layout::pack_index(pack)) || groups.is_ok_and(|groups| groups.group_of(pack).is_some());
     }
     // nothing is healed here: segments that are found broken were reported
