@@ -6,7 +6,7 @@
 //! unless the group can still give them back to somebody who misses them. The caller holds the maintenance lock.
 
 use super::Repository;
-use super::protect::{finished, make_durable};
+use super::protect::{finished, load_groups, make_durable};
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
@@ -81,7 +81,7 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
 /// All groups, and everything that they count on is durable.
 fn load_durable(repo: &Repository) -> Result<Groups> {
     make_durable(repo)?;
-    repo.parity_groups()
+    load_groups(repo)
 }
 
 /// Those of `killed` that are members of live groups, `gone` ones left out.

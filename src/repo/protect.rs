@@ -146,6 +146,28 @@ fn put_lost_records(repo: &Repository, groups: &[GroupId]) {
     }
 }
 
+/// All groups. Those that a power cut left without their `.grp`, and with all their members, get it again: they protect as
+/// well as others, but a group must not stay one file short of what a repair would ask for.
+pub(super) fn load_groups(repo: &Repository) -> Result<Groups> {
+    let groups = repo.parity_groups()?;
+    let mut without_record = Vec::new();
+    for problem in groups.problems() {
+        if problem.part == Part::Group
+            && problem.reason == parity::Damage::Missing
+            && let Some(head) = groups.get(&problem.group)
+            && are_there(repo, &head.members)?
+        {
+            without_record.push(problem.group);
+        }
+    }
+    if without_record.is_empty() {
+        return Ok(groups);
+    }
+    put_lost_records(repo, &without_record);
+    make_durable(repo)?;
+    repo.parity_groups()
+}
+
 /// All packs and groups that are there, those of others too.
 pub(super) fn make_durable(repo: &Repository) -> Result<()> {
     let storage = repo.storage();
@@ -294,7 +316,7 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
 /// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may
 /// have kept a group and lost packs in it.
 fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
-    let groups = repo.parity_groups()?;
+    let groups = load_groups(repo)?;
     let harmed: HashSet<GroupId> = (groups.problems().iter())
         .filter(|problem| problem.part != Part::Group)
         .map(|problem| problem.group)

@@ -21,6 +21,7 @@ mod keyless;
 mod keys;
 mod large;
 mod locks;
+mod machine;
 mod old_repos;
 mod processes;
 mod protect;

@@ -1,10 +1,11 @@
 //! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
 
-use crate::support::faults::HookedStorage;
+use crate::support::faults::{HookedStorage, files_of, memory_of};
 use crate::support::*;
 use containerarchive::Error;
 use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::layout;
+use containerarchive::lock::{KillList, KillListId};
 use containerarchive::monitor::{Monitor, NullMonitor};
 use containerarchive::ops::{
     self, IngestOptions, PruneOptions, PruneReport, ReaderItems, VerifyLevel, VerifyOptions, VerifyReport,
@@ -12,7 +13,7 @@ use containerarchive::ops::{
 use containerarchive::repo::{InitOptions, ParityParams, Repository};
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
-use containerarchive::storage::MemoryStorage;
+use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -378,4 +379,56 @@ fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
             assert_sound(&repo);
         }
     }
+}
+
+#[test]
+fn a_prune_puts_the_record_of_a_group_again_that_a_power_cut_took() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    let all: Vec<_> = (0..5)
+        .map(|n| ingest(&repo, &random_bytes(n, 300_000)).unwrap().id)
+        .collect();
+    let files = files_of(storage.as_ref());
+    let records: Vec<&String> = files.keys().filter(|key| key.ends_with(".grp")).collect();
+    assert!(records.len() > 3);
+    for key in records {
+        let storage = memory_of(&files);
+        let repo = open(environment(storage.clone(), 2), Flavor::plain()).unwrap();
+        storage.delete(key).unwrap();
+        ops::forget(&repo, &[all[4]]).unwrap();
+        prune(&repo, &PruneOptions::keep_all());
+        let report = verify(&repo, VerifyLevel::Full);
+        assert!(report.problems.is_empty(), "{key}: {report:?}");
+    }
+}
+
+#[test]
+fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    let old = ingest(&repo, &random_bytes(1, 60_000)).unwrap();
+    let packs = repo.index().packs().unwrap();
+    ingest(&repo, &random_bytes(2, 60_000)).unwrap();
+    ops::forget(&repo, &[old.id]).unwrap();
+    // a prune that was killed right after its decision
+    let list = KillList {
+        id: KillListId([1; 16]),
+        repo: repo.config().id,
+        hint: false,
+        packs: packs.keys().copied().collect(),
+        sessions: Vec::new(),
+    };
+    put_bytes(storage.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+    for (pack, len) in packs {
+        let key = layout::pack(&pack);
+        let mut bytes = storage.get(&key, len).unwrap();
+        bytes[100] ^= 1;
+        storage.delete(&key).unwrap();
+        put_bytes(storage.as_ref(), &key, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    for level in [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full] {
+        let report = verify(&repo, level);
+        assert!(report.problems.is_empty(), "{level:?}: {report:?}");
+    }
+    ops::repair(&repo, &NullMonitor).unwrap();
+    prune(&repo, &PruneOptions::keep_all());
+    assert_sound(&repo);
 }

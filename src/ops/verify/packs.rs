@@ -96,7 +96,9 @@ impl Packs {
         let read = run.options.level > VerifyLevel::Quick;
         let longest = run.repo.config().longest_pack();
         self.table.iter().filter(move |(pack, facts)| {
-            read && facts.len.is_some_and(|len| len <= longest) && run.is_in_subset(&pack.0)
+            // nobody needs those that are condemned, and a repair leaves them as they are
+            let is_read = read && !self.is_condemned(pack);
+            is_read && facts.len.is_some_and(|len| len <= longest) && run.is_in_subset(&pack.0)
         })
     }
 
@@ -177,7 +179,9 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
     let said_len = facts.named.or(index.as_ref().map(|index| index.pack_len));
     match (facts.len, facts.named) {
         (Some(len), _) => {
-            if len > run.repo.config().longest_pack() {
+            if packs.is_condemned(pack) {
+                // nobody needs it
+            } else if len > run.repo.config().longest_pack() {
                 facts.bad = Some(Bad::Corrupt(format!("it has {len} bytes, more than any pack has")));
             } else if said_len.is_some_and(|said| said != len) {
                 facts.bad = Some(Bad::Corrupt(format!(
