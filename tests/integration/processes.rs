@@ -3,7 +3,8 @@
 //! Each process is this test program once more, with a role. A writer notes each snapshot after its promise, and each one
 //! that it forgets before it does. At the end every noted one must be there, with its bytes.
 //!
-//! `CONTAINERARCHIVE_SOAK_SECONDS` says for how long; `npm run test:soak` sets it.
+//! `CONTAINERARCHIVE_SOAK_SECONDS` says for how long, and `CONTAINERARCHIVE_SOAK_SEED` chooses who is hit and when;
+//! `npm run test:soak` sets them.
 
 #![cfg(unix)]
 
@@ -358,6 +359,11 @@ fn soak_seconds(usual: u64) -> u64 {
     asked.unwrap_or(if deep { 60 } else { usual })
 }
 
+fn soak_seed() -> u64 {
+    let asked = std::env::var("CONTAINERARCHIVE_SOAK_SEED").ok();
+    asked.map_or(7, |text| text.parse().unwrap())
+}
+
 /// Lets the processes work for a while, kills and freezes them, and looks at what they leave.
 #[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
 fn chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
@@ -442,17 +448,7 @@ fn judge(place: &Path, logs: &[String]) -> String {
 
 #[test]
 fn processes_that_are_killed_and_frozen_lose_no_promised_snapshot() {
-    chaos(soak_seconds(12), OsSeed::seed(), &[], true);
-}
-
-/// A seed that is new each time and printed, or given.
-struct OsSeed;
-
-impl OsSeed {
-    fn seed() -> u64 {
-        let given = std::env::var("CONTAINERARCHIVE_SOAK_SEED").ok();
-        given.map_or(7, |text| text.parse().unwrap())
-    }
+    chaos(soak_seconds(12), soak_seed(), &[], true);
 }
 
 #[test]
@@ -497,7 +493,6 @@ fn paused_writer(place: &Path) {
         }),
         given: 0,
     };
-    // the room that reads ahead must not be asked for a `Send` source
     let mut items = ReaderItems::one("data", "test", source);
     let result = ops::ingest(&repo, &mut items, &IngestOptions::default(), &NullMonitor);
     let text = match result {

@@ -1,0 +1,19 @@
+// Lets real processes write, prune, verify and restore in one repository while they are killed and frozen at random times:
+// node scripts/test-soak.mjs [seconds, 3600] [seed]
+//
+// What must hold at the end is in tests/integration/processes.rs. A failure names its seed; times are not repeatable.
+
+import { preflight } from './preflight.mjs';
+import { run } from './steps.mjs';
+
+const [seconds = '3600', seed = String(Date.now() % 1_000_000)] = process.argv.slice(2);
+if (![seconds, seed].every((text) => /^[0-9]+$/.test(text))) {
+  console.error('Usage: node scripts/test-soak.mjs [seconds] [seed]');
+  process.exit(1);
+}
+preflight();
+const filter = 'processes::processes_that_are_killed_and_frozen';
+run('cargo', ['test', '--locked', '--no-default-features', '--test', 'integration', filter, '--', '--nocapture'], {
+  env: { CONTAINERARCHIVE_SOAK_SECONDS: seconds, CONTAINERARCHIVE_SOAK_SEED: seed },
+  timeoutMs: (Number(seconds) + 1800) * 1000,
+});
