@@ -111,6 +111,8 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
     };
     let relies = head.members.iter().any(|member| {
         is_in_use(run, packs, manifests, &member.pack)
+            // one that is gone is reported for itself, if somebody needs it
+            && packs.exists(run, &member.pack)
             && !packs.is_condemned(&member.pack)
             && !groups
                 .groups_of(&member.pack)
