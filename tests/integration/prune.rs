@@ -14,7 +14,7 @@ use containerarchive::repo::{InitOptions, ParityParams, Repository};
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
 use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -405,7 +405,7 @@ fn a_prune_puts_the_record_of_a_group_again_that_a_power_cut_took() {
 fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
     let (storage, repo) = new_repo(Flavor::plain());
     let old = ingest(&repo, &random_bytes(1, 60_000)).unwrap();
-    let packs = repo.index().packs().unwrap();
+    let packs: BTreeMap<PackId, u64> = repo.index().packs().unwrap().into_iter().collect();
     ingest(&repo, &random_bytes(2, 60_000)).unwrap();
     ops::forget(&repo, &[old.id]).unwrap();
     // a prune that was killed right after its decision

@@ -62,9 +62,9 @@ fn repaired(known: &Known, files: &Files) -> (Files, RepairReport) {
     (files_of(storage.as_ref()), report)
 }
 
-/// The files without the quarantine and the segments, which may come back in another form.
+/// The files without the quarantine, the reserve, which holds nothing, and the segments, which may come back in another form.
 fn comparable(files: &Files) -> BTreeMap<&String, &Vec<u8>> {
-    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg");
+    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg") && key != layout::RESERVE;
     files.iter().filter(|(key, _)| other(key)).collect()
 }
 

@@ -177,6 +177,12 @@ impl Plan {
 
     /// Those of `records` that have nothing to guard any more: no pack that is left holds a copy of their manifests.
     pub(super) fn without_copies(&self, mut records: BTreeSet<SnapshotId>) -> BTreeSet<SnapshotId> {
+        if self.packs.iter().any(|pack| !pack.listed && !pack.absent) {
+            // put since the packs were listed, and perhaps with the copy of a snapshot that was removed right after
+            return BTreeSet::new();
+        }
+        // the copies of others may have been carried into new packs
+        records.retain(|id| !self.must_keep_copy(id));
         let none = BTreeSet::new();
         let killed = self.killed.as_ref().unwrap_or(&none);
         for pack in self

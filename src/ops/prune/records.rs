@@ -76,7 +76,9 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
     let records: BTreeSet<SnapshotId> = survey.records.iter().chain(removed).copied().collect();
     let cut_short = |id: &&SnapshotId| survey.records.contains(id) && survey.has_manifest(id) && !removed.contains(id);
     let cut_short: Vec<SnapshotId> = records.iter().filter(cut_short).copied().collect();
-    let settled = plan.without_copies(records);
+    let mut settled = plan.without_copies(records);
+    // one that has just failed may put its copy only now
+    settled.retain(|id| !survey.held.contains(id));
     if settled.is_empty() && cut_short.is_empty() {
         return Ok(());
     }

@@ -246,7 +246,9 @@ fn check_index(
     let session = own.as_ref().map(|index| index.header.session);
     // a power cut may take the name of an .idx; that of a committed session was durable
     let committed = session.is_none_or(|session| manifests.committed.contains(&session));
-    if gone && !committed || packs.is_condemned(pack) {
+    // in this order: a pack whose .idx a prune has taken away stands in a kill list until it is gone itself
+    let going = || is_condemned(run, pack) || !run.is_there(&layout::pack(pack));
+    if gone && !committed || packs.is_condemned(pack) || gone && going() {
         let text = format!("Pack {pack} has no .idx; its own trailer is read instead");
         run.note("NOTE_NO_PACK_INDEX", Some(*pack), Some(key), text);
     } else {
