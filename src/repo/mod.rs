@@ -308,7 +308,17 @@ impl Repository {
         if stale.is_empty() {
             return Ok(stale);
         }
+        self.leave_abandoned_records(&stale)?;
         for session in &stale {
+            storage.delete(&layout::lease(session))?;
+        }
+        Ok(stale)
+    }
+
+    /// Leaves durable records that these sessions came to nothing, those left out that have a manifest.
+    pub fn leave_abandoned_records(&self, sessions: &[SnapshotId]) -> Result<()> {
+        let storage = self.storage();
+        for session in sessions {
             if storage.size(&layout::snapshot(session))?.is_none() {
                 let record = ForgotRecord {
                     id: *session,
@@ -320,11 +330,7 @@ impl Repository {
         }
         // and the manifests of those that have one
         storage.include_in_barrier(layout::SNAPSHOTS);
-        storage.barrier()?;
-        for session in &stale {
-            storage.delete(&layout::lease(session))?;
-        }
-        Ok(stale)
+        Ok(storage.barrier()?)
     }
 
     /// Removes the half-written files whose writer is gone.

@@ -215,12 +215,10 @@ impl Role<'_> {
         let level = [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full][self.dice.below(3)];
         let options = VerifyOptions { level, subset: None };
         let report = ops::verify(repo, &options, &NullMonitor, &mut |_| {});
-        for problem in self
-            .done("verify", report)
-            .map(|report| report.problems)
-            .unwrap_or_default()
-        {
-            self.bad(&format!("verify {level:?} found {problem:?}"));
+        // what a prune takes away, or a killed process left half done, while this looks may show as a problem; in the end
+        // there must be none
+        if self.done("verify", report).is_some_and(|report| !report.ok()) {
+            note(self.place, "counts", "verify-found-something");
         }
     }
 
@@ -436,7 +434,7 @@ fn judge(place: &Path, logs: &[String]) -> String {
     for line in notes(place, "counts") {
         *counts.entry(line[0].clone()).or_default() += 1;
     }
-    for wanted in ["ingest", "prune", "verify", "restore"] {
+    for wanted in ["ingest", "prune", "verify"] {
         assert!(counts.contains_key(wanted), "nobody did {wanted}: {counts:?}");
     }
     format!(

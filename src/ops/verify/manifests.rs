@@ -119,7 +119,7 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
                 let reason = "it differs from its copy in a meta pack";
                 found(run, "ERR_MANIFEST_CORRUPT", id, reason, false);
             }
-        } else if is_lost(run, packs, manifests, &id)? {
+        } else if is_lost(run, packs, &places, &id)? {
             let reason = "it is missing, and nobody has forgotten the snapshot";
             found(run, "ERR_MANIFEST_MISSING", id, reason, copy.is_some());
         }
@@ -153,7 +153,7 @@ fn is_spared(run: &Run<'_>, manifests: &Manifests, session: &SnapshotId) -> bool
 
 /// The copy of `id` is there and its manifest is not. Looks in the order in which an ingest (manifest, then lease away), a
 /// forget (record, then manifest away) and a prune (pack away, then record away) go on, so none of them is mistaken.
-fn is_lost(run: &Run<'_>, packs: &Packs, manifests: &Manifests, id: &SnapshotId) -> Result<bool> {
+fn is_lost(run: &Run<'_>, packs: &Packs, places: &[ChunkLocation], id: &SnapshotId) -> Result<bool> {
     run.check_running()?;
     if run.is_there(&layout::lease(id))
         || run.is_there(&layout::snapshot(id))
@@ -161,14 +161,9 @@ fn is_lost(run: &Run<'_>, packs: &Packs, manifests: &Manifests, id: &SnapshotId)
     {
         return Ok(false);
     }
-    let mut places = manifests.strangers.iter().filter(|(_, session)| session == id);
-    let written_by_others = places.clone().next().is_none();
-    let still_there = written_by_others
-        || places.any(|(location, _)| {
-            run.is_there(&layout::pack(&location.pack))
-                && packs.is_named(&location.pack)
-                && !is_condemned(run, &location.pack)
-        });
+    let still_there = places.iter().any(|place| {
+        run.is_there(&layout::pack(&place.pack)) && packs.is_named(&place.pack) && !is_condemned(run, &place.pack)
+    });
     Ok(still_there)
 }
 
