@@ -263,6 +263,7 @@ impl Repository {
         if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
             return Err(refused);
         }
+        self.storage().check_folders(&layout::FOLDERS)?;
         for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
             match self.storage().size(name) {
                 Ok(Some(_)) => continue,

@@ -381,7 +381,9 @@ fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<R
     } else if options.read_only {
         Some(Error::ReadOnly)
     } else {
-        match env.storage.probe_locks(layout::MAINT_LOCK) {
+        let storage = env.storage.as_ref();
+        let checked = storage.check_folders(&layout::FOLDERS);
+        match checked.and_then(|()| storage.probe_locks(layout::MAINT_LOCK)) {
             Ok(()) => None,
             // reading needs no lock; whoever wants to write is told why it is refused
             Err(error) => Some(error.into()),

@@ -110,6 +110,10 @@ impl Storage for FaultyStorage {
         self.pass("barrier", "")?.barrier()
     }
 
+    fn check_folders(&self, folders: &[&str]) -> Result<()> {
+        self.pass("check_folders", "")?.check_folders(folders)
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         self.inner.include_in_barrier(prefix);
     }

@@ -127,6 +127,12 @@ pub trait Storage: Send + Sync {
     /// Moves what lies under `key` (if anything) to `quarantine/`. Only under the maintenance lock.
     fn quarantine(&self, key: &str) -> Result<()>;
 
+    /// `Ok(())` when none of the folders leads out of the store, else `NotADirectory`: who plants a link in place of a folder
+    /// would have files written, moved and deleted elsewhere. A folder that is missing is fine.
+    fn check_folders(&self, _folders: &[&str]) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the next barrier cover the folder `prefix` (empty: the root) too: what other processes put or deleted there
     /// before it is then durable as well.
     fn include_in_barrier(&self, _prefix: &str) {}

@@ -70,6 +70,10 @@ impl Storage for RecordingStorage {
         self.note("barrier", "").barrier()
     }
 
+    fn check_folders(&self, folders: &[&str]) -> Result<()> {
+        self.note("check_folders", "").check_folders(folders)
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         self.note("include_in_barrier", prefix).include_in_barrier(prefix);
     }

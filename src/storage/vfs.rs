@@ -70,6 +70,11 @@ pub trait Vfs: Send + Sync {
     /// What `path` names, or `None`. A link to a folder counts as that folder.
     fn kind(&self, path: &str) -> io::Result<Option<FileKind>>;
 
+    /// Whether `path` itself is a symbolic link, to whatever.
+    fn is_link(&self, _path: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// The names in a folder, in no order. Names that are not UTF-8 are left out.
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
 }
@@ -240,6 +245,13 @@ impl Vfs for RealFs {
             return Ok(Some(if folder { FileKind::Folder } else { FileKind::Other }));
         }
         Ok(Some(file_kind(&meta)))
+    }
+
+    fn is_link(&self, path: &str) -> io::Result<bool> {
+        match std::fs::symlink_metadata(self.resolve(path)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => Ok(other?.is_symlink()),
+        }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {

@@ -236,6 +236,20 @@ impl Storage for LocalStorage {
         self.refuse_when_poisoned("barrier", "")
     }
 
+    fn check_folders(&self, folders: &[&str]) -> Result<()> {
+        for folder in folders {
+            check_key("open", folder)?;
+            if self
+                .vfs
+                .is_link(folder)
+                .map_err(|error| Error::from_io("open", *folder, error))?
+            {
+                return Err(Error::new(ErrorKind::NotADirectory, "open", *folder));
+            }
+        }
+        Ok(())
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         if matches!(self.vfs.kind(prefix), Ok(Some(FileKind::Folder))) {
             self.mark(prefix);

@@ -214,6 +214,10 @@ impl Storage for Watched {
         self.inner.quarantine(key)
     }
 
+    fn check_folders(&self, folders: &[&str]) -> Result<()> {
+        self.inner.check_folders(folders)
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         if !self.own_only {
             self.inner.include_in_barrier(prefix);
