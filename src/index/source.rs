@@ -4,7 +4,7 @@
 //! be walked again and gives the same entries each time, in order of (id, pack ordinal).
 
 use super::error::Error;
-use super::format::{MAX_KIND, SegmentEntry};
+use super::format::SegmentEntry;
 use crate::id::PackId;
 use crate::pack::ChunkLocation;
 
@@ -28,8 +28,8 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// Sorts `entries`, each with the length of its pack in bytes. Entries of other types than data chunk and list node
-    /// are left out, for the global index holds no others; their packs are named all the same.
+    /// Sorts `entries`, each with the length of its pack in bytes. Those that the global index does not hold
+    /// ([`PackEntry::is_indexed`](crate::pack::PackEntry::is_indexed)) are left out; their packs are named all the same.
     pub fn new(entries: Vec<(ChunkLocation, u64)>) -> Self {
         let mut packs: Vec<(PackId, u64)> = entries.iter().map(|(place, len)| (place.pack, *len)).collect();
         packs.sort_unstable();
@@ -37,7 +37,7 @@ impl MemorySource {
         let mut entries: Vec<ChunkLocation> = entries
             .into_iter()
             .map(|(place, _)| place)
-            .filter(|place| place.entry.kind <= MAX_KIND)
+            .filter(|place| place.entry.is_indexed())
             .collect();
         entries.sort_unstable_by_key(|place| (place.entry.id, place.pack, place.entry.offset));
         Self { packs, entries }

@@ -45,6 +45,17 @@ pub struct PackEntry {
     pub kind: u8,
 }
 
+/// The highest codec there is.
+const MAX_CODEC: u8 = 2;
+
+impl PackEntry {
+    /// Whether the global index holds such a chunk: data and list nodes of known codecs. Whoever forges a pack, or a later
+    /// version, may have stored others; nobody can look them up.
+    pub fn is_indexed(&self) -> bool {
+        self.kind <= KIND_LIST && self.codec <= MAX_CODEC
+    }
+}
+
 /// A stored chunk and the pack that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLocation {

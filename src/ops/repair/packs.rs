@@ -85,7 +85,7 @@ impl Print {
         let mut print = Self::default();
         let mut seen = HashSet::new();
         for entry in entries {
-            if entry.kind <= crate::pack::KIND_LIST && seen.insert(entry.id) {
+            if entry.is_indexed() && seen.insert(entry.id) {
                 print.add(entry);
             }
         }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
-use crate::pack::{KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::pack::{KIND_MANIFEST_COPY, PackEntry, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::ErrorKind;
 use sha2::{Digest, Sha256};
@@ -295,7 +295,7 @@ fn take_entries(
     let mut print = Print::default();
     let mut seen = HashSet::new();
     for entry in &index.entries {
-        if entry.kind <= KIND_LIST {
+        if entry.is_indexed() {
             // a segment has each pair of chunk and pack once, the first one
             if seen.insert(entry.id) {
                 print.add(entry);
