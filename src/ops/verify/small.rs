@@ -5,7 +5,7 @@ use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
-use crate::lock::{KillList, KillListId, lease, pause_maint};
+use crate::lock::{self, KillList, KillListId, lease, pause_maint};
 use crate::repo::Config;
 use crate::repo::config::MAX_CONFIG_LEN;
 use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
@@ -129,6 +129,11 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
                     let text = format!("A prune has condemned {} packs and is not finished", list.packs.len());
                     run.note("NOTE_UNFINISHED_PRUNE", None, Some(file.key), text);
                 }
+                continue;
+            }
+            // only a later version knows what it condemns
+            Err(error @ lock::Error::UnsupportedVersion { .. }) => {
+                run.found_in("ERR_UNSUPPORTED_FORMAT", &file.key, &error.to_string(), false);
                 continue;
             }
             Err(error) => error.to_string(),
