@@ -87,7 +87,7 @@ const MAX_WINDOW: usize = 32 << 20;
 /// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
 const MAX_RUN: usize = 2 << 20;
 /// What a chunk counts in the window beside its bytes: its place, its buffer. Else tiny chunks would fill the memory.
-const CHUNK_COST: usize = 256;
+const CHUNK_COST: usize = 1024;
 /// The same as it is stored: no more than what one chunk may take, whatever an index says.
 const MAX_STORED_RUN: u64 = 16 << 20;
 

@@ -22,10 +22,18 @@ struct Pending {
     if_hit: bool,
 }
 
+/// Most missing chunks that are reported one by one. The others are one problem: a list that names a million of them is no
+/// reason to fill the memory with their stories.
+const MAX_MISSING: u64 = 10_000;
+
 /// All damage to packs and chunks.
 #[derive(Default)]
 pub(super) struct Damage {
     pending: Vec<Pending>,
+    /// Missing chunks so far.
+    missing: u64,
+    /// The number of the problem that stands for those beyond [`MAX_MISSING`].
+    more_missing: Option<u32>,
     /// Numbers (in `pending`) of the damage that each lost chunk is lost by. Chunks with a good copy are not in it.
     lost: HashMap<ChunkId, Vec<u32>>,
     /// The number of each bad pack.
@@ -41,14 +49,29 @@ impl Damage {
 
     /// A chunk that nothing knows, or that cannot be read where it should be.
     pub fn add_missing_chunk(&mut self, chunk: ChunkId, text: String, code: &'static str) -> u32 {
-        let number = self.add(
-            Problem {
-                chunk: Some(chunk),
-                text,
-                ..Problem::new(code)
-            },
-            false,
-        );
+        self.missing += 1;
+        let number = match self.more_missing {
+            Some(number) => number,
+            None if self.missing <= MAX_MISSING => self.add(
+                Problem {
+                    chunk: Some(chunk),
+                    text,
+                    ..Problem::new(code)
+                },
+                false,
+            ),
+            None => {
+                let text = format!("More than {MAX_MISSING} chunks are missing; the others are not told one by one");
+                let number = self.add(
+                    Problem {
+                        text,
+                        ..Problem::new("ERR_CHUNK_MISSING")
+                    },
+                    false,
+                );
+                *self.more_missing.insert(number)
+            }
+        };
         self.lost.entry(chunk).or_default().push(number);
         number
     }
