@@ -3,7 +3,7 @@
 //! The rooms below have small errors of their own; they become one of these where the context is known. Texts start
 //! with a capital, have no final period, and never hold key material or chunk bytes.
 
-use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
+use crate::id::{ChunkId, GroupId, PackId, SegmentId, SnapshotId};
 use crate::storage;
 use std::fmt;
 
@@ -119,6 +119,13 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A parity group cannot give back what was asked of it.
+    ParityCorrupt {
+        /// Which one.
+        group: GroupId,
+        /// What does not fit.
+        reason: String,
+    },
     /// A list of condemned packs is damaged, so nothing can be relied on. Restores still work.
     KillListCorrupt {
         /// Which file.
@@ -204,7 +211,7 @@ pub enum Error {
     Cancelled,
     /// The system gave no random bytes.
     NoEntropy,
-    /// The system gave no memory for a key derivation.
+    /// The system gave no memory for a key derivation, or for the shards of a parity group.
     NoMemory,
     /// A bug in this software. The handle should be closed.
     Internal {
@@ -237,6 +244,7 @@ impl Error {
             Self::ChunkCorrupt { .. } => "ERR_CHUNK_CORRUPT",
             Self::ChunkMissing { .. } => "ERR_CHUNK_MISSING",
             Self::IndexCorrupt { .. } => "ERR_INDEX_CORRUPT",
+            Self::ParityCorrupt { .. } => "ERR_PARITY_CORRUPT",
             Self::KillListCorrupt { .. } => "ERR_KILL_LIST_CORRUPT",
             Self::Conflict => "ERR_CONFLICT",
             Self::RepositoryLocked { .. } => "ERR_REPO_LOCKED",
@@ -280,7 +288,7 @@ impl Error {
             Self::FileExists { .. } => "choose another path, or pass { overwrite: true } (which replaces files only)",
             Self::LastKey { .. } => "add another key first, or change this one",
             Self::TooManyKeys { .. } => "remove one first",
-            Self::NoMemory => "free some memory; the costs of each key are in keys.list()",
+            Self::NoMemory => "free some memory; what a key costs is in keys.list()",
             _ => return None,
         })
     }
@@ -322,6 +330,7 @@ impl fmt::Display for Error {
             }
             Self::ChunkMissing { chunk } => write!(f, "No pack holds chunk {chunk}"),
             Self::IndexCorrupt { segment, reason } => write!(f, "Index segment {segment} is damaged: {reason}"),
+            Self::ParityCorrupt { group, reason } => write!(f, "Parity group {group} is damaged: {reason}"),
             Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
             Self::Conflict => f.write_str("Data this ingest relied on was removed while it ran; nothing was published"),
             Self::RepositoryLocked { lock, holders } if holders.is_empty() => write!(f, "Somebody else holds {lock}"),
@@ -343,7 +352,7 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("The repository handle is closed"),
             Self::Cancelled => f.write_str("The operation was aborted"),
             Self::NoEntropy => f.write_str("The system gave no random bytes"),
-            Self::NoMemory => f.write_str("The system gave no memory for the key derivation"),
+            Self::NoMemory => f.write_str("The system gave no memory"),
             Self::Internal { reason } => write!(f, "Internal error: {reason}"),
         }
     }

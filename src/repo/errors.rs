@@ -1,6 +1,7 @@
 //! Errors of the rooms below, put into words of the whole.
 
 use crate::error::Error;
+use crate::parity::{self, Damage, Refusal};
 use crate::{index, lock, snapshot};
 
 impl From<index::Error> for Error {
@@ -14,6 +15,40 @@ impl From<index::Error> for Error {
             },
             other => Self::Internal {
                 reason: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<parity::Error> for Error {
+    fn from(error: parity::Error) -> Self {
+        match error {
+            parity::Error::Storage(error) => error.into(),
+            parity::Error::NoEntropy => Self::NoEntropy,
+            parity::Error::Refused(Refusal::NoMemory) => Self::NoMemory,
+            parity::Error::Damaged {
+                group,
+                reason: Damage::Unsupported,
+            } => Self::UnsupportedFormat {
+                what: format!("the version of parity group {group}"),
+            },
+            parity::Error::Damaged { group, reason } => Self::ParityCorrupt {
+                group,
+                reason: reason.to_string(),
+            },
+            parity::Error::Lost(lost) => match lost.pack {
+                Some(pack) => Self::PackCorrupt {
+                    pack,
+                    reason: parity::Error::Lost(lost).to_string(),
+                },
+                None => Self::ParityCorrupt {
+                    group: lost.group,
+                    reason: "more is damaged than its packs can make again".to_owned(),
+                },
+            },
+            // packs or groups that do not go together: whoever put them together is wrong
+            parity::Error::Refused(_) => Self::Internal {
+                reason: error.to_string(),
             },
         }
     }
@@ -55,5 +90,44 @@ impl From<snapshot::Error> for Error {
 impl From<snapshot::retention::PolicyError> for Error {
     fn from(error: snapshot::retention::PolicyError) -> Self {
         Self::InvalidPolicy { reason: error.reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{GroupId, PackId};
+    use crate::parity::Lost;
+    use crate::storage::{self, ErrorKind};
+
+    #[test]
+    fn what_fails_with_parity_has_a_code_of_its_own_and_only_a_mistake_of_ours_is_internal() {
+        let group = GroupId([1; 16]);
+        let damaged = |reason| parity::Error::Damaged { group, reason };
+        let lost = |pack| {
+            parity::Error::Lost(Box::new(Lost {
+                group,
+                pack,
+                rows: vec![0..3, 5..6],
+                first_row: 0,
+                bytes: Vec::new(),
+            }))
+        };
+        let no_space = storage::Error::new(ErrorKind::NoSpace, "put", "x");
+        for (error, code) in [
+            (damaged(Damage::Record), "ERR_PARITY_CORRUPT"),
+            (damaged(Damage::Missing), "ERR_PARITY_CORRUPT"),
+            (damaged(Damage::Unsupported), "ERR_UNSUPPORTED_FORMAT"),
+            (lost(Some(PackId([2; 32]))), "ERR_PACK_CORRUPT"),
+            (lost(None), "ERR_PARITY_CORRUPT"),
+            (parity::Error::Storage(no_space), "ERR_NO_SPACE"),
+            (parity::Error::Refused(Refusal::NoMemory), "ERR_NO_MEMORY"),
+            (parity::Error::NoEntropy, "ERR_NO_ENTROPY"),
+            (parity::Error::Refused(Refusal::Duplicate), "ERR_INTERNAL"),
+        ] {
+            assert_eq!(Error::from(error).code(), code);
+        }
+        let text = Error::from(lost(Some(PackId([2; 32])))).to_string();
+        assert!(text.contains("4 rows"), "{text}");
     }
 }

@@ -7,7 +7,7 @@
 
 use super::Repository;
 use super::pack_sink::{Written, lock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
@@ -272,18 +272,6 @@ fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
                 );
                 return;
             }
-        }
-    }
-}
-
-impl From<parity::Error> for Error {
-    fn from(error: parity::Error) -> Self {
-        match error {
-            parity::Error::Storage(error) => error.into(),
-            parity::Error::NoEntropy => Self::NoEntropy,
-            other => Self::Internal {
-                reason: other.to_string(),
-            },
         }
     }
 }
