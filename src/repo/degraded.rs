@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
-use crate::pack::ChunkLocation;
+use crate::pack::{ChunkLocation, PackIndex, open_parts, parts_of};
 use crate::parity::{self, GroupRecord, Groups, ROW_LEN};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(super) struct Degraded {
     record: Option<(GroupId, Arc<GroupRecord>)>,
     /// Packs that were read through parity and not healed yet.
     packs: BTreeSet<PackId>,
+    /// Packs that were made again to learn what they hold, or could not be.
+    looked_into: BTreeSet<PackId>,
 }
 
 impl Repository {
@@ -48,6 +50,17 @@ impl Repository {
         stored.clear();
         stored.extend_from_slice(bytes);
         true
+    }
+
+    /// What a pack holds that is lost or damaged, from its bytes as parity gives them. It takes reading its whole group, so
+    /// a handle does it once for each pack.
+    pub(super) fn index_through_parity(&self, pack: &PackId) -> Option<PackIndex> {
+        if !lock(&self.degraded).looked_into.insert(*pack) {
+            return None;
+        }
+        let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
+        let bytes = self.with_group_of(pack, rebuild).ok()?;
+        open_parts(parts_of(pack, &bytes).ok()?, &self.config().id, self.seal().as_ref()).ok()
     }
 
     /// Remembers that a pack was read through parity, and says so the first time.

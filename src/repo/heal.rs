@@ -10,6 +10,7 @@ use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::parity::Groups;
 use crate::storage::ErrorKind;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
@@ -141,13 +142,15 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     let (mut found, mut unread) = (0usize, false);
-    for pack in unnamed_packs(repo)? {
-        let index = match read_any_index(repo, &pack) {
+    let unnamed = unnamed_packs(repo)?;
+    for pack in &unnamed.there {
+        let index = match read_any_index(repo, pack) {
             Ok(index) => index,
             Err(error) => {
                 // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that
                 // could not be read now may be read later, so the segments that may name it stay
                 unread |= is_failed_read(&error);
+                through_parity(repo, pack);
                 continue;
             }
         };
@@ -156,12 +159,13 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             index
                 .entries
                 .iter()
-                .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
+                .map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len)),
         );
         if run.len() >= REBUILD_RUN {
             keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
     }
+    unnamed.lost.iter().for_each(|pack| through_parity(repo, pack));
     if found > 0 || !broken.is_empty() {
         repo.index_healed.store(true, Ordering::Relaxed);
     }
@@ -205,6 +209,16 @@ fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64
     }
 }
 
+/// Learns what a lost or damaged pack held, if parity gives it back. Kept in memory: it can be read, and nothing new may rely
+/// on it before it is put right.
+fn through_parity(repo: &Repository, pack: &PackId) {
+    if let Some(index) = repo.index_through_parity(pack) {
+        let places = index.entries.iter();
+        let run = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
+        keep(repo, &mut false, run.collect(), &[]);
+    }
+}
+
 /// Protects the packs of `run` that are in no parity group yet, publishes what they hold, and returns them. What is left
 /// out is damaged and beyond parity: it may be read, but nothing new may rely on it.
 fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[SegmentId]) -> Result<HashSet<PackId>> {
@@ -239,16 +253,34 @@ fn is_failed_read(error: &ReadError) -> bool {
     }
 }
 
-/// Packs that lie in the folder, that no live segment names, and that no prune has condemned.
-fn unnamed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
+/// Packs that no live segment names, and that no prune has condemned.
+#[derive(Default)]
+struct Unnamed {
+    /// With a file in the folder, the pack or its `.idx`.
+    there: BTreeSet<PackId>,
+    /// Without any: only a parity group knows them.
+    lost: BTreeSet<PackId>,
+}
+
+fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     // first the folder, then the index: a pack that is written meanwhile is named by its own session
     let mut packs: BTreeSet<PackId> = BTreeSet::new();
     for file in repo.storage().list(layout::DATA)? {
         let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
         packs.extend(id.map(PackId));
     }
-    if packs.is_empty() {
-        return Ok(packs);
+    let protected = match repo.parity_shape() {
+        // without them there is only less to be found
+        Some(_) => Groups::load(repo.storage(), &repo.config.id).unwrap_or_default(),
+        None => Groups::default(),
+    };
+    let mut lost: BTreeSet<PackId> = protected
+        .packs()
+        .filter(|pack| !packs.contains(pack))
+        .copied()
+        .collect();
+    if packs.is_empty() && lost.is_empty() {
+        return Ok(Unnamed::default());
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
     let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();
@@ -259,8 +291,10 @@ fn unnamed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
             Err(error) => return Err(error.into()),
         }
     };
-    packs.retain(|pack| !named.contains_key(pack) && !kill_lists.condemned(pack));
-    Ok(packs)
+    let is_unnamed = |pack: &PackId| !named.contains_key(pack) && !kill_lists.condemned(pack);
+    packs.retain(is_unnamed);
+    lost.retain(is_unnamed);
+    Ok(Unnamed { there: packs, lost })
 }
 
 /// What a pack holds: from the `.idx`, or from the pack itself when that is missing or damaged.

@@ -1,6 +1,6 @@
 //! Restores that meet damage: right bytes from parity, and the pack made whole afterwards.
 
-use crate::support::faults::{codes, files_of, watched};
+use crate::support::faults::{Known, codes, files_of, watched, with};
 use crate::support::*;
 use containerarchive::repo::OpenOptions;
 use containerarchive::storage::simfs::SimFs;
@@ -176,6 +176,31 @@ fn a_small_snapshot_restores_from_a_folder_that_refuses_every_write() {
             let told: BTreeSet<_> = codes(&monitor).into_iter().collect();
             assert_eq!(told, BTreeSet::from(["WARN_DEGRADED_READ", "WARN_NOT_HEALED"]));
             assert!(files_of(&*memory) == before);
+        }
+    }
+}
+
+#[test]
+fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_group() {
+    for known in [Known::new(Flavor::plain()), Known::new(Flavor::sealed())] {
+        for pack in known.keys(layout::DATA, ".pack") {
+            for garbage in [None, Some(b"garbage".to_vec())] {
+                let mut files = known.files.clone();
+                files.remove(&pack);
+                files.remove(&pack.replace(".pack", ".idx"));
+                for key in known.keys(layout::INDEX, ".seg") {
+                    files = with(&files, &key, garbage.clone());
+                }
+                let verdict = known.judge(&files, &|| format!("{pack} {garbage:?}"));
+                assert!(verdict.is_whole(), "{pack}: {verdict:?}");
+                // what was published meanwhile does not name it, and the next handle finds it all the same
+                let (repo, storage, _) = known.open(&files);
+                ingest(&repo.unwrap(), b"more").unwrap();
+                let again = open(environment(storage.clone(), 1234), known.flavor).unwrap();
+                for (snapshot, data) in &known.snapshots {
+                    assert!(restore(&again, &snapshot.id.to_hex(), None).unwrap() == *data, "{pack}");
+                }
+            }
         }
     }
 }
