@@ -34,34 +34,3 @@ fn the_files_of_a_group_of_three_unequal_packs_are_pinned() {
         ]
     );
 }
-
-/// `cargo test --release --no-default-features --lib parity -- --ignored --nocapture`
-#[test]
-#[ignore = "prints speeds"]
-fn speed_of_accumulating_and_rebuilding() {
-    let folder = tempfile::tempdir().unwrap();
-    let entropy = Arc::new(SeededEntropy::new(1));
-    let storage = storage::LocalStorage::new(Arc::new(storage::RealFs::new(folder.path()).unwrap()), entropy);
-    storage.create_folders(&layout::FOLDERS, &[]).unwrap();
-    let packs = packs(&storage, &[8 << 20; 20], 1);
-    for parity in [1, 2] {
-        let start = std::time::Instant::now();
-        let group = group_of(shape(20, parity), 0, parity, &packs, &[]);
-        let rate = (20 << 23) as f64 / start.elapsed().as_secs_f64() / 1e9;
-        publish(&storage, &group).unwrap();
-        let id = group.record.head.id;
-        let start = std::time::Instant::now();
-        packs[1..]
-            .iter()
-            .for_each(|(id, _)| assert!(file(&storage, &layout::pack(id)).len() == 8 << 20));
-        let read = start.elapsed();
-        storage.delete(&layout::pack(&packs[0].0)).unwrap();
-        let start = std::time::Instant::now();
-        assert!(rebuild_pack(&storage, &read_record(&storage, &id).unwrap(), &packs[0].0).unwrap() == packs[0].1);
-        println!(
-            "m = {parity}: fold {rate:.1} GB/s; read 19 packs {read:?}, rebuild one {:?}",
-            start.elapsed()
-        );
-        put_bytes(&storage, &layout::pack(&packs[0].0), &packs[0].1).unwrap();
-    }
-}
