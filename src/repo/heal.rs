@@ -271,7 +271,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     }
     let protected = match repo.parity_shape() {
         // without them there is only less to be found
-        Some(_) => Groups::load(repo.storage(), &repo.config.id).unwrap_or_default(),
+        Some(_) => repo.parity_groups().unwrap_or_default(),
         None => Groups::default(),
     };
     let mut lost: BTreeSet<PackId> = protected
