@@ -167,7 +167,15 @@ fn a_small_snapshot_restores_from_a_folder_that_refuses_every_write() {
         let before = files_of(&*memory);
         for kind in [ErrorKind::ReadOnly, ErrorKind::PermissionDenied] {
             let faulty = Arc::new(FaultyStorage::new(Arc::clone(&memory)));
-            let reads = ["get", "get_range", "size", "list", "probe_locks", "lock"];
+            let reads = [
+                "get",
+                "get_range",
+                "size",
+                "list",
+                "probe_locks",
+                "lock",
+                "check_folders",
+            ];
             faulty.fail_when(move |op, _| !reads.contains(&op), kind);
             // a handle that does not know, and tries to heal
             let (environment, monitor) = watched(faulty, 3);
