@@ -792,12 +792,14 @@ fn ingests_and_restores_go_on_beside_a_repair() {
                 }
                 reports
             });
+            // also after a panic: the other thread must not go on for ever
+            let end = SetOnDrop(&done);
             for number in 0..10 {
                 let snapshot = ingest(&repo, &data(number)).unwrap();
                 assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data(number));
                 assert!(restore(&repo, &first.id.to_hex(), None).unwrap() == base);
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(end);
             for report in repairing.join().unwrap() {
                 assert_eq!((report.lost_chunks, report.damaged_snapshots.len()), (0, 0));
                 assert_eq!(

@@ -52,6 +52,15 @@ pub fn text_bytes(seed: u64, len: usize) -> Vec<u8> {
     text
 }
 
+/// Sets the flag when dropped, after a panic too.
+pub struct SetOnDrop<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 /// One way a repository can be made.
 #[derive(Debug, Clone, Copy)]
 pub struct Flavor {
