@@ -62,7 +62,6 @@ pub struct Session {
     /// Parts of a manifest's copy may be stored.
     has_copies: AtomicBool,
     workers: Mutex<Vec<Worker>>,
-    stopped: AtomicBool,
     /// Counts so far.
     pub stats: SessionStats,
 }
@@ -83,7 +82,6 @@ impl Session {
             sink: PackSink::new(Arc::clone(repo), id),
             has_copies: AtomicBool::new(false),
             workers: Mutex::new(Vec::new()),
-            stopped: AtomicBool::new(false),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
         })
@@ -99,18 +97,6 @@ impl Session {
         self.id
     }
 
-    /// Nobody wants the rest: batches under way end before their next chunk. What is stored whole stays.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    fn check_stopped(&self) -> Result<()> {
-        match self.stopped.load(Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        }
-    }
-
     /// Names, deduplicates and stores data chunks; returns their names in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         let mut worker = lock(&self.workers).pop().unwrap_or_default();
@@ -120,7 +106,6 @@ impl Session {
     }
 
     fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
-        self.check_stopped()?;
         let ids: Vec<ChunkId> = chunks
             .iter()
             .map(|data| self.repo.seal().chunk_id(KIND_DATA, data))
@@ -137,7 +122,6 @@ impl Session {
                 .collect()
         };
         for ((id, data), new) in ids.iter().zip(chunks).zip(new) {
-            self.check_stopped()?;
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
             if new {
                 let payload_len = self.store(worker, id, KIND_DATA, data)?;
@@ -263,11 +247,6 @@ impl Session {
     /// Writes the open meta pack.
     pub fn flush_meta(&self) -> Result<()> {
         self.sink.flush_meta()
-    }
-
-    /// Gives up the open packs: what they hold is not stored.
-    pub fn drop_open(&self) -> Result<()> {
-        self.sink.drop_open()
     }
 
     /// Completes parity: every pack written so far is in a group when this returns.

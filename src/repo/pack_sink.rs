@@ -232,15 +232,6 @@ impl PackSink {
         self.wait()
     }
 
-    /// Gives up the open packs: their chunks are not stored.
-    pub fn drop_open(&self) -> Result<()> {
-        for slot in &self.data {
-            lock(slot).take();
-        }
-        lock(&self.meta).take();
-        self.wait()
-    }
-
     /// Waits until every finished pack is written.
     fn wait(&self) -> Result<()> {
         let writer = lock(&self.writer).take();

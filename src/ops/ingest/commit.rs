@@ -27,7 +27,6 @@ pub fn commit(
 ) -> Result<Snapshot> {
     session.repo().check_running(monitor)?;
     session.flush_data()?;
-    session.repo().check_running(monitor)?;
     let snapshot = describe(session, items, options, created_at_ms);
     let manifest = session.repo().encode_manifest(&snapshot)?;
     publish(session, &snapshot, &manifest, monitor)?;
@@ -64,9 +63,7 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
     }
     session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
     session.flush_meta()?;
-    session.repo().check_running(monitor)?;
     session.protect()?;
-    session.repo().check_running(monitor)?;
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
@@ -153,14 +150,11 @@ pub fn give_up(session: &Session) -> bool {
     put.and_then(|_| repo.storage().barrier()).is_ok()
 }
 
-/// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort. When somebody
-/// waits for the end (an abort), what is not written yet is not stored any more.
-pub fn keep_reusable_chunks(session: &Session, why: &Error) {
-    let written = match why {
-        Error::Cancelled | Error::Closed => session.drop_open(),
-        _ => session.flush_data().and_then(|()| session.flush_meta()),
-    };
-    let kept = written
+/// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort.
+pub fn keep_reusable_chunks(session: &Session) {
+    let kept = session
+        .flush_data()
+        .and_then(|()| session.flush_meta())
         .and_then(|()| session.protect())
         .and_then(|()| session.publish());
     if let Err(error) = kept {

@@ -16,16 +16,12 @@ use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Largest batch in bytes.
 const MAX_BATCH: usize = 8 << 20;
 /// While a worker is idle, a batch of this size is not held back to be filled further.
 const EAGER_BATCH: usize = 2 << 20;
-
-/// Longest time for which an abort is not heard while the workers are waited for.
-const LISTEN: Duration = Duration::from_millis(20);
 
 /// A chunk within a batch's buffer.
 struct Piece {
@@ -120,9 +116,6 @@ pub fn store_items(
 ) -> Result<Vec<(u64, SnapshotItem)>> {
     let mut feeder = Feeder::new(session, lane)?;
     let result = feeder.run(items, digest);
-    if let Err(Error::Cancelled | Error::Closed) = &result {
-        session.stop();
-    }
     // also after a failure: no worker may still be at work when the session is given up
     let drained = feeder.drain();
     result.and(drained)?;
@@ -306,19 +299,10 @@ impl<'a> Feeder<'a> {
     }
 
     fn collect_one(&mut self) -> Result<()> {
-        loop {
-            // hard compression takes its time over a batch
-            self.session.repo().check_running(self.lane.shared)?;
-            match self.receiver.recv_timeout(LISTEN) {
-                Ok(done) => return self.collect(done),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Internal {
-                        reason: "the workers are gone".to_owned(),
-                    });
-                }
-            }
-        }
+        let done = self.receiver.recv().map_err(|_| Error::Internal {
+            reason: "the workers are gone".to_owned(),
+        })?;
+        self.collect(done)
     }
 
     fn collect(&mut self, done: Done) -> Result<()> {

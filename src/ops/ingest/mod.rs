@@ -198,7 +198,7 @@ fn ingest_with(
         }
         Err(error) => {
             let settled = commit::give_up(&session);
-            commit::keep_reusable_chunks(&session, &error);
+            commit::keep_reusable_chunks(&session);
             match settled {
                 true => drop(lease),
                 // the lease tells others that there is nothing lost, and the next one who writes leaves the record
