@@ -48,6 +48,7 @@ test('only what exists has a method', () => {
     'repair',
     'restore',
     'restoreToFile',
+    'stats',
     'unlock',
     'verify',
   ]);
