@@ -59,7 +59,7 @@ impl Drop for CountDown<'_> {
 fn several_ingests_at_once_on_one_handle() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage = Arc::new(MemoryStorage::new());
-        let repo = init(threaded_environment(storage.clone(), 2), flavor).unwrap();
+        let repo = init(threaded_environment(storage.clone(), 1, 2), flavor).unwrap();
         let gate = Barrier::new(6);
         std::thread::scope(|scope| {
             for writer in 0..6 {
@@ -189,7 +189,7 @@ fn a_restore_goes_on_when_its_handle_ingests_and_merges() {
 fn a_closed_handle_ends_what_runs_and_breaks_nothing() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage = Arc::new(MemoryStorage::new());
-        let repo = init(threaded_environment(storage.clone(), 2), flavor).unwrap();
+        let repo = init(threaded_environment(storage.clone(), 2, 2), flavor).unwrap();
         let data = random_bytes(1, 2_000_000);
         let kept = ingest(&repo, &data).unwrap();
         let begun = AtomicBool::new(false);

@@ -229,7 +229,7 @@ fn workers_change_nothing_about_the_result() {
     let mut lists = Vec::new();
     for threads in [1, 2, 8] {
         let storage = Arc::new(MemoryStorage::new());
-        let environment = threaded_environment(storage, threads);
+        let environment = threaded_environment(storage, 1, threads);
         let repo = init(
             environment,
             Flavor {

@@ -133,7 +133,7 @@ fn slow_a_hundred_thousand_items() {
 /// A repository in a real folder as users make it: default chunks, packs and memory limit.
 fn folder_repo(path: &Path, flavor: Flavor) -> Arc<Repository> {
     let storage = LocalStorage::open_path(path, Arc::new(entropy::OsEntropy)).unwrap();
-    let environment = threaded_environment(Arc::new(storage), 2);
+    let environment = threaded_environment(Arc::new(storage), 1, 2);
     let options = InitOptions {
         compression: flavor.compression,
         kdf: flavor.small().kdf,

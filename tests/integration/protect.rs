@@ -224,7 +224,7 @@ fn a_writer_that_finds_another_at_work_makes_a_group_of_its_own_and_the_next_one
 fn two_writers_that_grow_the_same_groups_leave_no_pack_bare() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        let first = init(threaded_environment(Arc::clone(&storage), 2), flavor).unwrap();
+        let first = init(threaded_environment(Arc::clone(&storage), 1, 2), flavor).unwrap();
         let data = |writer: u64, round: u64| random_bytes(writer * 100 + round, 2_000 + 20_000 * (round as usize % 3));
         let snapshots = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..2)

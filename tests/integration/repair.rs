@@ -772,7 +772,7 @@ fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
 fn ingests_and_restores_go_on_beside_a_repair() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        let repo = init(threaded_environment(Arc::clone(&storage), 2), flavor).unwrap();
+        let repo = init(threaded_environment(Arc::clone(&storage), 1, 2), flavor).unwrap();
         let base = random_bytes(1, 200_000);
         let first = ingest(&repo, &base).unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);

@@ -106,7 +106,7 @@ fn an_empty_repository_and_one_without_parity_are_ok() {
 fn full_groups_many_segments_and_merges_are_ok_with_workers_too() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(containerarchive::storage::MemoryStorage::new());
-        let repo = init(threaded_environment(storage, 3), flavor).unwrap();
+        let repo = init(threaded_environment(storage, 1, 3), flavor).unwrap();
         for seed in 0..6 {
             ingest(&repo, &random_bytes(seed / 2, 400_000 + seed as usize * 10_000)).unwrap();
         }

@@ -138,8 +138,8 @@ pub fn environment(storage: Arc<dyn Storage>, seed: u64) -> Environment {
 }
 
 /// The same with workers.
-pub fn threaded_environment(storage: Arc<dyn Storage>, threads: usize) -> Environment {
-    environment_with(storage, 1, Arc::new(PoolExecutor::new(threads).unwrap()))
+pub fn threaded_environment(storage: Arc<dyn Storage>, seed: u64, threads: usize) -> Environment {
+    environment_with(storage, seed, Arc::new(PoolExecutor::new(threads).unwrap()))
 }
 
 fn environment_with(storage: Arc<dyn Storage>, seed: u64, executor: Arc<dyn Executor>) -> Environment {
