@@ -181,7 +181,7 @@ test('the time of one command does not count for the next', async (t) => {
   const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = timers();
   await repo.ingestCommand(commands);
-  assert.equal(timers(), before, 'no timer is left');
+  assert.ok(timers() <= before, 'no timer is left'); // one of an earlier test may end meanwhile
 });
 
 test('an abort, close(), a wrong size and a gate that rejects end the command', async (t) => {
