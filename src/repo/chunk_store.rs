@@ -56,6 +56,8 @@ pub struct Session {
     seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
     /// Packs that hold a chunk of this snapshot, reused or own.
     relied: Mutex<HashSet<PackId>>,
+    /// Packs of this session that a segment names.
+    own: Mutex<HashSet<PackId>>,
     /// New chunks of this session that no published segment names yet.
     claimed: Mutex<HashSet<ChunkId>>,
     sink: PackSink,
@@ -78,6 +80,7 @@ impl Session {
             kill_lists: Mutex::new(kill_lists),
             seen_packs: Mutex::new(HashMap::new()),
             relied: Mutex::new(HashSet::new()),
+            own: Mutex::new(HashSet::new()),
             claimed: Mutex::new(HashSet::new()),
             sink: PackSink::new(Arc::clone(repo), id),
             has_copies: AtomicBool::new(false),
@@ -272,6 +275,7 @@ impl Session {
             return Ok(());
         }
         lock(&self.relied).extend(&written.packs);
+        lock(&self.own).extend(&written.packs);
         lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, Some(u64::MAX))));
         let ids: Vec<ChunkId> = written.chunks.iter().map(|(chunk, _)| chunk.entry.id).collect();
         self.repo.publish_segment(written.chunks)?;
@@ -284,9 +288,18 @@ impl Session {
 
     /// W6: true when every pack this snapshot relies on exists and is in no kill list. Called under the commit lock.
     pub fn relied_packs_are_good(&self) -> Result<bool> {
+        self.are_good(&lock(&self.relied))
+    }
+
+    /// True when this session's own packs are as it left them. A prune takes them only when it is told to ignore the
+    /// session's lease, or when that was removed by force.
+    pub fn own_packs_are_good(&self) -> Result<bool> {
+        self.are_good(&lock(&self.own))
+    }
+
+    fn are_good(&self, packs: &HashSet<PackId>) -> Result<bool> {
         let kill_lists = KillLists::load_all(self.repo.storage())?;
-        let relied = lock(&self.relied);
-        for pack in relied.iter() {
+        for pack in packs {
             if kill_lists.condemned(pack) || self.repo.storage().size(&layout::pack(pack))?.is_none() {
                 return Ok(false);
             }

@@ -330,9 +330,16 @@ impl Machine {
                 // a forgetting has no second copy: without its record, a repair brings the snapshot back
                 && !key.ends_with(".forgot")
         };
-        let files: Vec<(String, Vec<u8>)> = (self.disk.snapshot_files().into_iter())
+        let mut files: Vec<(String, Vec<u8>)> = (self.disk.snapshot_files().into_iter())
             .filter(|(key, bytes)| can_heal(key) && !bytes.is_empty())
             .collect();
+        // where a power cut has left the lease of a committed session, nothing tells a lost manifest from one that never was
+        let leases = self.handle(false).storage().list(layout::LOCKS).unwrap();
+        let has_lease = |key: &str| {
+            let name = key.rsplit('/').next();
+            leases.iter().any(|lease| lease.key.rsplit('/').next() == name)
+        };
+        files.retain(|(key, _)| !key.starts_with(layout::SNAPSHOTS) || !has_lease(key));
         let Some((key, bytes)) = files.get(file % files.len().max(1)) else {
             return;
         };

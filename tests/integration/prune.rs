@@ -1,6 +1,6 @@
 //! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
 
-use crate::support::faults::{HookedStorage, files_of, memory_of};
+use crate::support::faults::{HookedSource, HookedStorage, code, files_of, memory_of};
 use crate::support::*;
 use containerarchive::Error;
 use containerarchive::id::{PackId, SnapshotId};
@@ -13,9 +13,9 @@ use containerarchive::ops::{
 use containerarchive::repo::{InitOptions, ParityParams, Repository};
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
-use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
+use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, Storage, put_bytes};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 fn keep_last(count: u32) -> PruneOptions {
@@ -431,4 +431,68 @@ fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
     ops::repair(&repo, &NullMonitor).unwrap();
     prune(&repo, &PruneOptions::keep_all());
     assert_sound(&repo);
+}
+
+#[test]
+fn an_ingest_whose_packs_a_forced_prune_took_fails_and_nobody_misses_them() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    ingest(&repo, &random_bytes(1, 100_000)).unwrap();
+    let other = open(environment(storage.clone(), 2), Flavor::plain()).unwrap();
+    let data = random_bytes(2, 5_000_000);
+    for unlocked in [false, true] {
+        let source = HookedSource {
+            data: &data,
+            at: 4_500_000,
+            hook: Some(|| {
+                if unlocked {
+                    assert_eq!(ops::unlock(&other, true).unwrap().len(), 1);
+                }
+                let force = PruneOptions {
+                    force: true,
+                    ..PruneOptions::keep_all()
+                };
+                assert!(prune(&other, &force).removed_packs > 0);
+            }),
+            given: 0,
+        };
+        let mut items = ReaderItems::one("data", "test", source);
+        let result = ops::ingest(&repo, &mut items, &IngestOptions::default(), &NullMonitor);
+        assert_eq!(code(result), "ERR_CONFLICT");
+        let report = verify(&other, VerifyLevel::Full);
+        assert!(report.problems.is_empty(), "{report:?}");
+        prune(&other, &PruneOptions::keep_all());
+        assert_sound(&other);
+    }
+}
+
+#[test]
+fn a_writer_that_dies_after_a_forced_unlock_leaves_no_lost_snapshot() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    ingest(&repo, &random_bytes(1, 100_000)).unwrap();
+    // before it stores the copy of its manifest, and after that
+    for at in [layout::DATA, layout::INDEX] {
+        let is_first = AtomicBool::new(true);
+        let faulty = Arc::new(FaultyStorage::new(storage.clone()));
+        let dies = |op: &str, key: &str| {
+            op == "put_new"
+                && [layout::SNAPSHOTS, layout::RECORDS]
+                    .iter()
+                    .any(|folder| key.starts_with(folder))
+        };
+        faulty.fail_when(dies, ErrorKind::Io);
+        let other = Arc::clone(&repo);
+        let hooked = HookedStorage::new(faulty, move |op, key| {
+            if op == "put_new" && key.starts_with(at) && is_first.swap(false, Ordering::SeqCst) {
+                ops::unlock(&other, true).unwrap();
+                prune(&other, &PruneOptions::keep_all());
+            }
+        });
+        let dying = open(environment(Arc::new(hooked), 3), Flavor::plain()).unwrap();
+        assert!(ingest(&dying, &random_bytes(2, 100_000)).is_err());
+        let report = verify(&repo, VerifyLevel::Full);
+        assert!(report.problems.is_empty(), "{at}: {report:?}");
+        assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 0);
+        prune(&repo, &PruneOptions::keep_all());
+        assert_sound(&repo);
+    }
 }

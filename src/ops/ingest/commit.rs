@@ -112,6 +112,10 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
 
 /// A prune moved or removed packs: find every chunk of the snapshot again in freshly listed segments.
 fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
+    if !session.own_packs_are_good()? {
+        // the copy of the manifest may be gone with them
+        return Err(Error::Conflict);
+    }
     session.forget_packs()?;
     let mut scratch = ReadScratch::default();
     for item in &snapshot.items {
@@ -128,9 +132,10 @@ fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
 }
 
 /// After a failed ingest: the copy of a manifest may be stored by now, so this leaves a record, that no repair takes it for
-/// a lost snapshot. `false` when that cannot be done: what made the commit fail, as a full disk, may make this fail too.
+/// a lost snapshot; and so it does where its packs were deleted, that nobody misses them. `false` when that cannot be done:
+/// what made the commit fail, as a full disk, may make this fail too.
 pub fn give_up(session: &Session) -> bool {
-    if !session.has_stored_copies() {
+    if !session.has_stored_copies() && session.own_packs_are_good().unwrap_or(true) {
         return true;
     }
     let repo = session.repo();

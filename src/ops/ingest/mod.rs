@@ -166,6 +166,21 @@ pub fn ingest_lanes(
     })
 }
 
+/// Takes a lease. It is durable before anything of its session is: the copy of a manifest, without manifest, record and lease,
+/// is that of a lost snapshot.
+fn take_lease(repo: &Repository, id: SnapshotId) -> Result<Lease> {
+    let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
+    repo.storage().include_in_barrier(layout::LOCKS);
+    repo.storage().barrier()?;
+    Ok(lease)
+}
+
+fn leave(lease: Option<Lease>) {
+    if let Some(lease) = lease {
+        lease.leave();
+    }
+}
+
 fn ingest_with(
     repo: &Arc<Repository>,
     options: &IngestOptions,
@@ -181,14 +196,18 @@ fn ingest_with(
 
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
-    let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
-    // durable before anything of this session is: the copy of a manifest, without manifest and lease, is a lost snapshot
-    repo.storage().include_in_barrier(layout::LOCKS);
-    repo.storage().barrier()?;
+    let mut lease = Some(take_lease(repo, id)?);
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 
-    let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
+    let outcome = store(&session).and_then(|items| {
+        if repo.storage().size(&layout::lease(&id))?.is_none() {
+            // removed by force; from here on its absence would mean something
+            leave(lease.take());
+            lease = Some(take_lease(repo, id)?);
+        }
+        commit::commit(&session, items, options, created_at_ms, monitor)
+    });
     match outcome {
         Ok(snapshot) => {
             drop(lease);
@@ -202,7 +221,7 @@ fn ingest_with(
             match settled {
                 true => drop(lease),
                 // the lease tells others that there is nothing lost, and the next one who writes leaves the record
-                false => lease.leave(),
+                false => leave(lease),
             }
             Err(error)
         }
