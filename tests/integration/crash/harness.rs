@@ -50,11 +50,11 @@ impl Depth {
     pub fn usual() -> Self {
         let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
         Self {
-            random: if deep { 60 } else { 6 },
-            again: if deep { 20 } else { 3 },
+            random: if deep { 60 } else { 4 },
+            again: if deep { 20 } else { 2 },
             stride: 1,
             coarse: false,
-            lose_packs: if deep { 1 } else { 4 },
+            lose_packs: if deep { 1 } else { 8 },
             until: None,
         }
     }
@@ -62,7 +62,7 @@ impl Depth {
     /// For cases of which there are many: fewer crash points and models.
     pub fn coarse() -> Self {
         let usual = Self::usual();
-        let deep = usual.random > 6;
+        let deep = usual.random > 4;
         Self {
             random: if deep { 20 } else { 2 },
             again: 0,
