@@ -1,37 +1,40 @@
-// Prune from JavaScript: 30 daily dumps, of which keepDays 7, keepWeeks 4 and keepMonths 6 keep some.
+// Prune beside other programs: 30 daily dumps, of which 7 daily, 4 weekly and 6 monthly ones are kept.
 //
-//   npm run bench:prune -- [--mib 64] [--days 30]
+//   npm run bench:prune -- [--mib 64] [--days 30] [--runs 3] [--beside restic,borg,rustic]
 //   node benches/node/prune.mjs --dump 17 --mib 64 > day-17.sql     (one of the dumps, for other programs)
 //
-// A dump is rows of text; each day 2 % of them change, in 40 places, and the table grows by 0.5 %. Prints wall time, CPU
-// seconds, peak memory over the idle process, and what left and what came to the disk. Each prune is a process of its own.
-import { fork } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+// `--beside` names programs on the PATH, or their files; those that are missing are named and left out. Each row is a whole
+// process (with Node's start, opening and key derivation), measured from outside on a copy of the same filled repository:
+// wall time, CPU seconds, the peak memory of its largest process, and what left and what came to the disk. Medians.
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { fileURLToPath } from 'node:url';
+import { dump } from './dumps.mjs';
 
 const MIB = 1 << 20;
-const ROW_BYTES = 76;
 const DAY_MS = 86_400_000;
 const FIRST_DAY_MS = Date.UTC(2026, 0, 1, 3);
-const POLICY = { keepDays: 7, keepWeeks: 4, keepMonths: 6, timeZone: 'UTC' };
+const SECRET = 'bench';
+const SELF = fileURLToPath(import.meta.url);
 
 if (process.env.CA_BENCH_JOB) {
-  await child(JSON.parse(process.env.CA_BENCH_JOB));
+  await ours(JSON.parse(process.env.CA_BENCH_JOB));
 } else {
   await main();
 }
 
 async function main() {
-  const options = { mib: 64, days: 30, dump: undefined };
+  const options = { mib: 64, days: 30, runs: 3, beside: 'restic,borg,rustic', dump: undefined };
   const args = process.argv.slice(2);
   for (let at = 0; at < args.length; at += 2) {
     const name = args[at].replace(/^--/, '');
     if (!(name in options) || args[at + 1] === undefined) throw new Error(`unknown option ${args[at]}`);
-    options[name] = Number(args[at + 1]);
+    options[name] = name === 'beside' ? args[at + 1] : Number(args[at + 1]);
   }
   if (options.dump !== undefined) {
     await pipeline(Readable.from(dump(options.mib, options.dump)), process.stdout);
@@ -39,121 +42,178 @@ async function main() {
   }
   const folder = mkdtempSync(join(tmpdir(), 'containerarchive-bench-'));
   try {
-    console.log('| repository | dumps | kept | s | CPU s | peak RSS over idle, MiB | freed, MiB | written, MiB | before, MiB | after, MiB |');
-    console.log('|---|---|---|---|---|---|---|---|---|---|');
-    for (const encrypted of [false, true]) {
-      const job = { ...options, encrypted, repo: join(folder, encrypted ? 'encrypted' : 'plain') };
-      await runChild({ ...job, what: 'fill' });
-      for (const maxUnused of [0.05, 0]) {
-        const before = filesOf(job.repo);
-        const result = await runChild({ ...job, what: 'prune', maxUnused });
-        const after = filesOf(job.repo);
-        const written = [...after].filter(([path]) => !before.has(path)).reduce((sum, [, size]) => sum + size, 0);
-        const total = (files) => [...files.values()].reduce((sum, size) => sum + size, 0);
-        const mib = (bytes) => (bytes / MIB).toFixed(1);
-        const cells = [
-          `${encrypted ? 'encrypted' : 'plain'} zstd, maxUnused ${maxUnused}`,
-          options.days,
-          result.kept,
-          result.seconds.toFixed(2),
-          result.cpu.toFixed(2),
-          mib(result.rss),
-          mib(result.freedBytes),
-          mib(written),
-          mib(total(before)),
-          mib(total(after)),
-        ];
-        console.log(`| ${cells.join(' | ')} |`);
-      }
-      rmSync(job.repo, { recursive: true, force: true });
+    console.log('| program | s | CPU s | peak RSS, MiB | removed, MiB | written, MiB | before, MiB | after, MiB |');
+    console.log('|---|---|---|---|---|---|---|---|');
+    for (const program of [containerarchive(false), containerarchive(true), ...rivals(options.beside.split(',').filter(Boolean))]) {
+      await bench(program, options, join(folder, 'run'));
+      rmSync(join(folder, 'run'), { recursive: true, force: true });
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/** Fills a repository once, and prunes copies of it in each way that the program has. */
+async function bench(program, options, folder) {
+  const [repo, home] = ['repo', 'home'].map((name) => join(folder, name));
+  mkdirSync(home, { recursive: true });
+  const place = { repo, home };
+  await program.fill(place, options);
+  for (const [way, command] of Object.entries(program.prunes)) {
+    const results = [];
+    for (let run = 0; run < options.runs; run++) {
+      const copy = { repo: join(folder, 'repo.copy'), home: join(folder, 'home.copy') };
+      for (const name of ['repo', 'home']) cpSync(place[name], copy[name], { recursive: true, preserveTimestamps: true });
+      const before = filesOf(copy.repo);
+      const result = await measured(command(copy), program.env(copy));
+      const after = filesOf(copy.repo);
+      const written = [...after].filter(([path, file]) => before.get(path)?.stamp !== file.stamp);
+      result.written = sizeOf(written);
+      [result.before, result.after] = [sizeOf(before), sizeOf(after)];
+      result.removed = sizeOf([...before].filter(([path]) => !after.has(path)));
+      results.push(result);
+      for (const name of ['repo', 'home']) rmSync(copy[name], { recursive: true, force: true });
+    }
+    const median = (name) => results.map((result) => result[name]).sort((a, b) => a - b)[results.length >> 1];
+    const mib = (name) => (median(name) / MIB).toFixed(1);
+    const cells = [`${program.name}${way}`, median('seconds').toFixed(2), median('cpu').toFixed(2), mib('rss'), ...['removed', 'written', 'before', 'after'].map(mib)];
+    console.log(`| ${cells.join(' | ')} |`);
+  }
+}
+
+/** Path -> size, and what tells whether a file is the same as before. */
 function filesOf(folder) {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  return new Map(entries.map((entry) => join(entry.parentPath ?? entry.path, entry.name)).map((path) => [path, statSync(path).size]));
+  return new Map(entries.map((entry) => {
+    const path = join(entry.parentPath ?? entry.path, entry.name);
+    const { size, mtimeMs } = statSync(path);
+    return [path, { size, stamp: `${size} ${mtimeMs}` }];
+  }));
 }
 
-function runChild(job) {
-  return new Promise((resolve, reject) => {
-    const process_ = fork(new URL(import.meta.url), { env: { ...process.env, CA_BENCH_JOB: JSON.stringify(job) } });
-    let result;
-    process_.on('message', (message) => (result = message));
-    process_.on('exit', (code) => (code === 0 && result ? resolve(result) : reject(new Error(`the run ended with ${code}`))));
-  });
+function sizeOf(files) {
+  return [...files].reduce((sum, [, { size }]) => sum + size, 0);
 }
 
-async function child(job) {
-  const { ContainerArchive } = createRequire(import.meta.url)('../../index.js');
-  const passphrase = job.encrypted ? { passphrase: 'bench' } : {};
-  if (job.what === 'fill') {
-    const archive = await ContainerArchive.init(job.repo, { ...passphrase, compression: 'zstd' });
-    for (let day = 0; day < job.days; day++) {
-      const createdAt = new Date(FIRST_DAY_MS + day * DAY_MS).toISOString();
-      await archive.ingest(Readable.from(dump(job.mib, day)), { createdAt });
-    }
-    await archive.close();
-    process.send({});
-    return;
-  }
-  const archive = await ContainerArchive.open(job.repo, passphrase);
-  let peak = 0;
-  const idle = process.memoryUsage.rss();
-  const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 5);
-  const cpu = process.cpuUsage();
+/** Runs a command: wall and CPU seconds of all that it starts, the peak memory in bytes of the largest of them. */
+async function measured(argv, env) {
   const start = process.hrtime.bigint();
-  const result = await archive.prune(POLICY, { maxUnused: job.maxUnused });
-  const seconds = Number(process.hrtime.bigint() - start) / 1e9;
-  const used = process.cpuUsage(cpu);
+  const shell = spawn('sh', ['-c', '"$@"; code=$?; times >&3; exit $code', 'sh', ...argv], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+  });
+  const output = { 2: '', 3: '' };
+  for (const fd of [2, 3]) shell.stdio[fd].on('data', (part) => (output[fd] += part));
+  let rss = 0;
+  const watch = setInterval(() => (rss = Math.max(rss, peakOf(shell.pid))), 20);
+  const code = await new Promise((resolve, reject) => shell.on('error', reject).on('close', resolve));
   clearInterval(watch);
-  peak = Math.max(peak, process.memoryUsage.rss());
-  const kept = (await archive.listSnapshots()).length;
-  await archive.close();
-  process.send({ seconds, cpu: (used.user + used.system) / 1e6, rss: peak - idle, freedBytes: result.freedBytes, kept });
+  if (code !== 0) throw new Error(`${argv.join(' ')} ended with ${code}: ${output[2]}`);
+  const times = [...output[3].trim().split('\n').at(-1).matchAll(/(\d+)m([\d.]+)s/g)];
+  const cpu = times.reduce((sum, [, minutes, seconds]) => sum + 60 * minutes + Number(seconds), 0);
+  return { seconds: Number(process.hrtime.bigint() - start) / 1e9, cpu, rss };
 }
 
-// xorshift32 (Marsaglia 2003): the same data on every machine
-function generator(seed) {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
+/** The largest peak of resident memory among the processes under `pid`, in bytes; 0 where there is no /proc. */
+function peakOf(pid) {
+  try {
+    const peak = 1024 * Number(/VmHWM:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+    return Math.max(peak, ...children.map(peakOf));
+  } catch {
+    return 0; // gone meanwhile
+  }
+}
+
+function containerarchive(encrypted) {
+  const job = (what, repo, more) => ({ CA_BENCH_JOB: JSON.stringify({ what, repo, encrypted, ...more }) });
+  const prune = (maxUnused) => ({ repo }) => ['env', `CA_BENCH_JOB=${job('prune', repo, { maxUnused }).CA_BENCH_JOB}`, process.execPath, SELF];
+  return {
+    name: `containerarchive, ${encrypted ? 'encrypted' : 'plain'} zstd`,
+    env: () => ({}),
+    fill: async ({ repo }, options) => void (await measured([process.execPath, SELF], job('fill', repo, options))),
+    prunes: { '': prune(0.05), ', maxUnused 0': prune(0) },
   };
 }
 
-/** For each row of that day's table, how often it has changed. */
-function versions(mib, day) {
-  const rows = Math.floor((mib * MIB) / ROW_BYTES);
-  const grown = (of) => Math.floor(rows * (1 + of * 0.005));
-  const changed = new Uint8Array(grown(day));
-  for (let today = 1; today <= day; today++) {
-    const next = generator(7919 * today);
-    const run = Math.ceil((grown(today) * 0.02) / 40);
-    for (let place = 0; place < 40; place++) {
-      const first = next() % (grown(today) - run);
-      for (let row = first; row < first + run; row++) changed[row] = (changed[row] + 1) % 256;
+async function ours({ what, repo, encrypted, mib, days, maxUnused }) {
+  const { ContainerArchive } = createRequire(import.meta.url)('../../index.js');
+  const passphrase = encrypted ? { passphrase: SECRET } : {};
+  const archive = what === 'fill' ? await ContainerArchive.init(repo, { ...passphrase, compression: 'zstd' }) : await ContainerArchive.open(repo, passphrase);
+  if (what === 'fill') {
+    for (let day = 0; day < days; day++) {
+      await archive.ingest(Readable.from(dump(mib, day)), { createdAt: new Date(FIRST_DAY_MS + day * DAY_MS).toISOString() });
     }
+  } else {
+    await archive.prune({ keepDays: 7, keepWeeks: 4, keepMonths: 6, timeZone: 'UTC' }, { maxUnused });
   }
-  return changed;
+  await archive.close();
 }
 
-function* dump(mib, day) {
-  const states = ['new', 'paid', 'shipped', 'returned'];
-  const changed = versions(mib, day);
-  let rows = [];
-  for (let row = 0; row < changed.length; row++) {
-    const next = generator(Math.imul(row + 1, 2654435761) ^ Math.imul(changed[row] + 1, 40503));
-    const token = next().toString(16).padStart(8, '0') + next().toString(16).padStart(8, '0');
-    const email = `customer.${next() % 99999}@example.org`;
-    rows.push([row, email, 1_700_000_000 + row * 31, (next() % 100000) / 100, states[next() % 4], changed[row], token].join('\t'));
-    if (rows.length === 4000 || row + 1 === changed.length) {
-      yield Buffer.from(`COPY public.orders FROM stdin;\n${rows.join('\n')}\n\\.\n\n`);
-      rows = [];
+/** The other programs, with the settings their documentation gives for streams and for freeing space in the same call. */
+function rivals(programs) {
+  const day = (number) => new Date(FIRST_DAY_MS + number * DAY_MS).toISOString();
+  const keep = ['--keep-daily', '7', '--keep-weekly', '4', '--keep-monthly', '6'];
+  const makers = {
+    restic: (file) => ({
+      env: ({ repo, home }) => ({ HOME: home, TZ: 'UTC', RESTIC_REPOSITORY: repo, RESTIC_PASSWORD: SECRET }),
+      init: [file, 'init', '--repository-version', '2', '-q'],
+      backup: (number) => [file, 'backup', '-q', '--stdin', '--stdin-filename', 'dump.sql', '--host', 'bench', '--time', day(number).slice(0, 19).replace('T', ' ')],
+      prunes: {
+        '': () => [file, 'forget', '-q', '--group-by', '', ...keep, '--prune'],
+        ', --max-unused 0': () => [file, 'forget', '-q', '--group-by', '', ...keep, '--prune', '--max-unused', '0'],
+      },
+    }),
+    borg: (file) => ({
+      env: ({ repo, home }) => ({
+        BORG_REPO: repo, BORG_PASSPHRASE: SECRET, BORG_BASE_DIR: home, BORG_HOST_ID: 'bench', BORG_RELOCATED_REPO_ACCESS_IS_OK: 'yes', TZ: 'UTC',
+      }),
+      init: [file, 'init', '-e', 'repokey-blake2'],
+      backup: (number) => [file, 'create', '--timestamp', day(number).slice(0, 19), '-C', 'zstd,3', '--stdin-name', 'dump.sql', `::day-${number}`, '-'],
+      prunes: {
+        ', compact': () => ['sh', '-c', `"$1" prune ${keep.join(' ')} && "$1" compact`, 'sh', file],
+        ', compact --threshold 0': () => ['sh', '-c', `"$1" prune ${keep.join(' ')} && "$1" compact --threshold 0`, 'sh', file],
+      },
+    }),
+    rustic: (file) => ({
+      env: ({ repo, home }) => ({
+        HOME: home, TZ: 'UTC', RUSTIC_REPOSITORY: repo, RUSTIC_PASSWORD: SECRET, RUSTIC_NO_PROGRESS: 'true', RUSTIC_LOG_LEVEL: 'warn',
+      }),
+      init: [file, 'init', '--set-compression', '3'],
+      // without --force it takes the stream of the parent for unchanged
+      backup: (number) => [file, 'backup', '--force', '--stdin-filename', 'dump.sql', '--host', 'bench', '--time', day(number).slice(0, 19), '-'],
+      prunes: Object.fromEntries([['', ''], [', --max-unused 0', '--max-unused 0']].map(([way, more]) => [way, () => [
+        'sh', '-c', `"$1" forget --group-by "" ${keep.join(' ')} && "$1" prune --instant-delete --keep-pack 0s ${more}`, 'sh', file]])),
+    }),
+  };
+  return programs.flatMap((file) => {
+    const make = makers[basename(file)];
+    if (!make) throw new Error(`no commands are known for ${file}`);
+    let version;
+    try {
+      version = execFileSync(file, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    } catch {
+      try {
+        version = execFileSync(file, ['version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+      } catch {
+        console.error(`LEFT OUT: ${file} cannot be run`);
+        return [];
+      }
     }
-  }
+    const { init, backup, ...rest } = make(file);
+    const fill = async (place, { mib, days }) => {
+      await measured(init, rest.env(place));
+      for (let number = 0; number < days; number++) await piped(dump(mib, number), backup(number), rest.env(place));
+    };
+    return [{ name: version.split('\n')[0].split(' compiled')[0], fill, ...rest }];
+  });
+}
+
+/** Runs a command with `pieces` as its input. */
+async function piped(pieces, [file, ...args], env) {
+  const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'ignore', 'inherit'] });
+  const ended = new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+  await pipeline(Readable.from(pieces), child.stdin);
+  const code = await ended;
+  if (code !== 0) throw new Error(`${file} ended with ${code}`);
 }
