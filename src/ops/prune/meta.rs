@@ -39,7 +39,10 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
             copies.insert(session);
         }
     } else {
-        copies = copies_in(repo, &index);
+        match copies_in(repo, &index) {
+            Some(found) => copies = found,
+            None => return Ok(None),
+        }
     }
     let stored = index.entries.iter().filter(|entry| entry.kind <= KIND_LIST);
     let stored = stored.map(|entry| u64::from(entry.payload_len)).sum();
@@ -50,11 +53,16 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
     }))
 }
 
-/// The snapshots of whose manifests there are parts in a pack. Parts that cannot be read are passed over.
-fn copies_in(repo: &Repository, index: &PackIndex) -> BTreeSet<SnapshotId> {
+/// The snapshots of whose manifests there are parts in a pack. `None` when one of them cannot be read: a repair may make it
+/// readable again.
+fn copies_in(repo: &Repository, index: &PackIndex) -> Option<BTreeSet<SnapshotId>> {
     let mut reader = PartReader::new(repo);
-    let parts = copy_places(index).filter_map(|place| reader.read(&place));
-    parts.map(|part| part.snapshot).collect()
+    let mut copies = BTreeSet::new();
+    for place in copy_places(index) {
+        let part = reader.read_bytes(&place).map(CopyPart::decode)?;
+        copies.extend(part.ok().map(|part| part.snapshot));
+    }
+    Some(copies)
 }
 
 /// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
@@ -97,8 +105,12 @@ impl<'a> PartReader<'a> {
 
     /// `None` for one that cannot be read, or is none.
     fn read(&mut self, place: &ChunkLocation) -> Option<CopyPart> {
+        self.read_bytes(place).and_then(|bytes| CopyPart::decode(bytes).ok())
+    }
+
+    fn read_bytes(&mut self, place: &ChunkLocation) -> Option<&[u8]> {
         read_at(self.repo, place, &mut self.scratch, &mut self.bytes).ok()?;
-        CopyPart::decode(&self.bytes).ok()
+        Some(&self.bytes)
     }
 }
 

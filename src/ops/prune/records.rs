@@ -14,7 +14,7 @@ use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::storage::put_bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Forgets snapshots. Those that are gone already are passed over; returns the others.
 pub(in crate::ops) fn forget_all(
@@ -90,6 +90,9 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
     // the packs with the copies are gone for good before the records go
     storage.include_in_barrier(layout::DATA);
     storage.barrier()?;
+    if !settled.is_empty() && parity_has_lost_packs(work.repo)? {
+        settled.clear();
+    }
     for id in settled {
         storage.delete(&layout::forgot_record(&id))?;
     }
@@ -100,4 +103,12 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
         }
     }
     Ok(())
+}
+
+/// True when a parity group counts on a pack that is not there: a repair may make it again, with the copies it holds.
+fn parity_has_lost_packs(repo: &Repository) -> Result<bool> {
+    let files = repo.storage().list(layout::DATA)?;
+    let there: HashSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
+    let groups = repo.parity_groups()?;
+    Ok(groups.packs().any(|pack| !there.contains(layout::pack(pack).as_str())))
 }
