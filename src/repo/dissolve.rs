@@ -99,6 +99,8 @@ fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupI
     if !matches!(published, Err(Error::NoSpace { .. })) {
         return published;
     }
+    // it fails where a flush has: nothing could be published afterwards
+    repo.storage().barrier()?;
     old.iter().try_for_each(|id| delete_group(repo, id))?;
     repo.storage().barrier()?;
     Ok(parity::publish(repo.storage(), &group)?)
