@@ -496,3 +496,43 @@ fn a_writer_that_dies_after_a_forced_unlock_leaves_no_lost_snapshot() {
         assert_sound(&repo);
     }
 }
+
+#[test]
+fn what_was_forgotten_does_not_come_back_with_a_lost_or_damaged_pack() {
+    for is_lost in [true, false] {
+        let (storage, repo) = new_repo(Flavor::plain());
+        let kept = ingest(&repo, &random_bytes(1, 60_000)).unwrap();
+        let before: BTreeSet<String> = files_of(storage.as_ref()).into_keys().collect();
+        let old = ingest(&repo, &random_bytes(2, 60_000)).unwrap();
+        let packs: Vec<String> = (files_of(storage.as_ref()).into_keys())
+            .filter(|key| key.ends_with(".pack") && !before.contains(key))
+            .collect();
+        ops::forget(&repo, &[old.id]).unwrap();
+        for key in &packs {
+            let (repo, storage) = {
+                let storage = memory_of(&files_of(storage.as_ref()));
+                (open(environment(storage.clone(), 3), Flavor::plain()).unwrap(), storage)
+            };
+            let mut bytes = storage.get(key, 1 << 24).unwrap();
+            storage.delete(key).unwrap();
+            if !is_lost {
+                bytes.fill(7);
+                put_bytes(storage.as_ref(), key, &bytes).unwrap();
+            }
+            let all_waste = PruneOptions {
+                max_unused: 1.0,
+                ..PruneOptions::keep_all()
+            };
+            prune(&repo, &all_waste);
+            ops::repair(&repo, &NullMonitor).unwrap();
+            let listed = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
+            assert_eq!(
+                listed.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(),
+                [kept.id],
+                "{key}"
+            );
+            let report = verify(&repo, VerifyLevel::Full);
+            assert!(report.problems.is_empty(), "{key}: {report:?}");
+        }
+    }
+}
