@@ -164,9 +164,8 @@ fn count_chunks(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> 
                 (stats.chunks, stats.unique_bytes, stats.stored_bytes) = walked.counts;
                 return Ok(walked.meta_packs);
             }
-            Err(Stop::Index(error @ index::Error::Damaged { segment, .. })) if rounds < MAX_ROUNDS => {
-                repo.index().set_aside(segment, error);
-                repo.heal_index_for_read()?;
+            Err(Stop::Index(index::Error::Damaged { segment, .. })) if rounds < MAX_ROUNDS => {
+                repo.set_segment_aside(segment)?;
             }
             // merged away meanwhile
             Err(Stop::Index(index::Error::Storage(error)))
