@@ -14,6 +14,8 @@ mod damage;
 mod degraded;
 mod disk_full;
 mod faults;
+#[cfg(unix)]
+mod hostile;
 mod house;
 mod ingest;
 mod init_open;

@@ -61,6 +61,11 @@ impl Known {
     /// Makes it.
     pub fn new(flavor: Flavor) -> Self {
         let (repo, storage) = memory_repo(flavor);
+        Self::filled(flavor, repo, storage)
+    }
+
+    /// Fills an empty repository.
+    pub fn filled(flavor: Flavor, repo: Arc<Repository>, storage: Arc<dyn Storage>) -> Self {
         let one = random_bytes(1, 60_000);
         let mut two = one.clone();
         two.splice(30_000..30_000, *b"something new");
@@ -329,6 +334,10 @@ impl Storage for HookedStorage {
 
     fn quarantine(&self, key: &str) -> containerarchive::storage::Result<()> {
         self.pass("quarantine", key).quarantine(key)
+    }
+
+    fn check_folders(&self, folders: &[&str]) -> containerarchive::storage::Result<()> {
+        self.pass("check_folders", "").check_folders(folders)
     }
 
     fn include_in_barrier(&self, prefix: &str) {

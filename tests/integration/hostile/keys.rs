@@ -1,0 +1,173 @@
+//! Attacks on key files.
+
+use super::{Case, Scene, Sealed, case, many};
+use containerarchive::id::KeyId;
+use containerarchive::layout;
+
+/// The table.
+pub(super) const CASES: &[Case] = &[
+    case(
+        Sealed,
+        "keys: 4 TiB of memory for Argon2id",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"m\":8,", "\"m\":4294967295,");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: 4 GiB of memory for Argon2id",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"m\":8,", "\"m\":4194304,");
+        },
+    ),
+    case(Sealed, "keys: 4 billion passes", "open=ERR_KEY_FILE_CORRUPT", |at| {
+        forge_keys(at, "\"t\":1,", "\"t\":4294967295,");
+    }),
+    case(
+        Sealed,
+        "keys: no pass, no memory, no lane",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"m\":8,\"t\":1,\"p\":1", "\"m\":0,\"t\":0,\"p\":0");
+        },
+    ),
+    case(Sealed, "keys: 4 billion lanes", "open=ERR_KEY_FILE_CORRUPT", |at| {
+        forge_keys(at, "\"p\":1,", "\"p\":4294967295,");
+    }),
+    case(
+        Sealed,
+        "keys: memory times passes beyond the ceiling",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"m\":8,\"t\":1", "\"m\":2097152,\"t\":16");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: numbers beyond 32 bits",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"m\":8,", "\"m\":340282366920938463463374607431768211456,");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: an algorithm that nobody knows",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "argon2id", "rot13-id");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: a version of the future",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "{\"version\":1,\"id\"", "{\"version\":2,\"id\"");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: other costs for the same wrapped secrets",
+        "open=ERR_WRONG_PASSPHRASE",
+        |at| {
+            forge_keys(at, "\"m\":8,", "\"m\":16,");
+        },
+    ),
+    case(
+        Sealed,
+        "keys: a costly one beside the right one",
+        "verify=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            // it sorts before any other, has another name inside, and would take 2 GiB and several seconds
+            let key = at.read(&at.keys(layout::KEYS, ".json")[0]);
+            let costly = crate::support::faults::forge(&key, "\"m\":8,\"t\":1", "\"m\":2097152,\"t\":4");
+            at.write(&layout::key(&KeyId([0; 16])), costly);
+        },
+    ),
+    case(
+        Sealed,
+        "keys: very many damaged ones",
+        "verify=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            for number in 0..many(10_000) as u128 {
+                at.write(
+                    &layout::key(&KeyId((1 << 100 | number << 70).to_le_bytes())),
+                    "{\"version\":1}",
+                );
+            }
+            // the right one is among the first
+            let key = at.keys(layout::KEYS, ".json").remove(0);
+            let bytes = at.read(&key);
+            at.remove(&key);
+            at.write(&layout::key(&KeyId([0; 16])), bytes);
+        },
+    ),
+    case(
+        Sealed,
+        "keys: very many whole ones, none for this passphrase",
+        "open=ERR_WRONG_PASSPHRASE",
+        |at| {
+            let key = at.read(&at.keys(layout::KEYS, ".json")[0]);
+            let text = String::from_utf8(key).unwrap();
+            let at_commit = text.find("\"commit\":\"").unwrap() + 10;
+            let other = crate::support::faults::forge(text.as_bytes(), &text[at_commit..at_commit + 8], "AAAAAAAA");
+            for name in [layout::KEYS, layout::KEY_COPIES] {
+                at.remove(&at.keys(name, ".json")[0]);
+            }
+            for number in 0..many(10_000) as u128 {
+                let id = KeyId(number.to_le_bytes());
+                at.write(&layout::key(&id), &other);
+                at.write(&layout::key_copy(&id), &other);
+            }
+        },
+    ),
+    case(
+        Sealed,
+        "keys: wrapped secrets of 40 KB",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"ct\":\"", &format!("\"ct\":\"{}", "AAAA".repeat(10_000)));
+        },
+    ),
+    case(Sealed, "keys: a label of 60 KB", "", |at| {
+        forge_keys(
+            at,
+            "\"createdAt\"",
+            &format!("\"label\":\"{}\",\"createdAt\"", "\\u0000".repeat(10_000)),
+        );
+    }),
+    case(Sealed, "keys: 1 GB of nothing", "open=ERR_KEY_FILE_CORRUPT", |at| {
+        for name in [layout::KEYS, layout::KEY_COPIES] {
+            at.sparse(&at.keys(name, ".json")[0], 1 << 30);
+        }
+    }),
+    case(
+        Sealed,
+        "keys: those of another repository",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            let id = at.repo_id().to_hex();
+            forge_keys(at, &id, &"12".repeat(16));
+        },
+    ),
+    case(
+        Sealed,
+        "keys: a passphrase's file that says it is a raw key's",
+        "open=ERR_KEY_FILE_CORRUPT",
+        |at| {
+            forge_keys(at, "\"type\":\"passphrase\"", "\"type\":\"raw\"");
+        },
+    ),
+];
+
+/// Forges every key file and its copy.
+fn forge_keys(at: &Scene, from: &str, to: &str) {
+    for folder in [layout::KEYS, layout::KEY_COPIES] {
+        for key in at.keys(folder, ".json") {
+            at.forge(&key, from, to);
+        }
+    }
+}

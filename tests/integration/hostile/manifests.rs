@@ -1,0 +1,240 @@
+//! Attacks on manifests.
+
+use super::forge::{Manifest, Stored, id_of, pack, zstd};
+use super::scene::planted;
+use super::{Bare, Case, Plain, Sealed, case, many};
+use containerarchive::id::{ChunkId, SnapshotId};
+use containerarchive::{checked_json, layout};
+
+/// The table.
+pub(super) const CASES: &[Case] = &[
+    case(
+        Bare,
+        "manifests: 1 GB of nothing",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            at.sparse(&layout::snapshot(&SnapshotId([1; 16])), 1 << 30);
+        },
+    ),
+    case(
+        Bare,
+        "manifests: 255 MB of nothing",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            at.sparse(&layout::snapshot(&SnapshotId([1; 16])), 255 << 20);
+        },
+    ),
+    case(Bare, "manifests: one with a text of many MB in it", "", |at| {
+        let mut manifest = Manifest::chunks(0xf1, &[]);
+        manifest.more = format!(",\"comment\":\"{}\"", "x".repeat(many(60 << 20)));
+        at.put_manifest(&manifest);
+    }),
+    case(Bare, "manifests: JSON as deep as it is long", "", |at| {
+        let mut manifest = Manifest::chunks(0xf1, &[]);
+        manifest.more = format!(",\"x\":{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        at.put_manifest(&manifest);
+    }),
+    case(
+        Bare,
+        "manifests: a version of the future",
+        "list=ERR_UNSUPPORTED_FORMAT stats=ERR_UNSUPPORTED_FORMAT verify=ERR_UNSUPPORTED_FORMAT prune=ERR_UNSUPPORTED_FORMAT last=sweep:ERR_UNSUPPORTED_FORMAT",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[])
+                .text()
+                .replacen("\"version\":1", "\"version\":99", 1);
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: very many chunks that nobody has",
+        "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
+        |at| {
+            let chunks: Vec<(ChunkId, u32)> = (0..many(100_000)).map(|n| (ChunkId(id_of(n as u32)), 1000)).collect();
+            at.put_manifest(&Manifest::chunks(0xf1, &chunks));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: the same byte very many times",
+        "restore=ABORT_ERR after=ABORT_ERR",
+        |at| {
+            let there = Stored::data(b"x");
+            planted(at, std::slice::from_ref(&there), |_| ());
+            at.put_manifest(&Manifest::chunks(0xf1, &vec![(there.id, 1); many(100_000)]));
+        },
+    ),
+    case(Bare, "manifests: very many items", "", |at| {
+        let items: Vec<String> = (0..many(200_000))
+            .map(|n| format!(r#"{{"name":"{n}","type":"","size":0,"chunkCount":0,"chunks":[]}}"#))
+            .collect();
+        let text = Manifest::chunks(0xf1, &[]).text();
+        let start = text.find("\"items\":[").unwrap() + 9;
+        let text = format!("{}{}]}}", &text[..start], items.join(","));
+        at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+    }),
+    case(Bare, "manifests: very many tags", "", |at| {
+        let tags: Vec<String> = (0..many(300_000)).map(|n| format!("\"{n}\":\"\"")).collect();
+        let text = Manifest::chunks(0xf1, &[]).text();
+        let text = text.replacen("\"tags\":{}", &format!("\"tags\":{{{}}}", tags.join(",")), 1);
+        at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+    }),
+    case(
+        Bare,
+        "manifests: sizes that overflow when they are added up",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[]).text();
+            let item = |name: &str| {
+                let root = "ab".repeat(32);
+                format!(
+                    r#"{{"name":"{name}","type":"","size":9007199254740991,"chunkCount":4294967295,"list":{{"root":"{root}","level":7}}}}"#
+                )
+            };
+            let start = text.find("\"items\":[").unwrap() + 9;
+            let text = format!("{}{},{}]}}", &text[..start], item("a"), item("b"));
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: numbers that are none",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            for (number, said) in (0xe0u8..).zip([
+                "-1",
+                "1e308",
+                "1.5",
+                "NaN",
+                "\"0\"",
+                "null",
+                "18446744073709551616",
+                "0x10",
+            ]) {
+                let mut manifest = Manifest::chunks(number, &[]);
+                manifest.content = format!("\"chunks\":[[\"{}\",{said}]]", "ab".repeat(32));
+                at.put_manifest(&manifest);
+            }
+        },
+    ),
+    case(
+        Bare,
+        "manifests: every member twice",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[]).text();
+            let inner = text.trim_start_matches('{').trim_end_matches('}');
+            at.write(
+                &layout::snapshot(&SnapshotId([0xf1; 16])),
+                checked_json::finish(format!("{{{inner},{inner}}}")),
+            );
+        },
+    ),
+    case(
+        Bare,
+        "manifests: two items of one name",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[]).text();
+            let start = text.find("\"items\":[").unwrap() + 9;
+            let item = text[start..].trim_end_matches("]}").to_owned();
+            let text = format!("{}{item},{item}]}}", &text[..start]);
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: names that are paths, and tags that are prototypes",
+        "",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[]).text();
+            let text = text.replacen(
+                "\"tags\":{}",
+                r#""tags":{"__proto__":"x","constructor":"y","\u0000":"\u202e"}"#,
+                1,
+            );
+            let text = text.replacen("\"name\":\"data\"", r#""name":"../../../outside/canary""#, 1);
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: lone surrogates",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let text = Manifest::chunks(0xf1, &[])
+                .text()
+                .replacen("\"name\":\"data\"", r#""name":"\ud800""#, 1);
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        },
+    ),
+    case(
+        Bare,
+        "manifests: one under the name of another",
+        "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let keys = at.keys(layout::SNAPSHOTS, ".json");
+            at.write(&keys[0], at.read(&keys[1]));
+        },
+    ),
+    case(
+        Sealed,
+        "manifests: one under the name of another, sealed",
+        "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            let keys = at.keys(layout::SNAPSHOTS, ".json");
+            at.write(&keys[0], at.read(&keys[1]));
+            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), at.read(&keys[1]));
+        },
+    ),
+    case(
+        Sealed,
+        "manifests: one in clear among sealed ones",
+        "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            at.put_manifest(&Manifest::chunks(0xf1, &[(ChunkId([1; 32]), 1)]));
+        },
+    ),
+    case(
+        Sealed,
+        "manifests: an epoch that has no key",
+        "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
+        |at| {
+            at.forge(
+                &at.keys(layout::SNAPSHOTS, ".json")[0],
+                "\"epoch\":1",
+                "\"epoch\":4294967295",
+            );
+        },
+    ),
+    case(
+        Plain,
+        "manifests: copies without end of ones that are lost",
+        "verify=ERR_MANIFEST_MISSING",
+        |at| {
+            let session = [0xf1; 16];
+            for pack_number in 0..2u32 {
+                let parts: Vec<Stored> = (0..many(100) as u32)
+                    .map(|n| {
+                        let mut bytes = b"CAMC".to_vec();
+                        bytes.extend(1u32.to_le_bytes());
+                        bytes.extend(session);
+                        bytes.extend((n + 100 * pack_number).to_le_bytes());
+                        bytes.extend(100_000u32.to_le_bytes());
+                        bytes.extend((60u64 << 20).to_le_bytes());
+                        bytes.extend([7; 32]);
+                        bytes.resize(1 << 20, n as u8);
+                        let plain = Stored::copy(&bytes);
+                        Stored {
+                            payload: zstd(&bytes),
+                            codec: 2,
+                            ..plain
+                        }
+                    })
+                    .collect();
+                at.put_pack(&pack(at.repo_id(), session, &parts, |_| ()));
+            }
+            at.without_index();
+        },
+    ),
+];

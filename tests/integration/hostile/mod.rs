@@ -1,0 +1,411 @@
+//! Hostile repositories: a table of named attacks, each tried through every public door.
+//!
+//! Each case is a real folder (links, pipes and devices are part of it) with something planted, forged, swapped or lied
+//! about, with checksums made right again so that the lie reaches the parser behind them. It is opened, listed, read, verified,
+//! written to, repaired and swept. What must hold: every door gives what it should or an error with a code that is no bug's;
+//! known snapshots restore to their bytes or to an error, never to other bytes; a case takes at most 5 seconds of CPU and
+//! 256 MB of memory; nothing outside of the folder changes. What each door says is part of the table.
+//!
+//! Each case runs in a process of its own, which looks at its own CPU time and peak of memory (on Linux). What is large in a
+//! case is five times as large with `CONTAINERARCHIVE_DEEP=1`.
+
+mod config;
+mod foreign;
+mod forge;
+mod index;
+mod keys;
+mod kinds;
+mod lists;
+mod manifests;
+mod marks;
+mod packs;
+mod parity;
+mod scene;
+
+use crate::support::faults::*;
+use crate::support::*;
+use containerarchive::id::SnapshotId;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, PruneOptions, RestoreOptions, VerifyLevel, VerifyOptions};
+use containerarchive::repo::Repository;
+use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
+use containerarchive::{Error, Result};
+use scene::{Scene, victim};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Most CPU time that a case may take, in seconds.
+const MAX_CPU: f64 = 5.0;
+/// Most memory that the process may have at any moment of a case, in bytes.
+const MAX_MEMORY: u64 = 256 << 20;
+/// Bytes of a restore of unknown data that are taken before it is called off.
+const ENOUGH: usize = 16 << 10;
+
+/// How many of something a case has that is large: so many with `CONTAINERARCHIVE_DEEP`, a fifth of them at every change.
+fn many(deep: usize) -> usize {
+    match std::env::var_os("CONTAINERARCHIVE_DEEP").is_some() {
+        true => deep,
+        false => deep / 5,
+    }
+}
+
+/// What repository is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Neither encrypted nor protected by parity: whoever can write can forge anything, and nothing heals.
+    Bare,
+    /// Not encrypted, with parity.
+    Plain,
+    /// Encrypted, with parity.
+    Sealed,
+}
+use Kind::{Bare, Plain, Sealed};
+
+/// One attack.
+struct Case {
+    name: &'static str,
+    kind: Kind,
+    /// Plants it.
+    attack: fn(&Scene),
+    /// What the doors say, as `door=codes`; a door that is not named says `ok`.
+    expect: &'static str,
+}
+
+/// A row of the table.
+const fn case(kind: Kind, name: &'static str, expect: &'static str, attack: fn(&Scene)) -> Case {
+    Case {
+        name,
+        kind,
+        attack,
+        expect,
+    }
+}
+
+/// What the doors said.
+type Outcome = BTreeMap<&'static str, String>;
+
+fn joined(codes: BTreeSet<String>) -> String {
+    match codes.is_empty() {
+        true => "ok".to_owned(),
+        false => codes.into_iter().collect::<Vec<_>>().join("+"),
+    }
+}
+
+fn said<T>(result: Result<T>) -> String {
+    code(result).to_owned()
+}
+
+/// Restores a snapshot whose content nobody knows, up to a limit.
+fn restore_unknown(repo: &Arc<Repository>, id: &SnapshotId) -> String {
+    let mut taken = 0;
+    let restored = ops::plan_restore(repo, &id.to_hex(), &RestoreOptions::default()).and_then(|plan| {
+        ops::restore(repo, &plan, &NullMonitor, &mut |bytes| {
+            taken += bytes.len();
+            if taken > ENOUGH { Err(Error::Cancelled) } else { Ok(()) }
+        })
+    });
+    said(restored)
+}
+
+/// Restores everything that is listed, and everything that should be.
+fn restore_all(scene: &Scene, repo: &Arc<Repository>) -> String {
+    let mut codes = BTreeSet::new();
+    for (snapshot, data) in &scene.known.snapshots {
+        match restore(repo, &snapshot.id.to_hex(), None) {
+            Ok(bytes) => assert!(bytes == *data, "WRONG BYTES of snapshot {}", snapshot.id),
+            Err(error) => drop(codes.insert(error.code().to_owned())),
+        }
+    }
+    let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap_or_default();
+    for id in listed.iter().map(|snapshot| snapshot.id) {
+        if !scene.snapshots().contains(&id) {
+            codes.insert(restore_unknown(repo, &id));
+        }
+    }
+    codes.remove("ok");
+    joined(codes)
+}
+
+/// Restores the known snapshots into files.
+fn restore_into_files(scene: &Scene, repo: &Arc<Repository>) -> String {
+    let folder = tempfile::tempdir_in(scene.parent.path()).unwrap();
+    let mut codes = BTreeSet::new();
+    for (number, (snapshot, data)) in scene.known.snapshots.iter().enumerate() {
+        let path = folder.path().join(number.to_string());
+        let restored = ops::plan_restore(repo, &snapshot.id.to_hex(), &RestoreOptions::default())
+            .and_then(|plan| ops::restore_to_file(repo, &plan, &path, false, &NullMonitor));
+        match restored {
+            Ok(()) => assert!(std::fs::read(&path).unwrap() == *data, "WRONG BYTES in a file"),
+            Err(error) => {
+                assert!(!path.exists(), "a restore that failed left a file");
+                codes.insert(error.code().to_owned());
+            }
+        }
+    }
+    joined(codes)
+}
+
+/// The problems that all levels find.
+fn verify_all(repo: &Arc<Repository>) -> String {
+    let mut found = BTreeSet::new();
+    for level in [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full] {
+        let options = VerifyOptions { level, subset: None };
+        match ops::verify(repo, &options, &NullMonitor, &mut |_| ()) {
+            Ok(report) => found.extend(report.problems.iter().map(|problem| problem.code.to_owned())),
+            Err(error) => drop(found.insert(format!("fails:{}", error.code()))),
+        }
+    }
+    joined(found)
+}
+
+/// A prune that keeps every snapshot.
+fn prune_nothing(repo: &Arc<Repository>, dry_run: bool) -> String {
+    let mut options = PruneOptions::new(RetentionPolicy {
+        keep_last: Keep::Count(1000),
+        ..RetentionPolicy::default()
+    });
+    options.dry_run = dry_run;
+    said(ops::prune(repo, &options, &NullMonitor))
+}
+
+/// Ingests something, which must then be there.
+fn ingest_fresh(repo: &Arc<Repository>) -> String {
+    let fresh = random_bytes(77, 10_000);
+    said(ingest(repo, &fresh).inspect(|snapshot| {
+        let restored = restore(repo, &snapshot.id.to_hex(), None).unwrap();
+        assert!(restored == fresh, "WRONG BYTES of a new snapshot");
+    }))
+}
+
+/// Every public door, one after the other: first those that only look, then those that write.
+fn try_doors(scene: &Scene) -> Outcome {
+    let mut outcome = Outcome::new();
+    let repo = match scene.open() {
+        Ok(repo) => repo,
+        Err(error) => {
+            outcome.insert("open", error.code().to_owned());
+            return outcome;
+        }
+    };
+    outcome.insert("list", said(ops::list_snapshots(&repo, &SnapshotFilter::default())));
+    let got = scene
+        .snapshots()
+        .into_iter()
+        .map(|id| said(ops::get_snapshot(&repo, &id.to_hex())));
+    outcome.insert("get", joined(got.filter(|code| code != "ok").collect()));
+    outcome.insert("keys", said(ops::list_keys(&repo)));
+    outcome.insert("locks", said(ops::locks(&repo)));
+    outcome.insert("stats", said(ops::stats(&repo, &NullMonitor)));
+    outcome.insert("restore", restore_all(scene, &repo));
+    outcome.insert("files", restore_into_files(scene, &repo));
+    outcome.insert("verify", verify_all(&repo));
+    outcome.insert("prune", prune_nothing(&repo, true));
+    outcome.insert("ingest", ingest_fresh(&repo));
+    outcome.insert("repair", said(ops::repair(&repo, &NullMonitor)));
+    drop(repo);
+    let after = match scene.open() {
+        Ok(repo) => restore_all(scene, &repo),
+        Err(error) => format!("open:{}", error.code()),
+    };
+    outcome.insert("last", after_a_sweep(scene, &after));
+    outcome.insert("after", after);
+    outcome
+}
+
+/// What restores once a repaired repository was indexed anew, freed of its locks and swept: nothing less than before.
+fn after_a_sweep(scene: &Scene, before: &str) -> String {
+    let swept = scene.open().map(|repo| {
+        let mut codes = BTreeSet::from([
+            format!("reindex:{}", said(ops::reindex(&repo, &NullMonitor))),
+            format!("unlock:{}", said(ops::unlock(&repo, true))),
+            format!("sweep:{}", prune_nothing(&repo, false)),
+        ]);
+        let restored = restore_all(scene, &repo);
+        if restored != before {
+            codes.insert(format!("restore:{restored}"));
+        }
+        codes.retain(|code| !code.ends_with(":ok"));
+        joined(codes)
+    });
+    swept.unwrap_or_else(|error| format!("open:{}", error.code()))
+}
+
+/// Reads an expectation.
+fn expected(text: &'static str) -> Outcome {
+    text.split_whitespace()
+        .map(|part| part.split_once('=').unwrap())
+        .map(|(door, code)| (door, code.to_owned()))
+        .collect()
+}
+
+/// Every name, kind and byte below a folder.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        found.insert(entry.path(), bytes);
+    }
+    found
+}
+
+/// User and system time of this process so far, in seconds; `None` where that cannot be known.
+fn cpu_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // behind the name, which may hold anything
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
+
+/// Forgets the peak so far.
+fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that was in use since [`reset_peak`], in bytes.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn all_cases() -> Vec<Case> {
+    let tables = [
+        config::CASES,
+        keys::CASES,
+        manifests::CASES,
+        lists::CASES,
+        packs::CASES,
+        index::CASES,
+        parity::CASES,
+        marks::CASES,
+        kinds::CASES,
+        foreign::CASES,
+    ];
+    tables
+        .into_iter()
+        .flat_map(|cases| cases.iter().map(|case| Case { ..*case }))
+        .collect()
+}
+
+/// Tries one case. What was wrong with it fails the test.
+#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+fn try_case(case: &Case) {
+    let scene = Scene::new(victim(case.kind));
+    (case.attack)(&scene);
+    let outside = tree(&scene.outside());
+    let around = tree(scene.parent.path());
+    reset_peak();
+    let before = cpu_time();
+    let mut outcome = try_doors(&scene);
+    let cpu = before.and_then(|before| Some(cpu_time()? - before)).unwrap_or(0.0);
+    let peak = peak_memory().unwrap_or(0);
+    outcome.retain(|_, codes| codes != "ok");
+    let said: Vec<String> = outcome.iter().map(|(door, codes)| format!("{door}={codes}")).collect();
+    println!("TOLD {cpu:.2} s, {} MB, {:?}", peak >> 20, said.join(" "));
+    assert_eq!(outcome, expected(case.expect), "it says {:?}", said.join(" "));
+    assert!(!said.iter().any(|codes| codes.contains("ERR_INTERNAL")), "{said:?}");
+    assert!(cpu <= MAX_CPU, "it took {cpu:.1} s");
+    assert!(peak <= MAX_MEMORY, "it took {} MB", peak >> 20);
+    assert!(tree(&scene.outside()) == outside, "something outside was changed");
+    let now = tree(scene.parent.path());
+    assert!(now.keys().eq(around.keys()), "{:?}", now.keys());
+}
+
+/// The name of the case that a process is to try.
+const CASE: &str = "CONTAINERARCHIVE_HOSTILE_CASE";
+/// Only cases whose names hold this are tried.
+const ONLY: &str = "CONTAINERARCHIVE_HOSTILE_ONLY";
+
+#[test]
+#[ignore = "one case, in a process that another test starts"]
+fn one_case() {
+    if let Ok(name) = std::env::var(CASE) {
+        try_case(all_cases().iter().find(|case| case.name == name).unwrap());
+    }
+}
+
+/// Tries a case in a process of its own; what it told, and what was wrong.
+fn in_a_process(case: &Case) -> (String, Option<String>) {
+    let exe = std::env::current_exe().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    // a runaway must not take the machine with it
+    let mut command = match cfg!(unix) {
+        true => {
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", "ulimit -t 60; ulimit -v 4000000; exec \"$0\" \"$@\""])
+                .arg(&exe);
+            shell
+        }
+        false => Command::new(&exe),
+    };
+    let args = ["--exact", "hostile::one_case", "--ignored", "--nocapture"];
+    let output = command
+        .args(args)
+        .env(CASE, case.name)
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let line = told
+        .lines()
+        .find(|line| line.starts_with("TOLD"))
+        .unwrap_or("TOLD nothing")
+        .to_owned();
+    let problems = String::from_utf8_lossy(&output.stderr);
+    let wrong = match (
+        output.status.success() && told.contains("1 passed"),
+        tree(home.path()).is_empty(),
+    ) {
+        (true, true) => None,
+        (true, false) => Some("something was written where it ran".to_owned()),
+        (false, _) => {
+            let reason = problems.lines().skip_while(|line| !line.contains("panicked")).take(6);
+            Some(format!("{:?}: {}", output.status, reason.collect::<Vec<_>>().join(" ")))
+        }
+    };
+    let wrong = wrong.map(|wrong| format!("{:?} {}: {line}: {wrong}", case.kind, case.name));
+    (line, wrong)
+}
+
+#[test]
+fn every_hostile_repository_is_an_error_by_name_or_harmless() {
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let cases: Vec<Case> = all_cases()
+        .into_iter()
+        .filter(|case| case.name.contains(&only))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (line, problem) = in_a_process(case);
+                    println!("hostile: {:?} {}: {line}", case.kind, case.name);
+                    wrong.lock().unwrap().extend(problem);
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_table_is_long_and_its_names_differ() {
+    let cases = all_cases();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.len());
+    assert!(cases.len() >= 60, "{}", cases.len());
+    for case in &cases {
+        expected(case.expect);
+    }
+}
