@@ -56,8 +56,12 @@ impl fmt::Display for Error {
             Self::WrongKind => "The key file is for the other kind of key (passphrase or raw)",
             Self::Damaged => "The data is damaged or was altered",
             Self::Unsupported => "The key file is of an unknown version or algorithm",
-            Self::CostTooHigh => "The key derivation costs more than this version accepts",
-            Self::CostTooLow => "The key derivation costs are below the minimum",
+            Self::CostTooHigh => {
+                "A key derivation may cost at most 2,097,152 KiB, 16 passes and 16 lanes, and 8,388,608 KiB times passes"
+            },
+            Self::CostTooLow => {
+                "A new key derivation costs at least 19,456 KiB and 2 passes, and 8 KiB for each lane"
+            },
             Self::TooLong => "The data is too long",
             Self::NoMemory => "The system gave no memory for the key derivation",
             Self::NoEntropy => "The system gave no random bytes",
