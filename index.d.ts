@@ -3,7 +3,7 @@
  *
  * Sizes and positions are bytes, as numbers (exact up to 2^53). Times are ISO 8601 strings in UTC.
  * Every promise rejects with a {@link ContainerArchiveError} (match on `code`), or with the `reason` of the
- * `AbortSignal` that was given.
+ * `AbortSignal` that was given. The same with ranges and examples: docs/api.md.
  */
 
 import type { Readable } from 'node:stream';
@@ -40,7 +40,7 @@ export type Passphrase = string | Uint8Array | (() => string | Uint8Array | Prom
 /** A raw key of 32 bytes, or a function that gives one, now or later. */
 export type RawKey = Uint8Array | (() => Uint8Array | PromiseLike<Uint8Array>);
 
-/** Costs of Argon2id for a passphrase. Default 65,536 KiB, 3 passes, 4 lanes; at least 19,456 KiB and 2 passes. */
+/** Costs of Argon2id for a passphrase. Default 65,536 KiB, 3 passes, 4 lanes; at least 19,456 KiB and 2 passes, at most 2 GiB, 16, 16. */
 export interface IKdf {
   /** KiB. */
   memory?: number;
@@ -79,11 +79,11 @@ export interface IOpenOptions {
 export interface IInitOptions extends Omit<IOpenOptions, 'keyless'> {
   /** Default for ingests; each can choose its own. Default 'gzip'. */
   compression?: Compression;
-  /** Sizes of chunks in bytes. Default 65,536 / 262,144 / 1,048,576. */
+  /** Sizes of chunks in bytes: even numbers, up to 8 MiB, min ≤ avg ≤ max. Default 65,536 / 262,144 / 1,048,576. */
   chunking?: { min: number; avg: number; max: number };
   /** Target size of a pack in bytes, 64 KiB to 1 GiB. Default 8 MiB. */
   packSize?: number;
-  /** Reed-Solomon parity over packs, or false for none. Default { data: 20, parity: 1 }. */
+  /** Reed-Solomon parity over packs, at most 224 and 32, or false for none. Default { data: 20, parity: 1 }. */
   parity?: { data: number; parity: number } | false;
   /** Costs of Argon2id for the passphrase. */
   kdf?: IKdf;
@@ -121,7 +121,11 @@ export interface INewKey {
  * At every instant, also in a crash, the old key or the new one works.
  */
 export interface IKeys {
-  /** All keys, the oldest first; of a repository without encryption none. Damaged ones are left out: see `verify()`. */
+  /**
+   * All keys, the oldest first; of a repository without encryption none. Damaged ones are left out: see `verify()`.
+   *
+   * Rejects: ERR_PASSPHRASE_REQUIRED (a handle with `keyless`), ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED.
+   */
   list(): Promise<IKey[]>;
   /**
    * Adds a key. At most 31. When it rejects, the key may be there all the same: see `list()`.
@@ -792,8 +796,9 @@ export class ContainerArchive {
   /**
    * Makes a repository in a folder that does not exist or is empty, and opens it. With a passphrase or key it is encrypted.
    *
-   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_NO_SPACE, ERR_STORAGE,
-   * ERR_INVALID_ARGUMENT.
+   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_LOCKS_UNSUPPORTED, ERR_REPO_LOCKED (another
+   * `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it failed), ERR_NO_MEMORY, ERR_NO_ENTROPY, ERR_NO_SPACE,
+   * ERR_STORAGE, ERR_INVALID_ARGUMENT.
    */
   static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;
 
@@ -802,7 +807,7 @@ export class ContainerArchive {
    *
    * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED, ERR_WRONG_PASSPHRASE,
    * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT,
-   * ERR_KEY_FILE_CORRUPT, ERR_STORAGE, ERR_INVALID_ARGUMENT.
+   * ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT.
    */
   static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
 
@@ -826,9 +831,9 @@ export class ContainerArchive {
    *
    * Rejects: ERR_SOURCE_FAILED (error, premature close, another size than `expectedSize`, `commitWhen` rejected; `cause` is
    * the error of the source), ERR_INVALID_ARGUMENT (among others: a stream that was read before or has an encoding set, a
-   * chunk that is neither bytes nor string), ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`; and, to be
-   * tried again (`retryable`), ERR_REPO_LOCKED (others held the commit lock longer than `lockWaitMs`) and ERR_CONFLICT (a prune, as a
-   * rule one with `force`, removed what it reused).
+   * chunk that is neither bytes nor string), ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED,
+   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`; and, to be tried again (`retryable`), ERR_REPO_LOCKED (others
+   * held the commit lock longer than `lockWaitMs`) and ERR_CONFLICT (a prune, as a rule one with `force`, removed what it reused).
    */
   ingest(stream: IngestSource, options?: IIngestOptions): Promise<ISnapshot>;
 
@@ -855,10 +860,11 @@ export class ContainerArchive {
    * 'latest'. Without `item`, the items come one after the other in the order of the snapshot.
    *
    * The stream ends cleanly only after the last byte; anything else is its 'error' event (use `pipeline()`), with codes
-   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_STORAGE, ERR_CLOSED. Destroying it stops the work.
+   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_MANIFEST_CORRUPT, ERR_STORAGE, ERR_CLOSED, or
+   * `signal.reason` (ABORT_ERR with it as `cause` when it is no Error). Destroying it stops the work.
    *
    * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_RANGE, ERR_MANIFEST_CORRUPT,
-   * ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   restore(id: string, options?: IRestoreOptions): Promise<Readable>;
 
@@ -868,12 +874,16 @@ export class ContainerArchive {
    * a process that is killed leaves a `.tmp-containerarchive-…` beside it. `id` as for {@link restore}.
    *
    * Rejects: ERR_FILE_EXISTS, ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_MANIFEST_CORRUPT,
-   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_NO_SPACE, ERR_PERMISSION, ERR_NOT_A_DIRECTORY,
+   * ERR_UNSUPPORTED_FORMAT, ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_NO_SPACE, ERR_PERMISSION, ERR_NOT_A_DIRECTORY,
    * ERR_STORAGE (a folder that is not there, among others), ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   restoreToFile(id: string, options: IRestoreToFileOptions): Promise<IRestoredFile>;
 
-  /** Snapshots, newest first. One whose manifest is damaged is left out, with a `warning` event. */
+  /**
+   * Snapshots, newest first. One whose manifest is damaged is left out, with a `warning` event.
+   *
+   * Rejects: ERR_UNSUPPORTED_FORMAT (a newer version wrote one of them), ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   */
   listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
 
   /**
@@ -886,7 +896,8 @@ export class ContainerArchive {
   /**
    * One snapshot, by the ids that {@link restore} takes.
    *
-   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_MANIFEST_CORRUPT, ERR_CLOSED.
+   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED,
+   * ERR_INVALID_ARGUMENT.
    */
   getSnapshot(id: string): Promise<ISnapshot>;
 
@@ -917,6 +928,9 @@ export class ContainerArchive {
   /**
    * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock, writes nothing, and
    * works on a handle with `readOnly`.
+   *
+   * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING, ERR_KILL_LIST_CORRUPT,
+   * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   planPrune(policy: IRetentionPolicy, options?: IPlanPruneOptions): Promise<IPruneResult>;
 
@@ -988,7 +1002,10 @@ export class ContainerArchive {
   /** The same as off(). */
   removeListener<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): void;
 
-  /** Stops what is running, and releases everything. Calls after it reject with ERR_CLOSED. May be called again. */
+  /**
+   * Stops what is running, and releases everything. Calls that are running, and all calls after it, reject with ERR_CLOSED. May
+   * be called again.
+   */
   close(): Promise<void>;
   /** The same as close(), for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;

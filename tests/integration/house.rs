@@ -194,7 +194,7 @@ fn every_code_is_documented_and_every_documented_code_exists() {
         .flatten()
         .flat_map(|file| {
             let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-            words_like(&text, &["ERR_"]).collect::<Vec<_>>()
+            words_like(&text, &["ERR_", "WARN_", "NOTE_"]).collect::<Vec<_>>()
         })
         .collect();
     let page = std::fs::read_to_string(root().join("docs/errors.md")).unwrap();

@@ -1,0 +1,254 @@
+// docs/api.md says what index.d.ts says: no call, option, field, event or code is in one of them alone, and every example runs.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import ts from 'typescript';
+import { ContainerArchive, ENCRYPTED, PASSPHRASE, freshRepo, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
+
+const read = (file) => readFileSync(join(root, file), 'utf8');
+const PAGE = read('docs/api.md');
+const TYPES = ts.createSourceFile('index.d.ts', read('index.d.ts'), ts.ScriptTarget.Latest, true);
+const EXPORTED = TYPES.statements.filter((statement) => statement.name);
+const declared = (name) => EXPORTED.find((statement) => statement.name.text === name);
+
+const CODE = /\b(?:ERR_[A-Z_]+|ABORT_ERR)\b/g;
+const codesIn = (text) => new Set(text.match(CODE) ?? []);
+const sorted = (values) => [...new Set(values)].sort();
+
+/** The part of the page under each heading of a level, up to the next heading of that level or a higher one. */
+function sections(level) {
+  const parts = PAGE.split(new RegExp(`^(?=#{2,${level}} )`, 'm')).filter((part) => part.startsWith(`${'#'.repeat(level)} `));
+  return parts.map((text) => ({ heading: text.split('\n', 1)[0], text }));
+}
+
+/** Rows of the tables in a text, as arrays of cells; headings and rulers left out. */
+function rows(text) {
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) => line.slice(2, -2).split(/(?<!\\)\s*\|\s*/));
+}
+
+const nameOf = (member) => (ts.isIdentifier(member.name) || ts.isStringLiteral(member.name) ? member.name.text : member.name.getText());
+const isHidden = (member) => member.modifiers?.some((modifier) => modifier.kind === ts.SyntaxKind.PrivateKeyword);
+const membersOf = (node) => node.members.filter((member) => member.name && !isHidden(member));
+
+/** Object types that are written out within another type: of an option, an array or a union. */
+function written(type) {
+  if (!type) return [];
+  if (ts.isTypeLiteralNode(type)) return [type];
+  if (ts.isFunctionTypeNode(type) || ts.isTypeReferenceNode(type)) return [];
+  const inner = [];
+  ts.forEachChild(type, (child) => {
+    if (ts.isTypeNode(child)) inner.push(...written(child));
+  });
+  return inner;
+}
+
+/** Every member of an interface or class, with those of objects within it as `outer.inner`. */
+function paths(node, prefix = '') {
+  return membersOf(node).flatMap((member) => [
+    [prefix + nameOf(member), member],
+    ...written(member.type).flatMap((type) => paths(type, `${prefix}${nameOf(member)}.`)),
+  ]);
+}
+
+/** Calls as the page writes them. */
+const CALLS = { ContainerArchive: ['archive', 'ContainerArchive'], IKeys: ['archive.keys', ''] };
+
+test('every call of the types has a section of the page, and every section a call', () => {
+  const expected = Object.entries(CALLS).flatMap(([type, [instance, itself]]) =>
+    membersOf(declared(type)).map((member) => {
+      const isStatic = member.modifiers?.some((modifier) => modifier.kind === ts.SyntaxKind.StaticKeyword);
+      const name = nameOf(member);
+      const call = (isStatic ? itself : instance) + (name.startsWith('[') ? name : `.${name}`);
+      if (!member.parameters) return call;
+      const parameters = member.parameters.map((one) => one.name.text + (one.questionToken ? '?' : ''));
+      return `${call}(${parameters.join(', ')})`;
+    }));
+  const found = sections(3).flatMap(({ heading }) => [...heading.matchAll(/`([^`]+)`/g)].map(([, call]) => call));
+  assert.deepEqual(sorted(found), sorted(expected));
+  assert.equal(new Set(found).size, found.length, 'a call has two sections');
+});
+
+test('every call has an example, and names every code that its type names', () => {
+  const known = codesIn(declared('ContainerArchiveErrorCode').getText());
+  for (const { heading, text } of sections(3)) {
+    const own = text.split(/^#### /m)[0];
+    const [, type, name] = /`(archive\.keys|ContainerArchive|archive)[.[]([\w.]+)/.exec(heading);
+    const node = declared(type === 'archive.keys' ? 'IKeys' : 'ContainerArchive');
+    const member = membersOf(node).find((one) => nameOf(one).replace(/^\[|\]$/g, '') === name);
+    if (!member.parameters) continue;
+    for (const option of member.parameters.flatMap((one) => written(one.type).flatMap((type) => paths(type)))) {
+      assert.ok(own.includes(`\`${option[0]}\``), `${heading} does not name ${option[0]}`);
+    }
+    assert.match(own, /```js\n/, `${heading} has no example`);
+    const said = codesIn(own);
+    const typed = codesIn(member.getFullText().replace(/\{@link[^}]*\}/g, ''));
+    assert.deepEqual(sorted(typed).filter((code) => !said.has(code)), [], `${heading} does not name these codes of index.d.ts`);
+    assert.deepEqual(sorted(said).filter((code) => !known.has(code)), [], `${heading} names codes that do not exist`);
+  }
+});
+
+test('every type of the types has a heading, and every heading a type', () => {
+  const found = sections(4).map(({ heading }) => /`(\w+)`/.exec(heading)[1]);
+  const expected = EXPORTED.map((statement) => statement.name.text).filter((name) => name !== 'ContainerArchive');
+  assert.deepEqual(sorted(found), sorted(expected));
+  assert.equal(new Set(found).size, found.length, 'a type has two headings');
+});
+
+test('every option, field and event of the types has a row, and every row one of them', () => {
+  for (const { heading, text } of sections(4)) {
+    const name = /`(\w+)`/.exec(heading)[1];
+    const node = declared(name);
+    const isTyped = ts.isInterfaceDeclaration(node) || ts.isClassDeclaration(node);
+    if (name === 'IKeys' || name === 'IngestSource') continue; // calls; kinds of values
+    const expected = isTyped ? paths(node) : written(node.type).flatMap((type) => paths(type));
+    const found = rows(text).map(([cell]) => cell.replace(/^`|`$/g, ''));
+    assert.deepEqual(sorted(found), sorted(expected.map(([path]) => path)), heading);
+    assert.equal(new Set(found).size, found.length, `${heading}: a row stands twice`);
+  }
+});
+
+test('every option has a type and a default, the one that the types say', () => {
+  let literal = 0;
+  for (const { heading, text } of sections(4)) {
+    if (!text.includes('| option |')) continue;
+    const node = declared(/`(\w+)`/.exec(heading)[1]);
+    const members = new Map(ts.isInterfaceDeclaration(node) ? paths(node) : written(node.type).flatMap((type) => paths(type)));
+    for (const [cell, type, byDefault] of rows(text)) {
+      const member = members.get(cell.replace(/`/g, ''));
+      assert.ok(type && byDefault, `${heading}: ${cell} has no type or no default`);
+      const isNested = cell.includes('.');
+      if (!isNested) assert.equal(byDefault === 'required', !member.questionToken, `${heading}: whether ${cell} is required`);
+      const [, said] = /\bDefault:? (true|false|'[^']*'|[\d,.]*\d|\{[^}]*\}|\[[^\]]*\](?!\())/.exec(member.getFullText()) ?? [];
+      if (said === undefined) continue;
+      literal++;
+      const mib = byDefault.includes(' MiB') ? /([\d,]+) MiB/.exec(byDefault)[1] : undefined;
+      assert.ok(byDefault.includes(said) || mib === said, `${heading}: ${cell} is ${said} by default in index.d.ts, ${byDefault} here`);
+    }
+  }
+  assert.ok(literal > 20, `only ${literal} defaults were compared`);
+});
+
+/** Names of the members of an interface, those that it takes over from others included. */
+function optionsOf(name) {
+  const node = declared(name);
+  const inherited = (node.heritageClauses ?? []).flatMap((clause) => clause.types).flatMap(({ expression, typeArguments }) => {
+    if (expression.text !== 'Omit') return optionsOf(expression.text);
+    const [from, without] = typeArguments.map((type) => type.getText());
+    return optionsOf(from).filter((option) => option !== without.slice(1, -1));
+  });
+  return [...inherited, ...(ts.isInterfaceDeclaration(node) ? membersOf(node) : written(node.type).flatMap(membersOf)).map(nameOf)];
+}
+
+test('the options that the calls take are those of the types', async (t) => {
+  const { repo } = await freshRepo(t, ENCRYPTED);
+  const unknown = { nobodyKnowsThis: 1 };
+  const within = (name) => (options) => ContainerArchive.init('x', { [name]: options });
+  const calls = [
+    [(options) => ContainerArchive.init('x', options), optionsOf('IInitOptions')],
+    [(options) => ContainerArchive.openOrInit('x', options), optionsOf('IInitOptions')],
+    [(options) => ContainerArchive.open('x', options), optionsOf('IOpenOptions')],
+    [within('kdf'), optionsOf('IKdf')],
+    [within('compression'), optionsOf('Compression')],
+    [within('chunking'), ['min', 'avg', 'max']],
+    [within('parity'), ['data', 'parity']],
+    [(options) => repo.ingest(Buffer.of(1), options), optionsOf('IIngestOptions')],
+    [(options) => repo.ingest(Buffer.of(1), { items: [options] }), optionsOf('IItemDescription')],
+    [(options) => repo.ingestMulti([{ name: 'a', type: 'b', stream: Buffer.of(1) }], options), optionsOf('IIngestMultiOptions')],
+    [(options) => repo.ingestMulti([options]), optionsOf('IIngestItem')],
+    [(options) => repo.ingestCommand({ name: 'a', command: ['b'] }, options), optionsOf('IIngestMultiOptions')],
+    [(options) => repo.ingestCommand(options), optionsOf('IIngestCommand')],
+    [(options) => repo.restore('latest', options), optionsOf('IRestoreOptions')],
+    [(range) => repo.restore('latest', { range }), ['start', 'end']],
+    [(options) => repo.restoreToFile('latest', options), optionsOf('IRestoreToFileOptions')],
+    [(options) => repo.listSnapshots(options), optionsOf('ISnapshotFilter')],
+    [(options) => repo.latest(options), optionsOf('ISnapshotFilter')],
+    [(options) => repo.verify(options), optionsOf('IVerifyOptions')],
+    [(policy) => repo.prune(policy), optionsOf('IRetentionPolicy'), 'ERR_INVALID_POLICY'],
+    [(options) => repo.prune({ keepLast: 1 }, options), optionsOf('IPruneOptions')],
+    [(options) => repo.planPrune({ keepLast: 1 }, options), optionsOf('IPlanPruneOptions')],
+    [(filter) => repo.planPrune({ keepLast: 1 }, { filter }), ['tags']],
+    [(options) => repo.repair(options), optionsOf('IRepairOptions')],
+    [(options) => repo.reindex(options), ['signal']],
+    [(options) => repo.stats(options), ['signal']],
+    [(options) => repo.unlock(options), ['force']],
+    [(options) => repo.keys.add(options), optionsOf('INewKey')],
+    [(options) => repo.keys.change(options), [...optionsOf('INewKey'), 'id']],
+  ];
+  for (const [call, expected, code = 'ERR_INVALID_ARGUMENT'] of calls) {
+    const { hint } = await rejectsWith(call(unknown), code);
+    assert.deepEqual(sorted(hint.replace(/^Known \w+: /, '').split(', ')), sorted(expected), call.toString());
+  }
+});
+
+test('the codes in the types are those that the engine and the JavaScript side have', () => {
+  const engine = codesIn(/fn code\(&self\)[^]*?\n    \}/.exec(read('src/error.rs'))[0]);
+  const face = readdirSync(join(root, 'js')).flatMap((file) => [...codesIn(read(join('js', file)))]);
+  // a plain Error, before there is a class to be of
+  const codes = [...engine, ...face].filter((code) => code !== 'ERR_NATIVE_LOAD');
+  assert.deepEqual(sorted(codesIn(declared('ContainerArchiveErrorCode').getText())), sorted(codes));
+});
+
+test('every code in docs/errors.md says when it comes, and but for notes what to do', () => {
+  const all = rows(read('docs/errors.md'));
+  assert.ok(all.length > 70, `only ${all.length} codes`);
+  for (const [code, when, remedy] of all) {
+    assert.match(code, /^`(ERR|WARN|NOTE|ABORT)_[A-Z_]+`$/);
+    assert.ok(when && (remedy || code.startsWith('`NOTE_')), code);
+  }
+});
+
+test('links within the pages lead somewhere', () => {
+  const anchor = (heading) => heading.toLowerCase().replace(/[^\w\- ]/g, '').replace(/ /g, '-');
+  const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)];
+  for (const page of pages) {
+    for (const [, target] of read(page).matchAll(/\]\(([^)]*)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [file, hash] = target.split('#');
+      const text = file === '' ? read(page) : read(join(page, '..', file));
+      const anchors = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchor(heading));
+      if (hash !== undefined) assert.ok(anchors.includes(hash), `${page}: ${target}`);
+    }
+  }
+});
+
+/** A folder with the files and the program that the examples speak of, from which the package can be required. */
+function workplace(t) {
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'node_modules', '@serve.zone'), { recursive: true });
+  symlinkSync(root, join(folder, 'node_modules', '@serve.zone', 'containerarchive'), 'junction');
+  for (const [seed, name] of ['dump.sql', 'volume.tar'].entries()) writeFileSync(join(folder, name), random(300_000, seed));
+  mkdirSync(join(folder, 'bin'));
+  writeFileSync(join(folder, 'bin', 'pg_dump'), '#!/bin/sh\necho "the database $1"\n', { mode: 0o755 });
+  return folder;
+}
+
+/** Runs a program of the pages in such a folder; gives what it wrote to stdout. */
+function runExample(folder, program) {
+  writeFileSync(join(folder, 'example.cjs'), program.replaceAll('/var/backups/shop', join(folder, 'shop')));
+  const env = { ...process.env, BACKUP_PASSPHRASE: PASSPHRASE, PATH: `${join(folder, 'bin')}${delimiter}${process.env.PATH}` };
+  return execFileSync(process.execPath, ['example.cjs'], { cwd: folder, env, encoding: 'utf8', timeout: 100_000 });
+}
+
+const examples = (text) => [...text.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code);
+// The programs that they start are those of Unix.
+const options = { skip: process.platform === 'win32' };
+
+test('the example of the README runs as it stands', (t) => {
+  const folder = workplace(t);
+  const [program] = examples(read('README.md'));
+  assert.match(runExample(folder, program), /^600000 bytes, \d+ stored, \d+ chunks reused\n$/);
+  assert.deepEqual(readFileSync(join(folder, 'restored.sql')), readFileSync(join(folder, 'dump.sql')));
+}, options);
+
+test('the examples of the page run as they stand, one after the other', (t) => {
+  const folder = workplace(t);
+  const [head, ...blocks] = examples(PAGE);
+  assert.ok(blocks.length > 25, `only ${blocks.length} examples`);
+  const program = `${head}\n(async () => {\n${blocks.join('\n')}\nawait archive.close();\nconsole.log('done');\n})();\n`;
+  assert.equal(runExample(folder, program), 'done\n');
+}, options);
