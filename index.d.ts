@@ -75,7 +75,10 @@ export interface IOpenOptions {
   heal?: boolean;
 }
 
-/** Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. */
+/**
+ * Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. Without `passphrase` and
+ * `key` it is not encrypted; then leave them out, for `undefined` (a variable that is not set) is refused.
+ */
 export interface IInitOptions extends Omit<IOpenOptions, 'keyless'> {
   /** Default for ingests; each can choose its own. Default 'gzip'. */
   compression?: Compression;

@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import {
-  ENCRYPTED, KINDS, MIB, PASSPHRASE, PLAIN, afterwards, assertSameBytes, filesIn, freshRepo, pieces, random, rejectsWith, reopen,
-  restored, test,
+  ContainerArchive, ENCRYPTED, KINDS, MIB, PASSPHRASE, PLAIN, afterwards, assertSameBytes, filesIn, freshRepo, pieces, random, rejectsWith, reopen,
+  restored, temporary, test,
 } from './support/harness.mjs';
 
 /** Texts that must not be found, each in every form that could stand in a file. */
@@ -94,4 +94,18 @@ test('the same data in two encrypted repositories gives different chunk names an
   for (let at = 1000; at + 64 < contents[0].bytes.length; at += 65536) {
     assert.ok(!contents[1].bytes.includes(contents[0].bytes.subarray(at, at + 64)));
   }
+});
+
+test('a passphrase or key that is undefined makes no repository without encryption', async (t) => {
+  const path = join(temporary(t), 'repo');
+  for (const secret of [{ passphrase: undefined }, { key: undefined }, { passphrase: undefined, key: undefined }]) {
+    await rejectsWith(ContainerArchive.init(path, secret), 'ERR_INVALID_ARGUMENT');
+    await rejectsWith(ContainerArchive.openOrInit(path, secret), 'ERR_INVALID_ARGUMENT');
+    assert.ok(!existsSync(path), 'a folder was made');
+  }
+  const repo = await ContainerArchive.init(path, { key: random(32, 1), passphrase: undefined });
+  assert.equal((await repo.keys.list()).length, 1);
+  await repo.close();
+  // what is there says by itself that it needs one
+  await rejectsWith(ContainerArchive.open(path, { passphrase: undefined }), 'ERR_PASSPHRASE_REQUIRED');
 });

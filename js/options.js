@@ -59,6 +59,18 @@ function kdf(value) {
   return out;
 }
 
+/**
+ * A secret that was meant and is not there, as of `process.env.NAME` that nobody set: a new repository would not be encrypted,
+ * and nothing would say so.
+ */
+function refuseMissingSecret(given) {
+  const name = ['passphrase', 'key'].find((each) => Object.hasOwn(given, each));
+  if (name === undefined) return;
+  throw invalidArgument(`${name} is undefined, and the repository would not be encrypted`, {
+    hint: 'For a repository without encryption, leave the option out',
+  });
+}
+
 /** The options of init() and open(): { json, secret }, of which the second may be null. */
 function repository(value, mayInit) {
   const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
@@ -76,6 +88,7 @@ function repository(value, mayInit) {
   take(out, given, 'parity', parity);
   take(out, given, 'kdf', kdf);
   const taken = secret.take(given);
+  if (mayInit && taken === null) refuseMissingSecret(given);
   if (out.keyless && taken) {
     taken.drop();
     throw invalidArgument('keyless cannot be given together with a passphrase or key');
