@@ -14,7 +14,7 @@ mod damage;
 mod degraded;
 mod disk_full;
 mod faults;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod hostile;
 mod house;
 mod ingest;
