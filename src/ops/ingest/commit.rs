@@ -17,19 +17,20 @@ use std::sync::atomic::Ordering;
 /// Most times that a commit looks again for what a prune moved away meanwhile.
 const MAX_ROUNDS: usize = 5;
 
-/// Publishes the snapshot, or leaves nothing of it.
+/// Publishes the snapshot, or leaves nothing of it. `be_present` sees to it that the session has its lease.
 pub fn commit(
     session: &Session,
     items: Vec<SnapshotItem>,
     options: &IngestOptions,
     created_at_ms: i64,
+    be_present: &mut dyn FnMut() -> Result<()>,
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
     session.repo().check_running(monitor)?;
     session.flush_data()?;
     let snapshot = describe(session, items, options, created_at_ms);
     let manifest = session.repo().encode_manifest(&snapshot)?;
-    publish(session, &snapshot, &manifest, monitor)?;
+    publish(session, &snapshot, &manifest, be_present, monitor)?;
     Ok(snapshot)
 }
 
@@ -52,18 +53,27 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
 }
 
 /// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier behind which all of it is durable.
-fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
+fn publish(
+    session: &Session,
+    snapshot: &Snapshot,
+    manifest: &[u8],
+    be_present: &mut dyn FnMut() -> Result<()>,
+    monitor: &dyn Monitor,
+) -> Result<()> {
     let storage = session.repo().storage();
     #[cfg(any(test, feature = "testing"))]
     if session.repo().seeded_bug(SeededBug::ManifestFirst) {
         put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)?;
     }
+    be_present()?;
     for part in copy::split_copy(snapshot.id, manifest) {
         session.put_copy(KIND_MANIFEST_COPY, &part)?;
     }
     session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
     session.flush_meta()?;
     session.protect()?;
+    // again: whoever removed it by force meanwhile left a record, which a prune that did not see the copy may have taken
+    be_present()?;
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;

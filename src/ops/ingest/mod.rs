@@ -166,18 +166,39 @@ pub fn ingest_lanes(
     })
 }
 
-/// Takes a lease. It is durable before anything of its session is: the copy of a manifest, without manifest, record and lease,
-/// is that of a lost snapshot.
-fn take_lease(repo: &Repository, id: SnapshotId) -> Result<Lease> {
-    let lease = Lease::take(repo.storage(), id, "ingest", format_time(repo.now_ms()))?;
-    repo.storage().include_in_barrier(layout::LOCKS);
-    repo.storage().barrier()?;
-    Ok(lease)
+/// The lease of an ingest, which somebody may remove by force. It is durable before anything of its session is: the copy of a
+/// manifest, without manifest, record and lease, is that of a lost snapshot.
+struct Presence<'a> {
+    repo: &'a Repository,
+    id: SnapshotId,
+    lease: Option<Lease>,
 }
 
-fn leave(lease: Option<Lease>) {
-    if let Some(lease) = lease {
-        lease.leave();
+impl<'a> Presence<'a> {
+    fn take(repo: &'a Repository, id: SnapshotId) -> Result<Self> {
+        let mut presence = Self { repo, id, lease: None };
+        presence.renew()?;
+        Ok(presence)
+    }
+
+    /// Takes the lease again where it has been removed.
+    fn renew(&mut self) -> Result<()> {
+        let storage = self.repo.storage();
+        if storage.size(&layout::lease(&self.id))?.is_some() {
+            return Ok(());
+        }
+        self.leave();
+        let started_at = format_time(self.repo.now_ms());
+        self.lease = Some(Lease::take(storage, self.id, "ingest", started_at)?);
+        storage.include_in_barrier(layout::LOCKS);
+        Ok(storage.barrier()?)
+    }
+
+    /// Ends it as a killed process would: a file that is still there stays.
+    fn leave(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.leave();
+        }
     }
 }
 
@@ -196,21 +217,23 @@ fn ingest_with(
 
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
-    let mut lease = Some(take_lease(repo, id)?);
+    let mut presence = Presence::take(repo, id)?;
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 
     let outcome = store(&session).and_then(|items| {
-        if repo.storage().size(&layout::lease(&id))?.is_none() {
-            // removed by force; from here on its absence would mean something
-            leave(lease.take());
-            lease = Some(take_lease(repo, id)?);
-        }
-        commit::commit(&session, items, options, created_at_ms, monitor)
+        commit::commit(
+            &session,
+            items,
+            options,
+            created_at_ms,
+            &mut || presence.renew(),
+            monitor,
+        )
     });
     match outcome {
         Ok(snapshot) => {
-            drop(lease);
+            drop(presence);
             repo.merge_index_if_due();
             repo.keep_reserve();
             Ok(snapshot)
@@ -219,9 +242,9 @@ fn ingest_with(
             let settled = commit::give_up(&session);
             commit::keep_reusable_chunks(&session);
             match settled {
-                true => drop(lease),
+                true => drop(presence),
                 // the lease tells others that there is nothing lost, and the next one who writes leaves the record
-                false => leave(lease),
+                false => presence.leave(),
             }
             Err(error)
         }

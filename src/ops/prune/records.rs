@@ -8,10 +8,10 @@ use super::Work;
 use super::plan::Plan;
 use super::survey::Survey;
 use crate::error::{Error, Result};
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::monitor::Monitor;
-use crate::repo::Repository;
+use crate::repo::{Repository, read_any_index};
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::storage::put_bytes;
 use std::collections::{BTreeSet, HashSet};
@@ -90,8 +90,8 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
     // the packs with the copies are gone for good before the records go
     storage.include_in_barrier(layout::DATA);
     storage.barrier()?;
-    if !settled.is_empty() && parity_has_lost_packs(work.repo)? {
-        settled.clear();
+    if !settled.is_empty() {
+        keep_unsettled(work.repo, survey, &mut settled)?;
     }
     for id in settled {
         storage.delete(&layout::forgot_record(&id))?;
@@ -105,10 +105,26 @@ pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, remove
     Ok(())
 }
 
-/// True when a parity group counts on a pack that is not there: a repair may make it again, with the copies it holds.
-fn parity_has_lost_packs(repo: &Repository) -> Result<bool> {
-    let files = repo.storage().list(layout::DATA)?;
-    let there: HashSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
+/// Takes out of `settled` what a copy may still come to: of a session whose lease was removed by force, in a pack that it
+/// has put since the packs were listed; or in a pack that a parity group counts on and that is not there, because a repair
+/// may make it again.
+fn keep_unsettled(repo: &Repository, survey: &Survey, settled: &mut BTreeSet<SnapshotId>) -> Result<()> {
+    let mut there = HashSet::new();
+    for file in repo.storage().list(layout::DATA)? {
+        let Some(pack) = layout::id_of(&file.key, ".pack").map(PackId) else {
+            continue;
+        };
+        there.insert(pack);
+        if !survey.packs.contains_key(&pack) {
+            match read_any_index(repo, &pack) {
+                Ok(index) => drop(settled.remove(&index.header.session)),
+                Err(_) => settled.clear(),
+            }
+        }
+    }
     let groups = repo.parity_groups()?;
-    Ok(groups.packs().any(|pack| !there.contains(layout::pack(pack).as_str())))
+    if groups.packs().any(|pack| !there.contains(pack)) {
+        settled.clear();
+    }
+    Ok(())
 }
