@@ -59,13 +59,20 @@ fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) 
         };
         match rebuild_file(storage, record, part) {
             Ok(bytes) => put_right(storage, &part.key(&head.id), &bytes, &found)?,
-            // a member that a prune has condemned is gone, or the disk fails while we look: the next repair sees more
+            // a member that a prune has condemned is gone: the others need another group
+            Err(parity::Error::Lost(_)) if has_condemned(work, head) => return regroup(work, inventory, head),
+            // the disk fails while we look: the next repair sees more
             Err(parity::Error::Lost(_)) => continue,
             Err(error) => return Err(error.into()),
         }
         work.report.parity_repaired += 1;
     }
     Ok(())
+}
+
+fn has_condemned(work: &Work<'_>, head: &GroupHead) -> bool {
+    let mut members = head.members.iter();
+    members.any(|member| work.kill_lists.condemned(&member.pack))
 }
 
 /// True when whoever wrote the packs of a group is gone. A session publishes groups of its own packs only, as long as it

@@ -117,7 +117,9 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
         } else if !run.is_there(&key) {
             continue; // superseded meanwhile
         }
-        let healable = head.is_some() && heals(run, &problem.group, problem.part);
+        // with members that are condemned, the others get another group
+        let others = |head: &GroupHead| head.members.iter().any(|member| packs.is_condemned(&member.pack));
+        let healable = head.is_some_and(|head| heals(run, &problem.group, problem.part) || others(head));
         found(run, &key, &problem.reason.to_string(), healable);
     }
     Ok(())
