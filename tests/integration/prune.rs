@@ -536,3 +536,72 @@ fn what_was_forgotten_does_not_come_back_with_a_lost_or_damaged_pack() {
         }
     }
 }
+
+/// A repository with waste in packs of their own, in parts of packs, and in many small ones.
+fn with_waste(flavor: Flavor) -> Arc<MemoryStorage> {
+    let (storage, repo) = new_repo(flavor);
+    let half = |number| [day(1), random_bytes(number, 30_000)].concat();
+    let gone = [random_bytes(1, 60_000), half(2), half(3)].map(|data| ingest(&repo, &data).unwrap().id);
+    for number in 4..9 {
+        ingest(&repo, &random_bytes(number, 3_000)).unwrap();
+    }
+    ingest(&repo, &half(9)).unwrap();
+    ops::forget(&repo, &gone).unwrap();
+    storage
+}
+
+/// `inner`, where `work` is done before its `moment`-th call. Nothing that it does is counted, or met again.
+fn interrupted(
+    inner: Arc<dyn Storage>,
+    moment: usize,
+    work: impl Fn(&str) + Send + Sync + 'static,
+) -> Arc<HookedStorage> {
+    let calls = AtomicUsize::new(0);
+    Arc::new(HookedStorage::new(inner, move |op, key| {
+        if calls.fetch_add(1, Ordering::SeqCst) == moment {
+            work(&format!("before {op} {key} ({moment})"));
+        }
+    }))
+}
+
+#[test]
+fn a_verify_that_meets_a_prune_at_any_moment_finds_nothing_wrong() {
+    let all = PruneOptions {
+        max_unused: 0.0,
+        ..PruneOptions::keep_all()
+    };
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let files = files_of(with_waste(flavor).as_ref());
+        for level in [VerifyLevel::Quick, VerifyLevel::Full] {
+            for beside in 0..2 {
+                let met = Arc::new(AtomicBool::new(true));
+                for moment in (0..).step_by(3) {
+                    if !met.swap(false, Ordering::SeqCst) {
+                        assert!(moment > 60, "{moment}");
+                        break;
+                    }
+                    let storage = memory_of(&files);
+                    let (quiet, met, options) = (storage.clone(), Arc::clone(&met), all.clone());
+                    let other = open(environment(quiet, 2), flavor).unwrap();
+                    // a whole prune within the verify, or a whole verify within the prune
+                    let hooked = interrupted(storage, moment, move |when| {
+                        met.store(true, Ordering::SeqCst);
+                        if beside == 0 {
+                            prune(&other, &options);
+                        } else {
+                            let report = verify(&other, level);
+                            assert!(report.ok(), "{when}: {:?}", report.problems);
+                        }
+                    });
+                    let repo = open(environment(hooked, 3), flavor).unwrap();
+                    if beside == 0 {
+                        let report = verify(&repo, level);
+                        assert!(report.ok(), "{moment}: {:?}", report.problems);
+                    } else {
+                        prune(&repo, &all);
+                    }
+                }
+            }
+        }
+    }
+}
