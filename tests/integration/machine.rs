@@ -308,6 +308,8 @@ impl Machine {
 
     fn crash(&mut self, op: &Op, newest: Option<&Items>, (at, model): (u64, usize)) {
         let may_go = self.may_go(op);
+        // without room for another group, a crash costs protection until a repair
+        let may_be_bare = matches!(op, Op::Prune { .. }) && self.disk.free_bytes().is_some();
         let repo = self.handle(false);
         self.disk.crash_at(self.disk.mutating_calls() + at);
         self.perform(&repo, op, newest);
@@ -318,6 +320,10 @@ impl Machine {
         self.disk = self.disk.after_power_loss(&models[model % models.len()]);
         self.disk.set_free_bytes(None);
         self.adopt(&may_go, newest.filter(|_| matches!(op, Op::Ingest(_))));
+        if may_be_bare {
+            let report = ops::repair(&self.handle(false), &NullMonitor).unwrap();
+            assert_eq!(report.lost_chunks, 0, "{report:?}");
+        }
     }
 
     fn damage(&mut self, (file, how): (usize, u8), then: Option<&Op>, newest: Option<&Items>) {
