@@ -213,6 +213,11 @@ pub enum Error {
     NoEntropy,
     /// The system gave no memory for a key derivation, or for the shards of a parity group.
     NoMemory,
+    /// A part of the engine panicked: a bug in this software. The handle was closed, for nobody knows what was left behind.
+    Panicked {
+        /// With which words, and where.
+        reason: String,
+    },
     /// A bug in this software. The handle should be closed.
     Internal {
         /// What was found.
@@ -264,7 +269,7 @@ impl Error {
             Self::Cancelled => "ABORT_ERR",
             Self::NoEntropy => "ERR_NO_ENTROPY",
             Self::NoMemory => "ERR_NO_MEMORY",
-            Self::Internal { .. } => "ERR_INTERNAL",
+            Self::Internal { .. } | Self::Panicked { .. } => "ERR_INTERNAL",
         }
     }
 
@@ -289,6 +294,7 @@ impl Error {
             Self::LastKey { .. } => "add another key first, or change this one",
             Self::TooManyKeys { .. } => "remove one first",
             Self::NoMemory => "free some memory; what a key costs is in keys.list()",
+            Self::Panicked { .. } => "the handle is closed: open the repository again, and please report this",
             _ => return None,
         })
     }
@@ -353,7 +359,7 @@ impl fmt::Display for Error {
             Self::Cancelled => f.write_str("The operation was aborted"),
             Self::NoEntropy => f.write_str("The system gave no random bytes"),
             Self::NoMemory => f.write_str("The system gave no memory"),
-            Self::Internal { reason } => write!(f, "Internal error: {reason}"),
+            Self::Internal { reason } | Self::Panicked { reason } => write!(f, "Internal error: {reason}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The backup engine behind the Node addon: streams in, deduplicated, compressed, encrypted snapshots out.
 //!
-//! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`], [`buffer`] are what
+//! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`], [`buffer`], [`panics`] are what
 //! everything stands on. [`chunk`], [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O.
 //! [`pack`], [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`repo`] holds them together as an open
 //! repository, [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map and the
@@ -47,6 +47,7 @@ pub mod lock;
 pub mod monitor;
 pub mod ops;
 pub mod pack;
+pub mod panics;
 pub mod parity;
 pub mod repo;
 pub mod snapshot;

@@ -1,8 +1,8 @@
 //! The native handle of an open repository.
 
 use super::error::{Code, thrown};
+use super::handle::Handle;
 use super::ingest::NativeIngest;
-use super::pipe::Pipe;
 use super::restore::NativeRestore;
 use super::settle::spawn;
 use super::types;
@@ -10,13 +10,14 @@ use crate::error::{Error, Result};
 use crate::executor::{Executor, PoolExecutor};
 use crate::monitor::{Monitor, Warning};
 use crate::ops;
-use crate::repo::{self, Environment, Repository};
+use crate::panics;
+use crate::repo::{self, Environment};
 use napi::Env;
 use napi::bindgen_prelude::{FnArgs, Function, PromiseRaw, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
 /// Weak: a listener alone keeps no process alive. Bounded: when JS does not keep up, warnings are dropped, not queued.
 type WarningFunction =
@@ -29,93 +30,6 @@ impl Monitor for JsMonitor {
         if let Some(function) = &self.0 {
             let args = FnArgs::from((warning.code.to_owned(), warning.message));
             function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
-        }
-    }
-}
-
-/// What the handle and its operations share.
-pub struct Handle {
-    repo: Mutex<Option<Arc<Repository>>>,
-    running: Mutex<Running>,
-    quiet: Condvar,
-}
-
-#[derive(Default)]
-struct Running {
-    count: usize,
-    pipes: Vec<Weak<Pipe>>,
-}
-
-/// One operation of a handle; `close` waits until it is gone.
-pub struct Operation {
-    repo: Arc<Repository>,
-    // dropped last: close() counts an operation as gone when it holds the repository no more
-    _counted: Counted,
-}
-
-struct Counted(Arc<Handle>);
-
-impl Operation {
-    /// The repository.
-    pub fn repo(&self) -> &Arc<Repository> {
-        &self.repo
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).count -= 1;
-        self.0.quiet.notify_all();
-    }
-}
-
-impl Handle {
-    fn new(repo: Repository) -> Arc<Self> {
-        Arc::new(Self {
-            repo: Mutex::new(Some(Arc::new(repo))),
-            running: Mutex::default(),
-            quiet: Condvar::new(),
-        })
-    }
-
-    /// Begins an operation; `Closed` after close.
-    pub fn enter(self: &Arc<Self>, pipe: Option<&Arc<Pipe>>) -> Result<Operation> {
-        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
-        let repo = repo.clone().ok_or(Error::Closed)?;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.count += 1;
-        running.pipes.retain(|pipe| pipe.strong_count() > 0);
-        running.pipes.extend(pipe.map(Arc::downgrade));
-        drop(running);
-        Ok(Operation {
-            repo,
-            _counted: Counted(Arc::clone(self)),
-        })
-    }
-
-    /// Has `pipe` fail too when the handle is closed.
-    pub fn watch(&self, pipe: &Arc<Pipe>) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.pipes.push(Arc::downgrade(pipe));
-    }
-
-    /// Tells all operations to stop.
-    fn stop(&self) -> Option<Arc<Repository>> {
-        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(repo) = &repo {
-            repo.close();
-        }
-        let pipes = std::mem::take(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner).pipes);
-        for pipe in pipes.iter().filter_map(Weak::upgrade) {
-            pipe.fail(Error::Closed);
-        }
-        repo
-    }
-
-    fn wait_until_quiet(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        while running.count > 0 {
-            running = self.quiet.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -162,6 +76,7 @@ fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
 }
 
 fn environment(path: &str, threads: Option<usize>, monitor: JsMonitor) -> Result<Environment> {
+    panics::silence();
     Environment::local_with(Path::new(path), executor(threads)?, Arc::new(monitor))
 }
 
@@ -244,18 +159,16 @@ impl NativeRepository {
         options: String,
     ) -> napi::Result<PromiseRaw<'env, NativeRestore>> {
         let handle = Arc::clone(&self.handle);
-        spawn(env, "ca-plan", move || {
-            NativeRestore::start(&handle, &id, &types::restore_options(&options)?)
+        self.handle.spawn(env, "ca-plan", move |repo| {
+            NativeRestore::start(&handle, repo, &id, &types::restore_options(&options)?)
         })
     }
 
     /// All snapshots that match, newest first, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn list_snapshots<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
-        let operation = self.handle.enter(None);
-        spawn(env, "ca-list", move || {
-            let operation = operation?;
-            let snapshots = ops::list_snapshots(operation.repo(), &types::filter(&filter)?)?;
+        self.handle.spawn(env, "ca-list", move |repo| {
+            let snapshots = ops::list_snapshots(repo, &types::filter(&filter)?)?;
             types::snapshots_json(&snapshots)
         })
     }
@@ -263,10 +176,8 @@ impl NativeRepository {
     /// The newest snapshot that matches, as JSON; `null` when none does.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn latest<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
-        let operation = self.handle.enter(None);
-        spawn(env, "ca-latest", move || {
-            let operation = operation?;
-            let found = ops::latest_snapshot(operation.repo(), &types::filter(&filter)?)?;
+        self.handle.spawn(env, "ca-latest", move |repo| {
+            let found = ops::latest_snapshot(repo, &types::filter(&filter)?)?;
             found.map_or_else(|| Ok("null".to_owned()), |snapshot| types::snapshot_json(&snapshot))
         })
     }
@@ -274,9 +185,8 @@ impl NativeRepository {
     /// One snapshot as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn get_snapshot<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, String>> {
-        let operation = self.handle.enter(None);
-        spawn(env, "ca-get", move || {
-            types::snapshot_json(&ops::get_snapshot(operation?.repo(), &id)?)
+        self.handle.spawn(env, "ca-get", move |repo| {
+            types::snapshot_json(&ops::get_snapshot(repo, &id)?)
         })
     }
 

@@ -1,7 +1,6 @@
 //! A verify: options in, progress and problems as they come, a report out; all of it as JSON.
 
 use super::archive::NativeRepository;
-use super::settle::spawn;
 use super::types;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
@@ -98,16 +97,14 @@ impl NativeRepository {
         };
         let monitor = CheckMonitor::new(on_progress, stop)?;
         let problems: Option<ProblemFunction> = on_problem.map(build_problem).transpose()?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-verify", move || {
-            let operation = operation?;
+        self.handle().spawn(env, "ca-verify", move |repo| {
             let options = verify_options(&options)?;
             let mut tell = |problem: &Problem| {
                 if let (Some(function), Ok(json)) = (&problems, to_json(&ProblemJson::from(problem))) {
                     function.call(json, ThreadsafeFunctionCallMode::NonBlocking);
                 }
             };
-            report_json(&ops::verify(operation.repo(), &options, &monitor, &mut tell)?)
+            report_json(&ops::verify(repo, &options, &monitor, &mut tell)?)
         })
     }
 }

@@ -1,10 +1,10 @@
 //! An ingest as JavaScript drives it: in each lane, push until told to wait; and one promise for the outcome.
 
-use super::archive::Handle;
 use super::error::{Code, thrown};
+use super::handle::Handle;
 use super::items::PipeItems;
 use super::pipe::Pipe;
-use super::settle::{Settle, caught, spawn};
+use super::settle::{Settle, spawn};
 use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress};
@@ -126,12 +126,12 @@ impl NativeIngest {
         }
         spawn(env, "ca-ingest", move || {
             let operation = operation?;
-            let snapshot = caught(|| run_ingest(operation.repo(), &options, &monitor));
-            drop(operation);
+            let snapshot = operation.run("ca-ingest", |repo| run_ingest(repo, &options, &monitor));
             if let Err(error) = &snapshot {
                 // a producer that waits for room must hear of it
                 fail_all(&monitor.pipes, error);
             }
+            operation.end(&snapshot);
             types::snapshot_json(&snapshot?)
         })
     }

@@ -1,7 +1,6 @@
 //! Keys: list, add, change, remove. Secrets come as bytes and are wiped here; what is told about keys goes as JSON.
 
 use super::archive::NativeRepository;
-use super::settle::spawn;
 use super::types;
 use crate::error::{Error, Result};
 use crate::id::KeyId;
@@ -17,9 +16,8 @@ impl NativeRepository {
     /// All keys, the oldest first, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn list_keys<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-keys", move || {
-            let keys = ops::list_keys(operation?.repo())?;
+        self.handle().spawn(env, "ca-keys", move |repo| {
+            let keys = ops::list_keys(repo)?;
             to_json(&keys.iter().map(KeyJson::from).collect::<Vec<_>>())
         })
     }
@@ -34,11 +32,9 @@ impl NativeRepository {
         raw_key: Option<&[u8]>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-keys", move || {
-            let (operation, secret) = (operation?, secret?);
+        self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, _) = key_options(&options)?;
-            to_json(&KeyJson::from(&ops::add_key(operation.repo(), &secret, &options)?))
+            to_json(&KeyJson::from(&ops::add_key(repo, &secret?, &options)?))
         })
     }
 
@@ -52,11 +48,9 @@ impl NativeRepository {
         raw_key: Option<&[u8]>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-keys", move || {
-            let (operation, secret) = (operation?, secret?);
+        self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, replaced) = key_options(&options)?;
-            let changed = ops::change_key(operation.repo(), replaced.as_ref(), &secret, &options)?;
+            let changed = ops::change_key(repo, replaced.as_ref(), &secret?, &options)?;
             to_json(&KeyJson::from(&changed))
         })
     }
@@ -64,11 +58,8 @@ impl NativeRepository {
     /// Removes a key.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remove_key<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, ()>> {
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-keys", move || {
-            let operation = operation?;
-            ops::remove_key(operation.repo(), &key_id(id)?)
-        })
+        self.handle()
+            .spawn(env, "ca-keys", move |repo| ops::remove_key(repo, &key_id(id)?))
     }
 }
 

@@ -11,6 +11,7 @@
 mod archive;
 mod check;
 mod error;
+mod handle;
 mod ingest;
 mod items;
 mod keys;

@@ -2,7 +2,6 @@
 
 use super::archive::NativeRepository;
 use super::check::{CheckMonitor, NativeStop};
-use super::settle::spawn;
 use crate::clock::format_time;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
@@ -27,22 +26,18 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = CheckMonitor::new(on_progress, stop)?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-prune", move || {
-            let operation = operation?;
+        self.handle().spawn(env, "ca-prune", move |repo| {
             let options = prune_options(&policy, &options)?;
-            report_json(&ops::prune(operation.repo(), &options, &monitor)?)
+            report_json(&ops::prune(repo, &options, &monitor)?)
         })
     }
 
     /// Forgets snapshots; the promise gives the ids of those that were there.
     #[napi(ts_return_type = "Promise<Array<string>>")]
     pub fn forget<'env>(&self, env: &'env Env, ids: Vec<String>) -> napi::Result<PromiseRaw<'env, Vec<String>>> {
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-forget", move || {
-            let operation = operation?;
+        self.handle().spawn(env, "ca-forget", move |repo| {
             let ids = ids.iter().map(|id| whole_id(id)).collect::<Result<Vec<_>>>()?;
-            let forgotten = ops::forget(operation.repo(), &ids)?;
+            let forgotten = ops::forget(repo, &ids)?;
             Ok(forgotten.iter().map(SnapshotId::to_hex).collect())
         })
     }
@@ -50,9 +45,8 @@ impl NativeRepository {
     /// Who is at work, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn locks<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-locks", move || {
-            let leases = ops::locks(operation?.repo())?;
+        self.handle().spawn(env, "ca-locks", move |repo| {
+            let leases = ops::locks(repo)?;
             let locks = leases.into_iter().map(|lease| LockJson {
                 session: lease.session.to_hex(),
                 held: lease.held,

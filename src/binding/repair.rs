@@ -2,7 +2,6 @@
 
 use super::archive::NativeRepository;
 use super::check::{CheckMonitor, NativeStop};
-use super::settle::spawn;
 use crate::error::{Error, Result};
 use crate::ops::{self, RepairReport};
 use napi::Env;
@@ -21,10 +20,8 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = CheckMonitor::new(on_progress, stop)?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-repair", move || {
-            report_json(&ops::repair(operation?.repo(), &monitor)?)
-        })
+        self.handle()
+            .spawn(env, "ca-repair", move |repo| report_json(&ops::repair(repo, &monitor)?))
     }
 
     /// Makes the global index again.
@@ -35,17 +32,15 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let monitor = CheckMonitor::new(None, stop)?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-reindex", move || ops::reindex(operation?.repo(), &monitor))
+        self.handle()
+            .spawn(env, "ca-reindex", move |repo| ops::reindex(repo, &monitor))
     }
 
     /// Removes leases: of dead sessions, or of all.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn unlock<'env>(&self, env: &'env Env, force: bool) -> napi::Result<PromiseRaw<'env, ()>> {
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-unlock", move || {
-            ops::unlock(operation?.repo(), force).map(|_| ())
-        })
+        self.handle()
+            .spawn(env, "ca-unlock", move |repo| ops::unlock(repo, force).map(|_| ()))
     }
 }
 

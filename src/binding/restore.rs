@@ -1,14 +1,16 @@
 //! A restore as JavaScript pulls it, and one into a file.
 
-use super::archive::{Handle, NativeRepository};
+use super::archive::NativeRepository;
 use super::check::{CheckMonitor, NativeStop};
 use super::error::{Code, thrown};
+use super::handle::Handle;
 use super::pipe::{Pipe, Poll};
-use super::settle::{Settle, caught, spawn, start_thread};
+use super::settle::{Settle, start_thread};
 use super::types;
 use crate::error::{Error, Result};
-use crate::monitor::NullMonitor;
+use crate::monitor::Monitor;
 use crate::ops::{self, RestoreOptions};
+use crate::repo::Repository;
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, ClassInstance, Either3, Function, Null, PromiseRaw, Undefined};
 use napi_derive::napi;
@@ -32,23 +34,32 @@ impl Drop for NativeRestore {
     }
 }
 
+/// Stops the engine where it gives nothing out, and so does not see that nobody reads any more.
+struct ReaderGone(Arc<Pipe>);
+
+impl Monitor for ReaderGone {
+    fn is_cancelled(&self) -> bool {
+        self.0.check().is_err()
+    }
+}
+
 impl NativeRestore {
     /// Plans the restore and starts the engine's side, which runs ahead of the reader as far as the pipe has room.
-    pub fn start(handle: &Arc<Handle>, id: &str, options: &RestoreOptions) -> Result<Self> {
-        let share = handle.enter(None)?.repo().operation_share();
-        let pipe = Arc::new(Pipe::new(share));
+    pub fn start(handle: &Arc<Handle>, repo: &Arc<Repository>, id: &str, options: &RestoreOptions) -> Result<Self> {
+        let pipe = Arc::new(Pipe::new(repo.operation_share()));
         let operation = handle.enter(Some(&pipe))?;
-        let plan = ops::plan_restore(operation.repo(), id, options)?;
+        let plan = ops::plan_restore(repo, id, options)?;
         let size = plan.size();
         let producer = Arc::clone(&pipe);
         let work = move || {
+            let reader = ReaderGone(Arc::clone(&producer));
             let mut give = |bytes: &[u8]| bytes.chunks(PIECE).try_for_each(|piece| producer.give(piece));
-            let result = caught(|| ops::restore(operation.repo(), &plan, &NullMonitor, &mut give));
-            drop(operation);
-            match result {
+            let result = operation.run("ca-restore", |repo| ops::restore(repo, &plan, &reader, &mut give));
+            match &result {
                 Ok(()) => producer.end(),
-                Err(error) => producer.fail(error),
+                Err(error) => producer.fail(error.clone()),
             }
+            operation.end(&result);
         };
         start_thread("ca-restore", work).map_err(|error| Error::Internal {
             reason: error.to_string(),
@@ -70,12 +81,10 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = CheckMonitor::new(on_progress, stop)?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-restore", move || {
-            let operation = operation?;
+        self.handle().spawn(env, "ca-restore-to-file", move |repo| {
             let (options, path, overwrite) = types::restore_to_file_options(&options)?;
-            let plan = ops::plan_restore(operation.repo(), &id, &options)?;
-            ops::restore_to_file(operation.repo(), &plan, Path::new(&path), overwrite, &monitor)?;
+            let plan = ops::plan_restore(repo, &id, &options)?;
+            ops::restore_to_file(repo, &plan, Path::new(&path), overwrite, &monitor)?;
             types::restored_json(&plan)
         })
     }

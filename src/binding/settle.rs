@@ -3,9 +3,9 @@
 
 use super::error::js_error;
 use crate::error::{Error, Result};
+use crate::panics;
 use napi::bindgen_prelude::{Object, PromiseRaw, ToNapiValue};
 use napi::{Env, JsDeferred, JsValue};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Resolver<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
@@ -83,11 +83,5 @@ pub fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> napi::R
 
 /// Calls `work`; a panic becomes an error.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Err(Error::Internal {
-            reason: text.unwrap_or_else(|| "the engine panicked".to_owned()),
-        })
-    })
+    panics::caught(work).unwrap_or_else(|reason| Err(Error::Panicked { reason }))
 }

@@ -2,7 +2,6 @@
 
 use super::archive::NativeRepository;
 use super::check::{CheckMonitor, NativeStop};
-use super::settle::spawn;
 use crate::error::{Error, Result};
 use crate::ops::{self, Stats};
 use napi::Env;
@@ -20,10 +19,8 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = CheckMonitor::new(None, stop)?;
-        let operation = self.handle().enter(None);
-        spawn(env, "ca-stats", move || {
-            stats_json(&ops::stats(operation?.repo(), &monitor)?)
-        })
+        self.handle()
+            .spawn(env, "ca-stats", move |repo| stats_json(&ops::stats(repo, &monitor)?))
     }
 }
 

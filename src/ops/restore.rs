@@ -11,6 +11,7 @@ use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
 use crate::monitor::{Monitor, Progress};
 use crate::pack::ChunkLocation;
+use crate::panics;
 use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, decode_stored, get_chunk, get_node, meta_of};
 use crate::snapshot::{ListWalker, Snapshot};
@@ -356,6 +357,7 @@ impl<'a> ReadAhead<'a> {
         let spare = Arc::clone(&self.spare);
         let snapshot = self.snapshot;
         let job = move || {
+            panics::point("ca-reader");
             let chunks = read_run(&repo, snapshot, &run.locations, &spare);
             drop(repo);
             // nobody listens any more when the restore was given up
@@ -373,7 +375,7 @@ impl<'a> ReadAhead<'a> {
             return Ok(None);
         };
         self.bytes -= cost;
-        let chunks = receiver.recv().map_err(|_| Error::Internal {
+        let chunks = receiver.recv().map_err(|_| Error::Panicked {
             reason: "a worker panicked".to_owned(),
         })?;
         chunks.map(Some)

@@ -13,6 +13,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, SEALED_ENTRY_STEP, SEALED_PACK_FLOOR, padme, trailer_len};
 use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSeal};
+use crate::panics;
 use crate::storage::put_bytes;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,7 @@ struct Shelf {
 impl Shelf {
     /// Puts a pack and its `.idx` and folds it into parity. After a failure nothing more is written.
     fn write(&self, pack: FinishedPack) {
+        panics::point("ca-packs");
         if lock(&self.failed).is_some() {
             return;
         }
@@ -194,7 +196,7 @@ impl PackSink {
             }
         };
         // the thread ends only when every sender is gone, so this cannot fail while the session lives
-        sender.send(pack).map_err(|_| Error::Internal {
+        sender.send(pack).map_err(|_| Error::Panicked {
             reason: "the writing thread is gone".to_owned(),
         })?;
         self.check()
@@ -238,7 +240,7 @@ impl PackSink {
         if let Some((sender, thread)) = writer {
             drop(sender);
             if thread.join().is_err() {
-                return Err(Error::Internal {
+                return Err(Error::Panicked {
                     reason: "the writing thread panicked".to_owned(),
                 });
             }

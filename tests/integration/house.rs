@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("entropy", &[]),
     ("executor", &[]),
     ("buffer", &[]),
+    ("panics", &[]),
     ("checked_json", &["id"]),
     ("layout", &["id"]),
     ("chunk", LEAF),
@@ -44,6 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "binding",
         &[
             "ops", "repo", "monitor", "error", "chunk", "codec", "crypto", "snapshot", "id", "clock", "executor",
+            "panics",
         ],
     ),
 ];
@@ -66,6 +68,7 @@ const BELOW_REPO: &[&str] = &[
     "entropy",
     "executor",
     "buffer",
+    "panics",
     "checked_json",
 ];
 const BELOW_OPS: &[&str] = &[
@@ -87,6 +90,7 @@ const BELOW_OPS: &[&str] = &[
     "entropy",
     "executor",
     "buffer",
+    "panics",
     "checked_json",
 ];
 

@@ -166,7 +166,11 @@ pub fn give_up(session: &Session) -> bool {
 }
 
 /// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort.
-pub fn keep_reusable_chunks(session: &Session) {
+pub fn keep_reusable_chunks(session: &Session, why: &Error) {
+    // nobody knows what a panic left behind: the packs lie there, and nothing names them
+    if matches!(why, Error::Panicked { .. }) {
+        return;
+    }
     let kept = session
         .flush_data()
         .and_then(|()| session.flush_meta())

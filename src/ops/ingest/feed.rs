@@ -11,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::chunk::Cutter;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
+use crate::panics;
 use crate::repo::chunk_store::Session;
 use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
@@ -94,7 +95,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if !self.sent {
-            let chunks = Err(Error::Internal {
+            let chunks = Err(Error::Panicked {
                 reason: "a worker panicked".to_owned(),
             });
             let _ = self.sender.send(Done {
@@ -272,6 +273,7 @@ impl<'a> Feeder<'a> {
         self.in_flight += 1;
         let session = Arc::clone(self.session);
         let job = move || {
+            panics::point("ca-worker");
             let chunks = batch.store(&session);
             drop(session);
             reply.send(batch.buffer, chunks);

@@ -8,10 +8,10 @@ use super::feed::store_items;
 use super::{ItemSpec, ItemStream};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress, Warning};
+use crate::panics;
 use crate::repo::chunk_store::Session;
 use crate::snapshot::{INLINE_PER_MANIFEST, SnapshotItem};
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -128,9 +128,16 @@ pub fn store_at_once(
     std::thread::scope(|scope| {
         for items in streams {
             let (fail, stored) = (&fail, &stored);
-            let work = move || match caught(|| store_items(session, items.as_mut(), digest, lane)) {
-                Ok(mut items) => lock(stored).append(&mut items),
-                Err(error) => fail(error),
+            let work = move || {
+                // a panic ends the ingest, not the thread that waits for all lanes
+                let done = panics::caught(|| {
+                    panics::point("ca-lane");
+                    store_items(session, items.as_mut(), digest, lane)
+                });
+                match done.unwrap_or_else(|reason| Err(Error::Panicked { reason })) {
+                    Ok(mut items) => lock(stored).append(&mut items),
+                    Err(error) => fail(error),
+                }
             };
             let started = std::thread::Builder::new()
                 .name("ca-lane".to_owned())
@@ -151,15 +158,6 @@ pub fn store_at_once(
 fn in_order(mut items: Vec<(u64, SnapshotItem)>) -> Vec<SnapshotItem> {
     items.sort_by_key(|(place, _)| *place);
     items.into_iter().map(|(_, item)| item).collect()
-}
-
-/// A panic of a lane ends the ingest, not the thread that waits for all lanes.
-fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(Error::Internal {
-            reason: "a lane panicked".to_owned(),
-        })
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

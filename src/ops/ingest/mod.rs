@@ -240,7 +240,7 @@ fn ingest_with(
         }
         Err(error) => {
             let settled = commit::give_up(&session);
-            commit::keep_reusable_chunks(&session);
+            commit::keep_reusable_chunks(&session, &error);
             match settled {
                 true => drop(presence),
                 // the lease tells others that there is nothing lost, and the next one who writes leaves the record
