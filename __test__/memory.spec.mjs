@@ -48,3 +48,22 @@ test('thousands of calls on one handle leave nothing behind', async (t) => {
   t.diagnostic(`+${grown.toFixed(1)} MiB after ${rounds} rounds`);
   assert.ok(grown < 64, `${grown} MiB`);
 });
+
+test(`${DEEP ? 10_000 : 1000} calls that only look leave nothing behind`, async (t) => {
+  const { repo } = await freshRepo(t);
+  const { id } = await repo.ingest([random(1000, 111)]);
+  const calls = [
+    () => repo.getSnapshot(id), () => repo.listSnapshots({ tags: {} }), () => repo.latest(), () => repo.locks(), () => repo.stats(),
+    () => repo.verify({ level: 'quick', signal: new AbortController().signal, onProgress() {} }),
+    () => repo.getSnapshot('0'.repeat(32)).catch(() => {}), () => repo.planPrune({ keepLast: 1 }), () => restored(repo, id),
+    async () => repo.on('warning', () => {}).unsubscribe(),
+  ];
+  const rounds = (DEEP ? 10_000 : 1000) / calls.length;
+  const round = async () => { for (const call of calls) await call(); };
+  for (let i = 0; i < rounds / 2; i++) await round();
+  const before = process.memoryUsage().rss;
+  for (let i = 0; i < rounds; i++) await round();
+  const grown = (process.memoryUsage().rss - before) / MIB;
+  t.diagnostic(`+${grown.toFixed(1)} MiB after ${rounds * calls.length} calls`);
+  assert.ok(grown < 32, `${grown} MiB`);
+});

@@ -6,6 +6,7 @@ const options = require('./options.js');
 const check = require('./check.js');
 const { resolve } = require('node:path');
 const { setImmediate: nextTurn } = require('node:timers/promises');
+const { abortable } = require('./abort.js');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
@@ -98,12 +99,9 @@ class ContainerArchive {
   async restore(id, restoreOptions) {
     this.#assertOpen();
     const { json, signal } = options.restore(restoreOptions);
-    const stream = await this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
-    if (signal?.aborted) {
-      stream.cancel();
-      throw signal.reason;
-    }
-    return new RestoreStream(stream, signal);
+    const planned = this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
+    const stream = await abortable(planned, signal, (late) => late.cancel());
+    return new RestoreStream(stream, this.#native, signal);
   }
 
   async restoreToFile(id, fileOptions) {

@@ -20,13 +20,20 @@ function abortError(signal) {
 
 class RestoreStream extends Readable {
   #native;
+  /** Never read, but held: a handle that is collected is closed, and the stream would end with it. */
+  #owner;
   #left;
   #turns = new Turns();
   #forget = () => {};
 
-  constructor(native, signal) {
+  /**
+   * @param native the native restore
+   * @param owner the native repository that it reads
+   */
+  constructor(native, owner, signal) {
     super({ highWaterMark: CHUNK_BYTES });
     this.#native = native;
+    this.#owner = owner;
     this.#left = native.size;
     if (signal) {
       const onAbort = () => this.destroy(abortError(signal));
@@ -59,6 +66,7 @@ class RestoreStream extends Readable {
   _destroy(error, callback) {
     this.#forget();
     this.#native.cancel();
+    this.#owner = null;
     callback(error);
   }
 }
