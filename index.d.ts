@@ -73,6 +73,8 @@ export interface IOpenOptions {
   verifyWrites?: boolean;
   /** Whether a restore that finds a damaged pack makes it whole from parity afterwards. Default true. */
   heal?: boolean;
+  /** Ends the opening, or the making of which nothing is left then: the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -115,6 +117,8 @@ export interface INewKey {
   kdf?: IKdf;
   /** A name for people, 1 to 4096 bytes. Stored in clear: whoever holds the storage can read it. */
   label?: string;
+  /** Ends it: the promise rejects with `signal.reason`, and the keys are as they were. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -141,7 +145,7 @@ export interface IKeys {
    * Puts a new key in the place of one: by default of the one that this handle was opened with, else of `id`. The new one is
    * durable before the old one is removed. Without a `label` it takes that of the old one.
    *
-   * Rejects as {@link add}, and ERR_KEY_NOT_FOUND. When it rejects, both may be there.
+   * Rejects as {@link add}, and ERR_KEY_NOT_FOUND. When it rejects, both may be there, but not with `signal.reason`.
    */
   change(key: INewKey & { id?: string }): Promise<IKey>;
   /**
@@ -184,7 +188,11 @@ export interface IIngestBaseOptions {
    * snapshot; that of a promise ends the ingest at once. No lock is held meanwhile.
    */
   commitWhen?: PromiseLike<unknown> | (() => unknown);
-  /** Ends the ingest: no snapshot, the streams are destroyed, the promise rejects with `signal.reason`. */
+  /**
+   * Ends the ingest: no snapshot, the streams are destroyed, the promise rejects with `signal.reason`, and at once. What was read
+   * by then is stored behind that; the next ingest of this handle waits for it, and reuses it. An abort while the snapshot is
+   * just being published comes too late: the promise resolves.
+   */
   signal?: AbortSignal;
   /** Called at most ten times a second, and once at the end. */
   onProgress?: (progress: IIngestProgress) => void;
@@ -801,7 +809,7 @@ export class ContainerArchive {
    *
    * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_LOCKS_UNSUPPORTED, ERR_REPO_LOCKED (another
    * `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it failed), ERR_NO_MEMORY, ERR_NO_ENTROPY, ERR_NO_SPACE,
-   * ERR_STORAGE, ERR_INVALID_ARGUMENT.
+   * ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;
 
@@ -810,7 +818,7 @@ export class ContainerArchive {
    *
    * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED, ERR_WRONG_PASSPHRASE,
    * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT,
-   * ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT.
+   * ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
 

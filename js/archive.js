@@ -6,7 +6,6 @@ const options = require('./options.js');
 const check = require('./check.js');
 const { resolve } = require('node:path');
 const { setImmediate: nextTurn } = require('node:timers/promises');
-const { abortable } = require('./abort.js');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
@@ -15,6 +14,7 @@ const { restoreToFileOptions, runRestoreToFile } = require('./restore-file.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
 const { policy } = require('./policy.js');
+const { Leftovers, abortable, stoppableAtOnce } = require('./stop.js');
 const prune = require('./prune.js');
 const repair = require('./repair.js');
 const verify = require('./verify.js');
@@ -45,14 +45,23 @@ async function openOrInit(where, json, ...rest) {
 /** init(), open() and openOrInit(): the same but for the native call. */
 async function connect(call, path, given, mayInit) {
   const where = resolve(check.path(path, 'path'));
-  const { json, secret } = options.repository(given, mayInit);
+  const { json, secret, signal } = options.repository(given, mayInit);
   const events = new Events();
   const onWarning = (code, message) => events.emit('warning', { code, message });
+  const connected = (stop) => {
+    const run = async (passphrase, key) => {
+      signal?.throwIfAborted();
+      return call(where, json, passphrase, key, onWarning, stop);
+    };
+    return secret === null ? run() : secret.use(run);
+  };
   try {
-    const run = (passphrase, key) => call(where, json, passphrase, key, onWarning);
-    return new ContainerArchive(INTERNAL, await (secret === null ? run() : secret.use(run)), events);
+    signal?.throwIfAborted();
+    const handle = await stoppableAtOnce(signal, connected, (late) => late.close());
+    return new ContainerArchive(INTERNAL, handle, events);
   } catch (error) {
-    throw fromNative(error);
+    secret?.drop();
+    throw signal?.aborted ? signal.reason : fromNative(error);
   }
 }
 
@@ -60,7 +69,8 @@ async function connect(call, path, given, mayInit) {
 class ContainerArchive {
   #native;
   #events;
-  #keys = new Keys((call) => this.#call(call));
+  #keys = new Keys((call, signal) => this.#stoppable(call, signal));
+  #leftovers = new Leftovers();
   #closing = null;
 
   constructor(token, handle, events) {
@@ -100,7 +110,7 @@ class ContainerArchive {
     this.#assertOpen();
     const { json, signal } = options.restore(restoreOptions);
     const planned = this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
-    const stream = await abortable(planned, signal, (late) => late.cancel());
+    const stream = await abortable(planned, signal, { discard: (late) => late.cancel() });
     return new RestoreStream(stream, this.#native, signal);
   }
 
@@ -169,7 +179,7 @@ class ContainerArchive {
       this.#events.emit('repair:progress', value);
       if (onProgress) callSafely(onProgress, value);
     };
-    return this.#stoppable((repo) => repair.runRepair(repo, checked, report), signal);
+    return this.#alone((repo) => repair.runRepair(repo, checked, report), signal);
   }
 
   async reindex(reindexOptions) {
@@ -184,7 +194,7 @@ class ContainerArchive {
 
   async unlock(unlockOptions) {
     const { force } = repair.unlockOptions(unlockOptions);
-    await this.#call((repo) => repo.unlock(force));
+    await this.#alone((repo) => repo.unlock(force));
   }
 
   get keys() {
@@ -248,6 +258,15 @@ class ContainerArchive {
     }
   }
 
+  /** The same, once what aborted ingests of this handle have left is over: it would be in the way. */
+  async #alone(call, signal) {
+    return this.#stoppable(async (repo) => {
+      // else at once: what is called before close() runs before it
+      if (this.#leftovers.any) await abortable(this.#leftovers.settled(), signal);
+      return call(repo);
+    }, signal);
+  }
+
   async #prune(retention, checked) {
     const { signal, onProgress } = checked;
     const listeners = {
@@ -257,7 +276,7 @@ class ContainerArchive {
       },
       complete: (value) => this.#events.emit('prune:complete', value),
     };
-    return this.#stoppable((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
+    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
   }
 
   async #ingest(unclaimed, { json, signal, onProgress, commitWhen, concurrency = 1 }) {
@@ -269,7 +288,7 @@ class ContainerArchive {
     });
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);
-      const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, progress);
+      const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, this.#leftovers, progress);
       // The last counters may still be on their way here.
       if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);

@@ -7,13 +7,16 @@
 // - The native side hears of the end only when every source has ended and `commitWhen` has settled well. Until then it has
 //   written nothing that could become a snapshot, and holds no lock.
 // - Nothing here waits for a source that has been stopped: its next() may never return.
+// - An abort that comes in time rejects at once. What was read by then is still being stored, for the next try to reuse.
 
 const { chunkBytes } = require('./source.js');
+const { abortable } = require('./stop.js');
 const { Turns } = require('./turns.js');
 const { ContainerArchiveError, closed, commitRefused, fromNative, sourceFailed } = require('./error.js');
 
 /** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
 const SLICE_BYTES = 1024 * 1024;
+
 /** Pushes a chunk that is too long for one push(). */
 async function pushSlices(lane, chunk, name) {
   const length = chunk.byteLength;
@@ -107,41 +110,50 @@ function commitGate(commitWhen, stop) {
  * @param lanes how many items it reads at once
  * @param items [{ name, type, source, expectedSize? }], claimed; the caller releases them
  * @param options { signal?, commitWhen? }
+ * @param leftovers what earlier calls have left running: waited for, and added to when this one is aborted
  * @returns the snapshot, or throws the reason why there is none
  */
-async function runIngest(native, lanes, items, { signal, commitWhen }, progress) {
+async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers, progress) {
   let stopped = null;
+  let done = null;
   const isStopped = () => stopped !== null;
+  /** Whether this is the reason, and came in time. */
   const stop = (error, byEngine = false) => {
-    if (stopped) return;
+    if (stopped) return false;
     stopped = { error, byEngine };
-    native.abort(typeof error?.message === 'string' ? error.message : undefined);
+    const inTime = native.abort();
     for (const { source } of items) source.stop(error);
+    return inTime;
   };
-  const onAbort = () => stop(signal.reason);
-  signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
-    for (const item of items) item.source.watch((error) => stop(failure(item, error)));
-    const gate = commitGate(commitWhen, stop);
-    progress.total = await prepare(items);
-    if (stopped) throw stopped.error;
-    const done = native.run();
-    const fed = Array.from({ length: lanes }, (_, number) => native.lane(number));
-    feedAll(fed, items, gate, progress, isStopped).catch((error) => {
-      // What is not ours was thrown by the native side, which tells the reason through run().
-      stop(fromNative(error), !(error instanceof ContainerArchiveError));
-    });
-    return JSON.parse(await done);
-  } catch (thrown) {
-    const error = fromNative(thrown);
-    const aborted = error.code === 'ABORT_ERR';
-    // Nobody here asked for that abort: the handle was closed under the ingest.
-    stop(aborted ? closed() : error, true);
-    throw stopped.byEngine && !aborted ? error : stopped.error;
-  } finally {
-    signal?.removeEventListener('abort', onAbort);
-  }
+  const run = async () => {
+    try {
+      // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
+      for (const item of items) item.source.watch((error) => stop(failure(item, error)));
+      const gate = commitGate(commitWhen, stop);
+      progress.total = await prepare(items);
+      await leftovers.settled();
+      if (stopped) throw stopped.error;
+      done = native.run();
+      const fed = Array.from({ length: lanes }, (_, number) => native.lane(number));
+      feedAll(fed, items, gate, progress, isStopped).catch((error) => {
+        // What is not ours was thrown by the native side, which tells the reason through run().
+        stop(fromNative(error), !(error instanceof ContainerArchiveError));
+      });
+      return JSON.parse(await done);
+    } catch (thrown) {
+      const error = fromNative(thrown);
+      const aborted = error.code === 'ABORT_ERR';
+      // Nobody here asked for that abort: the handle was closed under the ingest.
+      stop(aborted ? closed() : error, true);
+      throw stopped.byEngine && !aborted ? error : stopped.error;
+    }
+  };
+  const onAbort = () => {
+    const inTime = stop(signal.reason);
+    if (inTime && done) leftovers.keep(done);
+    return inTime;
+  };
+  return abortable(run(), signal, { stop: onAbort });
 }
 
 module.exports = { runIngest };

@@ -5,10 +5,11 @@ const check = require('./check.js');
 const options = require('./options.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
+const { stoppableAtOnce } = require('./stop.js');
 
-/** The options of add() and change(): { json, secret }. */
+/** The options of add() and change(): { json, secret, signal? }. */
 function newKey(value, mayReplace) {
-  const known = ['passphrase', 'key', 'kdf', 'label', ...(mayReplace ? ['id'] : [])];
+  const known = ['passphrase', 'key', 'kdf', 'label', 'signal', ...(mayReplace ? ['id'] : [])];
   const given = check.options(value, known, 'options');
   if (given.key !== undefined && given.kdf !== undefined) {
     throw invalidArgument('kdf is about passphrases: a raw key is not stretched');
@@ -17,16 +18,17 @@ function newKey(value, mayReplace) {
   if (given.kdf !== undefined) out.kdf = options.kdf(given.kdf);
   if (given.label !== undefined) out.label = check.text(given.label, 'label');
   if (given.id !== undefined) out.id = check.text(given.id, 'id');
+  const signal = check.signal(given.signal, 'signal');
   const taken = secret.take(given);
   if (taken === null) throw invalidArgument('passphrase or key must be given');
-  return { json: JSON.stringify(out), secret: taken };
+  return { json: JSON.stringify(out), secret: taken, signal };
 }
 
 /** The keys of one handle's repository. */
 class Keys {
   #call;
 
-  /** @param call calls a function with the native repository, and makes its errors those of this package */
+  /** @param call calls a function with the native repository unless a signal is aborted; its errors are those of this package */
   constructor(call) {
     this.#call = call;
   }
@@ -49,10 +51,13 @@ class Keys {
   }
 
   async #make(made, method) {
+    const { signal } = made;
     try {
       // closed handles are told so before anybody is asked for a passphrase
-      return await this.#call((repo) => made.secret.use(async (passphrase, key) =>
-        JSON.parse(await repo[method](made.json, passphrase, key))));
+      return await this.#call((repo) => stoppableAtOnce(signal, (stop) => made.secret.use(async (passphrase, key) => {
+        signal?.throwIfAborted();
+        return JSON.parse(await repo[method](made.json, passphrase, key, stop));
+      })), signal);
     } finally {
       made.secret.drop();
     }

@@ -8,7 +8,7 @@ const { Command } = require('./command.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
-const HANDLE_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal'];
+const HANDLE_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal', 'signal'];
 const OPEN_KEYS = [...HANDLE_KEYS, 'keyless'];
 const INIT_KEYS = [...HANDLE_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
 const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
@@ -71,7 +71,7 @@ function refuseMissingSecret(given) {
   });
 }
 
-/** The options of init() and open(): { json, secret }, of which the second may be null. */
+/** The options of init() and open(): { json, secret, signal? }, of which the second may be null. */
 function repository(value, mayInit) {
   const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
   const out = {};
@@ -87,13 +87,14 @@ function repository(value, mayInit) {
   take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));
   take(out, given, 'parity', parity);
   take(out, given, 'kdf', kdf);
+  const signal = check.signal(given.signal, 'signal');
   const taken = secret.take(given);
   if (mayInit && taken === null) refuseMissingSecret(given);
   if (out.keyless && taken) {
     taken.drop();
     throw invalidArgument('keyless cannot be given together with a passphrase or key');
   }
-  return { json: JSON.stringify(out), secret: taken };
+  return { json: JSON.stringify(out), secret: taken, signal };
 }
 
 /** The options of init() as JSON, without those that are only for it. */

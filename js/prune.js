@@ -4,7 +4,7 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { BytesProgress } = require('./progress.js');
-const { stoppable } = require('./stop.js');
+const { stoppable, stoppableAtOnce } = require('./stop.js');
 
 const PLAN_KEYS = ['filter', 'maxUnused', 'force', 'signal', 'onProgress'];
 const PRUNE_KEYS = ['dryRun', 'wait', ...PLAN_KEYS];
@@ -36,6 +36,7 @@ function checked(given) {
       wait: boolean('wait'),
       tags: tagsOf(given.filter),
     }),
+    dryRun: given.dryRun === true,
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
   };
@@ -71,11 +72,12 @@ function forgetIds(value) {
  * @param listeners { progress(value), complete(value) }
  * @returns the result, or throws what the native side threw
  */
-async function runPrune(repo, policy, { json, signal }, listeners) {
+async function runPrune(repo, policy, { json, dryRun, signal }, listeners) {
   const progress = new BytesProgress('prune', (bytes) => `${bytes} of packs done`, listeners.progress);
   try {
     const update = (counters) => progress.update(counters);
-    const result = JSON.parse(await stoppable(signal, (stop) => repo.prune(policy, json, update, stop)));
+    const run = dryRun ? stoppableAtOnce : stoppable;
+    const result = JSON.parse(await run(signal, (stop) => repo.prune(policy, json, update, stop)));
     progress.finish();
     const { keep, remove, timeZone, warnings, ...figures } = result;
     listeners.complete({ operationId: progress.operationId, ...figures });

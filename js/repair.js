@@ -3,7 +3,7 @@
 
 const check = require('./check.js');
 const { BytesProgress } = require('./progress.js');
-const { stoppable } = require('./stop.js');
+const { stoppable, stoppableAtOnce } = require('./stop.js');
 
 /** The options of repair(): { signal?, onProgress? }. */
 function repairOptions(value) {
@@ -46,7 +46,7 @@ function runReindex(repo, { signal }) {
 
 /** Counts what the repository holds and takes. */
 async function runStats(repo, { signal }) {
-  return JSON.parse(await stoppable(signal, (stop) => repo.stats(stop)));
+  return JSON.parse(await stoppableAtOnce(signal, (stop) => repo.stats(stop)));
 }
 
-module.exports = { repairOptions, runReindex, runRepair, runStats, signalOptions, stoppable, unlockOptions };
+module.exports = { repairOptions, runReindex, runRepair, runStats, signalOptions, unlockOptions };

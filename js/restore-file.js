@@ -5,7 +5,7 @@ const check = require('./check.js');
 const { randomUUID } = require('node:crypto');
 const { resolve } = require('node:path');
 const { human } = require('./progress.js');
-const { stoppable } = require('./repair.js');
+const { stoppable } = require('./stop.js');
 
 const INTERVAL_MS = 100;
 

@@ -1,18 +1,69 @@
 'use strict';
 // From an AbortSignal to the native side.
+//
+// What always holds: a promise that rejected with the reason of a signal was stopped in time: nothing of the call will be seen.
+// What the native side still does for it goes on without anybody, until its next step.
 
 const native = require('./native.js');
 
-/** Calls `run` with something that stops the native side when the signal aborts. */
-async function stoppable(signal, run) {
+const noop = () => {};
+
+/**
+ * What a promise gives; or the reason of the signal, at once, when that aborts first and `stop` says that it was in time. What
+ * comes afterwards goes to `discard`.
+ */
+function abortable(promise, signal, { stop = () => true, discard = noop } = {}) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    let left = false;
+    const onAbort = () => {
+      left = stop();
+      if (left) reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    promise
+      .finally(() => signal.removeEventListener('abort', onAbort))
+      .then((value) => (left ? discard(value) : resolve(value)))
+      .catch(reject);
+  });
+}
+
+/** Calls `run` with something that stops the native side when the signal aborts, and waits for its end all the same. */
+function stoppable(signal, run) {
   const stop = new native.NativeStop();
-  const onAbort = () => stop.stop();
-  signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await run(stop);
-  } finally {
-    signal?.removeEventListener('abort', onAbort);
+  const stopOnly = () => {
+    stop.stop();
+    return false;
+  };
+  return abortable(run(stop), signal, { stop: stopOnly });
+}
+
+/** The same for what changes nothing, or changes it in one step at its end: that it ends is not waited for. */
+function stoppableAtOnce(signal, run, discard) {
+  const stop = new native.NativeStop();
+  return abortable(run(stop), signal, { stop: () => stop.stop(), discard });
+}
+
+/** What goes on although its call has rejected. */
+class Leftovers {
+  #running = new Set();
+
+  /** Whether there is something to wait for. */
+  get any() {
+    return this.#running.size > 0;
+  }
+
+  /** Adds a promise that settles when it is over. */
+  keep(promise) {
+    const over = promise.then(noop, noop).then(() => this.#running.delete(over));
+    this.#running.add(over);
+  }
+
+  /** Waits until all that was left until now is over. */
+  async settled() {
+    await Promise.all(this.#running);
   }
 }
 
-module.exports = { stoppable };
+module.exports = { Leftovers, abortable, stoppable, stoppableAtOnce };

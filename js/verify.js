@@ -4,11 +4,11 @@
 // What always holds: when the promise resolves, every error of the result has been an event, in the same order, and no
 // event comes after it.
 
-const native = require('./native.js');
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { randomUUID } = require('node:crypto');
 const { human } = require('./progress.js');
+const { stoppableAtOnce } = require('./stop.js');
 
 const LEVELS = ['quick', 'standard', 'full'];
 const INTERVAL_MS = 100;
@@ -92,9 +92,6 @@ class VerifyProgress {
  * @returns the result, or throws what the native side threw
  */
 async function runVerify(repo, { json, level, signal }, listeners) {
-  const stop = new native.NativeStop();
-  const onAbort = () => stop.stop();
-  signal?.addEventListener('abort', onAbort, { once: true });
   let open = true;
   let doneBytes = 0;
   const progress = new VerifyProgress(level, listeners.progress);
@@ -108,7 +105,8 @@ async function runVerify(repo, { json, level, signal }, listeners) {
     progress.update(counters);
   };
   try {
-    const report = JSON.parse(await repo.verify(json, onProgress, (error) => open && onError(JSON.parse(error)), stop));
+    const onProblem = (error) => open && onError(JSON.parse(error));
+    const report = JSON.parse(await stoppableAtOnce(signal, (stop) => repo.verify(json, onProgress, onProblem, stop)));
     // callbacks and the promise come by different ways: what has not arrived yet is in the report
     open = false;
     report.errors.slice(progress.errors).forEach(onError);
@@ -116,7 +114,6 @@ async function runVerify(repo, { json, level, signal }, listeners) {
     return report;
   } finally {
     open = false;
-    signal?.removeEventListener('abort', onAbort);
   }
 }
 

@@ -42,6 +42,11 @@ pub trait Monitor: Send + Sync {
     fn is_cancelled(&self) -> bool {
         false
     }
+    /// Called right before what others see of the operation, and what it would not take back. `false`: it was to stop, and
+    /// must end with `Error::Cancelled` instead. After `true` nobody stops it any more.
+    fn begin_commit(&self) -> bool {
+        !self.is_cancelled()
+    }
 }
 
 /// Listens to nothing.

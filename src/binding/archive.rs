@@ -5,6 +5,7 @@ use super::handle::Handle;
 use super::ingest::NativeIngest;
 use super::restore::NativeRestore;
 use super::settle::spawn;
+use super::stop::{NativeStop, Stop};
 use super::types;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, PoolExecutor};
@@ -13,7 +14,7 @@ use crate::ops;
 use crate::panics;
 use crate::repo::{self, Environment};
 use napi::Env;
-use napi::bindgen_prelude::{FnArgs, Function, PromiseRaw, Status};
+use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use std::path::Path;
@@ -23,14 +24,26 @@ use std::sync::{Arc, OnceLock};
 type WarningFunction =
     ThreadsafeFunction<FnArgs<(String, String)>, (), FnArgs<(String, String)>, Status, false, true, 64>;
 
-struct JsMonitor(Option<WarningFunction>);
+struct JsMonitor {
+    on_warning: Option<WarningFunction>,
+    /// Ends the opening itself; nobody looks at it later.
+    stop: Arc<Stop>,
+}
 
 impl Monitor for JsMonitor {
     fn warning(&self, warning: Warning) {
-        if let Some(function) = &self.0 {
+        if let Some(function) = &self.on_warning {
             let args = FnArgs::from((warning.code.to_owned(), warning.message));
             function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
         }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.is_stopped()
+    }
+
+    fn begin_commit(&self) -> bool {
+        self.stop.begin_commit()
     }
 }
 
@@ -80,7 +93,10 @@ fn environment(path: &str, threads: Option<usize>, monitor: JsMonitor) -> Result
     Environment::local_with(Path::new(path), executor(threads)?, Arc::new(monitor))
 }
 
-fn monitor(on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>) -> napi::Result<JsMonitor> {
+fn monitor(
+    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    stop: Option<ClassInstance<'_, NativeStop>>,
+) -> napi::Result<JsMonitor> {
     let build = |function: Function<'_, FnArgs<(String, String)>, ()>| {
         function
             .build_threadsafe_function::<FnArgs<(String, String)>>()
@@ -89,7 +105,10 @@ fn monitor(on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>) -> na
             .max_queue_size::<64>()
             .build()
     };
-    Ok(JsMonitor(on_warning.map(build).transpose()?))
+    Ok(JsMonitor {
+        on_warning: on_warning.map(build).transpose()?,
+        stop: stop.map(|stop| stop.stop_handle()).unwrap_or_default(),
+    })
 }
 
 /// Makes a repository and opens it.
@@ -101,12 +120,14 @@ pub fn init<'env>(
     passphrase: Option<&[u8]>,
     raw_key: Option<&[u8]>,
     on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
-    let monitor = monitor(on_warning)?;
+    let monitor = monitor(on_warning, stop)?;
     spawn(env, "ca-init", move || {
         let secret = secret?;
         let (options, threads) = types::init_options(&options)?;
+        panics::point("ca-init");
         let repo = repo::init(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
         Ok(NativeRepository {
             handle: Handle::new(repo),
@@ -123,12 +144,14 @@ pub fn open<'env>(
     passphrase: Option<&[u8]>,
     raw_key: Option<&[u8]>,
     on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
-    let monitor = monitor(on_warning)?;
+    let monitor = monitor(on_warning, stop)?;
     spawn(env, "ca-open", move || {
         let secret = secret?;
         let (options, threads) = types::open_options(&options)?;
+        panics::point("ca-open");
         let repo = repo::open(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
         Ok(NativeRepository {
             handle: Handle::new(repo),

@@ -1,6 +1,7 @@
 //! A verify: options in, progress and problems as they come, a report out; all of it as JSON.
 
 use super::archive::NativeRepository;
+use super::stop::{NativeStop, Stop};
 use super::types;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
@@ -12,40 +13,16 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Weak: a listener alone keeps no process alive.
 type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, true, 16>;
 /// Not bounded: no problem may be dropped, and there are no more of them than things that are damaged.
 type ProblemFunction = ThreadsafeFunction<String, (), String, Status, false, true, 0>;
 
-/// Tells a running operation to stop.
-#[napi]
-pub struct NativeStop {
-    stopped: Arc<AtomicBool>,
-}
-
-#[napi]
-impl NativeStop {
-    /// One for each operation.
-    #[napi(constructor)]
-    pub fn new() -> Self {
-        Self {
-            stopped: Arc::default(),
-        }
-    }
-
-    /// The operation ends at its next step.
-    #[napi]
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-}
-
 /// What an operation without bytes of its own tells JavaScript: how far it is, and whether it should stop.
 pub(super) struct CheckMonitor {
     progress: Option<ProgressFunction>,
-    stopped: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 impl CheckMonitor {
@@ -61,7 +38,7 @@ impl CheckMonitor {
         };
         Ok(Self {
             progress: on_progress.map(build).transpose()?,
-            stopped: stop.map(|stop| Arc::clone(&stop.stopped)).unwrap_or_default(),
+            stop: stop.map(|stop| stop.stop_handle()).unwrap_or_default(),
         })
     }
 }
@@ -75,7 +52,11 @@ impl Monitor for CheckMonitor {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stop.is_stopped()
+    }
+
+    fn begin_commit(&self) -> bool {
+        self.stop.begin_commit()
     }
 }
 

@@ -5,6 +5,7 @@ use super::handle::Handle;
 use super::items::PipeItems;
 use super::pipe::Pipe;
 use super::settle::{Settle, spawn};
+use super::stop::Stop;
 use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress};
@@ -23,6 +24,7 @@ type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, tr
 struct IngestMonitor {
     progress: Option<ProgressFunction>,
     pipes: Vec<Arc<Pipe>>,
+    stop: Arc<Stop>,
 }
 
 impl Monitor for IngestMonitor {
@@ -35,7 +37,11 @@ impl Monitor for IngestMonitor {
 
     fn is_cancelled(&self) -> bool {
         // the engine looks here where it reads from no pipe: while it commits
-        self.pipes.iter().any(|pipe| pipe.check().is_err())
+        self.stop.is_stopped() || self.pipes.iter().any(|pipe| pipe.check().is_err())
+    }
+
+    fn begin_commit(&self) -> bool {
+        self.stop.begin_commit()
     }
 }
 
@@ -49,13 +55,15 @@ fn fail_all(pipes: &[Arc<Pipe>], error: &Error) {
 #[napi]
 pub struct NativeIngest {
     pipes: Vec<Arc<Pipe>>,
+    stop: Arc<Stop>,
     job: Option<(Arc<Handle>, IngestOptions, IngestMonitor)>,
 }
 
 impl Drop for NativeIngest {
     fn drop(&mut self) {
-        // collected, or the environment is going away in mid-stream: the engine's threads stop and free the lease
-        fail_all(&self.pipes, &Error::Cancelled);
+        // collected, or the environment is going away in mid-stream: the engine's threads stop and free the lease soon
+        self.stop.stop();
+        fail_all(&self.pipes, &Error::Closed);
     }
 }
 
@@ -83,12 +91,15 @@ impl NativeIngest {
         let share = handle.enter(None)?.repo().operation_share();
         let lanes = lanes.max(1) as usize;
         let pipes: Vec<_> = (0..lanes).map(|_| Arc::new(Pipe::new(share / lanes))).collect();
+        let stop = Arc::<Stop>::default();
         let monitor = IngestMonitor {
             progress,
             pipes: pipes.clone(),
+            stop: Arc::clone(&stop),
         };
         Ok(Self {
             pipes,
+            stop,
             job: Some((Arc::clone(handle), options, monitor)),
         })
     }
@@ -144,10 +155,12 @@ impl NativeIngest {
         Ok(NativeLane { pipe: Arc::clone(pipe) })
     }
 
-    /// The source failed or the user gave up: no snapshot.
+    /// The source failed or the user gave up: no snapshot. `false`: it is too late, and `run()` tells whether there is one.
     #[napi]
-    pub fn abort(&self) {
+    pub fn abort(&self) -> bool {
+        let in_time = self.stop.stop();
         fail_all(&self.pipes, &Error::Cancelled);
+        in_time
     }
 }
 

@@ -1,13 +1,15 @@
 //! Keys: list, add, change, remove. Secrets come as bytes and are wiped here; what is told about keys goes as JSON.
 
 use super::archive::NativeRepository;
+use super::check::CheckMonitor;
+use super::stop::NativeStop;
 use super::types;
 use crate::error::{Error, Result};
 use crate::id::KeyId;
 use crate::ops::{self, KeyOptions};
 use crate::repo::{KeyInfo, Secret};
 use napi::Env;
-use napi::bindgen_prelude::PromiseRaw;
+use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +32,13 @@ impl NativeRepository {
         options: String,
         passphrase: Option<&[u8]>,
         raw_key: Option<&[u8]>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
+        let monitor = CheckMonitor::new(None, stop)?;
         self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, _) = key_options(&options)?;
-            to_json(&KeyJson::from(&ops::add_key(repo, &secret?, &options)?))
+            to_json(&KeyJson::from(&ops::add_key(repo, &secret?, &options, &monitor)?))
         })
     }
 
@@ -46,11 +50,13 @@ impl NativeRepository {
         options: String,
         passphrase: Option<&[u8]>,
         raw_key: Option<&[u8]>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
+        let monitor = CheckMonitor::new(None, stop)?;
         self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, replaced) = key_options(&options)?;
-            let changed = ops::change_key(repo, replaced.as_ref(), &secret?, &options)?;
+            let changed = ops::change_key(repo, replaced.as_ref(), &secret?, &options, &monitor)?;
             to_json(&KeyJson::from(&changed))
         })
     }

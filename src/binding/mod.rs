@@ -21,4 +21,5 @@ mod repair;
 mod restore;
 mod settle;
 mod stats;
+mod stop;
 mod types;

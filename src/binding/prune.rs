@@ -1,7 +1,8 @@
 //! Prune, forget and locks: a policy and options in, a report out; all of it as JSON.
 
 use super::archive::NativeRepository;
-use super::check::{CheckMonitor, NativeStop};
+use super::check::CheckMonitor;
+use super::stop::NativeStop;
 use crate::clock::format_time;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;

@@ -1,7 +1,8 @@
 //! Repair, reindex and unlock: progress as it comes, a report out; all of it as JSON.
 
 use super::archive::NativeRepository;
-use super::check::{CheckMonitor, NativeStop};
+use super::check::CheckMonitor;
+use super::stop::NativeStop;
 use crate::error::{Error, Result};
 use crate::ops::{self, RepairReport};
 use napi::Env;

@@ -1,11 +1,12 @@
 //! A restore as JavaScript pulls it, and one into a file.
 
 use super::archive::NativeRepository;
-use super::check::{CheckMonitor, NativeStop};
+use super::check::CheckMonitor;
 use super::error::{Code, thrown};
 use super::handle::Handle;
 use super::pipe::{Pipe, Poll};
 use super::settle::{Settle, start_thread};
+use super::stop::NativeStop;
 use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;

@@ -1,7 +1,8 @@
 //! What a repository holds and takes, as JSON.
 
 use super::archive::NativeRepository;
-use super::check::{CheckMonitor, NativeStop};
+use super::check::CheckMonitor;
+use super::stop::NativeStop;
 use crate::error::{Error, Result};
 use crate::ops::{self, Stats};
 use napi::Env;

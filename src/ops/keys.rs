@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::KeyId;
 use crate::layout;
 use crate::lock::MaintLock;
-use crate::monitor::NullMonitor;
+use crate::monitor::{Monitor, NullMonitor};
 use crate::repo::{KeyInfo, KeyNames, MAX_KEYS, Repository, Secret, key_names};
 use crate::storage::{Created, put_bytes};
 use std::collections::BTreeMap;
@@ -47,13 +47,14 @@ pub fn list_keys(repo: &Repository) -> Result<Vec<KeyInfo>> {
 ///
 /// # Errors
 /// `NotEncrypted`, `InvalidArgument` (costs, label), `TooManyKeys`, `RepositoryLocked`, `ReadOnly`, `LocksUnsupported`,
-/// `NoMemory`, `NoSpace`, `Permission`, `Storage`, `Closed`.
-pub fn add_key(repo: &Repository, secret: &Secret, options: &KeyOptions) -> Result<KeyInfo> {
+/// `NoMemory`, `NoSpace`, `Permission`, `Storage`, `Cancelled` (it is not there then), `Closed`.
+pub fn add_key(repo: &Repository, secret: &Secret, options: &KeyOptions, monitor: &dyn Monitor) -> Result<KeyInfo> {
     check(repo, options)?;
     let (info, bytes) = repo.make_key(secret, &options.kdf, options.label.as_deref())?;
-    let _maint = lock(repo)?;
+    let _maint = lock(repo, monitor)?;
     // one place is kept free for the moment in which a change has both
     check_room(&key_names(repo.storage())?, MAX_KEYS - 1)?;
+    begin_commit(monitor)?;
     publish(repo, &info, &bytes)?;
     Ok(info)
 }
@@ -68,6 +69,7 @@ pub fn change_key(
     replaced: Option<&KeyId>,
     secret: &Secret,
     options: &KeyOptions,
+    monitor: &dyn Monitor,
 ) -> Result<KeyInfo> {
     check(repo, options)?;
     let old = match replaced.copied().or_else(|| repo.current_key()) {
@@ -79,12 +81,13 @@ pub fn change_key(
         None => repo.read_key(&old)?.and_then(|info| info.label),
     };
     let (info, bytes) = repo.make_key(secret, &options.kdf, label.as_deref())?;
-    let _maint = lock(repo)?;
+    let _maint = lock(repo, monitor)?;
     let names = key_names(repo.storage())?;
     if !names.contains_key(&old) {
         return Err(not_found(&old));
     }
     check_room(&names, MAX_KEYS)?;
+    begin_commit(monitor)?;
     publish(repo, &info, &bytes)?;
     withdraw(repo, &old)?;
     // only now: were it known before a withdrawal that fails, the next try would leave the old key
@@ -103,7 +106,7 @@ pub fn change_key(
 pub fn remove_key(repo: &Repository, id: &KeyId) -> Result<()> {
     repo.check_open()?;
     repo.begin_writing()?;
-    let _maint = lock(repo)?;
+    let _maint = lock(repo, &NullMonitor)?;
     let names = key_names(repo.storage())?;
     // a plain repository has no keys, whatever lies in those folders
     if repo.seal().keys().is_none() || !names.contains_key(id) {
@@ -135,13 +138,21 @@ fn check(repo: &Repository, options: &KeyOptions) -> Result<()> {
 
 /// From here on nobody else changes keys, and what can be seen of them is durable: a key that was published by a process
 /// which was killed before its flush must not be the one that is left, nor one whose removal was not flushed come back.
-fn lock(repo: &Repository) -> Result<MaintLock> {
-    let lock = repo.maint(&NullMonitor)?;
+fn lock(repo: &Repository, monitor: &dyn Monitor) -> Result<MaintLock> {
+    let lock = repo.maint(monitor)?;
     for folder in [layout::KEYS, layout::KEY_COPIES] {
         repo.storage().include_in_barrier(folder);
     }
     repo.storage().barrier()?;
     Ok(lock)
+}
+
+/// From here on the change is made, whoever does not want it any more.
+fn begin_commit(monitor: &dyn Monitor) -> Result<()> {
+    match monitor.begin_commit() {
+        true => Ok(()),
+        false => Err(Error::Cancelled),
+    }
 }
 
 /// One more key must not go beyond what an opening tries.

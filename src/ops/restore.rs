@@ -105,7 +105,9 @@ pub fn restore(
 ) -> Result<()> {
     let _operation = repo.enter();
     let result = restore_chunks(repo, plan, monitor, sink);
-    if repo.may_heal() {
+    // of one that is to stop nobody waits for that: the next restore heals
+    let stopped = matches!(result, Err(Error::Cancelled | Error::Closed));
+    if repo.may_heal() && !stopped {
         repo.heal_degraded_packs();
     }
     result

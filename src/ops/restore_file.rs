@@ -37,8 +37,13 @@ pub fn restore_to_file(
     };
     let mut file = ExportFile::create(path, overwrite, repo.entropy())?.ok_or_else(exists)?;
     restore(repo, plan, monitor, &mut |bytes| Ok(file.write(bytes)?))?;
+    repo.check_running(monitor)?;
+    file.flush()?;
     // the last moment at which it can still be called off
     repo.check_running(monitor)?;
+    if !monitor.begin_commit() {
+        return Err(Error::Cancelled);
+    }
     match file.finish()? {
         Created::Created => Ok(()),
         Created::Exists => Err(exists()),

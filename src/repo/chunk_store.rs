@@ -125,6 +125,8 @@ impl Session {
                 .collect()
         };
         for ((id, data), new) in ids.iter().zip(chunks).zip(new) {
+            // close() waits for this, and a batch that is compressed hard takes seconds; what is stored by now stays
+            self.repo.check_open()?;
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
             if new {
                 let payload_len = self.store(worker, id, KIND_DATA, data)?;

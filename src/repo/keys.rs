@@ -7,7 +7,7 @@
 //! derivations come first, so that a costly forgery beside a genuine key costs nothing.
 
 use super::Environment;
-use super::open::Secret;
+use super::open::{Secret, check_wanted};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, KeyKind, NewKey};
 use crate::entropy::random;
@@ -110,6 +110,7 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
         findings = Findings::default();
         let mut candidates = read_candidates(env, repo, &mut findings)?;
         while let Some(candidate) = candidates.pop_front() {
+            check_wanted(env)?;
             match try_candidate(env, repo, &candidate, secret, &mut findings)? {
                 Tried::Opened(bundle) => {
                     if candidate.is_copy {

@@ -98,7 +98,8 @@ const DEFAULT_PACK_SIZE: u64 = 8 << 20;
 ///
 /// # Errors
 /// `RepositoryExists`, `NotEmpty`, `NotADirectory`, `Permission`, `LocksUnsupported`, `RepositoryLocked` (another init is
-/// at work), `InvalidArgument`, `Storage`, `NoSpace`. Nothing that was there before is changed.
+/// at work), `InvalidArgument`, `Storage`, `NoSpace`, `Cancelled` (by the monitor of `env`; nothing is made then). Nothing that
+/// was there before is changed.
 pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Repository> {
     let pack_size = check_init(options)?;
     let storage = env.storage.as_ref();
@@ -114,6 +115,21 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
             });
         }
         Err(error) => return Err(error.into()),
+    }
+    let config = Config {
+        id: RepoId(random(env.entropy.as_ref())?),
+        created_at: format_time(env.clock.now_ms()),
+        chunking: options.chunking,
+        compression: options.compression,
+        encrypted: secret.is_some(),
+        parity: options.parity.unwrap_or(Some(ParityParams::default())),
+        pack_size,
+    };
+    // it takes long, so it comes before anything is made and locked
+    let made = secret.map(|secret| make_keys(&env, &config, secret, &options.kdf));
+    let (unlocked, key_file) = made.transpose()?.unzip();
+    if !env.monitor.begin_commit() {
+        return Err(Error::Cancelled);
     }
     // what an interrupted init may have left; a name that ends with a slash allows every file right in that folder
     let (keys, copies) = (format!("{}/", layout::KEYS), format!("{}/", layout::KEY_COPIES));
@@ -142,19 +158,12 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         }
     }
 
-    let config = Config {
-        id: RepoId(random(env.entropy.as_ref())?),
-        created_at: format_time(env.clock.now_ms()),
-        chunking: options.chunking,
-        compression: options.compression,
-        encrypted: secret.is_some(),
-        parity: options.parity.unwrap_or(Some(ParityParams::default())),
-        pack_size,
-    };
-    let unlocked = match secret {
-        None => None,
-        Some(secret) => Some(make_keys(&env, &config, secret, &options.kdf)?),
-    };
+    // the copy first, so that a key file always has one
+    if let (Some(unlocked), Some(file)) = (&unlocked, &key_file) {
+        for key in [layout::key_copy(&unlocked.id), layout::key(&unlocked.id)] {
+            put_bytes(storage, &key, file)?;
+        }
+    }
     let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
     let config_bytes = config.encode(keys.as_ref().map(|keys| &keys.current().1.config_mac))?;
     storage.barrier()?;
@@ -197,8 +206,8 @@ fn check_init(options: &InitOptions) -> Result<u64> {
     Ok(pack_size)
 }
 
-/// Draws the keys of a new repository and writes its first key file: the copy first, so that a key file always has one.
-fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<Unlocked> {
+/// Draws the keys of a new repository and makes its first key file.
+fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<(Unlocked, Vec<u8>)> {
     let entropy = env.entropy.as_ref();
     let cannot = |error: crypto::Error| match error {
         crypto::Error::NoMemory => Error::NoMemory,
@@ -214,10 +223,7 @@ fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParam
         label: None,
     };
     let file = KeyFile::wrap(&bundle, &secret.credential(), kdf, &new, entropy).map_err(cannot)?;
-    for key in [layout::key_copy(&id), layout::key(&id)] {
-        put_bytes(env.storage.as_ref(), &key, &file)?;
-    }
-    Ok(Unlocked { id, bundle })
+    Ok((Unlocked { id, bundle }, file))
 }
 
 fn pin_of(config: &Config) -> Pin {
@@ -228,8 +234,8 @@ fn pin_of(config: &Config) -> Pin {
 ///
 /// # Errors
 /// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
-/// `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a secret and `keyless`), `Permission`, `Storage`. Nothing on disk is
-/// changed by a failed open.
+/// `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a secret and `keyless`), `Permission`, `Storage`, `Cancelled` (by the
+/// monitor of `env`). Nothing on disk is changed by a failed open.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
     if options.keyless && secret.is_some() {
         return Err(Error::InvalidArgument {
@@ -246,9 +252,18 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
             None => first?,
         },
     };
+    check_wanted(&env)?;
     let repo = assemble(env, opened, options)?;
     repo.copy_uncopied_keys();
     Ok(repo)
+}
+
+/// `Err` when whoever opens does not want it any more.
+pub(super) fn check_wanted(env: &Environment) -> Result<()> {
+    match env.monitor.is_cancelled() {
+        true => Err(Error::Cancelled),
+        false => Ok(()),
+    }
 }
 
 /// What a handle is made of.

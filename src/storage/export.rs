@@ -32,6 +32,7 @@ pub struct ExportFile {
     buffer: Vec<u8>,
     written: u64,
     handed_on: u64,
+    flushed: bool,
     published: bool,
 }
 
@@ -79,12 +80,14 @@ impl ExportFile {
             buffer: Vec::with_capacity(PIECE_LEN),
             written: 0,
             handed_on: 0,
+            flushed: false,
             published: false,
         }))
     }
 
     /// Appends bytes.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.flushed = false;
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(PIECE_LEN - self.buffer.len()));
             self.buffer.extend_from_slice(now);
@@ -107,13 +110,22 @@ impl ExportFile {
         Ok(())
     }
 
-    /// Flushes the file and gives it its name, durably. [`Created::Exists`] when that was taken meanwhile; nothing is left
-    /// then. When only the last step fails, the flush of the folder, the file is there.
-    pub fn finish(mut self) -> Result<Created> {
+    /// Flushes what was written, which takes a while; it has no name yet.
+    pub fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             self.write_buffer()?;
         }
-        self.file.fsync().map_err(|error| self.error(error))?;
+        if !self.flushed {
+            self.file.fsync().map_err(|error| self.error(error))?;
+            self.flushed = true;
+        }
+        Ok(())
+    }
+
+    /// Flushes the file and gives it its name, durably. [`Created::Exists`] when that was taken meanwhile; nothing is left
+    /// then. When only the last step fails, the flush of the folder, the file is there.
+    pub fn finish(mut self) -> Result<Created> {
+        self.flush()?;
         let renamed = match self.overwrite {
             true => self.vfs.rename_over(&self.temp, &self.name),
             false => self.vfs.rename_noreplace(&self.temp, &self.name),

@@ -4,9 +4,9 @@
 use crate::support::*;
 use containerarchive::monitor::{Monitor, NullMonitor};
 use containerarchive::ops::{
-    self, IngestOptions, PruneOptions, ReaderItems, RestoreOptions, VerifyLevel, VerifyOptions,
+    self, IngestOptions, KeyOptions, PruneOptions, ReaderItems, RestoreOptions, VerifyLevel, VerifyOptions,
 };
-use containerarchive::repo::{self, OpenOptions, Repository};
+use containerarchive::repo::{self, Environment, OpenOptions, Repository};
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::storage::{MemoryStorage, Storage};
@@ -193,4 +193,94 @@ fn whoever_waits_for_a_lock_hears_that_the_handle_was_closed() {
     let _held = lock::try_maint(&*storage).unwrap().unwrap();
     let outcome = ops::reindex(&repo, &CloseAt(&repo, StopAt::new(5)));
     assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+}
+
+/// Answers at the one question that counts, and notes that it was asked.
+struct Commits {
+    may: bool,
+    asked: AtomicUsize,
+}
+
+impl Commits {
+    fn new(may: bool) -> Self {
+        Self {
+            may,
+            asked: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Monitor for Commits {
+    fn begin_commit(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.may
+    }
+}
+
+#[test]
+fn an_ingest_and_a_new_key_ask_once_before_anybody_sees_them_and_a_no_leaves_nothing() {
+    let (storage, data) = prepared(Flavor::sealed(), false);
+    let repo = open_for_ever(&storage, Flavor::sealed());
+    let operations: [(&str, Operation); 3] = [
+        ("ingest", ingest_more),
+        ("add a key", |repo, monitor| {
+            ops::add_key(repo, &passphrase(), &cheap_key(), monitor).map(drop)
+        }),
+        ("change the key", |repo, monitor| {
+            ops::change_key(repo, None, &passphrase(), &cheap_key(), monitor).map(drop)
+        }),
+    ];
+    for (name, operation) in operations {
+        let visible = || {
+            let snapshots = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len();
+            let keys = ops::list_keys(&repo).unwrap();
+            (snapshots, keys.iter().map(|key| key.id).collect::<Vec<_>>())
+        };
+        let before = visible();
+        let no = Commits::new(false);
+        let outcome = operation(&repo, &no);
+        assert!(matches!(outcome, Err(Error::Cancelled)), "{name}: {outcome:?}");
+        assert_eq!(visible(), before, "{name}");
+        let yes = Commits::new(true);
+        operation(&repo, &yes).unwrap();
+        assert_ne!(visible(), before, "{name}");
+        for asked in [no.asked, yes.asked] {
+            assert_eq!(asked.into_inner(), 1, "{name}");
+        }
+        assert_whole(&repo, &data);
+    }
+}
+
+fn cheap_key() -> KeyOptions {
+    KeyOptions {
+        kdf: Flavor::sealed().small().kdf,
+        label: None,
+    }
+}
+
+#[test]
+fn an_init_that_is_stopped_makes_nothing_and_an_open_changes_nothing() {
+    let flavor = Flavor::sealed();
+    let stopped = |storage: &Arc<MemoryStorage>| Environment {
+        monitor: Arc::new(StopAt::new(0)),
+        ..environment(Arc::clone(storage) as Arc<dyn Storage>, 3)
+    };
+    let storage = Arc::new(MemoryStorage::new());
+    let everything = |storage: &MemoryStorage| -> Vec<String> {
+        let folders = layout::FOLDERS.into_iter().chain([""]);
+        folders
+            .flat_map(|folder| storage.list(folder).unwrap_or_default())
+            .map(|entry| entry.key)
+            .collect()
+    };
+    let outcome = init(stopped(&storage), flavor).map(drop);
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    assert_eq!(everything(&storage), Vec::<String>::new());
+
+    init(environment(Arc::clone(&storage) as Arc<dyn Storage>, 4), flavor).unwrap();
+    let before = everything(&storage);
+    let outcome = open(stopped(&storage), flavor).map(drop);
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    assert_eq!(everything(&storage), before);
+    open(environment(storage as Arc<dyn Storage>, 5), flavor).unwrap();
 }

@@ -169,7 +169,7 @@ fn a_handle_without_keys_does_nothing_else() {
         ("keys", ops::list_keys(&repo).map(drop)),
         (
             "add",
-            ops::add_key(&repo, &passphrase(), &KeyOptions::default()).map(drop),
+            ops::add_key(&repo, &passphrase(), &KeyOptions::default(), &NullMonitor).map(drop),
         ),
         ("forget", ops::forget(&repo, &[known.snapshots[0].0.id]).map(drop)),
         ("prune", ops::prune(&repo, &prune, &NullMonitor).map(drop)),

@@ -86,8 +86,8 @@ fn a_key_that_was_added_opens_the_repository_and_is_listed() {
     assert_eq!((first[0].kind, first[0].kdf), (KeyKind::Passphrase, Some(CHEAP)));
     assert!(first[0].current);
 
-    let by_text = ops::add_key(&repo, &text("another"), &labelled(Some("laptop"))).unwrap();
-    let by_key = ops::add_key(&repo, &raw(7), &labelled(None)).unwrap();
+    let by_text = ops::add_key(&repo, &text("another"), &labelled(Some("laptop")), &NullMonitor).unwrap();
+    let by_key = ops::add_key(&repo, &raw(7), &labelled(None), &NullMonitor).unwrap();
     assert_eq!(by_text.label.as_deref(), Some("laptop"));
     assert_eq!(
         (by_key.kind, by_key.kdf, by_key.label.as_deref()),
@@ -119,21 +119,28 @@ fn a_key_that_was_added_opens_the_repository_and_is_listed() {
 fn a_changed_key_takes_the_place_of_the_old_one_and_of_its_copy() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let old = ops::list_keys(&repo).unwrap().remove(0);
-    let mail = ops::add_key(&repo, &text("mail"), &labelled(Some("mail"))).unwrap();
+    let mail = ops::add_key(&repo, &text("mail"), &labelled(Some("mail")), &NullMonitor).unwrap();
     // by default the one that opened this handle
-    let new = ops::change_key(&repo, None, &text("new"), &cheap()).unwrap();
+    let new = ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
     assert!(new.current);
     assert_eq!(
         openers(&storage, &[&passphrase(), &text("new"), &text("mail")]),
         [false, true, true]
     );
     // another one by its id; its label goes on, unless there is a new one
-    let raw_mail = ops::change_key(&repo, Some(&mail.id), &raw(1), &cheap()).unwrap();
+    let raw_mail = ops::change_key(&repo, Some(&mail.id), &raw(1), &cheap(), &NullMonitor).unwrap();
     assert_eq!((raw_mail.label.as_deref(), raw_mail.current), (Some("mail"), false));
-    let renamed = ops::change_key(&repo, Some(&raw_mail.id), &raw(2), &labelled(Some("post"))).unwrap();
+    let renamed = ops::change_key(
+        &repo,
+        Some(&raw_mail.id),
+        &raw(2),
+        &labelled(Some("post")),
+        &NullMonitor,
+    )
+    .unwrap();
     assert_eq!(renamed.label.as_deref(), Some("post"));
     // and the handle still knows which one is its own
-    let last = ops::change_key(&repo, None, &text("newer"), &cheap()).unwrap();
+    let last = ops::change_key(&repo, None, &text("newer"), &cheap(), &NullMonitor).unwrap();
     let secrets = [
         &passphrase(),
         &text("new"),
@@ -147,7 +154,7 @@ fn a_changed_key_takes_the_place_of_the_old_one_and_of_its_copy() {
     for gone in [old.id, mail.id, new.id, raw_mail.id] {
         assert!(!files.keys().any(|key| key.contains(&gone.to_hex())));
         assert_eq!(
-            code(ops::change_key(&repo, Some(&gone), &raw(3), &cheap())),
+            code(ops::change_key(&repo, Some(&gone), &raw(3), &cheap(), &NullMonitor)),
             "ERR_KEY_NOT_FOUND"
         );
     }
@@ -162,7 +169,7 @@ fn a_removed_key_opens_nothing_and_no_repair_brings_it_back() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let old = ops::list_keys(&repo).unwrap().remove(0);
     assert_eq!(code(ops::remove_key(&repo, &old.id)), "ERR_LAST_KEY");
-    let new = ops::add_key(&repo, &text("new"), &cheap()).unwrap();
+    let new = ops::add_key(&repo, &text("new"), &cheap(), &NullMonitor).unwrap();
     ops::remove_key(&repo, &old.id).unwrap();
     assert_eq!(code(ops::remove_key(&repo, &old.id)), "ERR_KEY_NOT_FOUND");
     assert_eq!(code(ops::remove_key(&repo, &new.id)), "ERR_LAST_KEY");
@@ -170,7 +177,7 @@ fn a_removed_key_opens_nothing_and_no_repair_brings_it_back() {
     // the handle that was opened with it goes on, and has no key to change
     assert_eq!(ids(&ops::list_keys(&repo).unwrap()), [new.id]);
     assert_eq!(
-        code(ops::change_key(&repo, None, &raw(1), &cheap())),
+        code(ops::change_key(&repo, None, &raw(1), &cheap(), &NullMonitor)),
         "ERR_KEY_NOT_FOUND"
     );
     ingest(&repo, b"goes on").unwrap();
@@ -187,9 +194,11 @@ fn the_steps_come_in_the_order_that_a_power_cut_needs() {
     let as_storage: Arc<dyn Storage> = recording.clone();
     let repo = open_with(&as_storage, &passphrase(), 3).unwrap();
     let old = ops::list_keys(&repo).unwrap().remove(0).id;
-    ops::add_key(&repo, &text("warm"), &cheap()).unwrap();
+    ops::add_key(&repo, &text("warm"), &cheap(), &NullMonitor).unwrap();
     recording.clear();
-    let new = ops::change_key(&repo, Some(&old), &text("new"), &cheap()).unwrap().id;
+    let new = ops::change_key(&repo, Some(&old), &text("new"), &cheap(), &NullMonitor)
+        .unwrap()
+        .id;
     let changing = |(op, _): &(&str, String)| ["put_new", "delete", "barrier"].contains(op);
     let calls: Vec<(&str, String)> = recording.calls().into_iter().filter(changing).collect();
     let barrier = ("barrier", String::new());
@@ -212,11 +221,14 @@ fn the_steps_come_in_the_order_that_a_power_cut_needs() {
 fn there_are_never_more_keys_than_an_opening_tries() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     for number in 1..31 {
-        ops::add_key(&repo, &raw(number), &cheap()).unwrap();
+        ops::add_key(&repo, &raw(number), &cheap(), &NullMonitor).unwrap();
     }
-    assert_eq!(code(ops::add_key(&repo, &raw(99), &cheap())), "ERR_TOO_MANY_KEYS");
+    assert_eq!(
+        code(ops::add_key(&repo, &raw(99), &cheap(), &NullMonitor)),
+        "ERR_TOO_MANY_KEYS"
+    );
     // the one place that is kept free
-    ops::change_key(&repo, None, &text("new"), &cheap()).unwrap();
+    ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
     assert_eq!(ops::list_keys(&repo).unwrap().len(), 31);
     let secrets: Vec<Secret> = (1..31).map(raw).chain([text("new")]).collect();
     assert!(
@@ -227,7 +239,7 @@ fn there_are_never_more_keys_than_an_opening_tries() {
     // strangers' files count, for they may be tried first
     put_bytes(storage.as_ref(), &layout::key(&KeyId([0; 16])), b"not ours").unwrap();
     assert_eq!(
-        code(ops::change_key(&repo, None, &text("newer"), &cheap())),
+        code(ops::change_key(&repo, None, &text("newer"), &cheap(), &NullMonitor)),
         "ERR_TOO_MANY_KEYS"
     );
     assert_eq!(openers(&storage, &[&text("new"), &text("newer")]), [true, false]);
@@ -245,8 +257,8 @@ fn who_may_not_is_refused_by_name_and_nothing_changes() {
     };
     let all = |repo: &Repository, id: &KeyId| {
         [
-            code(ops::add_key(repo, &raw(1), &cheap())),
-            code(ops::change_key(repo, None, &raw(1), &cheap())),
+            code(ops::add_key(repo, &raw(1), &cheap(), &NullMonitor)),
+            code(ops::change_key(repo, None, &raw(1), &cheap(), &NullMonitor)),
             code(ops::remove_key(repo, id)),
         ]
     };
@@ -268,8 +280,8 @@ fn who_may_not_is_refused_by_name_and_nothing_changes() {
     drop(held);
     let bad = |options: &KeyOptions| {
         [
-            code(ops::add_key(&hasty, &text("x"), options)),
-            code(ops::change_key(&hasty, None, &text("x"), options)),
+            code(ops::add_key(&hasty, &text("x"), options, &NullMonitor)),
+            code(ops::change_key(&hasty, None, &text("x"), options, &NullMonitor)),
         ]
     };
     for (memory_kib, time, lanes) in [
@@ -301,7 +313,7 @@ fn who_may_not_is_refused_by_name_and_nothing_changes() {
 fn the_last_whole_key_stays_whatever_else_lies_beside_it() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let good = ops::list_keys(&repo).unwrap().remove(0).id;
-    let other = ops::add_key(&repo, &text("other"), &cheap()).unwrap().id;
+    let other = ops::add_key(&repo, &text("other"), &cheap(), &NullMonitor).unwrap().id;
     let bytes = storage.get(&layout::key(&good), 65_536).unwrap();
     let replace = |path: String, bytes: &[u8]| {
         storage.delete(&path).unwrap();
@@ -329,7 +341,7 @@ fn the_last_whole_key_stays_whatever_else_lies_beside_it() {
     }
     // what is damaged can be removed, and a key whose copy alone is whole counts
     ops::remove_key(&repo, &other).unwrap();
-    let third = ops::add_key(&repo, &text("third"), &cheap()).unwrap().id;
+    let third = ops::add_key(&repo, &text("third"), &cheap(), &NullMonitor).unwrap().id;
     replace(layout::key(&third), b"damaged");
     ops::remove_key(&repo, &good).unwrap();
     assert_eq!(openers(&storage, &[&passphrase(), &text("third")]), [false, true]);
@@ -375,7 +387,7 @@ fn an_open_beside_a_change_sees_the_old_key_or_the_new_one() {
         let count = Arc::clone(&seen);
         let hooked: Arc<dyn Storage> = Arc::new(HookedStorage::new(Arc::clone(&storage), move |_, _| {
             if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == at {
-                ops::change_key(&repo, None, &text("new"), &cheap()).unwrap();
+                ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
             }
         }));
         let (old, new) = (
@@ -406,7 +418,7 @@ fn a_change_that_fails_at_any_call_leaves_the_old_key_or_the_new_one() {
         let as_storage: Arc<dyn Storage> = faulty.clone();
         let repo = open_with(&as_storage, &passphrase(), 1).unwrap();
         let before = faulty.calls();
-        ops::change_key(&repo, None, &text("new"), &cheap()).unwrap();
+        ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
         before..faulty.calls()
     };
     assert!(calls.clone().count() > 12);
@@ -419,7 +431,7 @@ fn a_change_that_fails_at_any_call_leaves_the_old_key_or_the_new_one() {
         let as_storage: Arc<dyn Storage> = faulty.clone();
         let repo = open_with(&as_storage, &passphrase(), 1).unwrap();
         faulty.fail_call(number, kind);
-        let failed = ops::change_key(&repo, None, &text("new"), &cheap());
+        let failed = ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor);
         let open = openers(&storage, &[&passphrase(), &text("new")]);
         match failed {
             Err(error) => {
@@ -432,7 +444,7 @@ fn a_change_that_fails_at_any_call_leaves_the_old_key_or_the_new_one() {
         outcomes.insert(open.clone());
         // the same handle can go on, and means the same key
         faulty.heal();
-        let again = code(ops::change_key(&repo, None, &text("newest"), &cheap()));
+        let again = code(ops::change_key(&repo, None, &text("newest"), &cheap(), &NullMonitor));
         let gone = matches!((open[0], again), (false, "ERR_KEY_NOT_FOUND"));
         assert!(gone || again == "ok", "call {number}: {again}");
         assert_eq!(openers(&storage, &[&passphrase()]), [false]);
@@ -455,7 +467,7 @@ fn of_two_that_remove_the_last_two_keys_at_once_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let repo = init(folder_environment(dir.path()), Flavor::sealed()).unwrap();
         let one = ops::list_keys(&repo).unwrap().remove(0).id;
-        let two = ops::add_key(&repo, &text("two"), &cheap()).unwrap().id;
+        let two = ops::add_key(&repo, &text("two"), &cheap(), &NullMonitor).unwrap().id;
         drop(repo);
         let gate = Barrier::new(2);
         let codes: Vec<&str> = std::thread::scope(|scope| {
@@ -495,7 +507,7 @@ fn many_who_change_the_same_key_at_once_leave_one_new_key() {
                         let environment = folder_environment(dir.path());
                         let repo = repo::open(environment, Some(&passphrase()), &OpenOptions::default()).unwrap();
                         gate.wait();
-                        code(ops::change_key(&repo, None, &raw(number), &cheap()))
+                        code(ops::change_key(&repo, None, &raw(number), &cheap(), &NullMonitor))
                     })
                 })
                 .collect();

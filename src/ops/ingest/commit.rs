@@ -28,6 +28,7 @@ pub fn commit(
 ) -> Result<Snapshot> {
     session.repo().check_running(monitor)?;
     session.flush_data()?;
+    session.repo().check_running(monitor)?;
     let snapshot = describe(session, items, options, created_at_ms);
     let manifest = session.repo().encode_manifest(&snapshot)?;
     publish(session, &snapshot, &manifest, be_present, monitor)?;
@@ -105,6 +106,9 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     };
     if !good {
         return Ok(false);
+    }
+    if !monitor.begin_commit() {
+        return Err(Error::Cancelled);
     }
     if put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)? == Created::Exists {
         #[cfg(any(test, feature = "testing"))]

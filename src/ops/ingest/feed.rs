@@ -17,12 +17,15 @@ use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 /// Largest batch in bytes.
 const MAX_BATCH: usize = 8 << 20;
 /// While a worker is idle, a batch of this size is not held back to be filled further.
 const EAGER_BATCH: usize = 2 << 20;
+/// Longest time for which nobody is listened to while the workers are waited for.
+const LISTEN: Duration = Duration::from_millis(20);
 
 /// A chunk within a batch's buffer.
 struct Piece {
@@ -301,10 +304,19 @@ impl<'a> Feeder<'a> {
     }
 
     fn collect_one(&mut self) -> Result<()> {
-        let done = self.receiver.recv().map_err(|_| Error::Internal {
-            reason: "the workers are gone".to_owned(),
-        })?;
-        self.collect(done)
+        loop {
+            // hard compression takes its time over a batch
+            self.session.repo().check_running(self.lane.shared)?;
+            match self.receiver.recv_timeout(LISTEN) {
+                Ok(done) => return self.collect(done),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal {
+                        reason: "the workers are gone".to_owned(),
+                    });
+                }
+            }
+        }
     }
 
     fn collect(&mut self, done: Done) -> Result<()> {

@@ -92,8 +92,8 @@ fn act(storage: LocalStorage, disk: &SimFs, seed: u64, by: usize, step: Step) ->
     };
     let repo = open_by(storage, by, seed, false).0?;
     match (step, removed) {
-        (Step::Add(number), _) => ops::add_key(&repo, &secret(number), &options()).map(drop),
-        (Step::Change(number), _) => ops::change_key(&repo, None, &secret(number), &options()).map(drop),
+        (Step::Add(number), _) => ops::add_key(&repo, &secret(number), &options(), &NullMonitor).map(drop),
+        (Step::Change(number), _) => ops::change_key(&repo, None, &secret(number), &options(), &NullMonitor).map(drop),
         (Step::Remove(_), id) => ops::remove_key(&repo, &id.unwrap()),
     }
 }
@@ -209,7 +209,7 @@ impl KeyCase<'_> {
             .position(|opens| *opens)
             .unwrap_or(SECRET);
         let repo = open_by(store(disk, seed), by, seed, false).0?;
-        let last = ops::add_key(&repo, &secret(LAST), &options())?;
+        let last = ops::add_key(&repo, &secret(LAST), &options(), &NullMonitor)?;
         for key in ops::list_keys(&repo)? {
             if key.id != last.id {
                 ops::remove_key(&repo, &key.id)?;

@@ -124,7 +124,7 @@ impl Stage {
                     kdf: self.flavor.small().kdf,
                     label: None,
                 };
-                ops::add_key(repo, &passphrase(), &options)?;
+                ops::add_key(repo, &passphrase(), &options, &NullMonitor)?;
             }
         }
         Ok(promised)

@@ -1,0 +1,326 @@
+// Aborts at random instants of every long call. The promise rejects with the signal's reason and soon; nothing half-done can
+// be seen, then or later; the next call works. CI: some instants of each call. Deep: 100.
+
+import assert from 'node:assert/strict';
+import { closeSync, existsSync, openSync, readSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import {
+  ContainerArchive, DEEP, ENCRYPTED, KIB, MIB, PASSPHRASE, PLAIN, assertSameBytes, compressible, freshRepo, pieces, random, reopen,
+  repoFiles, restored, temporary, test,
+} from './support/harness.mjs';
+
+const INSTANTS = DEEP ? 100 : 8;
+/** No call may take longer to reject, on a machine however busy. What it takes is told in the diagnostics. */
+const LATEST_MS = 5000;
+const SEED = 20261123;
+
+/** xorshift32 (Marsaglia 2003), from 0 to 1. */
+function randomNumbers(seed) {
+  let state = seed;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+
+const LARGE = DEEP ? 32 * MIB : 8 * MIB;
+const SMALL = DEEP ? 8 * MIB : 2 * MIB;
+/** Many packs, so that it takes a while to look at them. */
+const MANY_PACKS = { size: SMALL, packSize: 64 * KIB, chunking: { min: 4 * KIB, avg: 16 * KIB, max: 64 * KIB } };
+/** What a key costs by default, said aloud because the tests' is cheaper. */
+const REAL_KDF = { memory: 65_536, time: 3, lanes: 4 };
+const SNAPSHOT_PATTERN = /^snapshots\//;
+
+/** After so many, what aborted repairs have left is repaired. */
+const HEALED_EACH = 8;
+
+/** A byte of a pack, changed: of those in a row, each in another row of the parity, which so can bring back all of them. */
+function damageOnePack(path, number) {
+  const packs = repoFiles(path, /^packs\/data\/.*\.pack$/).filter((pack) => statSync(pack).size > 60 * KIB);
+  const fd = openSync(packs[number % packs.length], 'r+');
+  const byte = Buffer.alloc(1);
+  const at = 100 + (number % HEALED_EACH) * 4 * KIB;
+  readSync(fd, byte, 0, 1, at);
+  byte[0] ^= 1;
+  writeSync(fd, byte, 0, 1, at);
+  closeSync(fd);
+}
+
+const CAT = [process.execPath, '-e', 'fs.createReadStream(process.argv[1]).pipe(process.stdout)'];
+
+/**
+ * The long calls: `call(repo, signal, context)` gives a promise, `prepare` makes work for it, `init` is for the repository,
+ * with the `size` of what is in it. `publishes`: one that ended before the abort has made a snapshot. `left` looks at what
+ * one that was aborted has left.
+ */
+const CALLS = {
+  ingest: {
+    publishes: true,
+    call: (repo, signal, { fresh }) => repo.ingest(Readable.from(pieces(fresh(), 256 * KIB)), { signal }),
+  },
+  'ingest, compressed hard': {
+    publishes: true,
+    init: { size: DEEP ? 4 * MIB : 2 * MIB },
+    call: (repo, signal, { size, seed }) => repo.ingest(compressible(size, seed()), { signal, compression: { algorithm: 'zstd', level: 19 } }),
+  },
+  'ingest of a path': {
+    publishes: true,
+    call: (repo, signal, { fresh, file }) => {
+      writeFileSync(file, fresh());
+      return repo.ingest({ path: file }, { signal });
+    },
+  },
+  'ingestMulti, three at once': {
+    publishes: true,
+    call: (repo, signal, { fresh, file }) => {
+      const bytes = fresh();
+      writeFileSync(file, bytes.subarray(0, MIB));
+      return repo.ingestMulti([
+        { name: 'path', type: 'x', stream: { path: file } },
+        { name: 'stream', type: 'x', stream: Readable.from(pieces(bytes.subarray(MIB, LARGE / 2), 64 * KIB)) },
+        { name: 'bytes', type: 'x', stream: bytes.subarray(LARGE / 2) },
+      ], { signal, concurrency: 3 });
+    },
+  },
+  ingestCommand: {
+    publishes: true,
+    call: (repo, signal, { fresh, file }) => {
+      writeFileSync(file, fresh());
+      return repo.ingestCommand({ command: [...CAT, file], name: 'x' }, { signal });
+    },
+  },
+  restore: {
+    // a stream can be destroyed with an Error only
+    reasonOf: (error) => (error.code === 'ABORT_ERR' && error.cause !== undefined ? error.cause : error),
+    call: async (repo, signal, { id }) => pipeline(await repo.restore(id, { signal }), new PassThrough().resume()),
+  },
+  restoreToFile: {
+    call: (repo, signal, { id, file }) => repo.restoreToFile(id, { path: file, overwrite: true, signal }),
+    left: ({ folder, file, bytes }) => {
+      assert.deepEqual(readdirSync(folder).filter((name) => name !== 'file'), [], 'no temporary file');
+      if (existsSync(file)) assert.equal(statSync(file).size, bytes.length, 'whole, of a call before');
+    },
+  },
+  verify: { init: MANY_PACKS, call: (repo, signal) => repo.verify({ level: 'full', signal }) },
+  stats: { init: MANY_PACKS, call: (repo, signal) => repo.stats({ signal }) },
+  repair: {
+    init: MANY_PACKS,
+    prepare: async (repo, { path, number }) => {
+      if (number % HEALED_EACH === 0) await repo.repair();
+      damageOnePack(path, number);
+    },
+    call: (repo, signal) => repo.repair({ signal }),
+    end: (repo) => repo.repair(),
+  },
+  reindex: { init: MANY_PACKS, call: (repo, signal) => repo.reindex({ signal }) },
+  planPrune: { init: MANY_PACKS, call: (repo, signal) => repo.planPrune({ keepLast: 1 }, { signal }) },
+  prune: {
+    init: MANY_PACKS,
+    prepare: async (repo, { fresh }) => { await repo.ingest(fresh()); },
+    call: (repo, signal) => repo.prune({ keepLast: 1, keepTags: [{ keep: 'yes' }] }, { signal }),
+  },
+  'keys.add': {
+    encryptedOnly: true,
+    init: { size: MIB },
+    call: async (repo, signal, context) => {
+      const { id } = await repo.keys.add({ passphrase: 'another', kdf: REAL_KDF, signal });
+      await repo.keys.remove(id);
+      context.added = true;
+    },
+    left: async (context, repo) => assert.equal((await repo.keys.list()).length, 1, 'no key more'),
+  },
+  'keys.change': {
+    encryptedOnly: true,
+    init: { size: MIB },
+    call: (repo, signal) => repo.keys.change({ passphrase: PASSPHRASE, kdf: REAL_KDF, signal }),
+    left: async (context, repo) => assert.equal((await repo.keys.list()).length, 1, 'one key, the old or the new one'),
+  },
+  init: {
+    encryptedOnly: true,
+    init: { size: MIB },
+    call: async (repo, signal, { folder, seed }) => {
+      const path = join(folder, `repo ${seed()}`);
+      await (await ContainerArchive.init(path, { passphrase: PASSPHRASE, kdf: REAL_KDF, signal })).close();
+    },
+    left: ({ folder }) => {
+      for (const name of readdirSync(folder)) assert.ok(existsSync(join(folder, name, 'config.json')), 'a repository or nothing');
+    },
+  },
+  open: {
+    encryptedOnly: true,
+    init: { size: MIB, kdf: REAL_KDF },
+    call: async (repo, signal, { path }) => (await ContainerArchive.open(path, { passphrase: PASSPHRASE, signal })).close(),
+  },
+};
+
+const REASONS = [undefined, new Error('enough'), 'a string'];
+
+/** Makes a call and aborts it after some milliseconds: how long the rejection took, or null when it had ended before. */
+async function abortedAfter(ms, reason, reasonOf, call) {
+  const controller = new AbortController();
+  let abortedAt = null;
+  const timer = setTimeout(() => {
+    abortedAt = performance.now();
+    controller.abort(reason);
+  }, ms);
+  try {
+    await call(controller.signal);
+    return null;
+  } catch (error) {
+    assert.ok(controller.signal.aborted && reasonOf(error) === controller.signal.reason, error?.stack ?? String(error));
+    return performance.now() - abortedAt;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** All of it for one of CALLS on one kind of repository. */
+async function abortAtRandomInstants(t, kind, name, { call, prepare, left, end, publishes, reasonOf = (error) => error, init = {} }) {
+  const { size = LARGE, ...initOptions } = init;
+  const { repo, path } = await freshRepo(t, kind, { compression: 'zstd', ...initOptions });
+  const folder = temporary(t);
+  const bytes = random(size, 100);
+  const { id } = await repo.ingest(bytes, { tags: { keep: 'yes' } });
+  let next = 200;
+  const seed = () => next++;
+  const context = { path, id, folder, bytes, size, file: join(folder, 'file'), number: 0, seed, fresh: () => random(size, seed()) };
+
+  // how long it takes when nobody aborts it, once what is needed for it is loaded
+  let whole = Infinity;
+  for (let i = 0; i < 2; i++) {
+    await prepare?.(repo, context);
+    const start = performance.now();
+    await call(repo, undefined, context);
+    whole = Math.min(whole, performance.now() - start);
+  }
+
+  const numbers = randomNumbers(SEED);
+  const latencies = [];
+  let slowestNext = 0;
+  for (let i = 0; i < INSTANTS; i++) {
+    context.number = i;
+    await prepare?.(repo, context);
+    const snapshots = repoFiles(path, SNAPSHOT_PATTERN).length;
+    const took = await abortedAfter(numbers() * whole, REASONS[i % 3], reasonOf, (signal) => call(repo, signal, context));
+    if (took !== null) latencies.push(took);
+    const published = () => repoFiles(path, SNAPSHOT_PATTERN).length - snapshots;
+    const expected = publishes && took === null ? 1 : 0;
+    if (publishes) assert.equal(published(), expected, `seed ${SEED}, instant ${i}`);
+    await left?.(context, repo);
+    // the repository is usable at once, and nothing comes later
+    const start = performance.now();
+    const small = await repo.ingest([`small ${i}`]);
+    slowestNext = Math.max(slowestNext, performance.now() - start);
+    assert.equal((await restored(repo, small.id)).toString(), `small ${i}`);
+    if (publishes) assert.equal(published(), expected + 1, `later: seed ${SEED}, instant ${i}`);
+  }
+  latencies.sort((a, b) => a - b);
+  const median = latencies[latencies.length >> 1];
+  t.diagnostic(`${name}: the whole call ${whole.toFixed(0)} ms; ${latencies.length} aborted, ${INSTANTS - latencies.length} ended before; ` +
+    `rejected after ${median?.toFixed(1)} ms (median), ${latencies.at(-1)?.toFixed(1)} ms (most); the next ingest took at most ${slowestNext.toFixed(0)} ms`);
+  assert.ok(latencies.every((ms) => ms < LATEST_MS));
+  await end?.(repo);
+  assertSameBytes(await restored(repo, id), bytes);
+  assert.deepEqual((await repo.verify({ level: 'full' })).errors, []);
+  assert.ok((await repo.locks()).every(({ held }) => !held));
+}
+
+/** What encryption can change, beside a plain repository. */
+const ENCRYPTED_TOO = ['ingest', 'restore', 'prune'];
+
+for (const kind of [PLAIN, ENCRYPTED]) {
+  for (const [name, long] of Object.entries(CALLS)) {
+    if (kind === PLAIN ? long.encryptedOnly : !long.encryptedOnly && !DEEP && !ENCRYPTED_TOO.includes(name)) continue;
+    test(`${kind.name}: ${name}: aborted at ${INSTANTS} random instants`, (t) => abortAtRandomInstants(t, kind, name, long));
+  }
+}
+
+for (const kind of [PLAIN, ENCRYPTED]) {
+  test(`${kind.name}: what an aborted ingest had read is reused by a retry, also from a new handle after close()`, async (t) => {
+    for (const closes of [false, true]) {
+      const { repo, path } = await freshRepo(t, kind);
+      const bytes = random(24 * MIB, 300);
+      const controller = new AbortController();
+      const source = async function* () {
+        yield* pieces(bytes, MIB);
+        controller.abort();
+        await new Promise(() => {});
+      };
+      await assert.rejects(repo.ingest(source(), { signal: controller.signal }), { name: 'AbortError' });
+      if (closes) await repo.close();
+      const { chunkCount, newChunks } = await (closes ? await reopen(t, path, kind) : repo).ingest(bytes);
+      t.diagnostic(`${newChunks} of ${chunkCount} chunks new`);
+      // at most 8 MiB were still on their way; and close() does not wait for what was read and is not stored
+      assert.ok(newChunks < (closes ? 1 : 0.5) * chunkCount, `${newChunks} of ${chunkCount} chunks new`);
+    }
+  });
+}
+
+test('an abort while the snapshot is published is too late, and one before is not: never both', async (t) => {
+  const { repo } = await freshRepo(t);
+  for (let i = 0; i < (DEEP ? 500 : 60); i++) {
+    const before = (await repo.listSnapshots()).length;
+    const controller = new AbortController();
+    const commitWhen = () => { setTimeout(() => controller.abort(), i % 6); };
+    const made = await repo.ingest([`data ${i}`], { signal: controller.signal, commitWhen }).then(() => 1, (error) => {
+      assert.equal(error, controller.signal.reason);
+      return 0;
+    });
+    assert.equal((await repo.listSnapshots()).length, before + made);
+    await repo.unlock(); // waits for what is left of it
+    assert.equal((await repo.listSnapshots()).length, before + made);
+  }
+});
+
+test('prune, repair and unlock wait for what an aborted ingest leaves, and close() does', async (t) => {
+  const { repo } = await freshRepo(t);
+  const aborted = async () => {
+    const controller = new AbortController();
+    const source = async function* () {
+      yield* pieces(compressible(6 * MIB, 301), MIB);
+      controller.abort();
+      await new Promise(() => {});
+    };
+    const options = { signal: controller.signal, compression: { algorithm: 'zstd', level: 19 } };
+    await assert.rejects(repo.ingest(source(), options), { name: 'AbortError' });
+  };
+  for (const next of [() => repo.prune({ keepLast: 1 }), () => repo.repair(), () => repo.unlock(), () => repo.close()]) {
+    await aborted();
+    await next();
+    if (next.toString().includes('close')) break;
+    assert.deepEqual(await repo.locks(), []);
+  }
+});
+
+test('a signal that is aborted beforehand ends init, open and keys.add before they ask for a passphrase', async (t) => {
+  const { repo, path } = await freshRepo(t, ENCRYPTED);
+  const signal = AbortSignal.abort();
+  const passphrase = () => assert.fail('nobody should ask');
+  const elsewhere = join(temporary(t), 'repo');
+  for (const call of [
+    () => ContainerArchive.init(elsewhere, { passphrase, signal }),
+    () => ContainerArchive.openOrInit(elsewhere, { passphrase, signal }),
+    () => ContainerArchive.open(path, { passphrase, signal }),
+    () => repo.keys.add({ passphrase, signal }),
+    () => repo.keys.change({ passphrase, signal }),
+  ]) {
+    await assert.rejects(call(), (error) => error === signal.reason);
+  }
+  assert.ok(!existsSync(elsewhere));
+});
+
+test('a passphrase that never comes does not keep an abort waiting', async (t) => {
+  const { repo, path } = await freshRepo(t, ENCRYPTED);
+  for (const call of [
+    (options) => ContainerArchive.open(path, options),
+    (options) => repo.keys.add(options),
+  ]) {
+    const controller = new AbortController();
+    const passphrase = () => { setTimeout(() => controller.abort(new Error('enough')), 5); return new Promise(() => {}); };
+    await assert.rejects(call({ passphrase, signal: controller.signal }), /enough/);
+  }
+});
