@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import {
-  CHEAP_KDF, ENCRYPTED, MIB, PLAIN, assertSameBytes, freshRepo, random, rejectsWith, reopen, restored, temporary, test,
+  CHEAP_KDF, ContainerArchive, ENCRYPTED, MIB, PLAIN, assertSameBytes, freshRepo, random, rejectsWith, reopen, restored, temporary, test,
 } from './support/harness.mjs';
 
 const BYTES = random(3 * MIB, 110);
@@ -70,6 +70,16 @@ for (const [place, call] of places) {
     assert.deepEqual((await again.verify({ level: 'full' })).errors, []);
   });
 }
+
+test('a panic of an opening rejects it, and the next one works', async (t) => {
+  const path = join(temporary(t), 'repo');
+  await whilePanicking('ca-init', () => rejectsWith(ContainerArchive.init(path), 'ERR_INTERNAL'));
+  const repo = await ContainerArchive.init(path);
+  await whilePanicking('ca-open', () => rejectsWith(reopen(t, path), 'ERR_INTERNAL'));
+  await repo.ingest(['x']);
+  await repo.close();
+  assert.equal((await (await reopen(t, path)).listSnapshots()).length, 1);
+});
 
 test('the other operations of the handle end, and other handles go on', async (t) => {
   const { repo, path } = await freshRepo(t);
