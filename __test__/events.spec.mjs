@@ -7,6 +7,12 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KIB, MIB, freshRepo, pieces, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
 
+/** All but `warning`, which needs damage of another kind. */
+const EVENTS = [
+  'ingest:progress', 'ingest:complete', 'restore:progress', 'prune:progress', 'prune:complete', 'verify:progress', 'verify:error',
+  'repair:progress',
+];
+
 /** A stream that takes a while. */
 async function* slow(bytes, ms = 300, steps = 12) {
   for (const piece of pieces(bytes, Math.ceil(bytes.length / steps))) {
@@ -169,4 +175,40 @@ test('counters of repeated data: reused bytes are told from new ones', async (t)
   let last;
   await repo.ingest(Readable.from(pieces(bytes, 64 * KIB)), { onProgress: (progress) => { last = progress; } });
   assert.deepEqual([last.newBytes, last.reusedBytes, last.storedBytes], [0, bytes.length, 0]);
+});
+
+test('a listener that throws harms no operation, whatever the event', async (t) => {
+  const script = `
+    const { ContainerArchive } = require(${JSON.stringify(root)});
+    const fs = require('node:fs');
+    const { join } = require('node:path');
+    const folder = ${JSON.stringify(temporary(t))};
+    const thrown = new Set();
+    process.on('uncaughtException', (error) => thrown.add(error.message));
+    (async () => {
+      const path = join(folder, 'repo');
+      const repo = await ContainerArchive.init(path, { parity: false });
+      for (const event of ${JSON.stringify(EVENTS)}) repo.on(event, () => { throw new Error(event); });
+      const source = join(folder, 'source');
+      fs.writeFileSync(source, Buffer.alloc(1000, 1));
+      const { id } = await repo.ingest({ path: source });
+      await repo.ingest([Buffer.alloc(1000, 2)]);
+      const onProgress = () => { throw new Error('onProgress'); };
+      const restored = await repo.restoreToFile(id, { path: join(folder, 'restored'), onProgress });
+      const pruned = await repo.prune({ keepLast: 1 }, { onProgress });
+      const packs = join(path, 'packs', 'data');
+      for (const name of fs.readdirSync(packs)) if (name.endsWith('.pack')) fs.rmSync(join(packs, name));
+      const verified = await repo.verify({ onProgress });
+      await repo.repair({ onProgress });
+      await new Promise(setImmediate);
+      const whole = await repo.ingest([Buffer.alloc(1000, 3)]);
+      await new Promise(setImmediate);
+      await repo.close();
+      console.log(JSON.stringify({
+        thrown: [...thrown].sort(), size: restored.size, removed: pruned.removedSnapshots, ok: verified.ok, whole: whole.originalSize,
+      }));
+    })();`;
+  const { thrown, ...results } = JSON.parse(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' }));
+  assert.deepEqual(thrown, ['onProgress', ...EVENTS].sort());
+  assert.deepEqual(results, { size: 1000, removed: 1, ok: false, whole: 1000 });
 });

@@ -2,9 +2,10 @@
 
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
+import * as rx from 'rxjs';
 import { ContainerArchive, ContainerArchiveError } from '@serve.zone/containerarchive';
 import type {
-  Compression, IContainerArchiveEvents, IIngestCommand, IIngestItem, IIngestProgress, IInitOptions, IKey, ILock, IOpenOptions, IPruneResult, IRepairResult, IStats,
+  Compression, IContainerArchiveEvents, IIngestCommand, IIngestComplete, IIngestItem, IIngestProgress, IInitOptions, IKey, ILock, IOpenOptions, IPruneResult, IRepairResult, IStats,
   IRestoredFile, IRetentionPolicy, ISnapshot, ISnapshotItem, IVerifyError, IVerifyResult, Subscription,
 } from '@serve.zone/containerarchive';
 
@@ -130,6 +131,10 @@ export async function calls(): Promise<void> {
 
   const subscription = repo.on('ingest:progress', ({ percentage }) => same<typeof percentage, number | null>(true));
   same<typeof subscription, Subscription>(true);
+  const all = new rx.Subscription();
+  all.add(subscription);
+  const completed: rx.Observable<IIngestComplete> = rx.fromEvent<IIngestComplete>(repo, 'ingest:complete');
+  all.add(completed.subscribe(({ snapshotId }) => same<typeof snapshotId, string>(true)));
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
   same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:progress' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
