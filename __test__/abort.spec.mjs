@@ -2,6 +2,7 @@
 // be seen, then or later; the next call works. CI: some instants of each call. Deep: 100.
 
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { closeSync, existsSync, openSync, readSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
@@ -323,4 +324,48 @@ test('a passphrase that never comes does not keep an abort waiting', async (t) =
     const passphrase = () => { setTimeout(() => controller.abort(new Error('enough')), 5); return new Promise(() => {}); };
     await assert.rejects(call({ passphrase, signal: controller.signal }), /enough/);
   }
+});
+
+test('AbortSignal.timeout() and AbortSignal.any() do as well', async (t) => {
+  const { repo } = await freshRepo(t);
+  const never = () => (async function* () { yield 'x'; await new Promise(() => {}); })();
+  await assert.rejects(repo.ingest(never(), { signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
+  if (!AbortSignal.any) return;
+  const reason = new Error('one of them');
+  const controller = new AbortController();
+  const signal = AbortSignal.any([AbortSignal.timeout(60_000), controller.signal]);
+  const running = assert.rejects(repo.ingest(never(), { signal }), (error) => error === reason);
+  controller.abort(reason);
+  await running;
+  assert.deepEqual(await repo.listSnapshots(), []);
+});
+
+test('one signal for everything: when the calls are over, nothing listens to it any more', async (t) => {
+  const { repo, path } = await freshRepo(t, ENCRYPTED);
+  const controller = new AbortController();
+  const { signal } = controller;
+  const file = join(temporary(t), 'file');
+  const source = () => pieces(random(MIB, 302), 256 * KIB);
+  const { id } = await repo.ingest(source(), { signal });
+  const calls = [
+    () => repo.ingest(source(), { signal }),
+    () => repo.ingestMulti([{ name: 'a', type: 'x', stream: source() }], { signal }),
+    () => repo.ingest((function* () { throw new Error('boom'); })(), { signal }),
+    async () => pipeline(await repo.restore(id, { signal }), new PassThrough().resume()),
+    async () => (await repo.restore(id, { signal })).destroy(),
+    () => repo.restoreToFile(id, { path: file, overwrite: true, signal }),
+    () => repo.restoreToFile(id, { path: file, signal }),
+    () => repo.verify({ signal }), () => repo.stats({ signal }), () => repo.repair({ signal }), () => repo.reindex({ signal }),
+    () => repo.prune({ keepLast: 1000 }, { signal }), () => repo.planPrune({ keepLast: 1000 }, { signal }),
+    async () => (await ContainerArchive.open(path, { ...ENCRYPTED.open, signal })).close(),
+    () => ContainerArchive.open(path, { passphrase: 'another', signal }),
+    () => repo.keys.change({ ...ENCRYPTED.open, kdf: ENCRYPTED.init.kdf, signal }),
+  ];
+  for (const call of calls) {
+    await call().catch(() => {});
+    await new Promise((resolve) => setImmediate(resolve)); // a stream that is destroyed closes on the next tick
+    assert.equal(getEventListeners(signal, 'abort').length, 0, call.toString());
+  }
+  controller.abort(); // and nothing ends
+  assert.equal((await repo.listSnapshots()).length, 3);
 });

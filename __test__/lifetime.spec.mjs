@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -225,6 +226,34 @@ test('a restore that nobody reads takes no more memory than its window', async (
   t.diagnostic(`${grown.toFixed(0)} MiB`);
   assert.ok(grown < 128);
   stream.destroy();
+});
+
+const RESTORES = DEEP ? 3000 : 150;
+
+test(`${RESTORES} restores that are destroyed in the middle leave no thread, no file and no memory`, async (t) => {
+  const { repo } = await freshRepo(t);
+  const { id } = await repo.ingest(Readable.from(pieces(random(24 * MIB, 67), MIB)));
+  const count = (what) => (process.platform === 'linux' ? readdirSync(`/proc/self/${what}`).length : 0);
+  const some = async (times) => {
+    for (let i = 0; i < times; i++) {
+      const stream = await repo.restore(id);
+      if (i % 3 > 0) for await (const part of stream) if (part.length > 0) break;
+      if (i % 3 < 2) stream.destroy();
+    }
+  };
+  const settled = async (threads) => {
+    for (let i = 0; i < 500 && count('task') > threads; i++) await sleep(10);
+  };
+  const before = { threads: count('task'), files: count('fd') };
+  await some(150); // what the allocator keeps is kept
+  await settled(before.threads);
+  const rss = process.memoryUsage().rss;
+  await some(RESTORES);
+  await settled(before.threads);
+  const grown = (process.memoryUsage().rss - rss) / MIB;
+  t.diagnostic(`+${grown.toFixed(1)} MiB`);
+  assert.ok(count('task') <= before.threads && count('fd') <= before.files, JSON.stringify(before));
+  assert.ok(grown < 96, `${grown} MiB`);
 });
 
 test('a process ends by itself without close()', async (t) => {
