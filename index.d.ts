@@ -609,7 +609,10 @@ export interface IPlanPruneOptions {
    * commits a whole snapshot. Default false.
    */
   force?: boolean;
-  /** Ends it: the promise rejects with `signal.reason`. What a prune has done stays done, and the next one goes on. */
+  /**
+   * Ends it: the promise rejects with `signal.reason`. What a prune has done stays done, and the next one goes on. No snapshot
+   * goes after the rejection.
+   */
   signal?: AbortSignal;
   /** Called at most ten times a second, and once at the end. */
   onProgress?: (progress: IPruneProgress) => void;

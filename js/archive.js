@@ -57,7 +57,7 @@ async function connect(call, path, given, mayInit) {
   };
   try {
     signal?.throwIfAborted();
-    const handle = await stoppableAtOnce(signal, connected, (late) => late.close());
+    const handle = await stoppableAtOnce(signal, connected, { discard: (late) => late.close() });
     return new ContainerArchive(INTERNAL, handle, events);
   } catch (error) {
     secret?.drop();
@@ -70,7 +70,9 @@ class ContainerArchive {
   #native;
   #events;
   #keys = new Keys((call, signal) => this.#stoppable(call, signal));
+  /** Aborted ingests, and aborted maintenance, that go on. */
   #leftovers = new Leftovers();
+  #maintaining = new Leftovers();
   #closing = null;
 
   constructor(token, handle, events) {
@@ -184,7 +186,7 @@ class ContainerArchive {
 
   async reindex(reindexOptions) {
     const checked = repair.signalOptions(reindexOptions);
-    await this.#stoppable((repo) => repair.runReindex(repo, checked), checked.signal);
+    await this.#alone((repo) => repair.runReindex(repo, checked, this.#maintaining), checked.signal);
   }
 
   async stats(statsOptions) {
@@ -258,11 +260,11 @@ class ContainerArchive {
     }
   }
 
-  /** The same, once what aborted ingests of this handle have left is over: it would be in the way. */
+  /** The same, once what aborted calls of this handle have left is over: it would be in the way. */
   async #alone(call, signal) {
     return this.#stoppable(async (repo) => {
       // else at once: what is called before close() runs before it
-      if (this.#leftovers.any) await abortable(this.#leftovers.settled(), signal);
+      for (const left of [this.#leftovers, this.#maintaining]) if (left.any) await abortable(left.settled(), signal);
       return call(repo);
     }, signal);
   }
@@ -276,7 +278,7 @@ class ContainerArchive {
       },
       complete: (value) => this.#events.emit('prune:complete', value),
     };
-    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners), signal);
+    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners, this.#maintaining), signal);
   }
 
   async #ingest(unclaimed, { json, signal, onProgress, commitWhen, concurrency = 1 }) {

@@ -4,7 +4,7 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { BytesProgress } = require('./progress.js');
-const { stoppable, stoppableAtOnce } = require('./stop.js');
+const { stoppableAtOnce } = require('./stop.js');
 
 const PLAN_KEYS = ['filter', 'maxUnused', 'force', 'signal', 'onProgress'];
 const PRUNE_KEYS = ['dryRun', 'wait', ...PLAN_KEYS];
@@ -70,14 +70,16 @@ function forgetIds(value) {
  * @param policy as JSON
  * @param options what pruneOptions() or planOptions() gave
  * @param listeners { progress(value), complete(value) }
+ * @param leftovers where an aborted one goes on
  * @returns the result, or throws what the native side threw
  */
-async function runPrune(repo, policy, { json, dryRun, signal }, listeners) {
+async function runPrune(repo, policy, { json, dryRun, signal }, listeners, leftovers) {
   const progress = new BytesProgress('prune', (bytes) => `${bytes} of packs done`, listeners.progress);
   try {
     const update = (counters) => progress.update(counters);
-    const run = dryRun ? stoppableAtOnce : stoppable;
-    const result = JSON.parse(await run(signal, (stop) => repo.prune(policy, json, update, stop)));
+    const run = (stop) => repo.prune(policy, json, update, stop);
+    // nothing waits for a dry run
+    const result = JSON.parse(await stoppableAtOnce(signal, run, dryRun ? {} : { leftovers }));
     progress.finish();
     const { keep, remove, timeZone, warnings, ...figures } = result;
     listeners.complete({ operationId: progress.operationId, ...figures });

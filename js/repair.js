@@ -40,8 +40,8 @@ async function runRepair(repo, { signal }, report) {
 }
 
 /** Makes the index again. */
-function runReindex(repo, { signal }) {
-  return stoppable(signal, (stop) => repo.reindex(stop));
+function runReindex(repo, { signal }, leftovers) {
+  return stoppableAtOnce(signal, (stop) => repo.reindex(stop), { leftovers });
 }
 
 /** Counts what the repository holds and takes. */

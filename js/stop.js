@@ -1,8 +1,8 @@
 'use strict';
 // From an AbortSignal to the native side.
 //
-// What always holds: a promise that rejected with the reason of a signal was stopped in time: nothing of the call will be seen.
-// What the native side still does for it goes on without anybody, until its next step.
+// What always holds: once a promise has rejected with the reason of a signal, nothing more is seen of the call. What the native
+// side still does for it goes on without anybody, until its next step.
 
 const native = require('./native.js');
 
@@ -39,10 +39,19 @@ function stoppable(signal, run) {
   return abortable(run(stop), signal, { stop: stopOnly });
 }
 
-/** The same for what changes nothing, or changes it in one step at its end: that it ends is not waited for. */
-function stoppableAtOnce(signal, run, discard) {
+/**
+ * The same of what changes nothing that others see, or says when it does: its end is not waited for. What comes of it all the same
+ * goes to `discard`; while it goes on, it is among the `leftovers`.
+ */
+function stoppableAtOnce(signal, run, { discard, leftovers } = {}) {
   const stop = new native.NativeStop();
-  return abortable(run(stop), signal, { stop: () => stop.stop(), discard });
+  const promise = run(stop);
+  const inTime = () => {
+    if (!stop.stop()) return false;
+    leftovers?.keep(promise);
+    return true;
+  };
+  return abortable(promise, signal, { stop: inTime, discard });
 }
 
 /** What goes on although its call has rejected. */

@@ -43,10 +43,12 @@ pub trait Monitor: Send + Sync {
         false
     }
     /// Called right before what others see of the operation, and what it would not take back. `false`: it was to stop, and
-    /// must end with `Error::Cancelled` instead. After `true` nobody stops it any more.
+    /// must end with `Error::Cancelled` instead. After `true` whoever stops it waits for its end.
     fn begin_commit(&self) -> bool {
         !self.is_cancelled()
     }
+    /// That is done, and the operation goes on with what nobody sees.
+    fn end_commit(&self) {}
 }
 
 /// Listens to nothing.

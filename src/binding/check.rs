@@ -58,6 +58,10 @@ impl Monitor for CheckMonitor {
     fn begin_commit(&self) -> bool {
         self.stop.begin_commit()
     }
+
+    fn end_commit(&self) {
+        self.stop.end_commit();
+    }
 }
 
 #[napi]

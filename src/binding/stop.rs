@@ -1,42 +1,42 @@
 //! Stopping an operation: what JavaScript asks for, and what the engine makes of it.
 //!
-//! What always holds: whoever stops an operation learns at once whether that came in time, and one that was stopped in time
-//! publishes nothing, however long its threads take to notice.
+//! What always holds: whoever stops an operation learns at once whether that came in time, and while one was stopped in time
+//! nothing that others see comes of it, however long its threads take to notice.
 
 use napi_derive::napi;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
 const COMMITTING: u8 = 2;
 
-/// Whether an operation is running, was stopped, or is past the point at which it can be.
+/// Whether an operation was stopped, and whether it just makes a change that others see.
 #[derive(Default)]
 pub struct Stop(AtomicU8);
 
 impl Stop {
-    /// Stops it. `false`: it publishes just now, so whoever wants to know how it ends must wait.
+    /// Stops it. `false`: it makes a change just now, so whoever wants to know how it ends must wait.
     pub fn stop(&self) -> bool {
-        self.leave(STOPPED)
+        self.0.fetch_or(STOPPED, Ordering::AcqRel) & COMMITTING == 0
     }
 
     /// Whether it was stopped.
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire) == STOPPED
+        self.0.load(Ordering::Acquire) & STOPPED != 0
     }
 
-    /// From now on it cannot be stopped; `false` when it was.
+    /// The change begins; `false` when it was stopped before.
     pub fn begin_commit(&self) -> bool {
-        self.leave(COMMITTING)
+        let begun = self
+            .0
+            .compare_exchange(0, COMMITTING, Ordering::AcqRel, Ordering::Acquire);
+        // a second time makes no difference
+        begun.map_or_else(|now| now & COMMITTING != 0, |_| true)
     }
 
-    fn leave(&self, to: u8) -> bool {
-        let left = self
-            .0
-            .compare_exchange(RUNNING, to, Ordering::AcqRel, Ordering::Acquire);
-        // a second time makes no difference
-        left.is_ok() || left == Err(to)
+    /// The change is made.
+    pub fn end_commit(&self) {
+        self.0.fetch_and(!COMMITTING, Ordering::AcqRel);
     }
 }
 
@@ -61,7 +61,7 @@ impl NativeStop {
         Self { stop: Arc::default() }
     }
 
-    /// The operation ends at its next step. `true`: it publishes nothing from now on. `false`: it just does.
+    /// The operation ends at its next step. `true`: nobody will see anything more of it. `false`: it makes a change just now.
     #[napi]
     pub fn stop(&self) -> bool {
         self.stop.stop()
@@ -73,13 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_is_stopped_or_commits_and_never_both() {
+    fn a_stop_comes_before_a_change_or_is_too_late() {
         let stopped = Stop::default();
         assert!(!stopped.is_stopped());
         assert!(stopped.stop() && stopped.stop() && stopped.is_stopped());
         assert!(!stopped.begin_commit());
         let committing = Stop::default();
         assert!(committing.begin_commit() && committing.begin_commit());
-        assert!(!committing.stop() && !committing.is_stopped());
+        assert!(!committing.stop() && committing.is_stopped());
+        // it goes on with its change, and makes no other one
+        assert!(committing.begin_commit());
+        committing.end_commit();
+        assert!(committing.stop() && !committing.begin_commit());
     }
 }

@@ -218,11 +218,12 @@ impl Monitor for Commits {
 }
 
 #[test]
-fn an_ingest_and_a_new_key_ask_once_before_anybody_sees_them_and_a_no_leaves_nothing() {
+fn whatever_others_would_see_asks_once_before_and_a_no_changes_nothing() {
     let (storage, data) = prepared(Flavor::sealed(), false);
     let repo = open_for_ever(&storage, Flavor::sealed());
-    let operations: [(&str, Operation); 3] = [
+    let operations: [(&str, Operation); 4] = [
         ("ingest", ingest_more),
+        ("prune", prune_some),
         ("add a key", |repo, monitor| {
             ops::add_key(repo, &passphrase(), &cheap_key(), monitor).map(drop)
         }),

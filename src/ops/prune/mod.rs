@@ -237,7 +237,11 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     }
     let removed: Vec<SnapshotId> = chosen.removed_ids();
     work.removing = chosen.removed.clone();
+    if !work.monitor.begin_commit() {
+        return Err(Error::Cancelled);
+    }
     forget_all(work.repo, &removed, work.monitor)?;
+    work.monitor.end_commit();
     rewrite::copy_out(work, maint, &mut plan)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
     storage.include_in_barrier(layout::SNAPSHOTS);
