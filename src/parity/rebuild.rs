@@ -1,9 +1,9 @@
 //! Making lost bytes again: rows of a member, whole packs, whole files of a group.
 //!
 //! A row is judged by its sum alone. A missing or short file, a read that fails and a wrong sum are the same thing, an
-//! erasure, and each row is solved by itself. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, so
-//! the memory beside the result is (shards + 2) MiB whatever the sizes. What was solved is checked against its own sum,
-//! and a whole pack against its name.
+//! erasure, and each row is solved by itself. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, on
+//! at most two threads, so the memory beside the result is 2 × (shards + 2) MiB whatever the sizes. What was solved is checked
+//! against its own sum, and a whole pack against its name.
 
 use super::code::{coefficient, fold, solve};
 use super::format::{GroupRecord, Member};
@@ -14,6 +14,7 @@ use crate::id::PackId;
 use crate::layout;
 use crate::storage::{ErrorKind, Storage};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Rows worked on together: 1 MiB of each file.
 const STRIPE_ROWS: u32 = 256;
@@ -134,22 +135,47 @@ impl<'a> Reader<'a> {
     }
 
     /// `rows` of a column, good rows as they lie there and the others made again; with the rows that could not be.
+    /// What spans several stripes is made by two threads.
     fn healed(&self, column: Column, rows: Range<u32>) -> Result<(Vec<u8>, Vec<u32>), Error> {
         let mut out = zeros(byte_len(&rows))?;
-        let mut lost = Vec::new();
-        for (start, bytes) in (rows.start..rows.end)
-            .step_by(STRIPE_ROWS as usize)
-            .zip(out.chunks_mut(STRIPE_ROWS as usize * ROW_LEN))
-        {
-            let stripe = start..rows.end.min(start.saturating_add(STRIPE_ROWS));
-            for run in runs(&self.read(column, stripe.clone(), bytes)?) {
-                let first = byte_len(&(stripe.start..run.start));
-                if let Some(bytes) = bytes.get_mut(first..first + byte_len(&run)) {
-                    lost.extend(self.solve_run(column, run, bytes)?);
+        let starts = (rows.start..rows.end).step_by(STRIPE_ROWS as usize);
+        let stripes = starts.map(|start| start..rows.end.min(start.saturating_add(STRIPE_ROWS)));
+        let left = Mutex::new(stripes.zip(out.chunks_mut(STRIPE_ROWS as usize * ROW_LEN)));
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = || -> Result<Vec<u32>, Error> {
+            let mut lost = Vec::new();
+            while let Some((rows, bytes)) = next() {
+                lost.extend(self.heal_stripe(column, rows, bytes)?);
+            }
+            Ok(lost)
+        };
+        let mut lost = if rows.len() <= STRIPE_ROWS as usize {
+            run()?
+        } else {
+            std::thread::scope(|scope| {
+                // judging and folding cost more than reading; without the thread this one does it all
+                let other = std::thread::Builder::new().spawn_scoped(scope, run).ok();
+                let mut lost = run()?;
+                if let Some(other) = other {
+                    lost.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
                 }
+                Ok::<_, Error>(lost)
+            })?
+        };
+        lost.sort_unstable();
+        Ok((out, lost))
+    }
+
+    /// One stripe of [`healed`](Self::healed).
+    fn heal_stripe(&self, column: Column, rows: Range<u32>, out: &mut [u8]) -> Result<Vec<u32>, Error> {
+        let mut lost = Vec::new();
+        for run in runs(&self.read(column, rows.clone(), out)?) {
+            let first = byte_len(&(rows.start..run.start));
+            if let Some(bytes) = out.get_mut(first..first + byte_len(&run)) {
+                lost.extend(self.solve_run(column, run, bytes)?);
             }
         }
-        Ok((out, lost))
+        Ok(lost)
     }
 
     /// Makes `rows` of `wanted`, all of them bad, from everything else; gives those that stay lost (zeros in `out`).
