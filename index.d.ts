@@ -705,6 +705,28 @@ export interface IIngestComplete {
 export interface IWarning {
   code: string;
   message: string;
+  /** The pack it is about, 64 hex digits. */
+  pack?: string;
+}
+
+/** A file was restored. */
+export interface IRestoreComplete {
+  operationId: string;
+  snapshotId: string;
+  path: string;
+  /** Bytes. */
+  size: number;
+}
+
+/** A repair ended. The figures are those of {@link IRepairResult}. */
+export interface IRepairComplete extends IRepairResult {
+  operationId: string;
+}
+
+/** A pack is whole again. */
+export interface IPackHealed {
+  /** 64 hex digits. */
+  pack: string;
 }
 
 /** The events of a handle. Warnings of `open()` itself come to the first listener. */
@@ -713,10 +735,15 @@ export interface IContainerArchiveEvents {
   'ingest:complete': IIngestComplete;
   /** Of `restoreToFile()`. */
   'restore:progress': IRestoreProgress;
+  /** Of `restoreToFile()`: the file is whole. */
+  'restore:complete': IRestoreComplete;
   'verify:progress': IVerifyProgress;
   /** As soon as all about a problem is known; damage of packs and chunks once it is clear which snapshots it hits. */
   'verify:error': IVerifyError & { operationId: string };
   'repair:progress': IRepairProgress;
+  'repair:complete': IRepairComplete;
+  /** A restore made a damaged pack whole again from parity. */
+  'repair:healed': IPackHealed;
   'prune:progress': IPruneProgress;
   /** Dry runs too. */
   'prune:complete': IPruneComplete;

@@ -6,7 +6,7 @@ import {
   appendFileSync, chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync,
   symlinkSync, truncateSync, writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   ContainerArchive, ENCRYPTED, KINDS, MIB, PASSPHRASE, PLAIN, afterwards, assertSameBytes, collect, freshRepo, random, rejectsWith,
   repoFiles, reopen, restored, rewriteChecked, root, settle, temporary, test, treeHash,
@@ -278,7 +278,12 @@ for (const kind of [PLAIN, ENCRYPTED]) {
       damage(pack);
       const other = await ContainerArchive.open(path, kind.open);
       const codes = new Set();
-      other.on('warning', ({ code }) => codes.add(code));
+      other.on('warning', ({ code, pack: about }) => {
+        codes.add(code);
+        assert.ok(pack.endsWith(`${about}.pack`), about);
+      });
+      const healed = [];
+      other.on('repair:healed', (value) => healed.push(value));
       assertSameBytes(await restored(other, id), bytes);
       await other.close();
       await settle();
@@ -288,6 +293,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
         continue;
       }
       assert.ok(codes.has('WARN_DEGRADED_READ') && codes.has('WARN_PACK_HEALED'), [...codes].join());
+      assert.deepEqual(healed, [{ pack: basename(pack, '.pack') }]);
       if (!readFileSync(pack).equals(whole)) assert.fail('the pack is whole again');
     }
   });

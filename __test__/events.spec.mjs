@@ -7,10 +7,10 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KIB, MIB, freshRepo, pieces, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
 
-/** All but `warning`, which needs damage of another kind. */
+/** All but `warning` and `repair:healed`, which need damage of another kind. */
 const EVENTS = [
-  'ingest:progress', 'ingest:complete', 'restore:progress', 'prune:progress', 'prune:complete', 'verify:progress', 'verify:error',
-  'repair:progress',
+  'ingest:progress', 'ingest:complete', 'restore:progress', 'restore:complete', 'prune:progress', 'prune:complete', 'verify:progress',
+  'verify:error', 'repair:progress', 'repair:complete',
 ];
 
 /** A stream that takes a while. */

@@ -104,13 +104,16 @@ test('progress is told, at the end too, and nothing after it', async (t) => {
   const { repo } = await filled(t, PLAIN);
   const told = [];
   const events = [];
+  const complete = [];
   repo.on('repair:progress', (progress) => events.push(progress));
-  await repo.repair({ onProgress: (progress) => told.push(progress) });
+  repo.on('repair:complete', (value) => complete.push(value));
+  const result = await repo.repair({ onProgress: (progress) => told.push(progress) });
   const count = told.length;
   assert.deepEqual(told, events);
   const last = told.at(-1);
   assert.deepEqual([last.operation, last.percentage], ['repair', 100]);
   assert.ok(last.message && last.operationId && last.elapsedMs >= 0);
+  assert.deepEqual(complete, [{ operationId: last.operationId, ...result }]);
   await new Promise((resolve) => setTimeout(resolve, 20));
   assert.equal(told.length, count);
 });

@@ -110,8 +110,12 @@ test('progress is told, at the end too, and nothing after it', async (t) => {
     const told = [];
     const events = [];
     const subscription = repo.on('restore:progress', (progress) => events.push(progress));
-    await repo.restoreToFile(id, { path: join(folder, 'file'), item, overwrite: true, onProgress: (progress) => told.push(progress) });
-    subscription.unsubscribe();
+    const complete = [];
+    const completions = repo.on('restore:complete', (value) => complete.push(value));
+    const path = join(folder, 'file');
+    const result = await repo.restoreToFile(id, { path, item, overwrite: true, onProgress: (progress) => told.push(progress) });
+    for (const one of [subscription, completions]) one.unsubscribe();
+    assert.deepEqual(complete, [{ operationId: told.at(-1).operationId, ...result }]);
     const count = told.length;
     assert.deepEqual(told, events);
     const { operation, percentage, bytesDone, bytesTotal, chunks, ...last } = told.at(-1);

@@ -137,7 +137,7 @@ export async function calls(): Promise<void> {
   all.add(completed.subscribe(({ snapshotId }) => same<typeof snapshotId, string>(true)));
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:progress' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:complete' | 'repair:healed' | 'repair:progress' | 'restore:complete' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;

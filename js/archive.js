@@ -47,7 +47,10 @@ async function connect(call, path, given, mayInit) {
   const where = resolve(check.path(path, 'path'));
   const { json, secret, signal } = options.repository(given, mayInit);
   const events = new Events();
-  const onWarning = (code, message) => events.emit('warning', { code, message });
+  const onWarning = (code, message, pack) => {
+    events.emit('warning', { code, message, ...(pack && { pack }) });
+    if (code === 'WARN_PACK_HEALED') events.emit('repair:healed', { pack });
+  };
   const connected = (stop) => {
     const run = async (passphrase, key) => {
       signal?.throwIfAborted();
@@ -124,7 +127,8 @@ class ContainerArchive {
       this.#events.emit('restore:progress', value);
       if (onProgress) callSafely(onProgress, value);
     };
-    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, report), signal);
+    const complete = (value) => this.#events.emit('restore:complete', value);
+    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, { report, complete }), signal);
   }
 
   async listSnapshots(filter) {
@@ -181,7 +185,8 @@ class ContainerArchive {
       this.#events.emit('repair:progress', value);
       if (onProgress) callSafely(onProgress, value);
     };
-    return this.#alone((repo) => repair.runRepair(repo, checked, report), signal);
+    const complete = (value) => this.#events.emit('repair:complete', value);
+    return this.#alone((repo) => repair.runRepair(repo, checked, { report, complete }), signal);
   }
 
   async reindex(reindexOptions) {

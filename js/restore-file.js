@@ -24,8 +24,8 @@ function restoreToFileOptions(value) {
   };
 }
 
-/** Runs one. `report` hears of its progress, at most ten times a second and once at the end. */
-async function runRestoreToFile(repo, id, { json, path, item, signal }, report) {
+/** Runs one. `report` hears of its progress, at most ten times a second and once at the end; `complete` that it is done. */
+async function runRestoreToFile(repo, id, { json, path, item, signal }, { report, complete }) {
   const operationId = randomUUID();
   const started = performance.now();
   let last = started;
@@ -58,6 +58,7 @@ async function runRestoreToFile(repo, id, { json, path, item, signal }, report) 
     const done = await stoppable(signal, (stop) => repo.restoreToFile(id, json, onProgress, stop));
     const { snapshotId, size, chunkCount } = JSON.parse(done);
     emit({ doneBytes: size, totalBytes: size, chunks: chunkCount });
+    complete({ operationId, snapshotId, path, size });
     return { path, snapshotId, size };
   } finally {
     open = false;

@@ -2,6 +2,7 @@
 //!
 //! The engine reports values that carry a text and a code; it never prints.
 
+use crate::id::PackId;
 use std::sync::Mutex;
 
 /// How far an operation is. All sizes in bytes of input, unless said otherwise.
@@ -30,6 +31,8 @@ pub struct Warning {
     pub code: &'static str,
     /// What happened, for people.
     pub message: String,
+    /// The pack it is about.
+    pub pack: Option<PackId>,
 }
 
 /// Receives what an operation reports. Called from any thread; must return quickly.

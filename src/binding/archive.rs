@@ -21,8 +21,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Weak: a listener alone keeps no process alive. Bounded: when JS does not keep up, warnings are dropped, not queued.
-type WarningFunction =
-    ThreadsafeFunction<FnArgs<(String, String)>, (), FnArgs<(String, String)>, Status, false, true, 64>;
+type WarningFunction = ThreadsafeFunction<FnArgs<WarningArgs>, (), FnArgs<WarningArgs>, Status, false, true, 64>;
+
+/// Code, message, and the pack it is about.
+type WarningArgs = (String, String, Option<String>);
 
 struct JsMonitor {
     on_warning: Option<WarningFunction>,
@@ -33,7 +35,8 @@ struct JsMonitor {
 impl Monitor for JsMonitor {
     fn warning(&self, warning: Warning) {
         if let Some(function) = &self.on_warning {
-            let args = FnArgs::from((warning.code.to_owned(), warning.message));
+            let pack = warning.pack.map(|pack| pack.to_string());
+            let args = FnArgs::from((warning.code.to_owned(), warning.message, pack));
             function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
         }
     }
@@ -94,12 +97,12 @@ fn environment(path: &str, threads: Option<usize>, monitor: JsMonitor) -> Result
 }
 
 fn monitor(
-    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    on_warning: Option<Function<'_, FnArgs<WarningArgs>, ()>>,
     stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<JsMonitor> {
-    let build = |function: Function<'_, FnArgs<(String, String)>, ()>| {
+    let build = |function: Function<'_, FnArgs<WarningArgs>, ()>| {
         function
-            .build_threadsafe_function::<FnArgs<(String, String)>>()
+            .build_threadsafe_function::<FnArgs<WarningArgs>>()
             .callee_handled::<false>()
             .weak::<true>()
             .max_queue_size::<64>()
@@ -119,7 +122,7 @@ pub fn init<'env>(
     options: String,
     passphrase: Option<&[u8]>,
     raw_key: Option<&[u8]>,
-    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    on_warning: Option<Function<'_, FnArgs<WarningArgs>, ()>>,
     stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
@@ -143,7 +146,7 @@ pub fn open<'env>(
     options: String,
     passphrase: Option<&[u8]>,
     raw_key: Option<&[u8]>,
-    on_warning: Option<Function<'_, FnArgs<(String, String)>, ()>>,
+    on_warning: Option<Function<'_, FnArgs<WarningArgs>, ()>>,
     stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);

@@ -50,6 +50,7 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
     env.monitor.warning(Warning {
         code: "WARN_CONFIG_FROM_COPY",
         message: format!("A copy of config.json is used: {failed}"),
+        pack: None,
     });
     Ok(found)
 }

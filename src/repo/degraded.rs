@@ -66,8 +66,9 @@ impl Repository {
     /// Remembers that a pack was read through parity, and says so the first time.
     pub fn note_degraded(&self, pack: PackId) {
         if lock(&self.degraded).packs.insert(pack) {
-            self.warn(
+            self.warn_of_pack(
                 "WARN_DEGRADED_READ",
+                pack,
                 format!("Pack {pack} is damaged; its data came from parity"),
             );
         }
@@ -88,11 +89,11 @@ impl Repository {
             match self.heal_pack(&pack) {
                 Ok(()) => {
                     let message = format!("Pack {pack} was damaged and has been made whole from parity");
-                    self.warn("WARN_PACK_HEALED", message);
+                    self.warn_of_pack("WARN_PACK_HEALED", pack, message);
                 }
                 Err(error) => {
                     let message = format!("The damaged pack {pack} could not be made whole: {error}");
-                    self.warn("WARN_NOT_HEALED", message);
+                    self.warn_of_pack("WARN_NOT_HEALED", pack, message);
                 }
             }
         }

@@ -117,6 +117,7 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
                         env.monitor.warning(Warning {
                             code: "WARN_KEY_FROM_COPY",
                             message: format!("The key file {} is missing or damaged; its copy is used", candidate.id),
+                            pack: None,
                         });
                     }
                     return Ok(Unlocked {

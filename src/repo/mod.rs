@@ -33,7 +33,7 @@ use crate::crypto::KeyBundle;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::id::{ChunkId, KeyId, SnapshotId};
+use crate::id::{ChunkId, KeyId, PackId, SnapshotId};
 use crate::index::GlobalIndex;
 use crate::layout;
 use crate::lock::lease;
@@ -244,7 +244,20 @@ impl Repository {
 
     /// Tells whoever listens to this handle.
     pub fn warn(&self, code: &'static str, message: String) {
-        self.env.monitor.warning(Warning { code, message });
+        self.env.monitor.warning(Warning {
+            code,
+            message,
+            pack: None,
+        });
+    }
+
+    /// The same about a pack.
+    pub fn warn_of_pack(&self, code: &'static str, pack: PackId, message: String) {
+        self.env.monitor.warning(Warning {
+            code,
+            message,
+            pack: Some(pack),
+        });
     }
 
     /// True when reads may heal the packs that they find damaged.

@@ -305,6 +305,7 @@ fn open_with_copy(env: &Environment, id: &RepoId, secret: Option<&Secret>, optio
     env.monitor.warning(Warning {
         code: "WARN_CONFIG_FROM_COPY",
         message: "A copy of config.json is used: the file belongs to another repository".to_owned(),
+        pack: None,
     });
     Some(opened)
 }
