@@ -176,7 +176,7 @@ impl Session {
         if lock(&self.claimed).contains(id) {
             return Ok(true);
         }
-        for location in self.repo.locate(id)? {
+        for location in self.repo.locate_published(id)? {
             if self.is_good(&location)? {
                 lock(&self.relied).insert(location.pack);
                 return Ok(true);

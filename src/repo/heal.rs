@@ -23,9 +23,15 @@ const INLINE_MERGE_BYTES: u64 = 128 << 20;
 const HEAL_ROUNDS: usize = 16;
 
 impl Repository {
-    /// All known places of a chunk. A segment found to be damaged is rebuilt on the way.
+    /// The places of a chunk that a segment names: in packs that were whole and protected when it was published, so new
+    /// snapshots may rely on them. A segment found to be damaged is rebuilt on the way.
+    pub fn locate_published(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
+        self.with_index(|index| index.locate(id))
+    }
+
+    /// All known places of a chunk, for reading: also those in packs that are damaged, or that could not be published.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
-        let mut places = self.with_index(|index| index.locate(id))?;
+        let mut places = self.locate_published(id)?;
         if let Some(found) = lock(&self.overlay).get(id) {
             places.extend(found);
         }

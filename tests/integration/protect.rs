@@ -264,3 +264,33 @@ fn two_writers_that_grow_the_same_groups_leave_no_pack_bare() {
         }
     }
 }
+
+#[test]
+fn nothing_new_relies_on_damaged_packs_of_a_failed_ingest() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        drop(init(environment(Arc::clone(&storage), 1), flavor).unwrap());
+        let data = random_bytes(4, 60_000);
+        // no room for parity, so nothing protects its packs
+        let faulty = Arc::new(FaultyStorage::new(Arc::clone(&storage)));
+        let no_parity =
+            |op: &str, key: &str| op == "put_new" && key.starts_with(layout::PARITY) && !key.contains("records");
+        faulty.fail_when(no_parity, ErrorKind::NoSpace);
+        let full = open(environment(faulty, 2), flavor).unwrap();
+        assert!(ingest(&full, &data).is_err());
+        let packs = listed(&*storage, layout::DATA, ".pack");
+        assert!(!packs.is_empty());
+        for key in &packs {
+            let mut bytes = storage.get(key, 1 << 24).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            storage.delete(key).unwrap();
+            put_bytes(storage.as_ref(), key, &bytes).unwrap();
+        }
+        let repo = open(environment(Arc::clone(&storage), 3), flavor).unwrap();
+        let snapshot = ingest(&repo, &data).unwrap();
+        for repo in [repo, open(environment(Arc::clone(&storage), 4), flavor).unwrap()] {
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
+        }
+    }
+}

@@ -129,7 +129,11 @@ impl Deciding {
 
     /// A chunk needs a copy in a pack that is there and stays; if it has none, the packs that have it stay.
     fn rescue(&mut self, work: &Work<'_>, chunk: &ChunkId) -> Result<()> {
-        let places = work.repo.locate(chunk)?;
+        // one that was found damaged counts only when there is no other
+        let mut places = work.repo.locate_published(chunk)?;
+        if places.is_empty() {
+            places = work.repo.locate(chunk)?;
+        }
         let mut there = Vec::new();
         for place in &places {
             let pack = place.pack;
