@@ -345,7 +345,18 @@ impl Machine {
             let name = key.rsplit('/').next();
             leases.iter().any(|lease| lease.key.rsplit('/').next() == name)
         };
-        files.retain(|(key, _)| !key.starts_with(layout::SNAPSHOTS) || !has_lease(key));
+        // nor, where one has left a record, from one that its forgetting has removed
+        let records = self.handle(false).storage().list(layout::RECORDS).unwrap();
+        let names: Vec<String> = records
+            .iter()
+            .map(|record| record.key.replace(".forgot", ".json"))
+            .collect();
+        let has_record = |key: &str| {
+            names
+                .iter()
+                .any(|name| name.rsplit('/').next() == key.rsplit('/').next())
+        };
+        files.retain(|(key, _)| !key.starts_with(layout::SNAPSHOTS) || !(has_lease(key) || has_record(key)));
         let Some((key, bytes)) = files.get(file % files.len().max(1)) else {
             return;
         };
