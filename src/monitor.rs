@@ -2,7 +2,6 @@
 //!
 //! The engine reports values that carry a text and a code; it never prints.
 
-use crate::id::PackId;
 use std::sync::Mutex;
 
 /// How far an operation is. All sizes in bytes of input, unless said otherwise.
@@ -31,8 +30,8 @@ pub struct Warning {
     pub code: &'static str,
     /// What happened, for people.
     pub message: String,
-    /// The pack it is about.
-    pub pack: Option<PackId>,
+    /// The pack it is about, as 64 hex digits.
+    pub pack: Option<String>,
 }
 
 /// Receives what an operation reports. Called from any thread; must return quickly.

@@ -35,8 +35,7 @@ struct JsMonitor {
 impl Monitor for JsMonitor {
     fn warning(&self, warning: Warning) {
         if let Some(function) = &self.on_warning {
-            let pack = warning.pack.map(|pack| pack.to_string());
-            let args = FnArgs::from((warning.code.to_owned(), warning.message, pack));
+            let args = FnArgs::from((warning.code.to_owned(), warning.message, warning.pack));
             function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
         }
     }

@@ -256,7 +256,7 @@ impl Repository {
         self.env.monitor.warning(Warning {
             code,
             message,
-            pack: Some(pack),
+            pack: Some(pack.to_hex()),
         });
     }
 
