@@ -17,6 +17,7 @@
 //! pack, 100 bytes a snapshot and list node, and 100 bytes for each damaged chunk. Putting things right is left to repair.
 
 mod bodies;
+mod doubt;
 mod hits;
 mod lists;
 mod manifests;
@@ -153,35 +154,10 @@ pub fn verify(
     on_problem: &mut dyn FnMut(&Problem),
 ) -> Result<VerifyReport> {
     let _operation = repo.enter();
-    let mut run = Run {
-        repo,
-        options: *options,
-        monitor,
-        on_problem,
-        report: VerifyReport::default(),
-        progress: Progress::default(),
-    };
-    run.check_running()?;
-    if repo.is_locked() {
-        stored::check(&mut run)?;
-        return Ok(run.finish());
-    }
-    small::check(&mut run)?;
-    let mut manifests = manifests::read_all(&mut run)?;
-    let mut packs = packs::list(&mut run)?;
-    segments::check(&mut run, &mut packs)?;
-    run.plan(&packs);
-    packs::check(&mut run, &mut packs, &mut manifests)?;
-    manifests::check_copies(&mut run, &packs, &manifests)?;
-    let groups = parity::check_heads(&mut run, &packs, &manifests)?;
-    let mut damage = hits::Damage::default();
-    if options.level > VerifyLevel::Quick {
-        bodies::check(&mut run, &mut packs, &mut damage)?;
-        parity::check_files(&mut run, &groups)?;
-    }
-    damage.find_chunks(&run, &packs)?;
-    lists::check(&mut run, &packs, &manifests, &mut damage)?;
-    damage.report(&mut run, &packs, groups.as_ref(), &manifests)?;
+    let before = doubt::state(repo);
+    let mut run = Run::new(repo, *options, monitor, on_problem);
+    run.check_everything()?;
+    doubt::resolve(&mut run, before)?;
     Ok(run.finish())
 }
 
@@ -192,6 +168,8 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     on_problem: &'a mut dyn FnMut(&Problem),
     report: VerifyReport,
+    /// Problems that may come from somebody else's work: not told yet.
+    doubtful: Vec<Problem>,
     progress: Progress,
 }
 
@@ -203,7 +181,47 @@ enum Small {
     Bad(String),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        repo: &'a Arc<Repository>,
+        options: VerifyOptions,
+        monitor: &'a dyn Monitor,
+        on_problem: &'a mut dyn FnMut(&Problem),
+    ) -> Self {
+        Self {
+            repo,
+            options,
+            monitor,
+            on_problem,
+            report: VerifyReport::default(),
+            doubtful: Vec::new(),
+            progress: Progress::default(),
+        }
+    }
+
+    fn check_everything(&mut self) -> Result<()> {
+        self.check_running()?;
+        if self.repo.is_locked() {
+            return stored::check(self);
+        }
+        small::check(self)?;
+        let mut manifests = manifests::read_all(self)?;
+        let mut packs = packs::list(self)?;
+        segments::check(self, &mut packs)?;
+        self.plan(&packs);
+        packs::check(self, &mut packs, &mut manifests)?;
+        manifests::check_copies(self, &packs, &manifests)?;
+        let groups = parity::check_heads(self, &packs, &manifests)?;
+        let mut damage = hits::Damage::default();
+        if self.options.level > VerifyLevel::Quick {
+            bodies::check(self, &mut packs, &mut damage)?;
+            parity::check_files(self, &groups)?;
+        }
+        damage.find_chunks(self, &packs)?;
+        lists::check(self, &packs, &manifests, &mut damage)?;
+        damage.report(self, &packs, groups.as_ref(), &manifests)
+    }
+
     fn storage(&self) -> &dyn Storage {
         self.repo.storage()
     }
@@ -237,6 +255,14 @@ impl Run<'_> {
     }
 
     fn found(&mut self, problem: Problem) {
+        if doubt::is_doubtful(self, &problem) {
+            self.doubtful.push(problem);
+        } else {
+            self.tell(problem);
+        }
+    }
+
+    fn tell(&mut self, problem: Problem) {
         (self.on_problem)(&problem);
         self.report.problems.push(problem);
     }

@@ -192,12 +192,8 @@ fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &
 
 fn found(run: &mut Run<'_>, key: &str, reason: &str, healable: bool) {
     // loading and reading may both find it
-    if !run
-        .report
-        .problems
-        .iter()
-        .any(|known| known.path.as_deref() == Some(key))
-    {
+    let mut known = run.report.problems.iter().chain(&run.doubtful);
+    if !known.any(|known| known.path.as_deref() == Some(key)) {
         run.found_in("ERR_PARITY_CORRUPT", key, reason, healable);
     }
 }

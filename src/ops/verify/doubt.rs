@@ -1,0 +1,88 @@
+//! Problems that may be no more than somebody else's work: a prune takes packs and groups away while a verify looks.
+//!
+//! What always holds: only what is missing is doubted, and only while files come and go. Then a `quick` look, again and again
+//! until nothing has changed meanwhile, must find it missing as well. A damaged file is a problem at once.
+
+use super::{Problem, Run, VerifyLevel, VerifyOptions};
+use crate::crypto::sha256;
+use crate::error::Result;
+use crate::layout;
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+
+/// How often it looks again. What is still missing then, each time, is a problem whatever others do.
+const LOOKS: usize = 5;
+
+/// Which files there are that a prune, a merge or an ingest makes and takes away. `None` when that cannot be told.
+pub(super) type State = Option<[u8; 32]>;
+
+/// The state now.
+pub(super) fn state(repo: &Repository) -> State {
+    let mut sum = [0u8; 32];
+    for folder in [
+        layout::DATA,
+        layout::PARITY,
+        layout::INDEX,
+        layout::RECORDS,
+        layout::SNAPSHOTS,
+        layout::LOCKS,
+    ] {
+        // in any order: each name counts for itself
+        for file in repo.storage().list(folder).ok()? {
+            let name = sha256(&[file.key.as_bytes()]);
+            sum.iter_mut().zip(name).for_each(|(sum, byte)| *sum ^= byte);
+        }
+    }
+    Some(sum)
+}
+
+/// True for something missing that a prune may have taken away just then.
+pub(super) fn is_doubtful(run: &Run<'_>, problem: &Problem) -> bool {
+    match problem.code {
+        "ERR_PACK_UNPROTECTED" => true,
+        "ERR_PACK_MISSING" | "ERR_PARITY_CORRUPT" | "ERR_PACK_INDEX_CORRUPT" => {
+            problem.path.as_ref().is_some_and(|path| !run.is_there(path))
+        }
+        _ => false,
+    }
+}
+
+/// Tells the doubtful problems that stay. `before` is the state when the run began.
+pub(super) fn resolve(run: &mut Run<'_>, before: State) -> Result<()> {
+    let mut before = before;
+    let mut doubtful = std::mem::take(&mut run.doubtful);
+    for _ in 0..LOOKS {
+        let now = state(run.repo);
+        if doubtful.is_empty() || (now.is_some() && now == before) {
+            break;
+        }
+        before = now;
+        let monitor = Quiet(run.monitor);
+        let options = VerifyOptions {
+            level: VerifyLevel::Quick,
+            subset: None,
+        };
+        let mut ignore = |_: &Problem| {};
+        let mut look = Run::new(run.repo, options, &monitor, &mut ignore);
+        look.check_everything()?;
+        let seen: Vec<&Problem> = look.doubtful.iter().chain(&look.report.problems).collect();
+        doubtful.retain(|problem| seen.iter().any(|other| is_same(problem, other)));
+    }
+    for problem in doubtful {
+        run.tell(problem);
+    }
+    Ok(())
+}
+
+fn is_same(one: &Problem, other: &Problem) -> bool {
+    (one.code, one.pack, &one.path) == (other.code, other.pack, &other.path)
+}
+
+/// Only asks whether to stop.
+struct Quiet<'a>(&'a dyn Monitor);
+
+impl Monitor for Quiet<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
