@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
         }
     }),
     case(Bare, "index: 1 GB of nothing in place of a segment", "", |at| {
-        at.sparse(&at.keys(layout::INDEX, ".seg")[0], 1 << 30);
+        at.sparse(&at.first(layout::INDEX, ".seg"), 1 << 30);
     }),
     case(
         Bare,
@@ -129,7 +129,7 @@ pub(super) const CASES: &[Case] = &[
         }
     }),
     case(Bare, "index: a segment under the name of another", "", |at| {
-        let bytes = at.read(&at.keys(layout::INDEX, ".seg")[0]);
+        let bytes = at.read(&at.first(layout::INDEX, ".seg"));
         at.write(&layout::segment(&SegmentId([3; 16])), bytes);
     }),
     case(Sealed, "index: pages of one segment in another", "", |at| {

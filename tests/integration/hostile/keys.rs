@@ -82,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         "verify=ERR_KEY_FILE_CORRUPT",
         |at| {
             // it sorts before any other, has another name inside, and would take 2 GiB and several seconds
-            let key = at.read(&at.keys(layout::KEYS, ".json")[0]);
+            let key = at.read(&at.first(layout::KEYS, ".json"));
             let costly = crate::support::faults::forge(&key, "\"m\":8,\"t\":1", "\"m\":2097152,\"t\":4");
             at.write(&layout::key(&KeyId([0; 16])), costly);
         },
@@ -99,7 +99,7 @@ pub(super) const CASES: &[Case] = &[
                 );
             }
             // the right one is among the first
-            let key = at.keys(layout::KEYS, ".json").remove(0);
+            let key = at.first(layout::KEYS, ".json");
             let bytes = at.read(&key);
             at.remove(&key);
             at.write(&layout::key(&KeyId([0; 16])), bytes);
@@ -110,12 +110,12 @@ pub(super) const CASES: &[Case] = &[
         "keys: very many whole ones, none for this passphrase",
         "open=ERR_WRONG_PASSPHRASE",
         |at| {
-            let key = at.read(&at.keys(layout::KEYS, ".json")[0]);
+            let key = at.read(&at.first(layout::KEYS, ".json"));
             let text = String::from_utf8(key).unwrap();
             let at_commit = text.find("\"commit\":\"").unwrap() + 10;
             let other = crate::support::faults::forge(text.as_bytes(), &text[at_commit..at_commit + 8], "AAAAAAAA");
             for name in [layout::KEYS, layout::KEY_COPIES] {
-                at.remove(&at.keys(name, ".json")[0]);
+                at.remove(&at.first(name, ".json"));
             }
             for number in 0..many(10_000) as u128 {
                 let id = KeyId(number.to_le_bytes());
@@ -141,7 +141,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(Sealed, "keys: 1 GB of nothing", "open=ERR_KEY_FILE_CORRUPT", |at| {
         for name in [layout::KEYS, layout::KEY_COPIES] {
-            at.sparse(&at.keys(name, ".json")[0], 1 << 30);
+            at.sparse(&at.first(name, ".json"), 1 << 30);
         }
     }),
     case(

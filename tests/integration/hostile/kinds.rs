@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
         "kinds: a link in place of a key file",
         "verify=ERR_KEY_FILE_CORRUPT",
         |at| {
-            link(at, &at.keys(layout::KEYS, ".json")[0], "canary");
+            link(at, &at.first(layout::KEYS, ".json"), "canary");
         },
     ),
     case(
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         "kinds: a pipe in place of a key file",
         "verify=ERR_KEY_FILE_CORRUPT",
         |at| {
-            pipe(at, &at.keys(layout::KEYS, ".json")[0]);
+            pipe(at, &at.first(layout::KEYS, ".json"));
         },
     ),
     case(
@@ -47,7 +47,7 @@ pub(super) const CASES: &[Case] = &[
         "kinds: a link in place of a manifest",
         "get=ERR_STORAGE restore=ERR_STORAGE files=ERR_STORAGE verify=ERR_MANIFEST_MISSING prune=ERR_NOT_A_DIRECTORY",
         |at| {
-            link(at, &at.keys(layout::SNAPSHOTS, ".json")[0], "canary");
+            link(at, &at.first(layout::SNAPSHOTS, ".json"), "canary");
         },
     ),
     case(
@@ -55,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
         "kinds: a pipe in place of a manifest",
         "get=ERR_STORAGE restore=ERR_STORAGE files=ERR_STORAGE verify=ERR_MANIFEST_MISSING prune=ERR_NOT_A_DIRECTORY",
         |at| {
-            pipe(at, &at.keys(layout::SNAPSHOTS, ".json")[0]);
+            pipe(at, &at.first(layout::SNAPSHOTS, ".json"));
         },
     ),
     case(
@@ -63,34 +63,34 @@ pub(super) const CASES: &[Case] = &[
         "kinds: a folder in place of a manifest",
         "get=ERR_SNAPSHOT_NOT_FOUND restore=ERR_SNAPSHOT_NOT_FOUND files=ERR_SNAPSHOT_NOT_FOUND verify=ERR_MANIFEST_MISSING prune=ERR_NOT_A_DIRECTORY",
         |at| {
-            folder(at, &at.keys(layout::SNAPSHOTS, ".json")[0]);
+            folder(at, &at.first(layout::SNAPSHOTS, ".json"));
         },
     ),
     case(Plain, "kinds: a link in place of a pack", "", |at| {
-        link(at, &at.keys(layout::DATA, ".pack")[0], "canary");
+        link(at, &at.first(layout::DATA, ".pack"), "canary");
     }),
     case(Plain, "kinds: a pipe in place of a pack", "", |at| {
-        pipe(at, &at.keys(layout::DATA, ".pack")[0])
+        pipe(at, &at.first(layout::DATA, ".pack"))
     }),
     case(Plain, "kinds: a folder in place of a pack", "", |at| {
-        folder(at, &at.keys(layout::DATA, ".pack")[0])
+        folder(at, &at.first(layout::DATA, ".pack"))
     }),
     case(Plain, "kinds: a device in place of a pack", "", |at| {
-        device(at, &at.keys(layout::DATA, ".pack")[0]);
+        device(at, &at.first(layout::DATA, ".pack"));
     }),
     case(
         Plain,
         "kinds: a link in place of an .idx",
         "verify=ERR_PACK_INDEX_CORRUPT",
         |at| {
-            link(at, &at.keys(layout::DATA, ".idx")[0], "canary");
+            link(at, &at.first(layout::DATA, ".idx"), "canary");
         },
     ),
     case(Plain, "kinds: a pipe in place of a segment", "", |at| {
-        pipe(at, &at.keys(layout::INDEX, ".seg")[0]);
+        pipe(at, &at.first(layout::INDEX, ".seg"));
     }),
     case(Plain, "kinds: a link in place of a segment", "", |at| {
-        link(at, &at.keys(layout::INDEX, ".seg")[0], "canary");
+        link(at, &at.first(layout::INDEX, ".seg"), "canary");
     }),
     case(
         Plain,
@@ -155,7 +155,7 @@ pub(super) const CASES: &[Case] = &[
         |at| {
             link_folder(at, layout::QUARANTINE);
             // something that a repair wants to set aside
-            at.write(&at.keys(layout::SNAPSHOTS, ".json")[0], "damaged");
+            at.write(&at.first(layout::SNAPSHOTS, ".json"), "damaged");
         },
     ),
     case(

@@ -2,7 +2,7 @@
 
 use super::forge::{Manifest, Stored, id_of, pack, zstd};
 use super::scene::planted;
-use super::{Bare, Case, Plain, Sealed, case, many};
+use super::{Bare, Case, Plain, Scene, Sealed, case, many};
 use containerarchive::id::{ChunkId, SnapshotId};
 use containerarchive::{checked_json, layout};
 
@@ -39,10 +39,8 @@ pub(super) const CASES: &[Case] = &[
         "manifests: a version of the future",
         "list=ERR_UNSUPPORTED_FORMAT stats=ERR_UNSUPPORTED_FORMAT verify=ERR_UNSUPPORTED_FORMAT prune=ERR_UNSUPPORTED_FORMAT last=sweep:ERR_UNSUPPORTED_FORMAT",
         |at| {
-            let text = Manifest::chunks(0xf1, &[])
-                .text()
-                .replacen("\"version\":1", "\"version\":99", 1);
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+            let text = text_of_one().replacen("\"version\":1", "\"version\":99", 1);
+            put_text(at, text);
         },
     ),
     case(
@@ -68,23 +66,23 @@ pub(super) const CASES: &[Case] = &[
         let items: Vec<String> = (0..many(200_000))
             .map(|n| format!(r#"{{"name":"{n}","type":"","size":0,"chunkCount":0,"chunks":[]}}"#))
             .collect();
-        let text = Manifest::chunks(0xf1, &[]).text();
+        let text = text_of_one();
         let start = text.find("\"items\":[").unwrap() + 9;
         let text = format!("{}{}]}}", &text[..start], items.join(","));
-        at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        put_text(at, text);
     }),
     case(Bare, "manifests: very many tags", "", |at| {
         let tags: Vec<String> = (0..many(300_000)).map(|n| format!("\"{n}\":\"\"")).collect();
-        let text = Manifest::chunks(0xf1, &[]).text();
+        let text = text_of_one();
         let text = text.replacen("\"tags\":{}", &format!("\"tags\":{{{}}}", tags.join(",")), 1);
-        at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+        put_text(at, text);
     }),
     case(
         Bare,
         "manifests: sizes that overflow when they are added up",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let text = Manifest::chunks(0xf1, &[]).text();
+            let text = text_of_one();
             let item = |name: &str| {
                 let root = "ab".repeat(32);
                 format!(
@@ -93,7 +91,7 @@ pub(super) const CASES: &[Case] = &[
             };
             let start = text.find("\"items\":[").unwrap() + 9;
             let text = format!("{}{},{}]}}", &text[..start], item("a"), item("b"));
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+            put_text(at, text);
         },
     ),
     case(
@@ -122,12 +120,9 @@ pub(super) const CASES: &[Case] = &[
         "manifests: every member twice",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let text = Manifest::chunks(0xf1, &[]).text();
+            let text = text_of_one();
             let inner = text.trim_start_matches('{').trim_end_matches('}');
-            at.write(
-                &layout::snapshot(&SnapshotId([0xf1; 16])),
-                checked_json::finish(format!("{{{inner},{inner}}}")),
-            );
+            put_text(at, format!("{{{inner},{inner}}}"));
         },
     ),
     case(
@@ -135,11 +130,11 @@ pub(super) const CASES: &[Case] = &[
         "manifests: two items of one name",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let text = Manifest::chunks(0xf1, &[]).text();
+            let text = text_of_one();
             let start = text.find("\"items\":[").unwrap() + 9;
             let item = text[start..].trim_end_matches("]}").to_owned();
             let text = format!("{}{item},{item}]}}", &text[..start]);
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+            put_text(at, text);
         },
     ),
     case(
@@ -147,14 +142,14 @@ pub(super) const CASES: &[Case] = &[
         "manifests: names that are paths, and tags that are prototypes",
         "",
         |at| {
-            let text = Manifest::chunks(0xf1, &[]).text();
+            let text = text_of_one();
             let text = text.replacen(
                 "\"tags\":{}",
                 r#""tags":{"__proto__":"x","constructor":"y","\u0000":"\u202e"}"#,
                 1,
             );
             let text = text.replacen("\"name\":\"data\"", r#""name":"../../../outside/canary""#, 1);
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+            put_text(at, text);
         },
     ),
     case(
@@ -162,10 +157,8 @@ pub(super) const CASES: &[Case] = &[
         "manifests: lone surrogates",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let text = Manifest::chunks(0xf1, &[])
-                .text()
-                .replacen("\"name\":\"data\"", r#""name":"\ud800""#, 1);
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+            let text = text_of_one().replacen("\"name\":\"data\"", r#""name":"\ud800""#, 1);
+            put_text(at, text);
         },
     ),
     case(
@@ -173,8 +166,7 @@ pub(super) const CASES: &[Case] = &[
         "manifests: one under the name of another",
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let keys = at.keys(layout::SNAPSHOTS, ".json");
-            at.write(&keys[0], at.read(&keys[1]));
+            at.under_another_name(layout::SNAPSHOTS, ".json");
         },
     ),
     case(
@@ -182,9 +174,11 @@ pub(super) const CASES: &[Case] = &[
         "manifests: one under the name of another, sealed",
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            let keys = at.keys(layout::SNAPSHOTS, ".json");
-            at.write(&keys[0], at.read(&keys[1]));
-            at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), at.read(&keys[1]));
+            at.under_another_name(layout::SNAPSHOTS, ".json");
+            at.write(
+                &layout::snapshot(&SnapshotId([0xf1; 16])),
+                at.read(&at.keys(layout::SNAPSHOTS, ".json")[1]),
+            );
         },
     ),
     case(
@@ -201,7 +195,7 @@ pub(super) const CASES: &[Case] = &[
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.forge(
-                &at.keys(layout::SNAPSHOTS, ".json")[0],
+                &at.first(layout::SNAPSHOTS, ".json"),
                 "\"epoch\":1",
                 "\"epoch\":4294967295",
             );
@@ -238,3 +232,13 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
 ];
+
+/// The text of a manifest, to be changed.
+fn text_of_one() -> String {
+    Manifest::chunks(0xf1, &[]).text()
+}
+
+/// Puts a manifest of that text.
+fn put_text(at: &Scene, text: String) {
+    at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
+}

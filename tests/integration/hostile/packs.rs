@@ -233,7 +233,7 @@ pub(super) const CASES: &[Case] = &[
         "packs: 1 GB of nothing in place of one",
         "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
-            at.sparse(&at.keys(layout::DATA, ".pack")[0], 1 << 30);
+            at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
         },
     ),
     case(
@@ -241,37 +241,27 @@ pub(super) const CASES: &[Case] = &[
         "packs: 1 GB of nothing in place of one that has parity",
         "",
         |at| {
-            at.sparse(&at.keys(layout::DATA, ".pack")[0], 1 << 30);
+            at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
         },
     ),
     case(
         Bare,
         "packs: 600 MB of nothing that is a whole pack",
         "verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT",
-        |at| {
-            let chunks: Vec<Stored> = (0..36u32)
-                .map(|n| Stored::encoded(id_of(n), Vec::new(), 1, 0))
-                .collect();
-            sparse_pack(at, &chunks, 0xff_ffff);
-        },
+        pack_of_nothing,
     ),
     case(
         Plain,
         "packs: 600 MB of nothing that is a whole pack and wants parity",
         "verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT",
-        |at| {
-            let chunks: Vec<Stored> = (0..36u32)
-                .map(|n| Stored::encoded(id_of(n), Vec::new(), 1, 0))
-                .collect();
-            sparse_pack(at, &chunks, 0xff_ffff);
-        },
+        pack_of_nothing,
     ),
     case(
         Bare,
         "packs: 1 GB of nothing in place of an .idx",
         "verify=ERR_PACK_INDEX_CORRUPT",
         |at| {
-            at.sparse(&at.keys(layout::DATA, ".idx")[0], 1 << 30);
+            at.sparse(&at.first(layout::DATA, ".idx"), 1 << 30);
         },
     ),
     case(
@@ -279,8 +269,7 @@ pub(super) const CASES: &[Case] = &[
         "packs: a whole one under the name of another",
         "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
-            let keys = at.keys(layout::DATA, ".pack");
-            at.write(&keys[0], at.read(&keys[1]));
+            at.under_another_name(layout::DATA, ".pack");
         },
     ),
     case(
@@ -378,4 +367,12 @@ fn swap_chunks(at: &Scene) {
             at.write(&key, bytes);
         }
     }
+}
+
+/// 600 MB of nothing, and all of it is said to be chunks.
+fn pack_of_nothing(at: &Scene) {
+    let chunks: Vec<Stored> = (0..36u32)
+        .map(|n| Stored::encoded(id_of(n), Vec::new(), 1, 0))
+        .collect();
+    sparse_pack(at, &chunks, 0xff_ffff);
 }

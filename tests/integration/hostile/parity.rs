@@ -14,36 +14,30 @@ pub(super) const CASES: &[Case] = &[
         "verify=ERR_PARITY_CORRUPT",
         |at| {
             for (number, shape) in (1u8..).zip([[0, 1], [255, 1], [1, 0], [1, 255], [225, 33]]) {
-                plant(at, number, small_head(at, number), |record| patch(record, 56, &shape));
+                plant(at, small_head(at, number), |record| patch(record, 56, &shape));
             }
         },
     ),
     case(Plain, "parity: 4 billion members", "verify=ERR_PARITY_CORRUPT", |at| {
-        plant(at, 1, small_head(at, 1), |record| {
-            patch(record, 60, &u32::MAX.to_le_bytes())
-        });
+        plant_small(at, |record| patch(record, 60, &u32::MAX.to_le_bytes()));
     }),
     case(
         Plain,
         "parity: 4 billion superseded groups",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
-            plant(at, 1, small_head(at, 1), |record| {
-                patch(record, 64, &u32::MAX.to_le_bytes())
-            });
+            plant_small(at, |record| patch(record, 64, &u32::MAX.to_le_bytes()));
         },
     ),
     case(Plain, "parity: a config of 4 GiB", "verify=ERR_PARITY_CORRUPT", |at| {
-        plant(at, 1, small_head(at, 1), |record| {
-            patch(record, 68, &u32::MAX.to_le_bytes())
-        });
+        plant_small(at, |record| patch(record, 68, &u32::MAX.to_le_bytes()));
     }),
     case(
         Plain,
         "parity: members of 2^63 bytes",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
-            plant(at, 1, small_head(at, 1), |record| {
+            plant_small(at, |record| {
                 patch(record, 48, &(1u64 << 63).to_le_bytes());
                 patch(record, 80 + 4, &u32::MAX.to_le_bytes());
                 patch(record, 80 + 40, &(1u64 << 63).to_le_bytes());
@@ -55,9 +49,7 @@ pub(super) const CASES: &[Case] = &[
         "parity: slots that do not exist",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
-            plant(at, 1, small_head(at, 1), |record| {
-                patch(record, 80, &u16::MAX.to_le_bytes())
-            });
+            plant_small(at, |record| patch(record, 80, &u16::MAX.to_le_bytes()));
         },
     ),
     case(
@@ -67,7 +59,7 @@ pub(super) const CASES: &[Case] = &[
         |at| {
             let mut head = small_head(at, 1);
             head.superseded = groups(at);
-            plant(at, 1, head, |_| ());
+            plant(at, head, |_| ());
         },
     ),
     case(
@@ -79,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
                 let mut head = small_head(at, own);
                 head.superseded = groups(at);
                 head.superseded.push(group_id(other));
-                plant(at, own, head, |_| ());
+                plant(at, head, |_| ());
             }
         },
     ),
@@ -88,18 +80,12 @@ pub(super) const CASES: &[Case] = &[
         "parity: sums of zeros for every pack, and a pack is lost",
         "restore=ERR_PACK_MISSING files=ERR_PACK_MISSING verify=ERR_PACK_MISSING+ERR_PARITY_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
-            for key in at
-                .keys(layout::PARITY, ".par")
-                .iter()
-                .chain(&at.keys(layout::PARITY, ".grp"))
-            {
-                at.remove(key);
-            }
+            at.parity_files().iter().for_each(|key| at.remove(key));
             let packs = at.keys(layout::DATA, ".pack");
             for (number, key) in (1u8..).zip(&packs) {
                 let mut head = small_head(at, number);
                 head.members = vec![member(at, key)];
-                plant(at, number, head, |_| ());
+                plant(at, head, |_| ());
             }
             at.remove(&packs[0]);
         },
@@ -137,7 +123,7 @@ pub(super) const CASES: &[Case] = &[
         "parity: a pack that is lost is said to be 4 GiB",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
-            let key = at.keys(layout::DATA, ".pack").remove(0);
+            let key = at.first(layout::DATA, ".pack");
             let mut head = small_head(at, 1);
             head.class = 3;
             head.members = vec![Member {
@@ -155,7 +141,7 @@ pub(super) const CASES: &[Case] = &[
         |at| {
             let mut head = small_head(at, 1);
             head.repo.0 = [0x99; 16];
-            plant(at, 1, head, |_| ());
+            plant(at, head, |_| ());
         },
     ),
     case(
@@ -163,13 +149,7 @@ pub(super) const CASES: &[Case] = &[
         "parity: 1 GB of nothing in place of every file",
         "verify=ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
-            for key in at
-                .keys(layout::PARITY, ".par")
-                .iter()
-                .chain(&at.keys(layout::PARITY, ".grp"))
-            {
-                at.sparse(key, 1 << 30);
-            }
+            at.parity_files().iter().for_each(|key| at.sparse(key, 1 << 30));
         },
     ),
     case(
@@ -190,16 +170,10 @@ pub(super) const CASES: &[Case] = &[
         "parity: a config in it that is a lie, and the real one is lost",
         "verify=ERR_CONFIG_CORRUPT+ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
-            for key in at
-                .keys(layout::PARITY, ".par")
-                .iter()
-                .chain(&at.keys(layout::PARITY, ".grp"))
-            {
-                at.remove(key);
-            }
+            at.parity_files().iter().for_each(|key| at.remove(key));
             let mut head = small_head(at, 1);
             head.config_len = 5000;
-            plant(at, 1, head, |_| ());
+            plant(at, head, |_| ());
             at.remove(layout::CONFIG);
         },
     ),
@@ -229,17 +203,22 @@ fn small_head(at: &Scene, id: u8) -> GroupHead {
         shape: Shape { data: 4, parity: 1 },
         class: 0,
         superseded: Vec::new(),
-        members: vec![member(at, &at.keys(layout::DATA, ".pack")[0])],
+        members: vec![member(at, &at.first(layout::DATA, ".pack"))],
         config_len: 0,
     }
 }
 
 /// The files of a group with sums of zero; `edit` changes the record before its checksums are made.
-fn plant(at: &Scene, _number: u8, head: GroupHead, edit: impl Fn(&mut Vec<u8>)) {
+fn plant(at: &Scene, head: GroupHead, edit: impl Fn(&mut Vec<u8>)) {
     let shard = vec![0; head.stripe_len() as usize];
     for (key, bytes) in group(&empty_record(head), &shard, edit) {
         at.write(&key, bytes);
     }
+}
+
+/// Those of a small one.
+fn plant_small(at: &Scene, edit: impl Fn(&mut Vec<u8>)) {
+    plant(at, small_head(at, 1), edit);
 }
 
 /// The same with a shard that is a hole, for groups that would not fit a disk.

@@ -82,6 +82,22 @@ impl Scene {
         self.known.keys(folder, end)
     }
 
+    /// The first of them.
+    pub(super) fn first(&self, folder: &str, end: &str) -> String {
+        self.keys(folder, end).swap_remove(0)
+    }
+
+    /// The files of all parity groups.
+    pub(super) fn parity_files(&self) -> Vec<String> {
+        [".par", ".grp"].map(|end| self.keys(layout::PARITY, end)).concat()
+    }
+
+    /// Puts the second of them under the name of the first.
+    pub(super) fn under_another_name(&self, folder: &str, end: &str) {
+        let keys = self.keys(folder, end);
+        self.write(&keys[0], self.read(&keys[1]));
+    }
+
     /// A piece of the text of a checked JSON file is replaced.
     pub(super) fn forge(&self, key: &str, from: &str, to: &str) {
         self.write(key, forge(&self.read(key), from, to));
