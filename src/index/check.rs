@@ -5,7 +5,8 @@
 //! entries say about packs is left to others.
 
 use super::error::{Damage, Error};
-use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, Page, Probe, Section, fence_of, u64_at};
+use super::filter::Probe;
+use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, Page, Section, fence_of, u64_at};
 use super::segment::{PageRun, Segment};
 use super::{GlobalIndex, View};
 use crate::id::{ChunkId, SegmentId};

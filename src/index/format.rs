@@ -24,13 +24,6 @@ pub const PACK_LEN: usize = 40;
 pub const PACKS_PER_PAGE: usize = CONTENT_LEN / PACK_LEN;
 /// Segment ids on a superseded page.
 pub const IDS_PER_PAGE: usize = CONTENT_LEN / SegmentId::LEN;
-/// Length of a filter block in bytes: one cache line.
-const BLOCK_LEN: usize = 64;
-/// Blocks on a filter page; the 48 bytes behind them stay zero.
-const BLOCKS_PER_PAGE: u64 = 63;
-/// Filter bits for each entry: with six of them set per id, 0.44 % of absent ids look present.
-const BITS_PER_ENTRY: u64 = 12;
-const BITS_PER_FILTER_PAGE: u64 = BLOCKS_PER_PAGE * BLOCK_LEN as u64 * 8;
 
 const MAGIC: &[u8; 8] = b"CASEG001";
 const END_MAGIC: &[u8; 8] = b"CASEGEND";
@@ -39,9 +32,6 @@ const HEADER_DOMAIN: &str = "containerarchive/segment/v1";
 pub const VERSION: u32 = 1;
 const FLAG_SEALED: u32 = 1;
 
-/// The highest chunk type that stands in the global index (0 data, 1 list node).
-pub const MAX_KIND: u8 = 1;
-const MAX_CODEC: u8 = 2;
 const MAX_U24: u32 = 0xff_ffff;
 
 /// A whole page: content and tag.
@@ -102,10 +92,7 @@ impl Layout {
         let data = entries.div_ceil(ENTRIES_PER_PAGE as u64);
         let fence = data.div_ceil(FENCES_PER_PAGE as u64);
         let top = fence.div_ceil(FENCES_PER_PAGE as u64);
-        let filter = entries
-            .checked_mul(BITS_PER_ENTRY)?
-            .div_ceil(BITS_PER_FILTER_PAGE)
-            .max(1);
+        let filter = super::filter::pages_for(entries)?;
         let pack = packs.div_ceil(PACKS_PER_PAGE as u64);
         let superseded_pages = superseded.div_ceil(IDS_PER_PAGE as u64);
         let pages = [1, data, fence, top, filter, pack, superseded_pages, 1];
@@ -299,7 +286,7 @@ impl SegmentEntry {
             codec,
             kind,
         } = self.entry;
-        if payload_len > MAX_U24 || raw_len > MAX_U24 || raw_len == 0 || codec > MAX_CODEC || kind > MAX_KIND {
+        if payload_len > MAX_U24 || raw_len > MAX_U24 || raw_len == 0 || !self.entry.is_indexed() {
             return None;
         }
         out[0..32].copy_from_slice(&id.0);
@@ -315,21 +302,16 @@ impl SegmentEntry {
     /// Reads 48 bytes; `None` for what no writer makes. `packs` is the length of the pack table.
     pub fn decode(bytes: &[u8], packs: u64) -> Option<Self> {
         let pack = u32_at(bytes, 32);
-        let raw_len = u24_at(bytes, 43);
-        let (codec, kind) = (bytes[46], bytes[47]);
-        if u64::from(pack) >= packs || raw_len == 0 || codec > MAX_CODEC || kind > MAX_KIND {
-            return None;
-        }
-        let id = ChunkId(bytes_at(bytes, 0));
         let entry = PackEntry {
-            id,
+            id: ChunkId(bytes_at(bytes, 0)),
             offset: u32_at(bytes, 36),
             payload_len: u24_at(bytes, 40),
-            raw_len,
-            codec,
-            kind,
+            raw_len: u24_at(bytes, 43),
+            codec: bytes[46],
+            kind: bytes[47],
         };
-        Some(Self { pack, entry })
+        let fits = u64::from(pack) < packs && entry.raw_len > 0 && entry.is_indexed();
+        fits.then_some(Self { pack, entry })
     }
 }
 
@@ -347,48 +329,6 @@ pub fn decode_pack(bytes: &[u8]) -> (PackId, u64) {
 /// What fences hold for an id: its first 8 bytes as a big-endian number, so that numbers sort as ids do.
 pub fn fence_of(id: &ChunkId) -> u64 {
     u64::from_be_bytes(bytes_at(&id.0, 0))
-}
-
-/// Where the filter keeps an id: page, block and six bits (Putze, Sanders, Singler, *Cache-, Hash- and Space-Efficient
-/// Bloom Filters*, 2007). Pages follow the order of ids, so a writer has one page in memory at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// Page within the filter section.
-    pub page: u64,
-    block: usize,
-    bits: u64,
-}
-
-impl Probe {
-    /// Where a filter of `pages` pages keeps `id`.
-    pub fn new(id: &ChunkId, pages: u64) -> Self {
-        let page = ((u128::from(fence_of(id)) * u128::from(pages)) >> 64) as u64;
-        let block = (u64::from(u32::from_be_bytes(bytes_at(&id.0, 8))) * BLOCKS_PER_PAGE) >> 32;
-        Self {
-            page,
-            block: block as usize * BLOCK_LEN,
-            bits: u64_at(&id.0, 12),
-        }
-    }
-
-    fn positions(self) -> impl Iterator<Item = (usize, u8)> {
-        (0..6).map(move |n| {
-            let bit = (self.bits >> (9 * n)) & 511;
-            (self.block + (bit >> 3) as usize, 1u8 << (bit & 7))
-        })
-    }
-
-    /// Remembers the id in its page.
-    pub fn set(self, page: &mut Page) {
-        for (byte, mask) in self.positions() {
-            page[byte] |= mask;
-        }
-    }
-
-    /// False when the id is certainly absent.
-    pub fn may_contain(self, page: &Page) -> bool {
-        self.positions().all(|(byte, mask)| page[byte] & mask != 0)
-    }
 }
 
 /// `N` bytes at `at`. Callers pass places inside a page, so the range is always there.

@@ -16,6 +16,7 @@
 
 mod check;
 mod error;
+pub mod filter;
 pub mod format;
 mod merge;
 mod pages;

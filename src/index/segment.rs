@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use super::error::{Damage, Error};
+use super::filter::Probe;
 use super::format::{
     BadHeader, ENTRIES_PER_PAGE, ENTRY_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, PACK_LEN, PACKS_PER_PAGE,
-    PAGE_LEN, Page, Probe, Section, SegmentEntry, bytes_at, decode_pack, fence_of, u64_at,
+    PAGE_LEN, Page, Section, SegmentEntry, bytes_at, decode_pack, fence_of, u64_at,
 };
 use super::pages::PageCache;
 use super::seal::{PageSeal, SegmentContext};

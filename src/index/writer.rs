@@ -9,9 +9,10 @@
 use std::io::{self, Read};
 
 use super::error::Error;
+use super::filter::Probe;
 use super::format::{
     CONTENT_LEN, ENTRIES_PER_PAGE, ENTRY_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, Layout, PACK_LEN,
-    PACKS_PER_PAGE, PAGE_LEN, Page, Probe, Section, encode_pack, fence_of, put_u64,
+    PACKS_PER_PAGE, PAGE_LEN, Page, Section, encode_pack, fence_of, put_u64,
 };
 use super::seal::{PageSeal, SegmentContext, SegmentSeal};
 use super::source::{EntryScan, EntrySource};

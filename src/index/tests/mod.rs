@@ -232,11 +232,11 @@ fn the_filter_admits_less_than_one_absent_id_in_a_hundred() {
     assert!(index.page_reads().filter <= pages);
     let mut filter: Vec<format::Page> = vec![[0; format::PAGE_LEN]; pages as usize];
     for entry in source.scan() {
-        let probe = format::Probe::new(&entry.unwrap().entry.id, pages);
+        let probe = filter::Probe::new(&entry.unwrap().entry.id, pages);
         probe.set(&mut filter[probe.page as usize]);
     }
     let admitted = (0..100_000)
-        .map(|n| format::Probe::new(&source.absent_id(n), pages))
+        .map(|n| filter::Probe::new(&source.absent_id(n), pages))
         .filter(|probe| probe.may_contain(&filter[probe.page as usize]))
         .count();
     assert!((1..1000).contains(&admitted), "{admitted} of 100,000");

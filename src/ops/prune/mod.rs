@@ -11,6 +11,7 @@
 
 mod choice;
 mod decide;
+mod fates;
 mod live;
 mod meta;
 mod plan;

@@ -1,13 +1,13 @@
-//! What to do with each pack: keep it, delete it, or copy what is needed out of it first.
+//! What a prune will do: what is known of each pack, which chunks are needed, and where each of them is at home.
 //!
-//! One copy of each needed chunk is its *home*, preferably in a pack that stays anyway. A pack that is no home is unused.
-//! Packs with waste in them are rewritten, the most wasteful first, until what is left is less than the caller puts up with;
-//! small packs of like size are gathered once there are enough of them, so that each byte is gathered a few times at most.
+//! One copy of each needed chunk is its *home*, preferably in a pack that stays anyway. A pack that is no home is unused;
+//! what becomes of the others is in [`fates`].
 //!
 //! Decides only; whether a pack may really go is decided again under the commit lock.
 
 use super::Work;
 use super::choice::Chosen;
+use super::fates::{self, Fate};
 use super::live::{Copy, Marker, Marks, all_entries, for_each_id};
 use super::meta;
 use super::survey::{Survey, load};
@@ -16,24 +16,10 @@ use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
 use crate::layout;
 use crate::pack::{KIND_DATA, PackEntry};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Small packs of one size and kind that are gathered when there are so many.
-const GATHER: usize = 8;
-/// A pack is small below this part of the target length.
-const SMALL: u64 = 4;
 /// How often a plan begins again after the index was found to be incomplete or damaged, and was made whole.
 const ROUNDS: usize = 4;
-
-/// What is to become of a pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Keep,
-    /// Nothing in it is needed from there.
-    Unused,
-    /// What is needed is copied out of it, and then it is unused.
-    Rewrite,
-}
 
 /// What is known of a pack. All sums in bytes of stored chunks, copies of manifests and configs left out.
 #[derive(Debug, Clone)]
@@ -42,23 +28,23 @@ pub(super) struct PackState {
     /// Length of the file.
     pub len: u64,
     /// It was in the folder when the packs were listed, so it may be deleted.
-    listed: bool,
+    pub listed: bool,
     /// The index names it, and it is not there.
     absent: bool,
     /// It is there, as long as it should be, and not condemned: copies in it count.
-    good: bool,
+    pub good: bool,
     /// It holds data chunks; the others are asked for copies of manifests.
-    has_data: bool,
+    pub has_data: bool,
     /// New snapshots avoid it.
     hinted: bool,
     /// A session at work wrote it, or it does not say what it is: hands off.
-    spared: bool,
+    pub spared: bool,
     pub session: Option<SnapshotId>,
     /// Snapshots of whose manifests it holds copies.
     pub copies: BTreeSet<SnapshotId>,
     /// Of these, some that must be kept.
     needed_copies: bool,
-    total: u64,
+    pub total: u64,
     live: u64,
     home: u64,
     pub fate: Fate,
@@ -85,11 +71,11 @@ impl PackState {
         }
     }
 
-    fn is_needed(&self) -> bool {
+    pub(super) fn is_needed(&self) -> bool {
         self.home > 0 || self.needed_copies
     }
 
-    fn waste(&self) -> u64 {
+    pub(super) fn waste(&self) -> u64 {
         self.total.saturating_sub(self.home)
     }
 
@@ -269,7 +255,7 @@ fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Pl
     ask_packs(work, survey, &mut plan)?;
     mark(work, survey, chosen, &mut plan)?;
     weigh(&mut plan)?;
-    choose_fates(work, &mut plan);
+    fates::choose(work, &mut plan);
     let ripe = survey.ripe();
     let free = survey.held.is_empty();
     let may_go = |pack: &&PackState| free || ripe.contains(&pack.id);
@@ -459,58 +445,4 @@ fn weigh(plan: &mut Plan) -> Result<()> {
         state.home = home;
     }
     Ok(())
-}
-
-fn choose_fates(work: &Work<'_>, plan: &mut Plan) {
-    let named = plan.source.packs().len();
-    let mut kept_bytes = 0u64;
-    let mut waste = 0u64;
-    let mut partly: Vec<usize> = Vec::new();
-    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
-        let may_go = state.listed && !state.spared && (state.good || ordinal >= named);
-        if may_go && !state.is_needed() {
-            state.fate = Fate::Unused;
-            continue;
-        }
-        kept_bytes += state.total;
-        if may_go && state.waste() > 0 {
-            waste += state.waste();
-            partly.push(ordinal);
-        }
-    }
-    // the share that is waste, the greatest first
-    let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
-    partly.sort_by_key(|ordinal| std::cmp::Reverse(plan.packs.get(*ordinal).and_then(share)));
-    for ordinal in partly {
-        // of what will be stored then: else the next prune would find more waste than is allowed, and go on
-        if waste <= (kept_bytes as f64 * work.options.max_unused) as u64 {
-            break;
-        }
-        if let Some(state) = plan.packs.get_mut(ordinal) {
-            waste = waste.saturating_sub(state.waste());
-            kept_bytes = kept_bytes.saturating_sub(state.waste());
-            state.fate = Fate::Rewrite;
-        }
-    }
-    gather(work, plan, named);
-}
-
-/// Rewrites small packs of like size and kind where there are many.
-fn gather(work: &Work<'_>, plan: &mut Plan, named: usize) {
-    let small = work.repo.config().pack_size / SMALL;
-    let mut tiers: HashMap<(bool, u32), Vec<usize>> = HashMap::new();
-    for (ordinal, state) in plan.packs.iter().enumerate().take(named) {
-        let fits = state.listed && state.good && !state.spared && state.len < small;
-        if fits && state.fate != Fate::Unused {
-            let tier = state.len.max(1).ilog2() / 2;
-            tiers.entry((state.has_data, tier)).or_default().push(ordinal);
-        }
-    }
-    for ordinals in tiers.into_values().filter(|tier| tier.len() >= GATHER) {
-        for ordinal in ordinals {
-            if let Some(state) = plan.packs.get_mut(ordinal) {
-                state.fate = Fate::Rewrite;
-            }
-        }
-    }
 }

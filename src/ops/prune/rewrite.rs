@@ -5,8 +5,9 @@
 //! repair can use it. When this returns, the new packs are protected, named by a segment and durable.
 
 use super::Work;
+use super::fates::Fate;
 use super::live::for_each_id;
-use super::plan::{Fate, Plan};
+use super::plan::Plan;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};

@@ -1,0 +1,79 @@
+//! What is to become of each pack: keep it, delete it, or copy what is needed out of it first.
+//!
+//! Packs with waste in them are rewritten, the most wasteful first, until what is left is less than the caller puts up with;
+//! small packs of like size are gathered once there are enough of them, so that each byte is gathered a few times at most.
+
+use super::Work;
+use super::plan::{PackState, Plan};
+use crate::index::EntrySource;
+use std::collections::HashMap;
+
+/// Small packs of one size and kind that are gathered when there are so many.
+const GATHER: usize = 8;
+/// A pack is small below this part of the target length.
+const SMALL: u64 = 4;
+
+/// What is to become of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Keep,
+    /// Nothing in it is needed from there.
+    Unused,
+    /// What is needed is copied out of it, and then it is unused.
+    Rewrite,
+}
+
+/// Chooses, once it is known what is needed of each.
+pub(super) fn choose(work: &Work<'_>, plan: &mut Plan) {
+    let named = plan.source.packs().len();
+    let mut kept_bytes = 0u64;
+    let mut waste = 0u64;
+    let mut partly: Vec<usize> = Vec::new();
+    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
+        let may_go = state.listed && !state.spared && (state.good || ordinal >= named);
+        if may_go && !state.is_needed() {
+            state.fate = Fate::Unused;
+            continue;
+        }
+        kept_bytes += state.total;
+        if may_go && state.waste() > 0 {
+            waste += state.waste();
+            partly.push(ordinal);
+        }
+    }
+    // the share that is waste, the greatest first
+    let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
+    partly.sort_by_key(|ordinal| std::cmp::Reverse(plan.packs.get(*ordinal).and_then(share)));
+    for ordinal in partly {
+        // of what will be stored then: else the next prune would find more waste than is allowed, and go on
+        if waste <= (kept_bytes as f64 * work.options.max_unused) as u64 {
+            break;
+        }
+        if let Some(state) = plan.packs.get_mut(ordinal) {
+            waste = waste.saturating_sub(state.waste());
+            kept_bytes = kept_bytes.saturating_sub(state.waste());
+            state.fate = Fate::Rewrite;
+        }
+    }
+    gather(work, plan, named);
+}
+
+/// Rewrites small packs of like size and kind where there are many.
+fn gather(work: &Work<'_>, plan: &mut Plan, named: usize) {
+    let small = work.repo.config().pack_size / SMALL;
+    let mut tiers: HashMap<(bool, u32), Vec<usize>> = HashMap::new();
+    for (ordinal, state) in plan.packs.iter().enumerate().take(named) {
+        let fits = state.listed && state.good && !state.spared && state.len < small;
+        if fits && state.fate != Fate::Unused {
+            let tier = state.len.max(1).ilog2() / 2;
+            tiers.entry((state.has_data, tier)).or_default().push(ordinal);
+        }
+    }
+    for ordinals in tiers.into_values().filter(|tier| tier.len() >= GATHER) {
+        for ordinal in ordinals {
+            if let Some(state) = plan.packs.get_mut(ordinal) {
+                state.fate = Fate::Rewrite;
+            }
+        }
+    }
+}
