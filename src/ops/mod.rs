@@ -1,6 +1,7 @@
 //! The verbs a user knows, one file each: free functions over [`Repository`](crate::repo::Repository) that read as
 //! recipes. They know the order of steps, and neither file names, byte offsets nor ciphers.
 
+mod entry_sum;
 pub mod forget;
 pub mod ingest;
 pub mod keys;

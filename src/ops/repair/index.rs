@@ -2,11 +2,12 @@
 //! only when something differs.
 
 use super::Work;
-use super::packs::{Inventory, Print};
+use super::packs::Inventory;
 use crate::error::Result;
 use crate::id::PackId;
 use crate::index;
 use crate::layout;
+use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
 use crate::pack::{ChunkLocation, read_index};
 use crate::repo::Repository;
@@ -62,7 +63,7 @@ fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     let named = named_packs(repo)?;
     let prints = walk_index(
         repo,
-        |_| HashMap::<PackId, Print>::new(),
+        |_| HashMap::<PackId, EntrySum>::new(),
         |prints, pack, entry| prints.entry(*pack).or_default().add(entry),
     )?;
     let mut differences = Differences {

@@ -10,8 +10,9 @@ use crate::crypto::sha256;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
+use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::{named_packs, writers};
-use crate::pack::{IndexParts, PackEntry, ReadError, open_parts, read_parts, splice};
+use crate::pack::{IndexParts, ReadError, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN};
 use crate::repo::Repository;
 use crate::storage::Storage;
@@ -38,7 +39,7 @@ pub(super) struct Content {
     /// It holds list nodes and copies.
     pub meta: bool,
     /// Sum over its index entries, to compare with the index.
-    pub print: Print,
+    pub print: EntrySum,
 }
 
 /// All packs that there should be.
@@ -62,35 +63,6 @@ pub(super) enum Checked {
     Other(PackId),
     /// Nothing that can be read to its end.
     Nothing,
-}
-
-/// A sum over entries that does not depend on their order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Print {
-    entries: u64,
-    sum: u128,
-}
-
-impl Print {
-    /// Counts an entry in.
-    pub(super) fn add(&mut self, entry: &PackEntry) {
-        let mut bytes = [0; crate::pack::format::ENTRY_LEN];
-        crate::pack::format::encode_entry(entry, 0, &mut bytes);
-        self.entries += 1;
-        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_128(&bytes));
-    }
-
-    /// Of what the index holds of a pack: data and list nodes, each id once.
-    fn of(entries: &[PackEntry]) -> Self {
-        let mut print = Self::default();
-        let mut seen = HashSet::new();
-        for entry in entries {
-            if entry.is_indexed() && seen.insert(entry.id) {
-                print.add(entry);
-            }
-        }
-        print
-    }
 }
 
 impl Inventory {
@@ -377,7 +349,7 @@ pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) ->
         good.content = Some(Content {
             session: content.header.session,
             meta: content.header.meta,
-            print: Print::of(&content.entries),
+            print: EntrySum::of_indexed(&content.entries),
         });
         let key = layout::pack_index(pack);
         let found = read(storage, &key, MAX_INDEX_LEN)?;

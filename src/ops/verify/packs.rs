@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
-use crate::pack::{KIND_MANIFEST_COPY, PackEntry, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::ops::entry_sum::EntrySum;
+use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::ErrorKind;
 use sha2::{Digest, Sha256};
@@ -31,35 +32,13 @@ pub(super) struct PackFacts {
     /// Length that the live segments say.
     pub named: Option<u64>,
     /// What the live segments say that it holds.
-    pub said: Print,
+    pub said: EntrySum,
     /// The session that wrote it, as far as that is known.
     pub session: Option<SnapshotId>,
     /// Why it is bad, if it is.
     pub bad: Option<Bad>,
     /// Its `.idx` is whole.
     pub index_good: bool,
-}
-
-/// A sum over entries that does not depend on their order: equal sums, equal entries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Print {
-    entries: u64,
-    sum: u64,
-}
-
-impl Print {
-    /// Adds an entry. XXH3-64 of all its fields; the sum wraps.
-    pub fn add(&mut self, entry: &PackEntry) {
-        let mut bytes = [0u8; 46];
-        bytes[..32].copy_from_slice(&entry.id.0);
-        bytes[32..36].copy_from_slice(&entry.offset.to_le_bytes());
-        bytes[36..40].copy_from_slice(&entry.payload_len.to_le_bytes());
-        bytes[40..44].copy_from_slice(&entry.raw_len.to_le_bytes());
-        bytes[44] = entry.codec;
-        bytes[45] = entry.kind;
-        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(&bytes));
-        self.entries += 1;
-    }
 }
 
 /// All packs that lie in the folder or that a live segment names.
@@ -292,23 +271,16 @@ fn take_entries(
     index: &PackIndex,
     manifests: &mut Manifests,
 ) {
-    let mut print = Print::default();
-    let mut seen = HashSet::new();
-    for entry in &index.entries {
-        if entry.is_indexed() {
-            // a segment has each pair of chunk and pack once, the first one
-            if seen.insert(entry.id) {
-                print.add(entry);
-            }
-        } else if entry.kind == KIND_MANIFEST_COPY && facts.named.is_some() {
-            manifests.add_copy(*pack, *entry, index.header.session);
-        }
+    let held = EntrySum::of_indexed(&index.entries);
+    if facts.named.is_some() {
+        let copies = index.entries.iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY);
+        copies.for_each(|entry| manifests.add_copy(*pack, *entry, index.header.session));
     }
     if run.options.level < VerifyLevel::Full {
-        run.report.stats.chunks_checked += print.entries;
+        run.report.stats.chunks_checked += held.entries();
     }
     let len_differs = facts.named.is_some_and(|len| len != index.pack_len);
-    if facts.named.is_some() && packs.index_whole && (len_differs || print != facts.said) {
+    if facts.named.is_some() && packs.index_whole && (len_differs || held != facts.said) {
         run.found(Problem {
             pack: Some(*pack),
             path: Some(layout::pack_index(pack)),

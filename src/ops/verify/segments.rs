@@ -1,11 +1,12 @@
 //! The global index: every page of every live segment, and what all of them together say about each pack.
 
-use super::packs::{Packs, Print};
+use super::packs::Packs;
 use super::{Problem, Run};
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::index::{self, BrokenSegment, EntrySource};
 use crate::layout;
+use crate::ops::entry_sum::EntrySum;
 use crate::storage::ErrorKind;
 use std::collections::HashSet;
 
@@ -75,7 +76,7 @@ fn report(run: &mut Run<'_>, id: &SegmentId, error: &index::Error) {
 fn take_entries(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
     for _ in 0..MAX_ROUNDS {
         for facts in packs.table.values_mut() {
-            (facts.named, facts.said) = (None, Print::default());
+            (facts.named, facts.said) = (None, EntrySum::default());
         }
         match sum_up(run, packs) {
             Ok(()) => return Ok(()),
