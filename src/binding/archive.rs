@@ -12,7 +12,7 @@ use crate::executor::{Executor, PoolExecutor};
 use crate::monitor::{Monitor, Warning};
 use crate::ops;
 use crate::panics;
-use crate::repo::{self, Environment};
+use crate::repo::{self, Environment, Repository, Secret};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -113,6 +113,30 @@ fn monitor(
     })
 }
 
+/// From JSON to options, and how many threads the handle asks for.
+type ReadOptions<O> = fn(&str) -> Result<(O, Option<usize>)>;
+
+/// Reads options, then makes or opens a repository, on a thread of its own.
+fn connect<'env, O: 'static>(
+    env: &'env Env,
+    name: &'static str,
+    (path, options): (String, String),
+    secret: Result<Option<Secret>>,
+    monitor: JsMonitor,
+    read: ReadOptions<O>,
+    make: fn(Environment, Option<&Secret>, &O) -> Result<Repository>,
+) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
+    spawn(env, name, move || {
+        let secret = secret?;
+        let (options, threads) = read(&options)?;
+        panics::point(name);
+        let repo = make(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
+        Ok(NativeRepository {
+            handle: Handle::new(repo),
+        })
+    })
+}
+
 /// Makes a repository and opens it.
 #[napi(ts_return_type = "Promise<NativeRepository>")]
 pub fn init<'env>(
@@ -126,15 +150,8 @@ pub fn init<'env>(
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
     let monitor = monitor(on_warning, stop)?;
-    spawn(env, "ca-init", move || {
-        let secret = secret?;
-        let (options, threads) = types::init_options(&options)?;
-        panics::point("ca-init");
-        let repo = repo::init(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
-        Ok(NativeRepository {
-            handle: Handle::new(repo),
-        })
-    })
+    let place = (path, options);
+    connect(env, "ca-init", place, secret, monitor, types::init_options, repo::init)
 }
 
 /// Opens a repository.
@@ -150,15 +167,8 @@ pub fn open<'env>(
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
     let monitor = monitor(on_warning, stop)?;
-    spawn(env, "ca-open", move || {
-        let secret = secret?;
-        let (options, threads) = types::open_options(&options)?;
-        panics::point("ca-open");
-        let repo = repo::open(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
-        Ok(NativeRepository {
-            handle: Handle::new(repo),
-        })
-    })
+    let place = (path, options);
+    connect(env, "ca-open", place, secret, monitor, types::open_options, repo::open)
 }
 
 #[napi]
