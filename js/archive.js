@@ -122,13 +122,8 @@ class ContainerArchive {
   async restoreToFile(id, fileOptions) {
     const checked = restoreToFileOptions(fileOptions);
     const snapshot = options.snapshotId(id);
-    const { signal, onProgress } = checked;
-    const report = (value) => {
-      this.#events.emit('restore:progress', value);
-      if (onProgress) callSafely(onProgress, value);
-    };
-    const complete = (value) => this.#events.emit('restore:complete', value);
-    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, { report, complete }), signal);
+    const listeners = this.#listeners('restore', checked.onProgress);
+    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners), checked.signal);
   }
 
   async listSnapshots(filter) {
@@ -146,19 +141,8 @@ class ContainerArchive {
   async verify(verifyOptions) {
     this.#assertOpen();
     const checked = verify.options(verifyOptions);
-    const { signal, onProgress } = checked;
-    signal?.throwIfAborted();
-    try {
-      return await verify.runVerify(this.#native, checked, {
-        progress: (value) => {
-          this.#events.emit('verify:progress', value);
-          if (onProgress) callSafely(onProgress, value);
-        },
-        error: (value) => this.#events.emit('verify:error', value),
-      });
-    } catch (error) {
-      throw signal?.aborted ? signal.reason : fromNative(error);
-    }
+    const listeners = this.#listeners('verify', checked.onProgress);
+    return this.#stoppable((repo) => verify.runVerify(repo, checked, listeners), checked.signal);
   }
 
   async prune(retention, pruneOptions) {
@@ -180,13 +164,8 @@ class ContainerArchive {
 
   async repair(repairOptions) {
     const checked = repair.repairOptions(repairOptions);
-    const { signal, onProgress } = checked;
-    const report = (value) => {
-      this.#events.emit('repair:progress', value);
-      if (onProgress) callSafely(onProgress, value);
-    };
-    const complete = (value) => this.#events.emit('repair:complete', value);
-    return this.#alone((repo) => repair.runRepair(repo, checked, { report, complete }), signal);
+    const listeners = this.#listeners('repair', checked.onProgress);
+    return this.#alone((repo) => repair.runRepair(repo, checked, listeners), checked.signal);
   }
 
   async reindex(reindexOptions) {
@@ -245,6 +224,17 @@ class ContainerArchive {
     if (this.#closing) throw closed();
   }
 
+  /** Who hears of an operation: the events of that name, and for its progress the caller too. */
+  #listeners(operation, onProgress) {
+    const emit = (event) => (value) => this.#events.emit(`${operation}:${event}`, value);
+    const tell = emit('progress');
+    const progress = (value) => {
+      tell(value);
+      if (onProgress) callSafely(onProgress, value);
+    };
+    return { progress, complete: emit('complete'), error: emit('error') };
+  }
+
   /** One call of the native repository. */
   async #call(call, signal) {
     this.#assertOpen();
@@ -275,31 +265,22 @@ class ContainerArchive {
   }
 
   async #prune(retention, checked) {
-    const { signal, onProgress } = checked;
-    const listeners = {
-      progress: (value) => {
-        this.#events.emit('prune:progress', value);
-        if (onProgress) callSafely(onProgress, value);
-      },
-      complete: (value) => this.#events.emit('prune:complete', value),
-    };
-    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners, this.#maintaining), signal);
+    const listeners = this.#listeners('prune', checked.onProgress);
+    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners, this.#maintaining), checked.signal);
   }
 
   async #ingest(unclaimed, { json, signal, onProgress, commitWhen, concurrency = 1 }) {
     const items = claimAll(unclaimed);
     const lanes = Math.min(concurrency, items.length);
-    const progress = new IngestProgress(items.length, (value) => {
-      this.#events.emit('ingest:progress', value);
-      if (onProgress) callSafely(onProgress, value);
-    });
+    const listeners = this.#listeners('ingest', onProgress);
+    const progress = new IngestProgress(items.length, listeners.progress);
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);
       const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, this.#leftovers, progress);
       // The last counters may still be on their way here.
       if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);
-      this.#events.emit('ingest:complete', {
+      listeners.complete({
         operationId: progress.operationId,
         snapshotId: snapshot.id,
         newChunks: snapshot.newChunks,

@@ -1,6 +1,6 @@
 'use strict';
 // Progress of one operation: from the counters of the native side to the shape that users see, at most ten times a second
-// and once at the end.
+// and once at the end; and nothing after close(), however late the native side may be.
 
 const { randomUUID } = require('node:crypto');
 
@@ -15,36 +15,40 @@ function human(bytes) {
   return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`;
 }
 
-/** The progress of one ingest. */
-class IngestProgress {
+/** How far something is, in percent; null where it is not known what the whole is. */
+function percentageOf(doneBytes, totalBytes) {
+  if (totalBytes === null) return null;
+  return totalBytes === 0 ? 100 : (doneBytes / totalBytes) * 100;
+}
+
+/** The average so far, and what it says of the rest. */
+function average(doneBytes, totalBytes, seconds) {
+  const rate = seconds > 0 ? doneBytes / seconds : 0;
+  const etaSeconds = totalBytes === null || rate <= 0 ? null : Math.round((totalBytes - doneBytes) / rate);
+  return { bytesPerSecond: Math.round(rate), etaSeconds };
+}
+
+/** What all of them do. Each operation describes its own counters. */
+class Progress {
   /** Tells concurrent operations apart. */
   operationId = randomUUID();
-  /** Name of the item that is being read, or null. */
-  item = null;
-  /** Bytes to come, null when not known. */
-  total = null;
+  /** The newest counters of the native side. */
+  counters = { doneBytes: 0, totalBytes: 0 };
+  #operation;
   #report;
-  #itemsTotal;
   #started = performance.now();
-  #last = { at: this.#started, bytes: 0 };
-  #rate = 0;
-  #counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
+  #last = this.#started;
 
   /**
-   * @param {number} itemsTotal
+   * @param {string} operation
    * @param {(progress: object) => void} report
    */
-  constructor(itemsTotal, report) {
-    this.#itemsTotal = itemsTotal;
+  constructor(operation, report) {
+    this.#operation = operation;
     this.#report = report;
   }
 
-  /** Whether the counters of the native side have reached this number of bytes. */
-  hasReached(bytes) {
-    return this.#counters.doneBytes === bytes;
-  }
-
-  /** Nothing is reported after this, however late the native side may be. */
+  /** Nothing is reported after this. */
   close() {
     this.#report = null;
   }
@@ -52,44 +56,77 @@ class IngestProgress {
   /** Takes the counters of the native side as JSON. */
   update(json) {
     if (this.#report === null) return;
-    this.#counters = { ...this.#counters, ...JSON.parse(json) };
-    if (performance.now() - this.#last.at >= INTERVAL_MS) this.#emit();
+    Object.assign(this.counters, JSON.parse(json));
+    if (performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+  }
+
+  /** The last report, with what is known better by now. */
+  finish(counters) {
+    Object.assign(this.counters, counters);
+    this.#emit(true);
+  }
+
+  #emit(isLast) {
+    this.#last = performance.now();
+    const elapsedMs = this.#last - this.#started;
+    this.#report({
+      operation: this.#operation,
+      operationId: this.operationId,
+      ...this.describe(elapsedMs / 1000, isLast),
+      elapsedMs: Math.round(elapsedMs),
+    });
+  }
+}
+
+/** The progress of one ingest. */
+class IngestProgress extends Progress {
+  /** Name of the item that is being read, or null. */
+  item = null;
+  /** Bytes to come, null when not known. */
+  total = null;
+  counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
+  #itemsTotal;
+  #last = { seconds: 0, bytes: 0 };
+  #rate = 0;
+
+  /**
+   * @param {number} itemsTotal
+   * @param {(progress: object) => void} report
+   */
+  constructor(itemsTotal, report) {
+    super('ingest', report);
+    this.#itemsTotal = itemsTotal;
+  }
+
+  /** Whether the counters of the native side have reached this number of bytes. */
+  hasReached(bytes) {
+    return this.counters.doneBytes === bytes;
   }
 
   /** The last report, with the figures of the snapshot. */
-  finish(snapshot) {
+  finish({ originalSize, storedSize, chunkCount }) {
     this.item = null;
-    this.total = snapshot.originalSize;
-    Object.assign(this.#counters, {
-      doneBytes: snapshot.originalSize,
-      storedBytes: snapshot.storedSize,
-      chunks: snapshot.chunkCount,
-      itemsDone: this.#itemsTotal,
-    });
-    this.#last = { at: this.#started, bytes: 0 };
+    this.total = originalSize;
+    this.#last = { seconds: 0, bytes: 0 };
     this.#rate = 0; // the last report tells the rate of the whole ingest
-    this.#emit();
+    super.finish({ doneBytes: originalSize, storedBytes: storedSize, chunks: chunkCount, itemsDone: this.#itemsTotal });
   }
 
-  #emit() {
-    const now = performance.now();
-    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone } = this.#counters;
-    const seconds = (now - this.#last.at) / 1000;
-    const rate = seconds > 0 ? (doneBytes - this.#last.bytes) / seconds : 0;
+  describe(seconds) {
+    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone } = this.counters;
+    const span = seconds - this.#last.seconds;
+    const rate = span > 0 ? (doneBytes - this.#last.bytes) / span : 0;
     this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
-    this.#last = { at: now, bytes: doneBytes };
+    this.#last = { seconds, bytes: doneBytes };
     // A file that grows has more than it had.
     const total = this.total === null ? null : Math.max(this.total, doneBytes);
-    const left = total === null ? null : total - doneBytes;
-    this.#report({
-      operation: 'ingest',
-      operationId: this.operationId,
+    return {
       message: `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
-      percentage: left === null ? null : total === 0 ? 100 : (doneBytes / total) * 100,
+      percentage: percentageOf(doneBytes, total),
       bytesDone: doneBytes,
       bytesTotal: total,
       bytesPerSecond: Math.round(this.#rate),
-      etaSeconds: left === null || this.#rate <= 0 ? null : Math.round(left / this.#rate),
+      etaSeconds: total === null || this.#rate <= 0 ? null : Math.round((total - doneBytes) / this.#rate),
       newBytes,
       reusedBytes,
       storedBytes,
@@ -97,21 +134,78 @@ class IngestProgress {
       item: this.item,
       itemsDone,
       itemsTotal: this.#itemsTotal,
-      elapsedMs: Math.round(now - this.#started),
-    });
+    };
+  }
+}
+
+/** The progress of a restore into a file. */
+class RestoreProgress extends Progress {
+  #item;
+
+  /**
+   * @param {string | null} item
+   * @param {(progress: object) => void} report
+   */
+  constructor(item, report) {
+    super('restore', report);
+    this.#item = item;
+  }
+
+  describe(seconds) {
+    const { doneBytes, totalBytes, chunks } = this.counters;
+    return {
+      message: `${human(doneBytes)} of ${human(totalBytes)} restored`,
+      percentage: percentageOf(doneBytes, totalBytes),
+      bytesDone: doneBytes,
+      bytesTotal: totalBytes,
+      ...average(doneBytes, totalBytes, seconds),
+      chunks,
+      item: this.#item,
+    };
+  }
+}
+
+/** The progress of one verify. */
+class VerifyProgress extends Progress {
+  /** Problems found so far. */
+  errors = 0;
+  #level;
+
+  /**
+   * @param {string} level
+   * @param {(progress: object) => void} report
+   */
+  constructor(level, report) {
+    super('verify', report);
+    this.#level = level;
+  }
+
+  /** The last report, with the figures of the result. */
+  finish({ packsChecked, chunksChecked }) {
+    super.finish({ totalBytes: this.counters.doneBytes, chunks: chunksChecked, itemsDone: packsChecked });
+  }
+
+  describe(seconds, isLast) {
+    const { doneBytes, totalBytes, chunks, itemsDone } = this.counters;
+    // while it is not known how much there is to read, it is none
+    const total = totalBytes > 0 || isLast ? totalBytes : null;
+    return {
+      level: this.#level,
+      message: `${human(doneBytes)} read, ${itemsDone} packs checked, ${this.errors} problems`,
+      percentage: isLast ? 100 : percentageOf(doneBytes, total),
+      bytesDone: doneBytes,
+      bytesTotal: total,
+      ...average(doneBytes, totalBytes > 0 ? totalBytes : null, seconds),
+      chunks,
+      itemsDone,
+      errors: this.errors,
+    };
   }
 }
 
 /** The progress of an operation that is measured in bytes alone, and knows only as it goes how many there are. */
-class BytesProgress {
-  /** Tells concurrent operations apart. */
-  operationId = randomUUID();
-  #operation;
+class BytesProgress extends Progress {
   #message;
-  #report;
-  #started = performance.now();
-  #last = this.#started;
-  #counters = { doneBytes: 0, totalBytes: 0 };
 
   /**
    * @param {string} operation
@@ -119,44 +213,22 @@ class BytesProgress {
    * @param {(progress: object) => void} report
    */
   constructor(operation, message, report) {
-    this.#operation = operation;
+    super(operation, report);
     this.#message = message;
-    this.#report = report;
   }
 
-  /** Nothing is reported after this, however late the native side may be. */
-  close() {
-    this.#report = null;
-  }
-
-  /** Takes the counters of the native side as JSON. */
-  update(json) {
-    if (this.#report === null) return;
-    this.#counters = JSON.parse(json);
-    if (performance.now() - this.#last >= INTERVAL_MS) this.#emit(null);
-  }
-
-  /** The last report. */
-  finish() {
-    this.#emit(100);
-  }
-
-  #emit(percentage) {
-    const now = performance.now();
-    const { doneBytes, totalBytes } = this.#counters;
+  describe(seconds, isLast) {
+    const { doneBytes, totalBytes } = this.counters;
     const known = totalBytes > 0;
-    this.#last = now;
-    this.#report({
-      operation: this.#operation,
-      operationId: this.operationId,
+    // these bytes are nearly all of it; what follows has no measure
+    const percentage = known ? Math.min(99, percentageOf(doneBytes, totalBytes)) : null;
+    return {
       message: this.#message(human(doneBytes)),
-      // these bytes are nearly all of it; what follows has no measure
-      percentage: percentage ?? (known ? Math.min(99, (doneBytes / totalBytes) * 100) : null),
+      percentage: isLast ? 100 : percentage,
       bytesDone: doneBytes,
       bytesTotal: known ? Math.max(totalBytes, doneBytes) : null,
-      elapsedMs: Math.round(now - this.#started),
-    });
+    };
   }
 }
 
-module.exports = { BytesProgress, IngestProgress, human };
+module.exports = { BytesProgress, IngestProgress, RestoreProgress, VerifyProgress };

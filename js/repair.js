@@ -26,14 +26,14 @@ function unlockOptions(value) {
   return { force: given.force === undefined ? false : check.boolean(given.force, 'force') };
 }
 
-/** Runs one repair. `report` hears of its progress, at most ten times a second and once at the end; `complete` of its result. */
-async function runRepair(repo, { signal }, { report, complete }) {
-  const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, report);
+/** Runs one repair. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` of its result. */
+async function runRepair(repo, { signal }, listeners) {
+  const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, listeners.progress);
   try {
     const update = (json) => progress.update(json);
     const result = JSON.parse(await stoppable(signal, (stop) => repo.repair(update, stop)));
     progress.finish();
-    complete({ operationId: progress.operationId, ...result });
+    listeners.complete({ operationId: progress.operationId, ...result });
     return result;
   } finally {
     progress.close();

@@ -2,12 +2,9 @@
 // A restore into a file: options checked, progress passed on, the signal listened to.
 
 const check = require('./check.js');
-const { randomUUID } = require('node:crypto');
 const { resolve } = require('node:path');
-const { human } = require('./progress.js');
+const { RestoreProgress } = require('./progress.js');
 const { stoppable } = require('./stop.js');
-
-const INTERVAL_MS = 100;
 
 /** The options of restoreToFile(): { json, path, item, signal?, onProgress? }. */
 function restoreToFileOptions(value) {
@@ -24,44 +21,19 @@ function restoreToFileOptions(value) {
   };
 }
 
-/** Runs one. `report` hears of its progress, at most ten times a second and once at the end; `complete` that it is done. */
-async function runRestoreToFile(repo, id, { json, path, item, signal }, { report, complete }) {
-  const operationId = randomUUID();
-  const started = performance.now();
-  let last = started;
-  let open = true;
-  const emit = ({ doneBytes, totalBytes, chunks }) => {
-    const now = performance.now();
-    const seconds = (now - started) / 1000;
-    const rate = seconds > 0 ? doneBytes / seconds : 0;
-    last = now;
-    report({
-      operation: 'restore',
-      operationId,
-      message: `${human(doneBytes)} of ${human(totalBytes)} restored`,
-      percentage: totalBytes === 0 ? 100 : (doneBytes / totalBytes) * 100,
-      bytesDone: doneBytes,
-      bytesTotal: totalBytes,
-      bytesPerSecond: Math.round(rate),
-      etaSeconds: rate > 0 ? Math.round((totalBytes - doneBytes) / rate) : null,
-      chunks,
-      item,
-      elapsedMs: Math.round(now - started),
-    });
-  };
-  const onProgress = (counters) => {
-    if (!open) return;
-    const update = JSON.parse(counters);
-    if (performance.now() - last >= INTERVAL_MS && update.doneBytes < update.totalBytes) emit(update);
-  };
+/** Runs one. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` that it is done. */
+async function runRestoreToFile(repo, id, { json, path, item, signal }, listeners) {
+  const progress = new RestoreProgress(item, listeners.progress);
   try {
-    const done = await stoppable(signal, (stop) => repo.restoreToFile(id, json, onProgress, stop));
+    const update = (counters) => progress.update(counters);
+    const run = (stop) => repo.restoreToFile(id, json, update, stop);
+    const done = await stoppable(signal, run);
     const { snapshotId, size, chunkCount } = JSON.parse(done);
-    emit({ doneBytes: size, totalBytes: size, chunks: chunkCount });
-    complete({ operationId, snapshotId, path, size });
+    progress.finish({ doneBytes: size, totalBytes: size, chunks: chunkCount });
+    listeners.complete({ operationId: progress.operationId, snapshotId, path, size });
     return { path, snapshotId, size };
   } finally {
-    open = false;
+    progress.close();
   }
 }
 

@@ -6,12 +6,10 @@
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
-const { randomUUID } = require('node:crypto');
-const { human } = require('./progress.js');
+const { VerifyProgress } = require('./progress.js');
 const { stoppableAtOnce } = require('./stop.js');
 
 const LEVELS = ['quick', 'standard', 'full'];
-const INTERVAL_MS = 100;
 const MAX_PARTS = 2 ** 32 - 1;
 
 /** 'n/t': the n-th of t equal parts. */
@@ -37,53 +35,6 @@ function options(value) {
   };
 }
 
-/** From the counters of the native side to what users see, at most ten times a second and once at the end. */
-class VerifyProgress {
-  operationId = randomUUID();
-  /** Problems found so far. */
-  errors = 0;
-  #level;
-  #report;
-  #started = performance.now();
-  #last = this.#started;
-
-  constructor(level, report) {
-    this.#level = level;
-    this.#report = report;
-  }
-
-  update(json) {
-    if (performance.now() - this.#last >= INTERVAL_MS) this.#emit(JSON.parse(json));
-  }
-
-  finish({ packsChecked, chunksChecked }, doneBytes) {
-    this.#emit({ doneBytes, totalBytes: doneBytes, chunks: chunksChecked, itemsDone: packsChecked }, 100);
-  }
-
-  #emit({ doneBytes, totalBytes, chunks, itemsDone }, percentage = null) {
-    const now = performance.now();
-    const seconds = (now - this.#started) / 1000;
-    const rate = seconds > 0 ? doneBytes / seconds : 0;
-    const known = totalBytes > 0;
-    this.#last = now;
-    this.#report({
-      operation: 'verify',
-      operationId: this.operationId,
-      level: this.#level,
-      message: `${human(doneBytes)} read, ${itemsDone} packs checked, ${this.errors} problems`,
-      percentage: percentage ?? (known ? (doneBytes / totalBytes) * 100 : null),
-      bytesDone: doneBytes,
-      bytesTotal: known || percentage !== null ? totalBytes : null,
-      bytesPerSecond: Math.round(rate),
-      etaSeconds: known && rate > 0 ? Math.round((totalBytes - doneBytes) / rate) : null,
-      chunks,
-      itemsDone,
-      errors: this.errors,
-      elapsedMs: Math.round(now - this.#started),
-    });
-  }
-}
-
 /**
  * Runs one verify.
  * @param repo the native repository
@@ -93,27 +44,23 @@ class VerifyProgress {
  */
 async function runVerify(repo, { json, level, signal }, listeners) {
   let open = true;
-  let doneBytes = 0;
   const progress = new VerifyProgress(level, listeners.progress);
   const onError = (error) => {
     progress.errors++;
     listeners.error({ operationId: progress.operationId, ...error });
   };
-  const onProgress = (counters) => {
-    if (!open) return;
-    doneBytes = JSON.parse(counters).doneBytes;
-    progress.update(counters);
-  };
   try {
+    const update = (counters) => progress.update(counters);
     const onProblem = (error) => open && onError(JSON.parse(error));
-    const report = JSON.parse(await stoppableAtOnce(signal, (stop) => repo.verify(json, onProgress, onProblem, stop)));
+    const report = JSON.parse(await stoppableAtOnce(signal, (stop) => repo.verify(json, update, onProblem, stop)));
     // callbacks and the promise come by different ways: what has not arrived yet is in the report
     open = false;
     report.errors.slice(progress.errors).forEach(onError);
-    progress.finish(report.stats, doneBytes);
+    progress.finish(report.stats);
     return report;
   } finally {
     open = false;
+    progress.close();
   }
 }
 
