@@ -251,7 +251,10 @@ export interface IRestoreToFileOptions {
   path: string;
   /** Replace a file that is there, in one step. Anything else than a file is never replaced. Default false. */
   overwrite?: boolean;
-  /** Ends the restore: nothing is left of it, and the promise rejects with `signal.reason`. */
+  /**
+   * Ends the restore: nothing is left of it, and the promise rejects with `signal.reason`. Where a flush takes longer than 200 ms, the
+   * hidden temporary file goes only after that.
+   */
   signal?: AbortSignal;
   /** Called at most ten times a second, and once at the end. */
   onProgress?: (progress: IRestoreProgress) => void;

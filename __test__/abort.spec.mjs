@@ -3,14 +3,18 @@
 
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
+import { createRequire } from 'node:module';
 import { closeSync, existsSync, openSync, readSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ContainerArchive, DEEP, ENCRYPTED, KIB, MIB, PASSPHRASE, PLAIN, assertSameBytes, compressible, freshRepo, pieces, random, reopen,
   repoFiles, restored, temporary, test,
 } from './support/harness.mjs';
+
+const { abortable } = createRequire(import.meta.url)('../js/stop.js');
 
 const INSTANTS = DEEP ? 100 : 8;
 /** No call may take longer to reject, on a machine however busy. What it takes is told in the diagnostics. */
@@ -101,8 +105,11 @@ const CALLS = {
   },
   restoreToFile: {
     call: (repo, signal, { id, file }) => repo.restoreToFile(id, { path: file, overwrite: true, signal }),
-    left: ({ folder, file, bytes }) => {
-      assert.deepEqual(readdirSync(folder).filter((name) => name !== 'file'), [], 'no temporary file');
+    left: async ({ folder, file, bytes }) => {
+      const temporaries = () => readdirSync(folder).filter((name) => name !== 'file');
+      // a disk that takes its time to flush is not waited for
+      for (let i = 0; i < 500 && temporaries().length > 0; i++) await sleep(10);
+      assert.deepEqual(temporaries(), [], 'no temporary file');
       if (existsSync(file)) assert.equal(statSync(file).size, bytes.length, 'whole, of a call before');
     },
   },
@@ -369,4 +376,15 @@ test('one signal for everything: when the calls are over, nothing listens to it 
   }
   controller.abort(); // and nothing ends
   assert.equal((await repo.listSnapshots()).length, 3);
+});
+
+test('a call that cleans up behind it is waited for a little, and not for long', async () => {
+  const abort = (promise, signal, stop) => abortable(promise, signal, { patience: 30, stop });
+  const kept = AbortSignal.abort('enough');
+  assert.equal(await abort(sleep(1, 'in time'), kept), 'in time');
+  await assert.rejects(abort(sleep(1).then(() => { throw new Error('its own'); }), kept), { message: 'its own' });
+  const late = sleep(500, 'late');
+  assert.equal(await abort(late, kept).catch((reason) => reason), 'enough');
+  // what makes a change just then is waited for to its end
+  assert.equal(await abort(late, kept, () => false), 'late');
 });

@@ -14,7 +14,7 @@ const { restoreToFileOptions, runRestoreToFile } = require('./restore-file.js');
 const { claimAll, releaseAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
 const { policy } = require('./policy.js');
-const { Leftovers, abortable, stoppableAtOnce } = require('./stop.js');
+const { Leftovers, abortable, stoppable } = require('./stop.js');
 const prune = require('./prune.js');
 const repair = require('./repair.js');
 const verify = require('./verify.js');
@@ -60,7 +60,7 @@ async function connect(call, path, given, mayInit) {
   };
   try {
     signal?.throwIfAborted();
-    const handle = await stoppableAtOnce(signal, connected, { discard: (late) => late.close() });
+    const handle = await stoppable(signal, connected, { discard: (late) => late.close() });
     return new ContainerArchive(INTERNAL, handle, events);
   } catch (error) {
     secret?.drop();
@@ -165,7 +165,7 @@ class ContainerArchive {
   async repair(repairOptions) {
     const checked = repair.repairOptions(repairOptions);
     const listeners = this.#listeners('repair', checked.onProgress);
-    return this.#alone((repo) => repair.runRepair(repo, checked, listeners), checked.signal);
+    return this.#alone((repo) => repair.runRepair(repo, checked, listeners, this.#maintaining), checked.signal);
   }
 
   async reindex(reindexOptions) {

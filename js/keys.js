@@ -5,7 +5,7 @@ const check = require('./check.js');
 const options = require('./options.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
-const { stoppableAtOnce } = require('./stop.js');
+const { stoppable } = require('./stop.js');
 
 /** The options of add() and change(): { json, secret, signal? }. */
 function newKey(value, mayReplace) {
@@ -54,7 +54,7 @@ class Keys {
     const { signal } = made;
     try {
       // closed handles are told so before anybody is asked for a passphrase
-      return await this.#call((repo) => stoppableAtOnce(signal, (stop) => made.secret.use(async (passphrase, key) => {
+      return await this.#call((repo) => stoppable(signal, (stop) => made.secret.use(async (passphrase, key) => {
         signal?.throwIfAborted();
         return JSON.parse(await repo[method](made.json, passphrase, key, stop));
       })), signal);

@@ -4,7 +4,7 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { BytesProgress } = require('./progress.js');
-const { stoppableAtOnce } = require('./stop.js');
+const { stoppable } = require('./stop.js');
 
 const PLAN_KEYS = ['filter', 'maxUnused', 'force', 'signal', 'onProgress'];
 const PRUNE_KEYS = ['dryRun', 'wait', ...PLAN_KEYS];
@@ -79,7 +79,7 @@ async function runPrune(repo, policy, { json, dryRun, signal }, listeners, lefto
     const update = (counters) => progress.update(counters);
     const run = (stop) => repo.prune(policy, json, update, stop);
     // nothing waits for a dry run
-    const result = JSON.parse(await stoppableAtOnce(signal, run, dryRun ? {} : { leftovers }));
+    const result = JSON.parse(await stoppable(signal, run, dryRun ? {} : { leftovers }));
     progress.finish();
     const { keep, remove, timeZone, warnings, ...figures } = result;
     listeners.complete({ operationId: progress.operationId, ...figures });

@@ -3,7 +3,7 @@
 
 const check = require('./check.js');
 const { BytesProgress } = require('./progress.js');
-const { stoppable, stoppableAtOnce } = require('./stop.js');
+const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of repair(): { signal?, onProgress? }. */
 function repairOptions(value) {
@@ -27,11 +27,11 @@ function unlockOptions(value) {
 }
 
 /** Runs one repair. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` of its result. */
-async function runRepair(repo, { signal }, listeners) {
+async function runRepair(repo, { signal }, listeners, leftovers) {
   const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, listeners.progress);
   try {
     const update = (json) => progress.update(json);
-    const result = JSON.parse(await stoppable(signal, (stop) => repo.repair(update, stop)));
+    const result = JSON.parse(await stoppable(signal, (stop) => repo.repair(update, stop), { leftovers, patience: PATIENCE_MS }));
     progress.finish();
     listeners.complete({ operationId: progress.operationId, ...result });
     return result;
@@ -42,12 +42,12 @@ async function runRepair(repo, { signal }, listeners) {
 
 /** Makes the index again. */
 function runReindex(repo, { signal }, leftovers) {
-  return stoppableAtOnce(signal, (stop) => repo.reindex(stop), { leftovers });
+  return stoppable(signal, (stop) => repo.reindex(stop), { leftovers });
 }
 
 /** Counts what the repository holds and takes. */
 async function runStats(repo, { signal }) {
-  return JSON.parse(await stoppableAtOnce(signal, (stop) => repo.stats(stop)));
+  return JSON.parse(await stoppable(signal, (stop) => repo.stats(stop)));
 }
 
 module.exports = { repairOptions, runReindex, runRepair, runStats, signalOptions, unlockOptions };

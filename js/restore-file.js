@@ -4,7 +4,7 @@
 const check = require('./check.js');
 const { resolve } = require('node:path');
 const { RestoreProgress } = require('./progress.js');
-const { stoppable } = require('./stop.js');
+const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of restoreToFile(): { json, path, item, signal?, onProgress? }. */
 function restoreToFileOptions(value) {
@@ -27,7 +27,7 @@ async function runRestoreToFile(repo, id, { json, path, item, signal }, listener
   try {
     const update = (counters) => progress.update(counters);
     const run = (stop) => repo.restoreToFile(id, json, update, stop);
-    const done = await stoppable(signal, run);
+    const done = await stoppable(signal, run, { patience: PATIENCE_MS });
     const { snapshotId, size, chunkCount } = JSON.parse(done);
     progress.finish({ doneBytes: size, totalBytes: size, chunks: chunkCount });
     listeners.complete({ operationId: progress.operationId, snapshotId, path, size });

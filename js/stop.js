@@ -6,44 +6,46 @@
 
 const native = require('./native.js');
 
+/** For calls that clean up behind them: nearly always that is done by then, and an abort is still answered soon. */
+const PATIENCE_MS = 200;
+
 const noop = () => {};
 
 /**
- * What a promise gives; or the reason of the signal, at once, when that aborts first and `stop` says that it was in time. What
- * comes afterwards goes to `discard`.
+ * What a promise gives; or the reason of the signal, when that aborts first and `stop` says that it was in time: at once, or
+ * after `patience` milliseconds in which the promise may still settle. What comes afterwards goes to `discard`.
  */
-function abortable(promise, signal, { stop = () => true, discard = noop } = {}) {
+function abortable(promise, signal, { stop = () => true, patience = 0, discard = noop } = {}) {
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
     let left = false;
+    let timer;
+    const leave = () => {
+      left = true;
+      reject(signal.reason);
+    };
     const onAbort = () => {
-      left = stop();
-      if (left) reject(signal.reason);
+      if (!stop()) return;
+      if (patience > 0) timer = setTimeout(leave, patience);
+      else leave();
     };
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     promise
-      .finally(() => signal.removeEventListener('abort', onAbort))
+      .finally(() => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', onAbort);
+      })
       .then((value) => (left ? discard(value) : resolve(value)))
       .catch(reject);
   });
 }
 
-/** Calls `run` with something that stops the native side when the signal aborts, and waits for its end all the same. */
-function stoppable(signal, run) {
-  const stop = new native.NativeStop();
-  const stopOnly = () => {
-    stop.stop();
-    return false;
-  };
-  return abortable(run(stop), signal, { stop: stopOnly });
-}
-
 /**
- * The same of what changes nothing that others see, or says when it does: its end is not waited for. What comes of it all the same
- * goes to `discard`; while it goes on, it is among the `leftovers`.
+ * Calls `run` with something that stops the native side when the signal aborts. Its end is not waited for longer than
+ * `patience`, unless it makes a change just then that others see. While it goes on, it is among the `leftovers`.
  */
-function stoppableAtOnce(signal, run, { discard, leftovers } = {}) {
+function stoppable(signal, run, { leftovers, ...options } = {}) {
   const stop = new native.NativeStop();
   const promise = run(stop);
   const inTime = () => {
@@ -51,7 +53,7 @@ function stoppableAtOnce(signal, run, { discard, leftovers } = {}) {
     leftovers?.keep(promise);
     return true;
   };
-  return abortable(promise, signal, { stop: inTime, discard });
+  return abortable(promise, signal, { ...options, stop: inTime });
 }
 
 /** What goes on although its call has rejected. */
@@ -75,4 +77,4 @@ class Leftovers {
   }
 }
 
-module.exports = { Leftovers, abortable, stoppable, stoppableAtOnce };
+module.exports = { Leftovers, PATIENCE_MS, abortable, stoppable };

@@ -7,7 +7,7 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { VerifyProgress } = require('./progress.js');
-const { stoppableAtOnce } = require('./stop.js');
+const { stoppable } = require('./stop.js');
 
 const LEVELS = ['quick', 'standard', 'full'];
 const MAX_PARTS = 2 ** 32 - 1;
@@ -52,7 +52,7 @@ async function runVerify(repo, { json, level, signal }, listeners) {
   try {
     const update = (counters) => progress.update(counters);
     const onProblem = (error) => open && onError(JSON.parse(error));
-    const report = JSON.parse(await stoppableAtOnce(signal, (stop) => repo.verify(json, update, onProblem, stop)));
+    const report = JSON.parse(await stoppable(signal, (stop) => repo.verify(json, update, onProblem, stop)));
     // callbacks and the promise come by different ways: what has not arrived yet is in the report
     open = false;
     report.errors.slice(progress.errors).forEach(onError);
