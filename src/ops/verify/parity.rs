@@ -9,9 +9,6 @@ use crate::layout;
 use crate::pack::PackHeader;
 use crate::parity::{self, Damage, GroupHead, GroupRecord, Groups, Part};
 
-/// How often groups are listed again before a pack is said to be in none.
-const LISTINGS: usize = 3;
-
 /// Loads the groups and looks at what shows without reading them whole. `None` when the repository has no parity.
 pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<Option<Groups>> {
     if run.repo.parity_shape().is_none() {
@@ -25,7 +22,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
         .map(|(pack, _)| *pack)
         .collect();
     if !groups.unprotected(&protected).is_empty() {
-        // a group that is being replaced can be missed
+        // a group that is being replaced can be missed, and it tells what can be healed
         let Some(again) = load(run) else { return Ok(None) };
         groups = again;
     }
@@ -34,7 +31,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
     for pack in groups.unprotected(&protected) {
         run.check_running()?;
         // in this order: what a prune takes out of its group stands in a kill list until it is gone
-        if !is_condemned(run, &pack) && run.is_there(&layout::pack(&pack)) && !protected_by_now(run, &pack) {
+        if !is_condemned(run, &pack) && run.is_there(&layout::pack(&pack)) {
             unprotected(run, packs, manifests, &pack);
         }
     }
@@ -48,17 +45,6 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
     }
     check_config_copy(run, &groups);
     Ok(Some(groups))
-}
-
-/// Whether a group protects the pack that one listing of groups has missed: its group was being replaced just then.
-fn protected_by_now(run: &mut Run<'_>, pack: &PackId) -> bool {
-    (0..LISTINGS).any(|_| load(run).is_some_and(|groups| groups.group_of(pack).is_some()))
-}
-
-/// Whether a group that lacks a file is being taken away by a prune or has been replaced.
-fn is_going(run: &mut Run<'_>, head: &GroupHead) -> bool {
-    head.members.iter().all(|member| is_condemned(run, &member.pack))
-        || load(run).is_some_and(|groups| groups.get(&head.id).is_none())
 }
 
 fn load(run: &mut Run<'_>) -> Option<Groups> {
@@ -109,9 +95,6 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
             // never published whole, or no longer: a group that lost its packs as well protects nothing
             let needed = head.is_some_and(|head| is_needed(run, groups, head, packs, manifests));
             if run.is_there(&key) || !needed {
-                continue;
-            }
-            if head.is_some_and(|head| is_going(run, head)) {
                 continue;
             }
         } else if !run.is_there(&key) {
