@@ -252,7 +252,7 @@ export interface IRestoreToFileOptions {
   /** Replace a file that is there, in one step. Anything else than a file is never replaced. Default false. */
   overwrite?: boolean;
   /**
-   * Ends the restore: nothing is left of it, and the promise rejects with `signal.reason`. Where a flush takes longer than 200 ms, the
+   * Ends the restore: nothing is left of it, and the promise rejects with `signal.reason`. Where a flush takes longer than 150 ms, the
    * hidden temporary file goes only after that.
    */
   signal?: AbortSignal;
@@ -691,7 +691,7 @@ export interface ILock {
   session: string;
   /** Whether its process is still there. */
   held: boolean;
-  /** As 'ingest' or 'prune'; null when the file is damaged. */
+  /** 'ingest', 'prune', 'repair' or 'reindex'; null when the file is damaged. */
   operation: string | null;
   /** Null when the file is damaged. */
   startedAt: string | null;

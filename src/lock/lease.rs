@@ -14,6 +14,11 @@ use crate::{checked_json, layout};
 const MAX_LEASE_LEN: u64 = 64 << 10;
 const VERSION: u32 = 1;
 
+/// What the lease of a repair says.
+pub const REPAIR: &str = "repair";
+/// What the lease of a reindex says.
+pub const REINDEX: &str = "reindex";
+
 /// A lease that this process holds. Dropping it ends the lease and removes its file.
 #[must_use = "dropping it ends the lease"]
 pub struct Lease {
@@ -32,6 +37,13 @@ pub struct LeaseInfo {
     pub started_at: Option<String>,
     /// Whether its owner is still there.
     pub held: bool,
+}
+
+impl LeaseInfo {
+    /// False for operations whose session writes nothing that could look like a lost snapshot.
+    pub fn may_leave_copies(&self) -> bool {
+        !matches!(self.operation.as_deref(), Some(REPAIR | REINDEX))
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
 
 use crate::error::Result;
-use crate::id::{PackId, SegmentId, SnapshotId};
+use crate::id::{PackId, SegmentId};
 use crate::index::{self, EntrySource, MemorySource};
 use crate::layout;
 use crate::lock::{KillLists, lease};
@@ -27,7 +27,7 @@ const MAX_DAMAGED: usize = 1024;
 pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
-    let _maint = repo.maint(monitor)?;
+    let _maint = repo.maintain(lease::REINDEX, monitor)?;
     let kill_lists = KillLists::load_all(repo.storage())?;
     rebuild(repo, &kill_lists, monitor)?;
     set_damaged_aside(repo)?;
@@ -144,19 +144,9 @@ fn listed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
 /// Of packs that no segment names: those that nobody is writing just now, and that are whole and protected.
 pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     // after the packs were listed: whoever has finished since has published its packs itself
-    let writers = writers(repo)?;
+    let writers = repo.writers()?;
     let idle = |pack: &PackId| read_any_index(repo, pack).is_ok_and(|index| !writers.contains(&index.header.session));
     protect_packs(repo, packs.into_iter().filter(idle).collect())
-}
-
-/// The sessions that are at work.
-pub(super) fn writers(repo: &Repository) -> Result<HashSet<SnapshotId>> {
-    let leases = lease::list(repo.storage())?;
-    Ok(leases
-        .into_iter()
-        .filter(|lease| lease.held)
-        .map(|lease| lease.session)
-        .collect())
 }
 
 /// All packs that live segments name, with their lengths. A segment found to be damaged is left out.

@@ -27,11 +27,6 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     repo.begin_writing()?;
     // without its lease, a session that is killed later would leave the copy of a manifest that looks lost. One that commits
     // all the same has a manifest beside its record, and a prune takes the record away
-    repo.leave_abandoned_records(&sessions(repo)?)?;
+    repo.leave_abandoned_records(&lease::list(repo.storage())?)?;
     Ok(lease::remove_all(repo.storage())?)
-}
-
-fn sessions(repo: &Repository) -> Result<Vec<SnapshotId>> {
-    let leases = lease::list(repo.storage())?.into_iter();
-    Ok(leases.map(|lease| lease.session).collect())
 }

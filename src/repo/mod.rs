@@ -36,7 +36,7 @@ use crate::executor::Executor;
 use crate::id::{ChunkId, KeyId, PackId, SnapshotId};
 use crate::index::GlobalIndex;
 use crate::layout;
-use crate::lock::lease;
+use crate::lock::{LeaseInfo, lease};
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
 use crate::parity::TailCache;
@@ -44,7 +44,7 @@ use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
 use crate::storage::{ErrorKind, LocalStorage, Storage, put_bytes};
 use seal::RepoSeal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -312,26 +312,38 @@ impl Repository {
         }
     }
 
+    /// The sessions that are at work.
+    pub fn writers(&self) -> Result<HashSet<SnapshotId>> {
+        let held = lease::list(self.storage())?.into_iter().filter(|lease| lease.held);
+        Ok(held.map(|lease| lease.session).collect())
+    }
+
     /// Removes the leases whose owner is gone and returns their sessions, sorted. One that ended without a manifest may have
     /// stored the copy of one, so it leaves a durable record that its snapshot was given up: else the copy would look like
     /// that of a lost snapshot.
     pub fn remove_stale_leases(&self) -> Result<Vec<SnapshotId>> {
         let storage = self.storage();
-        let leases = lease::list(storage)?.into_iter().filter(|lease| !lease.held);
-        let stale: Vec<SnapshotId> = leases.map(|lease| lease.session).collect();
-        if stale.is_empty() {
-            return Ok(stale);
-        }
+        let mut stale = lease::list(storage)?;
+        stale.retain(|lease| !lease.held);
         self.leave_abandoned_records(&stale)?;
+        let stale: Vec<SnapshotId> = stale.iter().map(|lease| lease.session).collect();
         for session in &stale {
             storage.delete(&layout::lease(session))?;
         }
         Ok(stale)
     }
 
-    /// Leaves durable records that these sessions came to nothing, those left out that have a manifest.
-    pub fn leave_abandoned_records(&self, sessions: &[SnapshotId]) -> Result<()> {
+    /// Leaves durable records that the sessions of these leases came to nothing, those left out that have a manifest.
+    pub fn leave_abandoned_records(&self, leases: &[LeaseInfo]) -> Result<()> {
         let storage = self.storage();
+        let sessions: Vec<&SnapshotId> = leases
+            .iter()
+            .filter(|lease| lease.may_leave_copies())
+            .map(|lease| &lease.session)
+            .collect();
+        if sessions.is_empty() {
+            return Ok(());
+        }
         for session in sessions {
             if storage.size(&layout::snapshot(session))?.is_none() {
                 let record = ForgotRecord {

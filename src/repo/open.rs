@@ -8,6 +8,7 @@ use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, load_config};
 use super::keys::{Unlocked, find_bundle};
 use super::seal::{RepoSeal, Seals};
+use super::wait::in_slices;
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
 use crate::buffer::BufferPool;
 use crate::chunk::{ChunkerParams, Cutter, Gear};
@@ -144,7 +145,11 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     }
     storage.probe_locks(layout::MAINT_LOCK)?;
     // two inits at once: the second waits here, and then finds the first one's config
-    let guard = storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, options.open.lock_wait)?;
+    let take = |wait| Ok(storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, wait)?);
+    let mut guard = take(Duration::ZERO)?;
+    if guard.is_none() {
+        guard = in_slices(options.open.lock_wait, take, &|| check_wanted(&env))?;
+    }
     let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::MAINT_LOCK.to_owned(),
         holders: Vec::new(),

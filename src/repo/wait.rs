@@ -4,15 +4,28 @@
 //! was closed or that the operation is to stop.
 
 use super::Repository;
+use crate::clock::format_time;
+use crate::entropy::random;
 use crate::error::{Error, Result};
+use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::{self, CommitLock, MaintLock, lease};
+use crate::lock::{self, CommitLock, Lease, MaintLock, lease};
 use crate::monitor::Monitor;
 use crate::storage::Storage;
 use std::time::Duration;
 
 /// Longest time in which nobody is listened to.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// The maintenance lock and the lease of whoever holds it.
+#[must_use = "dropping it lets others maintain"]
+pub struct Maintenance {
+    /// Whose lease it is.
+    pub session: SnapshotId,
+    // dropped before the lock, so that whoever gets that sees no lease of this one
+    _lease: Option<Lease>,
+    _lock: MaintLock,
+}
 
 type Take<L> = fn(&dyn Storage, Duration) -> std::result::Result<Option<L>, lock::Error>;
 
@@ -33,26 +46,30 @@ impl Repository {
         self.wait_for(layout::MAINT_LOCK, lock::maint, monitor)
     }
 
+    /// The same for an operation that others may have to wait for: a lease tells them its name. Where none can be had, on a full
+    /// disk, it works without one.
+    pub fn maintain(&self, operation: &str, monitor: &dyn Monitor) -> Result<Maintenance> {
+        let lock = self.maint(monitor)?;
+        let session = SnapshotId(random(self.entropy())?);
+        let lease = Lease::take(self.storage(), session, operation, format_time(self.now_ms()));
+        Ok(Maintenance {
+            session,
+            _lease: lease.ok(),
+            _lock: lock,
+        })
+    }
+
     fn wait_for<L>(&self, name: &str, take: Take<L>, monitor: &dyn Monitor) -> Result<L> {
-        let mut left = self.lock_wait;
-        loop {
-            self.check_running(monitor)?;
-            let slice = left.min(SLICE);
-            if let Some(lock) = take(self.storage(), slice)? {
-                return Ok(lock);
-            }
-            left -= slice;
-            if left.is_zero() {
-                return Err(Error::RepositoryLocked {
-                    lock: name.to_owned(),
-                    holders: self.holders(name),
-                });
-            }
-        }
+        let take = |wait| Ok(take(self.storage(), wait)?);
+        let taken = in_slices(self.lock_wait, take, &|| self.check_running(monitor))?;
+        taken.ok_or_else(|| Error::RepositoryLocked {
+            lock: name.to_owned(),
+            holders: self.holders(name),
+        })
     }
 
     /// Who may hold that lock, as far as leases tell: `prune since 2026-11-23T01:45:00.000Z`. Ingests hold the maintenance
-    /// lock for moments only, and a repair has no lease.
+    /// lock for moments only, as changes of keys do, which have no lease.
     fn holders(&self, name: &str) -> Vec<String> {
         let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
         let held = leases.filter(|lease| lease.held);
@@ -60,5 +77,25 @@ impl Repository {
         told.filter(|(operation, _)| name != layout::MAINT_LOCK || operation != "ingest")
             .map(|(operation, started_at)| format!("{operation} since {started_at}"))
             .collect()
+    }
+}
+
+/// Calls `take` with a part of `wait` again and again until it gives something, `wait` is over or `check` fails.
+pub(super) fn in_slices<L>(
+    wait: Duration,
+    take: impl Fn(Duration) -> Result<Option<L>>,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<Option<L>> {
+    let mut left = wait;
+    loop {
+        check()?;
+        let slice = left.min(SLICE);
+        if let Some(taken) = take(slice)? {
+            return Ok(Some(taken));
+        }
+        left -= slice;
+        if left.is_zero() {
+            return Ok(None);
+        }
     }
 }

@@ -6,13 +6,14 @@ use crate::support::faults::*;
 use crate::support::*;
 use containerarchive::crypto::KdfParams;
 use containerarchive::entropy::OsEntropy;
-use containerarchive::monitor::TestMonitor;
+use containerarchive::monitor::{Monitor, TestMonitor};
 use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, Repository, Secret};
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::{ErrorKind, FaultyStorage, LocalStorage, MemoryStorage, Storage, put_bytes};
 use containerarchive::{Result, checked_json, layout, ops};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -513,10 +514,31 @@ fn an_init_beside_one_that_is_stuck_waits_and_then_gives_up() {
     let held = held.unwrap().unwrap();
     let mut options = Flavor::plain().small();
     options.open.lock_wait = Duration::from_millis(5);
-    let second = || code(repo::init(environment(storage.clone(), 1), None, &options));
-    assert_eq!(second(), "ERR_REPO_LOCKED");
+    let second = |options: &InitOptions| code(repo::init(environment(storage.clone(), 1), None, options));
+    assert_eq!(second(&options), "ERR_REPO_LOCKED");
+    // and hears meanwhile that nobody wants it any more
+    options.open.lock_wait = Duration::from_secs(3600);
+    let environment = Environment {
+        monitor: Arc::new(GivenUp(AtomicBool::new(false))),
+        ..environment(storage.clone(), 1)
+    };
+    assert_eq!(code(repo::init(environment, None, &options)), "ABORT_ERR");
     drop(held);
-    assert_eq!(second(), "ok");
+    assert_eq!(second(&options), "ok");
+}
+
+/// Stops an operation right after it has begun its change.
+struct GivenUp(AtomicBool);
+
+impl Monitor for GivenUp {
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin_commit(&self) -> bool {
+        self.0.store(true, Ordering::Relaxed);
+        true
+    }
 }
 
 #[test]

@@ -844,7 +844,9 @@ fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
         let crashed = disk.after_power_loss(&LossModel::Everything);
         crashed.crash_at(call);
         let result = repair(&crashed, 3);
-        assert_eq!(result.is_err(), crashed.is_off(), "{name} {call}");
+        // the last call takes its lease away: for that no repair fails
+        let fails = crashed.is_off() && call + 1 < whole.mutating_calls();
+        assert_eq!(result.is_err(), fails, "{name} {call}");
         crashed.power_off();
         let models = [
             LossModel::NothingUnsynced,
@@ -860,6 +862,8 @@ fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
             repair(&left, 4).unwrap_or_else(|error| panic!("{what}: {error}"));
             let mut files = left.snapshot_files();
             files.retain(|key, _| !key.contains("/.tmp-"));
+            // a power cut may take the words of a lease: then nobody knows that it was a repair's, and leaves a record
+            files.retain(|key, _| known.files.contains_key(key) || !key.starts_with(layout::RECORDS));
             assert_restored(known, &files, &what);
             let again = repair(&left, 5).unwrap();
             assert_eq!(again, nothing_done(), "{what}");

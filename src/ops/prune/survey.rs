@@ -5,7 +5,7 @@ use super::Work;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::{KillList, KillLists, lease};
+use crate::lock::{KillList, KillLists};
 use crate::repo::Repository;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::ErrorKind;
@@ -103,9 +103,9 @@ fn condemned(lists: &KillLists) -> HashSet<PackId> {
 
 /// The sessions that are at work, this one left out.
 pub(super) fn held_sessions(repo: &Repository, own: &SnapshotId) -> Result<HashSet<SnapshotId>> {
-    let leases = lease::list(repo.storage())?.into_iter();
-    let held = leases.filter(|lease| lease.held && lease.session != *own);
-    Ok(held.map(|lease| lease.session).collect())
+    let mut held = repo.writers()?;
+    held.remove(own);
+    Ok(held)
 }
 
 /// The names of all manifests.

@@ -20,7 +20,7 @@ mod small;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::KillLists;
+use crate::lock::{KillLists, lease};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use packs::Inventory;
@@ -79,12 +79,21 @@ pub struct DamagedItem {
 struct Work<'a> {
     repo: &'a Arc<Repository>,
     monitor: &'a dyn Monitor,
+    /// Of its own lease.
+    session: SnapshotId,
     progress: Progress,
     kill_lists: KillLists,
     report: RepairReport,
 }
 
 impl Work<'_> {
+    /// The sessions that are at work beside this one.
+    fn others(&self) -> Result<HashSet<SnapshotId>> {
+        let mut writers = self.repo.writers()?;
+        writers.remove(&self.session);
+        Ok(writers)
+    }
+
     /// Counts bytes that were read and proven; ends the repair when it was asked to stop.
     fn advance(&mut self, bytes: u64) -> Result<()> {
         self.progress.done_bytes += bytes;
@@ -103,7 +112,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
-    let _maint = repo.maint(monitor)?;
+    let maint = repo.maintain(lease::REPAIR, monitor)?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
 
@@ -120,6 +129,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     let mut work = Work {
         repo,
         monitor,
+        session: maint.session,
         progress: Progress::default(),
         kill_lists,
         report,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
-use crate::ops::reindex::{named_packs, writers};
+use crate::ops::reindex::named_packs;
 use crate::pack::{IndexParts, ReadError, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN};
 use crate::repo::Repository;
@@ -79,7 +79,7 @@ impl Inventory {
         }
         // now, so that whoever wrote one of these packs and is gone by now has published it
         let mut inventory = Self {
-            writers: writers(work.repo)?,
+            writers: work.repo.writers()?,
             ..Self::default()
         };
         let groups = work.repo.parity_groups()?;
