@@ -7,12 +7,12 @@ use crate::support::faults::*;
 use crate::support::*;
 use containerarchive::id::PackId;
 use containerarchive::lock::{self, KillList, KillListId, lease};
-use containerarchive::monitor::NullMonitor;
-use containerarchive::ops::{self, IngestOptions, ReaderItems};
+use containerarchive::monitor::{Monitor, NullMonitor, Progress};
+use containerarchive::ops::{self, IngestOptions, PruneOptions, ReaderItems, VerifyLevel, VerifyOptions};
 use containerarchive::repo::{self, OpenOptions, Repository};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
 use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, Storage, put_bytes};
-use containerarchive::{Result, layout};
+use containerarchive::{Error, Result, layout};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -112,6 +112,100 @@ fn a_lease_taken_away_by_force_breaks_no_snapshot() {
         let snapshot = ingest_from(&repo, hooked(&data, 50_000, remove)).unwrap();
         assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
     }
+}
+
+/// A forced unlock leaves a record that the session came to nothing, and the session commits all the same.
+#[test]
+fn a_snapshot_that_outlives_a_forced_unlock_can_be_repaired_like_any_other() {
+    let damages: [fn(&dyn Storage, &str); 2] = [
+        |storage, key| storage.delete(key).unwrap(),
+        |storage, key| {
+            let mut bytes = storage.get(key, 1 << 20).unwrap();
+            bytes[40] ^= 1;
+            storage.delete(key).unwrap();
+            put_bytes(storage, key, &bytes).unwrap();
+        },
+    ];
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        for at in [1, 2] {
+            for damage in damages {
+                let (first, storage) = memory_repo(flavor);
+                let data = random_bytes(1, 100_000);
+                // in mid-stream; or right before the manifest is put, when the commit lock is asked for
+                let (in_stream, left) = (at == 1, AtomicBool::new(true));
+                let unlock = {
+                    let first = Arc::clone(&first);
+                    move || assert_eq!(ops::unlock(&first, true).unwrap().len(), 1)
+                };
+                let late = unlock.clone();
+                let hooked_storage = HookedStorage::new(storage.clone(), move |op, key| {
+                    if !in_stream && op == "lock" && key == layout::COMMIT_LOCK && left.swap(false, Ordering::Relaxed) {
+                        late();
+                    }
+                });
+                let repo = open(environment(Arc::new(hooked_storage), 5), flavor).unwrap();
+                let early = || {
+                    if in_stream {
+                        unlock()
+                    }
+                };
+                let snapshot = ingest_from(&repo, hooked(&data, 50_000, early)).unwrap();
+                assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
+                damage(storage.as_ref(), &layout::snapshot(&snapshot.id));
+
+                let fresh = open(environment(storage.clone(), 6), flavor).unwrap();
+                let options = VerifyOptions {
+                    level: VerifyLevel::Quick,
+                    subset: None,
+                };
+                let found = ops::verify(&fresh, &options, &NullMonitor, &mut |_| {})
+                    .unwrap()
+                    .problems;
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|problem| (&problem.snapshots[..], problem.healable))
+                    .collect();
+                assert_eq!(found, [(&[snapshot.id][..], true)]);
+                assert_eq!(ops::repair(&fresh, &NullMonitor).unwrap().manifests_restored, 1);
+                assert!(restore(&fresh, &snapshot.id.to_hex(), None).unwrap() == data);
+            }
+        }
+    }
+}
+
+/// Tries a prune on another handle when the operation first asks whether it should stop, once it holds its lock.
+struct PruneBeside {
+    other: Arc<Repository>,
+    said: Mutex<Option<Error>>,
+}
+
+impl Monitor for PruneBeside {
+    fn progress(&self, _: &Progress) {
+        let mut said = self.said.lock().unwrap();
+        if said.is_none() {
+            *said = ops::prune(&self.other, &PruneOptions::keep_all(), &NullMonitor).err();
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_repair_hears_that_it_is_one() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    ingest(&repo, &random_bytes(1, 100_000)).unwrap();
+    let monitor = PruneBeside {
+        other: patient(storage.clone(), Flavor::plain(), Duration::from_millis(10)),
+        said: Mutex::default(),
+    };
+    assert_eq!(ops::repair(&repo, &monitor).unwrap().locks_removed, 0);
+    let Some(Error::RepositoryLocked { lock, holders }) = monitor.said.into_inner().unwrap() else {
+        panic!("the prune was not refused");
+    };
+    assert_eq!(lock, layout::MAINT_LOCK);
+    assert!(
+        holders.len() == 1 && holders[0].starts_with("repair since 20"),
+        "{holders:?}"
+    );
+    assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn publish(
         storage.include_in_barrier(layout::DATA);
         storage.include_in_barrier(layout::PARITY);
         storage.barrier()?;
-        if put_manifest(session, snapshot, manifest, monitor)? {
+        if put_manifest(session, snapshot, manifest, be_present, monitor)? {
             return Ok(());
         }
         look_again(session, snapshot)?;
@@ -91,7 +91,13 @@ fn publish(
 }
 
 /// W5 to W7: the last look and the manifest, under the shared commit lock. `false`: something vanished.
-fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<bool> {
+fn put_manifest(
+    session: &Session,
+    snapshot: &Snapshot,
+    manifest: &[u8],
+    be_present: &mut dyn FnMut() -> Result<()>,
+    monitor: &dyn Monitor,
+) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
     #[cfg(any(test, feature = "testing"))]
@@ -106,6 +112,12 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     };
     if !good {
         return Ok(false);
+    }
+    let record = layout::forgot_record(&snapshot.id);
+    if storage.size(&record)?.is_some() {
+        // of a forced unlock: beside the manifest it would keep a repair from bringing that back when it is lost
+        be_present()?;
+        storage.delete(&record)?;
     }
     if !monitor.begin_commit() {
         return Err(Error::Cancelled);

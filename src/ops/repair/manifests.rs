@@ -26,7 +26,7 @@ type Copies = BTreeMap<SnapshotId, Vec<ChunkLocation>>;
 pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result<Vec<DamagedSnapshot>> {
     let storage = work.repo.storage();
     let (whole, damaged) = judge_manifests(work)?;
-    let forgotten = forgotten(work)?;
+    let mut forgotten = forgotten(work)?;
     let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
     let mut survey = Survey::new(work.repo);
     let mut gone = Vec::new();
@@ -43,6 +43,12 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
                 gone.push(DamagedSnapshot { id, items });
                 continue;
             }
+        }
+        // a forget may have come since the records were listed
+        let _alone = work.repo.commit_exclusive(work.monitor)?;
+        if storage.size(&layout::forgot_record(&id))?.is_some() {
+            forgotten.insert(id);
+            continue;
         }
         put_right(storage, &layout::snapshot(&id), &bytes, found)?;
         restored.insert(id);
