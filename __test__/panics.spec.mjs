@@ -40,6 +40,7 @@ const places = [
   ['ca-get', (repo, id) => repo.getSnapshot(id)],
   ['ca-latest', (repo) => repo.latest()],
   ['ca-verify', (repo) => repo.verify()],
+  ['ca-checker', (repo) => repo.verify()],
   ['ca-repair', (repo) => repo.repair()],
   ['ca-reindex', (repo) => repo.reindex()],
   ['ca-unlock', (repo) => repo.unlock()],

@@ -122,8 +122,16 @@ pub fn store_items(
     let result = feeder.run(items, digest);
     // also after a failure: no worker may still be at work when the session is given up
     let drained = feeder.drain();
-    result.and(drained)?;
+    first_or_panic(result, drained)?;
     feeder.finish_items()
+}
+
+/// The first of two failures; but a panic wins, for it closes the handle.
+fn first_or_panic(first: Result<()>, later: Result<()>) -> Result<()> {
+    match later {
+        Err(Error::Panicked { .. }) => later,
+        _ => first.and(later),
+    }
 }
 
 struct Feeder<'a> {
@@ -145,6 +153,15 @@ struct Feeder<'a> {
     lists: Lists,
     reported_items: usize,
     read_bytes: u64,
+}
+
+impl Drop for Feeder<'_> {
+    fn drop(&mut self) {
+        // only after a panic is one still at work
+        while self.in_flight > 0 && self.receiver.recv().is_ok() {
+            self.in_flight -= 1;
+        }
+    }
 }
 
 impl<'a> Feeder<'a> {
@@ -336,13 +353,13 @@ impl<'a> Feeder<'a> {
         Ok(())
     }
 
-    /// Waits for all batches; the first failure wins, and the rest are waited for all the same.
+    /// Waits for all batches; the first failure or a panic wins, and the rest are waited for all the same.
     fn drain(&mut self) -> Result<()> {
         let mut result = Ok(());
         while self.in_flight > 0 {
             let Ok(done) = self.receiver.recv() else { break };
             let collected = self.collect(done);
-            result = result.and(collected);
+            result = first_or_panic(result, collected);
         }
         result
     }
@@ -356,7 +373,9 @@ impl<'a> Feeder<'a> {
     fn finish_items(mut self) -> Result<Vec<(u64, SnapshotItem)>> {
         self.lists.finish_before(self.session, self.specs.len())?;
         self.report();
-        let items = self.specs.into_iter().zip(self.lists.done);
+        let items = std::mem::take(&mut self.specs)
+            .into_iter()
+            .zip(std::mem::take(&mut self.lists.done));
         Ok(items
             .map(|((spec, sha256), list)| {
                 let item = SnapshotItem {

@@ -113,7 +113,11 @@ pub fn store_at_once(
     on_failure: &(dyn Fn(&Error) + Sync),
 ) -> Result<Vec<SnapshotItem>> {
     let shared = Shared::new(monitor);
+    let panicked = OnceLock::new();
     let fail = |error: Error| {
+        if matches!(error, Error::Panicked { .. }) {
+            let _ = panicked.set(error.clone());
+        }
         if shared.failure.set(error.clone()).is_ok() {
             on_failure(&error);
         }
@@ -149,7 +153,8 @@ pub fn store_at_once(
             }
         }
     });
-    match shared.failure.into_inner() {
+    // a panic wins, for it closes the handle
+    match panicked.into_inner().or(shared.failure.into_inner()) {
         Some(error) => Err(error),
         None => Ok(in_order(stored.into_inner().unwrap_or_else(PoisonError::into_inner))),
     }

@@ -202,6 +202,15 @@ impl<'a> Presence<'a> {
     }
 }
 
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        // a panic may leave the copy of a manifest: whoever finds the lease of a dead session leaves the record
+        if std::thread::panicking() {
+            self.leave();
+        }
+    }
+}
+
 fn ingest_with(
     repo: &Arc<Repository>,
     options: &IngestOptions,

@@ -13,6 +13,7 @@ use crate::id::{ChunkId, PackId};
 use crate::layout;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
 use crate::pack::{PackEntry, read_index, read_index_from_pack};
+use crate::panics;
 use crate::repo::Repository;
 use crate::repo::read::{decode_stored, meta_of};
 use crate::storage::ErrorKind;
@@ -80,19 +81,28 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage) -
         if under_way == 0 {
             return outcome;
         }
-        if let Some((pack, body)) = next(&receiver, &mut under_way) {
-            take(run, packs, damage, pack, body);
+        match next(&receiver, &mut under_way) {
+            Some((pack, Some(body))) => take(run, packs, damage, pack, body),
+            Some((_, None)) => {
+                outcome = Err(Error::Panicked {
+                    reason: "a worker panicked".to_owned(),
+                });
+            }
+            None => {}
         }
         run.advance(shared.bytes.swap(0, Ordering::Relaxed), 0);
-        if let Err(error) = run.check_running() {
+        outcome = outcome.and_then(|()| run.check_running());
+        if outcome.is_err() {
             shared.stop.store(true, Ordering::Relaxed);
-            outcome = Err(error);
         }
     }
 }
 
+/// A pack, and what was found out about it; `None` when the worker panicked.
+type Answered = (PackId, Option<Body>);
+
 /// The next finished pack; `None` after a while without one.
-fn next(receiver: &Receiver<(PackId, Body)>, under_way: &mut usize) -> Option<(PackId, Body)> {
+fn next(receiver: &Receiver<Answered>, under_way: &mut usize) -> Option<Answered> {
     match receiver.recv_timeout(TICK) {
         Ok(done) => {
             *under_way -= 1;
@@ -109,23 +119,19 @@ fn next(receiver: &Receiver<(PackId, Body)>, under_way: &mut usize) -> Option<(P
 
 /// Sends what was found out about a pack, whatever happens to the job.
 struct Answer {
-    sender: Sender<(PackId, Body)>,
+    sender: Sender<Answered>,
     pack: PackId,
     body: Option<Body>,
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let panicked = || Body {
-            bad: Some("the worker that read it panicked".to_owned()),
-            ..Body::default()
-        };
         // nobody listens when the run was given up
-        let _ = self.sender.send((self.pack, self.body.take().unwrap_or_else(panicked)));
+        let _ = self.sender.send((self.pack, self.body.take()));
     }
 }
 
-fn spawn(shared: &Arc<Shared>, sender: &Sender<(PackId, Body)>, pack: PackId, len: u64, index_good: bool) {
+fn spawn(shared: &Arc<Shared>, sender: &Sender<Answered>, pack: PackId, len: u64, index_good: bool) {
     let (job_shared, sender) = (Arc::clone(shared), sender.clone());
     shared.repo.executor().spawn(Box::new(move || {
         let mut answer = Answer {
@@ -133,6 +139,7 @@ fn spawn(shared: &Arc<Shared>, sender: &Sender<(PackId, Body)>, pack: PackId, le
             pack,
             body: None,
         };
+        panics::point("ca-checker");
         answer.body = Some(read_body(&job_shared, &pack, len, index_good));
         // the answer may be what the caller waits for to close the handle
         drop(job_shared);
