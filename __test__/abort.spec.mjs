@@ -2,6 +2,7 @@
 // be seen, then or later; the next call works. CI: some instants of each call. Deep: 100.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import { createRequire } from 'node:module';
 import { closeSync, existsSync, openSync, readSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
@@ -376,6 +377,28 @@ test('one signal for everything: when the calls are over, nothing listens to it 
   }
   controller.abort(); // and nothing ends
   assert.equal((await repo.listSnapshots()).length, 3);
+});
+
+test('keys are changed once an aborted prune, repair, reindex or restore into a file is over', async (t) => {
+  const { size, ...options } = MANY_PACKS;
+  const { repo, path } = await freshRepo(t, ENCRYPTED, options);
+  await repo.ingest(random(size, 302));
+  const hasty = await reopen(t, path, ENCRYPTED, { lockWaitMs: 0 });
+  const file = join(temporary(t), 'file');
+  for (const call of [
+    (signal) => hasty.prune({ keepLast: 1 }, { signal }),
+    (signal) => hasty.repair({ signal }),
+    (signal) => hasty.reindex({ signal }),
+    (signal) => hasty.restoreToFile('latest', { path: file, overwrite: true, signal }),
+  ]) {
+    const controller = new AbortController();
+    const ended = call(controller.signal).catch((error) => assert.equal(error, controller.signal.reason));
+    await sleep(2);
+    controller.abort();
+    await ended;
+    const { id } = await hasty.keys.add({ key: randomBytes(32) });
+    await hasty.keys.remove(id);
+  }
 });
 
 test('a call that cleans up behind it is waited for a little, and not for long', async () => {

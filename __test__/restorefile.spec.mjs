@@ -118,6 +118,7 @@ test('progress is told, at the end too, and nothing after it', async (t) => {
     assert.deepEqual(complete, [{ operationId: told.at(-1).operationId, ...result }]);
     const count = told.length;
     assert.deepEqual(told, events);
+    assert.ok(told.slice(0, -1).every((progress) => progress.percentage < 100));
     const { operation, percentage, bytesDone, bytesTotal, chunks, ...last } = told.at(-1);
     assert.deepEqual([operation, percentage, bytesDone, bytesTotal, last.item], ['restore', 100, DATA.length, DATA.length, item ?? null]);
     assert.equal(chunks, (await repo.getSnapshot(id)).chunkCount);

@@ -72,8 +72,8 @@ async function connect(call, path, given, mayInit) {
 class ContainerArchive {
   #native;
   #events;
-  #keys = new Keys((call, signal) => this.#stoppable(call, signal));
-  /** Aborted ingests, and aborted maintenance, that go on. */
+  #keys = new Keys((call) => this.#call(call), (call, signal) => this.#alone(call, signal));
+  /** Aborted ingests, and other aborted calls that may hold the maintenance lock, that go on. */
   #leftovers = new Leftovers();
   #maintaining = new Leftovers();
   #closing = null;
@@ -116,6 +116,11 @@ class ContainerArchive {
     const { json, signal } = options.restore(restoreOptions);
     const planned = this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
     const stream = await abortable(planned, signal, { discard: (late) => late.cancel() });
+    if (signal?.aborted) {
+      // since it was planned: from here on the stream listens by itself
+      stream.cancel();
+      throw signal.reason;
+    }
     return new RestoreStream(stream, this.#native, signal);
   }
 
@@ -123,7 +128,7 @@ class ContainerArchive {
     const checked = restoreToFileOptions(fileOptions);
     const snapshot = options.snapshotId(id);
     const listeners = this.#listeners('restore', checked.onProgress);
-    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners), checked.signal);
+    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners, this.#maintaining), checked.signal);
   }
 
   async listSnapshots(filter) {

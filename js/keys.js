@@ -27,10 +27,15 @@ function newKey(value, mayReplace) {
 /** The keys of one handle's repository. */
 class Keys {
   #call;
+  #alone;
 
-  /** @param call calls a function with the native repository unless a signal is aborted; its errors are those of this package */
-  constructor(call) {
+  /**
+   * @param call calls a function with the native repository; its errors are those of this package
+   * @param alone the same unless a signal is aborted, and only once nothing of this handle is in the way of a change
+   */
+  constructor(call, alone) {
     this.#call = call;
+    this.#alone = alone;
   }
 
   async list() {
@@ -47,14 +52,14 @@ class Keys {
 
   async remove(id) {
     const whole = check.text(id, 'id');
-    await this.#call((repo) => repo.removeKey(whole));
+    await this.#alone((repo) => repo.removeKey(whole));
   }
 
   async #make(made, method) {
     const { signal } = made;
     try {
       // closed handles are told so before anybody is asked for a passphrase
-      return await this.#call((repo) => stoppable(signal, (stop) => made.secret.use(async (passphrase, key) => {
+      return await this.#alone((repo) => stoppable(signal, (stop) => made.secret.use(async (passphrase, key) => {
         signal?.throwIfAborted();
         return JSON.parse(await repo[method](made.json, passphrase, key, stop));
       })), signal);

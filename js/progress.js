@@ -57,7 +57,12 @@ class Progress {
   update(json) {
     if (this.#report === null) return;
     Object.assign(this.counters, JSON.parse(json));
-    if (performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+    if (this.isNews && performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+  }
+
+  /** Whether these counters are worth a report before the last one. */
+  get isNews() {
+    return true;
   }
 
   /** The last report, with what is known better by now. */
@@ -149,6 +154,11 @@ class RestoreProgress extends Progress {
   constructor(item, report) {
     super('restore', report);
     this.#item = item;
+  }
+
+  get isNews() {
+    // all of it is read, but the file does not have its name yet
+    return this.counters.doneBytes < this.counters.totalBytes;
   }
 
   describe(seconds) {

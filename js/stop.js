@@ -7,7 +7,7 @@
 const native = require('./native.js');
 
 /** For calls that clean up behind them: nearly always that is done by then, and an abort is still answered soon. */
-const PATIENCE_MS = 200;
+const PATIENCE_MS = 150;
 
 const noop = () => {};
 

@@ -108,7 +108,7 @@ pub fn restore(
     // of one that is to stop nobody waits for that: the next restore heals
     let stopped = matches!(result, Err(Error::Cancelled | Error::Closed));
     if repo.may_heal() && !stopped {
-        repo.heal_degraded_packs();
+        repo.heal_degraded_packs(monitor);
     }
     result
 }

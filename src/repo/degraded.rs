@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::try_maint;
+use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackIndex, open_parts, parts_of};
 use crate::parity::{self, GroupRecord, Groups, ROW_LEN};
 use std::collections::BTreeSet;
@@ -75,8 +76,9 @@ impl Repository {
     }
 
     /// Heals the packs that were read through parity, if this handle may write and nobody else maintains the repository.
-    /// A pack takes its name again only when its bytes have it. What cannot be done now is left to `repair`.
-    pub fn heal_degraded_packs(&self) {
+    /// A pack takes its name again only when its bytes have it. What cannot be done now is left to `repair`, what comes after
+    /// an abort to the next restore.
+    pub fn heal_degraded_packs(&self, monitor: &dyn Monitor) {
         let packs = std::mem::take(&mut lock(&self.degraded).packs);
         if packs.is_empty() || self.check_writable().is_err() || self.check_open().is_err() {
             return;
@@ -85,7 +87,12 @@ impl Repository {
         let Ok(Some(_maint)) = try_maint(self.storage()) else {
             return;
         };
-        for pack in packs {
+        let mut packs = packs.into_iter();
+        while let Some(pack) = packs.next() {
+            if self.check_running(monitor).is_err() {
+                lock(&self.degraded).packs.extend(packs.chain([pack]));
+                return;
+            }
             match self.heal_pack(&pack) {
                 Ok(()) => {
                     let message = format!("Pack {pack} was damaged and has been made whole from parity");
