@@ -14,6 +14,10 @@ use crate::{checked_json, layout};
 const MAX_LEASE_LEN: u64 = 64 << 10;
 const VERSION: u32 = 1;
 
+/// What the lease of an ingest says.
+pub const INGEST: &str = "ingest";
+/// What the lease of a prune says.
+pub const PRUNE: &str = "prune";
 /// What the lease of a repair says.
 pub const REPAIR: &str = "repair";
 /// What the lease of a reindex says.
@@ -40,7 +44,7 @@ pub struct LeaseInfo {
 }
 
 impl LeaseInfo {
-    /// False for operations whose session writes nothing that could look like a lost snapshot.
+    /// False for operations whose session gives its id to no pack and to no copy of a manifest.
     pub fn may_leave_copies(&self) -> bool {
         !matches!(self.operation.as_deref(), Some(REPAIR | REINDEX))
     }

@@ -312,10 +312,11 @@ impl Repository {
         }
     }
 
-    /// The sessions that are at work.
+    /// The sessions that are at work; those of a repair and a reindex, which write no pack, left out.
     pub fn writers(&self) -> Result<HashSet<SnapshotId>> {
-        let held = lease::list(self.storage())?.into_iter().filter(|lease| lease.held);
-        Ok(held.map(|lease| lease.session).collect())
+        let leases = lease::list(self.storage())?.into_iter();
+        let writers = leases.filter(|lease| lease.held && lease.may_leave_copies());
+        Ok(writers.map(|lease| lease.session).collect())
     }
 
     /// Removes the leases whose owner is gone and returns their sessions, sorted. One that ended without a manifest may have

@@ -9,6 +9,7 @@ use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
+use crate::lock::lease::INGEST;
 use crate::lock::{self, CommitLock, Lease, MaintLock, lease};
 use crate::monitor::Monitor;
 use crate::storage::Storage;
@@ -20,8 +21,6 @@ const SLICE: Duration = Duration::from_millis(50);
 /// The maintenance lock and the lease of whoever holds it.
 #[must_use = "dropping it lets others maintain"]
 pub struct Maintenance {
-    /// Whose lease it is.
-    pub session: SnapshotId,
     // dropped before the lock, so that whoever gets that sees no lease of this one
     _lease: Option<Lease>,
     _lock: MaintLock,
@@ -30,20 +29,30 @@ pub struct Maintenance {
 type Take<L> = fn(&dyn Storage, Duration) -> std::result::Result<Option<L>, lock::Error>;
 
 impl Repository {
-    /// Takes the commit lock together with other writers. `RepositoryLocked` when a prune held it for longer than the lock
-    /// wait.
+    /// Takes the commit lock together with other writers. `RepositoryLocked` when somebody held it alone, as a prune does for
+    /// moments, for longer than the lock wait.
     pub fn commit_shared(&self, monitor: &dyn Monitor) -> Result<CommitLock> {
-        self.wait_for(layout::COMMIT_LOCK, lock::commit_shared, monitor)
+        self.wait_for(
+            layout::COMMIT_LOCK,
+            lock::commit_shared,
+            |holder| holder != INGEST,
+            monitor,
+        )
     }
 
     /// Takes the commit lock alone.
     pub fn commit_exclusive(&self, monitor: &dyn Monitor) -> Result<CommitLock> {
-        self.wait_for(layout::COMMIT_LOCK, lock::commit_exclusive, monitor)
+        self.wait_for(
+            layout::COMMIT_LOCK,
+            lock::commit_exclusive,
+            |holder| holder == INGEST,
+            monitor,
+        )
     }
 
-    /// Takes the maintenance lock.
+    /// Takes the maintenance lock, which ingests hold for moments only.
     pub fn maint(&self, monitor: &dyn Monitor) -> Result<MaintLock> {
-        self.wait_for(layout::MAINT_LOCK, lock::maint, monitor)
+        self.wait_for(layout::MAINT_LOCK, lock::maint, |holder| holder != INGEST, monitor)
     }
 
     /// The same for an operation that others may have to wait for: a lease tells them its name. Where none can be had, on a full
@@ -53,28 +62,27 @@ impl Repository {
         let session = SnapshotId(random(self.entropy())?);
         let lease = Lease::take(self.storage(), session, operation, format_time(self.now_ms()));
         Ok(Maintenance {
-            session,
             _lease: lease.ok(),
             _lock: lock,
         })
     }
 
-    fn wait_for<L>(&self, name: &str, take: Take<L>, monitor: &dyn Monitor) -> Result<L> {
+    fn wait_for<L>(&self, name: &str, take: Take<L>, may_hold: fn(&str) -> bool, monitor: &dyn Monitor) -> Result<L> {
         let take = |wait| Ok(take(self.storage(), wait)?);
         let taken = in_slices(self.lock_wait, take, &|| self.check_running(monitor))?;
         taken.ok_or_else(|| Error::RepositoryLocked {
             lock: name.to_owned(),
-            holders: self.holders(name),
+            holders: self.holders(may_hold),
         })
     }
 
-    /// Who may hold that lock, as far as leases tell: `prune since 2026-11-23T01:45:00.000Z`. Ingests hold the maintenance
-    /// lock for moments only, as changes of keys do, which have no lease.
-    fn holders(&self, name: &str) -> Vec<String> {
+    /// Who may hold a lock, as far as leases tell: `prune since 2026-11-23T01:45:00.000Z`. Changes of keys, forgets and forced
+    /// unlocks have none.
+    fn holders(&self, may_hold: fn(&str) -> bool) -> Vec<String> {
         let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
         let held = leases.filter(|lease| lease.held);
         let told = held.filter_map(|lease| Some((lease.operation?, lease.started_at?)));
-        told.filter(|(operation, _)| name != layout::MAINT_LOCK || operation != "ingest")
+        told.filter(|(operation, _)| may_hold(operation))
             .map(|(operation, started_at)| format!("{operation} since {started_at}"))
             .collect()
     }

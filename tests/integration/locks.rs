@@ -209,6 +209,39 @@ fn whoever_waits_for_a_repair_hears_that_it_is_one() {
 }
 
 #[test]
+fn a_repair_beside_a_stuck_commit_leaves_manifests_to_the_next_one() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (first, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 50_000);
+        let ids = [0, 1].map(|_| ingest(&first, &data).unwrap().id);
+        drop(first);
+        storage.delete(&layout::snapshot(&ids[0])).unwrap();
+        storage.delete(&layout::snapshot(&ids[1])).unwrap();
+        put_bytes(storage.as_ref(), &layout::snapshot(&ids[1]), b"damaged").unwrap();
+        let stuck = lock::commit_shared(storage.as_ref(), Duration::ZERO).unwrap().unwrap();
+        let repair = || {
+            let (environment, monitor) = watched(storage.clone(), 7);
+            let options = OpenOptions {
+                lock_wait: Duration::from_millis(5),
+                ..OpenOptions::default()
+            };
+            let repo = Arc::new(repo::open(environment, flavor.secret().as_ref(), &options).unwrap());
+            (ops::repair(&repo, &NullMonitor).unwrap(), codes(&monitor))
+        };
+        let (report, told) = repair();
+        assert_eq!((report.manifests_restored, told), (0, vec!["WARN_NOT_REPAIRED"; 2]));
+        assert_eq!((report.quarantined, report.damaged_snapshots), (Vec::new(), Vec::new()));
+        drop(stuck);
+        let (report, told) = repair();
+        assert_eq!((report.manifests_restored, told.len()), (2, 0));
+        let repo = open(environment(storage.clone(), 8), flavor).unwrap();
+        for id in ids {
+            assert!(restore(&repo, &id.to_hex(), None).unwrap() == data);
+        }
+    }
+}
+
+#[test]
 fn a_commit_lock_held_too_long_fails_the_commit_and_a_retry_reuses_the_chunks() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);

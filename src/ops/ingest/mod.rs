@@ -16,7 +16,7 @@ use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::Lease;
+use crate::lock::{Lease, lease};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::chunk_store::Session;
@@ -189,7 +189,7 @@ impl<'a> Presence<'a> {
         }
         self.leave();
         let started_at = format_time(self.repo.now_ms());
-        self.lease = Some(Lease::take(storage, self.id, "ingest", started_at)?);
+        self.lease = Some(Lease::take(storage, self.id, lease::INGEST, started_at)?);
         storage.include_in_barrier(layout::LOCKS);
         Ok(storage.barrier()?)
     }

@@ -132,7 +132,10 @@ pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]
 /// snapshots last: its session may have been ignored and have ended since, or it may have been forgotten meanwhile.
 pub(super) fn is_lost(work: &Work<'_>, id: &SnapshotId) -> Result<bool> {
     let storage = work.repo.storage();
-    Ok(storage.lease_held(&layout::lease(id))? != Some(true)
-        && storage.size(&layout::snapshot(id))?.is_none()
-        && storage.size(&layout::forgot_record(id))?.is_none())
+    let is_unknown = || -> Result<bool> {
+        let is_held = storage.lease_held(&layout::lease(id))? == Some(true);
+        Ok(!is_held && storage.size(&layout::snapshot(id))?.is_none())
+    };
+    // and again: an ingest whose lease was removed by force takes a new one before it deletes the record of that
+    Ok(is_unknown()? && storage.size(&layout::forgot_record(id))?.is_none() && is_unknown()?)
 }

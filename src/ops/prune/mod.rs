@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::lock::MaintLock;
-use crate::lock::lease::Lease;
+use crate::lock::lease::{self, Lease};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use choice::Chosen;
@@ -144,7 +144,7 @@ fn begin(repo: &Repository, session: SnapshotId, is_full: &mut bool) -> Result<O
         repo.clean_half_written();
         repo.remove_stale_leases()?;
         let started_at = format_time(repo.now_ms());
-        Ok(Lease::take(repo.storage(), session, "prune", started_at)?)
+        Ok(Lease::take(repo.storage(), session, lease::PRUNE, started_at)?)
     };
     let mut lease = try_once();
     if matches!(lease, Err(Error::NoSpace { .. })) {

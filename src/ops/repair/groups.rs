@@ -77,7 +77,7 @@ fn has_condemned(work: &Work<'_>, head: &GroupHead) -> bool {
 /// True when whoever wrote the packs of a group is gone. A session publishes groups of its own packs only, as long as it
 /// does not hold the maintenance lock.
 fn is_settled(work: &Work<'_>, inventory: &Inventory, head: &GroupHead) -> Result<bool> {
-    let writers = work.others()?;
+    let writers = work.repo.writers()?;
     let mut members = head.members.iter().map(|member| inventory.good.get(&member.pack));
     Ok(writers.is_empty()
         || members.all(|good| {
@@ -143,7 +143,7 @@ fn files_of(work: &Work<'_>) -> Result<BTreeMap<GroupId, Vec<String>>> {
 /// Groups that are not complete. Those that protect what nothing else does are made complete; the others are leftovers.
 /// Nothing is done while anybody writes, for it may be theirs.
 fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) -> Result<()> {
-    if before.incomplete().is_empty() || !work.others()?.is_empty() {
+    if before.incomplete().is_empty() || !work.repo.writers()?.is_empty() {
         return Ok(());
     }
     // whoever was publishing one of `before` is gone by now; what is still not complete never will be

@@ -26,11 +26,12 @@ type Copies = BTreeMap<SnapshotId, Vec<ChunkLocation>>;
 pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result<Vec<DamagedSnapshot>> {
     let storage = work.repo.storage();
     let (whole, damaged) = judge_manifests(work)?;
-    let mut forgotten = forgotten(work)?;
+    let forgotten = forgotten(work)?;
     let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
     let mut survey = Survey::new(work.repo);
     let mut gone = Vec::new();
     let mut restored: BTreeSet<SnapshotId> = BTreeSet::new();
+    let mut left: BTreeSet<SnapshotId> = BTreeSet::new();
     for (id, places) in copies {
         work.advance(0)?;
         let Some((bytes, snapshot)) = best_copy(work, &id, &places)? else {
@@ -44,17 +45,26 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
                 continue;
             }
         }
-        // a forget may have come since the records were listed
-        let _alone = work.repo.commit_exclusive(work.monitor)?;
-        if storage.size(&layout::forgot_record(&id))?.is_some() {
-            forgotten.insert(id);
+        // alone, so that nobody forgets it or commits it just then
+        let alone = match work.repo.commit_exclusive(work.monitor) {
+            Err(error @ Error::RepositoryLocked { .. }) => {
+                let message = format!("The manifest of snapshot {id} is left to the next repair: {error}");
+                work.repo.warn("WARN_NOT_REPAIRED", message);
+                left.insert(id);
+                continue;
+            }
+            other => other?,
+        };
+        if is_out_of_date(work.repo, &id, found)? {
+            left.insert(id);
             continue;
         }
         put_right(storage, &layout::snapshot(&id), &bytes, found)?;
+        drop(alone);
         restored.insert(id);
         work.report.manifests_restored += 1;
     }
-    for id in damaged.keys().filter(|id| !restored.contains(id)) {
+    for id in damaged.keys().filter(|id| !restored.contains(id) && !left.contains(id)) {
         storage.quarantine(&layout::snapshot(id))?;
         if !forgotten.contains(id) {
             let items = Vec::new();
@@ -65,6 +75,14 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         storage.barrier()?;
     }
     Ok(gone)
+}
+
+/// Whether somebody has forgotten or committed the snapshot since the folders were listed, or is about to.
+fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<bool> {
+    let is_there = |key: &str| Ok::<bool, Error>(repo.storage().size(key)?.is_some());
+    Ok(is_there(&layout::forgot_record(id))?
+        || repo.writers()?.contains(id)
+        || is_there(&layout::snapshot(id))? != (*found != Found::Missing))
 }
 
 /// The snapshots whose manifests are whole (or of a later version), and what lies in place of the damaged ones.

@@ -79,21 +79,12 @@ pub struct DamagedItem {
 struct Work<'a> {
     repo: &'a Arc<Repository>,
     monitor: &'a dyn Monitor,
-    /// Of its own lease.
-    session: SnapshotId,
     progress: Progress,
     kill_lists: KillLists,
     report: RepairReport,
 }
 
 impl Work<'_> {
-    /// The sessions that are at work beside this one.
-    fn others(&self) -> Result<HashSet<SnapshotId>> {
-        let mut writers = self.repo.writers()?;
-        writers.remove(&self.session);
-        Ok(writers)
-    }
-
     /// Counts bytes that were read and proven; ends the repair when it was asked to stop.
     fn advance(&mut self, bytes: u64) -> Result<()> {
         self.progress.done_bytes += bytes;
@@ -112,7 +103,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
-    let maint = repo.maintain(lease::REPAIR, monitor)?;
+    let _maint = repo.maintain(lease::REPAIR, monitor)?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
 
@@ -129,7 +120,6 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     let mut work = Work {
         repo,
         monitor,
-        session: maint.session,
         progress: Progress::default(),
         kill_lists,
         report,
