@@ -73,7 +73,7 @@ class ContainerArchive {
   #native;
   #events;
   #keys = new Keys((call) => this.#call(call), (call, signal) => this.#alone(call, signal));
-  /** Aborted ingests, and other aborted calls that may hold the maintenance lock, that go on. */
+  /** Aborted ingests, and aborted maintenance, that go on. */
   #leftovers = new Leftovers();
   #maintaining = new Leftovers();
   #closing = null;
@@ -128,7 +128,7 @@ class ContainerArchive {
     const checked = restoreToFileOptions(fileOptions);
     const snapshot = options.snapshotId(id);
     const listeners = this.#listeners('restore', checked.onProgress);
-    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners, this.#maintaining), checked.signal);
+    return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners), checked.signal);
   }
 
   async listSnapshots(filter) {

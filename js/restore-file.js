@@ -22,12 +22,12 @@ function restoreToFileOptions(value) {
 }
 
 /** Runs one. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` that it is done. */
-async function runRestoreToFile(repo, id, { json, path, item, signal }, listeners, leftovers) {
+async function runRestoreToFile(repo, id, { json, path, item, signal }, listeners) {
   const progress = new RestoreProgress(item, listeners.progress);
   try {
     const update = (counters) => progress.update(counters);
     const run = (stop) => repo.restoreToFile(id, json, update, stop);
-    const done = await stoppable(signal, run, { leftovers, patience: PATIENCE_MS });
+    const done = await stoppable(signal, run, { patience: PATIENCE_MS });
     const { snapshotId, size, chunkCount } = JSON.parse(done);
     progress.finish({ doneBytes: size, totalBytes: size, chunks: chunkCount });
     listeners.complete({ operationId: progress.operationId, snapshotId, path, size });
