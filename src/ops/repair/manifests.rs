@@ -16,6 +16,7 @@ use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::copy::{CopyPart, join_from};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
+use crate::storage::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the parts of copies lie, for each snapshot that needs them.
@@ -79,7 +80,11 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
 
 /// Whether somebody has forgotten or committed the snapshot since the folders were listed, or is about to.
 fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<bool> {
-    let is_there = |key: &str| Ok::<bool, Error>(repo.storage().size(key)?.is_some());
+    let is_there = |key: &str| match repo.storage().size(key) {
+        // what is no file is none
+        Err(error) if error.kind == ErrorKind::NotADirectory => Ok(false),
+        found => Ok::<bool, Error>(found?.is_some()),
+    };
     Ok(is_there(&layout::forgot_record(id))?
         || repo.writers()?.contains(id)
         || is_there(&layout::snapshot(id))? != (*found != Found::Missing))
