@@ -379,7 +379,7 @@ test('one signal for everything: when the calls are over, nothing listens to it 
   assert.equal((await repo.listSnapshots()).length, 3);
 });
 
-test('keys are changed once an aborted prune, repair, reindex or restore into a file is over', async (t) => {
+test('keys are changed once an aborted prune, repair or reindex is over, and beside a restore into a file', async (t) => {
   const { size, ...options } = MANY_PACKS;
   const { repo, path } = await freshRepo(t, ENCRYPTED, options);
   await repo.ingest(random(size, 302));

@@ -1,9 +1,8 @@
 //! Listing and removing leases. They are hints (`docs/invariants.md`): a writer that is hit fails cleanly or commits a whole snapshot.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::SnapshotId;
 use crate::lock::{LeaseInfo, lease};
-use crate::monitor::NullMonitor;
 use crate::repo::Repository;
 
 /// The leases there are: who is writing, what, and since when; with those that dead processes left.
@@ -26,14 +25,10 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
         return repo.remove_stale_leases();
     }
     repo.begin_writing()?;
-    // nobody commits just then: a record must not come to stand beside a manifest, nor a lease go when the record has. Who is
-    // frozen with that lock is the reason to unlock by force, and is not waited for any longer
-    let _alone = match repo.commit_exclusive(&NullMonitor) {
-        Err(Error::RepositoryLocked { .. }) => None,
-        other => Some(other?),
-    };
+    // nobody commits just then: a record must not come to stand beside a manifest, nor a lease go when the record has
+    let _alone = repo.commit_exclusive_soon();
     // without its lease, a session that is killed later would leave the copy of a manifest that looks lost. One that commits
-    // all the same deletes its record before
+    // all the same deletes its record before; one that is frozen in its commit may not, and a prune takes that record away
     repo.leave_abandoned_records(&lease::list(repo.storage())?)?;
     Ok(lease::remove_all(repo.storage())?)
 }

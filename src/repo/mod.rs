@@ -312,7 +312,7 @@ impl Repository {
         }
     }
 
-    /// The sessions that are at work; those of a repair and a reindex, which write no pack, left out.
+    /// The sessions that are at work; those of a repair and a reindex, which give their ids to no pack, left out.
     pub fn writers(&self) -> Result<HashSet<SnapshotId>> {
         let leases = lease::list(self.storage())?.into_iter();
         let writers = leases.filter(|lease| lease.held && lease.may_leave_copies());

@@ -9,7 +9,7 @@ use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::lease::INGEST;
+use crate::lock::lease::{INGEST, PRUNE, REPAIR};
 use crate::lock::{self, CommitLock, Lease, MaintLock, lease};
 use crate::monitor::Monitor;
 use crate::storage::Storage;
@@ -26,6 +26,9 @@ pub struct Maintenance {
     _lock: MaintLock,
 }
 
+/// Many times what a commit takes.
+const SOON: Duration = Duration::from_secs(1);
+
 type Take<L> = fn(&dyn Storage, Duration) -> std::result::Result<Option<L>, lock::Error>;
 
 impl Repository {
@@ -35,7 +38,7 @@ impl Repository {
         self.wait_for(
             layout::COMMIT_LOCK,
             lock::commit_shared,
-            |holder| holder != INGEST,
+            |holder| matches!(holder, PRUNE | REPAIR),
             monitor,
         )
     }
@@ -48,6 +51,13 @@ impl Repository {
             |holder| holder == INGEST,
             monitor,
         )
+    }
+
+    /// The same if it can be had soon: commits take milliseconds, and who is frozen in one is not waited for.
+    pub fn commit_exclusive_soon(&self) -> Option<CommitLock> {
+        lock::commit_exclusive(self.storage(), self.lock_wait.min(SOON))
+            .ok()
+            .flatten()
     }
 
     /// Takes the maintenance lock, which ingests hold for moments only.

@@ -33,6 +33,8 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     let mut gone = Vec::new();
     let mut restored: BTreeSet<SnapshotId> = BTreeSet::new();
     let mut left: BTreeSet<SnapshotId> = BTreeSet::new();
+    // whoever holds the commit lock for so long is frozen, and is waited for once
+    let mut stuck: Option<Error> = None;
     for (id, places) in copies {
         work.advance(0)?;
         let Some((bytes, snapshot)) = best_copy(work, &id, &places)? else {
@@ -47,10 +49,13 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
             }
         }
         // alone, so that nobody forgets it or commits it just then
-        let alone = match work.repo.commit_exclusive(work.monitor) {
+        let alone = match &stuck {
+            Some(error) => Err(Error::clone(error)),
+            None => work.repo.commit_exclusive(work.monitor),
+        };
+        let alone = match alone {
             Err(error @ Error::RepositoryLocked { .. }) => {
-                let message = format!("The manifest of snapshot {id} is left to the next repair: {error}");
-                work.repo.warn("WARN_NOT_REPAIRED", message);
+                stuck = Some(error);
                 left.insert(id);
                 continue;
             }
@@ -65,6 +70,10 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         restored.insert(id);
         work.report.manifests_restored += 1;
     }
+    if let Some(error) = stuck {
+        let message = format!("Lost or damaged manifests are left to the next repair: {error}");
+        work.repo.warn("WARN_NOT_REPAIRED", message);
+    }
     for id in damaged.keys().filter(|id| !restored.contains(id) && !left.contains(id)) {
         storage.quarantine(&layout::snapshot(id))?;
         if !forgotten.contains(id) {
@@ -78,15 +87,16 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     Ok(gone)
 }
 
-/// Whether somebody has forgotten or committed the snapshot since the folders were listed, or is about to.
+/// Whether somebody has forgotten or committed the snapshot since the folders were listed, or is about to. In this order: a
+/// session leaves its record before its lease goes.
 fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<bool> {
     let is_there = |key: &str| match repo.storage().size(key) {
         // what is no file is none
         Err(error) if error.kind == ErrorKind::NotADirectory => Ok(false),
         found => Ok::<bool, Error>(found?.is_some()),
     };
-    Ok(is_there(&layout::forgot_record(id))?
-        || repo.writers()?.contains(id)
+    Ok(is_there(&layout::lease(id))?
+        || is_there(&layout::forgot_record(id))?
         || is_there(&layout::snapshot(id))? != (*found != Found::Missing))
 }
 
