@@ -1,4 +1,5 @@
-//! Problems that may be no more than somebody else's work: a prune takes packs and groups away while a verify looks.
+//! Problems that may be no more than somebody else's work: a prune takes packs and groups away while a verify looks, a merge
+//! takes segments.
 //!
 //! What always holds: only what is missing is doubted, and only while files come and go. Then a `quick` look, again and again
 //! until nothing has changed meanwhile, must find it missing as well. A damaged file is a problem at once.
@@ -40,6 +41,8 @@ pub(super) fn state(repo: &Repository) -> State {
 pub(super) fn is_doubtful(run: &Run<'_>, problem: &Problem) -> bool {
     match problem.code {
         "ERR_PACK_UNPROTECTED" => true,
+        // what all segments say of a pack: one that was merged away meanwhile can be missed together with its successor
+        "ERR_INDEX_CORRUPT" => problem.pack.is_some(),
         "ERR_PACK_MISSING" | "ERR_PARITY_CORRUPT" | "ERR_PACK_INDEX_CORRUPT" => {
             problem.path.as_ref().is_some_and(|path| !run.is_there(path))
         }
