@@ -31,8 +31,8 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
     let mut survey = Survey::new(work.repo);
     let mut gone = Vec::new();
-    let mut restored: BTreeSet<SnapshotId> = BTreeSet::new();
-    let mut left: BTreeSet<SnapshotId> = BTreeSet::new();
+    // restored, or left to somebody else
+    let mut settled: BTreeSet<SnapshotId> = BTreeSet::new();
     // whoever holds the commit lock for so long is frozen, and is waited for once
     let mut stuck: Option<Error> = None;
     for (id, places) in copies {
@@ -48,33 +48,29 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
                 continue;
             }
         }
+        settled.insert(id);
+        if stuck.is_some() {
+            continue;
+        }
         // alone, so that nobody forgets it or commits it just then
-        let alone = match &stuck {
-            Some(error) => Err(Error::clone(error)),
-            None => work.repo.commit_exclusive(work.monitor),
-        };
-        let alone = match alone {
+        let _alone = match work.repo.commit_exclusive(work.monitor) {
             Err(error @ Error::RepositoryLocked { .. }) => {
                 stuck = Some(error);
-                left.insert(id);
                 continue;
             }
             other => other?,
         };
         if is_out_of_date(work.repo, &id, found)? {
-            left.insert(id);
             continue;
         }
         put_right(storage, &layout::snapshot(&id), &bytes, found)?;
-        drop(alone);
-        restored.insert(id);
         work.report.manifests_restored += 1;
     }
     if let Some(error) = stuck {
         let message = format!("Lost or damaged manifests are left to the next repair: {error}");
         work.repo.warn("WARN_NOT_REPAIRED", message);
     }
-    for id in damaged.keys().filter(|id| !restored.contains(id) && !left.contains(id)) {
+    for id in damaged.keys().filter(|id| !settled.contains(id)) {
         storage.quarantine(&layout::snapshot(id))?;
         if !forgotten.contains(id) {
             let items = Vec::new();

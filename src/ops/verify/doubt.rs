@@ -1,8 +1,9 @@
 //! Problems that may be no more than somebody else's work: a prune takes packs and groups away while a verify looks, a merge
 //! takes segments.
 //!
-//! What always holds: only what is missing is doubted, and only while files come and go. Then a `quick` look, again and again
-//! until nothing has changed meanwhile, must find it missing as well. A damaged file is a problem at once.
+//! What always holds: only what is missing is doubted, a file or a name in the index, and only while files come and go. Then a
+//! `quick` look, again and again until nothing has changed meanwhile, must find it missing as well. A damaged file is a problem
+//! at once.
 
 use super::{Problem, Run, VerifyLevel, VerifyOptions};
 use crate::crypto::sha256;
@@ -37,7 +38,7 @@ pub(super) fn state(repo: &Repository) -> State {
     Some(sum)
 }
 
-/// True for something missing that a prune may have taken away just then.
+/// True for something missing that a prune or a merge may have taken away just then.
 pub(super) fn is_doubtful(run: &Run<'_>, problem: &Problem) -> bool {
     match problem.code {
         "ERR_PACK_UNPROTECTED" => true,
