@@ -20,21 +20,28 @@ impl Repository {
         (2 * shards * self.config().pack_size + (1 << 20)).max(SMALLEST)
     }
 
-    /// Makes the reserve if there is none, and a longer one when the repository has outgrown it. `false` when it cannot be
-    /// made now, which is no failure.
+    /// Makes the reserve if there is none, and a longer one when the repository has outgrown it: where there is no room for
+    /// that, the longest that fits, of lengths that halve. `false` when it is shorter than wanted, which is no failure.
     pub fn keep_reserve(&self) -> bool {
         let storage = self.storage();
         let Ok(found) = storage.size(layout::RESERVE) else {
             return false;
         };
-        let Some(len) = self.wanted_reserve(found.unwrap_or(0)) else {
+        let Some(wanted) = self.wanted_reserve(found.unwrap_or(0)) else {
             return true;
         };
         if found.is_some() && storage.delete(layout::RESERVE).is_err() {
             return false;
         }
-        let mut filling = Filling { state: len, left: len };
-        storage.put_new(layout::RESERVE, len, &mut filling).is_ok()
+        let mut len = wanted;
+        while len >= SMALLEST {
+            let mut filling = Filling { state: len, left: len };
+            if storage.put_new(layout::RESERVE, len, &mut filling).is_ok() {
+                return len == wanted;
+            }
+            len /= 2;
+        }
+        false
     }
 
     /// How long a new reserve would have to be; `None` when one of `len` bytes will do.

@@ -332,3 +332,44 @@ fn the_reserve_grows_with_the_repository() {
     ingest(&repo, &random_bytes(4, 1000)).unwrap();
     assert_eq!(len(), Some(2 * RESERVE));
 }
+
+/// A repository that outgrows its reserve on a disk with no room for a longer one keeps what it needs to get out of there.
+#[test]
+fn a_reserve_that_cannot_grow_is_still_one() {
+    let mut tried = 0;
+    for free in (150_000..360_000u64).step_by(30_000) {
+        let disk = Simulated {
+            disk: SimFs::new(),
+            taken: std::cell::Cell::new(0),
+        };
+        let repo = init(environment_on(&disk, 1), Flavor::plain()).unwrap();
+        ingest(&repo, &random_bytes(1, 8_200_000)).unwrap();
+        let needs = || {
+            repo.index()
+                .live_segments()
+                .iter()
+                .map(|file| file.entries)
+                .sum::<u64>()
+                * 1024
+        };
+        let mut seed = 100;
+        // 64 times as much as the reserve, but for a little
+        while needs() < 2 * 64 * RESERVE - 110 * 1024 {
+            seed += 1;
+            ingest(&repo, &random_bytes(seed, 20_000)).unwrap();
+        }
+        assert_eq!(repo.storage().size(layout::RESERVE).unwrap(), Some(RESERVE));
+        disk.disk.set_free_bytes(Some(free));
+        if ingest(&repo, &random_bytes(3, 120_000)).is_err() {
+            continue;
+        }
+        tried += 1;
+        assert!(repo.storage().size(layout::RESERVE).unwrap() >= Some(RESERVE), "{free}");
+        disk.fill();
+        let repo = handle(&disk, 2, Flavor::plain()).unwrap();
+        let report = ops::prune(&repo, &keep_last(1), &NullMonitor).unwrap();
+        assert!(report.freed_bytes > 8_000_000, "{free}: {report:?}");
+        ingest(&repo, &random_bytes(4, 100_000)).unwrap();
+    }
+    assert!(tried > 2);
+}
