@@ -46,7 +46,7 @@ pub struct LeaseInfo {
 impl LeaseInfo {
     /// False for operations whose session gives its id to no pack and to no copy of a manifest.
     pub fn may_leave_copies(&self) -> bool {
-        !matches!(self.operation.as_deref(), Some(REPAIR | REINDEX))
+        !matches!(self.operation.as_deref(), Some(PRUNE | REPAIR | REINDEX))
     }
 }
 

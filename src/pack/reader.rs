@@ -19,6 +19,14 @@ pub struct PackIndex {
     pub entries: Vec<PackEntry>,
 }
 
+impl PackIndex {
+    /// Bytes of the chunks and list nodes that it stores, copies of manifests and configs left out.
+    pub fn stored(&self) -> u64 {
+        let stored = self.entries.iter().filter(|entry| entry.is_indexed());
+        stored.map(|entry| u64::from(entry.payload_len)).sum()
+    }
+}
+
 /// Why a pack index could not be read.
 #[derive(Debug, Clone)]
 pub enum ReadError {

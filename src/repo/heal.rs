@@ -12,7 +12,7 @@ use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::Groups;
 use crate::storage::ErrorKind;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
@@ -36,6 +36,11 @@ impl Repository {
             places.extend(found);
         }
         Ok(places)
+    }
+
+    /// All packs that segments name, with their lengths in bytes. A segment found to be damaged is rebuilt on the way.
+    pub fn packs_of_index(&self) -> Result<HashMap<PackId, u64>> {
+        self.with_index(index::GlobalIndex::packs)
     }
 
     /// Lists the segments again.
@@ -149,6 +154,8 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     let (mut found, mut unread) = (0usize, false);
     let unnamed = unnamed_packs(repo)?;
+    // listed after the packs: whoever is not among them has published what it wrote, or never will
+    let writers = repo.writers()?;
     for pack in &unnamed.there {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
@@ -160,13 +167,15 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
                 continue;
             }
         };
+        let places = index.entries.iter();
+        let places = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
+        if writers.contains(&index.header.session) {
+            // its session will name it; what that had named before can be read
+            keep(repo, &mut false, places.collect(), &[]);
+            continue;
+        }
         found += 1;
-        run.extend(
-            index
-                .entries
-                .iter()
-                .map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len)),
-        );
+        run.extend(places);
         if run.len() >= REBUILD_RUN {
             keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
@@ -269,7 +278,7 @@ struct Unnamed {
 }
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
-    // first the folder, then the index: a pack that is written meanwhile is named by its own session
+    // first the folder, then the segments: a pack that is written meanwhile is named by its own session
     let mut packs: BTreeSet<PackId> = BTreeSet::new();
     for file in repo.storage().list(layout::DATA)? {
         let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
@@ -290,6 +299,8 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
     let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();
+    // those that are broken come up again below, or with the next listing
+    repo.index.refresh()?;
     let named = loop {
         match repo.index.packs() {
             Ok(named) => break named,

@@ -312,7 +312,7 @@ impl Repository {
         }
     }
 
-    /// The sessions that are at work; those of a repair and a reindex, which give their ids to no pack, left out.
+    /// The sessions that are at work; those of maintenance, which give their ids to no pack, left out.
     pub fn writers(&self) -> Result<HashSet<SnapshotId>> {
         let leases = lease::list(self.storage())?.into_iter();
         let writers = leases.filter(|lease| lease.held && lease.may_leave_copies());
@@ -332,6 +332,19 @@ impl Repository {
             storage.delete(&layout::lease(session))?;
         }
         Ok(stale)
+    }
+
+    /// The sessions of stale leases that came to nothing: those for which [`remove_stale_leases`](Self::remove_stale_leases)
+    /// would leave a record.
+    pub fn abandoned_sessions(&self) -> Result<Vec<SnapshotId>> {
+        let mut abandoned = Vec::new();
+        for lease in lease::list(self.storage())? {
+            let stale = !lease.held && lease.may_leave_copies();
+            if stale && self.storage().size(&layout::snapshot(&lease.session))?.is_none() {
+                abandoned.push(lease.session);
+            }
+        }
+        Ok(abandoned)
     }
 
     /// Leaves durable records that the sessions of these leases came to nothing, those left out that have a manifest.

@@ -28,6 +28,7 @@ mod old_repos;
 mod processes;
 mod protect;
 mod prune;
+mod prune_states;
 mod reindex;
 mod repair;
 mod restore_file;

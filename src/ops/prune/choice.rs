@@ -86,9 +86,9 @@ pub struct PruneReport {
     pub removed: Vec<SnapshotChoice>,
     /// Snapshots that were kept, newest first, with the reasons.
     pub kept: Vec<SnapshotChoice>,
-    /// Packs that were deleted because nothing in them was needed.
+    /// Packs that were deleted because nothing in them was needed; with those that an earlier prune, cut short, had left.
     pub removed_packs: u64,
-    /// Packs out of which everything needed was copied into others.
+    /// Packs out of which everything needed was copied into others. They were deleted, or will be with `pending_bytes`.
     pub rewritten_packs: u64,
     /// Bytes of stored chunks that left the disk.
     pub freed_bytes: u64,
@@ -100,17 +100,40 @@ pub struct PruneReport {
     pub time_zone: String,
     /// What the caller should look at.
     pub warnings: Vec<String>,
-    /// Copies of pending chunks that are stored already.
-    copied_ahead: u64,
+    /// Of packs that are pending: what of them is stored in others already, in bytes and in whole packs.
+    copied_ahead: Deleted,
+}
+
+/// Packs that are deleted, and the bytes of the chunks that were stored in them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Deleted {
+    pub packs: u64,
+    pub bytes: u64,
+}
+
+impl FromIterator<u64> for Deleted {
+    /// From the bytes in each pack.
+    fn from_iter<I: IntoIterator<Item = u64>>(packs: I) -> Self {
+        packs.into_iter().fold(Self::default(), |sum, bytes| Self {
+            packs: sum.packs + 1,
+            bytes: sum.bytes + bytes,
+        })
+    }
 }
 
 impl PruneReport {
+    /// Counts in what was deleted besides.
+    pub(super) fn count(&mut self, deleted: Deleted) {
+        self.removed_packs += deleted.packs;
+        self.freed_bytes += deleted.bytes;
+    }
+
     /// Counts in what was deleted by a later run that failed then.
     pub(super) fn add_deleted(&mut self, later: &Self) {
         self.removed.extend_from_slice(&later.removed);
-        self.removed_packs += later.removed_packs;
+        self.removed_packs += later.removed_packs.saturating_sub(self.copied_ahead.packs);
         self.rewritten_packs += later.rewritten_packs;
-        self.freed_bytes += later.freed_bytes.saturating_sub(self.copied_ahead);
+        self.freed_bytes += later.freed_bytes.saturating_sub(self.copied_ahead.bytes);
     }
 
     /// Counts in a later run of the same prune.
@@ -144,20 +167,22 @@ impl Chosen {
         self.removed.iter().map(|choice| choice.id).collect()
     }
 
-    pub(super) fn report(self, plan: &Plan, warnings: Vec<String>) -> PruneReport {
+    pub(super) fn report(&self, plan: &Plan, work: &Work<'_>) -> PruneReport {
         let sums = plan.sums();
-        PruneReport {
-            removed: self.removed,
-            kept: self.kept,
+        let mut report = PruneReport {
+            removed: self.removed.clone(),
+            kept: self.kept.clone(),
             removed_packs: sums.removed_packs,
             rewritten_packs: sums.rewritten_packs,
             freed_bytes: sums.freed_bytes,
             pending_bytes: sums.pending_bytes,
             dry_run: self.dry_run,
-            time_zone: self.time_zone,
-            warnings,
+            time_zone: self.time_zone.clone(),
+            warnings: work.warnings.clone(),
             copied_ahead: sums.copied_ahead,
-        }
+        };
+        report.count(work.finished);
+        report
     }
 }
 

@@ -74,8 +74,10 @@ struct Deciding {
     /// Snapshots that were taken into account.
     known: HashSet<SnapshotId>,
     condemned_before: HashSet<PackId>,
-    /// Packs looked for, and whether they are there.
-    exists: HashMap<PackId, bool>,
+    /// Lengths of the packs that the index names, in bytes.
+    lens: HashMap<PackId, u64>,
+    /// Packs looked for, and the lengths of those that are there.
+    found: HashMap<PackId, Option<u64>>,
     nodes: HashSet<ChunkId>,
 }
 
@@ -93,7 +95,8 @@ impl Deciding {
             // also those that were to be forgotten: if somebody has put one back, it is another one
             known: survey.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             condemned_before: survey.condemned.clone(),
-            exists: HashMap::new(),
+            lens: HashMap::new(),
+            found: HashMap::new(),
             nodes: HashSet::new(),
         }
     }
@@ -101,16 +104,17 @@ impl Deciding {
     /// Takes the snapshots into account that came since; how many these were.
     fn read_new(&mut self, work: &Work<'_>) -> Result<usize> {
         // first the snapshots, then the segments: every chunk of a snapshot is in a segment by then
-        let ids = snapshot_ids(work.repo)?;
+        let mut ids = snapshot_ids(work.repo)?;
         work.repo.refresh_index()?;
-        let mut count = 0;
-        for id in ids {
-            if self.known.contains(&id) {
-                continue;
-            }
-            if let Some(snapshot) = load(work.repo, &id)? {
+        ids.retain(|id| !self.known.contains(id));
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.lens = work.repo.packs_of_index()?;
+        for id in &ids {
+            if let Some(snapshot) = load(work.repo, id)? {
                 // its meta pack, with the copy of its manifest
-                for pack in self.sessions.remove(&id).unwrap_or_default() {
+                for pack in self.sessions.remove(id).unwrap_or_default() {
                     self.doomed.remove(&pack);
                 }
                 let mut nodes = std::mem::take(&mut self.nodes);
@@ -121,36 +125,41 @@ impl Deciding {
                 self.nodes = nodes;
                 walked?;
             }
-            self.known.insert(id);
-            count += 1;
+            self.known.insert(*id);
         }
-        Ok(count)
+        Ok(ids.len())
     }
 
-    /// A chunk needs a copy in a pack that is there and stays; if it has none, the packs that have it stay.
+    /// A chunk needs a copy in a pack that is there, as long as it should be, and stays; if it has none, the packs that have
+    /// it stay. One that was cut off may still have the chunk, and counts when there is no other.
     fn rescue(&mut self, work: &Work<'_>, chunk: &ChunkId) -> Result<()> {
         // one that was found damaged counts only when there is no other
         let mut places = work.repo.locate_published(chunk)?;
         if places.is_empty() {
             places = work.repo.locate(chunk)?;
         }
-        let mut there = Vec::new();
+        let (mut whole, mut there) = (Vec::new(), Vec::new());
         for place in &places {
             let pack = place.pack;
-            let is_there = match self.exists.get(&pack) {
-                Some(is_there) => *is_there,
-                None => work.repo.storage().size(&layout::pack(&pack))?.is_some(),
+            let found = match self.found.get(&pack) {
+                Some(found) => *found,
+                None => work.repo.storage().size(&layout::pack(&pack))?,
             };
-            self.exists.insert(pack, is_there);
-            if is_there && !self.condemned_before.contains(&pack) {
-                there.push(pack);
+            self.found.insert(pack, found);
+            if found.is_none() || self.condemned_before.contains(&pack) {
+                continue;
+            }
+            there.push(pack);
+            if found == self.lens.get(&pack).copied() {
+                whole.push(pack);
             }
         }
         if there.is_empty() {
             return Err(Error::ChunkMissing { chunk: *chunk });
         }
-        if there.iter().all(|pack| self.doomed.contains(pack)) {
-            there.iter().for_each(|pack| {
+        let counted = if whole.is_empty() { there } else { whole };
+        if counted.iter().all(|pack| self.doomed.contains(pack)) {
+            counted.iter().for_each(|pack| {
                 self.doomed.remove(pack);
             });
         }

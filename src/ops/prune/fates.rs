@@ -35,6 +35,9 @@ pub(super) fn choose(work: &Work<'_>, plan: &mut Plan) {
             state.fate = Fate::Unused;
             continue;
         }
+        if state.condemned {
+            continue;
+        }
         kept_bytes += state.total;
         if may_go && state.waste() > 0 {
             waste += state.waste();

@@ -2,7 +2,7 @@
 //!
 //! The lists of the snapshots are walked, each list node once, and the ids that come up are gathered in batches. A batch
 //! is sorted and held against one walk of the index, which goes in the same order. So the cost is one sequential read of
-//! the index for every batch (a million ids) plus the unique list nodes, and memory is one batch, one bit for each chunk
+//! the index for every batch (half a million different ids at least) plus the unique list nodes, and memory is one batch, one bit for each chunk
 //! of the index, and the ids of the list nodes.
 
 use super::Work;
@@ -113,7 +113,12 @@ impl<'a> Marker<'a> {
             batch.push(*id);
             if batch.len() >= BATCH {
                 work.check_running()?;
-                self.marks.mark(self.source, self.good, &mut batch, self.strict)?;
+                // snapshots that name their chunks themselves name the same ones again and again
+                batch.sort_unstable();
+                batch.dedup();
+                if batch.len() > BATCH / 2 {
+                    self.marks.mark(self.source, self.good, &mut batch, self.strict)?;
+                }
             }
             Ok(())
         });

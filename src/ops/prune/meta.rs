@@ -5,7 +5,7 @@ use super::Work;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::pack::{ChunkLocation, KIND_LIST, KIND_MANIFEST_COPY, PackIndex};
+use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackIndex};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, read_any_index};
 use crate::snapshot::Snapshot;
@@ -44,12 +44,10 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
             None => return Ok(None),
         }
     }
-    let stored = index.entries.iter().filter(|entry| entry.kind <= KIND_LIST);
-    let stored = stored.map(|entry| u64::from(entry.payload_len)).sum();
     Ok(Some(Content {
         session,
         copies,
-        stored,
+        stored: index.stored(),
     }))
 }
 

@@ -22,7 +22,6 @@ mod sweep;
 
 pub use choice::{PruneOptions, PruneReport, SnapshotChoice};
 pub(in crate::ops) use records::forget_all;
-pub(in crate::ops) use sweep::finish_kill_lists;
 
 use crate::clock::format_time;
 use crate::entropy::random;
@@ -33,15 +32,20 @@ use crate::lock::MaintLock;
 use crate::lock::lease::{self, Lease};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
-use choice::Chosen;
+use crate::storage::ErrorKind;
+use choice::{Chosen, Deleted};
 use plan::Plan;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use survey::Survey;
 
 /// How long between two looks at whether the sessions that delay a sweep are gone.
 const WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// How often a dry run begins again when files that it was reading were replaced meanwhile.
+const MOVES: usize = 20;
+/// How often it does when something was missing.
+const MISSES: usize = 3;
 
 /// What the steps share.
 struct Work<'a> {
@@ -55,6 +59,8 @@ struct Work<'a> {
     decided: Option<PruneReport>,
     /// What it was about to remove before that.
     removing: Vec<SnapshotChoice>,
+    /// What it has deleted for a prune that was cut short.
+    finished: Deleted,
 }
 
 impl<'a> Work<'a> {
@@ -72,17 +78,20 @@ impl<'a> Work<'a> {
             warnings: Vec::new(),
             decided: None,
             removing: Vec::new(),
+            finished: Deleted::default(),
         }
     }
 
     /// What a run that failed has done all the same.
     fn interrupted(&mut self) -> Result<PruneReport> {
+        // a further run will find what there is to warn of
+        self.warnings.clear();
+        let finished = std::mem::take(&mut self.finished);
         if let Some(report) = self.decided.take() {
             return Ok(report);
         }
-        // a further run will find what there is to warn of
-        self.warnings.clear();
         let mut report = PruneReport::default();
+        report.count(finished);
         for choice in self.removing.drain(..) {
             if self.repo.storage().size(&layout::snapshot(&choice.id))?.is_none() {
                 report.removed.push(choice);
@@ -124,9 +133,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     let session = SnapshotId(random(repo.entropy())?);
     let _operation = repo.enter();
     if options.dry_run {
-        let mut work = Work::new(repo, options, monitor, session);
-        let (chosen, _, plan) = look(&mut work)?;
-        return Ok(chosen.report(&plan, work.warnings));
+        return look_only(repo, options, monitor, session);
     }
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;
@@ -135,6 +142,34 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     let report = run_and_wait(repo, options, monitor, (session, &maint, is_full));
     drop(lease);
     report
+}
+
+/// A dry run. It takes no lock, so what it looks at may go away under it: then it looks again.
+fn look_only(
+    repo: &Arc<Repository>,
+    options: &PruneOptions,
+    monitor: &dyn Monitor,
+    session: SnapshotId,
+) -> Result<PruneReport> {
+    let (mut moved, mut missed) = (0, 0);
+    loop {
+        let mut work = Work::new(repo, options, monitor, session);
+        match look(&mut work) {
+            Ok((chosen, survey, plan)) => {
+                work.finished = sweep::lying(repo, &survey.condemned)?.into_values().collect();
+                return Ok(chosen.report(&plan, &work));
+            }
+            Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound && moved < MOVES => moved += 1,
+            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if missed < MISSES => {
+                missed += 1;
+                if missed == MISSES {
+                    // not somebody else's doing: perhaps a pack knows what the index has lost
+                    repo.heal_index_for_read()?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Cleans up behind others, and tells them who is at work. On a full disk that needs the space of the reserve; where that
@@ -171,13 +206,10 @@ fn run_and_wait(
         run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
     };
     let mut report = once(options)?;
-    while options.wait && report.pending_bytes > 0 {
-        let delaying: HashSet<SnapshotId> = survey::held_sessions(repo, &session)?;
-        while survey::held_sessions(repo, &session)?
-            .intersection(&delaying)
-            .next()
-            .is_some()
-        {
+    if options.wait && report.pending_bytes > 0 {
+        // those that the hints name: whoever came later does not use what is pending
+        let delaying = survey::delaying(repo)?;
+        while !delaying.is_disjoint(&repo.writers()?) {
             repo.check_running(monitor)?;
             nap();
         }
@@ -214,13 +246,16 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
         // next to nothing is free: what was to be gathered waits for more
         return Ok(report);
     }
-    match run(work, maint, true) {
+    // the policy was asked, and what it kept is told
+    let options = work.options.sweep_only();
+    let mut rest = Work::new(work.repo, &options, work.monitor, work.session);
+    match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),
         Err(Error::NoSpace { .. }) => {
             // what was copied in vain gives its space back
-            report.add_deleted(&work.interrupted()?);
+            report.add_deleted(&rest.interrupted()?);
             work.repo.release_reserve()?;
-            run(work, maint, false)?;
+            run(&mut rest, maint, false)?;
         }
         Err(error) => return Err(error),
     }
@@ -231,7 +266,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
 /// One run: plan, and carry out exactly that.
 fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneReport> {
     let storage = work.repo.storage();
-    finish_kill_lists(work.repo, maint, work.monitor)?;
+    sweep::finish_kill_lists(work, maint)?;
     let (chosen, survey, mut plan) = look(work)?;
     if !rewrite {
         plan.keep_partly_used();
@@ -249,18 +284,20 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     storage.barrier()?;
 
     let condemned = decide::decide(work, &survey, &mut plan)?;
-    let report = chosen.report(&plan, std::mem::take(&mut work.warnings));
-    work.decided = Some(report.clone());
+    work.decided = Some(chosen.report(&plan, work));
     if let Some(list) = &condemned {
         // in the list before it is deleted, after a power cut too
         storage.barrier()?;
-        sweep::sweep(work.repo, maint, list, work.monitor)?;
+        let bound = sweep::sweep(work, maint, list)?;
+        plan.keep_bound(&bound);
     }
     // not before: the plan reads the segments that this replaces
     work.repo.drop_from_index(&plan.gone())?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
     work.decided = None;
+    let report = chosen.report(&plan, work);
+    (work.warnings, work.finished) = (Vec::new(), Deleted::default());
     Ok(report)
 }
 

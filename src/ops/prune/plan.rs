@@ -6,7 +6,7 @@
 //! Decides only; whether a pack may really go is decided again under the commit lock.
 
 use super::Work;
-use super::choice::Chosen;
+use super::choice::{Chosen, Deleted};
 use super::fates::{self, Fate};
 use super::live::{Copy, Marker, Marks, all_entries, for_each_id};
 use super::meta;
@@ -31,6 +31,8 @@ pub(super) struct PackState {
     pub listed: bool,
     /// The index names it, and it is not there.
     absent: bool,
+    /// An unfinished prune has condemned it: it is as good as gone.
+    pub condemned: bool,
     /// It is there, as long as it should be, and not condemned: copies in it count.
     pub good: bool,
     /// It holds data chunks; the others are asked for copies of manifests.
@@ -57,6 +59,7 @@ impl PackState {
             len,
             listed: false,
             absent: false,
+            condemned: false,
             good: false,
             has_data: false,
             hinted: false,
@@ -142,6 +145,13 @@ impl Plan {
         gone.map(|pack| pack.id).collect()
     }
 
+    /// These were condemned and could not be deleted.
+    pub(super) fn keep_bound(&mut self, bound: &HashSet<PackId>) {
+        if let Some(killed) = &mut self.killed {
+            killed.retain(|pack| !bound.contains(pack));
+        }
+    }
+
     /// Copies nothing, so that no space is needed.
     pub(super) fn keep_partly_used(&mut self) {
         for pack in self.packs.iter_mut().filter(|pack| pack.fate == Fate::Rewrite) {
@@ -197,13 +207,16 @@ impl Plan {
                 Fate::Rewrite => pack.home,
                 _ => 0,
             };
-            sums.rewritten_packs += u64::from(pack.fate == Fate::Rewrite);
+            let is_rewritten = u64::from(pack.fate == Fate::Rewrite);
             if gone.contains(&pack.id) {
-                sums.removed_packs += u64::from(pack.fate == Fate::Unused);
+                sums.removed_packs += 1 - is_rewritten;
+                sums.rewritten_packs += is_rewritten;
                 sums.freed_bytes += pack.total.saturating_sub(copied);
             } else if pending.contains(&pack.id) {
+                sums.rewritten_packs += is_rewritten;
                 sums.pending_bytes += pack.total.saturating_sub(copied);
-                sums.copied_ahead += copied;
+                sums.copied_ahead.packs += is_rewritten;
+                sums.copied_ahead.bytes += copied;
             }
         }
         sums
@@ -217,8 +230,8 @@ pub(super) struct Sums {
     pub rewritten_packs: u64,
     pub freed_bytes: u64,
     pub pending_bytes: u64,
-    /// Bytes that were copied out of packs that are still there.
-    pub copied_ahead: u64,
+    /// What was copied out of packs that are still there.
+    pub copied_ahead: Deleted,
 }
 
 /// Makes the plan. The index is made whole on the way when it turns out to lack something.
@@ -230,7 +243,10 @@ pub(super) fn make(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Res
             Err(Error::IndexCorrupt { segment, .. }) if rounds < ROUNDS => {
                 work.repo.set_segment_aside(segment)?;
             }
-            Err(Error::ChunkMissing { .. }) if rounds < ROUNDS && work.repo.check_writable().is_ok() => {
+            // a dry run looks again first
+            Err(Error::ChunkMissing { .. })
+                if rounds < ROUNDS && !work.options.dry_run && work.repo.check_writable().is_ok() =>
+            {
                 // perhaps a pack knows what the index has lost
                 rounds = ROUNDS - 1;
                 work.repo.heal_index_for_read()?;
@@ -278,13 +294,15 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
             None => work.repo.storage().size(&layout::pack(id))?,
         };
         state.absent = found.is_none();
-        state.good = found == Some(*len) && !survey.condemned.contains(id);
+        state.condemned = survey.condemned.contains(id);
+        state.good = found == Some(*len) && !state.condemned;
         state.hinted = hinted.contains(id);
         states.push(state);
     }
     for (id, len) in survey.packs.iter().filter(|(id, _)| !named.contains(*id)) {
         let mut state = PackState::new(*id, *len);
         state.listed = true;
+        state.condemned = survey.condemned.contains(id);
         state.hinted = hinted.contains(id);
         states.push(state);
     }
@@ -309,7 +327,7 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
         if !state.listed || (ordinal < named && state.has_data && survey.held.is_empty()) {
             continue;
         }
-        if survey.condemned.contains(&state.id) {
+        if state.condemned {
             state.spared = true;
             continue;
         }

@@ -16,15 +16,23 @@ use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::storage::put_bytes;
 use std::collections::{BTreeSet, HashSet};
 
+/// Snapshots that are forgotten under one hold of the commit lock: each of them costs a flush or two, and others wait.
+const AT_ONCE: usize = 64;
+
 /// Forgets snapshots. Those that are gone already are passed over; returns the others.
 pub(in crate::ops) fn forget_all(
     repo: &Repository,
     ids: &[SnapshotId],
     monitor: &dyn Monitor,
 ) -> Result<Vec<SnapshotId>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut forgotten = Vec::new();
+    for ids in ids.chunks(AT_ONCE) {
+        forgotten.append(&mut forget_some(repo, ids, monitor)?);
     }
+    Ok(forgotten)
+}
+
+fn forget_some(repo: &Repository, ids: &[SnapshotId], monitor: &dyn Monitor) -> Result<Vec<SnapshotId>> {
     let storage = repo.storage();
     let _guard = repo.commit_shared(monitor)?;
     let mut forgotten = Vec::new();

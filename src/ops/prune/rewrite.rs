@@ -2,7 +2,8 @@
 //!
 //! A pack is read whole and held against its name, so what is copied is what was once stored; stored chunks are bound to
 //! their content and not to their place, so they are copied as they are. A pack that is damaged stays where it is: a
-//! repair can use it. When this returns, the new packs are protected, named by a segment and durable.
+//! repair can use it. So does every pack with another copy of what is at home there: that may be the last good one. When
+//! this returns, the new packs are protected, named by a segment and durable.
 
 use super::Work;
 use super::fates::Fate;
@@ -36,6 +37,7 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
         config_copied: false,
         scratch: ReadScratch::default(),
     };
+    let mut damaged = BTreeSet::new();
     for (ordinal, offsets) in &wanted {
         work.check_running()?;
         let Some(state) = plan.packs.get(*ordinal) else {
@@ -46,11 +48,9 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
         if !copying.copy(work, &pack, len, &wanted)? {
             work.warn(
                 "WARN_PACK_NOT_REWRITTEN",
-                format!("Pack {pack} is damaged and was left as it is; repair() can make it whole"),
+                format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
             );
-            if let Some(state) = plan.packs.get_mut(*ordinal) {
-                state.fate = Fate::Keep;
-            }
+            damaged.insert(*ordinal);
         }
         #[cfg(any(test, feature = "testing"))]
         if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
@@ -60,6 +60,29 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
         work.progress(done, total);
     }
     copying.rescue.finish()?;
+    keep_with_copies(plan, &damaged)
+}
+
+/// Keeps the packs that could not be copied, and all that hold other copies of what is at home in them.
+fn keep_with_copies(plan: &mut Plan, damaged: &BTreeSet<usize>) -> Result<()> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let is_damaged = |ordinal: u32| damaged.contains(&(ordinal as usize));
+    let mut kept = damaged.clone();
+    for_each_id(&plan.source, &mut |place, _, copies| {
+        if plan.marks.is_set(place) && plan.home(copies).is_some_and(is_damaged) {
+            kept.extend(copies.iter().map(|(ordinal, _)| *ordinal as usize));
+        }
+        Ok(())
+    })?;
+    let manifests = |ordinal: &usize| plan.packs.get(*ordinal).map(|state| &state.copies);
+    let manifests: BTreeSet<SnapshotId> = damaged.iter().filter_map(manifests).flatten().copied().collect();
+    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
+        if kept.contains(&ordinal) || !state.copies.is_disjoint(&manifests) {
+            state.fate = Fate::Keep;
+        }
+    }
     Ok(())
 }
 

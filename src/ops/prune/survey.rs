@@ -42,7 +42,7 @@ impl Survey {
         let storage = repo.storage();
         let records = storage.list(layout::RECORDS)?;
         let records = records.iter().filter_map(|file| layout::id_of(&file.key, ".forgot"));
-        let records = records.map(SnapshotId).collect();
+        let mut records: BTreeSet<SnapshotId> = records.map(SnapshotId).collect();
         let packs = storage.list(layout::DATA)?;
         let packs = packs
             .iter()
@@ -61,6 +61,10 @@ impl Survey {
                 created_at_ms: snapshot.created_at_ms,
                 tags: snapshot.tags,
             }));
+        }
+        if work.options.dry_run {
+            // a prune begins by leaving them; here nothing is written
+            records.extend(repo.abandoned_sessions()?);
         }
         snapshots.sort_by_key(|snapshot| Reverse((snapshot.created_at_ms, snapshot.id)));
         Ok(Self {
@@ -106,6 +110,13 @@ pub(super) fn held_sessions(repo: &Repository, own: &SnapshotId) -> Result<HashS
     let mut held = repo.writers()?;
     held.remove(own);
     Ok(held)
+}
+
+/// The sessions whose end lets the hints of now become true.
+pub(super) fn delaying(repo: &Repository) -> Result<HashSet<SnapshotId>> {
+    let lists = KillLists::load_all(repo.storage())?;
+    let hints = lists.lists().iter().filter(|list| list.hint);
+    Ok(hints.flat_map(|hint| &hint.sessions).copied().collect())
 }
 
 /// The names of all manifests.

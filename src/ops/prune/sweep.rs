@@ -5,6 +5,7 @@
 //! the list after these, so that at every instant whatever is half gone stands in a list.
 
 use super::Work;
+use super::choice::Deleted;
 use super::plan::Plan;
 use super::survey::Survey;
 use crate::error::Result;
@@ -15,29 +16,51 @@ use crate::monitor::Monitor;
 use crate::repo::Repository;
 #[cfg(any(test, feature = "testing"))]
 use crate::repo::SeededBug;
-use crate::repo::dissolve;
-use std::collections::HashSet;
+use crate::repo::{dissolve, read_any_index};
+use std::collections::{HashMap, HashSet};
 
 /// Times that packs try to leave their groups: a live session that the caller wants ignored may put its own into new ones
 /// meanwhile.
 const ROUNDS: usize = 3;
 
 /// Finishes every kill list there is. Whoever holds the maintenance lock may do it at any time.
-pub(in crate::ops) fn finish_kill_lists(repo: &Repository, maint: &MaintLock, monitor: &dyn Monitor) -> Result<()> {
-    let lists = KillLists::load_all(repo.storage())?;
+pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Result<()> {
+    let storage = work.repo.storage();
+    let lists = KillLists::load_all(storage)?;
     for list in lists.lists().iter().filter(|list| !list.hint) {
         // its publishing may not have been flushed, and its packs may be deleted from now on
-        repo.storage().include_in_barrier(layout::MARKS);
-        repo.storage().include_in_barrier(layout::SNAPSHOTS);
-        repo.storage().barrier()?;
-        sweep(repo, maint, list, monitor)?;
+        storage.include_in_barrier(layout::MARKS);
+        storage.include_in_barrier(layout::SNAPSHOTS);
+        storage.barrier()?;
+        let mut stored = lying(work.repo, &list.packs)?;
+        let bound = sweep(work, maint, list)?;
+        stored.retain(|pack, _| !bound.contains(pack));
+        let more: Deleted = stored.into_values().collect();
+        work.finished.packs += more.packs;
+        work.finished.bytes += more.bytes;
     }
     Ok(())
 }
 
+/// Those of `packs` that are there, and the bytes of the chunks that are stored in each.
+pub(super) fn lying<'a>(
+    repo: &Repository,
+    packs: impl IntoIterator<Item = &'a PackId>,
+) -> Result<HashMap<PackId, u64>> {
+    let mut lying = HashMap::new();
+    for pack in packs {
+        if repo.storage().size(&layout::pack(pack))?.is_some() {
+            let stored = read_any_index(repo, pack).map_or(0, |index| index.stored());
+            lying.insert(*pack, stored);
+        }
+    }
+    Ok(lying)
+}
+
 /// Removes every trace of the packs in `list`, and then the list. Packs whose parity group cannot let them go, because it
-/// is damaged and others need it, stay; the list stays with them.
-pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, monitor: &dyn Monitor) -> Result<()> {
+/// is damaged and others need it, stay, and the list stays with them: returns these.
+pub(super) fn sweep(work: &mut Work<'_>, _maint: &MaintLock, list: &KillList) -> Result<HashSet<PackId>> {
+    let (repo, monitor) = (work.repo, work.monitor);
     let storage = repo.storage();
     let killed: HashSet<PackId> = list.packs.iter().copied().collect();
     let mut gone: HashSet<PackId> = HashSet::new();
@@ -52,7 +75,8 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
         storage.barrier()?;
         repo.drop_from_index(&killed)?;
         storage.delete(&list.id.key())?;
-        return Ok(storage.barrier()?);
+        storage.barrier()?;
+        return Ok(HashSet::new());
     }
     let mut bound = dissolve::delete_dead_groups(repo, &killed)?;
     delete(repo, &killed, &bound, &mut gone, monitor)?;
@@ -74,7 +98,7 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
         storage.delete(&list.id.key())?;
         storage.barrier()?;
     } else {
-        repo.warn(
+        work.warn(
             "WARN_PACKS_NOT_DELETED",
             format!(
                 "{} packs cannot leave their damaged parity groups; repair(), then prune again",
@@ -82,7 +106,7 @@ pub(super) fn sweep(repo: &Repository, _maint: &MaintLock, list: &KillList, moni
             ),
         );
     }
-    Ok(())
+    Ok(bound)
 }
 
 /// Deletes those of `killed` that no group needs, the `.idx` first.

@@ -1,0 +1,272 @@
+//! Prune where packs are damaged, others have died or are at work: no last good copy goes, and dry runs tell the truth.
+
+use crate::support::faults::{Files, HookedSource, HookedStorage, codes, files_of, memory_of, watched, with};
+use crate::support::*;
+use containerarchive::id::{PackId, SnapshotId};
+use containerarchive::layout;
+use containerarchive::lock::{KillList, KillListId, Lease, lease};
+use containerarchive::monitor::{Monitor, NullMonitor};
+use containerarchive::ops::{self, IngestOptions, PruneOptions, PruneReport, ReaderItems};
+use containerarchive::repo::{InitOptions, Repository};
+use containerarchive::snapshot::Snapshot;
+use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
+use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const HOUR_MS: i64 = 3_600_000;
+const LONG_AGO: &str = "2026-01-01T00:00:00.000Z";
+
+fn ingest_at(repo: &Arc<Repository>, source: impl std::io::Read + Send, hour: i64) -> Snapshot {
+    let mut items = ReaderItems::one("data", "test", source);
+    let options = IngestOptions {
+        created_at_ms: Some(1_700_000_000_000 + hour * HOUR_MS),
+        ..IngestOptions::default()
+    };
+    ops::ingest(repo, &mut items, &options, &NullMonitor).unwrap()
+}
+
+fn prune(repo: &Arc<Repository>, options: &PruneOptions) -> PruneReport {
+    ops::prune(repo, options, &NullMonitor).unwrap()
+}
+
+fn dry(options: &PruneOptions) -> PruneOptions {
+    PruneOptions {
+        dry_run: true,
+        ..options.clone()
+    }
+}
+
+/// Without parity, where each copy counts: two sessions at once store `shared`, each with something of its own behind it.
+fn stored_twice(shared: &[u8], own: [&[u8]; 2]) -> (Arc<MemoryStorage>, [SnapshotId; 2]) {
+    let storage = Arc::new(MemoryStorage::new());
+    let options = InitOptions {
+        parity: Some(None),
+        ..Flavor::plain().small()
+    };
+    let repo = Arc::new(containerarchive::repo::init(environment(storage.clone(), 1), None, &options).unwrap());
+    let other = open(environment(storage.clone(), 7), Flavor::plain()).unwrap();
+    let [one, two] = own.map(|own| [shared, own].concat());
+    let second = Mutex::new(None);
+    let source = HookedSource {
+        data: &one,
+        at: 0,
+        hook: Some(|| *second.lock().unwrap() = Some(ingest_at(&other, &two[..], 1))),
+        given: 0,
+    };
+    let first = ingest_at(&repo, source, 0);
+    let second = second.into_inner().unwrap().unwrap();
+    assert!(first.reused_chunks == 0 && second.reused_chunks == 0);
+    (storage, [first.id, second.id])
+}
+
+/// The packs with `len` bytes or more.
+fn long_packs(files: &Files, len: usize) -> Vec<String> {
+    let packs = files.iter().filter(|(key, _)| key.ends_with(".pack"));
+    let long = packs.filter(|(_, bytes)| bytes.len() >= len);
+    long.map(|(key, _)| key.clone()).collect()
+}
+
+#[test]
+fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
+    let shared = random_bytes(1, 30_000);
+    let (storage, _) = stored_twice(&shared, [&random_bytes(2, 3_000), &random_bytes(3, 14_000)]);
+    let repo = open(environment(storage.clone(), 8), Flavor::plain()).unwrap();
+    let kept = ingest_at(&repo, &shared[..], 5);
+    let files = files_of(storage.as_ref());
+    let packs = long_packs(&files, 30_000);
+    assert_eq!(packs.len(), 2);
+    let all_waste_goes = PruneOptions {
+        max_unused: 0.0,
+        ..PruneOptions::new(RetentionPolicy {
+            keep_last: Keep::Count(1),
+            ..RetentionPolicy::default()
+        })
+    };
+    let mut warned = 0;
+    for key in &packs {
+        for at in [100, 5_000, 15_000] {
+            let mut bytes = files[key].clone();
+            bytes[at] ^= 1;
+            let storage = memory_of(&with(&files, key, Some(bytes)));
+            let (environment, monitor) = watched(storage.clone(), 9);
+            let repo = open(environment, Flavor::plain()).unwrap();
+            prune(&repo, &all_waste_goes);
+            warned += usize::from(codes(&monitor).contains(&"WARN_PACK_NOT_REWRITTEN"));
+            assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == shared, "{key} {at}");
+            assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().lost_chunks, 0);
+            assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == shared, "{key} {at}");
+        }
+    }
+    assert!(warned > 0);
+}
+
+/// Does something when it is asked for the `moment`-th time whether the operation should stop.
+struct Meanwhile {
+    left: AtomicUsize,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Meanwhile {
+    fn new(moment: usize, act: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            left: AtomicUsize::new(moment),
+            act: Mutex::new(Some(Box::new(act))),
+        }
+    }
+}
+
+impl Monitor for Meanwhile {
+    fn is_cancelled(&self) -> bool {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(act) = self.act.lock().unwrap().take()
+        {
+            act();
+        }
+        false
+    }
+}
+
+/// An ingest that begins at any moment of a prune relies on the whole copy, while the other one was cut off.
+#[test]
+fn a_copy_that_was_cut_off_does_not_stand_in_for_a_whole_one() {
+    let shared = random_bytes(1, 30_000);
+    let (storage, both) = stored_twice(&shared, [&[], &[]]);
+    let repo = open(environment(storage.clone(), 8), Flavor::plain()).unwrap();
+    ingest_at(&repo, &b"something else"[..], 5);
+    ops::forget(&repo, &both).unwrap();
+    let files = files_of(storage.as_ref());
+    let mut reused = 0;
+    for key in long_packs(&files, 25_000) {
+        for moment in 1.. {
+            let cut = files[&key][..10_000].to_vec();
+            let storage = memory_of(&with(&files, &key, Some(cut)));
+            let repo = open(environment(storage.clone(), 20), Flavor::plain()).unwrap();
+            let other = open(environment(storage.clone(), 30), Flavor::plain()).unwrap();
+            let snapshot = Arc::new(Mutex::new(None));
+            let (put, data) = (Arc::clone(&snapshot), shared.clone());
+            let ingests = Meanwhile::new(moment, move || {
+                *put.lock().unwrap() = Some(ingest_at(&other, &data[..], 9));
+            });
+            ops::prune(&repo, &PruneOptions::keep_all(), &ingests).unwrap();
+            let Some(snapshot) = snapshot.lock().unwrap().take() else {
+                break;
+            };
+            reused += snapshot.reused_chunks;
+            let got = restore(&repo, &snapshot.id.to_hex(), None);
+            assert!(got.unwrap() == shared, "{key}, moment {moment}");
+        }
+    }
+    assert!(reused > 0);
+}
+
+/// The plan, and what then happens, say the same; returns that.
+fn planned_and_done(storage: &Arc<MemoryStorage>) -> PruneReport {
+    let repo = open(environment(storage.clone(), 40), Flavor::plain()).unwrap();
+    let everything = PruneOptions::keep_all();
+    let planned = prune(&repo, &dry(&everything));
+    let done = prune(&repo, &everything);
+    let mut told = done.clone();
+    told.dry_run = true;
+    assert_eq!(planned, told);
+    done
+}
+
+fn new_repo() -> (Arc<MemoryStorage>, Arc<Repository>) {
+    let storage = Arc::new(MemoryStorage::new());
+    let repo = init(environment(storage.clone(), 1), Flavor::plain()).unwrap();
+    (storage, repo)
+}
+
+#[test]
+fn a_plan_knows_that_a_session_which_died_came_to_nothing() {
+    let (storage, repo) = new_repo();
+    ingest_at(&repo, &random_bytes(1, 100_000)[..], 0);
+    let killed = ingest_at(&repo, &random_bytes(2, 100_000)[..], 1);
+    // as a process that is killed right before its manifest leaves it
+    storage.delete(&layout::snapshot(&killed.id)).unwrap();
+    let lease = Lease::take(storage.as_ref(), killed.id, lease::INGEST, LONG_AGO.to_owned()).unwrap();
+    lease.leave();
+    let done = planned_and_done(&storage);
+    assert!(done.freed_bytes > 100_000 && done.warnings.is_empty(), "{done:?}");
+}
+
+#[test]
+fn what_a_prune_that_was_cut_short_had_left_is_planned_and_counted() {
+    let (storage, repo) = new_repo();
+    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
+    let packs: BTreeSet<PackId> = repo.index().packs().unwrap().into_keys().collect();
+    let one = random_bytes(2, 400_000);
+    let mut two = one.clone();
+    for number in 0..4 {
+        let at = 30_000 + number * 100_000;
+        two[at..at + 5_000].copy_from_slice(&random_bytes(50 + number as u64, 5_000));
+    }
+    let old = ingest_at(&repo, &one[..], 1);
+    ingest_at(&repo, &two[..], 2);
+    ops::forget(&repo, &[gone.id, old.id]).unwrap();
+    let list = KillList {
+        id: KillListId([1; 16]),
+        repo: repo.config().id,
+        hint: false,
+        packs: packs.iter().copied().collect(),
+        sessions: vec![],
+    };
+    put_bytes(storage.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+    let done = planned_and_done(&storage);
+    assert!(done.freed_bytes > 600_000 && done.rewritten_packs > 0, "{done:?}");
+}
+
+#[test]
+fn a_plan_beside_a_prune_counts_what_that_does_not_delay() {
+    let (storage, repo) = new_repo();
+    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
+    ingest_at(&repo, &random_bytes(2, 6_000)[..], 0);
+    ops::forget(&repo, &[gone.id]).unwrap();
+    let lease = Lease::take(storage.as_ref(), SnapshotId([9; 16]), lease::PRUNE, LONG_AGO.to_owned());
+    let done = planned_and_done(&storage);
+    assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
+    lease.unwrap().leave();
+    repo.remove_stale_leases().unwrap();
+    let record = layout::forgot_record(&SnapshotId([9; 16]));
+    assert_eq!(storage.size(&record).unwrap(), None);
+}
+
+/// Gives up when it is asked often whether to go on.
+struct Impatient(AtomicUsize);
+
+impl Monitor for Impatient {
+    fn is_cancelled(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) > 100
+    }
+}
+
+/// The session that delays it ends just when another one begins.
+#[test]
+fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
+    let (storage, repo) = new_repo();
+    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
+    ingest_at(&repo, &random_bytes(2, 6_000)[..], 1);
+    ops::forget(&repo, &[gone.id]).unwrap();
+    let begins = |storage: &MemoryStorage, number| {
+        Lease::take(storage, SnapshotId([number; 16]), lease::INGEST, LONG_AGO.to_owned()).unwrap()
+    };
+    let at_work = Arc::new(Mutex::new(Some(begins(&storage, 7))));
+    let hinted = AtomicBool::new(false);
+    let (inner, swapped) = (storage.clone(), Arc::clone(&at_work));
+    let hooked = HookedStorage::new(storage.clone(), move |op, key| {
+        hinted.fetch_or(op == "put_new" && key.starts_with(layout::MARKS), Ordering::SeqCst);
+        if op == "list" && key == layout::LOCKS && hinted.swap(false, Ordering::SeqCst) {
+            *swapped.lock().unwrap() = Some(begins(&inner, 8));
+        }
+    });
+    let repo = open(environment(Arc::new(hooked), 3), Flavor::plain()).unwrap();
+    let waits = PruneOptions {
+        wait: true,
+        ..PruneOptions::keep_all()
+    };
+    let done = ops::prune(&repo, &waits, &Impatient(AtomicUsize::new(0))).unwrap();
+    assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
+    assert_eq!(at_work.lock().unwrap().as_ref().unwrap().session(), SnapshotId([8; 16]));
+}
