@@ -6,6 +6,7 @@
 
 use super::Repository;
 use super::pack_sink::{PackSink, Written, lock};
+use super::protect::packs_stay;
 use super::seal::ChunkMeta;
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};
@@ -265,7 +266,7 @@ impl Session {
     }
 
     /// The same for what is protected already, midway.
-    fn checkpoint(&self) -> Result<()> {
+    pub fn checkpoint(&self) -> Result<()> {
         let written = self.sink.take_written();
         // what can be reused is protected, after a power cut too
         self.repo.storage().barrier()?;
@@ -290,31 +291,22 @@ impl Session {
 
     /// W6: true when every pack this snapshot relies on exists and is in no kill list. Called under the commit lock.
     pub fn relied_packs_are_good(&self) -> Result<bool> {
-        self.are_good(&lock(&self.relied))
+        packs_stay(&self.repo, &*lock(&self.relied))
     }
 
     /// True when this session's own packs are as it left them. A prune takes them only when it is told to ignore the
     /// session's lease, or when that was removed by force.
     pub fn own_packs_are_good(&self) -> Result<bool> {
-        self.are_good(&lock(&self.own))
+        packs_stay(&self.repo, &*lock(&self.own))
     }
 
-    fn are_good(&self, packs: &HashSet<PackId>) -> Result<bool> {
-        let kill_lists = KillLists::load_all(self.repo.storage())?;
-        for pack in packs {
-            if kill_lists.condemned(pack) || self.repo.storage().size(&layout::pack(pack))?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// After something vanished: forgets what was believed about packs, so that [`rely_on`](Self::rely_on) looks afresh.
+    /// After something vanished: forgets what was believed about packs, so that [`rely_on`](Self::rely_on) looks afresh. The
+    /// session's own stay relied on: one of them has the copy of the manifest.
     pub fn forget_packs(&self) -> Result<()> {
         self.repo.refresh_index()?;
         *lock(&self.kill_lists) = KillLists::load_all(self.repo.storage())?;
         lock(&self.seen_packs).clear();
-        lock(&self.relied).clear();
+        *lock(&self.relied) = lock(&self.own).clone();
         Ok(())
     }
 

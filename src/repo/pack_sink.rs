@@ -252,9 +252,9 @@ impl PackSink {
     pub fn protect_rest(&self) -> Result<()> {
         self.check()?;
         let mut done = Written::default();
-        lock(&self.shelf.protection).finish(&self.repo, &mut done, self.holds_maint)?;
+        let finished = lock(&self.shelf.protection).finish(&self.repo, &mut done, self.holds_maint);
         lock(&self.shelf.written).append(done);
-        Ok(())
+        finished
     }
 
     /// Takes what was written and protected since the last call.

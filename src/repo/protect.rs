@@ -7,10 +7,10 @@
 
 use super::Repository;
 use super::pack_sink::{Written, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
-use crate::lock::try_maint;
+use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
 use crate::parity::{
     self, Accumulator, Group, GroupHead, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
@@ -79,9 +79,28 @@ impl Protection {
     /// Publishes one of the open groups.
     fn publish(&mut self, repo: &Repository, at: usize, written: &mut Written) -> Result<()> {
         let full = self.growing.swap_remove(at);
-        publish(repo, full.accumulator, Vec::new())?;
+        self.publish_group(repo, full, Vec::new(), written)
+    }
+
+    /// Publishes a group. One that has lost packs to a prune which ignored this session protects nothing: then the session
+    /// has come to nothing (`Conflict`), what is left of the group is not named, and a prune takes it away. Looked at
+    /// afterwards too: a prune whose kill list is not there by then will find the group, and let its packs leave it.
+    fn publish_group(
+        &mut self,
+        repo: &Repository,
+        group: Growing,
+        superseded: Vec<GroupId>,
+        written: &mut Written,
+    ) -> Result<()> {
+        let check = || match packs_stay(repo, &group.written.packs)? {
+            true => Ok(()),
+            false => Err(Error::Conflict),
+        };
+        check()?;
+        publish(repo, group.accumulator, superseded)?;
         self.published = true;
-        written.append(full.written);
+        check()?;
+        written.append(group.written);
         Ok(())
     }
 
@@ -108,8 +127,8 @@ impl Protection {
         put_lost_records(repo, tails.without_record());
         let mut replaced = Vec::new();
         for group in &mut self.growing {
-            // a prune that ignored this session may have deleted packs of it: then the group protects nobody else
-            replaced.push(match are_there(repo, group.accumulator.members())? {
+            // one that lost packs must not take others along
+            replaced.push(match packs_stay(repo, &group.written.packs)? {
                 true => absorb_tails(repo, &tails, &mut group.accumulator)?,
                 false => Vec::new(),
             });
@@ -122,9 +141,10 @@ impl Protection {
             // parity of the rest
             make_durable(repo)?;
         }
-        for (group, old) in self.growing.drain(..).zip(replaced) {
-            publish(repo, group.accumulator, tails.replace(&old))?;
-            written.append(group.written);
+        for old in replaced {
+            // one at a time: those behind one that fails are tried again with the next call
+            let group = self.growing.remove(0);
+            self.publish_group(repo, group, tails.replace(&old), written)?;
         }
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
@@ -246,6 +266,17 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
     Ok(true)
 }
 
+/// Whether these packs exist and no prune has condemned them.
+pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
+    let kill_lists = KillLists::load_all(repo.storage())?;
+    for pack in packs {
+        if kill_lists.condemned(pack) || repo.storage().size(&layout::pack(pack))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
     let group = finished(repo, accumulator, superseded)?;
     parity::publish(repo.storage(), &group)?;
@@ -287,18 +318,27 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
     let bare: Vec<PackId> = packs.iter().filter(|pack| !good.contains(*pack)).copied().collect();
     let mut protection = Protection::default();
     let mut written = Written::default();
-    let mut unusable = Vec::new();
     for pack in bare {
         let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());
-        match bytes {
-            Ok(bytes) if crate::crypto::sha256(&[&bytes]) == pack.0 => {
-                protection.add(repo, pack, &bytes, std::iter::empty(), &mut written)?;
+        if let Ok(bytes) = bytes
+            && crate::crypto::sha256(&[&bytes]) == pack.0
+        {
+            match protection.add(repo, pack, &bytes, std::iter::empty(), &mut written) {
+                // a prune takes them away
+                Err(Error::Conflict) => {}
+                other => other?,
             }
-            _ => unusable.push(pack),
         }
     }
-    protection.finish(repo, &mut written, false)?;
-    Ok(packs.into_iter().filter(|pack| !unusable.contains(pack)).collect())
+    while let Err(error) = protection.finish(repo, &mut written, false) {
+        match error {
+            Error::Conflict => {}
+            error => return Err(error),
+        }
+    }
+    let now: HashSet<PackId> = written.packs.into_iter().collect();
+    let is_protected = |pack: &PackId| good.contains(pack) || now.contains(pack);
+    Ok(packs.into_iter().filter(is_protected).collect())
 }
 
 /// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may

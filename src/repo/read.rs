@@ -120,7 +120,7 @@ pub fn get_chunk(
 ) -> Result<ChunkLocation> {
     let mut tried: HashMap<PackId, ChunkLocation> = HashMap::new();
     let mut last: Option<Error> = None;
-    let mut healed = false;
+    let (mut looked_again, mut healed) = (false, false);
     for _ in 0..MAX_ROUNDS {
         let mut news = false;
         for location in repo.locate(id)? {
@@ -137,6 +137,10 @@ pub fn get_chunk(
         }
         if news || tried.is_empty() {
             repo.refresh_index()?;
+        }
+        if tried.is_empty() && !std::mem::replace(&mut looked_again, true) {
+            // another process may have stored it since this handle looked
+            continue;
         }
         if !news {
             // a fresh listing shows nothing new, so this is damage and not a prune

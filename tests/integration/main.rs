@@ -7,6 +7,7 @@
     reason = "tests may"
 )]
 
+mod beside;
 mod cancel;
 mod concurrent;
 mod crash;

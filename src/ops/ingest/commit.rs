@@ -160,8 +160,9 @@ fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
 /// After a failed ingest: the copy of a manifest may be stored by now, so this leaves a record, that no repair takes it for
 /// a lost snapshot; and so it does where its packs were deleted, that nobody misses them. `false` when that cannot be done:
 /// what made the commit fail, as a full disk, may make this fail too.
-pub fn give_up(session: &Session) -> bool {
-    if !session.has_stored_copies() && session.own_packs_are_good().unwrap_or(true) {
+pub fn give_up(session: &Session, why: &Error) -> bool {
+    let robbed = matches!(why, Error::Conflict) || !session.own_packs_are_good().unwrap_or(true);
+    if !session.has_stored_copies() && !robbed {
         return true;
     }
     let repo = session.repo();
@@ -193,6 +194,8 @@ pub fn keep_reusable_chunks(session: &Session, why: &Error) {
         .and_then(|()| session.protect())
         .and_then(|()| session.publish());
     if let Err(error) = kept {
+        // on a full disk, at least what is protected already
+        let _ = session.checkpoint();
         session.repo().warn(
             "WARN_CHUNKS_NOT_KEPT",
             format!("Stored chunks of a failed ingest cannot be reused: {error}"),

@@ -248,7 +248,7 @@ fn ingest_with(
             Ok(snapshot)
         }
         Err(error) => {
-            let settled = commit::give_up(&session);
+            let settled = commit::give_up(&session, &error);
             commit::keep_reusable_chunks(&session, &error);
             match settled {
                 true => drop(presence),

@@ -104,23 +104,44 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
         let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
             continue;
         };
-        match read(storage, &file.key, MAX_MANIFEST_LEN)? {
-            Found::Missing => {}
-            Found::Unreadable => {
+        match judge(work, &id)? {
+            Judged::Gone => {}
+            Judged::Whole => {
+                whole.insert(id);
+            }
+            Judged::Damaged => {
+                // what is there is needed no more: only that something is
                 damaged.insert(id, Found::Unreadable);
             }
-            Found::Bytes(bytes) => match work.repo.decode_manifest(&id, &bytes) {
-                // what is there is needed no more: only that something is
-                Err(Error::ManifestCorrupt { .. }) => {
-                    damaged.insert(id, Found::Unreadable);
-                }
-                Ok(_) | Err(_) => {
-                    whole.insert(id);
-                }
-            },
         }
     }
     Ok((whole, damaged))
+}
+
+enum Judged {
+    /// It can be used, or is of a later version.
+    Whole,
+    Damaged,
+    Gone,
+}
+
+/// What a manifest is. One that is damaged is read a second time: a read may fail that did not before.
+fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
+    let once = || {
+        let found = read(work.repo.storage(), &layout::snapshot(id), MAX_MANIFEST_LEN)?;
+        Ok::<Judged, Error>(match found {
+            Found::Missing => Judged::Gone,
+            Found::Unreadable => Judged::Damaged,
+            Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
+                Err(Error::ManifestCorrupt { .. }) => Judged::Damaged,
+                Ok(_) | Err(_) => Judged::Whole,
+            },
+        })
+    };
+    match once()? {
+        Judged::Damaged => once(),
+        other => Ok(other),
+    }
 }
 
 /// Snapshots that must not come back. That the record is there is what counts.

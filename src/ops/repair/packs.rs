@@ -353,6 +353,10 @@ pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) ->
         });
         let key = layout::pack_index(pack);
         let found = read(storage, &key, MAX_INDEX_LEN)?;
+        if found == Found::Missing && inventory.writers.contains(&content.header.session) {
+            // its session is about to put it
+            continue;
+        }
         if found.bytes() != Some(&bytes[..]) {
             put_right(storage, &key, &bytes, &found)?;
             work.report.idx_repaired += 1;

@@ -206,8 +206,15 @@ fn check_index(
     manifests: &Manifests,
 ) -> Option<PackIndex> {
     let (repo, key) = (run.repo, layout::pack_index(pack));
-    let read = read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
-    let reason = match read {
+    let read = || read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
+    let mut found = read();
+    let mut gone = !run.is_there(&key);
+    if !gone && matches!(&found, Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound) {
+        // its session put it just now
+        found = read();
+        gone = !run.is_there(&key);
+    }
+    let reason = match found {
         Ok(index) => {
             facts.index_good = true;
             return Some(index);
@@ -216,7 +223,6 @@ fn check_index(
         Err(ReadError::Storage(error)) => error.to_string(),
         Err(ReadError::Format(error)) => error.to_string(),
     };
-    let gone = !run.is_there(&key);
     if facts.len.is_none() && facts.named.is_none() || gone && !run.is_there(&layout::pack(pack)) {
         // both are gone: the pack is what matters
         return None;

@@ -72,14 +72,14 @@ fn unprotected(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, pack: &P
     }
 }
 
-/// True for packs of committed sessions, and for those that a segment names and of which nothing says that their session is at
-/// work or came to nothing: what a prune or a repair has written belongs to no snapshot's session.
+/// True for packs of committed sessions, and for those that a segment names and whose session is not at work: any snapshot may
+/// rely on these, also where their own one was forgotten or came to nothing. Where there is no snapshot, none does.
 fn is_in_use(run: &Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId) -> bool {
     packs.table.get(pack).is_some_and(|facts| match facts.session {
         Some(session) if manifests.committed.contains(&session) => true,
         Some(session) => {
-            let has = |key: String| run.is_there(&key);
-            facts.named.is_some() && !has(layout::lease(&session)) && !has(layout::forgot_record(&session))
+            let is_over = || manifests.committed.is_empty() && run.is_there(&layout::forgot_record(&session));
+            facts.named.is_some() && !run.is_there(&layout::lease(&session)) && !is_over()
         }
         None => facts.named.is_some(),
     })

@@ -345,7 +345,7 @@ fn each_seeded_mistake_of_a_prune_is_seen() {
             // only parity saves what was lost, and says so
             (Bug::Engine(SeededBug::OldPackFirst), "open:"),
             // a pack that nothing protects stays
-            (Bug::Engine(SeededBug::KillListEarly), "prune:"),
+            (Bug::Engine(SeededBug::KillListEarly), "verify:"),
             (Bug::Engine(SeededBug::NoLeaving), "parity:"),
             (Bug::NoSnapshotsFsync, "whole:"),
             (Bug::OneTempName, "go on:"),
