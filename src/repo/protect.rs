@@ -97,9 +97,11 @@ impl Protection {
             false => Err(Error::Conflict),
         };
         check()?;
-        publish(repo, group.accumulator, superseded)?;
-        self.published = true;
+        let published = publish(repo, group.accumulator, superseded);
+        // before what it says: such a prune may have taken the group too
         check()?;
+        published?;
+        self.published = true;
         written.append(group.written);
         Ok(())
     }

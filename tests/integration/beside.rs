@@ -40,7 +40,7 @@ fn planned(repo: &Arc<Repository>) -> Result<(), Error> {
 /// A prune that ignores a session takes some of its packs; a retry reuses what else that session stored.
 #[test]
 fn a_retry_after_a_forced_unlock_and_a_prune_is_protected() {
-    for (flavor, unlocks, len) in [(Flavor::plain(), true, 5_000_000), (Flavor::sealed(), false, 2_000_000)] {
+    for (flavor, unlocks, len) in [(Flavor::plain(), true, 5_000_000), (Flavor::sealed(), false, 3_000_000)] {
         let (repo, storage) = memory_repo(flavor);
         ingest(&repo, &random_bytes(1, 100_000)).unwrap();
         let other = open(environment(storage.clone(), 2), flavor).unwrap();

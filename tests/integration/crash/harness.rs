@@ -3,6 +3,7 @@
 //!
 //! What is checked on each of them (design.md §2, 1 to 4), with nothing but `open`, `ingest`, list and restore:
 //! - *promise*: every snapshot whose ingest had returned is listed;
+//! - *forgotten*: no snapshot whose forgetting had returned is listed, nor brought back by a repair;
 //! - *whole*: every listed snapshot restores to exactly the source that it names;
 //! - *open*: opening succeeds, without a warning (an unfinished init may instead be repeated);
 //! - *go on*: the next ingest succeeds and restores, also through a handle that is opened afresh;
@@ -16,6 +17,7 @@
 use super::world::*;
 use crate::support::{Flavor, init, open};
 use containerarchive::Error;
+use containerarchive::id::SnapshotId;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{self, PruneOptions};
@@ -121,6 +123,13 @@ pub struct Case<'a> {
     pub bug: Option<Bug>,
     /// A prune that follows must clear up everything that no snapshot needs.
     pub prunes: bool,
+}
+
+fn stay_away(forgotten: &[SnapshotId], listed: &[Ack]) -> Result<(), String> {
+    match listed.iter().find(|ack| forgotten.contains(&ack.0)) {
+        Some((id, _)) => Err(format!("forgotten: snapshot {id} came back")),
+        None => Ok(()),
+    }
 }
 
 /// A disk of its own with the same content, all durable.
@@ -305,6 +314,7 @@ impl Case<'_> {
         if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
             return Err(format!("promise: snapshot {id} is gone"));
         }
+        stay_away(&promised.forgotten, &listed)?;
         check_verify(&repo).map_err(|problem| format!("verify: {problem}"))?;
         if lose_packs {
             self.lose_packs(image, &promised.snapshots, seed + 3, tally)?;
@@ -326,6 +336,10 @@ impl Case<'_> {
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
         if self.prunes {
             prune_clears_up(&repo).map_err(|problem| format!("prune: {problem}"))?;
+        }
+        if !promised.forgotten.is_empty() {
+            ops::repair(&repo, &NullMonitor).map_err(|error| format!("repair: {error}"))?;
+            stay_away(&promised.forgotten, &check_all(&repo)?)?;
         }
         drop(repo);
         if lose_packs {
@@ -465,7 +479,8 @@ pub fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
         hash.update(&bytes);
     }
     hash.update(&[u8::from(promised.repository)]);
-    for (id, _) in &promised.snapshots {
+    let promises = promised.snapshots.iter().map(|(id, _)| id);
+    for id in promises.chain(&promised.forgotten) {
         hash.update(&id.0);
     }
     hash.digest128()

@@ -135,7 +135,7 @@ impl KeyCase<'_> {
                 let image = disk.after_power_loss(&model);
                 let mark = Promised {
                     repository: returned,
-                    snapshots: Vec::new(),
+                    ..Promised::default()
                 };
                 if !seen.insert(fingerprint(&image, &mark)) {
                     continue;
@@ -178,7 +178,7 @@ impl KeyCase<'_> {
                 tally.again += 1;
                 let mark = Promised {
                     repository: done,
-                    snapshots: Vec::new(),
+                    ..Promised::default()
                 };
                 if !seen.insert(fingerprint(&image, &mark)) {
                     continue;
@@ -384,7 +384,7 @@ impl KeyCase<'_> {
                 let image = disk.after_power_loss(&model);
                 let mark = Promised {
                     repository: returned,
-                    snapshots: Vec::new(),
+                    ..Promised::default()
                 };
                 if !seen.insert(fingerprint(&image, &mark)) {
                     continue;

@@ -9,6 +9,7 @@ use super::world::*;
 use crate::support::{Flavor, open};
 use containerarchive::entropy::SeededEntropy;
 use containerarchive::id::SnapshotId;
+use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{self, PruneOptions};
 use containerarchive::storage::LocalStorage;
@@ -22,7 +23,7 @@ fn prunes(disk: &SimFs, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Pro
 fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, bug: Option<Bug>, forget: &[SnapshotId]) -> Promised {
     let promised = Promised {
         repository: true,
-        snapshots: Vec::new(),
+        ..Promised::default()
     };
     let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
         return promised;
@@ -115,6 +116,118 @@ pub fn prune_that_gathers(flavor: Flavor) {
             ..Depth::coarse()
         };
         crash_prune(flavor, &numbers, &[], depth)
+    });
+}
+
+/// Forgetting alone: what has returned has happened, and what was cut short may have.
+pub fn forget_of_some(flavor: Flavor) {
+    report("forget of some", flavor, || {
+        let (disk, before, gone) = history(flavor, &[SEVERAL, SMALL, BASE, SMALL + 1], &[SEVERAL, SMALL]);
+        let run = |disk: &SimFs| {
+            let forgets = |repo: &_| ops::forget(repo, &gone);
+            let forgotten = open_on(disk, flavor, 100).and_then(|repo| forgets(&repo));
+            Promised {
+                repository: true,
+                forgotten: forgotten.unwrap_or_default(),
+                ..Promised::default()
+            }
+        };
+        let case = Case {
+            flavor,
+            disk,
+            before,
+            next: SMALL + SMALL_ONES,
+            run: &run,
+            from: 0,
+            bug: None,
+            prunes: true,
+        };
+        let depth = Depth::usual();
+        let tally = case.enumerate(Depth {
+            again: depth.again / 2,
+            ..depth
+        });
+        assert_eq!(run(&copy(&case.disk)).forgotten.len(), 2);
+        tally
+    });
+}
+
+/// Removes leases by force; whatever fails ends it.
+fn unlocks(disk: &SimFs, flavor: Flavor, seed: u64) -> usize {
+    let removed = open_on(disk, flavor, seed).and_then(|repo| ops::unlock(&repo, true));
+    removed.map_or(0, |removed| removed.len())
+}
+
+/// An ingest is killed at each of its calls; somebody unlocks, and ingests the same.
+pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
+    report("unlock after a killed ingest", flavor, || {
+        let (disk, before) = prepared(flavor, &[SMALL]);
+        let calls = {
+            let disk = copy(&disk);
+            ingests(&disk, flavor, 100, None, &[BASE]);
+            disk.log().len() as u64
+        };
+        let mut tally = Tally::default();
+        for killed in (3..calls).step_by(23) {
+            let run = |disk: &SimFs| {
+                killed_ingests(disk, flavor, 100, killed, &[BASE]);
+                unlocks(disk, flavor, 300);
+                ingests(disk, flavor, 200, None, &[BASE])
+            };
+            let case = Case {
+                flavor,
+                disk: copy(&disk),
+                before: before.clone(),
+                next: SMALL + SMALL_ONES,
+                run: &run,
+                from: killed,
+                bug: None,
+                prunes: true,
+            };
+            tally.add(case.enumerate(Depth::coarse()));
+        }
+        tally
+    });
+}
+
+/// An ingest stands still at each of its calls while its lease is removed by force, and then goes on.
+pub fn unlock_beside_an_ingest(flavor: Flavor) {
+    report("unlock beside an ingest", flavor, || {
+        let (disk, before) = prepared(flavor, &[SMALL]);
+        let calls = {
+            let disk = copy(&disk);
+            ingests(&disk, flavor, 200, None, &[BASE]);
+            disk.log().len() as u64
+        };
+        let mut tally = Tally::default();
+        let mut records = 0;
+        for held in (3..calls).step_by(17) {
+            let run = |disk: &SimFs| {
+                let (ingest, unlock) = (
+                    |disk: &SimFs| ingests(disk, flavor, 200, None, &[BASE]),
+                    |disk: &SimFs| {
+                        unlocks(disk, flavor, 300);
+                        Promised::default()
+                    },
+                );
+                side_by_side(disk, Schedule::Hold(held), [&ingest, &unlock])
+            };
+            let case = Case {
+                flavor,
+                disk: copy(&disk),
+                before: before.clone(),
+                next: SMALL + SMALL_ONES,
+                run: &run,
+                from: held,
+                bug: None,
+                prunes: true,
+            };
+            let calls = case.calls();
+            records += usize::from(calls.iter().any(|(_, path)| path.starts_with(layout::RECORDS)));
+            tally.add(case.enumerate(Depth::coarse()));
+        }
+        assert!(records > 0, "nothing was unlocked");
+        tally
     });
 }
 

@@ -31,6 +31,8 @@ pub struct Promised {
     pub repository: bool,
     /// Snapshots that must be there.
     pub snapshots: Vec<Ack>,
+    /// Snapshots that must stay away.
+    pub forgotten: Vec<SnapshotId>,
 }
 
 /// The mistakes that the harness must see.
@@ -252,7 +254,7 @@ fn ingests_on(
 ) -> Promised {
     let mut promised = Promised {
         repository: true,
-        snapshots: Vec::new(),
+        ..Promised::default()
     };
     let Ok(repo) = open(hands(storage, seed).environment, flavor) else {
         return promised;
@@ -271,7 +273,7 @@ fn ingests_on(
 pub fn makes(disk: &SimFs, flavor: Flavor, seed: u64) -> Promised {
     Promised {
         repository: init(hands(store(disk, seed), seed).environment, flavor).is_ok(),
-        snapshots: Vec::new(),
+        ..Promised::default()
     }
 }
 
@@ -328,7 +330,7 @@ pub fn killed_init_then(disk: &SimFs, flavor: Flavor, calls: u64, numbers: &[usi
     let made = init(hands(storage, 100).environment, flavor).is_ok();
     let mut promised = Promised {
         repository: made,
-        snapshots: Vec::new(),
+        ..Promised::default()
     };
     if open_on(disk, flavor, 101).is_err() {
         promised.repository |= makes(disk, flavor, 102).repository;

@@ -12,6 +12,7 @@ use crate::crash::world::*;
 use crate::support::{Flavor, passphrase};
 use containerarchive::entropy::SeededEntropy;
 use containerarchive::id::SnapshotId;
+use containerarchive::lock::{Lease, lease};
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{self, KeyOptions, PruneOptions};
 use containerarchive::repo::Repository;
@@ -75,6 +76,12 @@ impl Stage {
         match operation {
             Operation::Repair => disk.damage(&lost(".pack"), None).unwrap(),
             Operation::Reindex => disk.damage(&lost(".seg"), None).unwrap(),
+            // of sessions that died, so that there is something to remove
+            Operation::Unlock => (7..10).for_each(|number| {
+                let (session, begun) = (SnapshotId([number; 16]), "2026-01-01T00:00:00.000Z".to_owned());
+                let lease = Lease::take(&store(&disk, 9), session, lease::INGEST, begun);
+                lease.unwrap().leave();
+            }),
             _ => {}
         }
         Self {
