@@ -625,7 +625,7 @@ export interface IPlanPruneOptions {
 export interface IPruneOptions extends IPlanPruneOptions {
   /** Only tell what would be done; nothing is written. Default false. */
   dryRun?: boolean;
-  /** Wait for live ingests that delay a part of it, so that nothing is pending at the end. Default false. */
+  /** Wait for the live ingests that delay a part of it, and sweep that too. Default false. */
   wait?: boolean;
 }
 
@@ -636,7 +636,7 @@ export interface IPruneProgress {
   operationId: string;
   /** For people. */
   message: string;
-  /** 0 to 99 while packs are read, copied and deleted, 100 at the end, null while nothing is known. */
+  /** 0 to 99 while packs are copied, 100 at the end, null while nothing is known. */
   percentage: number | null;
   /** Bytes of packs. */
   bytesDone: number;
@@ -655,9 +655,9 @@ export interface IPruneChoice {
 /** What a prune did; of a dry run, what it would do. */
 export interface IPruneResult {
   removedSnapshots: number;
-  /** Packs that were deleted because nothing in them is needed. */
+  /** Packs that were deleted because nothing in them is needed, and what an interrupted prune had left to delete. */
   removedPacks: number;
-  /** Packs whose needed chunks were copied into others before they were deleted. */
+  /** Packs whose needed chunks were copied into others; they were deleted, or go with `pendingBytes`. */
   rewrittenPacks: number;
   /** Bytes of stored chunks that left the disk. */
   freedBytes: number;
@@ -670,7 +670,10 @@ export interface IPruneResult {
   remove: IPruneChoice[];
   /** The time zone that the rules were applied in. */
   timeZone: string;
-  /** What looks as if it were not meant, for people: tags that no snapshot has, snapshots dated in the future. */
+  /**
+   * What looks as if it were not meant, for people: tags that no snapshot has, snapshots dated in the future, lost manifests,
+   * packs that stay because they are damaged.
+   */
   warnings: string[];
 }
 
@@ -964,14 +967,14 @@ export class ContainerArchive {
    *
    * Rejects: ERR_INVALID_POLICY (before anything is read), ERR_REPO_LOCKED (somebody else prunes, repairs or reindexes), ERR_READ_ONLY,
    * ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`; and with nothing
-   * removed, because it cannot be known what is still needed: ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING,
+   * freed, because it cannot be known what is still needed: ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING,
    * ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT. For these, `repair()` first.
    */
   prune(policy: IRetentionPolicy, options?: boolean | IPruneOptions): Promise<IPruneResult>;
 
   /**
-   * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock, writes nothing, and
-   * works on a handle with `readOnly`.
+   * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock and works on a
+   * handle with `readOnly`. Apart from the index, which heals itself wherever it is read, nothing is written.
    *
    * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING, ERR_KILL_LIST_CORRUPT,
    * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
@@ -1028,7 +1031,7 @@ export class ContainerArchive {
    * Removes the leases of sessions that are gone; with `force` those of live ones too. Never needed: leases are hints, and
    * the next ingest removes stale ones. A live ingest that is hit commits a whole snapshot or fails with nothing published.
    *
-   * Rejects: ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   * Rejects: ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
    */
   unlock(options?: { force?: boolean }): Promise<void>;
 

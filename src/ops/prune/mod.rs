@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
 /// # Errors
 /// `InvalidPolicy` before anything is read. `RepositoryLocked` when somebody else maintains the repository for longer than
 /// the lock wait, or when ingests kept the commit lock that long. `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing` or
-/// `PackMissing` when it cannot be known what is still needed: nothing was removed then. `ReadOnly`, `LocksUnsupported`,
+/// `PackMissing` when it cannot be known what is still needed: nothing was freed then. `ReadOnly`, `LocksUnsupported`,
 /// `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. A prune that failed half-way is finished by the next one.
 pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     options.check()?;
