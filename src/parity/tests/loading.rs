@@ -71,6 +71,21 @@ fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
     ));
 }
 
+/// Whoever maintains the repository has completed the group meanwhile, and put another one in its place.
+#[test]
+fn a_group_that_was_replaced_while_it_was_published_is_published() {
+    let storage = Arc::new(MemoryStorage::new());
+    let packs = packs(&*storage, &[9000], 2);
+    let group = group_of(shape(4, 1), 0, 1, &packs, &[]);
+    publish(&*storage, &group).unwrap();
+    let faulty = FaultyStorage::new(storage);
+    faulty.fail_when(|op, key| op == "get" && key.ends_with(".grp"), ErrorKind::NotFound);
+    publish(&faulty, &group).unwrap();
+    faulty.heal();
+    faulty.fail_when(|op, key| op == "get" && key.ends_with(".grp"), ErrorKind::Io);
+    assert!(matches!(publish(&faulty, &group), Err(Error::Storage(_))));
+}
+
 /// Stops a publish after each call, and a deletion of the old group after each call: there is always exactly one live
 /// group for each pack that was protected before.
 #[test]
