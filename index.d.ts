@@ -974,7 +974,7 @@ export class ContainerArchive {
 
   /**
    * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock and works on a
-   * handle with `readOnly`. Apart from the index, which heals itself wherever it is read, nothing is written.
+   * handle with `readOnly`. Apart from what heals itself where it is read, nothing is written.
    *
    * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING, ERR_KILL_LIST_CORRUPT,
    * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.

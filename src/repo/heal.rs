@@ -154,8 +154,13 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     let (mut found, mut unread) = (0usize, false);
     let unnamed = unnamed_packs(repo)?;
-    // listed after the packs: whoever is not among them has published what it wrote, or never will
-    let writers = repo.writers()?;
+    let broken = [broken, &unnamed.broken].concat();
+    // listed after the packs: an ingest that is not among them has published what it wrote, or never will. Where that cannot
+    // be told, nothing is published
+    let writers = repo.writers().unwrap_or_else(|_| {
+        writable = false;
+        HashSet::new()
+    });
     for pack in &unnamed.there {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
@@ -170,8 +175,9 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
         let places = index.entries.iter();
         let places = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
         if writers.contains(&index.header.session) {
-            // its session will name it; what that had named before can be read
+            // its session will name it, or a segment that is broken has: that stays then
             keep(repo, &mut false, places.collect(), &[]);
+            unread = true;
             continue;
         }
         found += 1;
@@ -186,7 +192,7 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     }
     let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
     keep(repo, &mut writable, run, if unread { &[] } else { &old });
-    for segment in broken {
+    for segment in &broken {
         let message = format!(
             "Index segment {} could not be used ({}); {found} packs were read to make up for it",
             segment.id, segment.error
@@ -275,6 +281,8 @@ struct Unnamed {
     there: BTreeSet<PackId>,
     /// Without any: only a parity group knows them.
     lost: BTreeSet<PackId>,
+    /// Segments that turned out to be broken on the way.
+    broken: Vec<BrokenSegment>,
 }
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
@@ -299,8 +307,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
     let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();
-    // those that are broken come up again below, or with the next listing
-    repo.index.refresh()?;
+    let broken = repo.index.refresh()?;
     let named = loop {
         match repo.index.packs() {
             Ok(named) => break named,
@@ -311,7 +318,11 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     let is_unnamed = |pack: &PackId| !named.contains_key(pack) && !kill_lists.condemned(pack);
     packs.retain(is_unnamed);
     lost.retain(is_unnamed);
-    Ok(Unnamed { there: packs, lost })
+    Ok(Unnamed {
+        there: packs,
+        lost,
+        broken,
+    })
 }
 
 /// What a pack holds: from the `.idx`, or from the pack itself when that is missing or damaged.

@@ -18,6 +18,9 @@ use crate::parity::{
 use crate::storage::put_bytes;
 use std::collections::{HashMap, HashSet};
 
+/// How often packs are protected again after a prune took some of them.
+const ROUNDS: usize = 3;
+
 /// A group that is being filled, and what its members hold.
 struct Growing {
     accumulator: Accumulator,
@@ -127,8 +130,10 @@ impl Protection {
             _ => Tails::default(),
         };
         put_lost_records(repo, tails.without_record());
+        // what fails before it is published is not named: it may hold others' packs by then
+        let mut growing = std::mem::take(&mut self.growing);
         let mut replaced = Vec::new();
-        for group in &mut self.growing {
+        for group in &mut growing {
             // one that lost packs must not take others along
             replaced.push(match packs_stay(repo, &group.written.packs)? {
                 true => absorb_tails(repo, &tails, &mut group.accumulator)?,
@@ -143,11 +148,16 @@ impl Protection {
             // parity of the rest
             make_durable(repo)?;
         }
-        for old in replaced {
-            // one at a time: those behind one that fails are tried again with the next call
-            let group = self.growing.remove(0);
-            self.publish_group(repo, group, tails.replace(&old), written)?;
+        let mut published = Ok(());
+        for (group, old) in growing.into_iter().zip(replaced) {
+            if published.is_ok() {
+                published = self.publish_group(repo, group, tails.replace(&old), written);
+            } else if old.is_empty() {
+                // its own packs alone: tried again with the next call
+                self.growing.push(group);
+            }
         }
+        published?;
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
         self.published = false;
@@ -315,32 +325,40 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
     if repo.parity_shape().is_none() || packs.is_empty() {
         return Ok(packs);
     }
+    let mut good = rebuildable_packs(repo)?;
+    for _ in 0..ROUNDS {
+        let bare = packs.iter().filter(|pack| !good.contains(*pack)).copied();
+        let mut written = Written::default();
+        let protected = protect_bare(repo, bare.collect(), &mut written);
+        good.extend(written.packs);
+        match protected {
+            // a prune is about to take some of them: the others form groups without these
+            Err(Error::Conflict) => {}
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    Ok(packs.into_iter().filter(|pack| good.contains(pack)).collect())
+}
+
+/// Protects packs that are in no group; those that are condemned or damaged are left out.
+fn protect_bare(repo: &Repository, packs: Vec<PackId>, written: &mut Written) -> Result<()> {
     let storage = repo.storage();
-    let good = rebuildable_packs(repo)?;
-    let bare: Vec<PackId> = packs.iter().filter(|pack| !good.contains(*pack)).copied().collect();
     let mut protection = Protection::default();
-    let mut written = Written::default();
-    for pack in bare {
+    for pack in packs {
+        if !packs_stay(repo, [&pack])? {
+            continue;
+        }
         let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());
         if let Ok(bytes) = bytes
             && crate::crypto::sha256(&[&bytes]) == pack.0
         {
-            match protection.add(repo, pack, &bytes, std::iter::empty(), &mut written) {
-                // a prune takes them away
-                Err(Error::Conflict) => {}
-                other => other?,
-            }
+            protection.add(repo, pack, &bytes, std::iter::empty(), written)?;
         }
     }
-    while let Err(error) = protection.finish(repo, &mut written, false) {
-        match error {
-            Error::Conflict => {}
-            error => return Err(error),
-        }
-    }
-    let now: HashSet<PackId> = written.packs.into_iter().collect();
-    let is_protected = |pack: &PackId| good.contains(pack) || now.contains(pack);
-    Ok(packs.into_iter().filter(is_protected).collect())
+    protection.finish(repo, written, false)
 }
 
 /// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may

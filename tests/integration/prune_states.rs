@@ -10,7 +10,7 @@ use containerarchive::ops::{self, IngestOptions, PruneOptions, PruneReport, Read
 use containerarchive::repo::{InitOptions, Repository};
 use containerarchive::snapshot::Snapshot;
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
-use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
+use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, Storage, put_bytes};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,13 +86,25 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
     };
     let mut warned = 0;
     for key in &packs {
-        for at in [100, 5_000, 15_000] {
+        for (at, is_full) in [
+            (100, false),
+            (5_000, false),
+            (15_000, false),
+            (100, true),
+            (15_000, true),
+        ] {
             let mut bytes = files[key].clone();
             bytes[at] ^= 1;
-            let storage = memory_of(&with(&files, key, Some(bytes)));
+            let storage = Arc::new(FaultyStorage::new(memory_of(&with(&files, key, Some(bytes)))));
+            if is_full {
+                // for what is to be copied
+                let copies = |op: &str, key: &str| op == "put_new" && key.starts_with(layout::DATA);
+                storage.fail_when(copies, ErrorKind::NoSpace);
+            }
             let (environment, monitor) = watched(storage.clone(), 9);
             let repo = open(environment, Flavor::plain()).unwrap();
             prune(&repo, &all_waste_goes);
+            storage.heal();
             warned += usize::from(codes(&monitor).contains(&"WARN_PACK_NOT_REWRITTEN"));
             assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == shared, "{key} {at}");
             assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().lost_chunks, 0);

@@ -26,7 +26,7 @@ pub(in crate::ops) use records::forget_all;
 use crate::clock::format_time;
 use crate::entropy::random;
 use crate::error::{Error, Result};
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::MaintLock;
 use crate::lock::lease::{self, Lease};
@@ -35,6 +35,7 @@ use crate::repo::Repository;
 use crate::storage::ErrorKind;
 use choice::{Chosen, Deleted};
 use plan::Plan;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use survey::Survey;
@@ -61,6 +62,8 @@ struct Work<'a> {
     removing: Vec<SnapshotChoice>,
     /// What it has deleted for a prune that was cut short.
     finished: Deleted,
+    /// Packs that could not be read whole, in this or an earlier run.
+    damaged: HashSet<PackId>,
 }
 
 impl<'a> Work<'a> {
@@ -79,6 +82,7 @@ impl<'a> Work<'a> {
             decided: None,
             removing: Vec::new(),
             finished: Deleted::default(),
+            damaged: HashSet::new(),
         }
     }
 
@@ -249,6 +253,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
     // the policy was asked, and what it kept is told
     let options = work.options.sweep_only();
     let mut rest = Work::new(work.repo, &options, work.monitor, work.session);
+    rest.damaged = std::mem::take(&mut work.damaged);
     match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),
         Err(Error::NoSpace { .. }) => {
@@ -279,6 +284,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     forget_all(work.repo, &removed, work.monitor)?;
     work.monitor.end_commit();
     rewrite::copy_out(work, maint, &mut plan)?;
+    rewrite::keep_with_copies(&mut plan, &work.damaged)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
     storage.include_in_barrier(layout::SNAPSHOTS);
     storage.barrier()?;

@@ -2,7 +2,7 @@
 //!
 //! A pack is read whole and held against its name, so what is copied is what was once stored; stored chunks are bound to
 //! their content and not to their place, so they are copied as they are. A pack that is damaged stays where it is: a
-//! repair can use it. So does every pack with another copy of what is at home there: that may be the last good one. When
+//! repair can use it. So does every pack that the index names with another copy of what is at home there: that may be the last good one. When
 //! this returns, the new packs are protected, named by a segment and durable.
 
 use super::Work;
@@ -18,9 +18,9 @@ use crate::pack::{KIND_CONFIG_COPY, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, Tr
 use crate::repo::read::{ReadScratch, decode_stored, meta_of};
 use crate::repo::rescue::Rescue;
 use crate::snapshot::copy::CopyPart;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Copies, and gives up on the packs that cannot be read: they are kept then.
+/// Copies, and notes which packs cannot be read: see [`keep_with_copies`].
 pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) -> Result<()> {
     let wanted = wanted(plan)?;
     if wanted.is_empty() {
@@ -37,7 +37,6 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
         config_copied: false,
         scratch: ReadScratch::default(),
     };
-    let mut damaged = BTreeSet::new();
     for (ordinal, offsets) in &wanted {
         work.check_running()?;
         let Some(state) = plan.packs.get(*ordinal) else {
@@ -50,7 +49,7 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
                 "WARN_PACK_NOT_REWRITTEN",
                 format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
             );
-            damaged.insert(*ordinal);
+            work.damaged.insert(pack);
         }
         #[cfg(any(test, feature = "testing"))]
         if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
@@ -60,11 +59,16 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) 
         work.progress(done, total);
     }
     copying.rescue.finish()?;
-    keep_with_copies(plan, &damaged)
+    Ok(())
 }
 
-/// Keeps the packs that could not be copied, and all that hold other copies of what is at home in them.
-fn keep_with_copies(plan: &mut Plan, damaged: &BTreeSet<usize>) -> Result<()> {
+/// Keeps the packs that could not be copied, and all named ones that hold other copies of what is at home in them.
+pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Result<()> {
+    let packs = plan.packs.iter().enumerate();
+    let damaged: BTreeSet<usize> = packs
+        .filter(|(_, state)| damaged.contains(&state.id))
+        .map(|(ordinal, _)| ordinal)
+        .collect();
     if damaged.is_empty() {
         return Ok(());
     }
