@@ -73,7 +73,11 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
     let shared = random_bytes(1, 30_000);
     let (storage, _) = stored_twice(&shared, [&random_bytes(2, 3_000), &random_bytes(3, 14_000)]);
     let repo = open(environment(storage.clone(), 8), Flavor::plain()).unwrap();
-    let kept = ingest_at(&repo, &shared[..], 5);
+    // and something that is copied without trouble, in a pack of its own
+    let more = random_bytes(4, 9_000);
+    ingest_at(&repo, &[&more[..], &random_bytes(5, 9_000)].concat()[..], 4);
+    let wanted = [&shared[..], &more].concat();
+    let kept = ingest_at(&repo, &wanted[..], 5);
     let files = files_of(storage.as_ref());
     let packs = long_packs(&files, 30_000);
     assert_eq!(packs.len(), 2);
@@ -106,9 +110,15 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
             prune(&repo, &all_waste_goes);
             storage.heal();
             warned += usize::from(codes(&monitor).contains(&"WARN_PACK_NOT_REWRITTEN"));
-            assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == shared, "{key} {at}");
+            assert!(
+                restore(&repo, &kept.id.to_hex(), None).unwrap() == wanted,
+                "{key} {at} {is_full}"
+            );
             assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().lost_chunks, 0);
-            assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == shared, "{key} {at}");
+            assert!(
+                restore(&repo, &kept.id.to_hex(), None).unwrap() == wanted,
+                "{key} {at} {is_full}"
+            );
         }
     }
     assert!(warned > 0);
