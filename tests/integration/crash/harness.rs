@@ -47,6 +47,14 @@ pub struct Depth {
     pub until: Option<&'static str>,
 }
 
+/// Of the calls at which a process is held or killed, each so many-th: that many, or fewer at the large size.
+pub fn stride(usual: usize, large: usize) -> usize {
+    match std::env::var_os("CONTAINERARCHIVE_DEEP") {
+        Some(_) => large,
+        None => usual,
+    }
+}
+
 impl Depth {
     /// What runs at every change, or with `CONTAINERARCHIVE_DEEP` the large size.
     pub fn usual() -> Self {

@@ -15,7 +15,7 @@ use containerarchive::ops;
 use containerarchive::repo::{self, InitOptions, SeededBug};
 use containerarchive::storage::Storage;
 use containerarchive::storage::simfs::{LossModel, SimFs};
-use harness::{Case, Depth, Tally, copy, packs, plaintext_files, prepared, report};
+use harness::{Case, Depth, Tally, copy, packs, plaintext_files, prepared, report, stride};
 use process::Schedule;
 use pruning::*;
 use world::*;
@@ -174,7 +174,7 @@ fn held_ingest(flavor: Flavor) {
         let calls = disk.log();
         let published = calls.iter().position(|(op, _)| *op == "fsync_dir").unwrap() as u64;
         let mut tally = Tally::default();
-        for held in (0..calls.len() as u64).step_by(7).chain([published]) {
+        for held in (0..calls.len() as u64).step_by(stride(11, 7)).chain([published]) {
             let schedule = Schedule::Hold(held);
             tally.add(crash_interleaved(flavor, [&[BASE], &[BASE]], schedule, Depth::coarse()));
         }
@@ -191,7 +191,7 @@ fn killed_ingest(flavor: Flavor) {
         let calls = count.log();
         let published = calls.iter().position(|(op, _)| *op == "fsync_dir").unwrap() as u64;
         let mut tally = Tally::default();
-        for killed in (0..calls.len() as u64).step_by(7).chain([published]) {
+        for killed in (0..calls.len() as u64).step_by(stride(11, 7)).chain([published]) {
             let run = |disk: &SimFs| killed_then(disk, flavor, killed, [&[BASE], &[BASE]]);
             let case = Case {
                 flavor,

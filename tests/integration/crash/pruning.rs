@@ -3,7 +3,7 @@
 //! What a prune keeps must be there and whole after each of them, without any step by hand; what it removes may come back
 //! whole, or stay away. A later prune clears up.
 
-use super::harness::{Case, Depth, Tally, copy, prepared, report};
+use super::harness::{Case, Depth, Tally, copy, prepared, report, stride};
 use super::process::{Process, Schedule};
 use super::world::*;
 use crate::support::{Flavor, open};
@@ -168,7 +168,7 @@ pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
             disk.log().len() as u64
         };
         let mut tally = Tally::default();
-        for killed in (3..calls).step_by(23) {
+        for killed in (3..calls).step_by(stride(41, 7)) {
             let run = |disk: &SimFs| {
                 killed_ingests(disk, flavor, 100, killed, &[BASE]);
                 unlocks(disk, flavor, 300);
@@ -201,7 +201,7 @@ pub fn unlock_beside_an_ingest(flavor: Flavor) {
         };
         let mut tally = Tally::default();
         let mut records = 0;
-        for held in (3..calls).step_by(17) {
+        for held in (3..calls).step_by(stride(29, 5)) {
             let run = |disk: &SimFs| {
                 let (ingest, unlock) = (
                     |disk: &SimFs| ingests(disk, flavor, 200, None, &[BASE]),
@@ -241,7 +241,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
             disk.log()
         };
         let mut tally = Tally::default();
-        for killed in (0..calls.len() as u64).step_by(9) {
+        for killed in (0..calls.len() as u64).step_by(stride(14, 9)) {
             let run = |disk: &SimFs| {
                 let process = Process::killed_after(disk, killed);
                 let storage =
