@@ -337,36 +337,35 @@ impl Repository {
     /// The sessions of stale leases that came to nothing: those for which [`remove_stale_leases`](Self::remove_stale_leases)
     /// would leave a record.
     pub fn abandoned_sessions(&self) -> Result<Vec<SnapshotId>> {
-        let mut abandoned = Vec::new();
-        for lease in lease::list(self.storage())? {
-            let stale = !lease.held && lease.may_leave_copies();
-            if stale && self.storage().size(&layout::snapshot(&lease.session))?.is_none() {
-                abandoned.push(lease.session);
+        let mut stale = lease::list(self.storage())?;
+        stale.retain(|lease| !lease.held);
+        self.without_manifest(&stale)
+    }
+
+    /// Of the sessions of these leases, those that may leave the copy of a manifest and have none.
+    fn without_manifest(&self, leases: &[LeaseInfo]) -> Result<Vec<SnapshotId>> {
+        let mut without = Vec::new();
+        for lease in leases.iter().filter(|lease| lease.may_leave_copies()) {
+            if self.storage().size(&layout::snapshot(&lease.session))?.is_none() {
+                without.push(lease.session);
             }
         }
-        Ok(abandoned)
+        Ok(without)
     }
 
     /// Leaves durable records that the sessions of these leases came to nothing, those left out that have a manifest.
     pub fn leave_abandoned_records(&self, leases: &[LeaseInfo]) -> Result<()> {
         let storage = self.storage();
-        let sessions: Vec<&SnapshotId> = leases
-            .iter()
-            .filter(|lease| lease.may_leave_copies())
-            .map(|lease| &lease.session)
-            .collect();
-        if sessions.is_empty() {
+        if !leases.iter().any(LeaseInfo::may_leave_copies) {
             return Ok(());
         }
-        for session in sessions {
-            if storage.size(&layout::snapshot(session))?.is_none() {
-                let record = ForgotRecord {
-                    id: *session,
-                    reason: ForgotReason::Abandoned,
-                    at_ms: self.now_ms(),
-                };
-                put_bytes(storage, &layout::forgot_record(session), &record.encode()?)?;
-            }
+        for session in self.without_manifest(leases)? {
+            let record = ForgotRecord {
+                id: session,
+                reason: ForgotReason::Abandoned,
+                at_ms: self.now_ms(),
+            };
+            put_bytes(storage, &layout::forgot_record(&session), &record.encode()?)?;
         }
         // and the manifests of those that have one
         storage.include_in_barrier(layout::SNAPSHOTS);

@@ -13,7 +13,7 @@ use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
 use crate::parity::{
-    self, Accumulator, Group, GroupHead, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
+    self, Accumulator, Group, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
 };
 use crate::storage::put_bytes;
 use std::collections::{HashMap, HashSet};
@@ -282,17 +282,20 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
 pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
     let kill_lists = KillLists::load_all(repo.storage())?;
     for pack in packs {
-        if kill_lists.condemned(pack) || repo.storage().size(&layout::pack(pack))?.is_none() {
+        if !stays(repo, &kill_lists, pack)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<GroupHead> {
+fn stays(repo: &Repository, kill_lists: &KillLists, pack: &PackId) -> Result<bool> {
+    Ok(!kill_lists.condemned(pack) && repo.storage().size(&layout::pack(pack))?.is_some())
+}
+
+fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<()> {
     let group = finished(repo, accumulator, superseded)?;
-    parity::publish(repo.storage(), &group)?;
-    Ok(group.record.head)
+    Ok(parity::publish(repo.storage(), &group)?)
 }
 
 /// A group that is ready to be published.
@@ -346,9 +349,10 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
 /// Protects packs that are in no group; those that are condemned or damaged are left out.
 fn protect_bare(repo: &Repository, packs: Vec<PackId>, written: &mut Written) -> Result<()> {
     let storage = repo.storage();
+    let kill_lists = KillLists::load_all(storage)?;
     let mut protection = Protection::default();
     for pack in packs {
-        if !packs_stay(repo, [&pack])? {
+        if !stays(repo, &kill_lists, &pack)? {
             continue;
         }
         let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());

@@ -1,12 +1,12 @@
 //! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
 
-use crate::support::faults::{HookedSource, HookedStorage, code, files_of, memory_of};
+use crate::support::faults::{HookedSource, HookedStorage, Meanwhile, code, files_of, memory_of};
 use crate::support::*;
 use containerarchive::Error;
 use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::layout;
 use containerarchive::lock::{KillList, KillListId};
-use containerarchive::monitor::{Monitor, NullMonitor};
+use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{
     self, IngestOptions, PruneOptions, PruneReport, ReaderItems, VerifyLevel, VerifyOptions, VerifyReport,
 };
@@ -313,23 +313,6 @@ fn the_next_prune_finds_no_more_waste_than_is_allowed() {
     }
 }
 
-/// Calls `begin` when the operation asks for the n-th time whether it should stop.
-struct Meanwhile {
-    left: AtomicUsize,
-    begin: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Monitor for Meanwhile {
-    fn is_cancelled(&self) -> bool {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Some(begin) = self.begin.lock().unwrap().take()
-        {
-            begin();
-        }
-        false
-    }
-}
-
 #[test]
 fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
@@ -356,14 +339,11 @@ fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
             let other = open(environment(Arc::new(hooked), 3), flavor).unwrap();
             let again = waste.clone();
             let (tell_thread, thread) = mpsc::channel();
-            let monitor = Meanwhile {
-                left: AtomicUsize::new(moment),
-                begin: Mutex::new(Some(Box::new(move || {
-                    let ingesting = std::thread::spawn(move || ingest(&other, &again));
-                    tell_thread.send(ingesting).unwrap();
-                    is_ready.recv().unwrap();
-                }))),
-            };
+            let monitor = Meanwhile::new(moment, move || {
+                let ingesting = std::thread::spawn(move || ingest(&other, &again));
+                tell_thread.send(ingesting).unwrap();
+                is_ready.recv().unwrap();
+            });
             ops::prune(&repo, &PruneOptions::keep_all(), &monitor).unwrap();
             drop(monitor);
             let Ok(thread) = thread.recv() else {

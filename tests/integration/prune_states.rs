@@ -1,6 +1,8 @@
 //! Prune where packs are damaged, others have died or are at work: no last good copy goes, and dry runs tell the truth.
 
-use crate::support::faults::{Files, HookedSource, HookedStorage, codes, files_of, memory_of, watched, with};
+use crate::support::faults::{
+    Files, HookedSource, HookedStorage, Meanwhile, codes, files_of, memory_of, watched, with,
+};
 use crate::support::*;
 use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::layout;
@@ -122,32 +124,6 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
         }
     }
     assert!(warned > 0);
-}
-
-/// Does something when it is asked for the `moment`-th time whether the operation should stop.
-struct Meanwhile {
-    left: AtomicUsize,
-    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Meanwhile {
-    fn new(moment: usize, act: impl FnOnce() + Send + 'static) -> Self {
-        Self {
-            left: AtomicUsize::new(moment),
-            act: Mutex::new(Some(Box::new(act))),
-        }
-    }
-}
-
-impl Monitor for Meanwhile {
-    fn is_cancelled(&self) -> bool {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Some(act) = self.act.lock().unwrap().take()
-        {
-            act();
-        }
-        false
-    }
 }
 
 /// An ingest that begins at any moment of a prune relies on the whole copy, while the other one was cut off.

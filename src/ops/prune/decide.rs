@@ -7,7 +7,7 @@
 use super::Work;
 use super::live::walk;
 use super::plan::Plan;
-use super::survey::{Survey, held_sessions, load, snapshot_ids};
+use super::survey::{Survey, load, snapshot_ids};
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
@@ -167,11 +167,11 @@ impl Deciding {
     }
 }
 
-/// Other sessions that are at work. None when the caller wants them ignored.
+/// Sessions that are at work. None when the caller wants them ignored.
 fn held_now(work: &Work<'_>) -> Result<HashSet<SnapshotId>> {
     match work.options.force {
         true => Ok(HashSet::new()),
-        false => held_sessions(work.repo, &work.session),
+        false => work.repo.writers(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The lists of the snapshots are walked, each list node once, and the ids that come up are gathered in batches. A batch
 //! is sorted and held against one walk of the index, which goes in the same order. So the cost is one sequential read of
-//! the index for every batch (half a million different ids at least) plus the unique list nodes, and memory is one batch, one bit for each chunk
-//! of the index, and the ids of the list nodes.
+//! the index for every batch (half a million different ids at least) plus the unique list nodes, and memory is one batch,
+//! one bit for each chunk of the index, and the ids of the list nodes.
 
 use super::Work;
 use crate::error::{Error, Result};

@@ -53,8 +53,6 @@ struct Work<'a> {
     repo: &'a Arc<Repository>,
     options: &'a PruneOptions,
     monitor: &'a dyn Monitor,
-    /// The session of this prune, which has a lease and writes nothing under this name.
-    session: SnapshotId,
     warnings: Vec<String>,
     /// What the present run has done, once it is decided.
     decided: Option<PruneReport>,
@@ -67,17 +65,11 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(
-        repo: &'a Arc<Repository>,
-        options: &'a PruneOptions,
-        monitor: &'a dyn Monitor,
-        session: SnapshotId,
-    ) -> Self {
+    fn new(repo: &'a Arc<Repository>, options: &'a PruneOptions, monitor: &'a dyn Monitor) -> Self {
         Self {
             repo,
             options,
             monitor,
-            session,
             warnings: Vec::new(),
             decided: None,
             removing: Vec::new(),
@@ -134,30 +126,24 @@ impl<'a> Work<'a> {
 pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     options.check()?;
     repo.check_running(monitor)?;
-    let session = SnapshotId(random(repo.entropy())?);
     let _operation = repo.enter();
     if options.dry_run {
-        return look_only(repo, options, monitor, session);
+        return look_only(repo, options, monitor);
     }
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;
     let mut is_full = false;
-    let lease = begin(repo, session, &mut is_full)?;
-    let report = run_and_wait(repo, options, monitor, (session, &maint, is_full));
+    let lease = begin(repo, &mut is_full)?;
+    let report = run_and_wait(repo, options, monitor, (&maint, is_full));
     drop(lease);
     report
 }
 
 /// A dry run. It takes no lock, so what it looks at may go away under it: then it looks again.
-fn look_only(
-    repo: &Arc<Repository>,
-    options: &PruneOptions,
-    monitor: &dyn Monitor,
-    session: SnapshotId,
-) -> Result<PruneReport> {
+fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     let (mut moved, mut missed) = (0, 0);
     loop {
-        let mut work = Work::new(repo, options, monitor, session);
+        let mut work = Work::new(repo, options, monitor);
         match look(&mut work) {
             Ok((chosen, survey, plan)) => {
                 work.finished = sweep::lying(repo, &survey.condemned)?.into_values().collect();
@@ -178,7 +164,8 @@ fn look_only(
 
 /// Cleans up behind others, and tells them who is at work. On a full disk that needs the space of the reserve; where that
 /// is not enough, it is left undone: both are hints.
-fn begin(repo: &Repository, session: SnapshotId, is_full: &mut bool) -> Result<Option<Lease>> {
+fn begin(repo: &Repository, is_full: &mut bool) -> Result<Option<Lease>> {
+    let session = SnapshotId(random(repo.entropy())?);
     let try_once = || -> Result<Lease> {
         repo.clean_half_written();
         repo.remove_stale_leases()?;
@@ -203,10 +190,10 @@ fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
     monitor: &dyn Monitor,
-    (session, maint, mut is_full): (SnapshotId, &MaintLock, bool),
+    (maint, mut is_full): (&MaintLock, bool),
 ) -> Result<PruneReport> {
     let mut once = |options: &PruneOptions| {
-        let mut work = Work::new(repo, options, monitor, session);
+        let mut work = Work::new(repo, options, monitor);
         run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
     };
     let mut report = once(options)?;
@@ -252,7 +239,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
     }
     // the policy was asked, and what it kept is told
     let options = work.options.sweep_only();
-    let mut rest = Work::new(work.repo, &options, work.monitor, work.session);
+    let mut rest = Work::new(work.repo, &options, work.monitor);
     rest.damaged = std::mem::take(&mut work.damaged);
     match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),

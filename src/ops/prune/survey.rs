@@ -25,7 +25,7 @@ pub(super) struct Survey {
     pub records: BTreeSet<SnapshotId>,
     /// Packs in the folder and their lengths in bytes.
     pub packs: BTreeMap<PackId, u64>,
-    /// Other sessions that are at work. Empty when the caller wants them ignored.
+    /// Sessions that are at work. Empty when the caller wants them ignored.
     pub held: HashSet<SnapshotId>,
     /// All snapshots, newest first.
     pub snapshots: Vec<Brief>,
@@ -50,7 +50,7 @@ impl Survey {
         let packs = packs.collect();
         let held = match work.options.force {
             true => HashSet::new(),
-            false => held_sessions(repo, &work.session)?,
+            false => repo.writers()?,
         };
         let lists = KillLists::load_all(storage)?;
         let mut snapshots = Vec::new();
@@ -103,13 +103,6 @@ impl Survey {
 fn condemned(lists: &KillLists) -> HashSet<PackId> {
     let kills = lists.lists().iter().filter(|list| !list.hint);
     kills.flat_map(|list| &list.packs).copied().collect()
-}
-
-/// The sessions that are at work, this one left out.
-pub(super) fn held_sessions(repo: &Repository, own: &SnapshotId) -> Result<HashSet<SnapshotId>> {
-    let mut held = repo.writers()?;
-    held.remove(own);
-    Ok(held)
 }
 
 /// The sessions whose end lets the hints of now become true.

@@ -48,19 +48,29 @@ fn history(flavor: Flavor, numbers: &[usize], removed: &[usize]) -> (SimFs, Prom
     (disk, promised, gone)
 }
 
+/// A run on a copy of the disk, with what had been promised on it; an ingest and a prune follow.
+fn case<'a>(
+    flavor: Flavor,
+    (disk, before): (&SimFs, &Promised),
+    run: &'a dyn Fn(&SimFs) -> Promised,
+    from: u64,
+) -> Case<'a> {
+    Case {
+        flavor,
+        disk: copy(disk),
+        before: before.clone(),
+        next: SMALL + SMALL_ONES,
+        run,
+        from,
+        bug: None,
+        prunes: true,
+    }
+}
+
 fn crash_prune(flavor: Flavor, numbers: &[usize], removed: &[usize], depth: Depth) -> Tally {
     let (disk, before, gone) = history(flavor, numbers, removed);
     let run = |disk: &SimFs| prunes(disk, flavor, 100, &gone);
-    let case = Case {
-        flavor,
-        disk,
-        before,
-        next: SMALL + SMALL_ONES,
-        run: &run,
-        from: 0,
-        bug: None,
-        prunes: true,
-    };
+    let case = case(flavor, (&disk, &before), &run, 0);
     case.enumerate(depth)
 }
 
@@ -132,16 +142,7 @@ pub fn forget_of_some(flavor: Flavor) {
                 ..Promised::default()
             }
         };
-        let case = Case {
-            flavor,
-            disk,
-            before,
-            next: SMALL + SMALL_ONES,
-            run: &run,
-            from: 0,
-            bug: None,
-            prunes: true,
-        };
+        let case = case(flavor, (&disk, &before), &run, 0);
         let depth = Depth::usual();
         let tally = case.enumerate(Depth {
             again: depth.again / 2,
@@ -174,16 +175,7 @@ pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
                 unlocks(disk, flavor, 300);
                 ingests(disk, flavor, 200, None, &[BASE])
             };
-            let case = Case {
-                flavor,
-                disk: copy(&disk),
-                before: before.clone(),
-                next: SMALL + SMALL_ONES,
-                run: &run,
-                from: killed,
-                bug: None,
-                prunes: true,
-            };
+            let case = case(flavor, (&disk, &before), &run, killed);
             tally.add(case.enumerate(Depth::coarse()));
         }
         tally
@@ -212,16 +204,7 @@ pub fn unlock_beside_an_ingest(flavor: Flavor) {
                 );
                 side_by_side(disk, Schedule::Hold(held), [&ingest, &unlock])
             };
-            let case = Case {
-                flavor,
-                disk: copy(&disk),
-                before: before.clone(),
-                next: SMALL + SMALL_ONES,
-                run: &run,
-                from: held,
-                bug: None,
-                prunes: true,
-            };
+            let case = case(flavor, (&disk, &before), &run, held);
             let calls = case.calls();
             records += usize::from(calls.iter().any(|(_, path)| path.starts_with(layout::RECORDS)));
             tally.add(case.enumerate(Depth::coarse()));
@@ -249,16 +232,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
                 prunes_on(storage, flavor, 100, None, &gone);
                 prunes(disk, flavor, 101, &[])
             };
-            let case = Case {
-                flavor,
-                disk: copy(&disk),
-                before: before.clone(),
-                next: SMALL + SMALL_ONES,
-                run: &run,
-                from: killed,
-                bug: None,
-                prunes: true,
-            };
+            let case = case(flavor, (&disk, &before), &run, killed);
             tally.add(case.enumerate(Depth::coarse()));
         }
         tally
@@ -278,16 +252,7 @@ pub fn prune_beside_an_ingest(flavor: Flavor) {
                 );
                 side_by_side(disk, schedule, [&ingest, &prune])
             };
-            let case = Case {
-                flavor,
-                disk: copy(&disk),
-                before: before.clone(),
-                next: SMALL + SMALL_ONES,
-                run: &run,
-                from: 0,
-                bug: None,
-                prunes: true,
-            };
+            let case = case(flavor, (&disk, &before), &run, 0);
             tally.add(case.enumerate(Depth::coarse()));
         }
         tally

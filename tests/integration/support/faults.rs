@@ -3,9 +3,12 @@
 
 use super::*;
 use containerarchive::layout;
+use containerarchive::monitor::Monitor;
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::{Created, Entry, LockGuard, LockMode, put_bytes};
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// All files of a repository, by key.
@@ -252,6 +255,33 @@ impl<F: FnMut()> Read for HookedSource<'_, F> {
         out[..len].copy_from_slice(&self.data[self.given..self.given + len]);
         self.given += len;
         Ok(len)
+    }
+}
+
+/// Does something when the operation asks for the `moment`-th time whether it should stop.
+pub struct Meanwhile {
+    left: AtomicUsize,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Meanwhile {
+    /// Counted from 1.
+    pub fn new(moment: usize, act: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            left: AtomicUsize::new(moment),
+            act: Mutex::new(Some(Box::new(act))),
+        }
+    }
+}
+
+impl Monitor for Meanwhile {
+    fn is_cancelled(&self) -> bool {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(act) = self.act.lock().unwrap().take()
+        {
+            act();
+        }
+        false
     }
 }
 
