@@ -64,15 +64,6 @@ pub(super) fn frame(head: &GroupHead, record: &[u8], shard: u8) -> (std::io::Cur
     (std::io::Cursor::new(front), [record, &prefix[..]].concat())
 }
 
-/// True for a failure that means damage at one place, which parity can do without; the others (not allowed, an earlier
-/// flush failed) are about the whole store.
-pub(super) fn is_damage(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::UnexpectedEnd | ErrorKind::TooLarge | ErrorKind::Io
-    )
-}
-
 /// Reads exactly `len` bytes, or tells what is damaged. `len` must be known to lie within the file, so that nothing
 /// absurd is allocated.
 pub(super) fn read_exactly(
@@ -90,7 +81,7 @@ pub(super) fn read_exactly(
         Err(error) => match error.kind {
             ErrorKind::NotFound => Ok(Err(Damage::Missing)),
             ErrorKind::UnexpectedEnd => Ok(Err(Damage::Length)),
-            kind if is_damage(kind) => Ok(Err(Damage::Unreadable)),
+            kind if kind.is_damage() => Ok(Err(Damage::Unreadable)),
             _ => Err(error.into()),
         },
     }
@@ -115,7 +106,7 @@ fn read_record_of(storage: &dyn Storage, id: &GroupId, part: Part) -> Result<Res
     let file_len = match storage.size(&key) {
         Ok(Some(len)) => len,
         Ok(None) => return Ok(Err(Damage::Missing)),
-        Err(error) if is_damage(error.kind) => return Ok(Err(Damage::Unreadable)),
+        Err(error) if error.kind.is_damage() => return Ok(Err(Damage::Unreadable)),
         Err(error) => return Err(error.into()),
     };
     let checked = |bytes: &[u8]| {
@@ -251,7 +242,7 @@ pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Re
     };
     let file_len = match storage.size(&key) {
         Ok(len) => len,
-        Err(error) if is_damage(error.kind) => Some(0),
+        Err(error) if error.kind.is_damage() => Some(0),
         Err(error) => return Err(error.into()),
     };
     let mut frame = match file_len {

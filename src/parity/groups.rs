@@ -7,7 +7,7 @@
 //! [`check_part`](super::check_part).
 
 use super::format::{GroupHead, PREFIX_LEN, Prefix};
-use super::group::{is_damage, read_exactly, read_proven_head, read_record};
+use super::group::{read_exactly, read_proven_head, read_record};
 use super::{Damage, Error, MAX_PARITY, Part};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::layout;
@@ -303,7 +303,7 @@ fn believed_head(
     match read_record(storage, &id) {
         Ok(record) => Ok(Ok((record.head, None))),
         Err(Error::Damaged { reason, .. }) => Ok(Err(reason)),
-        Err(Error::Storage(error)) if is_damage(error.kind) => Ok(Err(Damage::Unreadable)),
+        Err(Error::Storage(error)) if error.kind.is_damage() => Ok(Err(Damage::Unreadable)),
         Err(error) => Err(error),
     }
 }

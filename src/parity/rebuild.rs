@@ -7,7 +7,7 @@
 
 use super::code::{coefficient, fold, solve};
 use super::format::{GroupRecord, Member};
-use super::group::{frame, is_damage};
+use super::group::frame;
 use super::{Error, Lost, Part, ROW_LEN, Refusal, row_sum};
 use crate::crypto::sha256;
 use crate::id::PackId;
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
                 real_out.fill(0);
                 return Ok((rows.start..end).collect());
             }
-            Err(error) if is_damage(error.kind) => true,
+            Err(error) if error.kind.is_damage() => true,
             Err(error) => return Err(error.into()),
         };
         let mut bad = Vec::new();
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
                 let offset = place.offset + u64::from(row) * ROW_LEN as u64;
                 match self.storage.get_range(&place.key, offset, bytes) {
                     Ok(()) => {}
-                    Err(error) if is_damage(error.kind) => bytes.fill(0),
+                    Err(error) if error.kind.is_damage() => bytes.fill(0),
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -177,7 +177,7 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
         .iter()
         .filter(|member| killed.contains(&member.pack))
     {
-        let Ok(bytes) = storage.get(&layout::pack(&member.pack), member.len) else {
+        let Some(bytes) = read_member(repo, member)? else {
             return Ok(None);
         };
         // refuses bytes that are not those that were folded in
@@ -194,14 +194,24 @@ fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> R
         Accumulator::new(head.shape, head.class, random_slot(repo.entropy())?).map_err(parity::Error::Refused)?;
     let mut lost = Vec::new();
     for member in head.members.iter().filter(|member| !killed.contains(&member.pack)) {
-        match repo.storage().get(&layout::pack(&member.pack), member.len) {
-            Ok(bytes) if sha256(&[&bytes]) == member.pack.0 => {
+        match read_member(repo, member)? {
+            Some(bytes) if sha256(&[&bytes]) == member.pack.0 => {
                 rest.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
             }
             _ => lost.push(member.pack),
         }
     }
     Ok((rest, lost))
+}
+
+/// The bytes under the name of a member; `None` for what is lost. Not every failure says so: a process that has too many
+/// files open must not take protection from packs.
+fn read_member(repo: &Repository, member: &Member) -> Result<Option<Vec<u8>>> {
+    match repo.storage().get(&layout::pack(&member.pack), member.len) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind.is_damage() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Deletes the groups that others replace, the oldest first.

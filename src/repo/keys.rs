@@ -312,11 +312,7 @@ impl Repository {
         match self.storage().get(path, MAX_KEY_FILE_LEN) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => match error.kind {
-                ErrorKind::NotFound
-                | ErrorKind::NotADirectory
-                | ErrorKind::TooLarge
-                | ErrorKind::Io
-                | ErrorKind::UnexpectedEnd => Ok(None),
+                kind if kind.is_damage() => Ok(None),
                 _ => Err(error.into()),
             },
         }

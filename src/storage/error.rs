@@ -24,10 +24,24 @@ pub enum ErrorKind {
     LocksUnsupported,
     /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
     Poisoned,
+    /// The process or the system has run out of something for now: descriptors, memory, time (EMFILE, ENFILE, ENOMEM,
+    /// ETIMEDOUT), or a signal came in between (EINTR). Says nothing about the file.
+    Unavailable,
     /// The reader handed to a put failed or gave the wrong number of bytes.
     Source,
     /// Anything else (EIO and the like).
     Io,
+}
+
+impl ErrorKind {
+    /// True for a failure that means damage at one place, which parity can do without; the others (not allowed, too many
+    /// open files, an earlier flush failed) are about the whole store.
+    pub fn is_damage(self) -> bool {
+        matches!(
+            self,
+            Self::NotFound | Self::NotADirectory | Self::UnexpectedEnd | Self::TooLarge | Self::Io
+        )
+    }
 }
 
 /// A failed call: what was tried, on which key, and why it failed.
@@ -67,6 +81,8 @@ impl Error {
             Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
             Io::UnexpectedEof => ErrorKind::UnexpectedEnd,
+            Io::OutOfMemory | Io::Interrupted | Io::TimedOut => ErrorKind::Unavailable,
+            _ if too_many_files(&source) => ErrorKind::Unavailable,
             _ => ErrorKind::Io,
         };
         Self {
@@ -76,6 +92,19 @@ impl Error {
             source: Some(Arc::new(source)),
         }
     }
+}
+
+/// Tells the errors by which systems say that no more files can be open.
+fn too_many_files(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    let codes = {
+        use rustix::io::Errno;
+        [Errno::MFILE.raw_os_error(), Errno::NFILE.raw_os_error()]
+    };
+    // ERROR_TOO_MANY_OPEN_FILES, ERROR_NO_SYSTEM_RESOURCES
+    #[cfg(windows)]
+    let codes = [4, 1450];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 impl fmt::Display for Error {
@@ -92,6 +121,7 @@ impl fmt::Display for Error {
             (None, ErrorKind::UnexpectedEnd) => f.write_str(": the file ends too early"),
             (None, ErrorKind::LocksUnsupported) => f.write_str(": the file system has no working kernel locks"),
             (None, ErrorKind::Poisoned) => f.write_str(": an earlier flush failed"),
+            (None, ErrorKind::Unavailable) => f.write_str(": the system cannot do it now"),
             (None, ErrorKind::Source) => f.write_str(": the source gave the wrong number of bytes"),
             (None, ErrorKind::Io) => f.write_str(": input/output error"),
         }

@@ -1,7 +1,7 @@
 //! Prune where packs are damaged, others have died or are at work: no last good copy goes, and dry runs tell the truth.
 
 use crate::support::faults::{
-    Files, HookedSource, HookedStorage, Meanwhile, codes, files_of, memory_of, watched, with,
+    Files, HookedSource, HookedStorage, Meanwhile, code, codes, files_of, memory_of, watched, with,
 };
 use crate::support::*;
 use containerarchive::id::{PackId, SnapshotId};
@@ -9,7 +9,7 @@ use containerarchive::layout;
 use containerarchive::lock::{KillList, KillListId, Lease, lease};
 use containerarchive::monitor::{Monitor, NullMonitor};
 use containerarchive::ops::{self, IngestOptions, PruneOptions, PruneReport, ReaderItems};
-use containerarchive::repo::{InitOptions, Repository};
+use containerarchive::repo::{InitOptions, ParityParams, Repository};
 use containerarchive::snapshot::Snapshot;
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
 use containerarchive::storage::{ErrorKind, FaultyStorage, MemoryStorage, Storage, put_bytes};
@@ -267,4 +267,53 @@ fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
     let done = ops::prune(&repo, &waits, &Impatient(AtomicUsize::new(0))).unwrap();
     assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
     assert_eq!(at_work.lock().unwrap().as_ref().unwrap().session(), SnapshotId([8; 16]));
+}
+
+#[test]
+fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
+    let storage = Arc::new(MemoryStorage::new());
+    let options = InitOptions {
+        parity: Some(Some(ParityParams { data: 20, parity: 1 })),
+        ..Flavor::plain().small()
+    };
+    let repo = containerarchive::repo::init(environment(storage.clone(), 1), None, &options);
+    let repo = Arc::new(repo.unwrap());
+    let old = [1, 2].map(|day| ingest_at(&repo, &random_bytes(day, 20_000)[..], day as i64).id);
+    let before: BTreeSet<String> = files_of(storage.as_ref()).into_keys().collect();
+    let kept = ingest_at(&repo, &random_bytes(3, 20_000)[..], 3);
+    let mut packs = long_packs(&files_of(storage.as_ref()), 15_000);
+    packs.retain(|key| !before.contains(key));
+    ops::forget(&repo, &old).unwrap();
+
+    // most of the group goes, so that new parity is made of what stays
+    let faulty = Arc::new(FaultyStorage::new(storage.clone()));
+    let hurt = open(environment(faulty.clone(), 5), Flavor::plain()).unwrap();
+    let new = packs.clone();
+    let unreadable = move |op: &str, key: &str| op.starts_with("get") && new.iter().any(|pack| pack == key);
+    faulty.fail_when(unreadable, ErrorKind::Unavailable);
+    let failed = ops::prune(&hurt, &PruneOptions::keep_all(), &NullMonitor);
+    assert_eq!(code(failed), "ERR_STORAGE");
+    #[cfg(unix)]
+    {
+        let too_many = std::io::Error::from(rustix::io::Errno::MFILE);
+        assert_eq!(
+            containerarchive::storage::Error::from_io("open", "x", too_many).kind,
+            ErrorKind::Unavailable
+        );
+    }
+
+    let whole = files_of(storage.as_ref());
+    for finish in [false, true] {
+        let storage = memory_of(&whole);
+        let repo = open(environment(storage.clone(), 6), Flavor::plain()).unwrap();
+        if finish {
+            assert!(prune(&repo, &PruneOptions::keep_all()).removed_packs > 0);
+        }
+        for pack in &packs {
+            storage.delete(pack).unwrap();
+            assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().packs_repaired, 1);
+        }
+        let restored = restore(&repo, &kept.id.to_hex(), None).unwrap();
+        assert!(!packs.is_empty() && restored == random_bytes(3, 20_000));
+    }
 }

@@ -1,7 +1,7 @@
 //! One file: what is there, and putting something right in its place.
 
 use crate::error::Result;
-use crate::storage::{self, ErrorKind, Storage, put_bytes};
+use crate::storage::{ErrorKind, Storage, put_bytes};
 
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +24,12 @@ impl Found {
     }
 }
 
-/// Tells damage of one file from trouble with the whole store (not allowed, no space, a flush that failed).
-pub(super) fn is_damage(error: &storage::Error) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::UnexpectedEnd | ErrorKind::TooLarge | ErrorKind::Io
-    )
-}
-
 /// Reads a small file.
 pub(super) fn read(storage: &dyn Storage, key: &str, max_len: u64) -> Result<Found> {
     match storage.get(key, max_len) {
         Ok(bytes) => Ok(Found::Bytes(bytes)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Missing),
-        Err(error) if is_damage(&error) => Ok(Found::Unreadable),
+        Err(error) if error.kind.is_damage() => Ok(Found::Unreadable),
         Err(error) => Err(error.into()),
     }
 }

@@ -4,7 +4,7 @@
 //! rows are lost header, trailer and footer are taken from the `.idx`. Rounds go on as long as one of them helped, since a
 //! pack that is whole again helps the others of its group.
 
-use super::files::{Found, is_damage, put_right, read};
+use super::files::{Found, put_right, read};
 use super::{Packs, Work};
 use crate::crypto::sha256;
 use crate::error::Result;
@@ -139,7 +139,7 @@ fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
     let len = match storage.size(key) {
         Ok(Some(len)) if len <= work.repo.config().longest_pack() => len,
         Ok(_) => return Ok(None),
-        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) if error.kind.is_damage() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let mut hash = Sha256::new();
@@ -150,7 +150,7 @@ fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
         let piece = buffer.get_mut(..piece).unwrap_or_default();
         match storage.get_range(key, offset, piece) {
             Ok(()) => hash.update(&*piece),
-            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) if error.kind.is_damage() => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         offset += piece.len() as u64;
@@ -294,7 +294,7 @@ fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<Vec<u8>>> {
     let len = match storage.size(key) {
         Ok(Some(len)) if len <= repo.config().longest_pack() => usize::try_from(len).unwrap_or(usize::MAX),
         Ok(_) => return Ok(None),
-        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) if error.kind.is_damage() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let mut bytes = Vec::new();
@@ -318,7 +318,7 @@ fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<Vec<u8>>> {
 fn read_piece(storage: &dyn Storage, key: &str, offset: u64, out: &mut [u8]) -> Result<bool> {
     match storage.get_range(key, offset, out) {
         Ok(()) => Ok(true),
-        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) if error.kind.is_damage() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

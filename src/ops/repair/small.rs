@@ -1,6 +1,6 @@
 //! Kill lists, `config.json`, key files and records: small files with a second copy, or where none is needed.
 
-use super::files::{Found, is_damage, put_right, read};
+use super::files::{Found, put_right, read};
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
@@ -18,7 +18,9 @@ pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
     loop {
         match KillLists::load_all(repo.storage()) {
             Err(lock::Error::Damaged { key, .. }) => repo.storage().quarantine(&key)?,
-            Err(lock::Error::Storage(error)) if is_damage(&error) && KillListId::from_key(&error.path).is_some() => {
+            Err(lock::Error::Storage(error))
+                if error.kind.is_damage() && KillListId::from_key(&error.path).is_some() =>
+            {
                 repo.storage().quarantine(&error.path)?;
             }
             other => return Ok(other?),
