@@ -26,6 +26,16 @@ export function run(command, args, { env = {}, timeoutMs } = {}) {
   if (ran.status !== 0) process.exit(ran.status || 1);
 }
 
+/**
+ * The platform to compile for. The build of an addon always names it, and Cargo keeps what is compiled for a named one
+ * apart: tests that name it too share the dependencies with the addon.
+ */
+export function platform() {
+  if (process.env.CARGO_BUILD_TARGET) return process.env.CARGO_BUILD_TARGET;
+  const { stdout } = spawnSync('rustc', ['-vV'], { cwd: root, encoding: 'utf8' });
+  return /^host: (.+)$/m.exec(stdout ?? '')?.[1];
+}
+
 /** Runs npm: the very one that runs this script, when one does. */
 export function npm(...args) {
   const cli = process.env.npm_execpath;

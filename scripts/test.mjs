@@ -4,7 +4,7 @@
 // replacing a release build. Rust comes first, so that a broken engine shows before the boundary to it.
 
 import { preflight } from './preflight.mjs';
-import { install, npm, onlyFile, run, specs } from './steps.mjs';
+import { install, npm, onlyFile, platform, run, specs } from './steps.mjs';
 
 /** A hanging test must not hold a machine for hours. */
 const NODE_LIMIT_MS = 15 * 60_000;
@@ -20,8 +20,10 @@ const deep = mode === 'deep';
 const deepEnv = deep ? { CONTAINERARCHIVE_DEEP: '1' } : {};
 
 function testRust() {
+  const target = platform();
+  const where = target ? ['--target', target] : [];
   const more = deep ? ['--', '--include-ignored'] : [];
-  run('cargo', ['test', '--locked', ...more], { env: deepEnv, timeoutMs: deep ? DEEP_LIMIT_MS : RUST_LIMIT_MS });
+  run('cargo', ['test', '--locked', ...where, ...more], { env: deepEnv, timeoutMs: deep ? DEEP_LIMIT_MS : RUST_LIMIT_MS });
 }
 
 function testNode() {
