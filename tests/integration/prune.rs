@@ -585,3 +585,24 @@ fn a_verify_that_meets_a_prune_at_any_moment_finds_nothing_wrong() {
         }
     }
 }
+
+#[test]
+fn a_forget_of_many_lets_others_commit_in_between() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    let ids: Vec<SnapshotId> = (0..150).map(|hour| ingest_at(&repo, b"same", hour).id).collect();
+    let (removed, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, longest) = (Arc::clone(&removed), Arc::clone(&most));
+    let counted = HookedStorage::new(storage, move |op, key| match op {
+        "lock" if key == layout::COMMIT_LOCK => now.store(0, Ordering::SeqCst),
+        "delete" if key.starts_with(layout::SNAPSHOTS) => {
+            longest.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        }
+        _ => {}
+    });
+    let other = open(environment(Arc::new(counted), 2), Flavor::plain()).unwrap();
+    assert_eq!(ops::forget(&other, &ids[1..]).unwrap().len(), 149);
+    // removed while the lock is held once
+    assert_eq!(most.load(Ordering::SeqCst), 64);
+    let left = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
+    assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), ids[..1]);
+}

@@ -269,8 +269,9 @@ fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
     assert_eq!(at_work.lock().unwrap().as_ref().unwrap().session(), SnapshotId([8; 16]));
 }
 
-#[test]
-fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
+/// Three days, whose packs are in one parity group, and the first two are forgotten. The last snapshot, and the packs with
+/// the data of each day.
+fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
     let storage = Arc::new(MemoryStorage::new());
     let options = InitOptions {
         parity: Some(Some(ParityParams { data: 20, parity: 1 })),
@@ -278,12 +279,21 @@ fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
     };
     let repo = containerarchive::repo::init(environment(storage.clone(), 1), None, &options);
     let repo = Arc::new(repo.unwrap());
-    let old = [1, 2].map(|day| ingest_at(&repo, &random_bytes(day, 20_000)[..], day as i64).id);
-    let before: BTreeSet<String> = files_of(storage.as_ref()).into_keys().collect();
-    let kept = ingest_at(&repo, &random_bytes(3, 20_000)[..], 3);
-    let mut packs = long_packs(&files_of(storage.as_ref()), 15_000);
-    packs.retain(|key| !before.contains(key));
-    ops::forget(&repo, &old).unwrap();
+    let mut seen = BTreeSet::new();
+    let days = [1, 2, 3].map(|day| {
+        let id = ingest_at(&repo, &random_bytes(day, 20_000)[..], day as i64).id;
+        let mut packs = long_packs(&files_of(storage.as_ref()), 15_000);
+        packs.retain(|key| seen.insert(key.clone()));
+        (id, packs)
+    });
+    let [first, second, (kept, last)] = days;
+    ops::forget(&repo, &[first.0, second.0]).unwrap();
+    (storage, kept, [first.1, second.1, last])
+}
+
+#[test]
+fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
+    let (storage, kept, [_, _, packs]) = two_of_one_group_go();
 
     // most of the group goes, so that new parity is made of what stays
     let faulty = Arc::new(FaultyStorage::new(storage.clone()));
@@ -313,7 +323,41 @@ fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
             storage.delete(pack).unwrap();
             assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().packs_repaired, 1);
         }
-        let restored = restore(&repo, &kept.id.to_hex(), None).unwrap();
+        let restored = restore(&repo, &kept.to_hex(), None).unwrap();
         assert!(!packs.is_empty() && restored == random_bytes(3, 20_000));
     }
+}
+
+/// A group that is damaged in two of its packs, at different places, can give both back, and neither may leave it before.
+#[test]
+fn a_pack_that_its_damaged_group_cannot_let_go_stays_and_is_not_counted() {
+    let (storage, kept, days) = two_of_one_group_go();
+    let whole = files_of(storage.as_ref());
+    let all = prune(
+        &open(environment(memory_of(&whole), 6), Flavor::plain()).unwrap(),
+        &PruneOptions::keep_all(),
+    );
+
+    let damaged = |files: Files, key: &str, at: usize| {
+        let mut bytes = files[key].clone();
+        bytes[at] ^= 1;
+        with(&files, key, Some(bytes))
+    };
+    let files = damaged(whole, &days[0][0], 100);
+    let files = damaged(files, &days[2][0], 10_000);
+    let storage = memory_of(&files);
+    let (environment, monitor) = watched(storage.clone(), 6);
+    let repo = open(environment, Flavor::plain()).unwrap();
+    let first = prune(&repo, &PruneOptions::keep_all());
+    assert_eq!(codes(&monitor), ["WARN_PACKS_NOT_DELETED"]);
+    assert!(files_of(storage.as_ref()).contains_key(&days[0][0]));
+
+    assert!(ops::repair(&repo, &NullMonitor).unwrap().packs_repaired > 0);
+    let restored = restore(&repo, &kept.to_hex(), None).unwrap();
+    assert!(restored == random_bytes(3, 20_000));
+    let second = prune(&repo, &PruneOptions::keep_all());
+    assert!(second.removed_packs > 0);
+    assert_eq!(first.removed_packs + second.removed_packs, all.removed_packs);
+    assert_eq!(first.freed_bytes + second.freed_bytes, all.freed_bytes);
+    assert!(!files_of(storage.as_ref()).contains_key(&days[0][0]));
 }

@@ -917,3 +917,19 @@ fn a_repair_can_be_interrupted_anywhere() {
         }
     }
 }
+
+#[test]
+fn a_manifest_that_could_not_be_read_once_stays_where_it_is() {
+    for known in both() {
+        let key = layout::snapshot(&known.snapshots[0].0.id);
+        let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
+        let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+        let reads = std::sync::atomic::AtomicUsize::new(0);
+        let first = move |op: &str, at: &str| {
+            op == "get" && at == key && reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0
+        };
+        faulty.fail_when(first, ErrorKind::Io);
+        assert_eq!(run(&repo), nothing_done());
+        assert!(files_of(faulty.as_ref()) == known.files);
+    }
+}

@@ -570,3 +570,39 @@ fn a_verify_that_is_cancelled_or_closed_ends() {
     let closed = ops::verify(&repo, &options, &NullMonitor, &mut |_| ());
     assert_eq!(closed.unwrap_err().code(), "ERR_CLOSED");
 }
+
+#[test]
+fn parity_of_a_forgotten_snapshot_that_another_one_relies_on_is_missed() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (repo, storage) = memory_repo(flavor);
+        let data = random_bytes(1, 300_000);
+        let first = ingest(&repo, &data).unwrap();
+        let groups: BTreeSet<String> = shards(storage.as_ref());
+        ingest(&repo, &data).unwrap();
+        ops::forget(&repo, &[first.id]).unwrap();
+        let files = files_of(storage.as_ref());
+        let mut missed = 0;
+        // full groups: what the second session wrote is in none of them
+        for key in groups.iter().filter(|key| files.contains_key(*key)) {
+            let storage = memory_of(&with(&files, key, None));
+            let repo = open(environment(storage.clone(), 5), flavor).unwrap();
+            let report = verify(&repo, VerifyLevel::Quick);
+            assert!(
+                report
+                    .problems
+                    .iter()
+                    .any(|problem| problem.path.as_deref() == Some(key)),
+                "{key}: {report:?}"
+            );
+            missed += 1;
+            ops::repair(&repo, &NullMonitor).unwrap();
+            assert!(verify(&repo, VerifyLevel::Full).problems.is_empty(), "{key}");
+        }
+        assert!(missed > 0);
+    }
+}
+
+fn shards(storage: &dyn Storage) -> BTreeSet<String> {
+    let files = storage.list(layout::PARITY).unwrap().into_iter();
+    files.map(|file| file.key).filter(|key| key.ends_with(".par")).collect()
+}
