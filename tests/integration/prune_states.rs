@@ -361,3 +361,42 @@ fn a_pack_that_its_damaged_group_cannot_let_go_stays_and_is_not_counted() {
     assert_eq!(first.freed_bytes + second.freed_bytes, all.freed_bytes);
     assert!(!files_of(storage.as_ref()).contains_key(&days[0][0]));
 }
+
+#[test]
+fn packs_that_a_full_disk_let_go_late_are_counted_once() {
+    let (storage, kept, _) = two_of_one_group_go();
+    let whole = files_of(storage.as_ref());
+    let all = planned_and_done(&memory_of(&whole));
+    for failures in 1..=2 {
+        let storage = memory_of(&whole);
+        let faulty = Arc::new(FaultyStorage::new(storage.clone()));
+        let left = AtomicUsize::new(failures);
+        let condemned = storage.clone();
+        // parity for those that stay has no room: before the old one is deleted for it, and after that too
+        let full = move |op: &str, key: &str| {
+            let is_parity = op == "put_new" && key.starts_with(layout::PARITY);
+            let takes = |left: usize| left.checked_sub(1);
+            is_parity
+                && !condemned.list(layout::MARKS).unwrap().is_empty()
+                && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, takes).is_ok()
+        };
+        faulty.fail_when(full, ErrorKind::NoSpace);
+        let repo = open(environment(faulty.clone(), 6), Flavor::plain()).unwrap();
+        let done = prune(&repo, &PruneOptions::keep_all());
+        assert_eq!(
+            (done.removed_packs, done.freed_bytes),
+            (all.removed_packs, all.freed_bytes)
+        );
+        assert_eq!(done.removed_packs, missing_packs(&whole, &storage), "{failures}");
+        assert!(restore(&repo, &kept.to_hex(), None).unwrap() == random_bytes(3, 20_000));
+    }
+}
+
+/// How many packs have gone.
+fn missing_packs(before: &Files, storage: &Arc<MemoryStorage>) -> u64 {
+    let now = files_of(storage.as_ref());
+    let gone = before
+        .keys()
+        .filter(|key| key.ends_with(".pack") && !now.contains_key(*key));
+    gone.count() as u64
+}

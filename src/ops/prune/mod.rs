@@ -281,8 +281,13 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     if let Some(list) = &condemned {
         // in the list before it is deleted, after a power cut too
         storage.barrier()?;
-        let bound = sweep::sweep(work, maint, list)?;
-        plan.keep_bound(&bound);
+        let swept = sweep::sweep(work, maint, list);
+        if matches!(swept, Err(Error::NoSpace { .. })) {
+            // what still lies there is counted by the run that deletes it
+            plan.keep_bound(sweep::lying(work.repo, &list.packs)?.into_keys().collect());
+            work.decided = Some(chosen.report(&plan, work));
+        }
+        plan.keep_bound(swept?);
     }
     // not before: the plan reads the segments that this replaces
     work.repo.drop_from_index(&plan.gone())?;

@@ -108,6 +108,8 @@ pub(super) struct Plan {
     released: HashSet<PackId>,
     /// Packs that were condemned, once that is decided.
     pub killed: Option<BTreeSet<PackId>>,
+    /// Of these, those that could not be deleted.
+    bound: HashSet<PackId>,
 }
 
 impl Plan {
@@ -146,10 +148,11 @@ impl Plan {
     }
 
     /// These were condemned and could not be deleted.
-    pub(super) fn keep_bound(&mut self, bound: &HashSet<PackId>) {
+    pub(super) fn keep_bound(&mut self, bound: HashSet<PackId>) {
         if let Some(killed) = &mut self.killed {
             killed.retain(|pack| !bound.contains(pack));
         }
+        self.bound = bound;
     }
 
     /// Copies nothing, so that no space is needed.
@@ -212,9 +215,11 @@ impl Plan {
                 sums.removed_packs += 1 - is_rewritten;
                 sums.rewritten_packs += is_rewritten;
                 sums.freed_bytes += pack.total.saturating_sub(copied);
-            } else if pending.contains(&pack.id) {
+            } else if pending.contains(&pack.id) || self.bound.contains(&pack.id) {
                 sums.rewritten_packs += is_rewritten;
-                sums.pending_bytes += pack.total.saturating_sub(copied);
+                if pending.contains(&pack.id) {
+                    sums.pending_bytes += pack.total.saturating_sub(copied);
+                }
                 sums.copied_ahead.packs += is_rewritten;
                 sums.copied_ahead.bytes += copied;
             }
@@ -267,6 +272,7 @@ fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Pl
         over: HashSet::new(),
         released: HashSet::new(),
         killed: None,
+        bound: HashSet::new(),
     };
     ask_packs(work, survey, &mut plan)?;
     mark(work, survey, chosen, &mut plan)?;
