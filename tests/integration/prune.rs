@@ -606,3 +606,31 @@ fn a_forget_of_many_lets_others_commit_in_between() {
     let left = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), ids[..1]);
 }
+
+/// What the snapshot needs is all there, but for the copy of its own manifest.
+#[test]
+fn an_ingest_that_stores_nothing_but_its_manifest_notices_that_a_prune_took_the_copy() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    let kept = ingest(&repo, &random_bytes(1, 100_000)).unwrap();
+    let (is_first, other) = (AtomicBool::new(true), Arc::clone(&repo));
+    let hooked = HookedStorage::new(storage, move |op, key| {
+        if op == "lock" && key == layout::COMMIT_LOCK && is_first.swap(false, Ordering::SeqCst) {
+            assert_eq!(ops::unlock(&other, true).unwrap().len(), 1);
+            assert!(prune(&other, &PruneOptions::keep_all()).removed_packs > 0);
+        }
+    });
+    let writer = open(environment(Arc::new(hooked), 3), Flavor::plain()).unwrap();
+    let failed = ingest(&writer, &random_bytes(1, 100_000));
+    assert_eq!(code(failed), "ERR_CONFLICT");
+    let again = ingest(&writer, &random_bytes(1, 100_000)).unwrap();
+    prune(&repo, &PruneOptions::keep_all());
+    assert_sound(&repo);
+    // each has its copy
+    for id in [kept.id, again.id] {
+        let key = layout::snapshot(&id);
+        let manifest = repo.storage().get(&key, 1 << 20).unwrap();
+        repo.storage().delete(&key).unwrap();
+        assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 1);
+        assert!(repo.storage().get(&key, 1 << 20).unwrap() == manifest);
+    }
+}
