@@ -386,6 +386,30 @@ fn nothing_can_be_written_and_a_broken_index_is_still_no_reason_not_to_restore()
 }
 
 #[test]
+fn a_broken_index_is_replaced_only_where_it_is_known_who_is_at_work() {
+    for known in both() {
+        for changed in [None, Some(b"garbage".to_vec())] {
+            let mut files = known.files.clone();
+            for key in known.keys(layout::INDEX, ".seg") {
+                files = with(&files, &key, changed.clone());
+            }
+            let memory = memory_of(&files);
+            let faulty = Arc::new(FaultyStorage::new(memory.clone()));
+            faulty.fail_when(|op, key| op == "list" && key == layout::LOCKS, ErrorKind::Io);
+            let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+            for (snapshot, data) in &known.snapshots {
+                assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
+            }
+            assert!(files_of(memory.as_ref()) == files);
+            faulty.heal();
+            let repo = open(environment(faulty.clone(), 4), known.flavor).unwrap();
+            let again = ingest(&repo, &known.snapshots[0].1).unwrap();
+            assert_eq!(again.new_chunks, 0);
+        }
+    }
+}
+
+#[test]
 fn a_read_only_handle_heals_in_memory_and_writes_nothing() {
     for known in both() {
         let mut files = known.files.clone();
