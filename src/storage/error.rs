@@ -95,7 +95,7 @@ impl Error {
 }
 
 /// Tells the errors by which systems say that no more files can be open.
-fn too_many_files(error: &std::io::Error) -> bool {
+pub(super) fn too_many_files(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     let codes = {
         use rustix::io::Errno;

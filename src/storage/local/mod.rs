@@ -15,6 +15,7 @@ mod temp;
 #[cfg(test)]
 mod tests;
 
+use super::error::too_many_files;
 use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
 use crate::entropy::{Entropy, random};
@@ -87,10 +88,11 @@ impl LocalStorage {
         }
     }
 
-    /// Makes the failure of a flush final.
+    /// Makes the failure of a flush final; but not that of a folder which could not even be opened for it, as it is still
+    /// to be flushed.
     fn flushed(&self, op: &'static str, path: &str, result: io::Result<()>) -> Result<()> {
         result.map_err(|error| {
-            self.dirty().poisoned = true;
+            self.dirty().poisoned |= !too_many_files(&error);
             Error::from_io(op, path, error)
         })
     }
@@ -251,7 +253,11 @@ impl Storage for LocalStorage {
     }
 
     fn include_in_barrier(&self, prefix: &str) {
-        if matches!(self.vfs.kind(prefix), Ok(Some(FileKind::Folder))) {
+        // where that cannot be told, the barrier fails rather than leave it out
+        if !matches!(
+            self.vfs.kind(prefix),
+            Ok(None | Some(FileKind::File { .. } | FileKind::Other))
+        ) {
             self.mark(prefix);
         }
     }

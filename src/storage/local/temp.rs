@@ -98,7 +98,13 @@ impl LocalStorage {
     ) -> Result<(Temp<'_>, Box<dyn VfsFile>)> {
         let (temp, mut file) = self.create_temp(op, key)?;
         copy(op, key, len, reader, &mut *file)?;
-        self.flushed(op, key, file.fsync())?;
+        match file.fsync() {
+            // what has no name is lost to nobody: network file systems and quotas tell of a full disk only here
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Err(Error::from_io(op, key, error))
+            }
+            flushed => self.flushed(op, key, flushed),
+        }?;
         Ok((temp, file))
     }
 

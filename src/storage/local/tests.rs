@@ -244,6 +244,17 @@ fn a_damaged_file_is_never_lost_while_it_is_replaced() {
 }
 
 #[test]
+fn a_disk_that_is_full_only_when_flushed_fails_one_put() {
+    let (disk, store) = ready();
+    disk.fail_call(disk.mutating_calls() + 2, io::ErrorKind::StorageFull);
+    assert_eq!(kind_of(put_bytes(&store, "a/k", b"1")), Some(ErrorKind::NoSpace));
+    assert_eq!(disk.log().last().map(|(name, _)| *name), Some("unlink"));
+    put_bytes(&store, "a/k", b"2").unwrap();
+    store.barrier().unwrap();
+    assert_eq!(temps(&disk), 0);
+}
+
+#[test]
 fn a_failed_flush_is_final() {
     for (calls_before, op) in [(2, "fsync"), (4, "fsync_dir")] {
         let (disk, store) = ready();
