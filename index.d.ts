@@ -604,7 +604,7 @@ export interface IPlanPruneOptions {
   filter?: { tags?: Record<string, string> };
   /**
    * Share of the stored bytes, 0 to 1, that may stay as waste in packs that are partly needed. Fewer is less space and
-   * more to copy; 1 copies nothing. Default 0.05.
+   * more to copy; 1 copies nothing, small packs neither. Default 0.05.
    */
   maxUnused?: number;
   /**
@@ -965,10 +965,12 @@ export class ContainerArchive {
    * `true` or `{ dryRun: true }` it only tells what it would do. Ingests and restores may go on. Interrupted at any point,
    * it has harmed no snapshot that stays, and the next one goes on where it stopped.
    *
-   * Rejects: ERR_INVALID_POLICY (before anything is read), ERR_REPO_LOCKED (somebody else prunes, repairs or reindexes), ERR_READ_ONLY,
-   * ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`; and with nothing
-   * freed, because it cannot be known what is still needed: ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING,
-   * ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT. For these, `repair()` first.
+   * Rejects: ERR_INVALID_POLICY (before anything is read), ERR_REPO_LOCKED (somebody else prunes, repairs, reindexes or
+   * changes keys; or ingests kept committing for so long, and then the snapshots may be removed and nothing freed yet),
+   * ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT,
+   * `signal.reason`; and with nothing freed, because it cannot be known what is still needed: ERR_MANIFEST_CORRUPT,
+   * ERR_CHUNK_MISSING, ERR_CHUNK_CORRUPT, ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_INDEX_CORRUPT, ERR_KILL_LIST_CORRUPT,
+   * ERR_UNSUPPORTED_FORMAT. For these, `repair()` first.
    */
   prune(policy: IRetentionPolicy, options?: boolean | IPruneOptions): Promise<IPruneResult>;
 
@@ -976,14 +978,16 @@ export class ContainerArchive {
    * What {@link prune} would do: the same as `prune(policy, { ...options, dryRun: true })`. Takes no lock and works on a
    * handle with `readOnly`. Apart from what heals itself where it is read, nothing is written.
    *
-   * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_PACK_MISSING, ERR_KILL_LIST_CORRUPT,
-   * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_CHUNK_CORRUPT, ERR_PACK_MISSING,
+   * ERR_PACK_CORRUPT, ERR_INDEX_CORRUPT, ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED,
+   * ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   planPrune(policy: IRetentionPolicy, options?: IPlanPruneOptions): Promise<IPruneResult>;
 
   /**
-   * Removes snapshots by their whole ids, whatever any policy says; resolves to these ids. The space is freed by the next
-   * {@link prune}. When one of them is not there, none is removed.
+   * Removes snapshots by their whole ids, whatever any policy says; resolves to the ids of those that were there. The
+   * space is freed by the next {@link prune}. When one of them is not there, none is removed; one that was forgotten since
+   * the last prune is passed over. Many are removed in parts of 64, so some may be gone when the call fails: make it again.
    *
    * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_STORAGE,
    * ERR_CLOSED, ERR_INVALID_ARGUMENT (an id that is not whole, among others).

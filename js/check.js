@@ -18,12 +18,30 @@ function kindOf(value) {
   return value === undefined ? 'undefined' : `a ${typeof value}`;
 }
 
-/** An options object (or undefined) with no other keys than the known ones. */
-function options(value, known, where) {
-  if (value === undefined) return {};
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-    throw invalidArgument(`${where} must be an object, got ${kindOf(value)}`);
+/** Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own members. */
+function isPlain(value) {
+  if (value === null || typeof value !== 'object') return false;
+  const proto = Object.getPrototypeOf(value);
+  return proto === null || (Object.getPrototypeOf(proto) === null && Object.hasOwn(proto, 'isPrototypeOf'));
+}
+
+/** The own members of an object, each read once, as pairs of a name and a value. */
+function members(value, where) {
+  try {
+    return Object.entries(value);
+  } catch (cause) {
+    throw invalidArgument(`${where} cannot be read`, { cause });
   }
+}
+
+/**
+ * An options object (or undefined) with no other keys than the known ones. A fresh object of its own members comes back,
+ * each read once. Anything but a plain object is refused: a promise whose `await` was forgotten, or a Map, has no members
+ * that anybody meant, and would pass for no options at all.
+ */
+function options(value, known, where) {
+  if (value === undefined) return { __proto__: null };
+  if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
   for (const key of Object.keys(value)) {
     if (!known.includes(key)) {
       throw invalidArgument(`Unknown option ${JSON.stringify(key)} in ${where}`, {
@@ -31,7 +49,7 @@ function options(value, known, where) {
       });
     }
   }
-  return value;
+  return Object.assign(Object.create(null), Object.fromEntries(members(value, where)));
 }
 
 /** A string that can be written as UTF-8 and read back as it was. */
@@ -77,22 +95,16 @@ function callback(value, where) {
 function signal(value, where) {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null || typeof value.aborted !== 'boolean' ||
-      typeof value.addEventListener !== 'function') {
+      !['throwIfAborted', 'addEventListener', 'removeEventListener'].every((name) => typeof value[name] === 'function')) {
     throw invalidArgument(`${where} must be an AbortSignal, got ${kindOf(value)}`);
   }
   return value;
 }
 
-/** Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own members. */
-function isPlain(value) {
-  const proto = value === null || typeof value !== 'object' ? undefined : Object.getPrototypeOf(value);
-  return proto === null || (proto !== undefined && Object.getPrototypeOf(proto) === null);
-}
-
 /** A record of strings to strings. A fresh object comes back, so that later changes by the caller do nothing. */
 function tags(value, where) {
   if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
-  const entries = Object.entries(value);
+  const entries = members(value, where);
   for (const [key, entry] of entries) {
     text(key, `A key of ${where}`);
     text(entry, `${where}[${JSON.stringify(key)}]`, true);
@@ -136,5 +148,5 @@ function isDetached(bytes) {
 }
 
 module.exports = {
-  boolean, callback, integer, isBytes, isDetached, isPlain, kindOf, options, path, signal, tags, text, time, wellFormed,
+  boolean, callback, integer, isBytes, isDetached, isPlain, kindOf, members, options, path, signal, tags, text, time, wellFormed,
 };

@@ -70,7 +70,7 @@ const CHECKS = {
 function policy(value) {
   if (!check.isPlain(value)) throw invalidPolicy(`The retention policy must be a plain object, got ${check.kindOf(value)}`);
   const out = {};
-  for (const [key, entry] of Object.entries(value)) {
+  for (const [key, entry] of checked(check.members, value, 'The retention policy')) {
     if (!Object.hasOwn(CHECKS, key)) {
       throw invalidPolicy(`Unknown key ${JSON.stringify(key)} in the retention policy`, `Known keys: ${Object.keys(CHECKS).join(', ')}`);
     }

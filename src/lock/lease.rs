@@ -133,23 +133,27 @@ pub fn list(storage: &dyn Storage) -> Result<Vec<LeaseInfo>, Error> {
 /// Removes the leases whose owner is gone and returns their sessions, sorted. Session ids are random and used once, so
 /// none of them can be taken again in between.
 pub fn remove_stale(storage: &dyn Storage) -> Result<Vec<SnapshotId>, Error> {
-    remove(storage, |held| !held)
+    let files = storage.list(layout::LOCKS)?;
+    let sessions = files.iter().filter_map(|file| layout::id_of(&file.key, ".json"));
+    remove(storage, sessions.map(SnapshotId), |held| !held)
 }
 
-/// Removes all leases, of live sessions too, and returns their sessions, sorted. A writer that is hit either fails cleanly
-/// or commits a whole snapshot: it does not rely on its lease.
-pub fn remove_all(storage: &dyn Storage) -> Result<Vec<SnapshotId>, Error> {
-    remove(storage, |_| true)
+/// Removes these leases, of live sessions too, and returns the sessions of those that were still there. A writer that is
+/// hit either fails cleanly or commits a whole snapshot: it does not rely on its lease.
+pub fn remove_all(storage: &dyn Storage, leases: &[LeaseInfo]) -> Result<Vec<SnapshotId>, Error> {
+    remove(storage, leases.iter().map(|lease| lease.session), |_| true)
 }
 
-fn remove(storage: &dyn Storage, which: impl Fn(bool) -> bool) -> Result<Vec<SnapshotId>, Error> {
+fn remove(
+    storage: &dyn Storage,
+    sessions: impl Iterator<Item = SnapshotId>,
+    which: impl Fn(bool) -> bool,
+) -> Result<Vec<SnapshotId>, Error> {
     let mut removed = Vec::new();
-    for entry in storage.list(layout::LOCKS)? {
-        let Some(session) = layout::id_of::<16>(&entry.key, ".json").map(SnapshotId) else {
-            continue;
-        };
-        if storage.lease_held(&entry.key)?.is_some_and(&which) {
-            storage.delete(&entry.key)?;
+    for session in sessions {
+        let key = layout::lease(&session);
+        if storage.lease_held(&key)?.is_some_and(&which) {
+            storage.delete(&key)?;
             removed.push(session);
         }
     }
@@ -205,7 +209,7 @@ mod tests {
         assert_eq!((listed[1].session, &listed[1].operation), (broken, &None));
         assert_eq!(remove_stale(&storage).unwrap(), [stale, broken]);
         assert_eq!(list(&storage).unwrap().len(), 1);
-        assert_eq!(remove_all(&storage).unwrap(), [alive]);
+        assert_eq!(remove_all(&storage, &list(&storage).unwrap()).unwrap(), [alive]);
         assert_eq!(storage.size("locks/readme.json").unwrap(), Some(1));
         drop(held);
     }

@@ -6,20 +6,30 @@ use crate::layout;
 use crate::monitor::NullMonitor;
 use crate::ops::prune::forget_all;
 use crate::repo::Repository;
+use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
 
 /// Removes these snapshots, and returns those that were there. A snapshot whose manifest is damaged is removed too. All are
-/// looked for before any is removed.
+/// looked for before any is removed. One that was forgotten already is passed over, as long as its record is there: many are
+/// removed in parts, and a call that failed between two of them can be made again.
 ///
 /// # Errors
 /// `SnapshotNotFound` when one of them is not there and nothing was removed, `RepositoryLocked`, `ReadOnly`,
-/// `LocksUnsupported`, `NoSpace`, `Storage`, `Closed`.
+/// `LocksUnsupported`, `NoSpace`, `Storage`, `Closed`: some may have been removed then.
 pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.begin_writing()?;
     for id in ids {
-        if repo.storage().size(&layout::snapshot(id))?.is_none() {
+        if repo.storage().size(&layout::snapshot(id))?.is_none() && !was_forgotten(repo, id)? {
             return Err(Error::SnapshotNotFound { id: id.to_hex() });
         }
     }
     forget_all(repo, ids, &NullMonitor)
+}
+
+fn was_forgotten(repo: &Repository, id: &SnapshotId) -> Result<bool> {
+    match repo.storage().get(&layout::forgot_record(id), MAX_RECORD_LEN) {
+        Ok(bytes) => Ok(ForgotRecord::decode(&bytes, id).is_ok_and(|record| record.reason == ForgotReason::Forgotten)),
+        Err(error) if error.kind.is_damage() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

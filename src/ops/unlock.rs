@@ -29,6 +29,8 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     let _alone = repo.commit_exclusive_soon();
     // without its lease, a session that is killed later would leave the copy of a manifest that looks lost. One that commits
     // all the same deletes its record before; one that is frozen in its commit may not, and a prune takes that record away
-    repo.leave_abandoned_records(&lease::list(repo.storage())?)?;
-    Ok(lease::remove_all(repo.storage())?)
+    let leases = lease::list(repo.storage())?;
+    repo.leave_abandoned_records(&leases)?;
+    // these alone: one that has come since has no record
+    Ok(lease::remove_all(repo.storage(), &leases)?)
 }

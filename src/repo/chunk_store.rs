@@ -11,7 +11,6 @@ use super::seal::ChunkMeta;
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
-use crate::layout;
 use crate::lock::KillLists;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use std::collections::{HashMap, HashSet};
@@ -194,7 +193,7 @@ impl Session {
         let len = match seen {
             Some(len) => len,
             None if lock(&self.kill_lists).avoid(&pack) => None,
-            None => self.repo.storage().size(&layout::pack(&pack))?,
+            None => self.repo.pack_len(&pack)?,
         };
         lock(&self.seen_packs).insert(pack, len);
         Ok(len.is_some_and(|len| end <= len))

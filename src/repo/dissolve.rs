@@ -123,7 +123,7 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
     let stays = |member: &&Member| !killed.contains(&member.pack);
     let mut all_there = true;
     for member in head.members.iter().filter(stays) {
-        all_there &= repo.storage().size(&layout::pack(&member.pack))? == Some(member.len);
+        all_there &= repo.pack_len(&member.pack)? == Some(member.len);
     }
     let few_go = head.members.iter().filter(stays).count() * 2 >= head.members.len();
     if all_there
@@ -142,6 +142,22 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
         true => Rest::Nothing,
         false => Rest::Group(rest),
     })
+}
+
+/// Those of `packs`, which are gone, that no group can make again.
+pub fn beyond_parity(repo: &Repository, mut packs: HashSet<PackId>) -> Result<HashSet<PackId>> {
+    if packs.is_empty() {
+        return Ok(packs);
+    }
+    let groups = load_groups(repo)?;
+    for pack in packs.clone() {
+        for head in groups.groups_of(&pack) {
+            if packs.contains(&pack) && can_give_back(repo, head, &pack)? {
+                packs.remove(&pack);
+            }
+        }
+    }
+    Ok(packs)
 }
 
 /// Whether the index knows a lost pack and the group can make it again.

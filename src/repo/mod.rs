@@ -334,6 +334,14 @@ impl Repository {
         Ok(stale)
     }
 
+    /// How long a pack is, in bytes; `None` when there is none, nor a file of its name that can be looked at.
+    pub fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
+        match self.storage().size(&layout::pack(pack)) {
+            Err(error) if error.kind.is_damage() => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
     /// The sessions of stale leases that came to nothing: those for which [`remove_stale_leases`](Self::remove_stale_leases)
     /// would leave a record.
     pub fn abandoned_sessions(&self) -> Result<Vec<SnapshotId>> {

@@ -271,7 +271,7 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
 
 fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member>) -> Result<bool> {
     for member in members {
-        if repo.storage().size(&layout::pack(&member.pack))? != Some(member.len) {
+        if repo.pack_len(&member.pack)? != Some(member.len) {
             return Ok(false);
         }
     }

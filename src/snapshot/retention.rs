@@ -201,7 +201,9 @@ impl Rules {
         if !self.keep_ids.is_empty() {
             let there: BTreeSet<_> = list.iter().map(|snapshot| snapshot.id).collect();
             for id in self.keep_ids.iter().filter(|id| !there.contains(id)) {
-                found.push(format!("keepIds: there is no snapshot {id}"));
+                found.push(format!(
+                    "keepIds: there is no snapshot {id} among those that the policy is asked about"
+                ));
             }
         }
         found
@@ -210,7 +212,7 @@ impl Rules {
     /// A warning when several series are counted as if they were one.
     fn mixed_series(&self, list: &[Candidate<'_>], members: &[usize]) -> Option<String> {
         let series: BTreeSet<_> = members.iter().filter_map(|&at| list[at].tags.get(SERIES_TAG)).collect();
-        (series.len() > 1 && !self.counts.is_empty()).then(|| {
+        (series.len() > 1 && (!self.counts.is_empty() || self.within.is_some())).then(|| {
             format!(
                 "snapshots with {} different values of the tag \"{SERIES_TAG}\" are counted together; groupBy counts them apart",
                 series.len()

@@ -108,7 +108,10 @@ fn a_lease_taken_away_by_force_breaks_no_snapshot() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 100_000);
-        let remove = || drop(lease::remove_all(storage.as_ref()).unwrap());
+        let remove = || {
+            let leases = lease::list(storage.as_ref()).unwrap();
+            lease::remove_all(storage.as_ref(), &leases).unwrap();
+        };
         let snapshot = ingest_from(&repo, hooked(&data, 50_000, remove)).unwrap();
         assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
     }

@@ -167,16 +167,75 @@ fn indexed_chunks(repo: &Repository) -> BTreeSet<containerarchive::id::ChunkId> 
     source.scan().map(|entry| entry.unwrap().entry.id).collect()
 }
 
+/// The bytes that are stored for each chunk.
+fn stored_forms(repo: &Repository) -> BTreeMap<containerarchive::id::ChunkId, Vec<u8>> {
+    let stored = |id: &containerarchive::id::ChunkId| {
+        let place = repo.locate_published(id).unwrap().remove(0);
+        let mut bytes = vec![0; place.entry.payload_len as usize];
+        let key = layout::pack(&place.pack);
+        repo.storage()
+            .get_range(&key, place.entry.offset.into(), &mut bytes)
+            .unwrap();
+        bytes
+    };
+    indexed_chunks(repo).iter().map(|id| (*id, stored(id))).collect()
+}
+
+/// More chunks than are marked in one walk of the index, in more packs than are rewritten after one.
+#[test]
+fn exactly_what_is_needed_of_many_chunks_stays_as_it_is_stored() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (_, repo) = new_repo(flavor);
+        let data = [1, 2].map(|seed| random_bytes(seed, 3_000_000));
+        // pieces that go and pieces that stay side by side, in every pack
+        let both = data[0].chunks(40_000).zip(data[1].chunks(40_000));
+        let mixed: Vec<u8> = both.flat_map(|(one, two)| [one, two].concat()).collect();
+        let old = ingest(&repo, &mixed).unwrap();
+        let kept = ingest(&repo, &data[0]).unwrap();
+        ops::forget(&repo, &[old.id]).unwrap();
+        let before = stored_forms(&repo);
+        let all = PruneOptions {
+            max_unused: 0.0,
+            ..PruneOptions::keep_all()
+        };
+        let done = prune(&repo, &all);
+        assert!(done.rewritten_packs > 40, "{done:?}");
+        assert_eq!(indexed_chunks(&repo), needed_chunks(&repo));
+        assert!(needed_chunks(&repo).len() > 2000);
+        // copied, not sealed anew
+        for (id, bytes) in stored_forms(&repo) {
+            assert!(before[&id] == bytes, "{id}");
+        }
+        assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == data[0]);
+        assert_sound(&repo);
+    }
+}
+
+#[test]
+fn where_all_waste_may_stay_nothing_is_copied() {
+    assert_eq!(PruneOptions::keep_all().max_unused, 0.05);
+    let (_, repo) = new_repo(Flavor::plain());
+    let ids: Vec<SnapshotId> = (0..40)
+        .map(|n| ingest(&repo, &random_bytes(n, 2_000)).unwrap().id)
+        .collect();
+    ops::forget(&repo, &ids[..10]).unwrap();
+    let all_waste = PruneOptions {
+        max_unused: 1.0,
+        ..PruneOptions::keep_all()
+    };
+    let done = prune(&repo, &all_waste);
+    assert!(done.rewritten_packs == 0 && done.removed_packs >= 10, "{done:?}");
+    assert_sound(&repo);
+}
+
 #[test]
 fn forgotten_snapshots_are_gone_at_once_and_their_data_with_the_next_prune() {
     let (_, repo) = new_repo(Flavor::sealed());
     let one = ingest(&repo, &random_bytes(1, 150_000)).unwrap();
     let two = ingest(&repo, &random_bytes(2, 150_000)).unwrap();
     assert_eq!(ops::forget(&repo, &[one.id]).unwrap(), [one.id]);
-    assert!(matches!(
-        ops::forget(&repo, &[two.id, one.id]),
-        Err(Error::SnapshotNotFound { .. })
-    ));
+    let unknown = [two.id, SnapshotId([7; 16])];
+    assert_eq!(code(ops::forget(&repo, &unknown)), "ERR_SNAPSHOT_NOT_FOUND");
     assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 1);
     // a repair does not bring it back
     ops::repair(&repo, &NullMonitor).unwrap();
@@ -633,4 +692,27 @@ fn an_ingest_that_stores_nothing_but_its_manifest_notices_that_a_prune_took_the_
         assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 1);
         assert!(repo.storage().get(&key, 1 << 20).unwrap() == manifest);
     }
+}
+
+#[test]
+fn a_forget_that_failed_half_way_can_be_made_again() {
+    let (storage, repo) = new_repo(Flavor::plain());
+    let ids: Vec<SnapshotId> = (0..100).map(|hour| ingest_at(&repo, b"same", hour).id).collect();
+    let faulty = Arc::new(FaultyStorage::new(storage));
+    let other = open(environment(faulty.clone(), 2), Flavor::plain()).unwrap();
+    let locks = AtomicUsize::new(0);
+    let second = move |op: &str, key: &str| {
+        op == "lock" && key == layout::COMMIT_LOCK && locks.fetch_add(1, Ordering::SeqCst) == 1
+    };
+    faulty.fail_when(second, ErrorKind::Io);
+    assert_eq!(code(ops::forget(&other, &ids[1..])), "ERR_STORAGE");
+    assert_eq!(ops::forget(&other, &ids[1..]).unwrap().len(), 35);
+    let left = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
+    assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), ids[..1]);
+    assert_eq!(ops::forget(&other, &ids[1..]).unwrap(), []);
+    // somebody whose session came to nothing was never there to be forgotten
+    let typo = [SnapshotId([9; 16]), ids[0]];
+    assert_eq!(code(ops::forget(&other, &typo)), "ERR_SNAPSHOT_NOT_FOUND");
+    prune(&repo, &PruneOptions::keep_all());
+    assert_eq!(code(ops::forget(&other, &ids[1..])), "ERR_SNAPSHOT_NOT_FOUND");
 }

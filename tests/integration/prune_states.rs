@@ -9,6 +9,7 @@ use containerarchive::layout;
 use containerarchive::lock::{KillList, KillListId, Lease, lease};
 use containerarchive::monitor::{Monitor, NullMonitor};
 use containerarchive::ops::{self, IngestOptions, PruneOptions, PruneReport, ReaderItems};
+use containerarchive::pack::PackHeader;
 use containerarchive::repo::{InitOptions, ParityParams, Repository};
 use containerarchive::snapshot::Snapshot;
 use containerarchive::snapshot::retention::{Keep, RetentionPolicy};
@@ -236,7 +237,7 @@ struct Impatient(AtomicUsize);
 
 impl Monitor for Impatient {
     fn is_cancelled(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) > 100
+        self.0.fetch_add(1, Ordering::Relaxed) > 500
     }
 }
 
@@ -244,9 +245,20 @@ impl Monitor for Impatient {
 #[test]
 fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
     let (storage, repo) = new_repo();
-    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
-    ingest_at(&repo, &random_bytes(2, 6_000)[..], 1);
-    ops::forget(&repo, &[gone.id]).unwrap();
+    // of two services, and one is dated in the future
+    for (number, service) in ["db", "web", "db", "web", "db"].into_iter().enumerate() {
+        let mut items = ReaderItems::one(
+            "data",
+            "test",
+            std::io::Cursor::new(random_bytes(number as u64, 400_000)),
+        );
+        let options = IngestOptions {
+            tags: [("service".to_owned(), service.to_owned())].into(),
+            created_at_ms: Some([0, 0, 1_000_000_000_000, 1_000_000_000_000, 4_000_000_000_000][number]),
+            ..IngestOptions::default()
+        };
+        ops::ingest(&repo, &mut items, &options, &NullMonitor).unwrap();
+    }
     let begins = |storage: &MemoryStorage, number| {
         Lease::take(storage, SnapshotId([number; 16]), lease::INGEST, LONG_AGO.to_owned()).unwrap()
     };
@@ -262,16 +274,26 @@ fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
     let repo = open(environment(Arc::new(hooked), 3), Flavor::plain()).unwrap();
     let waits = PruneOptions {
         wait: true,
-        ..PruneOptions::keep_all()
+        ..PruneOptions::new(RetentionPolicy {
+            keep_last: Keep::Count(1),
+            group_by: vec!["service".to_owned()],
+            ..RetentionPolicy::default()
+        })
     };
     let done = ops::prune(&repo, &waits, &Impatient(AtomicUsize::new(0))).unwrap();
     assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
+    // told once, and nothing of what only the sweep does
+    assert!(
+        done.warnings.len() == 1 && done.warnings[0].contains("future"),
+        "{:?}",
+        done.warnings
+    );
+    assert_eq!((done.removed.len(), done.kept.len()), (2, 3));
     assert_eq!(at_work.lock().unwrap().as_ref().unwrap().session(), SnapshotId([8; 16]));
 }
 
-/// Three days, whose packs are in one parity group, and the first two are forgotten. The last snapshot, and the packs with
-/// the data of each day.
-fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
+/// Three days, whose packs are in one parity group: the snapshots, and the packs with the data of each day.
+fn three_days_in_one_group() -> (Arc<MemoryStorage>, [(SnapshotId, Vec<String>); 3]) {
     let storage = Arc::new(MemoryStorage::new());
     let options = InitOptions {
         parity: Some(Some(ParityParams { data: 20, parity: 1 })),
@@ -286,9 +308,37 @@ fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
         packs.retain(|key| seen.insert(key.clone()));
         (id, packs)
     });
-    let [first, second, (kept, last)] = days;
+    (storage, days)
+}
+
+/// The first two of them are forgotten.
+fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
+    let (storage, [first, second, (kept, last)]) = three_days_in_one_group();
+    let repo = open(environment(storage.clone(), 3), Flavor::plain()).unwrap();
     ops::forget(&repo, &[first.0, second.0]).unwrap();
     (storage, kept, [first.1, second.1, last])
+}
+
+/// The pack has nothing but the copy of a manifest, which nothing looks for as long as the manifest is there.
+#[test]
+fn a_lost_pack_that_parity_can_give_back_outlives_the_prunes_before_its_repair() {
+    let (storage, [first, second, (kept, data)]) = three_days_in_one_group();
+    let repo = open(environment(storage.clone(), 3), Flavor::plain()).unwrap();
+    let files = files_of(storage.as_ref());
+    let is_meta = |key: &&String| {
+        let header = files[*key].first_chunk().map(PackHeader::decode);
+        key.ends_with(".pack") && !data.contains(key) && matches!(header, Some(Ok(header)) if header.session == kept)
+    };
+    let lost: Vec<&String> = files.keys().filter(is_meta).collect();
+    let [lost] = lost[..] else { panic!("{lost:?}") };
+    storage.delete(lost).unwrap();
+    storage.delete(&lost.replace(".pack", ".idx")).unwrap();
+    for day in [first.0, second.0] {
+        ops::forget(&repo, &[day]).unwrap();
+        assert!(prune(&repo, &PruneOptions::keep_all()).removed_packs > 0);
+    }
+    assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().packs_repaired, 1);
+    assert!(files_of(storage.as_ref())[lost] == files[lost]);
 }
 
 #[test]

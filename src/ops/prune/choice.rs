@@ -146,7 +146,11 @@ impl PruneReport {
         }
         self.pending_bytes = later.pending_bytes;
         self.copied_ahead = later.copied_ahead;
-        self.warnings.extend(later.warnings);
+        for warning in later.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
     }
 }
 
@@ -214,8 +218,9 @@ pub(super) fn choose(work: &mut Work<'_>, survey: &Survey) -> Result<Chosen> {
             false => removed.push(choice),
         }
     }
-    for warning in decided.warnings {
-        work.warnings.push(warning);
+    // one that only sweeps keeps everything, and has nobody's policy to warn of
+    if !work.sweeps {
+        work.warnings.extend(decided.warnings);
     }
     Ok(Chosen {
         kept,

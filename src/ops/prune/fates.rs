@@ -58,7 +58,9 @@ pub(super) fn choose(work: &Work<'_>, plan: &mut Plan) {
             state.fate = Fate::Rewrite;
         }
     }
-    gather(work, plan, named);
+    if work.options.max_unused < 1.0 {
+        gather(work, plan, named);
+    }
 }
 
 /// Rewrites small packs of like size and kind where there are many.

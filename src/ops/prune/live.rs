@@ -17,10 +17,11 @@ use crate::snapshot::{ItemContent, Snapshot};
 use std::collections::HashSet;
 
 /// Ids that are held in memory at once, 32 bytes each.
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "testing")))]
 const BATCH: usize = 1 << 20;
-#[cfg(test)]
-const BATCH: usize = 100;
+/// Few, so that tests reach a second one.
+#[cfg(any(test, feature = "testing"))]
+const BATCH: usize = 1000;
 
 /// A bit for each different chunk id of the index, in the order of the ids.
 #[derive(Default)]

@@ -31,7 +31,7 @@ use crate::layout;
 use crate::lock::MaintLock;
 use crate::lock::lease::{self, Lease};
 use crate::monitor::{Monitor, Progress};
-use crate::repo::Repository;
+use crate::repo::{Repository, dissolve};
 use crate::storage::ErrorKind;
 use choice::{Chosen, Deleted};
 use plan::Plan;
@@ -62,6 +62,8 @@ struct Work<'a> {
     finished: Deleted,
     /// Packs that could not be read whole, in this or an earlier run.
     damaged: HashSet<PackId>,
+    /// The policy was asked by an earlier run, and the present one keeps every snapshot.
+    sweeps: bool,
 }
 
 impl<'a> Work<'a> {
@@ -75,6 +77,15 @@ impl<'a> Work<'a> {
             removing: Vec::new(),
             finished: Deleted::default(),
             damaged: HashSet::new(),
+            sweeps: false,
+        }
+    }
+
+    /// For a further run of the same prune; `options` keep every snapshot.
+    fn sweeping(repo: &'a Arc<Repository>, options: &'a PruneOptions, monitor: &'a dyn Monitor) -> Self {
+        Self {
+            sweeps: true,
+            ..Self::new(repo, options, monitor)
         }
     }
 
@@ -105,7 +116,7 @@ impl<'a> Work<'a> {
         self.warnings.push(message);
     }
 
-    /// Tells that so many bytes of packs have been read, copied or deleted, of so many.
+    /// Tells that so many bytes of packs have been copied out, of so many that are to be.
     fn progress(&self, done_bytes: u64, total_bytes: u64) {
         self.monitor.progress(&Progress {
             done_bytes,
@@ -192,11 +203,8 @@ fn run_and_wait(
     monitor: &dyn Monitor,
     (maint, mut is_full): (&MaintLock, bool),
 ) -> Result<PruneReport> {
-    let mut once = |options: &PruneOptions| {
-        let mut work = Work::new(repo, options, monitor);
-        run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
-    };
-    let mut report = once(options)?;
+    let mut once = |mut work: Work<'_>| run_in_little_space(&mut work, maint, std::mem::take(&mut is_full));
+    let mut report = once(Work::new(repo, options, monitor))?;
     if options.wait && report.pending_bytes > 0 {
         // those that the hints name: whoever came later does not use what is pending
         let delaying = survey::delaying(repo)?;
@@ -204,7 +212,7 @@ fn run_and_wait(
             repo.check_running(monitor)?;
             nap();
         }
-        report.add(once(&options.sweep_only())?);
+        report.add(once(Work::sweeping(repo, &options.sweep_only(), monitor))?);
     }
     Ok(report)
 }
@@ -239,7 +247,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
     }
     // the policy was asked, and what it kept is told
     let options = work.options.sweep_only();
-    let mut rest = Work::new(work.repo, &options, work.monitor);
+    let mut rest = Work::sweeping(work.repo, &options, work.monitor);
     rest.damaged = std::mem::take(&mut work.damaged);
     match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),
@@ -270,7 +278,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     }
     forget_all(work.repo, &removed, work.monitor)?;
     work.monitor.end_commit();
-    rewrite::copy_out(work, maint, &mut plan)?;
+    rewrite::copy_out(work, maint, &plan)?;
     rewrite::keep_with_copies(&mut plan, &work.damaged)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
     storage.include_in_barrier(layout::SNAPSHOTS);
@@ -290,7 +298,8 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
         plan.keep_bound(swept?);
     }
     // not before: the plan reads the segments that this replaces
-    work.repo.drop_from_index(&plan.gone())?;
+    let gone = dissolve::beyond_parity(work.repo, plan.gone())?;
+    work.repo.drop_from_index(&gone)?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
     work.decided = None;

@@ -18,45 +18,62 @@ use crate::pack::{KIND_CONFIG_COPY, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, Tr
 use crate::repo::read::{ReadScratch, decode_stored, meta_of};
 use crate::repo::rescue::Rescue;
 use crate::snapshot::copy::CopyPart;
+use crate::storage::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+/// Bytes of packs whose needed chunks are looked up in one walk of the index, so that memory is bounded: a few bytes for
+/// each chunk of so many.
+#[cfg(not(any(test, feature = "testing")))]
+const AT_ONCE: u64 = 64 << 30;
+/// Few, so that tests reach a second walk.
+#[cfg(any(test, feature = "testing"))]
+const AT_ONCE: u64 = 1 << 20;
+
 /// Copies, and notes which packs cannot be read: see [`keep_with_copies`].
-pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &mut Plan) -> Result<()> {
-    let wanted = wanted(plan)?;
-    if wanted.is_empty() {
+pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> Result<()> {
+    let packs = plan.packs.iter().enumerate();
+    let sources = packs.filter(|(_, state)| state.fate == Fate::Rewrite);
+    let sources: Vec<(usize, u64)> = sources.map(|(ordinal, state)| (ordinal, state.len)).collect();
+    if sources.is_empty() {
         return Ok(());
     }
-    let total: u64 = wanted
-        .keys()
-        .filter_map(|ordinal| plan.packs.get(*ordinal))
-        .map(|pack| pack.len)
-        .sum();
+    let total: u64 = sources.iter().map(|(_, len)| len).sum();
     let mut done = 0;
     let mut copying = Copying {
         rescue: Rescue::start_maintaining(work.repo, maint)?,
         config_copied: false,
         scratch: ReadScratch::default(),
     };
-    for (ordinal, offsets) in &wanted {
-        work.check_running()?;
-        let Some(state) = plan.packs.get(*ordinal) else {
-            continue;
+    let mut rest = &sources[..];
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(_, len): &&(usize, u64)| {
+            bytes += len;
+            bytes <= AT_ONCE
         };
-        let (pack, len) = (state.id, state.len);
-        let wanted = Wanted { offsets, plan };
-        if !copying.copy(work, &pack, len, &wanted)? {
-            work.warn(
-                "WARN_PACK_NOT_REWRITTEN",
-                format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
-            );
-            work.damaged.insert(pack);
+        let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        rest = others;
+        for (ordinal, offsets) in &wanted(plan, some)? {
+            work.check_running()?;
+            let Some(state) = plan.packs.get(*ordinal) else {
+                continue;
+            };
+            let (pack, len) = (state.id, state.len);
+            let wanted = Wanted { offsets, plan };
+            if !copying.copy(work, &pack, len, &wanted)? {
+                work.warn(
+                    "WARN_PACK_NOT_REWRITTEN",
+                    format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
+                );
+                work.damaged.insert(pack);
+            }
+            #[cfg(any(test, feature = "testing"))]
+            if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
+                work.repo.storage().delete(&layout::pack(&pack))?;
+            }
+            done += len;
+            work.progress(done, total);
         }
-        #[cfg(any(test, feature = "testing"))]
-        if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
-            work.repo.storage().delete(&layout::pack(&pack))?;
-        }
-        done += len;
-        work.progress(done, total);
     }
     copying.rescue.finish()?;
     Ok(())
@@ -90,27 +107,17 @@ pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Re
     Ok(())
 }
 
-/// For each pack to rewrite, by ordinal, where the chunks begin that are at home there.
-fn wanted(plan: &Plan) -> Result<BTreeMap<usize, BTreeSet<u32>>> {
-    let is_source = |ordinal: u32| {
-        let state = plan.packs.get(ordinal as usize);
-        state.is_some_and(|state| state.fate == Fate::Rewrite)
-    };
-    let mut wanted: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
-    for (ordinal, state) in plan.packs.iter().enumerate() {
-        if state.fate == Fate::Rewrite {
-            wanted.insert(ordinal, BTreeSet::new());
-        }
-    }
-    if wanted.is_empty() {
-        return Ok(wanted);
-    }
+/// For each of these packs, by ordinal, where the chunks begin that are at home there.
+fn wanted(plan: &Plan, sources: &[(usize, u64)]) -> Result<BTreeMap<usize, BTreeSet<u32>>> {
+    let empty = sources.iter().map(|(ordinal, _)| (*ordinal, BTreeSet::new()));
+    let mut wanted: BTreeMap<usize, BTreeSet<u32>> = empty.collect();
     for_each_id(&plan.source, &mut |place, _, copies| {
         if plan.marks.is_set(place)
-            && let Some(ordinal) = plan.home(copies).filter(|ordinal| is_source(*ordinal))
+            && let Some(ordinal) = plan.home(copies)
+            && let Some(offsets) = wanted.get_mut(&(ordinal as usize))
             && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
         {
-            wanted.entry(ordinal as usize).or_default().insert(entry.offset);
+            offsets.insert(entry.offset);
         }
         Ok(())
     })?;
@@ -136,8 +143,10 @@ impl Copying {
     /// Copies what is needed out of one pack; `false` when the pack is damaged, and then nothing was copied.
     fn copy(&mut self, work: &Work<'_>, pack: &PackId, len: u64, wanted: &Wanted<'_>) -> Result<bool> {
         let repo = work.repo;
-        let Ok(bytes) = repo.storage().get(&layout::pack(pack), len) else {
-            return Ok(false);
+        let bytes = match repo.storage().get(&layout::pack(pack), len) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error.into()),
+            Err(_) => return Ok(false),
         };
         let seal = repo.seal();
         let index = match sha256(&[&bytes]) == pack.0 {

@@ -351,6 +351,7 @@ fn what_looks_like_a_mistake_gives_a_warning() {
     assert_eq!(warnings(json!({ "keepDays": 1, "groupBy": ["service"] })), [""; 0]);
     for (policy, part) in [
         (json!({ "keepDays": 1 }), "groupBy"),
+        (json!({ "keepWithin": "7d" }), "groupBy"),
         (
             json!({ "keepTags": [{ "service": "db", "env": "*" }] }),
             "env=*, service=db",
