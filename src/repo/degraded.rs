@@ -6,6 +6,7 @@
 
 use super::Repository;
 use super::pack_sink::lock;
+use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
@@ -94,7 +95,8 @@ impl Repository {
                 return;
             }
             match self.heal_pack(&pack) {
-                Ok(()) => {
+                Ok(false) => {}
+                Ok(true) => {
                     let message = format!("Pack {pack} was damaged and has been made whole from parity");
                     self.warn_of_pack("WARN_PACK_HEALED", pack, message);
                 }
@@ -106,12 +108,17 @@ impl Repository {
         }
     }
 
-    fn heal_pack(&self, pack: &PackId) -> Result<()> {
+    /// `false` when the pack is whole: what failed was one read.
+    fn heal_pack(&self, pack: &PackId) -> Result<bool> {
+        let found = self.storage().get(&layout::pack(pack), self.config().longest_pack());
+        if found.is_ok_and(|bytes| sha256(&[&bytes]) == pack.0) {
+            return Ok(false);
+        }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
         let bytes = self.with_group_of(pack, rebuild)?;
         self.storage().replace_damaged(&layout::pack(pack), &bytes)?;
         self.storage().barrier()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Calls `rebuild` with each live group that protects `pack` until it succeeds: normally there is one, and after a crash

@@ -5,7 +5,7 @@ use super::Repository;
 use super::pack_sink::lock;
 use super::protect::protect_packs;
 use crate::error::Result;
-use crate::id::{ChunkId, PackId, SegmentId};
+use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
 use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
@@ -155,12 +155,9 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     let (mut found, mut unread) = (0usize, false);
     let unnamed = unnamed_packs(repo)?;
     let broken = [broken, &unnamed.broken].concat();
-    // listed after the packs: an ingest that is not among them has published what it wrote, or never will. Where that cannot
-    // be told, nothing is published
-    let writers = repo.writers().unwrap_or_else(|_| {
-        writable = false;
-        HashSet::new()
-    });
+    // where that cannot be told, nothing is published
+    writable &= unnamed.writers.is_some();
+    let writers = unnamed.writers.unwrap_or_default();
     for pack in &unnamed.there {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
@@ -283,6 +280,9 @@ struct Unnamed {
     lost: BTreeSet<PackId>,
     /// Segments that turned out to be broken on the way.
     broken: Vec<BrokenSegment>,
+    /// The sessions that were at work, if that could be told: listed after the packs and before the segments, so that one
+    /// which is not among them has published what it wrote, or never will.
+    writers: Option<HashSet<SnapshotId>>,
 }
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
@@ -292,6 +292,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
         let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
         packs.extend(id.map(PackId));
     }
+    let writers = repo.writers().ok();
     let protected = match repo.parity_shape() {
         // without them there is only less to be found
         Some(_) => repo.parity_groups().unwrap_or_default(),
@@ -322,6 +323,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
         there: packs,
         lost,
         broken,
+        writers,
     })
 }
 

@@ -130,6 +130,10 @@ pub fn get_chunk(
             news = true;
             match read_at(repo, &location, scratch, out) {
                 Ok(()) => return Ok(location),
+                // says nothing about the pack
+                Err(Error::Storage { source }) if source.kind == ErrorKind::Unavailable => {
+                    return Err(Error::Storage { source });
+                }
                 // damage says more than absence
                 Err(error @ Error::PackMissing { .. }) => last = last.or(Some(error)),
                 Err(error) => last = Some(error),

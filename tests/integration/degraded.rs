@@ -212,3 +212,45 @@ fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_gro
         }
     }
 }
+
+/// A process out of descriptors, or a bus that was reset.
+#[test]
+fn a_read_that_failed_for_a_moment_is_no_damage() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let known = Known::new(flavor);
+        for (kind, failures) in [
+            (ErrorKind::Unavailable, 1),
+            (ErrorKind::Io, 1),
+            (ErrorKind::Io, 3),
+            (ErrorKind::Io, 6),
+        ] {
+            let storage = crate::support::faults::memory_of(&known.files);
+            let faulty = Arc::new(FaultyStorage::new(storage));
+            let (environment, monitor) = watched(faulty.clone(), 5);
+            let repo = open(environment, flavor).unwrap();
+            let reads = std::sync::atomic::AtomicUsize::new(0);
+            let some = move |op: &str, key: &str| {
+                op == "get_range"
+                    && key.ends_with(".pack")
+                    && reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < failures
+            };
+            faulty.fail_when(some, kind);
+            for (snapshot, data) in &known.snapshots {
+                match restore(&repo, &snapshot.id.to_hex(), None) {
+                    Ok(bytes) => assert!(bytes == *data),
+                    Err(error) => {
+                        assert_eq!(error.code(), "ERR_STORAGE");
+                        assert_eq!(kind, ErrorKind::Unavailable);
+                    }
+                }
+            }
+            let told = codes(&monitor);
+            assert!(
+                told.iter()
+                    .all(|code| *code == "WARN_DEGRADED_READ" && kind == ErrorKind::Io),
+                "{told:?}"
+            );
+            assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {failures}");
+        }
+    }
+}

@@ -373,3 +373,26 @@ fn a_reserve_that_cannot_grow_is_still_one() {
     }
     assert!(tried > 2);
 }
+
+#[test]
+fn a_repair_on_a_full_disk_uses_the_reserve() {
+    let disk = Simulated {
+        disk: SimFs::new(),
+        taken: 0.into(),
+    };
+    disk.disk.set_free_bytes(Some(4 << 20));
+    let repo = init(environment_on(&disk, 1), Flavor::plain()).unwrap();
+    let ids = [0, 1].map(|day| ingest_day(&repo, day).unwrap().id);
+    drop(repo);
+    let files = disk.disk.snapshot_files();
+    let packs = files.iter().filter(|(path, _)| path.ends_with(".pack"));
+    let (lost, bytes) = packs.min_by_key(|(_, bytes)| bytes.len()).unwrap();
+    disk.disk.damage(lost, None).unwrap();
+    disk.fill();
+    let repo = handle(&disk, 2, Flavor::plain()).unwrap();
+    let report = ops::repair(&repo, &NullMonitor).unwrap();
+    assert!(report.damaged_snapshots.is_empty(), "{report:?}");
+    assert!(disk.disk.snapshot_files().get(lost) == Some(bytes));
+    let promised = BTreeMap::from([(ids[0], 0), (ids[1], 1)]);
+    assert_all_there(&repo, &promised, "repaired");
+}

@@ -401,16 +401,21 @@ fn the_same_rows_of_two_packs_cost_exactly_the_chunks_in_them() {
 
 #[test]
 fn packs_lost_for_good_are_taken_out_of_everything_and_named() {
-    for known in both_large() {
-        let packs = data_packs_of_one_group(&known);
+    // with the index as it was, and with one that opening makes again, from what tells of the packs still
+    let both = both_large();
+    for (known, is_damaged) in both.iter().flat_map(|known| [(known, false), (known, true)]) {
+        let packs = data_packs_of_one_group(known);
         let mut files = known.files.clone();
         for pack in &packs[..2] {
             files.remove(&layout::pack(pack));
         }
-        let (after, report) = repaired(&known, &files);
+        for key in known.keys(layout::INDEX, ".seg").iter().filter(|_| is_damaged) {
+            files = with(&files, key, Some(b"garbage".to_vec()));
+        }
+        let (after, report) = repaired(known, &files);
         assert!(report.lost_chunks > 20 && report.index_rebuilt);
         assert_eq!((report.packs_repaired, report.chunks_salvaged), (0, 0));
-        let (repo, _, _) = fresh(&known, &after);
+        let (repo, _, _) = fresh(known, &after);
         let named = repo.index().packs().unwrap();
         assert!(packs[..2].iter().all(|pack| !named.contains_key(pack)));
         for (snapshot, data) in &known.snapshots {
@@ -425,7 +430,7 @@ fn packs_lost_for_good_are_taken_out_of_everything_and_named() {
                 damaged.map_or(&[][..], |damaged| &damaged.items[0].missing),
             );
         }
-        assert_settled(&known, &after, "two packs lost");
+        assert_settled(known, &after, "two packs lost");
     }
 }
 
@@ -931,5 +936,50 @@ fn a_manifest_that_could_not_be_read_once_stays_where_it_is() {
         faulty.fail_when(first, ErrorKind::Io);
         assert_eq!(run(&repo), nothing_done());
         assert!(files_of(faulty.as_ref()) == known.files);
+    }
+}
+
+#[test]
+fn keys_that_could_not_be_read_stay_where_they_are() {
+    let known = Known::new(Flavor::sealed());
+    let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
+    let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+    let reads =
+        |op: &str, key: &str| op == "get" && (key.starts_with(layout::KEYS) || key.starts_with(layout::KEY_COPIES));
+    faulty.fail_when(reads, ErrorKind::Io);
+    let report = run(&repo);
+    assert_eq!(report.quarantined, [""; 0]);
+    faulty.heal();
+    assert!(files_of(faulty.as_ref()) == known.files);
+    open(environment(faulty, 4), known.flavor).unwrap();
+}
+
+/// What this says is that the copy is there, whichever of its files cannot be read just then.
+#[test]
+fn a_manifest_comes_back_though_an_index_of_a_pack_cannot_be_read() {
+    for known in both() {
+        let key = layout::snapshot(&known.snapshots[0].0.id);
+        for kind in [ErrorKind::Io, ErrorKind::Unavailable] {
+            for at in 0..8 {
+                let files = with(&known.files, &key, Some(b"garbage".to_vec()));
+                let faulty = Arc::new(FaultyStorage::new(memory_of(&files)));
+                let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+                let reads = std::sync::atomic::AtomicUsize::new(0);
+                let one = move |op: &str, key: &str| {
+                    op == "get"
+                        && key.ends_with(".idx")
+                        && reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == at * 3
+                };
+                faulty.fail_when(one, kind);
+                let first = ops::repair(&repo, &NullMonitor);
+                faulty.heal();
+                if first.is_err() {
+                    assert_eq!(kind, ErrorKind::Unavailable);
+                    run(&repo);
+                }
+                let now = files_of(faulty.as_ref());
+                assert!(now[&key] == known.files[&key], "{kind:?} {at}");
+            }
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::index;
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
-use crate::pack::{ChunkLocation, read_index};
-use crate::repo::Repository;
+use crate::pack::{ChunkLocation, ReadError};
+use crate::repo::{Repository, read_any_index};
 use std::collections::{HashMap, HashSet};
 
 /// Makes the index say what the whole packs hold, no more and no less. What live sessions have not published is theirs.
@@ -102,9 +102,13 @@ fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Resu
             repo.publish_segment(std::mem::take(&mut run))?;
         }
         // written again a moment ago, if it had to be
-        if let Ok(index) = read_index(repo.storage(), &repo.config().id, repo.seal().as_ref(), pack) {
-            let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
-            run.extend(index.entries.iter().map(place));
+        match read_any_index(repo, pack) {
+            Ok(index) => {
+                let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
+                run.extend(index.entries.iter().map(place));
+            }
+            Err(ReadError::Storage(error)) if !error.kind.is_damage() => return Err(error.into()),
+            Err(_) => {}
         }
     }
     repo.publish_segment(run)?;

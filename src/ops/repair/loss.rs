@@ -80,13 +80,26 @@ impl<'a> Survey<'a> {
         let (mut missing, mut start) = (Ranges::new(), 0u64);
         for (id, raw_len) in chunks {
             let end = start.saturating_add(u64::from(*raw_len));
-            if self.lost.contains(id) || self.repo.locate(id)?.is_empty() {
+            if self.lost.contains(id) || !self.is_there(id)? {
                 self.lost.insert(*id);
                 add_range(&mut missing, (start, end));
             }
             start = end;
         }
         Ok(missing)
+    }
+
+    /// What this handle found in packs that were beyond the index does not count where it has gone since, to the quarantine.
+    fn is_there(&self, id: &ChunkId) -> Result<bool> {
+        if !self.repo.locate_published(id)?.is_empty() {
+            return Ok(true);
+        }
+        for place in self.repo.locate(id)? {
+            if self.repo.pack_len(&place.pack)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Recursion is bounded: a node's level is checked to be one less than that of its parent.

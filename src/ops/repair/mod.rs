@@ -17,7 +17,7 @@ mod packs;
 mod salvage;
 mod small;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillLists, lease};
@@ -106,7 +106,21 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     let _maint = repo.maintain(lease::REPAIR, monitor)?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
+    let mut report = match run(repo, monitor) {
+        Err(Error::NoSpace { .. }) if repo.storage().size(layout::RESERVE)?.is_some() => {
+            // what is done stays done, and is not counted again
+            repo.release_reserve()?;
+            let report = run(repo, monitor)?;
+            repo.keep_reserve();
+            report
+        }
+        other => other?,
+    };
+    report.quarantined = quarantined(repo)?.difference(&before).cloned().collect();
+    Ok(report)
+}
 
+fn run(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
     let mut report = RepairReport {
         locks_removed: repo.remove_stale_leases()?.len() as u64,
         ..RepairReport::default()
@@ -134,9 +148,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.storage().barrier()?;
     loss::report(&mut work, unreadable)?;
 
-    let Work { mut report, .. } = work;
-    report.quarantined = quarantined(repo)?.difference(&before).cloned().collect();
-    Ok(report)
+    Ok(work.report)
 }
 
 /// Everything that lies in the quarantine.

@@ -103,6 +103,9 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
                 put_right(storage, &key, &bytes, &found)?;
                 written += 1;
             }
+            // one that may be read another time is better than none
+            (KeyState::Damaged(Found::Unreadable), KeyState::Damaged(_))
+            | (KeyState::Damaged(_), KeyState::Damaged(Found::Unreadable)) => {}
             (KeyState::Damaged(_), KeyState::Damaged(_)) => {
                 storage.quarantine(&key)?;
                 storage.quarantine(&copy_key)?;
