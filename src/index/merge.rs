@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
+use super::SegmentStats;
 use super::error::Error;
 use super::format::SegmentEntry;
 use super::segment::{Segment, SegmentScan};
@@ -34,6 +35,23 @@ pub fn plan_merge(segments: &[(SegmentId, u64)]) -> Vec<SegmentId> {
         smaller += weight;
     }
     sorted.into_iter().take(join).map(|(_, id)| id).collect()
+}
+
+/// The same where no more than `most_bytes` may be read: the largest segments are left out, as if they were not there, until
+/// what is due among the others is little enough. So those that are too large to be merged do not keep small ones from it.
+pub fn plan_merge_within(segments: &[SegmentStats], most_bytes: u64) -> Vec<SegmentId> {
+    let mut rest: Vec<&SegmentStats> = segments.iter().collect();
+    rest.sort_unstable_by_key(|segment| (segment.entries, segment.id));
+    loop {
+        let sizes: Vec<(SegmentId, u64)> = rest.iter().map(|segment| (segment.id, segment.entries)).collect();
+        let due = plan_merge(&sizes);
+        // the smallest are due
+        let bytes: u64 = rest.iter().take(due.len()).map(|segment| segment.bytes).sum();
+        if bytes <= most_bytes {
+            return due;
+        }
+        rest.pop();
+    }
 }
 
 /// All entries of several segments in one order, less those of dropped packs.
@@ -219,6 +237,27 @@ mod tests {
         assert_eq!(joined(&[1000, 1, 1]), [1, 2]);
         assert_eq!(joined(&[5, 1, 1]), [1, 2, 0], "joining two would leave 5 < 3 * 2");
         assert_eq!(joined(&[u64::MAX, u64::MAX]), [0, 1]);
+    }
+
+    #[test]
+    fn what_is_too_large_keeps_no_small_ones_from_being_joined() {
+        let within = |sizes: &[u64], most_bytes: u64| -> Vec<u8> {
+            let stats = named(sizes).into_iter().map(|(id, entries)| SegmentStats {
+                id,
+                entries,
+                bytes: entries * 10,
+            });
+            let due = plan_merge_within(&stats.collect::<Vec<_>>(), most_bytes);
+            due.iter().map(|id| id.0[0]).collect()
+        };
+        assert_eq!(within(&[100, 40, 1, 1], 10_000), [2, 3, 1, 0]);
+        assert_eq!(within(&[100, 40, 1, 1], 1_420), [2, 3, 1, 0]);
+        assert_eq!(within(&[100, 40, 1, 1], 1_419), [2, 3]);
+        // the next one is not joined with the large rest of the last time until it is worth it
+        assert!(within(&[100, 40, 2], 1_000).is_empty());
+        assert!(within(&[100, 100, 100], 1_999).is_empty());
+        assert_eq!(within(&[100, 100, 100], 2_000), [0, 1]);
+        assert!(within(&[1, 1], 19).is_empty() && within(&[], 0).is_empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod writer;
 
 pub use error::{Damage, Error};
 pub use format::SegmentEntry;
-pub use merge::{MergeSource, plan_merge};
+pub use merge::{MergeSource, plan_merge, plan_merge_within};
 pub use pages::{DEFAULT_CACHE_BYTES, PageCache, PageReads};
 pub use seal::{EpochKey, SegmentContext, SegmentSeal};
 pub use segment::{Segment, SegmentScan, check_header};

@@ -6,7 +6,7 @@ use super::pack_sink::lock;
 use super::protect::protect_packs;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
-use crate::index::{self, BrokenSegment, MemorySource, plan_merge};
+use crate::index::{self, BrokenSegment, MemorySource, plan_merge_within};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
 const REBUILD_RUN: usize = 1 << 18;
-/// Largest merge, in bytes of its inputs, that an ingest does on its way out; larger ones are left to maintenance.
+/// Largest merge, in bytes of its inputs, that an ingest does on its way out; larger segments stay as they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
 /// How often one call puts up with a newly found damaged segment.
 const HEAL_ROUNDS: usize = 16;
@@ -94,21 +94,7 @@ impl Repository {
     /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
     /// depends on it, so a failure is a warning.
     pub fn merge_index_if_due(&self) {
-        let plan = || {
-            let live = self.index.live_segments();
-            let sizes: Vec<(SegmentId, u64)> = live.iter().map(|segment| (segment.id, segment.entries)).collect();
-            let due: HashSet<SegmentId> = plan_merge(&sizes).into_iter().collect();
-            let bytes: u64 = live
-                .iter()
-                .filter(|segment| due.contains(&segment.id))
-                .map(|segment| segment.bytes)
-                .sum();
-            if bytes <= INLINE_MERGE_BYTES {
-                due
-            } else {
-                HashSet::new()
-            }
-        };
+        let plan = || plan_merge_within(&self.index.live_segments(), INLINE_MERGE_BYTES);
         let merge = || -> Result<()> {
             if plan().is_empty() {
                 return Ok(());
@@ -117,7 +103,7 @@ impl Repository {
                 return Ok(());
             };
             self.refresh_index()?;
-            let due: Vec<SegmentId> = plan().into_iter().collect();
+            let due = plan();
             if !due.is_empty() {
                 self.index.merge(self.entropy(), &due, &HashSet::new())?;
             }
