@@ -11,7 +11,7 @@ use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackEntry};
-use crate::repo::{Repository, protect_packs, read_any_index};
+use crate::repo::{Repository, dissolve, protect_packs, read_any_index};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Most entries that are held in memory before they are published (about 100 bytes each).
@@ -49,7 +49,14 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     let fresh = packs.iter().filter(|pack| !named.contains_key(pack)).copied().collect();
     let fresh: HashSet<PackId> = publishable(repo, fresh)?.into_iter().collect();
     let mut runs = Runs::new(repo, run_len);
-    let mut unread = HashSet::new();
+    // of which there is no file, but parity can give it back: only the old index knows that anybody needs it
+    let lost = named
+        .keys()
+        .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
+    let mut unread: HashSet<PackId> = lost.copied().collect();
+    for pack in dissolve::beyond_parity(repo, unread.clone())? {
+        unread.remove(&pack);
+    }
     for pack in packs {
         repo.check_running(monitor)?;
         if kill_lists.condemned(&pack) || !(named.contains_key(&pack) || fresh.contains(&pack)) {

@@ -210,3 +210,20 @@ fn a_reindex_can_be_interrupted_anywhere() {
         }
     }
 }
+
+#[test]
+fn a_pack_of_which_nothing_is_left_but_parity_stays_in_the_index() {
+    for known in both() {
+        for key in known.keys(layout::DATA, ".pack") {
+            let files = with(&known.files, &key, None);
+            let files = with(&files, &key.replace(".pack", ".idx"), None);
+            let (repo, storage, _) = known.open(&files);
+            let repo = repo.unwrap();
+            let before = pairs(&repo);
+            ops::reindex(&repo, &NullMonitor).unwrap();
+            assert!(pairs(&repo) == before, "{key}");
+            assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().packs_repaired, 1);
+            assert!(files_of(storage.as_ref())[&key] == known.files[&key]);
+        }
+    }
+}
