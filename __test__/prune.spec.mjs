@@ -78,7 +78,7 @@ test('options that are not known or not of their kind are refused, and nothing i
     // none of these may pass for "no options": a dry run was meant
     Promise.resolve({ dryRun: true }), new Map([['dryRun', true]]), new Set(), new Date(), new Boolean(true), new Policy(),
     Object.create({ dryRun: true }), { filter: new Map([['tags', {}]]) }, { filter: Promise.resolve({}) },
-    { get maxUnused() { throw new Error('later'); } }, { signal: { aborted: false, addEventListener() {}, removeEventListener() {} } },
+    Object.defineProperty({}, 'dryrun', { value: true }), { get maxUnused() { throw new Error('later'); } }, { signal: { aborted: false, addEventListener() {}, removeEventListener() {} } },
   ];
   for (const options of bad) await rejectsWith(repo.prune({ keepLast: 1 }, options), 'ERR_INVALID_ARGUMENT');
   for (const options of [...bad, true, { dryRun: true }, { wait: true }]) {

@@ -25,10 +25,10 @@ function isPlain(value) {
   return proto === null || (Object.getPrototypeOf(proto) === null && Object.hasOwn(proto, 'isPrototypeOf'));
 }
 
-/** The own members of an object, each read once, as pairs of a name and a value. */
+/** The own members of an object, hidden ones (as a secret may be) too, each read once, as pairs of a name and a value. */
 function members(value, where) {
   try {
-    return Object.entries(value);
+    return Object.getOwnPropertyNames(value).map((name) => [name, value[name]]);
   } catch (cause) {
     throw invalidArgument(`${where} cannot be read`, { cause });
   }
@@ -42,7 +42,7 @@ function members(value, where) {
 function options(value, known, where) {
   if (value === undefined) return { __proto__: null };
   if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
-  for (const key of Object.keys(value)) {
+  for (const key of Object.getOwnPropertyNames(value)) {
     if (!known.includes(key)) {
       throw invalidArgument(`Unknown option ${JSON.stringify(key)} in ${where}`, {
         hint: `Known options: ${known.join(', ')}`,

@@ -132,8 +132,16 @@ function expectedSize(value, where) {
  * { json, signal?, onProgress?, commitWhen?, items?, expectedSize?, concurrency? }.
  */
 function ingest(value, single) {
-  const gate = commitWhen(value?.commitWhen);
-  const given = check.options(value, [...INGEST_KEYS, ...(single ? SINGLE_KEYS : MULTI_KEYS)], 'options');
+  const known = [...INGEST_KEYS, ...(single ? SINGLE_KEYS : MULTI_KEYS)];
+  let given;
+  try {
+    given = check.options(value, known, 'options');
+  } catch (error) {
+    // What is refused may hold a promise, and nobody else will listen to that.
+    if (typeof value?.commitWhen?.then === 'function') commitWhen(value.commitWhen);
+    throw error;
+  }
+  const gate = commitWhen(given.commitWhen);
   const out = {};
   take(out, given, 'tags', (v) => check.tags(v, 'tags'));
   take(out, given, 'createdAt', (v) => check.time(v, 'createdAt'));

@@ -54,7 +54,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
         .keys()
         .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
     let mut unread: HashSet<PackId> = lost.copied().collect();
-    for pack in dissolve::beyond_parity(repo, unread.clone())? {
+    for pack in dissolve::beyond_parity(repo, unread.clone(), monitor)? {
         unread.remove(&pack);
     }
     for pack in packs {

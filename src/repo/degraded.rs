@@ -14,6 +14,7 @@ use crate::lock::try_maint;
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackIndex, open_parts, parts_of};
 use crate::parity::{self, GroupRecord, Groups, ROW_LEN};
+use crate::storage::ErrorKind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -110,9 +111,10 @@ impl Repository {
 
     /// `false` when the pack is whole: what failed was one read.
     fn heal_pack(&self, pack: &PackId) -> Result<bool> {
-        let found = self.storage().get(&layout::pack(pack), self.config().longest_pack());
-        if found.is_ok_and(|bytes| sha256(&[&bytes]) == pack.0) {
-            return Ok(false);
+        match self.storage().get(&layout::pack(pack), self.config().longest_pack()) {
+            Ok(bytes) if sha256(&[&bytes]) == pack.0 => return Ok(false),
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error.into()),
+            _ => {}
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
         let bytes = self.with_group_of(pack, rebuild)?;

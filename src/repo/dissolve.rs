@@ -11,6 +11,7 @@ use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
+use crate::monitor::Monitor;
 use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
 use std::collections::HashSet;
 
@@ -144,17 +145,21 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
     })
 }
 
-/// Those of `packs`, which are gone, that no group can make again.
-pub fn beyond_parity(repo: &Repository, mut packs: HashSet<PackId>) -> Result<HashSet<PackId>> {
+/// Those of `packs`, which are gone, that no group can make again. Where that cannot be told, they do not count as such.
+pub fn beyond_parity(repo: &Repository, mut packs: HashSet<PackId>, monitor: &dyn Monitor) -> Result<HashSet<PackId>> {
     if packs.is_empty() {
         return Ok(packs);
     }
-    let groups = load_groups(repo)?;
+    let Ok(groups) = repo.parity_groups() else {
+        return Ok(HashSet::new());
+    };
     for pack in packs.clone() {
-        for head in groups.groups_of(&pack) {
-            if packs.contains(&pack) && can_give_back(repo, head, &pack)? {
-                packs.remove(&pack);
-            }
+        repo.check_running(monitor)?;
+        if groups
+            .groups_of(&pack)
+            .any(|head| can_give_back(repo, head, &pack).unwrap_or(true))
+        {
+            packs.remove(&pack);
         }
     }
     Ok(packs)
@@ -193,7 +198,7 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
         .iter()
         .filter(|member| killed.contains(&member.pack))
     {
-        let Some(bytes) = read_member(repo, member)? else {
+        let Ok(bytes) = storage.get(&layout::pack(&member.pack), member.len) else {
             return Ok(None);
         };
         // refuses bytes that are not those that were folded in
@@ -220,7 +225,7 @@ fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> R
     Ok((rest, lost))
 }
 
-/// The bytes under the name of a member; `None` for what is lost. Not every failure says so: a process that has too many
+/// The bytes under the name of a member that stays; `None` for what is lost. Not every failure says so: a process that has too many
 /// files open must not take protection from packs.
 fn read_member(repo: &Repository, member: &Member) -> Result<Option<Vec<u8>>> {
     match repo.storage().get(&layout::pack(&member.pack), member.len) {

@@ -290,7 +290,10 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
         .copied()
         .collect();
     if packs.is_empty() && lost.is_empty() {
-        return Ok(Unnamed::default());
+        return Ok(Unnamed {
+            writers,
+            ..Unnamed::default()
+        });
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
     let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();

@@ -123,6 +123,7 @@ pub fn get_chunk(
     let (mut looked_again, mut healed) = (false, false);
     for _ in 0..MAX_ROUNDS {
         let mut news = false;
+        let mut passing = None;
         for location in repo.locate(id)? {
             if tried.insert(location.pack, location).is_some() {
                 continue;
@@ -130,14 +131,15 @@ pub fn get_chunk(
             news = true;
             match read_at(repo, &location, scratch, out) {
                 Ok(()) => return Ok(location),
-                // says nothing about the pack
-                Err(Error::Storage { source }) if source.kind == ErrorKind::Unavailable => {
-                    return Err(Error::Storage { source });
-                }
+                Err(Error::Storage { source }) if source.kind == ErrorKind::Unavailable => passing = Some(source),
                 // damage says more than absence
                 Err(error @ Error::PackMissing { .. }) => last = last.or(Some(error)),
                 Err(error) => last = Some(error),
             }
+        }
+        if let Some(source) = passing {
+            // says nothing about the pack
+            return Err(Error::Storage { source });
         }
         if news || tried.is_empty() {
             repo.refresh_index()?;

@@ -24,8 +24,8 @@ pub enum ErrorKind {
     LocksUnsupported,
     /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
     Poisoned,
-    /// The process or the system has run out of something for now: descriptors, memory, time (EMFILE, ENFILE, ENOMEM,
-    /// ETIMEDOUT), or a signal came in between (EINTR). Says nothing about the file.
+    /// The process or the system has run out of something for now: descriptors, memory (EMFILE, ENFILE, ENOMEM), or a
+    /// signal came in between (EINTR). Says nothing about the file.
     Unavailable,
     /// The reader handed to a put failed or gave the wrong number of bytes.
     Source,
@@ -81,7 +81,7 @@ impl Error {
             Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
             Io::UnexpectedEof => ErrorKind::UnexpectedEnd,
-            Io::OutOfMemory | Io::Interrupted | Io::TimedOut => ErrorKind::Unavailable,
+            Io::OutOfMemory | Io::Interrupted => ErrorKind::Unavailable,
             _ if too_many_files(&source) => ErrorKind::Unavailable,
             _ => ErrorKind::Io,
         };

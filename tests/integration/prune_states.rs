@@ -450,3 +450,20 @@ fn missing_packs(before: &Files, storage: &Arc<MemoryStorage>) -> u64 {
         .filter(|key| key.ends_with(".pack") && !now.contains_key(*key));
     gone.count() as u64
 }
+
+/// As on systems where a file that is locked cannot be read, not even by its own process.
+#[test]
+fn a_prune_whose_own_lease_cannot_be_read_does_not_wait_for_itself() {
+    let (storage, _, _) = two_of_one_group_go();
+    let all = planned_and_done(&memory_of(&files_of(storage.as_ref())));
+    let faulty = Arc::new(FaultyStorage::new(storage));
+    let repo = open(environment(faulty.clone(), 6), Flavor::plain()).unwrap();
+    let locked = |op: &str, key: &str| op == "get" && key.starts_with(layout::LOCKS);
+    faulty.fail_when(locked, ErrorKind::PermissionDenied);
+    let waits = PruneOptions {
+        wait: true,
+        ..PruneOptions::keep_all()
+    };
+    let done = ops::prune(&repo, &waits, &Impatient(AtomicUsize::new(0))).unwrap();
+    assert_eq!((done.freed_bytes, done.pending_bytes), (all.freed_bytes, 0));
+}

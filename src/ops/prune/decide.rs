@@ -171,7 +171,7 @@ impl Deciding {
 fn held_now(work: &Work<'_>) -> Result<HashSet<SnapshotId>> {
     match work.options.force {
         true => Ok(HashSet::new()),
-        false => work.repo.writers(),
+        false => work.writers(),
     }
 }
 

@@ -53,6 +53,9 @@ struct Work<'a> {
     repo: &'a Arc<Repository>,
     options: &'a PruneOptions,
     monitor: &'a dyn Monitor,
+    /// Its own session, of a prune that has a lease: where that cannot be read while it is held (Windows), nobody can tell
+    /// that it is a prune's.
+    own: Option<SnapshotId>,
     warnings: Vec<String>,
     /// What the present run has done, once it is decided.
     decided: Option<PruneReport>,
@@ -72,6 +75,7 @@ impl<'a> Work<'a> {
             repo,
             options,
             monitor,
+            own: None,
             warnings: Vec::new(),
             decided: None,
             removing: Vec::new(),
@@ -105,6 +109,15 @@ impl<'a> Work<'a> {
             }
         }
         Ok(report)
+    }
+
+    /// The sessions of others that write.
+    fn writers(&self) -> Result<HashSet<SnapshotId>> {
+        let mut writers = self.repo.writers()?;
+        if let Some(own) = &self.own {
+            writers.remove(own);
+        }
+        Ok(writers)
     }
 
     fn check_running(&self) -> Result<()> {
@@ -144,8 +157,9 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;
     let mut is_full = false;
-    let lease = begin(repo, &mut is_full)?;
-    let report = run_and_wait(repo, options, monitor, (&maint, is_full));
+    let own = SnapshotId(random(repo.entropy())?);
+    let lease = begin(repo, own, &mut is_full)?;
+    let report = run_and_wait(repo, options, monitor, (own, &maint, is_full));
     drop(lease);
     report
 }
@@ -175,13 +189,12 @@ fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
 
 /// Cleans up behind others, and tells them who is at work. On a full disk that needs the space of the reserve; where that
 /// is not enough, it is left undone: both are hints.
-fn begin(repo: &Repository, is_full: &mut bool) -> Result<Option<Lease>> {
-    let session = SnapshotId(random(repo.entropy())?);
+fn begin(repo: &Repository, own: SnapshotId, is_full: &mut bool) -> Result<Option<Lease>> {
     let try_once = || -> Result<Lease> {
         repo.clean_half_written();
         repo.remove_stale_leases()?;
         let started_at = format_time(repo.now_ms());
-        Ok(Lease::take(repo.storage(), session, lease::PRUNE, started_at)?)
+        Ok(Lease::take(repo.storage(), own, lease::PRUNE, started_at)?)
     };
     let mut lease = try_once();
     if matches!(lease, Err(Error::NoSpace { .. })) {
@@ -201,9 +214,12 @@ fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
     monitor: &dyn Monitor,
-    (maint, mut is_full): (&MaintLock, bool),
+    (own, maint, mut is_full): (SnapshotId, &MaintLock, bool),
 ) -> Result<PruneReport> {
-    let mut once = |mut work: Work<'_>| run_in_little_space(&mut work, maint, std::mem::take(&mut is_full));
+    let mut once = |mut work: Work<'_>| {
+        work.own = Some(own);
+        run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
+    };
     let mut report = once(Work::new(repo, options, monitor))?;
     if options.wait && report.pending_bytes > 0 {
         // those that the hints name: whoever came later does not use what is pending
@@ -249,6 +265,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
     let options = work.options.sweep_only();
     let mut rest = Work::sweeping(work.repo, &options, work.monitor);
     rest.damaged = std::mem::take(&mut work.damaged);
+    rest.own = work.own;
     match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),
         Err(Error::NoSpace { .. }) => {
@@ -298,7 +315,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
         plan.keep_bound(swept?);
     }
     // not before: the plan reads the segments that this replaces
-    let gone = dissolve::beyond_parity(work.repo, plan.gone())?;
+    let gone = dissolve::beyond_parity(work.repo, plan.gone(), work.monitor)?;
     work.repo.drop_from_index(&gone)?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;

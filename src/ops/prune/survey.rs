@@ -50,7 +50,7 @@ impl Survey {
         let packs = packs.collect();
         let held = match work.options.force {
             true => HashSet::new(),
-            false => repo.writers()?,
+            false => work.writers()?,
         };
         let lists = KillLists::load_all(storage)?;
         let mut snapshots = Vec::new();

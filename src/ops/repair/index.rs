@@ -30,7 +30,7 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     if written {
         repo.storage().barrier()?;
     }
-    work.report.index_rebuilt = written;
+    work.report.index_rebuilt |= written;
     Ok(())
 }
 

@@ -81,7 +81,7 @@ struct Work<'a> {
     monitor: &'a dyn Monitor,
     progress: Progress,
     kill_lists: KillLists,
-    report: RepairReport,
+    report: &'a mut RepairReport,
 }
 
 impl Work<'_> {
@@ -106,29 +106,28 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     let _maint = repo.maintain(lease::REPAIR, monitor)?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
-    let mut report = match run(repo, monitor) {
+    let mut report = RepairReport::default();
+    match run(repo, monitor, &mut report) {
         Err(Error::NoSpace { .. }) if repo.storage().size(layout::RESERVE)?.is_some() => {
-            // what is done stays done, and is not counted again
+            // what is done stays done
             repo.release_reserve()?;
-            let report = run(repo, monitor)?;
+            let rest = run(repo, monitor, &mut report);
             repo.keep_reserve();
-            report
+            rest?;
         }
         other => other?,
-    };
+    }
     report.quarantined = quarantined(repo)?.difference(&before).cloned().collect();
     Ok(report)
 }
 
-fn run(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
-    let mut report = RepairReport {
-        locks_removed: repo.remove_stale_leases()?.len() as u64,
-        ..RepairReport::default()
-    };
+/// Counts in what it does.
+fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport) -> Result<()> {
+    report.locks_removed += repo.remove_stale_leases()?.len() as u64;
     repo.clean_half_written();
     let kill_lists = small::kill_lists(repo)?;
-    report.config_repaired = small::config(repo)?;
-    report.keys_repaired = small::keys(repo)?;
+    report.config_repaired |= small::config(repo)?;
+    report.keys_repaired += small::keys(repo)?;
     small::records(repo)?;
     repo.storage().barrier()?;
     let mut work = Work {
@@ -146,9 +145,7 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
     let unreadable = manifests::restore_lost(&mut work, &inventory)?;
     groups::mend(&mut work, &inventory)?;
     repo.storage().barrier()?;
-    loss::report(&mut work, unreadable)?;
-
-    Ok(work.report)
+    loss::report(&mut work, unreadable)
 }
 
 /// Everything that lies in the quarantine.

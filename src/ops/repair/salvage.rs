@@ -41,7 +41,7 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
     for (pack, len) in rescue.finish()? {
         inventory.add_good(pack, len);
     }
-    work.report.chunks_salvaged = saved.ids.len() as u64;
+    work.report.chunks_salvaged += saved.ids.len() as u64;
     for pack in &inventory.bad {
         repo.storage().quarantine(&layout::pack(pack))?;
         repo.storage().quarantine(&layout::pack_index(pack))?;

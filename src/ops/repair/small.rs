@@ -10,6 +10,7 @@ use crate::repo::Repository;
 use crate::repo::config::MAX_CONFIG_LEN;
 use crate::snapshot;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
+use crate::storage::ErrorKind;
 use std::collections::BTreeSet;
 
 /// Reads the kill lists; damaged ones go to the quarantine. That is safe under the maintenance lock: nobody is deleting
@@ -116,7 +117,11 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
 }
 
 fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
-    let found = read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)?;
+    let found = match repo.storage().get(key, MAX_KEY_FILE_LEN as u64) {
+        // there is no use in another try
+        Err(error) if matches!(error.kind, ErrorKind::TooLarge | ErrorKind::NotADirectory) => Found::Bytes(Vec::new()),
+        _ => read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)?,
+    };
     let Found::Bytes(bytes) = found else {
         return Ok(KeyState::Damaged(found));
     };

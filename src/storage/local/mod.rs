@@ -6,7 +6,9 @@
 //!
 //! Temporary files are kernel-locked while they are written: one whose lock is free belongs to nobody any more, and
 //! [`Storage::clean_temporary`] removes it. A flush that failed is never tried again (the kernel may have dropped the
-//! data and would report success); the handle then refuses every further put and barrier.
+//! data and would report success); the handle then refuses every further put and barrier. Nothing was
+//! flushed, and nothing is lost, where a barrier can open no folder for want of descriptors, and where a temporary file meets
+//! a full disk: there the call fails alone.
 //!
 //! `temp` holds the half-written files, `folders` the making of folders.
 
@@ -88,11 +90,10 @@ impl LocalStorage {
         }
     }
 
-    /// Makes the failure of a flush final; but not that of a folder which could not even be opened for it, as it is still
-    /// to be flushed.
+    /// Makes the failure of a flush final.
     fn flushed(&self, op: &'static str, path: &str, result: io::Result<()>) -> Result<()> {
         result.map_err(|error| {
-            self.dirty().poisoned |= !too_many_files(&error);
+            self.dirty().poisoned = true;
             Error::from_io(op, path, error)
         })
     }
@@ -228,7 +229,11 @@ impl Storage for LocalStorage {
             .map(|(folder, change)| (folder.clone(), *change))
             .collect();
         for (folder, change) in folders {
-            self.flushed("barrier", &folder, self.vfs.fsync_dir(&folder))?;
+            match self.vfs.fsync_dir(&folder) {
+                // it could not even be opened, and is still to be flushed: the next barrier does it
+                Err(error) if too_many_files(&error) => Err(Error::from_io("barrier", &folder, error)),
+                flushed => self.flushed("barrier", &folder, flushed),
+            }?;
             let mut dirty = self.dirty();
             if dirty.folders.get(&folder) == Some(&change) {
                 dirty.folders.remove(&folder);
