@@ -366,6 +366,26 @@ fn a_reindex_beside_a_prune_and_merges() {
 }
 
 #[test]
+fn a_reindex_beside_a_prune() {
+    try_out(&Scenario {
+        name: "reindex beside prune",
+        before: vec![PAIR, SMALL],
+        pruned: vec![],
+        acts: vec![prune(&[PAIR]), Act::Reindex],
+    });
+}
+
+#[test]
+fn a_reindex_beside_ingests_that_merge() {
+    try_out(&Scenario {
+        name: "reindex beside merging ingests",
+        before: vec![PAIR, SMALL],
+        pruned: vec![],
+        acts: vec![Act::Ingest(vec![SMALL + 3, SMALL + 4]), Act::Reindex],
+    });
+}
+
+#[test]
 fn a_forget_beside_a_prune() {
     try_out(&Scenario {
         name: "forget beside prune",
