@@ -42,14 +42,15 @@ function members(value, where) {
 function options(value, known, where) {
   if (value === undefined) return { __proto__: null };
   if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
-  for (const key of Object.getOwnPropertyNames(value)) {
+  const given = members(value, where);
+  for (const [key] of given) {
     if (!known.includes(key)) {
       throw invalidArgument(`Unknown option ${JSON.stringify(key)} in ${where}`, {
         hint: `Known options: ${known.join(', ')}`,
       });
     }
   }
-  return Object.assign(Object.create(null), Object.fromEntries(members(value, where)));
+  return Object.assign(Object.create(null), Object.fromEntries(given));
 }
 
 /** A string that can be written as UTF-8 and read back as it was. */

@@ -53,10 +53,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     let lost = named
         .keys()
         .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
-    let mut unread: HashSet<PackId> = lost.copied().collect();
-    for pack in dissolve::beyond_parity(repo, unread.clone(), monitor)? {
-        unread.remove(&pack);
-    }
+    let mut unread = dissolve::within_parity(repo, &lost.copied().collect(), monitor)?;
     for pack in packs {
         repo.check_running(monitor)?;
         if kill_lists.condemned(&pack) || !(named.contains_key(&pack) || fresh.contains(&pack)) {

@@ -145,24 +145,23 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
     })
 }
 
-/// Those of `packs`, which are gone, that no group can make again. Where that cannot be told, they do not count as such.
-pub fn beyond_parity(repo: &Repository, mut packs: HashSet<PackId>, monitor: &dyn Monitor) -> Result<HashSet<PackId>> {
+/// Those of `packs`, which are gone, that a group can make again. Where that cannot be told, they count as such.
+pub fn within_parity(repo: &Repository, packs: &HashSet<PackId>, monitor: &dyn Monitor) -> Result<HashSet<PackId>> {
     if packs.is_empty() {
-        return Ok(packs);
+        return Ok(HashSet::new());
     }
     let Ok(groups) = repo.parity_groups() else {
-        return Ok(HashSet::new());
+        return Ok(packs.clone());
     };
-    for pack in packs.clone() {
+    let mut within = HashSet::new();
+    for pack in packs {
         repo.check_running(monitor)?;
-        if groups
-            .groups_of(&pack)
-            .any(|head| can_give_back(repo, head, &pack).unwrap_or(true))
-        {
-            packs.remove(&pack);
+        let gives_back = |head| can_give_back(repo, head, pack).unwrap_or(true);
+        if groups.groups_of(pack).any(gives_back) {
+            within.insert(*pack);
         }
     }
-    Ok(packs)
+    Ok(within)
 }
 
 /// Whether the index knows a lost pack and the group can make it again.

@@ -321,3 +321,12 @@ pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<P
     let (storage, id, seal) = (repo.storage(), &repo.config.id, repo.seal.as_ref());
     read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack))
 }
+
+/// The same for whoever can do without that pack; `None` when it is damaged. Other failures say nothing about it.
+pub fn find_any_index(repo: &Repository, pack: &PackId) -> Result<Option<PackIndex>> {
+    match read_any_index(repo, pack) {
+        Ok(index) => Ok(Some(index)),
+        Err(ReadError::Storage(error)) if !error.kind.is_damage() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}

@@ -21,7 +21,7 @@ pub mod seal;
 mod wait;
 
 pub use config::{Config, ParityParams};
-pub use heal::read_any_index;
+pub use heal::{find_any_index, read_any_index};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
 pub use protect::protect_packs;

@@ -315,7 +315,9 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
         plan.keep_bound(swept?);
     }
     // not before: the plan reads the segments that this replaces
-    let gone = dissolve::beyond_parity(work.repo, plan.gone(), work.monitor)?;
+    let mut gone = plan.gone();
+    let within = dissolve::within_parity(work.repo, &gone, work.monitor)?;
+    gone.retain(|pack| !within.contains(pack));
     work.repo.drop_from_index(&gone)?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;

@@ -9,8 +9,8 @@ use crate::index;
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
-use crate::pack::{ChunkLocation, ReadError};
-use crate::repo::{Repository, read_any_index};
+use crate::pack::ChunkLocation;
+use crate::repo::{Repository, find_any_index};
 use std::collections::{HashMap, HashSet};
 
 /// Makes the index say what the whole packs hold, no more and no less. What live sessions have not published is theirs.
@@ -102,13 +102,9 @@ fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Resu
             repo.publish_segment(std::mem::take(&mut run))?;
         }
         // written again a moment ago, if it had to be
-        match read_any_index(repo, pack) {
-            Ok(index) => {
-                let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
-                run.extend(index.entries.iter().map(place));
-            }
-            Err(ReadError::Storage(error)) if !error.kind.is_damage() => return Err(error.into()),
-            Err(_) => {}
+        if let Some(index) = find_any_index(repo, pack)? {
+            let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
+            run.extend(index.entries.iter().map(place));
         }
     }
     repo.publish_segment(run)?;

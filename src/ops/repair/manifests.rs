@@ -11,9 +11,9 @@ use super::{DamagedSnapshot, Work};
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, ReadError};
+use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY};
 use crate::repo::read::{ReadScratch, read_at};
-use crate::repo::{Repository, read_any_index};
+use crate::repo::{Repository, find_any_index};
 use crate::snapshot::copy::{CopyPart, join_from};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::ErrorKind;
@@ -163,10 +163,8 @@ fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&Snapsh
             continue;
         }
         work.advance(0)?;
-        let index = match read_any_index(repo, pack) {
-            Ok(index) => index,
-            Err(ReadError::Storage(error)) if !error.kind.is_damage() => return Err(error.into()),
-            Err(_) => continue,
+        let Some(index) = find_any_index(repo, pack)? else {
+            continue;
         };
         for entry in index
             .entries

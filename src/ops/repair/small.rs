@@ -118,9 +118,10 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
 
 fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
     let found = match repo.storage().get(key, MAX_KEY_FILE_LEN as u64) {
+        Ok(bytes) => Found::Bytes(bytes),
         // there is no use in another try
         Err(error) if matches!(error.kind, ErrorKind::TooLarge | ErrorKind::NotADirectory) => Found::Bytes(Vec::new()),
-        _ => read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)?,
+        Err(_) => read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)?,
     };
     let Found::Bytes(bytes) = found else {
         return Ok(KeyState::Damaged(found));
