@@ -73,6 +73,11 @@ export interface IOpenOptions {
   verifyWrites?: boolean;
   /** Whether a restore that finds a damaged pack makes it whole from parity afterwards. Default true. */
   heal?: boolean;
+  /**
+   * Open the repository with this id ({@link ContainerArchive.repositoryId}) and no other one: rejects with ERR_REPO_CHANGED
+   * when another one is at the path, and `openOrInit` makes none. 32 hex digits. Default: whichever is there.
+   */
+  repositoryId?: string;
   /** Ends the opening, or the making of which nothing is left then: the promise rejects with `signal.reason`. */
   signal?: AbortSignal;
 }
@@ -81,7 +86,7 @@ export interface IOpenOptions {
  * Options of {@link ContainerArchive.init}: what is fixed for the life of the repository, and all of open. Without `passphrase` and
  * `key` it is not encrypted; then leave them out, for `undefined` (a variable that is not set) is refused.
  */
-export interface IInitOptions extends Omit<IOpenOptions, 'keyless'> {
+export interface IInitOptions extends Omit<IOpenOptions, 'keyless' | 'repositoryId'> {
   /** Default for ingests; each can choose its own. Default 'gzip'. */
   compression?: Compression;
   /** Sizes of chunks in bytes: even numbers, up to 8 MiB, min ≤ avg ≤ max. Default 65,536 / 262,144 / 1,048,576. */
@@ -92,6 +97,12 @@ export interface IInitOptions extends Omit<IOpenOptions, 'keyless'> {
   parity?: { data: number; parity: number } | false;
   /** Costs of Argon2id for the passphrase. */
   kdf?: IKdf;
+}
+
+/** Options of {@link ContainerArchive.openOrInit}: all of init, and which repository it must be. */
+export interface IOpenOrInitOptions extends IInitOptions {
+  /** As in {@link IOpenOptions}; none is made then: rejects with ERR_REPO_NOT_FOUND. Default: whichever is there. */
+  repositoryId?: string;
 }
 
 /** A key of an encrypted repository: one of several passphrases or raw keys that open it. */
@@ -771,6 +782,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_REPO_NOT_FOUND'
   | 'ERR_NOT_A_DIRECTORY'
   | 'ERR_NOT_EMPTY'
+  | 'ERR_REPO_CHANGED'
   | 'ERR_REPO_EXISTS'
   | 'ERR_PERMISSION'
   | 'ERR_READ_ONLY'
@@ -853,8 +865,15 @@ export class ContainerArchive {
    * Opens a repository.
    *
    * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED, ERR_WRONG_PASSPHRASE,
-   * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT,
-   * ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_REPO_CHANGED (another one than `repositoryId`),
+   * ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT, ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT,
+   * `signal.reason`.
+   *
+   * A handle serves only the repository that it opened. When its folder is gone (a disk was unmounted, a folder moved), every
+   * call rejects with ERR_REPO_NOT_FOUND; when another repository is in its place, with ERR_REPO_CHANGED, and nothing is
+   * written there. When the folder is back, the handle works again. When the same repository was put there in another folder
+   * (mounted again, a copy), the handle goes on with that one; an ingest that was under way rejects with ERR_REPO_CHANGED,
+   * `retryable`.
    */
   static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
 
@@ -862,10 +881,12 @@ export class ContainerArchive {
    * Opens a repository, or makes it when there is none. What is fixed at its making (`compression` to `kdf`) counts only then.
    * Of several that call it at once, one makes it and all open it.
    *
-   * Where the folder of a disk that is not mounted would be empty, this makes a new, empty repository in it: then use
-   * {@link open}. Rejects as {@link open} and {@link init} do, but for ERR_REPO_NOT_FOUND and ERR_REPO_EXISTS.
+   * Where the folder of a disk that is not mounted would be empty, this makes a new, empty repository in it, with a `warning`
+   * event WARN_REPO_CREATED: look at {@link created}, and once the repository exists use {@link open}, or pass its
+   * `repositoryId`, and none is made. Rejects as {@link open} and {@link init} do, but for ERR_REPO_EXISTS, and for
+   * ERR_REPO_NOT_FOUND without `repositoryId`.
    */
-  static openOrInit(path: string, options?: IInitOptions): Promise<ContainerArchive>;
+  static openOrInit(path: string, options?: IOpenOrInitOptions): Promise<ContainerArchive>;
 
   /**
    * Backs up one stream. When the promise resolves, the snapshot is durable; when it rejects, there is none, and what was
@@ -1041,6 +1062,12 @@ export class ContainerArchive {
 
   /** The keys of an encrypted repository. */
   readonly keys: IKeys;
+
+  /** Whether this handle made the repository: true after `init`, and after an `openOrInit` that found none. */
+  readonly created: boolean;
+
+  /** The id of the repository, drawn when it was made: 32 hex digits. A copy of the folder has the same one. */
+  readonly repositoryId: string;
 
   /** Adds a listener. What it throws becomes an uncaught exception; it never harms the operation. */
   on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;

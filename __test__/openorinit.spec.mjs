@@ -77,3 +77,34 @@ test('a function is asked for the passphrase once', async (t) => {
     assert.equal(asked, expected);
   }
 });
+
+test('it says whether it made one, and warns of that', async (t) => {
+  const path = join(temporary(t), 'repo');
+  const first = await openOrInit(t, path, {});
+  const warnings = [];
+  first.on('warning', ({ code, message }) => warnings.push([code, message]));
+  await new Promise(setImmediate);
+  assert.equal(first.created, true);
+  assert.equal(warnings.length, 1);
+  assert.equal(warnings[0][0], 'WARN_REPO_CREATED');
+  assert.match(warnings[0][1], new RegExp(`${path}.*${first.repositoryId}`));
+  const second = await openOrInit(t, path, {});
+  second.on('warning', ({ code }) => warnings.push([code]));
+  await new Promise(setImmediate);
+  assert.equal(second.created, false);
+  assert.equal(second.repositoryId, first.repositoryId);
+  assert.equal(warnings.length, 1);
+  await second.close();
+  assert.equal(second.repositoryId, JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')).id);
+});
+
+test('with repositoryId it opens that repository, refuses another one, and makes none', async (t) => {
+  const base = temporary(t);
+  const [one, other] = [await openOrInit(t, join(base, 'one'), {}), await openOrInit(t, join(base, 'other'), {})];
+  assert.equal((await openOrInit(t, join(base, 'one'), { repositoryId: one.repositoryId })).created, false);
+  await rejectsWith(ContainerArchive.openOrInit(join(base, 'one'), { repositoryId: other.repositoryId }), 'ERR_REPO_CHANGED');
+  await rejectsWith(ContainerArchive.open(join(base, 'one'), { repositoryId: other.repositoryId }), 'ERR_REPO_CHANGED');
+  await rejectsWith(ContainerArchive.openOrInit(join(base, 'none'), { repositoryId: one.repositoryId }), 'ERR_REPO_NOT_FOUND');
+  await rejectsWith(ContainerArchive.openOrInit(join(base, 'none'), { repositoryId: 'x' }), 'ERR_INVALID_ARGUMENT');
+  assert.deepEqual(filesIn(base).filter((name) => name.startsWith('none')), []);
+});

@@ -23,29 +23,34 @@ const { closed, fromNative, invalidArgument } = require('./error.js');
 /** Only connect() makes handles: the constructor is no part of the API. */
 const INTERNAL = Symbol('internal');
 
-/** The native side of openOrInit(): what lies there is opened, and made when there is none. */
+/** The native calls behind init() and open(): the handle, and whether it is that of a new repository. */
+const init = async (...given) => ({ handle: await native.init(...given), created: true });
+const open = async (...given) => ({ handle: await native.open(...given), created: false });
+
+/** The same for openOrInit(): the repository at the path is opened, and a new one made when there is none. */
 async function openOrInit(where, json, ...rest) {
-  const open = () => native.open(where, options.forOpen(json), ...rest);
+  const existing = () => open(where, options.forOpen(json), ...rest);
   try {
-    return await open();
+    return await existing();
   } catch (error) {
-    if (error.code !== 'ERR_REPO_NOT_FOUND') throw error;
+    // a certain one was asked for: a new one would not be that
+    if (error.code !== 'ERR_REPO_NOT_FOUND' || 'repositoryId' in JSON.parse(json)) throw error;
   }
   try {
-    return await native.init(where, json, ...rest);
+    return await init(where, json, ...rest);
   } catch (error) {
     // somebody else may have been quicker; if not, something else lies there
     if (error.code !== 'ERR_REPO_EXISTS' && error.code !== 'ERR_NOT_EMPTY') throw error;
-    return open().catch((second) => {
+    return existing().catch((second) => {
       throw second.code === 'ERR_REPO_NOT_FOUND' ? error : second;
     });
   }
 }
 
-/** init(), open() and openOrInit(): the same but for the native call. */
-async function connect(call, path, given, mayInit) {
+/** init(), open() and openOrInit(): the same but for the call and the options that it takes. */
+async function connect(call, takes, path, given) {
   const where = resolve(check.path(path, 'path'));
-  const { json, secret, signal } = options.repository(given, mayInit);
+  const { json, secret, signal } = options.repository(given, takes);
   const events = new Events();
   const onWarning = (code, message, pack) => {
     events.emit('warning', { code, message, ...(pack && { pack }) });
@@ -60,8 +65,12 @@ async function connect(call, path, given, mayInit) {
   };
   try {
     signal?.throwIfAborted();
-    const handle = await stoppable(signal, connected, { discard: (late) => late.close() });
-    return new ContainerArchive(INTERNAL, handle, events);
+    const { handle, created } = await stoppable(signal, connected, { discard: (late) => late.handle.close() });
+    if (created && takes === 'openOrInit') {
+      const message = `There was no repository at ${where}, and a new, empty one was made: ${handle.repositoryId}`;
+      onWarning('WARN_REPO_CREATED', message);
+    }
+    return new ContainerArchive(INTERNAL, handle, events, created);
   } catch (error) {
     secret?.drop();
     throw signal?.aborted ? signal.reason : fromNative(error);
@@ -77,23 +86,33 @@ class ContainerArchive {
   #leftovers = new Leftovers();
   #maintaining = new Leftovers();
   #closing = null;
+  #created;
 
-  constructor(token, handle, events) {
+  constructor(token, handle, events, created) {
     if (token !== INTERNAL) throw invalidArgument('Use ContainerArchive.init() or ContainerArchive.open()');
     this.#native = handle;
     this.#events = events;
+    this.#created = created;
+  }
+
+  get created() {
+    return this.#created;
+  }
+
+  get repositoryId() {
+    return this.#native.repositoryId;
   }
 
   static async init(path, initOptions) {
-    return connect(native.init, path, initOptions, true);
+    return connect(init, 'init', path, initOptions);
   }
 
   static async open(path, openOptions) {
-    return connect(native.open, path, openOptions, false);
+    return connect(open, 'open', path, openOptions);
   }
 
   static async openOrInit(path, initOptions) {
-    return connect(openOrInit, path, initOptions, true);
+    return connect(openOrInit, 'openOrInit', path, initOptions);
   }
 
   async ingest(stream, ingestOptions) {

@@ -78,6 +78,14 @@ function integer(value, where, min = 0, max = Number.MAX_SAFE_INTEGER) {
   return value;
 }
 
+/** An id: 32 lower-case hex digits. */
+function hexId(value, where) {
+  if (typeof value !== 'string' || !/^[0-9a-f]{32}$/.test(value)) {
+    throw invalidArgument(`${where} must be an id of 32 lower-case hex digits, got ${kindOf(value)}`);
+  }
+  return value;
+}
+
 /** true or false. */
 function boolean(value, where) {
   if (typeof value !== 'boolean') throw invalidArgument(`${where} must be true or false, got ${kindOf(value)}`);
@@ -149,5 +157,5 @@ function isDetached(bytes) {
 }
 
 module.exports = {
-  boolean, callback, integer, isBytes, isDetached, isPlain, kindOf, members, options, path, signal, tags, text, time, wellFormed,
+  boolean, callback, hexId, integer, isBytes, isDetached, isPlain, kindOf, members, options, path, signal, tags, text, time, wellFormed,
 };

@@ -9,8 +9,10 @@ const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
 const HANDLE_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal', 'signal'];
-const OPEN_KEYS = [...HANDLE_KEYS, 'keyless'];
+const OPEN_KEYS = [...HANDLE_KEYS, 'keyless', 'repositoryId'];
 const INIT_KEYS = [...HANDLE_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
+/** Which options a call takes. */
+const KEYS = { init: INIT_KEYS, open: OPEN_KEYS, openOrInit: [...INIT_KEYS, 'repositoryId'] };
 const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
 const KIB = 1024;
 /** What the native side reads these numbers into; the ranges that make sense are narrower, and checked there. */
@@ -71,10 +73,12 @@ function refuseMissingSecret(given) {
   });
 }
 
-/** The options of init() and open(): { json, secret, signal? }, of which the second may be null. */
-function repository(value, mayInit) {
-  const given = check.options(value, mayInit ? INIT_KEYS : OPEN_KEYS, 'options');
+/** The options of 'init', 'open' or 'openOrInit': { json, secret, signal? }, of which the second may be null. */
+function repository(value, call) {
+  const mayInit = call !== 'open';
+  const given = check.options(value, KEYS[call], 'options');
   const out = {};
+  take(out, given, 'repositoryId', (v) => check.hexId(v, 'repositoryId'));
   take(out, given, 'readOnly', (v) => check.boolean(v, 'readOnly'));
   take(out, given, 'keyless', (v) => check.boolean(v, 'keyless'));
   take(out, given, 'threads', (v) => check.integer(v, 'threads', 1, 1024));

@@ -3,7 +3,7 @@
 //! The rooms below have small errors of their own; they become one of these where the context is known. Texts start
 //! with a capital, have no final period, and never hold key material or chunk bytes.
 
-use crate::id::{ChunkId, GroupId, PackId, SegmentId, SnapshotId};
+use crate::id::{ChunkId, GroupId, PackId, RepoId, SegmentId, SnapshotId};
 use crate::storage;
 use std::fmt;
 
@@ -18,6 +18,18 @@ pub enum Error {
     RepositoryNotFound {
         /// The path.
         path: String,
+    },
+    /// The folder does not hold the repository that was opened: a disk was swapped, or the folder was
+    /// moved and another one put in its place. Nothing was written there.
+    RepositoryChanged {
+        /// The path.
+        path: String,
+        /// The id that the handle was opened with, or that was asked for.
+        expected: RepoId,
+        /// The id that was found. Equal to `expected` when the same repository is there in another
+        /// folder (mounted again, a copy of it): what an operation had stored by then is in the old
+        /// one, and the next call works with the new one. `None` when there is no repository.
+        found: Option<RepoId>,
     },
     /// `init` found a repository. Call `open`.
     RepositoryExists {
@@ -136,6 +148,8 @@ pub enum Error {
     /// Packs that an ingest relied on were removed while it ran, and their chunks are nowhere else. Nothing was
     /// published; ingest again.
     Conflict,
+    /// The lease of an ingest was removed by force while it ran. Nothing was published; ingest again.
+    LeaseRemoved,
     /// Somebody else holds a lock that was waited for. Try again.
     RepositoryLocked {
         /// Which lock, as `locks/commit`.
@@ -230,6 +244,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::RepositoryNotFound { .. } => "ERR_REPO_NOT_FOUND",
+            Self::RepositoryChanged { .. } => "ERR_REPO_CHANGED",
             Self::RepositoryExists { .. } => "ERR_REPO_EXISTS",
             Self::NotEmpty { .. } => "ERR_NOT_EMPTY",
             Self::NotADirectory { .. } => "ERR_NOT_A_DIRECTORY",
@@ -251,7 +266,7 @@ impl Error {
             Self::IndexCorrupt { .. } => "ERR_INDEX_CORRUPT",
             Self::ParityCorrupt { .. } => "ERR_PARITY_CORRUPT",
             Self::KillListCorrupt { .. } => "ERR_KILL_LIST_CORRUPT",
-            Self::Conflict => "ERR_CONFLICT",
+            Self::Conflict | Self::LeaseRemoved => "ERR_CONFLICT",
             Self::RepositoryLocked { .. } => "ERR_REPO_LOCKED",
             Self::LocksUnsupported => "ERR_LOCKS_UNSUPPORTED",
             Self::ReadOnly => "ERR_READ_ONLY",
@@ -277,12 +292,16 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::RepositoryNotFound { .. } => "check the path, or make a repository there with init()",
+            Self::RepositoryChanged { expected, found, .. } if *found == Some(*expected) => "try again",
+            Self::RepositoryChanged { .. } => {
+                "check which disk or folder is at the path; a handle serves only the repository that it opened"
+            }
             Self::RepositoryExists { .. } => "open it with open()",
             Self::NotEmpty { .. } => "choose an empty or a new folder",
             Self::PassphraseRequired => "pass { passphrase } to open()",
             Self::NotEncrypted => "open it without a passphrase, if you trust whoever can write to this folder",
             Self::UnsupportedFormat { .. } => "install a newer version of this package",
-            Self::Conflict | Self::RepositoryLocked { .. } => "try again",
+            Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } => "try again",
             Self::LocksUnsupported => {
                 "keep the repository on a file system with working locks, or open it with { readOnly: true }"
             }
@@ -301,7 +320,13 @@ impl Error {
 
     /// True when the same call may work later without anything being changed.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Conflict | Self::RepositoryLocked { .. } | Self::NoMemory)
+        match self {
+            Self::RepositoryChanged { expected, found, .. } => *found == Some(*expected),
+            other => matches!(
+                other,
+                Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } | Self::NoMemory
+            ),
+        }
     }
 }
 
@@ -309,6 +334,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RepositoryNotFound { path } => write!(f, "There is no repository at {path}"),
+            Self::RepositoryChanged { path, expected, found } => match found {
+                Some(found) if found == expected => {
+                    write!(f, "The folder {path} was replaced while the operation ran")
+                }
+                Some(found) => write!(f, "The folder {path} holds repository {found}, not {expected}"),
+                None => write!(f, "The folder {path} does not hold repository {expected}"),
+            },
             Self::RepositoryExists { path } => write!(f, "There is a repository at {path} already"),
             Self::NotEmpty { path } => write!(f, "The folder {path} is not empty"),
             Self::NotADirectory { path } => write!(f, "{path} is not a folder"),
@@ -339,6 +371,9 @@ impl fmt::Display for Error {
             Self::ParityCorrupt { group, reason } => write!(f, "Parity group {group} is damaged: {reason}"),
             Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
             Self::Conflict => f.write_str("Data this ingest relied on was removed while it ran; nothing was published"),
+            Self::LeaseRemoved => {
+                f.write_str("The lease of this ingest was removed by force while it ran; nothing was published")
+            }
             Self::RepositoryLocked { lock, holders } if holders.is_empty() => write!(f, "Somebody else holds {lock}"),
             Self::RepositoryLocked { lock, holders } => {
                 write!(f, "Somebody else holds {lock}: {}", holders.join(", "))

@@ -53,6 +53,8 @@ impl Monitor for JsMonitor {
 #[napi]
 pub struct NativeRepository {
     handle: Arc<Handle>,
+    /// Known after `close` too.
+    repository_id: String,
 }
 
 impl NativeRepository {
@@ -132,6 +134,7 @@ fn connect<'env, O: 'static>(
         panics::point(name);
         let repo = make(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
         Ok(NativeRepository {
+            repository_id: repo.config().id.to_hex(),
             handle: Handle::new(repo),
         })
     })
@@ -223,6 +226,12 @@ impl NativeRepository {
         self.handle.spawn(env, "ca-get", move |repo| {
             types::snapshot_json(&ops::get_snapshot(repo, &id)?)
         })
+    }
+
+    /// The id of the repository: 32 hex digits.
+    #[napi(getter)]
+    pub fn repository_id(&self) -> String {
+        self.repository_id.clone()
     }
 
     /// Stops all operations and lets go of everything.

@@ -6,6 +6,7 @@ use crate::clock::parse_time;
 use crate::codec::Compression;
 use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
+use crate::id::RepoId;
 use crate::monitor::Progress;
 use crate::ops::{IngestOptions, RestoreOptions, RestorePlan};
 use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
@@ -25,6 +26,7 @@ pub struct OpenJson {
     lock_wait_ms: Option<u64>,
     verify_writes: Option<bool>,
     heal: Option<bool>,
+    repository_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -163,6 +165,7 @@ impl OpenJson {
             memory_limit: self.memory_limit.unwrap_or(default.memory_limit),
             verify_writes: self.verify_writes.unwrap_or(default.verify_writes),
             heal: self.heal.unwrap_or(default.heal),
+            repository_id: self.repository_id.as_deref().and_then(RepoId::from_hex),
         }
     }
 }
@@ -184,6 +187,8 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         lock_wait_ms: json.lock_wait_ms,
         verify_writes: json.verify_writes,
         heal: json.heal,
+        // a new repository draws its own
+        repository_id: None,
     };
     let chunking = json.chunking.map(|sizes| ChunkerParams {
         min: sizes.min,

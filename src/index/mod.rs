@@ -88,6 +88,8 @@ pub struct GlobalIndex {
 struct Known {
     open: HashMap<SegmentId, Arc<Segment>>,
     broken: HashMap<SegmentId, Error>,
+    /// Whole segments of other repositories: left out, and left alone.
+    foreign: HashSet<SegmentId>,
 }
 
 impl GlobalIndex {
@@ -205,6 +207,19 @@ impl GlobalIndex {
                 error: error.clone(),
             })
             .collect()
+    }
+
+    /// All segments in the folder that belong to another repository, as far as this handle knows.
+    pub fn foreign_segments(&self) -> Vec<SegmentId> {
+        self.known().foreign.iter().copied().collect()
+    }
+
+    /// Forgets all segments and pages: the folder was replaced. The next [`Self::refresh`] lists it from the start.
+    pub fn forget(&self) {
+        let mut known = self.known();
+        *known = Known::default();
+        self.cache.clear();
+        self.show(&known);
     }
 
     /// Pages read from storage so far.
@@ -352,10 +367,11 @@ impl GlobalIndex {
             let before = known.open.len();
             known.open.retain(|id, _| listed.contains(id));
             known.broken.retain(|id, _| listed.contains(id));
+            known.foreign.retain(|id| listed.contains(id));
             let mut changed = known.open.len() != before;
             let mut vanished = false;
             for id in listed {
-                if known.open.contains_key(&id) || known.broken.contains_key(&id) {
+                if known.open.contains_key(&id) || known.broken.contains_key(&id) || known.foreign.contains(&id) {
                     continue;
                 }
                 match Segment::open(&self.storage, &self.context, &self.cache, id) {
@@ -364,6 +380,12 @@ impl GlobalIndex {
                         changed = true;
                     }
                     Err(error) if error.is_not_found() => vanished = true,
+                    Err(Error::Damaged {
+                        reason: Damage::ForeignRepository,
+                        ..
+                    }) => {
+                        known.foreign.insert(id);
+                    }
                     Err(error @ (Error::Damaged { .. } | Error::Unsupported { .. })) => {
                         known.broken.insert(id, error.clone());
                         newly_broken.push(BrokenSegment { id, error });

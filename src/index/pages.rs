@@ -70,6 +70,18 @@ impl PageCache {
         }
     }
 
+    /// Drops all pages.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let capacity = shard.capacity;
+            *shard = Shard {
+                capacity,
+                ..Shard::default()
+            };
+        }
+    }
+
     /// Pages that were not in the cache and had to be read.
     pub fn reads(&self) -> PageReads {
         let count = |section: Section| self.reads[section as usize].load(Ordering::Relaxed);

@@ -40,7 +40,7 @@ pub fn list_keys(repo: &Repository) -> Result<Vec<KeyInfo>> {
     if repo.seal().keys().is_none() {
         return Ok(Vec::new());
     }
-    repo.read_keys()
+    repo.unless_replaced(repo.read_keys())
 }
 
 /// Adds a key: from then on `secret` opens the repository too. When it fails the key may be there all the same.
@@ -140,6 +140,7 @@ fn check(repo: &Repository, options: &KeyOptions) -> Result<()> {
 /// which was killed before its flush must not be the one that is left, nor one whose removal was not flushed come back.
 fn lock(repo: &Repository, monitor: &dyn Monitor) -> Result<MaintLock> {
     let lock = repo.maint(monitor)?;
+    repo.check_place()?;
     for folder in [layout::KEYS, layout::KEY_COPIES] {
         repo.storage().include_in_barrier(folder);
     }

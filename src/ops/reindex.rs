@@ -28,6 +28,7 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
     let _maint = repo.maintain(lease::REINDEX, monitor)?;
+    repo.check_place()?;
     let kill_lists = KillLists::load_all(repo.storage())?;
     rebuild(repo, &kill_lists, monitor)?;
     set_damaged_aside(repo)?;

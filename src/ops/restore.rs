@@ -104,9 +104,15 @@ pub fn restore(
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let _operation = repo.enter();
-    let result = restore_chunks(repo, plan, monitor, sink);
+    let result = match restore_chunks(repo, plan, monitor, sink) {
+        Ok(()) => Ok(()),
+        failed => repo.unless_replaced(failed),
+    };
     // of one that is to stop nobody waits for that: the next restore heals
-    let stopped = matches!(result, Err(Error::Cancelled | Error::Closed));
+    let stopped = matches!(
+        result,
+        Err(Error::Cancelled | Error::Closed | Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })
+    );
     if repo.may_heal() && !stopped {
         repo.heal_degraded_packs(monitor);
     }

@@ -80,7 +80,7 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
 
 pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
-    let files = repo.storage().list(layout::SNAPSHOTS)?;
+    let files = repo.unless_replaced(repo.storage().list(layout::SNAPSHOTS).map_err(Error::from))?;
     Ok(files
         .iter()
         .filter_map(|file| layout::id_of(&file.key, ".json").map(SnapshotId))
@@ -93,7 +93,7 @@ pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
         Ok(bytes) => repo.decode_manifest(id, &bytes),
         // a folder of that name is nobody's snapshot; listings leave it out as well
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(Error::SnapshotNotFound { id: id.to_hex() })
+            repo.unless_replaced(Err(Error::SnapshotNotFound { id: id.to_hex() }))
         }
         Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
             snapshot: *id,

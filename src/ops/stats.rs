@@ -128,11 +128,14 @@ fn ratio(over: u64, under: u64) -> Option<f64> {
 /// `UnsupportedFormat` when a newer version wrote a manifest, `Storage`, `Cancelled`, `Closed`.
 pub fn stats(repo: &Repository, monitor: &dyn Monitor) -> Result<Stats> {
     repo.check_running(monitor)?;
-    let mut stats = Stats::default();
-    count_snapshots(repo, monitor, &mut stats)?;
-    let meta_packs = count_chunks(repo, monitor, &mut stats)?;
-    count_files(repo, &meta_packs, &mut stats)?;
-    Ok(stats)
+    let count = || {
+        let mut stats = Stats::default();
+        count_snapshots(repo, monitor, &mut stats)?;
+        let meta_packs = count_chunks(repo, monitor, &mut stats)?;
+        count_files(repo, &meta_packs, &mut stats)?;
+        Ok(stats)
+    };
+    repo.unless_replaced(count())
 }
 
 fn count_snapshots(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> Result<()> {

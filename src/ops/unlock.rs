@@ -11,7 +11,7 @@ use crate::repo::Repository;
 /// `Storage`, `Closed`.
 pub fn locks(repo: &Repository) -> Result<Vec<LeaseInfo>> {
     repo.check_open()?;
-    Ok(lease::list(repo.storage())?)
+    repo.unless_replaced(lease::list(repo.storage()).map_err(Into::into))
 }
 
 /// Removes the leases whose owner is gone; with `force` those of live sessions too. Returns their sessions, sorted.
@@ -22,13 +22,14 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.check_writable()?;
     if !force {
+        repo.check_place()?;
         return repo.remove_stale_leases();
     }
     repo.begin_writing()?;
     // nobody commits just then: a record must not come to stand beside a manifest, nor a lease go when the record has
     let _alone = repo.commit_exclusive_soon();
-    // without its lease, a session that is killed later would leave the copy of a manifest that looks lost. One that commits
-    // all the same deletes its record before; one that is frozen in its commit may not, and a prune takes that record away
+    // without its lease, a session would leave the copy of a manifest that looks lost. It fails when it finds its lease gone;
+    // one that is frozen in its commit may not, and a prune takes that record away
     let leases = lease::list(repo.storage())?;
     repo.leave_abandoned_records(&leases)?;
     // these alone: one that has come since has no record

@@ -13,7 +13,7 @@ mod splice;
 mod writer;
 
 pub use format::{Error, IndexParts, PackHeader};
-pub use reader::{PackIndex, ReadError, open_parts, read_index, read_index_from_pack, read_parts};
+pub use reader::{PackIndex, ReadError, is_foreign, open_parts, read_index, read_index_from_pack, read_parts};
 pub use splice::{parts_of, splice};
 pub use writer::{FinishedPack, PackWriter};
 

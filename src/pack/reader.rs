@@ -66,6 +66,26 @@ pub fn read_index(
     Ok(open_parts(parts, repo, seal)?)
 }
 
+/// True when a pack belongs to another repository than `repo`: its header and the copy in its `.idx` say so, as far as they
+/// can be read, and one of them can. Such a file is not damaged, and none of this repository's.
+pub fn is_foreign(storage: &dyn Storage, repo: &RepoId, pack: &PackId) -> bool {
+    // the copy first: as a rule it says so, and no pack is read
+    let copied = || {
+        let bytes = storage.get(&layout::pack_index(pack), MAX_INDEX_LEN).ok()?;
+        PackHeader::decode(&IndexParts::decode(&bytes).ok()?.header).ok()
+    };
+    let own = || {
+        let mut bytes = [0u8; HEADER_LEN];
+        storage.get_range(&layout::pack(pack), 0, &mut bytes).ok()?;
+        PackHeader::decode(&bytes).ok()
+    };
+    match copied() {
+        Some(header) if header.repo == *repo => false,
+        Some(_) => own().is_none_or(|header| header.repo != *repo),
+        None => own().is_some_and(|header| header.repo != *repo),
+    }
+}
+
 /// What a pack holds, from its own header, trailer and footer.
 pub fn read_index_from_pack(
     storage: &dyn Storage,

@@ -4,13 +4,14 @@
 //! it to an open pack. A copy is good when its pack exists and no prune has condemned it; each pack is looked at once in a
 //! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
 
-use super::Repository;
 use super::pack_sink::{PackSink, Written, lock};
 use super::protect::packs_stay;
 use super::seal::ChunkMeta;
+use super::{Generation, Repository};
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::layout;
 use crate::lock::KillLists;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,8 @@ pub struct SessionStats {
 pub struct Session {
     repo: Arc<Repository>,
     id: SnapshotId,
+    /// The folder that it stores into.
+    folder: Generation,
     compression: Compression,
     kill_lists: Mutex<KillLists>,
     /// Packs looked at, and the length of those that are good.
@@ -71,11 +74,13 @@ pub struct Session {
 impl Session {
     /// Starts a session: reads the kill lists and lists the segments now, not when the handle was opened.
     pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
+        let folder = repo.generation();
         repo.refresh_index()?;
         let kill_lists = KillLists::load_all(repo.storage())?;
         repo.heal_index_if_empty()?;
         Ok(Self {
             id,
+            folder,
             compression,
             kill_lists: Mutex::new(kill_lists),
             seen_packs: Mutex::new(HashMap::new()),
@@ -100,8 +105,23 @@ impl Session {
         self.id
     }
 
+    /// `Err` when the folder that it stores into is not there any more: see [`Repository::check_place`].
+    pub fn check_place(&self) -> Result<()> {
+        self.repo.check_same_place(self.folder)
+    }
+
+    /// The same, and `LeaseRemoved` once its lease was removed by force: it may store nothing more then.
+    pub fn check_standing(&self) -> Result<()> {
+        self.check_place()?;
+        match self.repo.storage().size(&layout::lease(&self.id))? {
+            Some(_) => Ok(()),
+            None => Err(Error::LeaseRemoved),
+        }
+    }
+
     /// Names, deduplicates and stores data chunks; returns their names in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
+        self.check_standing()?;
         let mut worker = lock(&self.workers).pop().unwrap_or_default();
         let result = self.put_batch_with(&mut worker, chunks);
         lock(&self.workers).push(worker);
@@ -254,6 +274,11 @@ impl Session {
         self.sink.flush_meta()
     }
 
+    /// Gives up the open meta pack: list nodes and copies that are not written by now never will be.
+    pub fn discard_meta(&self) {
+        self.sink.discard_meta();
+    }
+
     /// Completes parity: every pack written so far is in a group when this returns.
     pub fn protect(&self) -> Result<()> {
         self.sink.protect_rest()
@@ -276,6 +301,7 @@ impl Session {
         if written.packs.is_empty() {
             return Ok(());
         }
+        self.check_standing()?;
         lock(&self.relied).extend(&written.packs);
         lock(&self.own).extend(&written.packs);
         lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, Some(u64::MAX))));

@@ -69,14 +69,46 @@ pub(super) fn config_in_copies(
 
 /// The copy in the record of any parity group.
 fn config_in_parity(env: &Environment, not: Option<&RepoId>) -> Option<(Config, Vec<u8>)> {
-    let files = env.storage.list(layout::PARITY).ok()?;
-    let group_of = |key: &str| GroupId::from_hex(key.rsplit('/').next()?.split('.').next()?);
-    let groups: BTreeSet<GroupId> = files.iter().filter_map(|file| group_of(&file.key)).collect();
-    groups.into_iter().find_map(|group| {
+    listed_groups(env).ok()?.into_iter().find_map(|group| {
         let record = parity::read_record(env.storage.as_ref(), &group).ok()?;
         let found = accept(record.config, &record.head.repo);
         found.filter(|(config, _)| Some(&config.id) != not)
     })
+}
+
+/// What packs and parity groups say of the repository that they belong to: `wanted` if any of them
+/// names it, else the first other one, `None` when there are none. What cannot be read says nothing.
+pub(super) fn find_header(env: &Environment, wanted: &RepoId) -> Result<Option<RepoId>> {
+    let storage = env.storage.as_ref();
+    let mut other = None;
+    for file in storage.list(layout::DATA)? {
+        let mut bytes = [0; HEADER_LEN];
+        if !file.key.ends_with(".pack") || storage.get_range(&file.key, 0, &mut bytes).is_err() {
+            continue;
+        }
+        if let Ok(header) = PackHeader::decode(&bytes) {
+            if header.repo == *wanted {
+                return Ok(Some(header.repo));
+            }
+            other.get_or_insert(header.repo);
+        }
+    }
+    for group in listed_groups(env)? {
+        if let Ok(record) = parity::read_record(storage, &group) {
+            if record.head.repo == *wanted {
+                return Ok(Some(record.head.repo));
+            }
+            other.get_or_insert(record.head.repo);
+        }
+    }
+    Ok(other)
+}
+
+/// The groups of which any file is listed.
+fn listed_groups(env: &Environment) -> Result<BTreeSet<GroupId>> {
+    let files = env.storage.list(layout::PARITY)?;
+    let group_of = |key: &str| GroupId::from_hex(key.rsplit('/').next()?.split('.').next()?);
+    Ok(files.iter().filter_map(|file| group_of(&file.key)).collect())
 }
 
 /// A config that is whole and of this repository.

@@ -13,6 +13,7 @@ mod heal;
 mod keys;
 mod open;
 mod pack_sink;
+mod place;
 mod protect;
 pub mod read;
 pub mod rescue;
@@ -24,6 +25,7 @@ pub use config::{Config, ParityParams};
 pub use heal::{find_any_index, read_any_index};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
+pub use place::Generation;
 pub use protect::protect_packs;
 
 use crate::buffer::BufferPool;
@@ -115,6 +117,8 @@ pub struct Repository {
     /// The name of `config.json` is known to be durable.
     config_durable: AtomicBool,
     closed: AtomicBool,
+    /// The folder as it was last seen.
+    place: Mutex<place::Place>,
     sessions: AtomicUsize,
     /// What is known of the parity groups that can grow.
     tail_cache: Mutex<TailCache>,
@@ -273,6 +277,7 @@ impl Repository {
     /// For a repair: makes lock files again that are gone, and asks once more whether this handle may write. Two processes
     /// that hold different files of one name do not see each other, so a lost lock file is no matter for everyday writers.
     pub fn restore_lock_files(&self) -> Result<()> {
+        self.check_place()?;
         if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
             return Err(refused);
         }
@@ -293,15 +298,17 @@ impl Repository {
     }
 
     /// Called before an operation writes: `config.json` may come from an init that was killed before it flushed the name, and
-    /// data that outlived it would be lost. One flush per handle.
-    pub fn begin_writing(&self) -> Result<()> {
+    /// data that outlived it would be lost. One flush per handle. Returns the folder that it is about to write into; see
+    /// [`check_place`](Self::check_place) for its errors.
+    pub fn begin_writing(&self) -> Result<Generation> {
         self.check_writable()?;
+        let generation = self.check_place()?;
         if !self.config_durable.load(Ordering::Acquire) {
             self.storage().include_in_barrier("");
             self.storage().barrier()?;
             self.config_durable.store(true, Ordering::Release);
         }
-        Ok(())
+        Ok(generation)
     }
 
     /// Removes what dead processes left behind: stale leases, and when there were any, half-written files too. Nothing
@@ -326,6 +333,12 @@ impl Repository {
         let storage = self.storage();
         let mut stale = lease::list(storage)?;
         stale.retain(|lease| !lease.held);
+        // records come and go under the commit lock only; without it the leases stay for the next call
+        let needs_records = stale.iter().any(LeaseInfo::may_leave_copies);
+        let guard = needs_records.then(|| self.commit_shared_soon()).flatten();
+        if needs_records && guard.is_none() {
+            stale.retain(|lease| !lease.may_leave_copies());
+        }
         self.leave_abandoned_records(&stale)?;
         let stale: Vec<SnapshotId> = stale.iter().map(|lease| lease.session).collect();
         for session in &stale {

@@ -5,8 +5,9 @@
 //! lists no packs, unless a segment or the config is broken.
 
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
-use super::copies::{config_in_copies, load_config};
+use super::copies::{config_in_copies, find_header, load_config};
 use super::keys::{Unlocked, find_bundle};
+use super::place::Place;
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
@@ -18,7 +19,7 @@ use crate::crypto::{self, Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKe
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
-use crate::index::{self, BrokenSegment, EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
+use crate::index::{BrokenSegment, EpochKey, GlobalIndex, SegmentContext, SegmentSeal};
 use crate::layout;
 use crate::monitor::Warning;
 use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
@@ -60,6 +61,8 @@ pub struct OpenOptions {
     pub verify_writes: bool,
     /// Heal packs that a restore finds damaged, from parity. Default true.
     pub heal: bool,
+    /// Open this repository and no other one. Default: whichever is there.
+    pub repository_id: Option<RepoId>,
 }
 
 impl Default for OpenOptions {
@@ -71,6 +74,7 @@ impl Default for OpenOptions {
             memory_limit: DEFAULT_MEMORY_LIMIT,
             verify_writes: true,
             heal: true,
+            repository_id: None,
         }
     }
 }
@@ -176,8 +180,9 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         return Err(exists(&env));
     }
     storage.barrier()?;
+    let place = Place::look(&env)?;
     let opened = load_index(&env, config, config_bytes, unlocked, &options.open)?;
-    let repo = assemble(env, opened, &options.open)?;
+    let repo = assemble(env, place, opened, &options.open)?;
     repo.config_durable.store(true, Ordering::Release);
     // of an earlier init that was interrupted
     repo.clean_half_written();
@@ -247,18 +252,29 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
             reason: "keyless: a passphrase or key was given".to_owned(),
         });
     }
+    // before anything is read: what is read may then be of a folder that came later, never the other way round
+    let place = Place::look(&env)?;
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
     let opened = match open_with(&env, config, bytes, secret, options) {
         Ok(opened) if !opened.is_foreign() => opened,
         Err(error) if !may_be_foreign(&error) => return Err(error),
+        // a file of another repository that strayed in here says nothing against a config that packs agree with
+        first if find_header(&env, &id)?.is_none_or(|found| found == id) => first?,
         first => match open_with_copy(&env, &id, secret, options) {
             Some(opened) => opened,
             None => first?,
         },
     };
+    if options.repository_id.is_some_and(|wanted| wanted != opened.config.id) {
+        return Err(Error::RepositoryChanged {
+            path: env.place.clone(),
+            expected: options.repository_id.unwrap_or(id),
+            found: Some(opened.config.id),
+        });
+    }
     check_wanted(&env)?;
-    let repo = assemble(env, opened, options)?;
+    let repo = assemble(env, place, opened, options)?;
     repo.copy_uncopied_keys();
     Ok(repo)
 }
@@ -282,13 +298,9 @@ struct Opened {
 }
 
 impl Opened {
-    /// True when the whole index belongs to another repository: then it is rather the config that does.
+    /// True when the whole index belongs to another repository: then it may be the config that does.
     fn is_foreign(&self) -> bool {
-        let is_foreign = |segment: &BrokenSegment| {
-            let reason = index::Damage::ForeignRepository;
-            matches!(&segment.error, index::Error::Damaged { reason: found, .. } if *found == reason)
-        };
-        self.index.segments().is_empty() && self.broken.iter().any(is_foreign)
+        self.index.live_segments().is_empty() && !self.index.foreign_segments().is_empty()
     }
 }
 
@@ -387,7 +399,7 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
     Ok(unlocked)
 }
 
-fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<Repository> {
+fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOptions) -> Result<Repository> {
     let Opened {
         config,
         config_bytes,
@@ -434,6 +446,7 @@ fn assemble(env: Environment, opened: Opened, options: &OpenOptions) -> Result<R
         write_refused: Mutex::new(write_refused),
         config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        place: Mutex::new(place),
         sessions: AtomicUsize::new(0),
         index_healed: AtomicBool::new(false),
         overlay: Mutex::default(),

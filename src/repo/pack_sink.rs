@@ -234,6 +234,13 @@ impl PackSink {
         self.wait()
     }
 
+    /// Gives up the open meta pack, and waits until every finished pack is written or has failed.
+    pub fn discard_meta(&self) {
+        drop(lock(&self.meta).take());
+        // whoever goes on with this session hears of a failure then
+        let _ = self.wait();
+    }
+
     /// Waits until every finished pack is written.
     fn wait(&self) -> Result<()> {
         let writer = lock(&self.writer).take();

@@ -60,6 +60,13 @@ impl Repository {
             .flatten()
     }
 
+    /// [`commit_shared`](Self::commit_shared) if it can be had soon: a prune holds it alone for milliseconds.
+    pub fn commit_shared_soon(&self) -> Option<CommitLock> {
+        lock::commit_shared(self.storage(), self.lock_wait.min(SOON))
+            .ok()
+            .flatten()
+    }
+
     /// Takes the maintenance lock, which ingests hold for moments only.
     pub fn maint(&self, monitor: &dyn Monitor) -> Result<MaintLock> {
         self.wait_for(layout::MAINT_LOCK, lock::maint, |holder| holder != INGEST, monitor)

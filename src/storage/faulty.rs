@@ -3,7 +3,7 @@
 //! A failed call does not reach the store inside; every other call is forwarded unchanged. Faults below the store (a
 //! failed flush, a full disk, a power cut) belong to the simulated disk.
 
-use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
+use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -112,6 +112,10 @@ impl Storage for FaultyStorage {
 
     fn check_folders(&self, folders: &[&str]) -> Result<()> {
         self.pass("check_folders", "")?.check_folders(folders)
+    }
+
+    fn root(&self) -> Result<Root> {
+        self.pass("root", "")?.root()
     }
 
     fn include_in_barrier(&self, prefix: &str) {

@@ -4,7 +4,7 @@
 //! users of one [`MemoryStorage`]; share it through an `Arc`.
 
 use super::local::check_key;
-use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
+use super::{Created, Entry, Error, ErrorKind, FolderIdentity, LockGuard, LockMode, Result, Root, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,6 +153,14 @@ impl Storage for MemoryStorage {
 
     fn barrier(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn root(&self) -> Result<Root> {
+        Ok(Root::Found(Some(FolderIdentity {
+            device: 0,
+            inode: Arc::as_ptr(&self.shared).addr() as u64,
+            created: None,
+        })))
     }
 
     fn include_in_barrier(&self, _prefix: &str) {}

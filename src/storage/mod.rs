@@ -32,7 +32,7 @@ pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use source_file::SourceFile;
-pub use vfs::{RealFs, Vfs};
+pub use vfs::{FolderIdentity, RealFs, Vfs};
 
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::FaultyStorage;
@@ -64,6 +64,16 @@ pub enum LockMode {
 pub trait LockGuard: Send + Sync {
     /// For a lease: when this is dropped, its file stays, as if its owner had died.
     fn leave(&self) {}
+}
+
+/// The root of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// There is none: the folder was moved or its disk is not mounted. Never the same as an empty one.
+    Missing,
+    /// It is there. Two equal identities are the same folder; `None` where the store has no stable
+    /// ones, so that only the id in the config shows which repository it holds.
+    Found(Option<FolderIdentity>),
 }
 
 /// One entry of a listing.
@@ -131,6 +141,12 @@ pub trait Storage: Send + Sync {
     /// would have files written, moved and deleted elsewhere. A folder that is missing is fine.
     fn check_folders(&self, _folders: &[&str]) -> Result<()> {
         Ok(())
+    }
+
+    /// The root as it is now. It may have been replaced since the last call: a disk was swapped, a
+    /// folder moved and made again. `NotADirectory` when something else has its name.
+    fn root(&self) -> Result<Root> {
+        Ok(Root::Found(None))
     }
 
     /// Makes the next barrier cover the folder `prefix` (empty: the root) too: what other processes put or deleted there

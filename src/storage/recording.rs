@@ -2,7 +2,7 @@
 //!
 //! Forwards every method unchanged. Calls are remembered when they begin, by the name of the method.
 
-use super::{Created, Entry, LockGuard, LockMode, Result, Storage};
+use super::{Created, Entry, LockGuard, LockMode, Result, Root, Storage};
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,6 +72,10 @@ impl Storage for RecordingStorage {
 
     fn check_folders(&self, folders: &[&str]) -> Result<()> {
         self.note("check_folders", "").check_folders(folders)
+    }
+
+    fn root(&self) -> Result<Root> {
+        self.note("root", "").root()
     }
 
     fn include_in_barrier(&self, prefix: &str) {

@@ -13,6 +13,9 @@ use super::LockMode;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+#[cfg(unix)]
+use std::sync::PoisonError;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,19 @@ pub enum FileKind {
     Folder,
     /// Anything else: a device, a pipe, a symbolic link to a file. Never opened.
     Other,
+}
+
+/// Which folder a path leads to, compared with an earlier look and never stored: device numbers change
+/// from one start of a system to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderIdentity {
+    /// The device that holds it.
+    pub device: u64,
+    /// Its number on the device.
+    pub inode: u64,
+    /// When it was made, where that is known: disks that take turns at one mount point may well have
+    /// the same device and inode numbers.
+    pub created: Option<std::time::SystemTime>,
 }
 
 /// One name in a folder.
@@ -75,6 +91,10 @@ pub trait Vfs: Send + Sync {
         Ok(false)
     }
 
+    /// Which folder the root is, `Ok(None)` where the file system has no stable identities. `NotFound`
+    /// and `NotADirectory` when there is no such folder.
+    fn root_identity(&self) -> io::Result<Option<FolderIdentity>>;
+
     /// The names in a folder, in no order. Names that are not UTF-8 are left out.
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
 }
@@ -107,6 +127,8 @@ pub trait VfsFile: Send + Sync {
 /// The real file system.
 pub struct RealFs {
     root: PathBuf,
+    /// The device last seen below the root, and whether its inode numbers stay what they are.
+    stable_inodes: Mutex<Option<(u64, bool)>>,
 }
 
 impl RealFs {
@@ -114,6 +136,7 @@ impl RealFs {
     pub fn new(root: &Path) -> io::Result<Self> {
         Ok(Self {
             root: std::path::absolute(root)?,
+            stable_inodes: Mutex::default(),
         })
     }
 
@@ -150,6 +173,48 @@ impl RealFs {
             FileKind::Other => Err(io::Error::other("not a regular file")),
         }
     }
+}
+
+#[cfg(unix)]
+impl RealFs {
+    fn identity(&self, meta: &std::fs::Metadata) -> Option<FolderIdentity> {
+        use std::os::unix::fs::MetadataExt;
+        let device = meta.dev();
+        let mut known = self.stable_inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let stable = match *known {
+            Some((seen, stable)) if seen == device => stable,
+            _ => has_stable_inodes(&self.root),
+        };
+        *known = Some((device, stable));
+        stable.then(|| FolderIdentity {
+            device,
+            inode: meta.ino(),
+            created: meta.created().ok(),
+        })
+    }
+}
+
+#[cfg(not(unix))]
+impl RealFs {
+    // the standard library has no stable call for a volume's serial number and a file's index
+    fn identity(&self, _meta: &std::fs::Metadata) -> Option<FolderIdentity> {
+        None
+    }
+}
+
+/// False on file systems that number a file anew once they have forgotten it. What cannot be asked
+/// counts as one of them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn has_stable_inodes(path: &Path) -> bool {
+    // linux/magic.h: FUSE, FAT, exFAT, CIFS, SMB2, 9P
+    const UNSTABLE: [u32; 6] = [0x6573_5546, 0x4d44, 0x2011_BAB0, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997];
+    // the type is signed on some targets, and only its low 32 bits are the number
+    rustix::fs::statfs(path).is_ok_and(|found| !UNSTABLE.contains(&(found.f_type as u32)))
+}
+
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+fn has_stable_inodes(_path: &Path) -> bool {
+    true
 }
 
 fn file_kind(meta: &std::fs::Metadata) -> FileKind {
@@ -252,6 +317,14 @@ impl Vfs for RealFs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             other => Ok(other?.is_symlink()),
         }
+    }
+
+    fn root_identity(&self) -> io::Result<Option<FolderIdentity>> {
+        let meta = std::fs::metadata(&self.root)?;
+        if !meta.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(self.identity(&meta))
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {

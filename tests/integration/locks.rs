@@ -5,7 +5,7 @@
 
 use crate::support::faults::*;
 use crate::support::*;
-use containerarchive::id::PackId;
+use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::lock::{self, KillList, KillListId, lease};
 use containerarchive::monitor::{Monitor, NullMonitor, Progress};
 use containerarchive::ops::{self, IngestOptions, PruneOptions, ReaderItems, VerifyLevel, VerifyOptions};
@@ -104,7 +104,7 @@ fn a_lease_is_held_while_an_ingest_runs_and_gone_after_it() {
 }
 
 #[test]
-fn a_lease_taken_away_by_force_breaks_no_snapshot() {
+fn a_lease_removed_by_force_ends_its_ingest_and_breaks_no_snapshot() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 100_000);
@@ -112,68 +112,118 @@ fn a_lease_taken_away_by_force_breaks_no_snapshot() {
             let leases = lease::list(storage.as_ref()).unwrap();
             lease::remove_all(storage.as_ref(), &leases).unwrap();
         };
-        let snapshot = ingest_from(&repo, hooked(&data, 50_000, remove)).unwrap();
+        let error = ingest_from(&repo, hooked(&data, 50_000, remove)).unwrap_err();
+        assert!(matches!(error, Error::LeaseRemoved) && error.retryable(), "{error}");
+        assert_eq!(error.code(), "ERR_CONFLICT");
+        let snapshot = ingest(&repo, &data).unwrap();
         assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data);
     }
 }
 
-/// A forced unlock leaves a record that the session came to nothing, and the session commits all the same.
+/// In mid-stream; right before the copies of the manifest are put; and right before the manifest is.
 #[test]
-fn a_snapshot_that_outlives_a_forced_unlock_can_be_repaired_like_any_other() {
-    let damages: [fn(&dyn Storage, &str); 2] = [
-        |storage, key| storage.delete(key).unwrap(),
-        |storage, key| {
-            let mut bytes = storage.get(key, 1 << 20).unwrap();
-            bytes[40] ^= 1;
-            storage.delete(key).unwrap();
-            put_bytes(storage, key, &bytes).unwrap();
-        },
-    ];
+fn an_ingest_that_is_unlocked_by_force_leaves_no_snapshot_and_nothing_that_looks_lost() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
-        for at in [1, 2] {
-            for damage in damages {
-                let (first, storage) = memory_repo(flavor);
-                let data = random_bytes(1, 100_000);
-                // in mid-stream; or right before the manifest is put, when the commit lock is asked for
-                let (in_stream, left) = (at == 1, AtomicBool::new(true));
-                let unlock = {
-                    let first = Arc::clone(&first);
-                    move || assert_eq!(ops::unlock(&first, true).unwrap().len(), 1)
-                };
-                let late = unlock.clone();
-                let hooked_storage = HookedStorage::new(storage.clone(), move |op, key| {
-                    if !in_stream && op == "lock" && key == layout::COMMIT_LOCK && left.swap(false, Ordering::Relaxed) {
-                        late();
-                    }
-                });
-                let repo = open(environment(Arc::new(hooked_storage), 5), flavor).unwrap();
-                let early = || {
-                    if in_stream {
-                        unlock()
-                    }
-                };
-                let snapshot = ingest_from(&repo, hooked(&data, 50_000, early)).unwrap();
-                assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
-                damage(storage.as_ref(), &layout::snapshot(&snapshot.id));
+        for at in 0..3 {
+            let (first, storage) = memory_repo(flavor);
+            let data = random_bytes(1, 100_000);
+            let unlock = {
+                let first = Arc::clone(&first);
+                move || assert_eq!(ops::unlock(&first, true).unwrap().len(), 1)
+            };
+            let late = unlock.clone();
+            let (in_stream, commits) = (at == 0, AtomicUsize::new(0));
+            let hooked_storage = HookedStorage::new(storage.clone(), move |op, key| {
+                if op == "lock" && key == layout::COMMIT_LOCK && commits.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                    late();
+                }
+            });
+            let repo = open(environment(Arc::new(hooked_storage), 5), flavor).unwrap();
+            let early = || {
+                if in_stream {
+                    unlock()
+                }
+            };
+            let error = ingest_from(&repo, hooked(&data, 50_000, early)).unwrap_err();
+            assert!(matches!(error, Error::LeaseRemoved), "{at}: {error}");
+            assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
+            assert_eq!(storage.list(layout::RECORDS).unwrap().len(), 1);
 
-                let fresh = open(environment(storage.clone(), 6), flavor).unwrap();
-                let options = VerifyOptions {
-                    level: VerifyLevel::Quick,
-                    subset: None,
-                };
-                let found = ops::verify(&fresh, &options, &NullMonitor, &mut |_| {})
-                    .unwrap()
-                    .problems;
-                let found: Vec<_> = found
-                    .iter()
-                    .map(|problem| (&problem.snapshots[..], problem.healable))
-                    .collect();
-                assert_eq!(found, [(&[snapshot.id][..], true)]);
-                assert_eq!(ops::repair(&fresh, &NullMonitor).unwrap().manifests_restored, 1);
-                assert!(restore(&fresh, &snapshot.id.to_hex(), None).unwrap() == data);
-            }
+            let fresh = open(environment(storage.clone(), 6), flavor).unwrap();
+            let options = VerifyOptions {
+                level: VerifyLevel::Full,
+                subset: None,
+            };
+            let report = ops::verify(&fresh, &options, &NullMonitor, &mut |_| {}).unwrap();
+            assert!(report.ok(), "{at}: {:?}", report.problems);
+            assert_eq!(ops::repair(&fresh, &NullMonitor).unwrap().manifests_restored, 0);
+            let again = ingest(&fresh, &data).unwrap();
+            assert!(restore(&fresh, &again.id.to_hex(), None).unwrap() == data);
+            ops::prune(&fresh, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+            // it stays as long as a pack with the copy does
+            assert!(at == 2 || storage.list(layout::RECORDS).unwrap().is_empty(), "{at}");
+            assert_eq!(listed(&fresh), 1);
         }
     }
+}
+
+#[test]
+fn an_ingest_stores_nothing_after_the_record_that_it_was_abandoned() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        // the manifest, or what is put right before it
+        for failing in [layout::SNAPSHOTS, layout::INDEX, layout::PARITY] {
+            let (first, storage) = memory_repo(flavor);
+            ingest(&first, &random_bytes(3, 40_000)).unwrap();
+            let faulty = Arc::new(FaultyStorage::new(storage.clone()));
+            let is_part = move |key: &str| {
+                key.starts_with(failing) && key.rsplit_once('/').is_some_and(|(folder, _)| folder == failing)
+            };
+            faulty.fail_when(move |op, key| op == "put_new" && is_part(key), ErrorKind::Io);
+            let puts = Arc::new(Mutex::new(Vec::new()));
+            let seen = Arc::clone(&puts);
+            let hooked_storage = HookedStorage::new(faulty, move |op, key| {
+                if op == "put_new" {
+                    seen.lock().unwrap().push(key.to_owned());
+                }
+            });
+            let repo = open(environment(Arc::new(hooked_storage), 5), flavor).unwrap();
+            ingest(&repo, &random_bytes(1, 100_000)).unwrap_err();
+            let puts = puts.lock().unwrap();
+            let record = puts.iter().position(|key| key.starts_with(layout::RECORDS)).unwrap();
+            assert_eq!(record + 1, puts.len(), "{failing}: {puts:?}");
+            let report = ops::verify(
+                &first,
+                &VerifyOptions {
+                    level: VerifyLevel::Full,
+                    subset: None,
+                },
+                &NullMonitor,
+                &mut |_| {},
+            );
+            assert!(report.unwrap().ok());
+            assert_eq!(ops::repair(&first, &NullMonitor).unwrap().manifests_restored, 0);
+        }
+    }
+}
+
+/// A prune deletes records under the exclusive lock, once it has seen that no copy is there.
+#[test]
+fn the_record_of_a_dead_session_waits_for_the_commit_lock() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    ingest_from(&repo, hooked(&random_bytes(1, 100_000), 50_000, || {})).unwrap();
+    let dead = SnapshotId([5; 16]);
+    let lease = lease::Lease::take(storage.as_ref(), dead, lease::INGEST, "2026-11-23T01:45:00.000Z".into());
+    lease.unwrap().leave();
+    let impatient = patient(storage.clone(), Flavor::plain(), Duration::from_millis(10));
+    let deciding = lock::commit_exclusive(storage.as_ref(), Duration::ZERO)
+        .unwrap()
+        .unwrap();
+    assert_eq!(ops::unlock(&impatient, false).unwrap(), []);
+    assert_eq!(storage.list(layout::RECORDS).unwrap(), []);
+    assert_eq!(lease::list(storage.as_ref()).unwrap().len(), 1);
+    drop(deciding);
+    assert_eq!(ops::unlock(&impatient, false).unwrap(), [dead]);
+    assert_eq!(storage.list(layout::RECORDS).unwrap().len(), 1);
 }
 
 /// Tries a prune on another handle when the operation first asks whether it should stop, once it holds its lock.

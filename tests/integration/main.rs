@@ -26,6 +26,7 @@ mod large;
 mod locks;
 mod machine;
 mod old_repos;
+mod place;
 mod processes;
 mod protect;
 mod prune;

@@ -671,9 +671,10 @@ fn a_forget_of_many_lets_others_commit_in_between() {
 fn an_ingest_that_stores_nothing_but_its_manifest_notices_that_a_prune_took_the_copy() {
     let (storage, repo) = new_repo(Flavor::plain());
     let kept = ingest(&repo, &random_bytes(1, 100_000)).unwrap();
-    let (is_first, other) = (AtomicBool::new(true), Arc::clone(&repo));
+    let (commits, other) = (AtomicUsize::new(0), Arc::clone(&repo));
     let hooked = HookedStorage::new(storage, move |op, key| {
-        if op == "lock" && key == layout::COMMIT_LOCK && is_first.swap(false, Ordering::SeqCst) {
+        // the first time it is for the copy
+        if op == "lock" && key == layout::COMMIT_LOCK && commits.fetch_add(1, Ordering::SeqCst) == 1 {
             assert_eq!(ops::unlock(&other, true).unwrap().len(), 1);
             assert!(prune(&other, &PruneOptions::keep_all()).removed_packs > 0);
         }

@@ -17,13 +17,12 @@ use std::sync::atomic::Ordering;
 /// Most times that a commit looks again for what a prune moved away meanwhile.
 const MAX_ROUNDS: usize = 5;
 
-/// Publishes the snapshot, or leaves nothing of it. `be_present` sees to it that the session has its lease.
+/// Publishes the snapshot, or leaves nothing of it.
 pub fn commit(
     session: &Session,
     items: Vec<SnapshotItem>,
     options: &IngestOptions,
     created_at_ms: i64,
-    be_present: &mut dyn FnMut() -> Result<()>,
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
     session.repo().check_running(monitor)?;
@@ -31,7 +30,7 @@ pub fn commit(
     session.repo().check_running(monitor)?;
     let snapshot = describe(session, items, options, created_at_ms);
     let manifest = session.repo().encode_manifest(&snapshot)?;
-    publish(session, &snapshot, &manifest, be_present, monitor)?;
+    publish(session, &snapshot, &manifest, monitor)?;
     Ok(snapshot)
 }
 
@@ -54,27 +53,14 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
 }
 
 /// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier behind which all of it is durable.
-fn publish(
-    session: &Session,
-    snapshot: &Snapshot,
-    manifest: &[u8],
-    be_present: &mut dyn FnMut() -> Result<()>,
-    monitor: &dyn Monitor,
-) -> Result<()> {
+fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
     let storage = session.repo().storage();
     #[cfg(any(test, feature = "testing"))]
     if session.repo().seeded_bug(SeededBug::ManifestFirst) {
         put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)?;
     }
-    be_present()?;
-    for part in copy::split_copy(snapshot.id, manifest) {
-        session.put_copy(KIND_MANIFEST_COPY, &part)?;
-    }
-    session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
-    session.flush_meta()?;
+    store_copies(session, snapshot, manifest, monitor)?;
     session.protect()?;
-    // again: whoever removed it by force meanwhile left a record, which a prune that did not see the copy may have taken
-    be_present()?;
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
@@ -82,7 +68,7 @@ fn publish(
         storage.include_in_barrier(layout::DATA);
         storage.include_in_barrier(layout::PARITY);
         storage.barrier()?;
-        if put_manifest(session, snapshot, manifest, be_present, monitor)? {
+        if put_manifest(session, snapshot, manifest, monitor)? {
             return Ok(());
         }
         look_again(session, snapshot)?;
@@ -90,19 +76,26 @@ fn publish(
     Err(Error::Conflict)
 }
 
+/// W3, under the shared commit lock: a forced unlock leaves its record either before it, and then this session ends without
+/// a copy, or after it, and then no prune drops that record as long as the copy is there.
+fn store_copies(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
+    for part in copy::split_copy(snapshot.id, manifest) {
+        session.put_copy(KIND_MANIFEST_COPY, &part)?;
+    }
+    session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
+    let _guard = session.repo().commit_shared(monitor)?;
+    session.check_standing()?;
+    session.flush_meta()
+}
+
 /// W5 to W7: the last look and the manifest, under the shared commit lock. `false`: something vanished.
-fn put_manifest(
-    session: &Session,
-    snapshot: &Snapshot,
-    manifest: &[u8],
-    be_present: &mut dyn FnMut() -> Result<()>,
-    monitor: &dyn Monitor,
-) -> Result<bool> {
+fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
     #[cfg(any(test, feature = "testing"))]
     let good_before = repo.seeded_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
     let _guard = repo.commit_shared(monitor)?;
+    session.check_standing()?;
     let good = session.relied_packs_are_good()?;
     #[cfg(any(test, feature = "testing"))]
     let good = match () {
@@ -113,11 +106,9 @@ fn put_manifest(
     if !good {
         return Ok(false);
     }
-    let record = layout::forgot_record(&snapshot.id);
-    if storage.size(&record)?.is_some() {
-        // of a forced unlock: beside the manifest it would keep a repair from bringing that back when it is lost
-        be_present()?;
-        storage.delete(&record)?;
+    if storage.size(&layout::forgot_record(&snapshot.id))?.is_some() {
+        // of a forced unlock that did not get the commit lock: it is about to remove the lease
+        return Err(Error::LeaseRemoved);
     }
     if !monitor.begin_commit() {
         return Err(Error::Cancelled);
@@ -157,40 +148,54 @@ fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// After a failed ingest: the copy of a manifest may be stored by now, so this leaves a record, that no repair takes it for
-/// a lost snapshot; and so it does where its packs were deleted, that nobody misses them. `false` when that cannot be done:
-/// what made the commit fail, as a full disk, may make this fail too.
+/// After a failed ingest. What was stored becomes findable, so that a retry does not store it again; and where the copy of
+/// the manifest is stored by now, or packs were deleted under it, a record says that the snapshot was abandoned, so that no
+/// repair mistakes it for a lost one and no verify misses its packs. Nothing is stored after that record. `false` when it
+/// cannot be put: what made the commit fail, as a full disk, may make this fail too.
 pub fn give_up(session: &Session, why: &Error) -> bool {
-    let robbed = matches!(why, Error::Conflict) || !session.own_packs_are_good().unwrap_or(true);
-    if !session.has_stored_copies() && !robbed {
+    // what is not on disk by now never will be
+    session.discard_meta();
+    keep_reusable_chunks(session, why);
+    let lost_packs = matches!(why, Error::Conflict) || !session.own_packs_are_good().unwrap_or(true);
+    if !session.has_stored_copies() && !lost_packs {
         return true;
     }
+    leave_record(session).is_ok_and(|left| left)
+}
+
+/// Leaves the record, durable before the lease is removed. `false`: the manifest is there.
+fn leave_record(session: &Session) -> Result<bool> {
     let repo = session.repo();
-    if !matches!(repo.storage().size(&layout::snapshot(&session.id())), Ok(None)) {
-        // the manifest made it, and only its barrier failed: it is whole, and nobody was promised that it is not there. A
-        // power cut may still take it, and must not leave the copy alone
-        return false;
-    }
+    let storage = repo.storage();
     let record = ForgotRecord {
         id: session.id(),
         reason: ForgotReason::Abandoned,
         at_ms: repo.now_ms(),
     };
-    let Ok(bytes) = record.encode() else { return false };
-    let put = put_bytes(repo.storage(), &layout::forgot_record(&session.id()), &bytes);
-    // durable before the lease goes: others may make the removal of that durable at any time
-    put.and_then(|_| repo.storage().barrier()).is_ok()
+    let bytes = record.encode()?;
+    // with it no prune drops a record of that name just then, which a forced unlock left
+    let Some(_guard) = repo.commit_shared_soon() else {
+        return Ok(false);
+    };
+    if storage.size(&layout::snapshot(&session.id()))?.is_some() {
+        // it made it, and only its barrier failed: it is whole, and no one was promised that it is not there. A power cut
+        // may still take it, and must not leave the copy alone
+        return Ok(false);
+    }
+    put_bytes(storage, &layout::forgot_record(&session.id()), &bytes)?;
+    storage.barrier()?;
+    Ok(true)
 }
 
-/// After a failed ingest: what was stored becomes findable, so that a retry does not store it again. Best effort.
-pub fn keep_reusable_chunks(session: &Session, why: &Error) {
-    // nobody knows what a panic left behind: the packs lie there, and nothing names them
-    if matches!(why, Error::Panicked { .. }) {
+/// Makes what was stored findable. Best effort.
+fn keep_reusable_chunks(session: &Session, why: &Error) {
+    // what a panic left behind is not known: the packs stay, and no segment names them. Without its lease, others may be
+    // deleting them
+    if matches!(why, Error::Panicked { .. } | Error::LeaseRemoved) {
         return;
     }
     let kept = session
         .flush_data()
-        .and_then(|()| session.flush_meta())
         .and_then(|()| session.protect())
         .and_then(|()| session.publish());
     if let Err(error) = kept {

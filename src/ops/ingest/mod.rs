@@ -166,47 +166,37 @@ pub fn ingest_lanes(
     })
 }
 
-/// The lease of an ingest, which somebody may remove by force. It is durable before anything of its session is: the copy of a
-/// manifest, without manifest, record and lease, is that of a lost snapshot.
-struct Presence<'a> {
-    repo: &'a Repository,
-    id: SnapshotId,
+/// The lease of an ingest. It is durable before anything of its session is: the copy of a manifest, without manifest,
+/// record and lease, is that of a lost snapshot. Removed by force, it never comes back: the ingest fails.
+struct Presence {
     lease: Option<Lease>,
 }
 
-impl<'a> Presence<'a> {
-    fn take(repo: &'a Repository, id: SnapshotId) -> Result<Self> {
-        let mut presence = Self { repo, id, lease: None };
-        presence.renew()?;
-        Ok(presence)
-    }
-
-    /// Takes the lease again where it has been removed.
-    fn renew(&mut self) -> Result<()> {
-        let storage = self.repo.storage();
-        if storage.size(&layout::lease(&self.id))?.is_some() {
-            return Ok(());
-        }
-        self.leave();
-        let started_at = format_time(self.repo.now_ms());
-        self.lease = Some(Lease::take(storage, self.id, lease::INGEST, started_at)?);
+impl Presence {
+    fn take(repo: &Repository, id: SnapshotId) -> Result<Self> {
+        let storage = repo.storage();
+        let started_at = format_time(repo.now_ms());
+        let lease = Lease::take(storage, id, lease::INGEST, started_at)?;
         storage.include_in_barrier(layout::LOCKS);
-        Ok(storage.barrier()?)
+        storage.barrier()?;
+        Ok(Self { lease: Some(lease) })
     }
 
     /// Ends it as a killed process would: a file that is still there stays.
-    fn leave(&mut self) {
+    fn leave(mut self) {
         if let Some(lease) = self.lease.take() {
             lease.leave();
         }
     }
 }
 
-impl Drop for Presence<'_> {
+impl Drop for Presence {
     fn drop(&mut self) {
         // a panic may leave the copy of a manifest: whoever finds the lease of a dead session leaves the record
-        if std::thread::panicking() {
-            self.leave();
+        if std::thread::panicking()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.leave();
         }
     }
 }
@@ -226,20 +216,11 @@ fn ingest_with(
 
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
-    let mut presence = Presence::take(repo, id)?;
+    let presence = Presence::take(repo, id)?;
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 
-    let outcome = store(&session).and_then(|items| {
-        commit::commit(
-            &session,
-            items,
-            options,
-            created_at_ms,
-            &mut || presence.renew(),
-            monitor,
-        )
-    });
+    let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
     match outcome {
         Ok(snapshot) => {
             drop(presence);
@@ -248,9 +229,14 @@ fn ingest_with(
             Ok(snapshot)
         }
         Err(error) => {
-            let settled = commit::give_up(&session, &error);
-            commit::keep_reusable_chunks(&session, &error);
-            match settled {
+            if let Err(replaced) = session.check_place() {
+                // nothing of this session is in the folder that is there now
+                return Err(match error {
+                    Error::SourceFailed { .. } | Error::Cancelled | Error::Closed => error,
+                    _ => replaced,
+                });
+            }
+            match commit::give_up(&session, &error) {
                 true => drop(presence),
                 // the lease tells others that there is nothing lost, and the next one who writes leaves the record
                 false => presence.leave(),

@@ -38,6 +38,7 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
     }
     let repo = work.repo;
     let guard = repo.commit_exclusive(work.monitor)?;
+    repo.check_same_place(work.folder)?;
     #[cfg(any(test, feature = "testing"))]
     if repo.seeded_bug(SeededBug::NoLastListing) {
         // as if nothing could have come since

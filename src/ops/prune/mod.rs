@@ -31,7 +31,7 @@ use crate::layout;
 use crate::lock::MaintLock;
 use crate::lock::lease::{self, Lease};
 use crate::monitor::{Monitor, Progress};
-use crate::repo::{Repository, dissolve};
+use crate::repo::{Generation, Repository, dissolve};
 use crate::storage::ErrorKind;
 use choice::{Chosen, Deleted};
 use plan::Plan;
@@ -56,6 +56,8 @@ struct Work<'a> {
     /// Its own session, of a prune that has a lease: where that cannot be read while it is held (Windows), nobody can tell
     /// that it is a prune's.
     own: Option<SnapshotId>,
+    /// The folder that it works in.
+    folder: Generation,
     warnings: Vec<String>,
     /// What the present run has done, once it is decided.
     decided: Option<PruneReport>,
@@ -76,6 +78,7 @@ impl<'a> Work<'a> {
             options,
             monitor,
             own: None,
+            folder: repo.generation(),
             warnings: Vec::new(),
             decided: None,
             removing: Vec::new(),
@@ -152,7 +155,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     repo.check_running(monitor)?;
     let _operation = repo.enter();
     if options.dry_run {
-        return look_only(repo, options, monitor);
+        return repo.unless_replaced(look_only(repo, options, monitor));
     }
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
 use crate::layout;
+use crate::pack::is_foreign;
 use crate::pack::{KIND_DATA, PackEntry};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -41,6 +42,8 @@ pub(super) struct PackState {
     hinted: bool,
     /// A session at work wrote it, or it does not say what it is: hands off.
     pub spared: bool,
+    /// It belongs to another repository.
+    pub foreign: bool,
     pub session: Option<SnapshotId>,
     /// Snapshots of whose manifests it holds copies.
     pub copies: BTreeSet<SnapshotId>,
@@ -64,6 +67,7 @@ impl PackState {
             has_data: false,
             hinted: false,
             spared: false,
+            foreign: false,
             session: None,
             copies: BTreeSet::new(),
             needed_copies: false,
@@ -189,7 +193,7 @@ impl Plan {
             .iter()
             .filter(|pack| pack.listed && !killed.contains(&pack.id))
         {
-            if pack.spared && pack.session.is_none() {
+            if pack.spared && pack.session.is_none() && !pack.foreign {
                 // it does not say what it holds
                 return BTreeSet::new();
             }
@@ -347,7 +351,10 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
                 }
             }
             // damaged: a repair makes it whole or sets it aside
-            None => state.spared = true,
+            None => {
+                state.spared = true;
+                state.foreign = is_foreign(work.repo.storage(), &work.repo.config().id, &state.id);
+            }
         }
     }
     Ok(())

@@ -35,6 +35,7 @@ pub(in crate::ops) fn forget_all(
 fn forget_some(repo: &Repository, ids: &[SnapshotId], monitor: &dyn Monitor) -> Result<Vec<SnapshotId>> {
     let storage = repo.storage();
     let _guard = repo.commit_shared(monitor)?;
+    repo.check_place()?;
     let mut forgotten = Vec::new();
     let mut recorded = Vec::new();
     for id in ids {

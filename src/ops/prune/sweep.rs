@@ -64,6 +64,7 @@ pub(super) fn sweep(work: &mut Work<'_>, _maint: &MaintLock, list: &KillList) ->
     let storage = repo.storage();
     let killed: HashSet<PackId> = list.packs.iter().copied().collect();
     let mut gone: HashSet<PackId> = HashSet::new();
+    repo.check_same_place(work.folder)?;
 
     #[cfg(any(test, feature = "testing"))]
     if repo.seeded_bug(SeededBug::KillListFirst) {

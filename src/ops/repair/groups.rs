@@ -151,7 +151,12 @@ fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) 
     let still: BTreeSet<GroupId> = now.incomplete().iter().copied().collect();
     for group in before.incomplete().iter().filter(|group| still.contains(group)) {
         let record = read_record(work.repo.storage(), group).ok();
-        let record = record.filter(|record| record.head.repo == work.repo.config().id);
+        if record
+            .as_ref()
+            .is_some_and(|record| record.head.repo != work.repo.config().id)
+        {
+            continue;
+        }
         let needed = record.filter(|record| {
             let members = || record.head.members.iter().map(|member| &member.pack);
             members().all(|pack| inventory.good.contains_key(pack)) && !now.unprotected(members()).is_empty()

@@ -104,6 +104,8 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.restore_lock_files()?;
     repo.begin_writing()?;
     let _maint = repo.maintain(lease::REPAIR, monitor)?;
+    // under the lock: from here on a disk that is unmounted in the usual way is busy
+    repo.check_place()?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
     let mut report = RepairReport::default();
@@ -123,6 +125,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
 
 /// Counts in what it does.
 fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport) -> Result<()> {
+    let folder = repo.generation();
     report.locks_removed += repo.remove_stale_leases()?.len() as u64;
     repo.clean_half_written();
     let kill_lists = small::kill_lists(repo)?;
@@ -138,6 +141,8 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
         report,
     };
     let mut inventory = Inventory::take(&mut work)?;
+    // what is missing is missing here, and not because the folder is gone or another one
+    work.repo.check_same_place(folder)?;
     packs::rebuild_damaged(&mut work, &mut inventory)?;
     salvage::save_chunks(&mut work, &mut inventory)?;
     packs::restore_indexes(&mut work, &mut inventory)?;

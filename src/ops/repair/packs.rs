@@ -12,7 +12,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::named_packs;
-use crate::pack::{IndexParts, ReadError, open_parts, read_parts, splice};
+use crate::pack::{IndexParts, ReadError, is_foreign, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN};
 use crate::repo::Repository;
 use crate::storage::Storage;
@@ -85,9 +85,14 @@ impl Inventory {
         let groups = work.repo.parity_groups()?;
         packs.extend(groups.packs());
         work.repo.refresh_index()?;
-        packs.extend(named_packs(work.repo)?.keys());
+        let named = named_packs(work.repo)?;
+        packs.extend(named.keys());
         for pack in packs {
             if work.kill_lists.condemned(&pack) {
+                continue;
+            }
+            let is_ours = named.contains_key(&pack) || groups.group_of(&pack).is_some();
+            if !is_ours && is_foreign(storage, &work.repo.config().id, &pack) {
                 continue;
             }
             match check(work, &pack)? {

@@ -7,7 +7,7 @@ use crate::id::{KeyId, SnapshotId};
 use crate::layout;
 use crate::lock::{self, KillListId, KillLists};
 use crate::repo::Repository;
-use crate::repo::config::MAX_CONFIG_LEN;
+use crate::repo::config::{Config, MAX_CONFIG_LEN};
 use crate::snapshot;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
 use crate::storage::ErrorKind;
@@ -35,6 +35,14 @@ pub(super) fn config(repo: &Repository) -> Result<bool> {
     let found = read(repo.storage(), layout::CONFIG, MAX_CONFIG_LEN)?;
     if found.bytes() == Some(repo.config_bytes()) {
         return Ok(false);
+    }
+    if found
+        .bytes()
+        .and_then(|bytes| Config::decode(bytes).ok())
+        .is_some_and(|config| config.id != repo.config().id)
+    {
+        // not damaged: the folder is another one since this repair began
+        repo.check_place()?;
     }
     put_right(repo.storage(), layout::CONFIG, repo.config_bytes(), &found)?;
     Ok(true)
@@ -64,7 +72,7 @@ pub(super) fn records(repo: &Repository) -> Result<()> {
 /// A key file as it lies there.
 enum KeyState {
     Whole(Vec<u8>),
-    /// Written by a later version: left alone.
+    /// Written by a later version, or of another repository: left alone.
     Unknown,
     Damaged(Found),
 }
@@ -128,6 +136,7 @@ fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
     };
     Ok(match KeyFile::decode(&bytes) {
         Ok(file) if file.repo == repo.config().id && file.id == *id => KeyState::Whole(bytes),
+        Ok(file) if file.repo != repo.config().id => KeyState::Unknown,
         Err(CryptoError::Unsupported) => KeyState::Unknown,
         Ok(_) | Err(_) => KeyState::Damaged(Found::Bytes(bytes)),
     })

@@ -154,10 +154,15 @@ pub fn verify(
     on_problem: &mut dyn FnMut(&Problem),
 ) -> Result<VerifyReport> {
     let _operation = repo.enter();
+    let folder = repo.check_place()?;
     let before = doubt::state(repo);
     let mut run = Run::new(repo, *options, monitor, on_problem);
     run.check_everything()?;
     doubt::resolve(&mut run, before)?;
+    if !run.report.ok() {
+        // what is missing is missing here, and not because the folder is gone or another one
+        repo.check_same_place(folder)?;
+    }
     Ok(run.finish())
 }
 
@@ -276,6 +281,12 @@ impl<'a> Run<'a> {
             healable,
             ..Problem::new(code)
         });
+    }
+
+    /// A file that belongs to another repository: left alone, and no damage.
+    fn note_foreign(&mut self, path: String) {
+        let text = format!("{path} belongs to another repository");
+        self.note("NOTE_FOREIGN_FILE", None, Some(path), text);
     }
 
     fn note(&mut self, code: &'static str, pack: Option<PackId>, path: Option<String>, text: String) {

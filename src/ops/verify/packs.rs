@@ -7,7 +7,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
 use crate::ops::entry_sum::EntrySum;
-use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::ErrorKind;
 use sha2::{Digest, Sha256};
@@ -137,6 +137,7 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
 /// Reads every `.idx`, and holds names, lengths and entries against what the segments say.
 pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manifests) -> Result<()> {
     let mut table = std::mem::take(&mut packs.table);
+    set_foreign_aside(run, &mut table);
     for (pack, facts) in &mut table {
         run.check_running()?;
         check_pack(run, packs, pack, facts, manifests);
@@ -147,6 +148,17 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manife
     }
     packs.table = table;
     Ok(())
+}
+
+/// Takes out of `table` the packs of other repositories, those left out that a segment names.
+pub(super) fn set_foreign_aside(run: &mut Run<'_>, table: &mut BTreeMap<PackId, PackFacts>) {
+    table.retain(|pack, facts| {
+        let foreign = facts.named.is_none() && is_foreign(run.storage(), &run.repo.config().id, pack);
+        if foreign {
+            run.note_foreign(layout::pack(pack));
+        }
+        !foreign
+    });
 }
 
 fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackFacts, manifests: &mut Manifests) {

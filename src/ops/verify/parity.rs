@@ -91,6 +91,10 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
         run.check_running()?;
         let key = problem.part.key(&problem.group);
         let head = groups.get(&problem.group);
+        if problem.reason == Damage::ForeignRepository {
+            run.note_foreign(key);
+            continue;
+        }
         if problem.reason == Damage::Missing {
             // never published whole, or no longer: a group that lost its packs as well protects nothing
             let needed = head.is_some_and(|head| is_needed(run, groups, head, packs, manifests));

@@ -17,7 +17,11 @@ const ENTRIES_PER_STEP: u64 = 4096;
 
 pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
     packs.index_whole = true;
-    for broken in refresh(run, packs) {
+    let broken = refresh(run, packs);
+    for foreign in run.repo.index().foreign_segments() {
+        run.note_foreign(layout::segment(&foreign));
+    }
+    for broken in broken {
         report(run, &broken.id, &broken.error);
         packs.index_whole = false;
     }

@@ -49,6 +49,10 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
     }
     for id in ids {
         run.check_running()?;
+        if let Some(path) = foreign_key(run, &id) {
+            run.note_foreign(path);
+            continue;
+        }
         if judge_key(run, &id).is_empty() {
             continue;
         }
@@ -67,6 +71,16 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A whole key file of another repository, in either place.
+fn foreign_key(run: &Run<'_>, id: &KeyId) -> Option<String> {
+    [layout::key(id), layout::key_copy(id)].into_iter().find(|path| {
+        let Small::Bytes(bytes) = run.read_small(path, MAX_KEY_FILE_LEN as u64) else {
+            return false;
+        };
+        KeyFile::decode(&bytes).is_ok_and(|file| file.repo != run.repo.config().id)
+    })
 }
 
 /// What is wrong with the two files of a key: path, reason, and whether the other file can put it right.

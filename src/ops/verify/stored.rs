@@ -106,6 +106,10 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
             Ok(()) => {}
             // merged meanwhile
             Err(index::Error::Storage(error)) if error.kind == ErrorKind::NotFound => {}
+            Err(index::Error::Damaged {
+                reason: index::Damage::ForeignRepository,
+                ..
+            }) => run.note_foreign(file.key),
             Err(error) => {
                 let healable = !matches!(error, index::Error::Unsupported { .. });
                 run.found_in("ERR_INDEX_CORRUPT", &file.key, &error.to_string(), healable);
@@ -118,6 +122,7 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
 /// Reads every `.idx` and holds it against the pack beside it.
 fn check_packs(run: &mut Run<'_>, packs: &mut Packs, manifests: &Manifests) -> Result<()> {
     let mut table = std::mem::take(&mut packs.table);
+    packs::set_foreign_aside(run, &mut table);
     for (pack, facts) in &mut table {
         run.check_running()?;
         check_pack(run, packs, pack, facts, manifests);

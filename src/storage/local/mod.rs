@@ -19,7 +19,7 @@ mod tests;
 
 use super::error::too_many_files;
 use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
-use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Storage};
+use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
 use crate::entropy::{Entropy, random};
 use crate::id::to_hex;
 use std::collections::BTreeMap;
@@ -255,6 +255,14 @@ impl Storage for LocalStorage {
             }
         }
         Ok(())
+    }
+
+    fn root(&self) -> Result<Root> {
+        match self.vfs.root_identity() {
+            Ok(identity) => Ok(Root::Found(identity)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Root::Missing),
+            Err(error) => Err(Error::from_io("open", "", error)),
+        }
     }
 
     fn include_in_barrier(&self, prefix: &str) {

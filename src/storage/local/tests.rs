@@ -360,6 +360,10 @@ fn a_cleaner_that_takes_a_fresh_file_makes_the_writer_start_another() {
         fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
             self.0.kind(path)
         }
+        fn root_identity(&self) -> io::Result<Option<super::super::FolderIdentity>> {
+            self.0.root_identity()
+        }
+
         fn list(&self, path: &str) -> io::Result<Vec<super::super::vfs::DirEntry>> {
             self.0.list(path)
         }

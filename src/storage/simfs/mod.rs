@@ -16,7 +16,7 @@ mod tests;
 pub use loss::{LossModel, Tear};
 
 use super::LockMode;
-use super::vfs::{DirEntry, FileKind, Vfs, VfsFile};
+use super::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
 use disk::{Disk, FileNode, FolderNode, Node, NodeId};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -399,6 +399,18 @@ impl Vfs for SimFs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         })
+    }
+
+    fn root_identity(&self) -> io::Result<Option<FolderIdentity>> {
+        match self.kind("")? {
+            Some(FileKind::Folder) => Ok(Some(FolderIdentity {
+                device: 0,
+                inode: Arc::as_ptr(&self.machine).addr() as u64,
+                created: None,
+            })),
+            Some(_) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {

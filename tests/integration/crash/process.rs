@@ -2,7 +2,7 @@
 
 use containerarchive::layout;
 use containerarchive::storage::simfs::SimFs;
-use containerarchive::storage::vfs::{DirEntry, FileKind, Vfs, VfsFile};
+use containerarchive::storage::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
 use containerarchive::storage::{Created, Entry, LocalStorage, LockGuard, LockMode, Result, Storage};
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -108,6 +108,10 @@ impl Vfs for Process {
 
     fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
         self.disk.kind(path)
+    }
+
+    fn root_identity(&self) -> io::Result<Option<FolderIdentity>> {
+        self.disk.root_identity()
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
@@ -216,6 +220,11 @@ impl Storage for Watched {
 
     fn check_folders(&self, folders: &[&str]) -> Result<()> {
         self.inner.check_folders(folders)
+    }
+
+    fn root(&self) -> Result<containerarchive::storage::Root> {
+        // changes nothing that others could see
+        self.inner.root()
     }
 
     fn include_in_barrier(&self, prefix: &str) {

@@ -2,7 +2,7 @@
 
 use containerarchive::storage::LockMode;
 use containerarchive::storage::simfs::SimFs;
-use containerarchive::storage::vfs::{DirEntry, FileKind, Vfs, VfsFile};
+use containerarchive::storage::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
 use rustix::io::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -156,6 +156,11 @@ impl Vfs for Failing {
     fn kind(&self, path: &str) -> io::Result<Option<FileKind>> {
         self.order.pass("kind", path)?;
         self.disk.kind(path)
+    }
+
+    fn root_identity(&self) -> io::Result<Option<FolderIdentity>> {
+        self.order.pass("root", "")?;
+        self.disk.root_identity()
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {

@@ -298,6 +298,11 @@ impl Storage for TurnStorage {
         self.turn("quarantine").quarantine(key)
     }
 
+    fn root(&self) -> Result<containerarchive::storage::Root> {
+        // changes nothing that others could see
+        self.inner.root()
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         // changes nothing that others could see
         self.inner.include_in_barrier(prefix);

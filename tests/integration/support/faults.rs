@@ -370,6 +370,11 @@ impl Storage for HookedStorage {
         self.pass("check_folders", "").check_folders(folders)
     }
 
+    fn root(&self) -> containerarchive::storage::Result<containerarchive::storage::Root> {
+        // changes nothing that others could see
+        self.inner.root()
+    }
+
     fn include_in_barrier(&self, prefix: &str) {
         self.pass("include_in_barrier", prefix).include_in_barrier(prefix);
     }

@@ -1,0 +1,166 @@
+//! Whether the folder is still the repository that this handle opened.
+//!
+//! Paths are resolved again on each call, so that a handle holds no file open while it is idle and a
+//! disk can be unmounted under it. What is found the next time may be nothing, another repository
+//! (a swapped disk, a folder moved and made again), or the same one in another folder (mounted
+//! again, a clone put in its place). Every operation asks before its first step; writers ask again
+//! right before what they have stored comes to count, and whoever deletes asks under its lock.
+//!
+//! What always holds: a handle writes only into a repository with its id, and a folder that is gone
+//! is an error, never an empty repository. Device and inode numbers are compared within the life of
+//! a handle and never stored. They only shorten the question: `config.json` is read all the same,
+//! because disks that take turns at one mount point often have the same numbers.
+
+use super::config::{Config, MAX_CONFIG_LEN};
+use super::copies::find_header;
+use super::pack_sink::lock;
+use super::{Environment, Repository, degraded};
+use crate::error::{Error, Result};
+use crate::id::RepoId;
+use crate::layout;
+use crate::parity::TailCache;
+use crate::storage::{ErrorKind, FolderIdentity, Root};
+
+/// Counts how often the folder was replaced by another one with the same repository. An operation
+/// whose start had another number than now began in another folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Generation(u64);
+
+/// The folder as it was last seen.
+pub(super) struct Place {
+    /// `None` where the file system has no stable identities.
+    folder: Option<FolderIdentity>,
+    generation: Generation,
+}
+
+impl Place {
+    /// Looks at the folder that is about to be opened. `RepositoryNotFound` when there is none.
+    pub(super) fn look(env: &Environment) -> Result<Self> {
+        Ok(Self {
+            folder: look(env)?,
+            generation: Generation::default(),
+        })
+    }
+}
+
+/// Which folder is at the path. An error names the path, which the storage does not know.
+fn look(env: &Environment) -> Result<Option<FolderIdentity>> {
+    match env.storage.root() {
+        Ok(Root::Found(folder)) => Ok(folder),
+        Ok(Root::Missing) => Err(not_found(env)),
+        Err(error) if error.kind == ErrorKind::NotADirectory => Err(Error::NotADirectory {
+            path: env.place.clone(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn not_found(env: &Environment) -> Error {
+    Error::RepositoryNotFound {
+        path: env.place.clone(),
+    }
+}
+
+impl Repository {
+    /// Checks that the folder holds the repository of this handle, and notices when it was replaced
+    /// by another one that does: what is known of the old one is then forgotten.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound` when the folder is missing, or has neither `config.json` nor `snapshots/`.
+    /// `RepositoryChanged` when it holds another repository. `ConfigCorrupt` when it was replaced and
+    /// nothing in it shows which repository it holds. `Storage`, `Permission`.
+    pub fn check_place(&self) -> Result<Generation> {
+        let folder = look(&self.env)?;
+        let mut place = lock(&self.place);
+        let is_known = folder.is_some() && folder == place.folder;
+        match self.storage().get(layout::CONFIG, MAX_CONFIG_LEN) {
+            Ok(bytes) if bytes == self.config_bytes => {}
+            Ok(bytes) => match Config::decode(&bytes) {
+                Ok(config) if config.id == self.config.id => {}
+                // in the folder that it opened, a config of another repository may be all that is wrong
+                Ok(config) if is_known => self.find_own_files(self.changed(Some(config.id)))?,
+                Ok(config) => return Err(self.changed(Some(config.id))),
+                Err(_) if is_known => {}
+                Err(error) => self.find_own_files(error)?,
+            },
+            Err(error) if error.kind == ErrorKind::NotFound && !self.has_snapshots_folder()? => {
+                return Err(not_found(&self.env));
+            }
+            // lost or damaged alone: it is served from its copy
+            Err(error) if error.kind.is_damage() => {
+                if !is_known {
+                    self.find_own_files(error.into())?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if !is_known && folder.is_some() {
+            place.folder = folder;
+            place.generation.0 += 1;
+            self.forget_folder();
+        }
+        Ok(place.generation)
+    }
+
+    /// [`check_place`](Self::check_place) for an operation that began in the folder of `began`.
+    ///
+    /// # Errors
+    /// Those of `check_place`, and `RepositoryChanged` when the folder was replaced since, also by one
+    /// with the same repository: what was stored so far is in the old one.
+    pub fn check_same_place(&self, began: Generation) -> Result<()> {
+        match self.check_place()? == began {
+            true => Ok(()),
+            false => Err(self.changed(Some(self.config.id))),
+        }
+    }
+
+    /// What an operation that only reads came to, or that the folder is gone or holds another
+    /// repository: then it has read nothing of this one, whatever it found missing or wrong.
+    pub fn unless_replaced<T>(&self, result: Result<T>) -> Result<T> {
+        match self.check_place() {
+            Err(error @ (Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })) => Err(error),
+            _ => result,
+        }
+    }
+
+    /// The folder as the last check found it.
+    pub fn generation(&self) -> Generation {
+        lock(&self.place).generation
+    }
+
+    fn changed(&self, found: Option<RepoId>) -> Error {
+        Error::RepositoryChanged {
+            path: self.env.place.clone(),
+            expected: self.config.id,
+            found,
+        }
+    }
+
+    /// Without a usable config: `Ok` when packs or parity groups name this repository, else what they
+    /// say, or `unknown` when there are none.
+    fn find_own_files(&self, unknown: Error) -> Result<()> {
+        match find_header(&self.env, &self.config.id)? {
+            Some(id) if id == self.config.id => Ok(()),
+            Some(other) => Err(self.changed(Some(other))),
+            None => Err(unknown),
+        }
+    }
+
+    fn has_snapshots_folder(&self) -> Result<bool> {
+        match self.storage().size(layout::SNAPSHOTS) {
+            Err(error) if error.kind == ErrorKind::NotADirectory => Ok(true),
+            // a store without folders of its own knows one by what is in it
+            Ok(_) => Ok(!self.storage().list(layout::SNAPSHOTS)?.is_empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Forgets everything that was read from the folder, as a new open would not know it.
+    fn forget_folder(&self) {
+        self.index.forget();
+        lock(&self.overlay).clear();
+        *lock(&self.tail_cache) = TailCache::default();
+        *lock(&self.degraded) = degraded::Degraded::default();
+        self.config_durable.store(false, std::sync::atomic::Ordering::Release);
+    }
+}
