@@ -1,4 +1,7 @@
-//! A file that is to be backed up: read from where it stands to its end, and watched for changes meanwhile.
+//! A file that is to be backed up: read from its position when it was handed over to its end, and watched for changes.
+//!
+//! The position is remembered once, and every read names its own: a descriptor may share its offset with others (its original
+//! in the host, a second item of the same ingest), which would move it between two reads, and must not see it move.
 //!
 //! Regular files and block devices only: reading anything else may wait for ever, and nobody could stop it. It is not part
 //! of a repository, so neither [`Storage`](super::Storage) nor [`Vfs`](super::Vfs) knows it; it lives here because this is
@@ -6,6 +9,10 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek};
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+#[cfg(windows)]
+use std::os::windows::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -47,7 +54,7 @@ impl SourceFile {
         Self::from_file(options.open(path)?)
     }
 
-    /// Reads on from the present position of an open file.
+    /// Reads from the present position of an open file, wherever others move it later.
     pub fn from_file(mut file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         if meta.is_dir() {
@@ -103,7 +110,12 @@ fn is_block_device(_meta: &Metadata) -> bool {
 
 impl Read for SourceFile {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let len = self.file.read(out)?;
+        let position = self.start.saturating_add(self.read);
+        #[cfg(unix)]
+        let len = self.file.read_at(out, position)?;
+        // moves the offset all the same: there, nobody shares the file
+        #[cfg(windows)]
+        let len = self.file.seek_read(out, position)?;
         self.read = self.read.saturating_add(len as u64);
         Ok(len)
     }
@@ -144,6 +156,31 @@ mod tests {
             assert_eq!(read_all(&mut source), rest);
             assert_eq!(source.change().unwrap(), None);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shared_offset_is_neither_used_nor_moved_after_the_handover() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file_of(&folder, b"0123456789");
+        let mut host = File::open(&path).unwrap();
+        host.seek(SeekFrom::Start(2)).unwrap();
+        // duplicates, which share one offset, as those of one descriptor of the host do
+        let mut sources: Vec<_> = (0..2)
+            .map(|_| SourceFile::from_file(host.try_clone().unwrap()).unwrap())
+            .collect();
+        let mut begun = [[0; 3]; 2];
+        for (source, begun) in sources.iter_mut().zip(&mut begun) {
+            source.read_exact(begun).unwrap();
+            assert_eq!(host.stream_position().unwrap(), 2);
+        }
+        host.seek(SeekFrom::Start(7)).unwrap();
+        for (source, begun) in sources.iter_mut().zip(begun) {
+            assert_eq!(&begun, b"234");
+            assert_eq!(read_all(source), b"56789");
+            assert_eq!(source.change().unwrap(), None);
+        }
+        assert_eq!(host.stream_position().unwrap(), 7);
     }
 
     #[test]
