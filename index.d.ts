@@ -13,9 +13,13 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
  * What an ingest can read. Strings are stored as UTF-8.
  *
  * `{ path }` and `{ fd }` are read by the engine itself, without JavaScript for each chunk: the cheapest way to back up a
- * file. Regular files and block devices only. An open file is read from where it stands to its end, and its descriptor may be
- * closed as soon as the call has returned. A file that changes while it is read is reported: `warning` event
- * WARN_SOURCE_CHANGED; `expectedSize` makes another size an error.
+ * file. Regular files and block devices only. An open file is read from its position at the call to its end; its descriptor may be
+ * closed as soon as the call has returned, and its offset is not moved (on Windows it is, and the descriptor stays open until the
+ * promise settles). A file that changes while it is read is reported: `warning` event WARN_SOURCE_CHANGED; `expectedSize` makes
+ * another size an error.
+ *
+ * A stream or iterator that was read before is refused where that can be told. The clean end of some sources (sockets, stdout of a
+ * child, ssh2, docker exec) does not prove that all bytes came: docs/api.md lists them with their `commitWhen`.
  */
 export type IngestSource =
   | NodeJS.ReadableStream
@@ -228,7 +232,7 @@ export interface IIngestOptions extends IIngestBaseOptions {
 
 /** A command whose output is backed up, for {@link ContainerArchive.ingestCommand}. */
 export interface IIngestCommand {
-  /** The program and its arguments. There is no shell: for pipes and variables, `['sh', '-c', '…']`. */
+  /** The program and its arguments. There is no shell: for pipes and variables, `['bash', '-e', '-o', 'pipefail', '-c', '…']`. */
   command: string[];
   /** Name of the item. */
   name: string;

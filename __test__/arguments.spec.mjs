@@ -1,9 +1,10 @@
 // Arguments: unknown keys and wrong types are refused by name, before anything happens.
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { CHEAP_KDF, ContainerArchive, ContainerArchiveError, freshRepo, rejectsWith, temporary, test } from './support/harness.mjs';
+import { CHEAP_KDF, ContainerArchive, ContainerArchiveError, freshRepo, rejectsWith, root, settle, temporary, test } from './support/harness.mjs';
 
 const NOT_OBJECTS = [null, 7, 'text', true, [], () => {}];
 
@@ -81,6 +82,95 @@ test('listSnapshots and restore refuse unknown options and wrong values', async 
     { range: { start: -1 } }, { range: { start: 0.5 } }, { range: { end: NaN } }, { range: { end: '5' } }, { range: { start: 2 ** 60 } }, { signal: 1 }];
   for (const options of [...NOT_OBJECTS, ...refused]) await rejectsWith(repo.restore(id, options), 'ERR_INVALID_ARGUMENT');
 });
+
+/** Options that throw `thing` when they are read. */
+const throwing = (name, thing) => Object.defineProperty({}, name, { enumerable: true, get() { throw thing; } });
+
+test('an option that throws when it is read is refused, with the thing itself as cause', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const item = { name: 'a', type: 'x', stream: [] };
+  const things = [new Error('boom'), Object.create(null), Symbol('x'), Object.assign(new Error('x'), { code: 'ERR_CLOSED' }),
+    new ContainerArchiveError('x', { code: 'ERR_REPO_LOCKED', retryable: true })];
+  for (const thing of things) {
+    const list = new Proxy([item], { get() { throw thing; } });
+    const plain = new Proxy({}, { getPrototypeOf() { throw thing; } });
+    const calls = [
+      () => ContainerArchive.init(path, throwing('passphrase', thing)), () => ContainerArchive.open(path, plain),
+      () => ContainerArchive.openOrInit(path, { compression: throwing('algorithm', thing) }),
+      () => repo.ingest([], throwing('tags', thing)), () => repo.ingest([], { tags: throwing('key', thing) }), () => repo.ingest([], { tags: plain }),
+      () => repo.ingest([], { items: list }), () => repo.ingest([], { items: [throwing('name', thing)] }), () => repo.ingest([], plain),
+      () => repo.ingest([], throwing('commitWhen', thing)), () => repo.ingestMulti(list), () => repo.ingestMulti([throwing('stream', thing)]),
+      () => repo.ingestCommand(list), () => repo.ingestCommand({ name: 'a', command: list }),
+      () => repo.ingestCommand({ name: 'a', command: ['b'], env: throwing('PATH', thing) }),
+      () => repo.restore('latest', throwing('item', thing)), () => repo.restore('latest', { range: plain }),
+      () => repo.listSnapshots(throwing('tags', thing)), () => repo.verify(throwing('level', thing)), () => repo.forget(list),
+      () => repo.prune({ keepLast: 1 }, throwing('dryRun', thing)), () => repo.keys.add(throwing('passphrase', thing)),
+      () => repo.stats({ signal: throwing('aborted', thing) }),
+    ];
+    for (const call of calls) {
+      const error = await rejectsWith(call(), 'ERR_INVALID_ARGUMENT');
+      assert.ok(Object.is(error.cause, thing), call.toString());
+    }
+    for (const policy of [throwing('keepLast', thing), plain, { keepIds: list }, { keepTags: [throwing('a', thing)] }]) {
+      assert.ok(Object.is((await rejectsWith(repo.prune(policy), 'ERR_INVALID_POLICY')).cause, thing));
+    }
+  }
+  const { proxy, revoke } = Proxy.revocable([], {});
+  revoke();
+  for (const call of [() => repo.ingest([], proxy), () => repo.ingestMulti(proxy), () => repo.forget(proxy), () => repo.verify({ level: proxy }),
+    () => ContainerArchive.open(proxy), () => ContainerArchive.init(path, { compression: { algorithm: proxy } }),
+    () => ContainerArchive.init(path, { compression: { algorithm: Object.create(null) } })]) {
+    await rejectsWith(call(), 'ERR_INVALID_ARGUMENT');
+  }
+  assert.deepEqual(await repo.listSnapshots(), []);
+});
+
+test('a function that gives a passphrase may fail with anything', async (t) => {
+  const path = join(temporary(t), 'repo');
+  for (const thing of [new Error('boom'), Object.create(null), Symbol('x'), null, Object.assign(new Error('x'), { code: 'ERR_CLOSED' })]) {
+    for (const passphrase of [() => { throw thing; }, async () => { throw thing; }, () => ({ get then() { throw thing; } })]) {
+      const error = await rejectsWith(ContainerArchive.init(path, { passphrase }), 'ERR_PASSPHRASE_REQUIRED');
+      assert.ok(Object.is(error.cause, thing));
+    }
+  }
+  assert.ok(!existsSync(path));
+});
+
+test('a signal of another library is obeyed, and one that fails ends the call', async (t) => {
+  const { repo } = await freshRepo(t);
+  const boom = new Error('boom');
+  const never = () => (async function* () { yield 'x'; await new Promise(() => {}); })();
+  /** What an AbortSignal does, with some of its members replaced. */
+  const signal = (members) => ({ aborted: false, reason: undefined, throwIfAborted() {}, addEventListener() {}, removeEventListener() {}, ...members });
+  let abort;
+  const obeyed = repo.ingest(never(), { signal: signal({ reason: boom, addEventListener: (_, listener) => { abort = listener; } }) });
+  abort();
+  await assert.rejects(obeyed, (error) => error === boom);
+
+  const deaf = signal({ addEventListener() { throw boom; } });
+  for (const call of [() => repo.ingest(never(), { signal: deaf }), () => repo.verify({ signal: deaf }), () => repo.restoreToFile('latest', { path: '/x', signal: deaf })]) {
+    assert.equal((await rejectsWith(call(), 'ERR_INVALID_ARGUMENT')).cause, boom);
+  }
+  let later;
+  const mute = { ...signal({}), addEventListener: (_, listener) => { later = listener; } };
+  const silent = repo.ingest(never(), { signal: Object.defineProperty(mute, 'reason', { get() { throw boom; } }) });
+  later();
+  assert.equal((await rejectsWith(silent, 'ERR_INVALID_ARGUMENT')).cause, boom);
+  const { id } = await repo.ingest(['x'], { signal: signal({ removeEventListener() { throw boom; } }) });
+  assert.deepEqual((await repo.listSnapshots()).map((snapshot) => snapshot.id), [id]);
+  await settle();
+});
+
+test('a relative path in a working directory that is gone is refused', (t) => {
+  const program = `
+    const { ContainerArchive } = require(${JSON.stringify(join(root, 'index.js'))});
+    process.chdir(process.argv[1]);
+    require('node:fs').rmdirSync(process.argv[1]);
+    ContainerArchive.open('repo').catch((error) => console.log(error.code, error.cause.code));`;
+  const cwd = join(temporary(t), 'gone');
+  mkdirSync(cwd);
+  assert.equal(execFileSync(process.execPath, ['-e', program, cwd], { encoding: 'utf8' }), 'ERR_INVALID_ARGUMENT ENOENT\n');
+}, { skip: process.platform === 'win32' && 'a working directory cannot be deleted there' });
 
 test('the constructor is not for users, and errors are of one class', async () => {
   assert.throws(() => new ContainerArchive('/tmp/x'), { code: 'ERR_INVALID_ARGUMENT' });

@@ -1,7 +1,7 @@
 // ingestCommand: exactly what a command wrote, if it ended well; nothing at all, and no process left, if it did not.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -329,3 +329,19 @@ test('what is no command is refused, and nothing is started', async (t) => {
   assert.match(error.hint, /sh/);
   assert.ok(!existsSync(file));
 });
+
+test('the shell that the refusal recommends hides no failure of a pipe or a sequence', async (t) => {
+  if (spawnSync('bash', ['-c', ':']).status !== 0) return t.skip('SKIPPED: there is no bash here');
+  const { repo, path } = await freshRepo(t);
+  const { hint } = await rejectsWith(repo.ingestCommand({ command: 'a | b', name: 'x' }), 'ERR_INVALID_ARGUMENT');
+  const shell = JSON.parse(/\[.*\]/.exec(hint)[0]).slice(0, -1);
+  for (const file of ['docs/api.md', 'index.d.ts']) {
+    assert.ok(readFileSync(join(root, file), 'utf8').includes(`[${[...shell, '…'].map((part) => `'${part}'`).join(', ')}]`), file);
+  }
+  for (const script of ['(echo part; exit 3) | cat', '(echo part; exit 3); echo rest']) {
+    const error = await rejectsWith(repo.ingestCommand({ command: [...shell, script], name: 'x' }), 'ERR_SOURCE_FAILED');
+    assert.equal(error.exitCode, 3);
+  }
+  await assertNothingPublished(repo, path);
+  assert.equal((await repo.ingestCommand({ command: [...shell, 'echo all | cat; echo of it'], name: 'x' })).originalSize, 10);
+}, POSIX);

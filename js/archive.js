@@ -4,14 +4,13 @@
 const native = require('./native.js');
 const options = require('./options.js');
 const check = require('./check.js');
-const { resolve } = require('node:path');
 const { setImmediate: nextTurn } = require('node:timers/promises');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
 const { restoreToFileOptions, runRestoreToFile } = require('./restore-file.js');
-const { claimAll, releaseAll } = require('./source.js');
+const { claimAll, releaseAll, stopAll } = require('./source.js');
 const { runIngest } = require('./ingest.js');
 const { policy } = require('./policy.js');
 const { Leftovers, abortable, stoppable } = require('./stop.js');
@@ -49,7 +48,7 @@ async function openOrInit(where, json, ...rest) {
 
 /** init(), open() and openOrInit(): the same but for the call and the options that it takes. */
 async function connect(call, takes, path, given) {
-  const where = resolve(check.path(path, 'path'));
+  const where = check.absolutePath(path, 'path');
   const { json, secret, signal } = options.repository(given, takes);
   const events = new Events();
   const onWarning = (code, message, pack) => {
@@ -140,7 +139,12 @@ class ContainerArchive {
       stream.cancel();
       throw signal.reason;
     }
-    return new RestoreStream(stream, this.#native, signal);
+    try {
+      return new RestoreStream(stream, this.#native, signal);
+    } catch (error) {
+      stream.cancel();
+      throw error;
+    }
   }
 
   async restoreToFile(id, fileOptions) {
@@ -324,10 +328,7 @@ class ContainerArchive {
       return this.#native.ingest(json, lanes, (update) => progress.update(update));
     } catch (error) {
       const reason = signal?.aborted ? error : fromNative(error);
-      for (const { source } of items) {
-        source.watch(() => {});
-        source.stop(reason);
-      }
+      stopAll(items, reason);
       throw reason;
     }
   }

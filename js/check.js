@@ -1,10 +1,14 @@
 'use strict';
 // Checks of single values, before anything crosses to the native side (which would coerce NaN and -1 silently).
 //
-// Every function returns the checked value or throws ERR_INVALID_ARGUMENT with a message that names the argument.
+// Every function returns the checked value or throws ERR_INVALID_ARGUMENT with a message that names
+// the argument. What a value of the caller throws when it is read (a getter, a trap of a Proxy) is
+// the `cause` of one, whatever it is.
 
 const { types } = require('node:util');
-const { invalidArgument } = require('./error.js');
+const { resolve } = require('node:path');
+const { invalidArgument, textOf } = require('./error.js');
+const { CallerSignal } = require('./signal.js');
 
 /** Longest item name, type, tag key or tag value, in bytes of UTF-8. */
 const MAX_TEXT_BYTES = 4096;
@@ -12,13 +16,31 @@ const MAX_TEXT_BYTES = 4096;
 /** How a refused value is shown in a message. Never the content of strings: a secret may have slipped in. */
 function kindOf(value) {
   if (value === null) return 'null';
-  if (Array.isArray(value)) return 'an array';
   if (typeof value === 'number') return String(value);
-  if (typeof value === 'object') return `an object of class ${value.constructor?.name ?? 'null'}`;
-  return value === undefined ? 'undefined' : `a ${typeof value}`;
+  if (typeof value !== 'object') return value === undefined ? 'undefined' : `a ${typeof value}`;
+  try {
+    return Array.isArray(value) ? 'an array' : `an object of class ${value.constructor?.name ?? 'null'}`;
+  } catch {
+    return 'an object that cannot be read';
+  }
 }
 
-/** Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own members. */
+/**
+ * What `read` gives, which touches a value of the caller; whatever it throws is the cause of a
+ * refusal.
+ */
+function reading(where, read) {
+  try {
+    return read();
+  } catch (cause) {
+    throw invalidArgument(`${where} cannot be read: ${textOf(cause)}`, { cause });
+  }
+}
+
+/**
+ * Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own
+ * members. May throw.
+ */
 function isPlain(value) {
   if (value === null || typeof value !== 'object') return false;
   const proto = Object.getPrototypeOf(value);
@@ -27,11 +49,14 @@ function isPlain(value) {
 
 /** The own members of an object, hidden ones (as a secret may be) too, each read once, as pairs of a name and a value. */
 function members(value, where) {
-  try {
-    return Object.getOwnPropertyNames(value).map((name) => [name, value[name]]);
-  } catch (cause) {
-    throw invalidArgument(`${where} cannot be read`, { cause });
-  }
+  return reading(where, () => Object.getOwnPropertyNames(value).map((name) => [name, value[name]]));
+}
+
+/** The entries of an array, each read once, the holes of a sparse one as undefined. */
+function array(value, where) {
+  const entries = reading(where, () => (Array.isArray(value) ? Array.from({ length: value.length }, (_, i) => value[i]) : null));
+  if (entries === null) throw invalidArgument(`${where} must be an array, got ${kindOf(value)}`);
+  return entries;
 }
 
 /**
@@ -41,7 +66,7 @@ function members(value, where) {
  */
 function options(value, known, where) {
   if (value === undefined) return { __proto__: null };
-  if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
+  if (!reading(where, () => isPlain(value))) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
   const given = members(value, where);
   for (const [key] of given) {
     if (!known.includes(key)) {
@@ -100,19 +125,24 @@ function callback(value, where) {
   return value;
 }
 
-/** An AbortSignal, or undefined. */
+/** Whether a value does what an AbortSignal does. */
+function isSignal(value) {
+  return typeof value === 'object' && value !== null && typeof value.aborted === 'boolean' &&
+    ['throwIfAborted', 'addEventListener', 'removeEventListener'].every((name) => typeof value[name] === 'function');
+}
+
+/** An AbortSignal, guarded, or undefined. */
 function signal(value, where) {
   if (value === undefined) return undefined;
-  if (typeof value !== 'object' || value === null || typeof value.aborted !== 'boolean' ||
-      !['throwIfAborted', 'addEventListener', 'removeEventListener'].every((name) => typeof value[name] === 'function')) {
-    throw invalidArgument(`${where} must be an AbortSignal, got ${kindOf(value)}`);
-  }
-  return value;
+  if (!reading(where, () => isSignal(value))) throw invalidArgument(`${where} must be an AbortSignal, got ${kindOf(value)}`);
+  return new CallerSignal(value, where);
 }
 
 /** A record of strings to strings. A fresh object comes back, so that later changes by the caller do nothing. */
 function tags(value, where) {
-  if (!isPlain(value)) throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
+  if (!reading(where, () => isPlain(value))) {
+    throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
+  }
   const entries = members(value, where);
   for (const [key, entry] of entries) {
     text(key, `A key of ${where}`);
@@ -143,19 +173,44 @@ function path(value, where) {
   return value;
 }
 
+/** The same, made absolute. */
+function absolutePath(value, where) {
+  const given = path(value, where);
+  // A relative one needs the working directory, which may have been deleted.
+  return reading(`The working directory, which ${where} is relative to,`, () => resolve(given));
+}
+
 /** Bytes: any Uint8Array, and so any Buffer, of any realm. */
 const isBytes = types.isUint8Array;
 
-/** Whether an empty view is empty because its memory was transferred away: its bytes are lost, not absent. */
-function isDetached(bytes) {
-  if (bytes.byteLength !== 0) return false;
+const { at } = Uint8Array.prototype;
+const viewed = (name) => Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name).get;
+const [lengthOf, offsetOf, bufferOf] = ['byteLength', 'byteOffset', 'buffer'].map(viewed);
+
+/** The length of a Uint8Array; a subclass cannot answer for it. */
+function byteLength(bytes) {
+  return lengthOf.call(bytes);
+}
+
+/** A part of a Uint8Array, in the same memory. */
+function part(bytes, start, end) {
+  return new Uint8Array(bufferOf.call(bytes), offsetOf.call(bytes) + start, Math.min(end, byteLength(bytes)) - start);
+}
+
+/**
+ * Whether a Uint8Array has lost its memory: transferred away, or a resizable one that shrank to
+ * less than the view. Its length reads as 0 then, but its bytes are lost and not absent.
+ */
+function isLost(bytes) {
   try {
-    return new Uint8Array(bytes.buffer) === undefined;
+    at.call(bytes, 0);
+    return false;
   } catch {
     return true;
   }
 }
 
 module.exports = {
-  boolean, callback, hexId, integer, isBytes, isDetached, isPlain, kindOf, members, options, path, signal, tags, text, time, wellFormed,
+  absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, kindOf, members, options, part,
+  path, reading, signal, tags, text, time, wellFormed,
 };

@@ -1,14 +1,34 @@
 'use strict';
 // The one error class of the package, and the only place where errors of the native engine become JS errors.
 //
-// Native errors carry a code and ids but no JS stack; they are made anew here, so that a stack names the caller.
-// What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves this package.
+// Native errors carry a code and ids but no JS stack; they are recreated here, so that a stack
+// names the caller. Both kinds are recognised by a brand: codes that begin with ERR_ are Node's
+// too, and what the caller's code throws may have no usable member at all.
+//
+// What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves
+// this package.
+
+const { types } = require('node:util');
+
+/** What errors of the native engine own (src/binding/error.rs). */
+const NATIVE = Symbol.for('containerarchive.native-error');
 
 /** The members, beside code and message, that an error may carry. */
 const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail', 'holders'];
 
+/**
+ * Whether something is a ContainerArchiveError. Runs no code of the caller, as `instanceof` would.
+ */
+let isOurs;
+
 /** An error of this package. `code` is stable: match on it, never on the message. */
 class ContainerArchiveError extends Error {
+  #brand = true;
+
+  static {
+    isOurs = (thing) => typeof thing === 'object' && thing !== null && #brand in thing;
+  }
+
   /**
    * @param {string} message what went wrong, naming the thing
    * @param {object} details `code`, and what is known of `hint`, `cause`, `retryable`, `path`, `snapshotId`, `item`,
@@ -30,6 +50,29 @@ Object.defineProperty(ContainerArchiveError.prototype, 'name', {
   writable: true,
 });
 
+/** Longest text of something thrown that a message repeats, in UTF-16 code units. */
+const MAX_TEXT = 1000;
+
+/** Something thrown as text for a message, whatever it is. */
+function textOf(thing) {
+  try {
+    const said = [thing?.message, thing?.code].find((each) => typeof each === 'string' && each !== '');
+    const text = said ?? String(thing);
+    return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
+  } catch {
+    return 'with something that cannot be converted to text';
+  }
+}
+
+/** Whether something is an Error, of any realm. */
+function isError(thing) {
+  try {
+    return types.isNativeError(thing) || thing instanceof Error;
+  } catch {
+    return false;
+  }
+}
+
 /** A caller's mistake: ERR_INVALID_ARGUMENT. */
 function invalidArgument(message, details) {
   return new ContainerArchiveError(message, { ...details, code: 'ERR_INVALID_ARGUMENT' });
@@ -45,10 +88,9 @@ function closed() {
 
 const RETRY_HINT = 'No snapshot was made. What had been stored is reused when the ingest is tried again';
 
-/** A source failed: ERR_SOURCE_FAILED with the very error object of the source as its cause. */
+/** A source failed: ERR_SOURCE_FAILED with the very thing that it threw as its cause. */
 function sourceFailed(item, cause) {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new ContainerArchiveError(`The source of item ${JSON.stringify(item)} failed: ${why}`, {
+  return new ContainerArchiveError(`The source of item ${JSON.stringify(item)} failed: ${textOf(cause)}`, {
     code: 'ERR_SOURCE_FAILED',
     item,
     cause,
@@ -58,26 +100,36 @@ function sourceFailed(item, cause) {
 
 /** What the commit waited for did not come: ERR_SOURCE_FAILED with the rejection as its cause. */
 function commitRefused(cause) {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new ContainerArchiveError(`The commit was refused by commitWhen: ${why}`, {
+  return new ContainerArchiveError(`The commit was refused by commitWhen: ${textOf(cause)}`, {
     code: 'ERR_SOURCE_FAILED',
     cause,
     hint: RETRY_HINT,
   });
 }
 
+/** Whether something was thrown by the native engine. */
+function isNative(thing) {
+  try {
+    return typeof thing === 'object' && thing !== null && Object.hasOwn(thing, NATIVE);
+  } catch {
+    return false;
+  }
+}
+
 /** Makes an error of the native engine a ContainerArchiveError; anything that is one already passes unchanged. */
 function fromNative(error) {
-  if (error instanceof ContainerArchiveError) return error;
-  const code = error?.code;
-  if (typeof code !== 'string' || !(code.startsWith('ERR_') || code === 'ABORT_ERR')) {
-    // Codes of napi-rs itself ("InvalidArg", "GenericFailure"): the checks of this package let something through.
-    return new ContainerArchiveError(error?.message ?? String(error), { code: 'ERR_INTERNAL', cause: error });
+  if (isOurs(error)) return error;
+  if (!isNative(error)) {
+    // Of napi-rs itself ("InvalidArg", "GenericFailure"), or of Node: the checks of this package
+    // let something through.
+    return new ContainerArchiveError(textOf(error), { code: 'ERR_INTERNAL', cause: error });
   }
   const cause = typeof error.causeMessage === 'string' ? new Error(error.causeMessage) : undefined;
-  const details = { code, cause, retryable: error.retryable };
+  const details = { code: error.code, cause, retryable: error.retryable };
   for (const name of DETAILS) details[name] = error[name];
   return new ContainerArchiveError(error.message, details);
 }
 
-module.exports = { ContainerArchiveError, RETRY_HINT, closed, commitRefused, fromNative, invalidArgument, sourceFailed };
+module.exports = {
+  ContainerArchiveError, RETRY_HINT, closed, commitRefused, fromNative, invalidArgument, isError, isOurs, sourceFailed, textOf,
+};

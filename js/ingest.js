@@ -9,48 +9,87 @@
 // - Nothing here waits for a source that has been stopped: its next() may never return.
 // - An abort that comes in time rejects at once. What was read by then is still being stored, for the next try to reuse.
 
-const { chunkBytes } = require('./source.js');
+const { byteLength, kindOf, part } = require('./check.js');
+const { chunkBytes, quietly } = require('./source.js');
 const { abortable } = require('./stop.js');
 const { Turns } = require('./turns.js');
-const { ContainerArchiveError, closed, commitRefused, fromNative, sourceFailed } = require('./error.js');
+const { closed, commitRefused, fromNative, isOurs, sourceFailed } = require('./error.js');
 
 /** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
 const SLICE_BYTES = 1024 * 1024;
 
 /** Pushes a chunk that is too long for one push(). */
 async function pushSlices(lane, chunk, name) {
-  const length = chunk.byteLength;
+  const length = byteLength(chunk);
   for (let at = 0; at < length; at += SLICE_BYTES) {
-    if (chunk.byteLength !== length) {
+    if (byteLength(chunk) !== length) {
       throw sourceFailed(name, new Error('a chunk was transferred away or resized while it was read'));
     }
-    if (!lane.push(chunk.subarray(at, at + SLICE_BYTES))) await lane.drained();
+    if (!lane.push(part(chunk, at, at + SLICE_BYTES))) await lane.drained();
   }
 }
 
 /** What an error of a source means for the ingest. */
 function failure({ name, source }, error) {
-  return source.typed ? error : sourceFailed(name, error);
+  return source.typed && isOurs(error) ? error : sourceFailed(name, error);
 }
 
-/** Reads one source to its end. Returns early, without a word, when the ingest was stopped meanwhile. */
+/**
+ * What `call` gives, which runs code of a source; whatever it throws is the failure of that source.
+ */
+function ofSource(item, call) {
+  try {
+    return call();
+  } catch (error) {
+    throw failure(item, error);
+  }
+}
+
+/**
+ * Reads one source to its end. Returns early, without an error, when the ingest was stopped in the
+ * meantime.
+ */
 async function feed(lane, item, turns, isStopped) {
   const { name, source } = item;
-  const iterator = source.iterator();
+  const iterator = ofSource(item, () => source.iterator());
+  let read = 0;
   for (;;) {
-    let step;
+    let value;
     try {
-      step = await iterator.next();
+      const step = await iterator.next();
+      if (isStopped()) return;
+      if (Object(step) !== step) throw new TypeError(`its iterator gave ${kindOf(step)}, not an object`);
+      if (step.done) break;
+      value = step.value;
     } catch (error) {
       throw failure(item, error);
     }
-    if (isStopped() || step.done) return;
-    const chunk = chunkBytes(step.value, name);
-    if (chunk.byteLength > SLICE_BYTES) await pushSlices(lane, chunk, name);
+    if (isStopped()) return;
+    const chunk = chunkBytes(value, name);
+    const length = byteLength(chunk);
+    read += length;
+    if (length > SLICE_BYTES) await pushSlices(lane, chunk, name);
     else if (!lane.push(chunk)) await lane.drained();
     if (turns.areDue()) await turns.next();
     if (isStopped()) return;
   }
+  ofSource(item, () => source.ended?.(read));
+}
+
+/**
+ * Listens to all sources, also when one of them cannot be listened to: the others must not go
+ * uncaught when they are stopped.
+ */
+function watchAll(items, fail) {
+  const failures = [];
+  for (const item of items) {
+    try {
+      item.source.watch((error) => fail(failure(item, error)));
+    } catch (error) {
+      failures.push(failure(item, error));
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** Reads items, one after the other, as long as there are any that no lane has begun. */
@@ -122,13 +161,13 @@ async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers
     if (stopped) return false;
     stopped = { error, byEngine };
     const inTime = native.abort();
-    for (const { source } of items) source.stop(error);
+    for (const { source } of items) quietly(() => source.stop(error));
     return inTime;
   };
   const run = async () => {
     try {
       // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
-      for (const item of items) item.source.watch((error) => stop(failure(item, error)));
+      watchAll(items, stop);
       const gate = commitGate(commitWhen, stop);
       progress.total = await prepare(items);
       await leftovers.settled();
@@ -137,7 +176,7 @@ async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers
       const fed = Array.from({ length: lanes }, (_, number) => native.lane(number));
       feedAll(fed, items, gate, progress, isStopped).catch((error) => {
         // What is not ours was thrown by the native side, which tells the reason through run().
-        stop(fromNative(error), !(error instanceof ContainerArchiveError));
+        stop(fromNative(error), !isOurs(error));
       });
       return JSON.parse(await done);
     } catch (thrown) {

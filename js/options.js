@@ -26,7 +26,8 @@ function take(out, given, name, checked) {
 /** 'gzip' | 'zstd' | 'none' | { algorithm, level? } */
 function compression(value) {
   const given = typeof value === 'string' ? { algorithm: value } : check.options(value, ['algorithm', 'level'], 'compression');
-  if (!Object.hasOwn(LEVELS, given.algorithm)) {
+  // a string first: anything else would be converted to one, by code of its own
+  if (typeof given.algorithm !== 'string' || !Object.hasOwn(LEVELS, given.algorithm)) {
     throw invalidArgument(`compression must name ${Object.keys(LEVELS).join(', ')}`);
   }
   const out = { algorithm: given.algorithm };
@@ -114,16 +115,27 @@ const MULTI_KEYS = ['concurrency'];
 /** Each item that is read at once takes a thread and buffers. */
 const MAX_CONCURRENCY = 16;
 
-/** A function as it is, or a promise: any thenable as one, asked once. */
+/** A function as it is, or a promise: any thenable as one of our own, which does what it does. */
 function commitWhen(value) {
   if (value === undefined || typeof value === 'function') return value;
-  if (typeof value?.then !== 'function') {
+  if (typeof check.reading('commitWhen', () => value?.then) !== 'function') {
     throw invalidArgument(`commitWhen must be a promise, or a function that gives one, got ${check.kindOf(value)}`);
   }
-  const promise = Promise.resolve(value);
+  // not Promise.resolve(), which gives promises back as they are: one whose members were replaced,
+  // too
+  const promise = new Promise((resolve) => resolve(value));
   // Whatever becomes of the call: it knows of the promise, so a rejection is no uncaught exception.
   promise.catch(() => {});
   return promise;
+}
+
+/** Listens to the promise in options that are refused: nobody else will. */
+function heed(refused) {
+  try {
+    commitWhen(refused?.commitWhen);
+  } catch {
+    // there is none, or none that can be listened to
+  }
 }
 
 /** A size in bytes that a source promises, or undefined. */
@@ -141,8 +153,7 @@ function ingest(value, single) {
   try {
     given = check.options(value, known, 'options');
   } catch (error) {
-    // What is refused may hold a promise, and nobody else will listen to that.
-    if (typeof value?.commitWhen?.then === 'function') commitWhen(value.commitWhen);
+    heed(value);
     throw error;
   }
   const gate = commitWhen(given.commitWhen);
@@ -164,28 +175,29 @@ function ingest(value, single) {
 }
 
 /** The name and type of one item. */
-function item(value, where, extraKeys = []) {
-  const given = check.options(value ?? null, ['name', 'type', ...extraKeys], where);
+function item(value, where) {
+  const given = check.options(value ?? null, ['name', 'type'], where);
   return { name: check.text(given.name, `${where}.name`), type: check.text(given.type, `${where}.type`) };
 }
 
 /** The one item of ingest(): `items: [{ name, type }]`, by default { name: 'data', type: 'data' }. */
 function singleItem(items) {
   if (items === undefined) return { name: 'data', type: 'data' };
-  if (!Array.isArray(items) || items.length !== 1) {
+  const given = check.array(items, 'items');
+  if (given.length !== 1) {
     throw invalidArgument('items must be an array of exactly one { name, type }', {
       hint: 'Several streams in one snapshot: ingestMulti()',
     });
   }
-  return item(items[0], 'items[0]');
+  return item(given[0], 'items[0]');
 }
 
 /** Items with different names: `read(item, where)` gives { name, … } of each. */
 function distinct(items, what, read) {
-  if (!Array.isArray(items)) throw invalidArgument(`${what} must be an array, got ${check.kindOf(items)}`);
-  if (items.length === 0) throw invalidArgument(`${what} must not be empty`);
+  const all = check.array(items, what);
+  if (all.length === 0) throw invalidArgument(`${what} must not be empty`);
   const seen = new Set();
-  return items.map((given, i) => {
+  return all.map((given, i) => {
     const checked = read(given, `${what}[${i}]`);
     const { name } = checked;
     if (seen.has(name)) {
@@ -198,11 +210,15 @@ function distinct(items, what, read) {
 
 /** The items of ingestMulti(): an array of { stream, name, type, expectedSize? }. */
 function multiItems(items) {
-  return distinct(items, 'items', (given, where) => ({
-    ...item(given, where, ['stream', 'expectedSize']),
-    expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`),
-    source: given.stream,
-  }));
+  return distinct(items, 'items', (value, where) => {
+    // read once: what is checked is what is used
+    const given = check.options(value ?? null, ['name', 'type', 'stream', 'expectedSize'], where);
+    return {
+      ...item({ name: given.name, type: given.type }, where),
+      expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`),
+      source: given.stream,
+    };
+  });
 }
 
 const COMMAND_KEYS = ['command', 'timeoutMs', 'cwd', 'env', 'expectedSize'];
@@ -211,12 +227,13 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** [program, ...arguments] */
 function commandLine(value, where) {
-  if (!Array.isArray(value) || value.length === 0) {
+  const parts = check.reading(where, () => Array.isArray(value)) ? check.array(value, where) : [];
+  if (parts.length === 0) {
     throw invalidArgument(`${where} must be an array of the program and its arguments, got ${check.kindOf(value)}`, {
-      hint: 'There is no shell: for pipes and variables, use ["sh", "-c", "…"]',
+      hint: 'There is no shell: for pipes and variables, use ["bash", "-e", "-o", "pipefail", "-c", "…"]',
     });
   }
-  return value.map((part, i) => {
+  return parts.map((part, i) => {
     check.wellFormed(part, `${where}[${i}]`);
     if (part.includes('\0')) throw invalidArgument(`${where}[${i}] must not hold a NUL character`);
     if (i === 0 && part === '') throw invalidArgument(`${where}[0] must not be empty`);
@@ -226,10 +243,11 @@ function commandLine(value, where) {
 
 /** The environment of a command: strings by name. What is undefined is left out, as in `{ ...process.env, NAME: undefined }`. */
 function environment(value, where) {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+  if (value === null || typeof value !== 'object' || check.reading(where, () => Array.isArray(value))) {
     throw invalidArgument(`${where} must be an object of strings, got ${check.kindOf(value)}`);
   }
-  const env = Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined));
+  const entries = check.reading(where, () => Object.entries(value));
+  const env = Object.fromEntries(entries.filter(([, entry]) => entry !== undefined));
   for (const [key, entry] of Object.entries(env)) {
     check.wellFormed(entry, `${where}[${JSON.stringify(key)}]`);
     if (key === '' || /[=\0]/.test(key) || entry.includes('\0')) {
@@ -241,9 +259,10 @@ function environment(value, where) {
 
 /** The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?, env?, expectedSize? }. */
 function commands(value) {
-  return distinct(Array.isArray(value) ? value : [value], 'commands', (given, where) => {
-    check.options(given ?? null, ['name', 'type', ...COMMAND_KEYS], where);
-    const named = item(given.type === undefined ? { ...given, type: 'data' } : given, where, COMMAND_KEYS);
+  const all = check.reading('commands', () => (Array.isArray(value) ? value : [value]));
+  return distinct(all, 'commands', (one, where) => {
+    const given = check.options(one ?? null, ['name', 'type', ...COMMAND_KEYS], where);
+    const named = item({ name: given.name, type: given.type === undefined ? 'data' : given.type }, where);
     const spec = { name: named.name, command: commandLine(given.command, `${where}.command`) };
     take(spec, given, 'timeoutMs', (v) => check.integer(v, `${where}.timeoutMs`, 1, MAX_TIMEOUT_MS));
     take(spec, given, 'cwd', (v) => check.path(v, `${where}.cwd`));

@@ -12,8 +12,8 @@ const COUNTS = ['keepLast', 'keepHours', 'keepDays', 'keepWeeks', 'keepMonths', 
 const MAX_COUNT = 2 ** 32 - 1;
 const WHOLE_ID = /^[0-9a-f]{32}$/;
 
-function invalidPolicy(message, hint) {
-  return new ContainerArchiveError(message, { code: 'ERR_INVALID_POLICY', hint });
+function invalidPolicy(message, hint, cause) {
+  return new ContainerArchiveError(message, { code: 'ERR_INVALID_POLICY', hint, cause });
 }
 
 /** A check of check.js, whose refusals are about a policy here. */
@@ -21,7 +21,7 @@ function checked(fn, ...args) {
   try {
     return fn(...args);
   } catch (error) {
-    throw invalidPolicy(error.message, error.hint);
+    throw invalidPolicy(error.message, error.hint, error.cause);
   }
 }
 
@@ -36,9 +36,7 @@ function count(value, key) {
 
 /** A list, every entry of which passes. */
 function list(value, key, entry) {
-  if (!Array.isArray(value)) throw invalidPolicy(`${key} must be an array, got ${check.kindOf(value)}`);
-  // Array.from shows the holes of a sparse array as undefined
-  return Array.from(value, (one, i) => entry(one, `${key}[${i}]`));
+  return checked(check.array, value, key).map((one, i) => entry(one, `${key}[${i}]`));
 }
 
 /** Snapshots are removed by what stands here: only an id that can name no other one. */
@@ -68,9 +66,12 @@ const CHECKS = {
 
 /** The policy as JSON. */
 function policy(value) {
-  if (!check.isPlain(value)) throw invalidPolicy(`The retention policy must be a plain object, got ${check.kindOf(value)}`);
+  const where = 'The retention policy';
+  if (!checked(check.reading, where, () => check.isPlain(value))) {
+    throw invalidPolicy(`${where} must be a plain object, got ${check.kindOf(value)}`);
+  }
   const out = {};
-  for (const [key, entry] of checked(check.members, value, 'The retention policy')) {
+  for (const [key, entry] of checked(check.members, value, where)) {
     if (!Object.hasOwn(CHECKS, key)) {
       throw invalidPolicy(`Unknown key ${JSON.stringify(key)} in the retention policy`, `Known keys: ${Object.keys(CHECKS).join(', ')}`);
     }

@@ -54,8 +54,7 @@ function planOptions(value) {
 
 /** The ids of forget(): whole ones, for nobody can take back what a prefix or 'latest' meant. */
 function forgetIds(value) {
-  if (!Array.isArray(value)) throw invalidArgument(`ids must be an array, got ${check.kindOf(value)}`);
-  const ids = Array.from(value, (id, i) => {
+  const ids = check.array(value, 'ids').map((id, i) => {
     if (typeof id === 'string' && WHOLE_ID.test(id)) return id;
     throw invalidArgument(`ids[${i}] must be a whole snapshot id of 32 lower-case hex digits`, {
       hint: 'listSnapshots() and getSnapshot() give whole ids',

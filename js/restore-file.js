@@ -2,14 +2,13 @@
 // A restore into a file: options checked, progress passed on, the signal listened to.
 
 const check = require('./check.js');
-const { resolve } = require('node:path');
 const { RestoreProgress } = require('./progress.js');
 const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of restoreToFile(): { json, path, item, signal?, onProgress? }. */
 function restoreToFileOptions(value) {
   const given = check.options(value, ['item', 'path', 'overwrite', 'signal', 'onProgress'], 'options');
-  const path = resolve(check.path(given.path, 'path'));
+  const path = check.absolutePath(given.path, 'path');
   const item = given.item === undefined ? undefined : check.text(given.item, 'item');
   const overwrite = given.overwrite === undefined ? false : check.boolean(given.overwrite, 'overwrite');
   return {

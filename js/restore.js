@@ -5,7 +5,7 @@
 // for each _read(), so a reader that stops reading stops the native side, and destroy() cancels it.
 
 const { Readable } = require('node:stream');
-const { ContainerArchiveError, fromNative } = require('./error.js');
+const { ContainerArchiveError, fromNative, isError } = require('./error.js');
 const { Turns } = require('./turns.js');
 
 /** Bytes per native read; 64 KiB costs twice the time per byte, 1 MiB gains little. */
@@ -14,7 +14,7 @@ const CHUNK_BYTES = 256 * 1024;
 /** What destroys the stream when a signal aborts: its reason, as an Error. */
 function abortError(signal) {
   const { reason } = signal;
-  if (reason instanceof Error) return reason;
+  if (isError(reason)) return reason;
   return new ContainerArchiveError('The restore was aborted', { code: 'ABORT_ERR', cause: reason });
 }
 

@@ -5,7 +5,7 @@
 // Strings cannot be wiped: they are the program's own. Never is a secret part of a message.
 
 const check = require('./check.js');
-const { ContainerArchiveError, invalidArgument } = require('./error.js');
+const { ContainerArchiveError, invalidArgument, textOf } = require('./error.js');
 
 const KEY_BYTES = 32;
 const NAMES = ['passphrase', 'key'];
@@ -36,7 +36,7 @@ async function ask(name, give) {
   try {
     value = await give();
   } catch (cause) {
-    throw new ContainerArchiveError(`The function that gives the ${name} failed: ${cause?.message ?? cause}`, {
+    throw new ContainerArchiveError(`The function that gives the ${name} failed: ${textOf(cause)}`, {
       code: 'ERR_PASSPHRASE_REQUIRED',
       cause,
     });

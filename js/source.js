@@ -7,83 +7,208 @@
 //   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
 //   prepare    if there is one: awaited before anything is read; may learn the size, may fail
 //   iterator   { next() }, to be read by one loop
+//   ended      if there is one: called with the number of bytes after a clean end; throws when bytes are
+//              missing
 //   give(lane) instead of iterator(): the native side reads it by itself
 //   stop       ends it early; next() that is waiting for a dead source need not return
 //   typed      its errors are ContainerArchiveErrors that say all there is to say; else they become the cause of one
-//   release    lets go of it; called once, after stop() or after the last next()
+//   release    releases it; called once, after stop() or after the last next()
 // What would make an ingest silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
+//
+// All but `size` and `claim` may run code of the caller, and so may throw anything: js/ingest.js
+// calls them, and names it. What is thrown while a source is recognised becomes
+// ERR_INVALID_ARGUMENT here.
 
 const { createReadStream, promises: fs } = require('node:fs');
-const { resolve } = require('node:path');
 const { finished, isDisturbed } = require('node:stream');
+const { types } = require('node:util');
 const native = require('./native.js');
 const check = require('./check.js');
 const { Command } = require('./command.js');
 const { invalidArgument } = require('./error.js');
 
 const noop = () => {};
+const LOST = 'it was transferred away, or its resizable ArrayBuffer shrank';
 
 /** Sources that an ingest is reading now. */
 const claimed = new WeakSet();
+/**
+ * Streams and iterators that an ingest has begun to read. What is left of them is not all of it.
+ */
+const spent = new WeakSet();
+
+/** Calls code of the caller whose failure changes nothing any more. */
+function quietly(call) {
+  try {
+    const result = call();
+    if (types.isPromise(result)) Promise.prototype.then.call(result, noop, noop);
+  } catch {
+    // the call that it belongs to has ended already
+  }
+}
+
+const whereOf = (name) => `The source of item ${JSON.stringify(name)}`;
+
+/**
+ * Whether a socket comes from Node's HTTP client after a handshake ('upgrade', 'connect'): it has
+ * been read, but by the parser, which leaves it as if it had not. A listener, pipe() or pause()
+ * since then would show in `readableFlowing`.
+ */
+function isHandedOver(stream) {
+  return stream._httpMessage === null && stream.parser === null && stream.readableFlowing === null;
+}
+
+/**
+ * What streamx streams remember of 'data' and 'readable' listeners and of resume(), as bits of
+ * `_duplexState`. In 2.12 these bits stand for other traces of a reader, and never for anything
+ * that an untouched stream has.
+ */
+const STREAMX_TOUCHED = (0x10 | 0x80 | 0x100) << 4;
+
+/** Whether a Node-like stream was read before, or may have been. */
+function wasRead(stream) {
+  // emittedEnd: of minipass, which tells nothing else
+  if (spent.has(stream) || stream.readableEnded || stream.emittedEnd === true) return true;
+  if (typeof stream.readableDidRead === 'boolean') return stream.readableDidRead && !isHandedOver(stream);
+  // Other libraries do not count bytes, but an untouched stream neither flows nor is paused.
+  const { _readableState: state, _duplexState: bits } = stream;
+  if (typeof (stream.readableFlowing ?? state?.flowing) === 'boolean') return true;
+  return typeof bits === 'number' && ((bits & STREAMX_TOUCHED) !== 0 || Boolean(state?.pipeTo));
+}
+
+/** Why a Node-like stream cannot be backed up whole, or null. */
+function unfit(stream) {
+  if (stream.readableEncoding) return 'has an encoding set: its bytes are decoded already. Do not call setEncoding()';
+  if (!stream.errored && wasRead(stream)) {
+    return typeof stream.readableDidRead === 'boolean'
+      ? 'has been read before: its first bytes are gone'
+      : 'has been read before, or paused: its first bytes may be gone';
+  }
+  if (stream.readable === false && !stream.destroyed) return 'is not readable';
+  if (typeof stream[Symbol.asyncIterator] !== 'function') {
+    return 'is of an old kind that cannot be iterated. Use new Readable().wrap(stream)';
+  }
+  return null;
+}
+
+/** After a clean end: what a Node-like stream says of an end that was not clean, or null. */
+function brokenOff(stream, http2) {
+  // Node ends HTTP/2 streams after RST_STREAM, GOAWAY or a lost connection as if they were whole.
+  if (http2 && http2.rstCode !== 0) return `the HTTP/2 stream was closed with error code ${http2.rstCode}`;
+  // by this program, or its session: no code then
+  if (http2?.readableAborted) return 'the HTTP/2 stream was destroyed before its end';
+  if (stream.aborted === true) return 'it was aborted';
+  if (typeof stream.httpVersion === 'string' && stream.complete === false) return 'the HTTP message is not complete';
+  return null;
+}
 
 /** A Node Readable (or anything that pipes and can be iterated). */
 function nodeStream(stream, name) {
-  const refuse = (what) => invalidArgument(`The stream of item ${JSON.stringify(name)} ${what}`, { item: name });
-  if (stream.readableEncoding) {
-    throw refuse('has an encoding set: its bytes are decoded already. Do not call setEncoding()');
-  }
-  if (!stream.errored && (stream.readableEnded || stream.readableDidRead)) throw refuse('has been read before: its first bytes are gone');
-  if (stream.readable === false && !stream.destroyed) throw refuse('is not readable');
-  if (typeof stream[Symbol.asyncIterator] !== 'function') {
-    throw refuse('is of an old kind that cannot be iterated. Use new Readable().wrap(stream)');
-  }
+  const where = `The stream of item ${JSON.stringify(name)}`;
+  const why = check.reading(where, () => unfit(stream));
+  if (why !== null) throw invalidArgument(`${where} ${why}`, { item: name });
+  // The second: that of a request of the compatibility API, which forgets it when it closes.
+  const http2 = check.reading(where, () => [stream, stream.stream].find((each) => typeof each?.rstCode === 'number'));
   let cleanup = noop;
+  let watched = false;
+  let over = false;
   return {
     size: null,
     claim: stream,
     watch(fail) {
-      // Stays for good: an error after the end, or of stop(), must not become an uncaught exception.
-      stream.on('error', noop);
+      // Stays: an error after the end, or of stop(), must not become an uncaught exception. What is
+      // emitted need not be an error: Node treats 'error' without a value as a clean end.
+      stream.on('error', (error) => over || fail(error));
+      watched = true;
       cleanup = finished(stream, { writable: false }, (error) => error && fail(error));
     },
     iterator() {
+      spent.add(stream);
       // Not destroyed at its end: a duplex stream (a socket) may still have an answer to write.
       return stream.iterator?.({ destroyOnReturn: false }) ?? stream[Symbol.asyncIterator]();
     },
-    stop: (error) => stream.destroy?.(error),
-    release: () => cleanup(),
+    ended() {
+      const how = brokenOff(stream, http2);
+      if (how !== null) throw new Error(how);
+      // from here on, errors are those of the other direction
+      over = true;
+    },
+    stop(error) {
+      over = true;
+      try {
+        // an error that nothing listens for would be an uncaught exception
+        stream.destroy?.(watched ? error : undefined);
+      } catch {
+        // Node reads the stack of the error, which may be a reason that the caller gave to a signal
+        stream.destroy?.();
+      }
+    },
+    release() {
+      over = true;
+      cleanup();
+    },
   };
 }
 
-/** A web ReadableStream, or the stream of a Blob. */
+/** Why a web stream cannot be backed up whole, or null. */
+function unfitWeb(stream) {
+  if (stream.locked) return 'is locked by another reader';
+  // _disturbed: of web-streams-polyfill
+  return spent.has(stream) || isDisturbed(stream) || stream._disturbed === true ? 'has been read before' : null;
+}
+
+/** A web ReadableStream, or the stream of a Blob, which gives as many bytes as the Blob has. */
 function webStream(stream, name, size = null) {
-  if (stream.locked) throw invalidArgument(`The stream of item ${JSON.stringify(name)} is locked by another reader`);
-  if (isDisturbed(stream)) throw invalidArgument(`The stream of item ${JSON.stringify(name)} has been read before`);
+  const where = `The stream of item ${JSON.stringify(name)}`;
+  const why = check.reading(where, () => unfitWeb(stream));
+  if (why !== null) throw invalidArgument(`${where} ${why}`, { item: name });
   let reader;
+  let over = false;
   return {
     size,
     claim: stream,
     watch(fail) {
       reader = stream.getReader();
-      reader.closed.catch(fail);
+      new Promise((resolve) => resolve(reader.closed)).catch((error) => over || fail(error));
     },
-    iterator: () => ({ next: () => reader.read() }),
-    stop: (error) => reader?.cancel(error).catch(noop),
-    release: () => reader?.releaseLock(),
+    iterator() {
+      spent.add(stream);
+      return { next: () => reader.read() };
+    },
+    ended(length) {
+      if (size !== null && length !== size) throw new Error(`it gave ${length} of ${size} bytes`);
+    },
+    stop(error) {
+      over = true;
+      return reader?.cancel(error);
+    },
+    release() {
+      over = true;
+      reader?.releaseLock();
+    },
   };
 }
 
 /** An iterable or async iterable. */
-function iterable(source, method) {
+function iterable(source, method, name) {
+  const refused = () => invalidArgument(`${whereOf(name)} has been read before: its first bytes are gone`, { item: name });
+  if (spent.has(source)) throw refused();
   let iterator;
   return {
     size: null,
     // An array can be read by many at once; an iterator cannot.
-    claim: Array.isArray(source) ? null : source,
+    claim: check.reading(whereOf(name), () => Array.isArray(source)) ? null : source,
     watch: noop,
-    iterator: () => (iterator = source[method]()),
+    iterator() {
+      iterator = source[method]();
+      // The iterator of an array is a new one each time; a generator is its own.
+      if (spent.has(iterator)) throw new Error('it has been read before: its first bytes are gone');
+      if (typeof iterator === 'object' && iterator !== null) spent.add(iterator);
+      return iterator;
+    },
     stop() {
-      // A generator that waits for something answers only when that comes: nobody waits for its answer.
+      // A generator that waits for something answers only when that comes: the ingest does not wait
+      // for its answer.
       Promise.resolve()
         .then(() => iterator?.return?.())
         .catch(noop);
@@ -93,12 +218,17 @@ function iterable(source, method) {
 }
 
 /** A Buffer or another Uint8Array, whole. */
-function bytes(array) {
+function bytes(array, name) {
+  if (check.isLost(array)) throw invalidArgument(`${whereOf(name)} has lost its memory: ${LOST}`, { item: name });
+  const size = check.byteLength(array);
   return {
-    size: array.byteLength,
+    size,
     claim: null,
     watch: noop,
     iterator: () => [array][Symbol.iterator](),
+    ended(length) {
+      if (length !== size) throw new Error(`its length went from ${size} to ${length} bytes`);
+    },
     stop: noop,
     release: noop,
   };
@@ -130,11 +260,29 @@ function pathFile(path) {
   };
 }
 
-/** { fd }: an open file, read from where it stands. Duplicated at once, so the caller may close its own. */
+/**
+ * On Windows, what stands for a descriptor that is being read: its offset is shared, so only one
+ * ingest may.
+ */
+const descriptors = new Map();
+
+function descriptor(fd) {
+  if (!descriptors.has(fd)) descriptors.set(fd, { fd });
+  return descriptors.get(fd);
+}
+
+/**
+ * { fd }: an open file, read from its position at this call. Duplicated at once, so the caller may
+ * close its own.
+ */
 function openFile(fd, name) {
   const NativeFile = native.NativeFile;
-  // On Windows, descriptors are numbers of Node itself.
-  if (NativeFile.fromFd === undefined) return nodeStream(createReadStream('', { fd, autoClose: false, highWaterMark: 1 << 20 }), name);
+  if (NativeFile.fromFd === undefined) {
+    // On Windows, descriptors are numbers of Node itself, which can neither be duplicated nor asked
+    // for their position.
+    const stream = createReadStream('', { fd, autoClose: false, highWaterMark: 1 << 20 });
+    return { ...nodeStream(stream, name), claim: descriptor(fd) };
+  }
   let file;
   try {
     file = NativeFile.fromFd(fd);
@@ -144,31 +292,39 @@ function openFile(fd, name) {
   return { size: file.size, claim: null, watch: noop, give: (lane) => lane.readFile(file), stop: noop, release: noop };
 }
 
-/** { path } or { fd }, if the value is one of these. */
-function plainFile(value, name) {
-  const where = `The source of item ${JSON.stringify(name)}`;
-  if (Object.hasOwn(value, 'path')) {
-    const { path } = check.options(value, ['path'], where);
-    return pathFile(resolve(check.path(path, `${where}: path`)));
+/** { path }, if the value is one, or { fd }. */
+function plainFile(value, name, which) {
+  const where = whereOf(name);
+  const given = check.options(value, [which], where);
+  if (which === 'path') return pathFile(check.absolutePath(given.path, `${where}: path`));
+  return openFile(check.integer(given.fd, `${where}: fd`, 0, 2 ** 31 - 1), name);
+}
+
+/** Which kind of source a value is: the function that makes it one, or null. */
+function kindOfSource(value) {
+  if (value === null || typeof value !== 'object') return null;
+  if (value instanceof Command) return (command) => command;
+  if (typeof value.pipe === 'function') return nodeStream;
+  if (typeof value.getReader === 'function') return webStream;
+  if (value instanceof Blob) {
+    const { size } = value;
+    const stream = value.stream();
+    return (_, name) => webStream(stream, name, size);
   }
-  const { fd } = check.options(value, ['fd'], where);
-  return openFile(check.integer(fd, `${where}: fd`, 0, 2 ** 31 - 1), name);
+  for (const method of [Symbol.asyncIterator, Symbol.iterator]) {
+    if (typeof value[method] === 'function') return (source, name) => iterable(source, method, name);
+  }
+  const which = ['path', 'fd'].find((each) => Object.hasOwn(value, each));
+  return which === undefined ? null : (source, name) => plainFile(source, name, which);
 }
 
 /** The source that a value stands for; throws when it can be none. */
 function recognise(value, name) {
-  if (check.isBytes(value)) return bytes(value);
-  if (value instanceof Command) return value;
-  if (value !== null && typeof value === 'object') {
-    if (typeof value.pipe === 'function') return nodeStream(value, name);
-    if (typeof value.getReader === 'function') return webStream(value, name);
-    if (value instanceof Blob) return webStream(value.stream(), name, value.size);
-    if (typeof value[Symbol.asyncIterator] === 'function') return iterable(value, Symbol.asyncIterator);
-    if (typeof value[Symbol.iterator] === 'function') return iterable(value, Symbol.iterator);
-    if (Object.hasOwn(value, 'path') || Object.hasOwn(value, 'fd')) return plainFile(value, name);
-  }
+  if (check.isBytes(value)) return bytes(value, name);
+  const make = check.reading(whereOf(name), () => kindOfSource(value));
+  if (make !== null) return make(value, name);
   throw invalidArgument(
-    `The source of item ${JSON.stringify(name)} must be a Readable, a ReadableStream, an (async) iterable of bytes, ` +
+    `${whereOf(name)} must be a Readable, a ReadableStream, an (async) iterable of bytes, ` +
       `a Uint8Array, a Blob, { path } or { fd }, got ${check.kindOf(value)}`,
     typeof value === 'string' ? { hint: 'To back up a text, use Buffer.from(text); a file, { path }' } : undefined,
   );
@@ -182,7 +338,7 @@ function claimAll(items) {
       const source = recognise(item.source, item.name);
       if (source.claim !== null) {
         if (claimed.has(source.claim)) {
-          throw invalidArgument(`The source of item ${JSON.stringify(item.name)} is being read by another item or ingest`);
+          throw invalidArgument(`${whereOf(item.name)} is being read by another item or ingest`, { item: item.name });
         }
         claimed.add(source.claim);
         taken.push(source.claim);
@@ -195,10 +351,18 @@ function claimAll(items) {
   }
 }
 
-/** Lets go of what claimAll() claimed. */
+/** Destroys sources that nothing will read. */
+function stopAll(items, reason) {
+  for (const { source } of items) {
+    quietly(() => source.watch(noop));
+    quietly(() => source.stop(reason));
+  }
+}
+
+/** Releases what claimAll() claimed. */
 function releaseAll(items) {
   for (const { source } of items) {
-    source.release();
+    quietly(() => source.release());
     if (source.claim !== null) claimed.delete(source.claim);
   }
 }
@@ -206,8 +370,8 @@ function releaseAll(items) {
 /** The bytes of one chunk: a Uint8Array as it is, a string as UTF-8. */
 function chunkBytes(chunk, name) {
   if (check.isBytes(chunk)) {
-    if (check.isDetached(chunk)) {
-      throw invalidArgument(`A chunk of item ${JSON.stringify(name)} was transferred away before it could be read`);
+    if (check.isLost(chunk)) {
+      throw invalidArgument(`A chunk of item ${JSON.stringify(name)} has lost its memory: ${LOST}`, { item: name });
     }
     return chunk;
   }
@@ -218,4 +382,4 @@ function chunkBytes(chunk, name) {
   );
 }
 
-module.exports = { chunkBytes, claimAll, releaseAll };
+module.exports = { chunkBytes, claimAll, quietly, releaseAll, stopAll };

@@ -29,8 +29,15 @@ function abortable(promise, signal, { stop = () => true, patience = 0, discard =
       if (patience > 0) timer = setTimeout(leave, patience);
       else leave();
     };
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
+    try {
+      signal.addEventListener('abort', onAbort, { once: true });
+      if (signal.aborted) onAbort();
+    } catch (error) {
+      // a signal that cannot be listened to: nobody could end the call
+      left = true;
+      stop();
+      reject(error);
+    }
     promise
       .finally(() => {
         clearTimeout(timer);

@@ -1,6 +1,6 @@
 //! The native handle of an open repository.
 
-use super::error::{Code, thrown};
+use super::error::js_error;
 use super::handle::Handle;
 use super::ingest::NativeIngest;
 use super::restore::NativeRestore;
@@ -180,12 +180,14 @@ impl NativeRepository {
     #[napi]
     pub fn ingest(
         &self,
+        env: &Env,
         options: String,
         lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
-    ) -> std::result::Result<NativeIngest, napi::Error<Code>> {
-        let options = types::ingest_options(&options).map_err(thrown)?;
-        NativeIngest::create(&self.handle, options, lanes, on_progress).map_err(thrown)
+    ) -> napi::Result<NativeIngest> {
+        types::ingest_options(&options)
+            .and_then(|options| NativeIngest::create(&self.handle, options, lanes, on_progress))
+            .map_err(|error| js_error(env, &error))
     }
 
     /// Begins a restore.

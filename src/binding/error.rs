@@ -1,13 +1,18 @@
-//! Engine errors as JavaScript errors: the stable code, the text, and the ids as properties. `index.js` makes them
-//! instances of `ContainerArchiveError`, with a stack.
+//! Engine errors as JavaScript errors: the stable code, the text, the ids as properties, and a
+//! brand that errors of the host's own code lack. `js/error.js` makes them instances of
+//! `ContainerArchiveError`, with a stack.
 
 use crate::error::Error;
-use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
+use napi::bindgen_prelude::{JsObjectValue, Object, Symbol, ToNapiValue, Unknown};
 use napi::{Env, JsError, JsValue};
+
+/// The registered symbol that errors of the engine own. A code that begins with `ERR_` proves
+/// nothing: Node's errors have such codes too. `js/error.js` knows it.
+const BRAND: &str = "containerarchive.native-error";
 
 /// The code of an error, as napi wants it.
 #[derive(Debug, Clone, Copy)]
-pub struct Code(&'static str);
+struct Code(&'static str);
 
 impl AsRef<str> for Code {
     fn as_ref(&self) -> &str {
@@ -15,20 +20,18 @@ impl AsRef<str> for Code {
     }
 }
 
-/// For functions that throw at once: only code and text.
-pub fn thrown(error: Error) -> napi::Error<Code> {
-    napi::Error::new(Code(error.code()), error.to_string())
-}
-
-/// For promises: an error object with all properties. Called on the JS thread.
+/// An error object with all properties, for promises and for functions that throw at once. Called
+/// on the JS thread.
 pub fn js_error(env: &Env, error: &Error) -> napi::Error {
     let object = JsError::from(napi::Error::new(Code(error.code()), error.to_string())).into_unknown(*env);
-    decorate(object, error).unwrap_or_else(|problem| problem)
+    decorate(env, object, error).unwrap_or_else(|problem| problem)
 }
 
-fn decorate(unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
+fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
     // SAFETY: `unknown` was made by `napi_create_error` just before, so it is an object
     let mut object: Object<'_> = unsafe { unknown.cast()? };
+    let brand = Symbol::for_desc(BRAND).into_js_symbol(env)?;
+    object.set_property(brand, brand)?;
     object.set("retryable", error.retryable())?;
     set(&mut object, "hint", error.hint())?;
     match error {

@@ -1,6 +1,6 @@
 //! An ingest as JavaScript drives it: in each lane, push until told to wait; and one promise for the outcome.
 
-use super::error::{Code, thrown};
+use super::error::js_error;
 use super::handle::Handle;
 use super::items::PipeItems;
 use super::pipe::Pipe;
@@ -234,7 +234,7 @@ impl NativeLane {
     }
 }
 
-/// A file that was open already, to be read from where it stands.
+/// A file that was open already, to be read from where it stood when this was made.
 #[napi]
 pub struct NativeFile {
     file: Option<SourceFile>,
@@ -246,11 +246,10 @@ impl NativeFile {
     /// Makes a second descriptor of the same file, so that the first may be closed. Only where descriptors are the system's.
     #[cfg(unix)]
     #[napi(factory)]
-    pub fn from_fd(fd: i32) -> std::result::Result<Self, napi::Error<Code>> {
+    pub fn from_fd(env: &Env, fd: i32) -> napi::Result<Self> {
         let failed = |error: std::io::Error| {
-            thrown(Error::InvalidArgument {
-                reason: format!("The file descriptor {fd} cannot be read: {error}"),
-            })
+            let reason = format!("The file descriptor {fd} cannot be read: {error}");
+            js_error(env, &Error::InvalidArgument { reason })
         };
         if fd < 0 {
             return Err(failed(std::io::ErrorKind::InvalidInput.into()));

@@ -2,7 +2,7 @@
 
 use super::archive::NativeRepository;
 use super::check::CheckMonitor;
-use super::error::{Code, thrown};
+use super::error::js_error;
 use super::handle::Handle;
 use super::pipe::{Pipe, Poll};
 use super::settle::{Settle, start_thread};
@@ -102,18 +102,14 @@ impl NativeRestore {
     /// A piece, `null` at the end, `undefined` when `ready()` must be awaited first. After a failure too it is
     /// `undefined`: `ready()` then rejects with the error and all its properties.
     #[napi(ts_return_type = "Buffer | null | undefined")]
-    pub fn read<'env>(
-        &self,
-        env: &'env Env,
-    ) -> std::result::Result<Either3<BufferSlice<'env>, Null, Undefined>, napi::Error<Code>> {
+    pub fn read<'env>(&self, env: &'env Env) -> napi::Result<Either3<BufferSlice<'env>, Null, Undefined>> {
         Ok(match self.pipe.poll() {
             Ok(Poll::Data(bytes)) => {
                 let buffer = BufferSlice::copy_from(env, &bytes);
                 self.pipe.recycle(bytes);
                 Either3::A(buffer.map_err(|error| {
-                    thrown(Error::Internal {
-                        reason: error.to_string(),
-                    })
+                    let reason = error.to_string();
+                    js_error(env, &Error::Internal { reason })
                 })?)
             }
             Ok(Poll::End) => Either3::B(Null),

@@ -1,7 +1,9 @@
-//! A file that is to be backed up: read from its position when it was handed over to its end, and watched for changes.
+//! A file that is to be backed up: read from its position when it was handed over to its end, and
+//! watched for changes.
 //!
-//! The position is remembered once, and every read names its own: a descriptor may share its offset with others (its original
-//! in the host, a second item of the same ingest), which would move it between two reads, and must not see it move.
+//! The position is remembered once, and every read names its own: a descriptor may share its offset
+//! with others (its original in the host, a second item of the same ingest), which would move it
+//! between two reads, and must not see it move.
 //!
 //! Regular files and block devices only: reading anything else may wait for ever, and nobody could stop it. It is not part
 //! of a repository, so neither [`Storage`](super::Storage) nor [`Vfs`](super::Vfs) knows it; it lives here because this is
