@@ -920,10 +920,12 @@ export class ContainerArchive {
    * once. Each starts at its turn, in a process group of its own. There is a snapshot only if every command ended with exit code 0.
    *
    * A command that fails, takes too long or is aborted is asked to end (SIGTERM, to its group), and killed three seconds later;
-   * the promise does not wait for that.
+   * the promise does not wait for that. The same happens when this process ends, however it ends, or the worker thread that
+   * called. While a command runs, a signal that would end this process (SIGINT, SIGTERM, SIGHUP) ends the commands first, unless
+   * the process listens for it itself.
    *
    * Rejects as {@link ingestMulti}; ERR_SOURCE_FAILED has `exitCode` or `signal`, and `stderrTail`, the last 4096 bytes of what
-   * the command wrote to stderr; a program that cannot be started is the `cause`.
+   * the command wrote to stderr; a program that cannot be started is the `cause`, a `cwd` that cannot be used the `path`.
    */
   ingestCommand(command: IIngestCommand | IIngestCommand[], options?: IIngestMultiOptions): Promise<ISnapshot>;
 

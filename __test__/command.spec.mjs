@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ENCRYPTED, MIB, PLAIN, afterwards, assertSameBytes, freshRepo, random, rejectsWith, repoFiles, restored, root, temporary, test,
@@ -126,11 +127,53 @@ test('a program that cannot be started is the cause', async (t) => {
   const error = await rejectsWith(repo.ingestCommand({ command: ['/nonexistent/program', 'secret'], name: 'x' }), 'ERR_SOURCE_FAILED');
   assert.equal(error.cause.code, 'ENOENT');
   assert.ok(!error.message.includes('secret'));
-  await rejectsWith(repo.ingestCommand(node('', 'x', { cwd: '/nonexistent' })), 'ERR_SOURCE_FAILED');
   await rejectsWith(repo.ingestCommand({ command: [temporary(t)], name: 'x' }), 'ERR_SOURCE_FAILED');
   await rejectsWith(repo.ingestCommand({ command: [process.execPath, ...Array(100).fill('x'.repeat(100_000))], name: 'x' }), 'ERR_SOURCE_FAILED');
   await assertNothingPublished(repo, path);
 });
+
+test('a working directory that cannot be used is named, and not the program', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const folder = temporary(t);
+  const file = join(folder, 'file');
+  writeFileSync(file, '');
+  for (const [cwd, why] of [[join(folder, 'missing'), 'does not exist'], [file, 'is not a directory'], [join(file, 'x'), 'cannot be entered (ENOTDIR)']]) {
+    const error = await rejectsWith(repo.ingestCommand(node('', 'x', { cwd })), 'ERR_SOURCE_FAILED');
+    assert.ok(error.message.endsWith(`its working directory ${JSON.stringify(cwd)} ${why}`), error.message);
+    assert.equal(error.path, cwd);
+    assert.match(error.hint, /^Create the directory, or correct cwd\./);
+  }
+  // Both are missing: the directory comes first.
+  const both = { command: ['/nonexistent/program'], name: 'x', cwd: join(folder, 'missing') };
+  assert.equal((await rejectsWith(repo.ingestCommand(both), 'ERR_SOURCE_FAILED')).path, both.cwd);
+  const program = await rejectsWith(repo.ingestCommand({ command: ['/nonexistent/program'], name: 'x', cwd: folder }), 'ERR_SOURCE_FAILED');
+  assert.equal(program.path, undefined);
+  assert.match(program.message, /cannot be started \(ENOENT\)$/);
+  await assertNothingPublished(repo, path);
+}, POSIX);
+
+test('a command for which no descriptors are left is a typed error', async (t) => {
+  const { path } = await freshRepo(t);
+  const [begun, go] = ['begun', 'go'].map((name) => join(temporary(t), name));
+  const { status, stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 128; exec "$0" -e "$1"', process.execPath, `
+    const fs = require('fs');
+    const { ContainerArchive } = require(${JSON.stringify(root)});
+    (async () => {
+      const repo = await ContainerArchive.open(${JSON.stringify(path)});
+      const ingest = repo.ingestCommand([
+        { command: ['sh', '-c', 'echo > ${begun}; while [ ! -e ${go} ]; do sleep 0.1; done'], name: 'first' },
+        { command: ['sh', '-c', 'echo x'], name: 'second' },
+      ]).then(() => 'a snapshot', (error) => error);
+      while (!fs.existsSync(${JSON.stringify(begun)})) await new Promise((resolve) => setTimeout(resolve, 20));
+      fs.writeFileSync(${JSON.stringify(go)}, '');
+      const open = [];
+      try { for (;;) open.push(fs.openSync('/dev/null')); } catch {}
+      const error = await ingest;
+      open.forEach((fd) => fs.closeSync(fd));
+      console.log(error.code, error.item, error.cause?.code);
+    })();`], { encoding: 'utf8' });
+  assert.deepEqual([status, stdout, stderr], [0, 'ERR_SOURCE_FAILED second EMFILE\n', '']);
+}, POSIX);
 
 test('of stderr the last 4096 bytes are kept, in whole characters', async (t) => {
   const { repo } = await freshRepo(t);
@@ -260,34 +303,173 @@ test('nothing is left behind: no zombie, no listener, no timer', async (t) => {
     else await rejectsWith(repo.ingestCommand(sh('echo x; exit 1')), 'ERR_SOURCE_FAILED');
   }
   assert.deepEqual(listeners(), before);
-  const zombies = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
+  const zombies = () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
     try {
       const [, state, parent] = /^\d+ \(.*\) (\S) (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'));
       return state === 'Z' && Number(parent) === process.pid;
     } catch {
-      return false; // gone meanwhile
+      return false; // it has exited
     }
   });
-  assert.deepEqual(zombies, []);
+  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
+  await eventually('no process is left', () => zombies().length === 0 && children() === '');
 }, { skip: process.platform !== 'linux' && 'needs /proc' });
 
-test('when this process exits, so do its commands', async (t) => {
-  const { path } = await freshRepo(t);
-  const pidFile = join(temporary(t), 'pid');
+/**
+ * A command of two processes that write their pids to files, and either end when they are asked or
+ * not.
+ */
+function twoProcesses(t, { stubborn = false } = {}) {
+  const pids = ['one', 'two'].map((name) => join(temporary(t), name));
+  const wait = 'while :; do sleep 1; done';
+  const ignore = stubborn ? 'trap "" PIPE TERM;' : '';
+  const script = `${ignore} sh -c '${ignore} ${wait}' & echo $! > ${pids[1]}; echo $$ > ${pids[0]}; ${wait}`;
+  return { command: { command: ['sh', '-c', script], name: 'dump' }, pids };
+}
+
+/**
+ * A process that runs `then` once its ingestCommand() of `command` runs, and how it ends: { child,
+ * ended }.
+ */
+function host(t, path, { command, pids }, then = '') {
   const script = `
+    const fs = require('fs');
     const { ContainerArchive } = require(${JSON.stringify(root)});
     (async () => {
       const repo = await ContainerArchive.open(${JSON.stringify(path)});
-      repo.ingestCommand({ command: ['sh', '-c', 'trap "" PIPE TERM; echo $$ > ${pidFile}; while :; do sleep 1; done'], name: 'x' });
-      const timer = setInterval(() => { if (require('fs').existsSync(${JSON.stringify(pidFile)})) process.exit(7); }, 20);
+      let ingest;
+      const begin = () => { ingest = repo.ingestCommand(${JSON.stringify(command)}).catch(() => {}); };
+      const running = async () => {
+        for (const file of ${JSON.stringify(pids)}) {
+          while (!fs.existsSync(file) || !fs.readFileSync(file, 'utf8').endsWith('\\n')) await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+      };
+      ${then.includes('begin()') ? '' : 'begin(); await running();'}
+      ${then};
+      console.log('ready');
     })();`;
-  const child = spawn(process.execPath, ['-e', script], { stdio: 'inherit' });
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   afterwards(t, () => child.kill('SIGKILL'));
-  const [code] = await new Promise((resolve) => child.on('exit', (...how) => resolve(how)));
-  assert.equal(code, 7);
-  const pid = await pidIn(pidFile);
-  await eventually('the command is ended', () => !isAlive(pid));
+  const ended = new Promise((resolve) => child.on('exit', (...how) => resolve(how)));
+  const said = async (line) => {
+    let text = '';
+    for await (const part of child.stdout.iterator({ destroyOnReturn: false })) if ((text += part).includes(line)) return;
+    assert.fail(`${line} was not said: ${text}`);
+  };
+  return { child, ended, said };
+}
+
+/** Waits until the processes of a command have ended. */
+async function assertEnded({ pids }, what) {
+  for (const file of pids) {
+    const pid = await pidIn(file);
+    await eventually(`${what}: ${file} has ended`, () => !isAlive(pid));
+  }
+}
+
+for (const stubborn of [false, true]) {
+  const kind = stubborn ? 'that ignores SIGTERM' : 'with a process in the background';
+
+  test(`a command ${kind} ends when its host exits`, async (t) => {
+    const { path } = await freshRepo(t);
+    const two = twoProcesses(t, { stubborn });
+    assert.deepEqual(await host(t, path, two, 'process.exit(7)').ended, [7, null]);
+    await assertEnded(two, 'exit');
+  }, POSIX);
+
+  test(`a command ${kind} ends when a signal ends its host, which ends by that signal`, async (t) => {
+    const { path } = await freshRepo(t);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL']) {
+      const two = twoProcesses(t, { stubborn });
+      const { child, ended, said } = host(t, path, two);
+      await said('ready');
+      child.kill(signal);
+      assert.deepEqual(await ended, [null, signal]);
+      await assertEnded(two, signal);
+    }
+  }, POSIX);
+
+  test(`a command ${kind} ends with the worker thread that reads it`, async (t) => {
+    const { path } = await freshRepo(t);
+    const two = twoProcesses(t, { stubborn });
+    const script = `
+      const { ContainerArchive } = require(${JSON.stringify(root)});
+      ContainerArchive.open(${JSON.stringify(path)}).then((repo) => repo.ingestCommand(${JSON.stringify(two.command)}));`;
+    const listeners = () => ['SIGINT', 'SIGTERM', 'SIGHUP'].map((name) => process.listenerCount(name));
+    const before = listeners();
+    const worker = new Worker(script, { eval: true });
+    for (const file of two.pids) await pidIn(file);
+    assert.deepEqual(listeners(), before);
+    await worker.terminate();
+    await assertEnded(two, 'terminate()');
+  }, POSIX);
+}
+
+test('what a command has left in the background ends with the host that still reads its output', async (t) => {
+  const { path } = await freshRepo(t);
+  const file = join(temporary(t), 'pid');
+  const wait = `while kill -0 $$ 2> /dev/null; do sleep 0.1; done; mv ${file}.new ${file}; while :; do sleep 1; done`;
+  const left = { command: { command: ['sh', '-c', `(${wait}) & echo $! > ${file}.new`], name: 'dump' }, pids: [file] };
+  const { child, ended, said } = host(t, path, left);
+  await said('ready');
+  child.kill('SIGTERM');
+  assert.deepEqual(await ended, [null, 'SIGTERM']);
+  await assertEnded(left, 'SIGTERM');
 }, POSIX);
+
+test('a process that dies in the grace of its command has it killed all the same', async (t) => {
+  const { path } = await freshRepo(t);
+  const two = twoProcesses(t, { stubborn: true });
+  const { child, ended, said } = host(t, path, two, 'await repo.close(); await ingest');
+  await said('ready');
+  child.kill('SIGKILL');
+  await ended;
+  await assertEnded(two, 'SIGKILL');
+}, POSIX);
+
+test('a host that listens for a signal decides what it does, whenever it began to listen', async (t) => {
+  const { path } = await freshRepo(t);
+  const listener = `process.on('SIGTERM', () => console.log('heard', process.listenerCount('SIGTERM')))`;
+  for (const then of [`${listener}; begin(); await running()`, `begin(); await running(); ${listener}`]) {
+    const two = twoProcesses(t);
+    const { child, ended, said } = host(t, path, two, then);
+    await said('ready');
+    child.kill('SIGTERM');
+    // as the only one: a library that acts only if it is (signal-exit) must not wait for us
+    await said('heard 1');
+    child.kill('SIGTERM');
+    await said('heard 1');
+    for (const file of two.pids) assert.ok(isAlive(await pidIn(file)));
+    // of the signals for which it does not listen, it ends as ever
+    child.kill('SIGINT');
+    assert.deepEqual(await ended, [null, 'SIGINT']);
+    await assertEnded(two, 'SIGINT');
+  }
+}, POSIX);
+
+test('a host that stops listening while a command runs ends by the signal', async (t) => {
+  const { path } = await freshRepo(t);
+  const two = twoProcesses(t);
+  const then = `process.once('SIGTERM', () => { console.log('heard'); process.kill(process.pid, 'SIGTERM'); }); begin(); await running()`;
+  const { child, ended, said } = host(t, path, two, then);
+  await said('ready');
+  child.kill('SIGTERM');
+  assert.deepEqual(await ended, [null, 'SIGTERM']);
+  await assertEnded(two, 'SIGTERM');
+}, POSIX);
+
+test('a command knows nothing of what watches it', async (t) => {
+  const { repo } = await freshRepo(t);
+  const listing = 'ls /proc/self/fd';
+  const plain = spawnSync('sh', ['-c', listing], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).stdout;
+  const script = 'ls /proc/self/fd | xargs; cat /proc/$$/environ; cut -d " " -f 4,5,6 /proc/$$/stat; echo $$; readlink /proc/self/fd/0';
+  const { id } = await repo.ingestCommand(sh(script, 'x', { env: { PATH: process.env.PATH, 'odd-name': '1' } }));
+  const [descriptors, environment, ids, pid, input] = (await restored(repo, id)).toString().replace(/\0(?=\d)/, '\0\n').split('\n');
+  assert.equal(descriptors, plain.trim().split('\n').join(' '));
+  assert.equal(environment, `PATH=${process.env.PATH}\0odd-name=1\0`);
+  assert.equal(ids, `${process.pid} ${pid} ${pid}`);
+  assert.equal(input, '/dev/null');
+}, { skip: process.platform !== 'linux' && 'needs /proc' });
 
 test('a process ends by itself after its commands', async (t) => {
   const { path } = await freshRepo(t);

@@ -3,14 +3,17 @@
 //
 // What always holds:
 // - No shell: the arguments reach the program as they are.
-// - Its bytes end well only after the process has ended with exit code 0. A child's stdout ends cleanly however the child
-//   ends, so the end of the bytes proves nothing.
-// - A command that failed, or that nobody reads any more, is ended together with the processes that it started: asked first,
-//   killed after a grace. Nobody waits for that.
+// - Its bytes end well only after the process has ended with exit code 0. A child's stdout ends
+//   cleanly however the child ends, so the end of the bytes proves nothing.
+// - A command that failed, that is no longer read, or whose host ends (see watch.js) is ended
+//   together with the processes that it started: asked first, killed after a grace. The ingest does
+//   not wait for that.
 
 const { spawn } = require('node:child_process');
+const { accessSync, constants, statSync } = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { ContainerArchiveError, RETRY_HINT } = require('./error.js');
+const { Watchdog, join, leave } = require('./watch.js');
 
 const noop = () => {};
 const IS_WINDOWS = process.platform === 'win32';
@@ -23,11 +26,16 @@ const GRACE_MS = 3000;
 /** How often a group that was asked to end is looked at. */
 const LOOK_MS = 50;
 
-/** Commands that are running now. When this process exits, they have nobody to write to. */
-const running = new Set();
-const endAll = () => {
-  for (const command of running) command.endNow();
-};
+/** Why no command can run in a folder: { why, cause }, or null when one can. */
+function unusableFolder(cwd) {
+  try {
+    if (!statSync(cwd).isDirectory()) return { why: 'is not a directory' };
+    accessSync(cwd, constants.X_OK);
+    return null;
+  } catch (cause) {
+    return { why: cause.code === 'ENOENT' ? 'does not exist' : `cannot be entered (${cause.code})`, cause };
+  }
+}
 
 /** Sends a signal to a group of processes; false when there is none any more. */
 function signalGroup(pid, signal) {
@@ -44,12 +52,12 @@ class Tail {
   #cut = false;
 
   constructor(stream) {
-    stream.on('data', (part) => {
+    stream?.on('data', (part) => {
       const all = Buffer.concat([this.#bytes, part]);
       this.#cut ||= all.length > TAIL_BYTES;
       this.#bytes = all.subarray(-TAIL_BYTES);
     });
-    stream.on('error', noop);
+    stream?.on('error', noop);
   }
 
   toString() {
@@ -68,10 +76,12 @@ class Command {
   #spec;
   #fail = noop;
   #child = null;
+  #watchdog = null;
   #tail = null;
   #ended = null;
   #timers = [];
   #over = false;
+  #ending = false;
 
   /** @param spec { name, command: [file, ...args], cwd?, env?, timeoutMs? }, checked */
   constructor(spec) {
@@ -86,7 +96,8 @@ class Command {
   async *iterator() {
     this.#start();
     try {
-      yield* this.#child.stdout.iterator({ destroyOnReturn: false });
+      // none, if there were no descriptors left for it
+      if (this.#child.stdout) yield* this.#child.stdout.iterator({ destroyOnReturn: false });
     } catch (error) {
       // why it ended says more, if it has
       await Promise.race([this.#ended, sleep(TAIL_WAIT_MS, undefined, { ref: false })]);
@@ -100,7 +111,7 @@ class Command {
   stop() {
     if (!this.#child || this.#over) return;
     this.#over = true;
-    this.#child.stdout.destroy();
+    this.#child.stdout?.destroy();
     if (this.#child.pid !== undefined) this.#endGroup(this.#child);
   }
 
@@ -108,40 +119,52 @@ class Command {
     this.#over = true;
     for (const timer of this.#timers) clearTimeout(timer);
     // a process that it left behind may hold it open
-    this.#child?.stderr.destroy();
+    this.#child?.stderr?.destroy();
+    if (!this.#ending) this.#left();
   }
 
-  /** Ends it without asking: this process is about to exit. */
+  /** Ends it, for this process is about to exit. Without a watchdog, there is no grace. */
   endNow() {
+    const { pid } = this.#child;
     if (IS_WINDOWS) this.#child.kill();
-    else signalGroup(this.#child.pid, 'SIGKILL');
+    else if (!this.#watchdog.isAlive) signalGroup(pid, 'SIGKILL');
+    else if (!this.#ending && signalGroup(pid, 'SIGTERM')) this.#watchdog.asked();
   }
 
   #start() {
     const { command: [file, ...args], cwd, env, timeoutMs } = this.#spec;
+    // first, so that there is no time in which the command runs alone but for that of one write
+    this.#watchdog = new Watchdog();
     try {
       // A group of its own, which is what makes it possible to end whatever it starts.
       this.#child = spawn(file, args, {
         cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: !IS_WINDOWS, windowsHide: true,
       });
     } catch (error) {
-      throw this.#error('it cannot be started', { cause: error });
+      this.#watchdog.over();
+      throw this.#notStarted(error);
     }
-    this.#tail = new Tail(this.#child.stderr);
-    this.#child.stdout.on('error', noop);
-    this.#ended = this.#end(this.#child, timeoutMs);
+    const child = this.#child;
+    if (child.pid === undefined) this.#watchdog.over();
+    else this.#watchdog.watch(child.pid);
+    this.#tail = new Tail(child.stderr);
+    child.stdout?.on('error', noop);
+    this.#ended = this.#end(child, timeoutMs);
     // at once, and not only when its output has ended
     this.#ended.catch((error) => this.#fail(error));
   }
 
   /** Settles when the command has ended: well with exit code 0 only. */
   #end(child, timeoutMs) {
-    if (child.pid !== undefined) this.#keepTrack(child);
+    if (child.pid !== undefined) join(this);
     const tooLate = () => this.#fail(this.#error(`it did not end within ${timeoutMs} ms`));
     if (timeoutMs !== undefined) this.#timers.push(setTimeout(tooLate, timeoutMs));
     return new Promise((resolve, reject) => {
-      child.on('error', (error) => reject(this.#error('it cannot be started', { cause: error })));
+      child.on('error', (error) => reject(this.#notStarted(error)));
       child.once('exit', (exitCode, signal) => {
+        // its output may be held by what it has left in the background; else its number may soon be
+        // that of another group
+        if (exitCode === 0 && !this.#ending && !signalGroup(child.pid, 0)) this.#left();
         if (exitCode === 0) return void resolve();
         const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${exitCode}`;
         const refuse = () => reject(this.#error(how, { exitCode, signal }));
@@ -151,14 +174,10 @@ class Command {
     });
   }
 
-  /** Sees to it that the command does not outlive this process. */
-  #keepTrack(child) {
-    if (running.size === 0) process.on('exit', endAll);
-    running.add(this);
-    child.once('exit', () => {
-      running.delete(this);
-      if (running.size === 0) process.off('exit', endAll);
-    });
+  /** There is nothing of it that would have to end with this process. */
+  #left() {
+    leave(this);
+    this.#watchdog?.over();
   }
 
   /** Asks the command and all that it started to end, and kills what has not after the grace. */
@@ -169,13 +188,30 @@ class Command {
       killer.on('error', () => child.kill());
       return;
     }
-    if (!signalGroup(pid, 'SIGTERM')) return;
+    if (!signalGroup(pid, 'SIGTERM')) return void this.#left();
+    this.#ending = true;
+    this.#watchdog.asked();
     const deadline = performance.now() + GRACE_MS;
-    // Looked at often, so that the number cannot have gone to somebody else meanwhile.
+    // Checked often, so that the number cannot be that of another group in the meantime.
     const look = setInterval(() => {
       const late = performance.now() >= deadline;
-      if (!signalGroup(pid, late ? 'SIGKILL' : 0) || late) clearInterval(look);
+      if (signalGroup(pid, late ? 'SIGKILL' : 0) && !late) return;
+      clearInterval(look);
+      this.#left();
     }, LOOK_MS);
+  }
+
+  /**
+   * The command did not start. The system names the program, also when it is the folder that is
+   * missing.
+   */
+  #notStarted(cause) {
+    const { cwd } = this.#spec;
+    const folder = cwd === undefined ? null : unusableFolder(cwd);
+    if (!folder) return this.#error(`it cannot be started (${cause.code})`, { cause });
+    return this.#error(`its working directory ${JSON.stringify(cwd)} ${folder.why}`, {
+      cause: folder.cause ?? cause, path: cwd, hint: `Create the directory, or correct cwd. ${RETRY_HINT}`,
+    });
   }
 
   #error(why, details = {}) {
@@ -184,7 +220,7 @@ class Command {
     const message = `The command ${JSON.stringify(command[0])} of item ${JSON.stringify(name)} failed: ${why}`;
     const stderrTail = this.#tail?.toString();
     return new ContainerArchiveError(message, {
-      ...details, code: 'ERR_SOURCE_FAILED', item: name, stderrTail, hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT,
+      hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT, ...details, code: 'ERR_SOURCE_FAILED', item: name, stderrTail,
     });
   }
 }
