@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { root, temporary, test } from './support/harness.mjs';
@@ -119,4 +119,66 @@ test('without the addon, the error names the platform and what to do', (t) => {
     assert.match(stderr, /@serve\.zone\/containerarchive-/);
     assert.match(stderr, /ERR_NATIVE_LOAD/);
   }
+});
+
+/**
+ * The package in a folder of its own, with a platform package whose addon is `addon` (a file or
+ * bytes); what requiring it says.
+ */
+function requireWith(t, { platform, addon, loader }) {
+  const modules = join(temporary(t), 'node_modules/@serve.zone');
+  const folder = join(modules, 'containerarchive');
+  for (const name of ['index.js', 'package.json', 'js', 'binding.js']) cpSync(join(root, name), join(folder, name), { recursive: true });
+  if (loader !== undefined) writeFileSync(join(folder, 'binding.js'), loader);
+  for (const abi of platform === undefined ? [] : ['-gnu', '-musl', '-msvc', '']) {
+    const name = `containerarchive-${process.platform}-${process.arch}${abi}`;
+    mkdirSync(join(modules, name));
+    writeFileSync(join(modules, name, 'package.json'), JSON.stringify({ name: `@serve.zone/${name}`, version: platform, main: 'addon.node' }));
+    if (typeof addon === 'string') cpSync(addon, join(modules, name, 'addon.node'));
+    else writeFileSync(join(modules, name, 'addon.node'), addon);
+  }
+  const env = { ...process.env };
+  delete env.NAPI_RS_NATIVE_LIBRARY_PATH;
+  const script = `try { require(${JSON.stringify(folder)}); console.log('loaded'); } catch (error) { console.log(error.code, error.message); }`;
+  return spawnSync(process.execPath, ['-e', script], { env, encoding: 'utf8' }).stdout;
+}
+
+const ADDON = process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? join(root, readdirSync(root).find((name) => name.endsWith('.node')) ?? 'missing.node');
+
+test('the platform package of this version is loaded', (t) => {
+  assert.equal(requireWith(t, { platform: manifest.version, addon: ADDON }), 'loaded\n');
+});
+
+test('a platform package of another version is refused, and named', (t) => {
+  const text = requireWith(t, { platform: '0.0.1', addon: ADDON });
+  assert.match(text, /^ERR_NATIVE_LOAD /);
+  assert.match(text, new RegExp(`the package @serve\\.zone/containerarchive-\\S+ is of version 0\\.0\\.1, and not of ${manifest.version}`));
+});
+
+test('an addon that the system refuses comes with the reason of the system', (t) => {
+  const text = requireWith(t, { platform: manifest.version, addon: Buffer.alloc(5000, 1) });
+  assert.match(text, /^ERR_NATIVE_LOAD /);
+  if (process.platform === 'linux') assert.match(text, /invalid ELF header/);
+});
+
+test('something else than the native part, or one of another version, is refused', (t) => {
+  const exported = (more) => `module.exports = { ...require(${JSON.stringify(ADDON)}), ${more} }`;
+  for (const [loader, reason] of [
+    ['module.exports = "./containerarchive-XYZ.node"', /the loader gave a string/],
+    ['module.exports = {}', /it lacks NativeFile, .*, version/],
+    [exported('NativeStop: undefined'), /it lacks NativeStop\n/],
+    [exported('version: () => "0.0.1"'), /the native part is of version 0\.0\.1/],
+  ]) {
+    const text = requireWith(t, { loader });
+    assert.match(text, /^ERR_NATIVE_LOAD /);
+    assert.match(text, reason);
+  }
+  assert.equal(requireWith(t, { loader: exported('') }), 'loaded\n');
+});
+
+test('what this package uses of the native part is checked when it is loaded', () => {
+  const text = readFileSync(join(root, 'js/native.js'), 'utf8');
+  const checked = new Set(/const EXPORTS = \[([^\]]*)\]/s.exec(text)[1].match(/\w+/g));
+  const declared = readFileSync(join(root, 'binding.d.ts'), 'utf8').matchAll(/^export declare (?:class|function) (\w+)/gm);
+  assert.deepEqual([...checked].sort(), [...declared].map(([, name]) => name).sort());
 });

@@ -23,3 +23,4 @@ mod settle;
 mod stats;
 mod stop;
 mod types;
+mod version;
