@@ -5,6 +5,7 @@ const native = require('./native.js');
 const options = require('./options.js');
 const check = require('./check.js');
 const { setImmediate: nextTurn } = require('node:timers/promises');
+const { Calls, here } = require('./context.js');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
@@ -51,10 +52,12 @@ async function connect(call, takes, path, given) {
   const where = check.absolutePath(path, 'path');
   const { json, secret, signal } = options.repository(given, takes);
   const events = new Events();
-  const onWarning = (code, message, pack) => {
+  const calls = new Calls();
+  const warn = (code, message, pack) => {
     events.emit('warning', { code, message, ...(pack && { pack }) });
     if (code === 'WARN_PACK_HEALED') events.emit('repair:healed', { pack });
   };
+  const onWarning = (...warning) => calls.run(() => warn(...warning));
   const connected = (stop) => {
     const run = async (passphrase, key) => {
       signal?.throwIfAborted();
@@ -69,7 +72,7 @@ async function connect(call, takes, path, given) {
       const message = `There was no repository at ${where}, and a new, empty one was made: ${handle.repositoryId}`;
       onWarning('WARN_REPO_CREATED', message);
     }
-    return new ContainerArchive(INTERNAL, handle, events, created);
+    return new ContainerArchive(INTERNAL, handle, events, calls, created);
   } catch (error) {
     secret?.drop();
     throw signal?.aborted ? signal.reason : fromNative(error);
@@ -80,6 +83,7 @@ async function connect(call, takes, path, given) {
 class ContainerArchive {
   #native;
   #events;
+  #calls;
   #keys = new Keys((call) => this.#call(call), (call, signal) => this.#alone(call, signal));
   /** Aborted ingests, and aborted maintenance, that go on. */
   #leftovers = new Leftovers();
@@ -87,10 +91,11 @@ class ContainerArchive {
   #closing = null;
   #created;
 
-  constructor(token, handle, events, created) {
+  constructor(token, handle, events, calls, created) {
     if (token !== INTERNAL) throw invalidArgument('Use ContainerArchive.init() or ContainerArchive.open()');
     this.#native = handle;
     this.#events = events;
+    this.#calls = calls;
     this.#created = created;
   }
 
@@ -140,7 +145,8 @@ class ContainerArchive {
       throw signal.reason;
     }
     try {
-      return new RestoreStream(stream, this.#native, signal);
+      // a pack that it meets damaged is healed, which is a warning
+      return new RestoreStream(stream, this.#native, signal, this.#calls.begin());
     } catch (error) {
       stream.cancel();
       throw error;
@@ -254,11 +260,12 @@ class ContainerArchive {
 
   /** Who hears of an operation: the events of that name, and for its progress the caller too. */
   #listeners(operation, onProgress) {
-    const emit = (event) => (value) => this.#events.emit(`${operation}:${event}`, value);
+    const inContext = here();
+    const emit = (event) => (value) => inContext(() => this.#events.emit(`${operation}:${event}`, value));
     const tell = emit('progress');
     const progress = (value) => {
       tell(value);
-      if (onProgress) callSafely(onProgress, value);
+      if (onProgress) inContext(callSafely, onProgress, value);
     };
     return { progress, complete: emit('complete'), error: emit('error') };
   }
@@ -267,10 +274,13 @@ class ContainerArchive {
   async #call(call, signal) {
     this.#assertOpen();
     signal?.throwIfAborted();
+    const ended = this.#calls.begin();
     try {
       return await call(this.#native);
     } catch (error) {
       throw fromNative(error);
+    } finally {
+      ended();
     }
   }
 
@@ -302,6 +312,7 @@ class ContainerArchive {
     const lanes = Math.min(concurrency, items.length);
     const listeners = this.#listeners('ingest', onProgress);
     const progress = new IngestProgress(items.length, listeners.progress);
+    const ended = this.#calls.begin();
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);
       const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, this.#leftovers, progress);
@@ -315,6 +326,7 @@ class ContainerArchive {
       });
       return snapshot;
     } finally {
+      ended();
       progress.close();
       releaseAll(items);
     }

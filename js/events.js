@@ -5,6 +5,7 @@
 // What always holds: what a listener throws never reaches the engine nor the other listeners. It is thrown again on the
 // next tick, as an uncaught exception of the program that the listener belongs to.
 
+const { here } = require('./context.js');
 const { invalidArgument } = require('./error.js');
 const { kindOf } = require('./check.js');
 
@@ -67,7 +68,7 @@ class Events {
     if (event === KEPT.event && this.#kept.length > 0) {
       const kept = this.#kept;
       this.#kept = [];
-      process.nextTick(() => kept.forEach((value) => this.emit(event, value)));
+      process.nextTick(() => kept.forEach(({ value, inContext }) => inContext(() => this.emit(event, value))));
     }
     return new Subscription(() => this.#remove(event, (other) => other === entry));
   }
@@ -82,7 +83,7 @@ class Events {
   emit(event, value) {
     const listeners = this.#listeners.get(event);
     if (listeners) for (const { handler, call } of listeners) callSafely(call ?? handler, value);
-    else if (event === KEPT.event && this.#kept.length < KEPT.most) this.#kept.push(value);
+    else if (event === KEPT.event && this.#kept.length < KEPT.most) this.#kept.push({ value, inContext: here() });
   }
 
   #remove(event, is) {

@@ -25,15 +25,19 @@ class RestoreStream extends Readable {
   #left;
   #turns = new Turns();
   #forget = () => {};
+  #ended;
 
   /**
    * @param native the native restore
    * @param owner the native repository that it reads
+   * @param {AbortSignal | undefined} signal
+   * @param {() => void} ended called once it reads no more
    */
-  constructor(native, owner, signal) {
+  constructor(native, owner, signal, ended) {
     super({ highWaterMark: CHUNK_BYTES });
     this.#native = native;
     this.#owner = owner;
+    this.#ended = ended;
     this.#left = native.size;
     if (signal) {
       const onAbort = () => this.destroy(abortError(signal));
@@ -65,6 +69,7 @@ class RestoreStream extends Readable {
 
   _destroy(error, callback) {
     this.#forget();
+    this.#ended();
     this.#native.cancel();
     this.#owner = null;
     callback(error);
