@@ -394,6 +394,18 @@ test('an encrypted repository whose config was changed is refused', async (t) =>
   await refusedUnchanged(path, () => ContainerArchive.open(path, ENCRYPTED.open), 'ERR_CONFIG_CORRUPT');
 });
 
+test('a member after the MAC of a config, which no key vouches for, is refused', async (t) => {
+  const { path, repo } = await freshRepo(t, ENCRYPTED);
+  await repo.close();
+  const config = join(path, 'config.json');
+  const whole = readFileSync(config, 'utf8');
+  for (const more of [',"x":1', ',"checksum":"","x":1', `,"checksum":"${'0'.repeat(64)}","x":1`]) {
+    rewriteChecked(config, (text) => text.replace(/(,"mac":"[0-9a-f]*")/, `$1${more}`));
+    await refusedUnchanged(path, () => ContainerArchive.open(path, ENCRYPTED.open), 'ERR_CONFIG_CORRUPT');
+    writeFileSync(config, whole);
+  }
+});
+
 test('a read-only handle reads, and refuses to write', async (t) => {
   const { path, repo } = await freshRepo(t);
   const { id } = await repo.ingest(['x']);

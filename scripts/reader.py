@@ -463,7 +463,7 @@ class Repository:
         macs = [hmac256(seal.key(epoch, "config-mac"), self.config_bytes[:cut]).hex() for epoch in seal.epochs]
         want(cut > 0 and self.config["mac"] in macs, "config.json was altered: its MAC does not fit")
         behind = self.config_bytes[cut + len(',"mac":"') + 64 :]
-        want(behind.startswith(b'","checksum":"'), "mac is not the last member before checksum")
+        want(re.fullmatch(rb'","checksum":"[0-9a-f]{64}"}\n', behind), "mac is not the last member before checksum")
 
     # Snapshots (8)
 

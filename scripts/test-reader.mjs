@@ -144,6 +144,25 @@ function readDamaged(temporary) {
   }
 }
 
+/**
+ * A member that no key vouches for is added after the MAC of a config, with a checksum that holds:
+ * the repository does not open.
+ */
+function readForged(temporary) {
+  const folder = join(FROZEN, 'v1/sealed-raw-key');
+  const copy = join(temporary, 'forged');
+  cpSync(join(folder, 'repo'), copy, { recursive: true });
+  const [secret] = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')).secrets;
+  const config = join(copy, 'config.json');
+  const [body] = readFileSync(config, 'utf8').split(',"checksum"');
+  for (const [more, opens] of [['', true], [',"checksum":"","x":1', false]]) {
+    writeFileSync(config, `${body}${more},"checksum":"${sha256(`${body}${more}`)}"}\n`);
+    const { status, stderr } = reader(copy, secret, 'list');
+    expect(`a config with ${more || 'nothing'} after its MAC`, opens ? status === 0 : stderr.includes('mac is not the last member'), stderr);
+  }
+  rmSync(copy, { recursive: true });
+}
+
 /** Each pack is taken away in turn, of a repository with two shards two at once: everything restores from the rest. */
 function readThroughParity(temporary) {
   for (const [name, lose] of [
@@ -230,6 +249,7 @@ try {
   expect('there are frozen repositories', existsSync(join(FROZEN, 'v1')));
   readFrozen();
   readDamaged(temporary);
+  readForged(temporary);
   readThroughParity(temporary);
   await readFresh(temporary);
 } finally {

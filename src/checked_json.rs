@@ -36,6 +36,12 @@ pub fn verify(bytes: &[u8]) -> Option<&str> {
     (body.starts_with('{') && Sha256::digest(body.as_bytes()).as_slice() == stated).then_some(text)
 }
 
+/// Whether these are the checksum member and the end of a file, and nothing else. Whether the
+/// checksum holds, only [`verify`] finds out.
+pub fn is_end(bytes: &[u8]) -> bool {
+    bytes.len() == MEMBER.len() + DIGITS + END.len() && bytes.starts_with(MEMBER.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -265,7 +265,9 @@ impl ParityParams {
     }
 }
 
-/// True when the MAC in `bytes` fits: HMAC over everything before the text `,"mac":"`.
+/// True when the MAC in `bytes` fits: HMAC over everything before the text `,"mac":"`. After it,
+/// there is the checksum and nothing else: a member between the two would be one that no key
+/// vouches for.
 pub fn check_mac(bytes: &[u8], key: &SecretKey) -> bool {
     use subtle::ConstantTimeEq;
     let mark = b",\"mac\":\"";
@@ -280,10 +282,11 @@ pub fn check_mac(bytes: &[u8], key: &SecretKey) -> bool {
     else {
         return false;
     };
-    let follows = bytes
+    let is_last = bytes
         .get(start + 64..)
-        .is_some_and(|rest| rest.starts_with(b"\",\"checksum\":\""));
-    follows && bool::from(key.hmac(&[&bytes[..at]]).ct_eq(&mac))
+        .and_then(|rest| rest.strip_prefix(b"\""))
+        .is_some_and(checked_json::is_end);
+    is_last && bool::from(key.hmac(&[&bytes[..at]]).ct_eq(&mac))
 }
 
 #[cfg(test)]
@@ -329,6 +332,24 @@ mod tests {
         let forged = checked_json::finish(format!("{body}}}"));
         assert_eq!(Config::decode(forged.as_bytes()).unwrap().pack_size, 4 << 20);
         assert!(!check_mac(forged.as_bytes(), &key));
+    }
+
+    #[test]
+    fn a_member_after_the_mac_fails_the_mac() {
+        let key = SecretKey::new([1; 32]);
+        let text = String::from_utf8(config(true).encode(Some(&key)).unwrap()).unwrap();
+        let body = text.split(",\"checksum\"").next().unwrap();
+        let again = |more: &str| checked_json::finish(format!("{body}{more}}}")).into_bytes();
+        assert!(check_mac(&again(""), &key));
+        for more in [
+            ",\"x\":1",
+            ",\"checksum\":\"\",\"x\":1",
+            ",\"checksum\":\"0000000000000000000000000000000000000000000000000000000000000000\",\"x\":1",
+        ] {
+            let forged = again(more);
+            assert!(checked_json::verify(&forged).is_some(), "{more}");
+            assert!(!check_mac(&forged, &key), "{more}");
+        }
     }
 
     #[test]

@@ -120,6 +120,17 @@ pub(super) const CASES: &[Case] = &[
             at.write(layout::CONFIG, plain);
         },
     ),
+    case(
+        Sealed,
+        "config: a member after the MAC",
+        "open=ERR_CONFIG_CORRUPT",
+        |at| {
+            let text = String::from_utf8(at.read(layout::CONFIG)).unwrap();
+            let body = text.split(",\"checksum\"").next().unwrap();
+            let more = ",\"checksum\":\"\",\"x\":1";
+            at.write(layout::CONFIG, checked_json::finish(format!("{body}{more}}}")));
+        },
+    ),
     case(Sealed, "config: the MAC is gone", "open=ERR_CONFIG_CORRUPT", |at| {
         let text = String::from_utf8(at.read(layout::CONFIG)).unwrap();
         let body = text.split(",\"mac\"").next().unwrap();
