@@ -337,7 +337,7 @@ class ContainerArchive {
     try {
       this.#assertOpen();
       signal?.throwIfAborted();
-      return this.#native.ingest(json, lanes, (update) => progress.update(update));
+      return this.#native.ingest(options.outlined(json, items), lanes, (update) => progress.update(update));
     } catch (error) {
       const reason = signal?.aborted ? error : fromNative(error);
       stopAll(items, reason);

@@ -174,6 +174,17 @@ function ingest(value, single) {
   };
 }
 
+/**
+ * The JSON of ingest() with what the snapshot will be made of: whether its manifest fits is known
+ * before anything is read.
+ */
+function outlined(json, items) {
+  const out = JSON.parse(json);
+  const length = (value) => Buffer.byteLength(JSON.stringify(value));
+  const textLen = items.reduce((sum, { name, type }) => sum + length(name) + length(type), length(out.tags ?? {}));
+  return JSON.stringify({ ...out, items: items.length, textLen });
+}
+
 /** The name and type of one item. */
 function item(value, where) {
   const given = check.options(value ?? null, ['name', 'type'], where);
@@ -299,4 +310,4 @@ function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { commands, filter, forOpen, ingest, kdf, multiItems, repository, restore, singleItem, snapshotId };
+module.exports = { commands, filter, forOpen, ingest, kdf, multiItems, outlined, repository, restore, singleItem, snapshotId };

@@ -9,7 +9,7 @@ use super::stop::Stop;
 use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress};
-use crate::ops::{self, IngestOptions, ItemSpec, ItemStream, SourceFile};
+use crate::ops::{self, IngestOptions, ItemSpec, ItemStream, Outline, SourceFile};
 use crate::repo::Repository;
 use crate::snapshot::Snapshot;
 use napi::Env;
@@ -68,10 +68,10 @@ impl Drop for NativeIngest {
 }
 
 impl NativeIngest {
-    /// For an open handle.
+    /// For an open handle. `InvalidArgument` when the manifest of the snapshot might not fit.
     pub fn create(
         handle: &Arc<Handle>,
-        options: IngestOptions,
+        (options, outline): (IngestOptions, Outline),
         lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
     ) -> Result<Self> {
@@ -88,7 +88,9 @@ impl NativeIngest {
             reason: error.to_string(),
         })?;
         // only to find out whether the handle is closed: the operation itself begins with run()
-        let share = handle.enter(None)?.repo().operation_share();
+        let operation = handle.enter(None)?;
+        outline.check(operation.repo())?;
+        let share = operation.repo().operation_share();
         let lanes = lanes.max(1) as usize;
         let pipes: Vec<_> = (0..lanes).map(|_| Arc::new(Pipe::new(share / lanes))).collect();
         let stop = Arc::<Stop>::default();

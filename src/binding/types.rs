@@ -8,7 +8,7 @@ use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
 use crate::id::RepoId;
 use crate::monitor::Progress;
-use crate::ops::{IngestOptions, RestoreOptions, RestorePlan};
+use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan};
 use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
 use crate::snapshot::{Snapshot, SnapshotFilter};
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,9 @@ struct IngestJson {
     created_at: Option<String>,
     compression: Option<CompressionJson>,
     digest: Option<String>,
+    /// How many items there are, and the bytes of all names, types and tags as JSON strings.
+    items: u64,
+    text_len: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -217,15 +220,19 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
     Ok((options, json.threads))
 }
 
-/// Options of an ingest.
-pub fn ingest_options(json: &str) -> Result<IngestOptions> {
+/// Options of an ingest, and what its snapshot will be made of.
+pub fn ingest_options(json: &str) -> Result<(IngestOptions, Outline)> {
     let json: IngestJson = parse(json)?;
     let digest_sha256 = match json.digest.as_deref() {
         None => false,
         Some("sha256") => true,
         Some(other) => return Err(invalid(format!("There is no digest {other:?}"))),
     };
-    Ok(IngestOptions {
+    let outline = Outline {
+        items: json.items,
+        text_len: json.text_len,
+    };
+    let options = IngestOptions {
         tags: json.tags,
         created_at_ms: json
             .created_at
@@ -234,7 +241,8 @@ pub fn ingest_options(json: &str) -> Result<IngestOptions> {
             .transpose()?,
         compression: json.compression.as_ref().map(compression).transpose()?,
         digest_sha256,
-    })
+    };
+    Ok((options, outline))
 }
 
 /// Options of a restore.

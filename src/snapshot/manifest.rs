@@ -29,6 +29,9 @@ const MIN_SEALED_LEN: u64 = 1024;
 /// Key and nonce are used once: the key comes from a fresh salt.
 const ZERO_NONCE: [u8; 12] = [0; 12];
 
+/// Why a manifest cannot be written: see [`MAX_MANIFEST_LEN`].
+const TOO_LONG: &str = "the manifest would be longer than 64 MiB; use shorter names, or fewer items in a snapshot";
+
 /// How to write a manifest.
 pub enum ManifestSeal<'a> {
     /// As it is, in a plain repository.
@@ -150,9 +153,7 @@ pub fn encode(
         }
     };
     if file.len() as u64 > MAX_MANIFEST_LEN {
-        return Err(Error::Invalid {
-            reason: "the manifest is too long",
-        });
+        return Err(Error::Invalid { reason: TOO_LONG });
     }
     Ok(file.into_bytes())
 }
@@ -236,9 +237,7 @@ fn seal_text(
     hedge: &SecretKey,
     entropy: &dyn Entropy,
 ) -> Result<SealedJson, Error> {
-    let too_long = Error::Invalid {
-        reason: "the manifest is too long",
-    };
+    let too_long = Error::Invalid { reason: TOO_LONG };
     if text.len() as u64 > MAX_MANIFEST_LEN {
         return Err(too_long);
     }

@@ -34,6 +34,14 @@ pub const MAX_SIZE: u64 = 1 << 53;
 pub const MAX_RAW_LEN: u32 = 0xff_ffff;
 /// Longest manifest file, in bytes.
 pub const MAX_MANIFEST_LEN: u64 = 64 << 20;
+/// Longest text of a manifest that is sealed, in bytes: padding and Base64 make up to 64 MiB of it.
+pub const MAX_SEALED_TEXT_LEN: u64 = 47 << 20;
+/// Most bytes that an item takes in a manifest besides its name and type: the longest numbers, a
+/// list and a digest.
+pub const MAX_ENTRY_LEN: u64 = 256;
+/// Most bytes of a manifest besides its tags and items: ids, times, numbers, and the chunks that
+/// are kept inline.
+pub const MAX_FRAME_LEN: u64 = 1024 + INLINE_PER_MANIFEST as u64 * 80;
 /// A writer keeps the chunks of an item with at most this many in the manifest itself …
 pub const INLINE_PER_ITEM: usize = 32;
 /// … as long as the manifest holds no more than this many of them in all.

@@ -7,8 +7,10 @@
 mod commit;
 mod feed;
 mod lanes;
+mod outline;
 
 pub use crate::storage::SourceFile;
+pub use outline::Outline;
 
 use crate::clock::format_time;
 use crate::codec::Compression;
