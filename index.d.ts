@@ -191,7 +191,10 @@ export interface IIngestItem extends IItemDescription {
 export interface IIngestBaseOptions {
   /** Free labels, to find the snapshot by. Keys have 1 to 4096 bytes, values up to 4096. */
   tags?: Record<string, string>;
-  /** The time of the snapshot, for imports of older data. Default: the start of the ingest. */
+  /**
+   * The time of the snapshot, for imports of older data: from 0000-01-01 to 9999-12-30T22:00:00Z. Default: the start of the
+   * ingest.
+   */
   createdAt?: string;
   /** Compression of this ingest's new chunks. Default: that of the repository. */
   compression?: Compression;

@@ -94,11 +94,11 @@ test('a folder that may not be read or written is ERR_PERMISSION', async (t) => 
   chmodSync(copy, 0o755);
   const source = `
     const { ContainerArchive } = require(${JSON.stringify(copy)});
-    const codeOf = (promise) => promise.then(() => 'none', (error) => error.code);
+    const told = (promise) => promise.then(() => 'none', ({ code, path, message }) => [code, path, message.includes(path)]);
     (async () => console.log(JSON.stringify([
-      await codeOf(ContainerArchive.init(${JSON.stringify(join(locked, 'repo'))})),
-      await codeOf(ContainerArchive.init(${JSON.stringify(locked)})),
-      await codeOf(ContainerArchive.open(${JSON.stringify(secret)})),
+      await told(ContainerArchive.init(${JSON.stringify(join(locked, 'repo'))})),
+      await told(ContainerArchive.init(${JSON.stringify(locked)})),
+      await told(ContainerArchive.open(${JSON.stringify(secret)})),
     ])))();`;
   const isRoot = process.getuid?.() === 0;
   if (!isRoot) chmodSync(secret, 0o000);
@@ -113,7 +113,10 @@ test('a folder that may not be read or written is ERR_PERMISSION', async (t) => 
     t.skip(`SKIPPED: another user cannot run Node here: ${ran.error ?? ran.stderr}`);
     return;
   }
-  assert.deepEqual(JSON.parse(ran.stdout), ['ERR_PERMISSION', 'ERR_PERMISSION', 'ERR_PERMISSION'], ran.stderr);
+  const [missing, empty, other] = JSON.parse(ran.stdout);
+  assert.deepEqual(missing, ['ERR_PERMISSION', join(locked, 'repo'), true], ran.stderr);
+  assert.deepEqual(empty, ['ERR_PERMISSION', locked, true]);
+  assert.deepEqual([other[0], other[2]], ['ERR_PERMISSION', true]);
 });
 
 test('a full disk is ERR_NO_SPACE, leaves no snapshot, and the handle works on', async (t) => {

@@ -153,8 +153,16 @@ function tags(value, where) {
 
 const ISO = /^(\d{4})-(\d{2})-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2}))?$/;
 
-/** An ISO 8601 date (midnight UTC) or date and time with zone; comes back as UTC with milliseconds. */
-function time(value, where) {
+/**
+ * The first and the last second that a snapshot may be from: in every zone, its year has four
+ * digits.
+ */
+const TIMES = ['0000-01-01T00:00:00.000Z', '9999-12-30T22:00:00.000Z'].map(Date.parse);
+/** No snapshot is from this time or later. */
+const AFTER_ALL = TIMES[1] + 999;
+
+/** An ISO 8601 date (midnight UTC) or date and time with zone, in milliseconds since 1970. */
+function milliseconds(value, where) {
   const match = typeof value === 'string' ? ISO.exec(value) : null;
   const date = match && new Date(value);
   // Date takes 30 February for 1 March or 2: the day must survive the way there and back.
@@ -162,7 +170,26 @@ function time(value, where) {
   if (!match || !day || Number.isNaN(date.getTime())) {
     throw invalidArgument(`${where} must be an ISO 8601 date, or date and time with a zone ("2026-11-23T04:00:00Z")`);
   }
-  return date.toISOString();
+  return date.getTime();
+}
+
+/** The time of a snapshot; comes back as UTC with milliseconds. */
+function time(value, where) {
+  const ms = milliseconds(value, where);
+  if (ms < TIMES[0] || ms > TIMES[1]) {
+    const [first, last] = TIMES.map((each) => new Date(each).toISOString());
+    throw invalidArgument(`${where} must be from ${first} to ${last}, got ${new Date(ms).toISOString()}`);
+  }
+  return new Date(ms).toISOString();
+}
+
+/**
+ * A time that those of snapshots are compared with: any, and beyond all of theirs it makes no
+ * difference how far.
+ */
+function timeBound(value, where) {
+  const ms = milliseconds(value, where);
+  return new Date(Math.min(Math.max(ms, TIMES[0]), AFTER_ALL)).toISOString();
 }
 
 /** A path of the local file system. */
@@ -212,5 +239,5 @@ function isLost(bytes) {
 
 module.exports = {
   absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, kindOf, members, options, part,
-  path, reading, signal, tags, text, time, wellFormed,
+  path, reading, signal, tags, text, time, timeBound, wellFormed,
 };

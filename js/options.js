@@ -287,8 +287,8 @@ function filter(value) {
   const given = check.options(value, ['tags', 'after', 'before'], 'filter');
   const out = {};
   take(out, given, 'tags', (v) => check.tags(v, 'filter.tags'));
-  take(out, given, 'after', (v) => check.time(v, 'filter.after'));
-  take(out, given, 'before', (v) => check.time(v, 'filter.before'));
+  take(out, given, 'after', (v) => check.timeBound(v, 'filter.after'));
+  take(out, given, 'before', (v) => check.timeBound(v, 'filter.before'));
   return JSON.stringify(out);
 }
 

@@ -7,6 +7,7 @@
 //   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
 //   prepare    if there is one: awaited before anything is read; may learn the size, may fail
 //   iterator   { next() }, to be read by one loop
+//   check      if there is one: called after each next(); throws when the bytes are decoded
 //   ended      if there is one: called with the number of bytes after a clean end; throws when bytes are
 //              missing
 //   give(lane) instead of iterator(): the native side reads it by itself
@@ -76,9 +77,11 @@ function wasRead(stream) {
   return typeof bits === 'number' && ((bits & STREAMX_TOUCHED) !== 0 || Boolean(state?.pipeTo));
 }
 
+const DECODED = 'has an encoding set: its bytes are decoded already. Do not call setEncoding()';
+
 /** Why a Node-like stream cannot be backed up whole, or null. */
 function unfit(stream) {
-  if (stream.readableEncoding) return 'has an encoding set: its bytes are decoded already. Do not call setEncoding()';
+  if (stream.readableEncoding) return DECODED;
   if (!stream.errored && wasRead(stream)) {
     return typeof stream.readableDidRead === 'boolean'
       ? 'has been read before: its first bytes are gone'
@@ -126,6 +129,9 @@ function nodeStream(stream, name) {
       spent.add(stream);
       // Not destroyed at its end: a duplex stream (a socket) may still have an answer to write.
       return stream.iterator?.({ destroyOnReturn: false }) ?? stream[Symbol.asyncIterator]();
+    },
+    check() {
+      if (check.reading(where, () => stream.readableEncoding)) throw invalidArgument(`${where} ${DECODED}`, { item: name });
     },
     ended() {
       const how = brokenOff(stream, http2);

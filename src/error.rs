@@ -182,6 +182,8 @@ pub enum Error {
     FileExists {
         /// The path.
         path: String,
+        /// A file there would have been replaced, so it is something else.
+        overwrite: bool,
     },
     /// A range begins or ends behind the data.
     Range {
@@ -298,7 +300,7 @@ impl Error {
             }
             Self::RepositoryExists { .. } => "open it with open()",
             Self::NotEmpty { .. } => "choose an empty or a new folder",
-            Self::PassphraseRequired => "pass { passphrase } to open()",
+            Self::PassphraseRequired => "open it with { passphrase } or { key }, and without { keyless: true }",
             Self::NotEncrypted => "open it without a passphrase, if you trust whoever can write to this folder",
             Self::UnsupportedFormat { .. } => "install a newer version of this package",
             Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } => "try again",
@@ -309,9 +311,15 @@ impl Error {
                 "no snapshot was made; what was stored is reused when the ingest is tried again"
             }
             Self::NoSpace { .. } => "free some space; what is stored is safe",
-            Self::FileExists { .. } => "choose another path, or pass { overwrite: true } (which replaces files only)",
+            Self::FileExists { overwrite: false, .. } => {
+                "choose another path, or pass { overwrite: true } (which replaces files only)"
+            }
+            Self::FileExists { overwrite: true, .. } => "choose another path",
             Self::LastKey { .. } => "add another key first, or change this one",
             Self::TooManyKeys { .. } => "remove one first",
+            Self::Storage { source } if source.op == "lock" && source.kind == storage::ErrorKind::NotFound => {
+                "repair() recreates the lock files"
+            }
             Self::NoMemory => "free some memory; what a key costs is in keys.list()",
             Self::Panicked { .. } => "the handle is closed: open the repository again, and please report this",
             _ => return None,
@@ -383,7 +391,13 @@ impl fmt::Display for Error {
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
             Self::SnapshotAmbiguous { id } => write!(f, "Several snapshots begin with {id}"),
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
-            Self::FileExists { path } => write!(f, "There is something at {path} already"),
+            Self::FileExists { path, overwrite: false } => write!(f, "There is something at {path} already"),
+            Self::FileExists { path, overwrite: true } => {
+                write!(
+                    f,
+                    "There is something at {path} that is no regular file, and only files are replaced"
+                )
+            }
             Self::Range { start, end, size } => write!(f, "The range {start}..{end} is not inside 0..{size}"),
             Self::InvalidArgument { reason } => f.write_str(reason),
             Self::InvalidPolicy { reason } => write!(f, "The retention policy cannot be used: {reason}"),

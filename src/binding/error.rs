@@ -39,11 +39,15 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
         | Error::RepositoryExists { path }
         | Error::NotEmpty { path }
         | Error::NotADirectory { path }
-        | Error::FileExists { path }
+        | Error::FileExists { path, .. }
         | Error::KillListCorrupt { path, .. }
         | Error::KeyFileCorrupt { path, .. } => object.set("path", path.as_str())?,
         Error::Permission { source } | Error::NoSpace { source } | Error::Storage { source } => {
-            object.set("path", source.path.as_str())?;
+            set(
+                &mut object,
+                "path",
+                Some(source.path.as_str()).filter(|path| !path.is_empty()),
+            )?;
             set(
                 &mut object,
                 "causeMessage",

@@ -150,7 +150,11 @@ fn invalid(reason: String) -> Error {
 }
 
 fn time(name: &str, text: &str) -> Result<i64> {
-    parse_time(text).ok_or_else(|| invalid(format!("{name} is not an ISO 8601 time: {text:?}")))
+    parse_time(text).ok_or_else(|| {
+        invalid(format!(
+            "{name} is not an ISO 8601 time from the years -9999 to 9999: {text:?}"
+        ))
+    })
 }
 
 fn compression(json: &CompressionJson) -> Result<Compression> {

@@ -34,6 +34,7 @@ pub fn restore_to_file(
     }
     let exists = || Error::FileExists {
         path: path.display().to_string(),
+        overwrite,
     };
     let mut file = ExportFile::create(path, overwrite, repo.entropy())?.ok_or_else(exists)?;
     restore(repo, plan, monitor, &mut |bytes| Ok(file.write(bytes)?))?;

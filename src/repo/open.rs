@@ -139,7 +139,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     // what an interrupted init may have left; a name that ends with a slash allows every file right in that folder
     let (keys, copies) = (format!("{}/", layout::KEYS), format!("{}/", layout::KEY_COPIES));
     let allowed = [layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
-    if !storage.create_folders(&layout::FOLDERS, &allowed)? {
+    let made = storage.create_folders(&layout::FOLDERS, &allowed);
+    if !made.map_err(|error| error.at_root(&env.place))? {
         return Err(Error::NotEmpty {
             path: env.place.clone(),
         });

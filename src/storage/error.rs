@@ -51,7 +51,7 @@ pub struct Error {
     pub kind: ErrorKind,
     /// What was being done, as `put` or `fsync`.
     pub op: &'static str,
-    /// The key or path.
+    /// The key or path. Empty for the root, whose path its caller knows: see [`Error::at_root`].
     pub path: String,
     /// The system's own error, where there was one.
     pub source: Option<Arc<std::io::Error>>,
@@ -92,6 +92,15 @@ impl Error {
             source: Some(Arc::new(source)),
         }
     }
+
+    /// The same error with the path of the root, if it is about the root.
+    #[must_use]
+    pub fn at_root(mut self, root: &str) -> Self {
+        if self.path.is_empty() {
+            root.clone_into(&mut self.path);
+        }
+        self
+    }
 }
 
 /// Tells the errors by which systems say that no more files can be open.
@@ -109,7 +118,10 @@ pub(super) fn too_many_files(error: &std::io::Error) -> bool {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} failed", self.op, self.path)?;
+        match self.path.as_str() {
+            "" => write!(f, "{} of the repository folder failed", self.op)?,
+            path => write!(f, "{} of {path} failed", self.op)?,
+        }
         match (&self.source, self.kind) {
             (Some(source), _) => write!(f, ": {source}"),
             (None, ErrorKind::NotFound) => f.write_str(": no such file"),
@@ -131,5 +143,19 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_the_root_names_it_and_no_other_is_renamed() {
+        let root = Error::new(ErrorKind::PermissionDenied, "init", "");
+        assert_eq!(root.to_string(), "init of the repository folder failed: not allowed");
+        assert_eq!(root.at_root("/x/y").to_string(), "init of /x/y failed: not allowed");
+        let file = Error::new(ErrorKind::NotFound, "lock", "locks/commit").at_root("/x/y");
+        assert_eq!(file.to_string(), "lock of locks/commit failed: no such file");
     }
 }

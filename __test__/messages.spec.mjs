@@ -1,0 +1,106 @@
+// What errors say: the thing itself by its path or name, the limit that it passed, and a hint that
+// can be followed.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
+import { ENCRYPTED, PLAIN, afterwards, ContainerArchive, freshRepo, rejectsWith, reopen, temporary, test } from './support/harness.mjs';
+
+test('a filter may name any time, and a snapshot any that can be stored; the message names the range', async (t) => {
+  const { repo } = await freshRepo(t);
+  const first = await repo.ingest(['a'], { createdAt: '0000-01-01' });
+  const last = await repo.ingest(['b'], { createdAt: '9999-12-30T22:00:00Z' });
+  assert.equal(last.createdAt, '9999-12-30T22:00:00.000Z');
+  const ids = async (filter) => (await repo.listSnapshots(filter)).map(({ id }) => id);
+  assert.deepEqual(await ids({ before: '9999-12-31' }), [last.id, first.id]);
+  assert.deepEqual(await ids({ before: '9999-12-31T23:59:59-14:00', after: '0000-01-01T00:00:00+14:00' }), [last.id, first.id]);
+  assert.deepEqual(await ids({ after: '9999-12-31' }), []);
+  assert.deepEqual(await ids({ before: '0000-01-01T00:00:00+14:00' }), []);
+  for (const createdAt of ['9999-12-31', '9999-12-31T23:59:59-14:00', '0000-01-01T00:00:00+14:00']) {
+    const { message } = await rejectsWith(repo.ingest(['x'], { createdAt }), 'ERR_INVALID_ARGUMENT');
+    assert.match(message, /^createdAt must be from 0000-01-01T00:00:00\.000Z to 9999-12-30T22:00:00\.000Z, got /);
+  }
+  for (const createdAt of ['2026-02-30', 'yesterday']) {
+    assert.match((await rejectsWith(repo.ingest(['x'], { createdAt }), 'ERR_INVALID_ARGUMENT')).message, /must be an ISO 8601 date/);
+  }
+});
+
+test('a hint names no option that was set already', async (t) => {
+  const { repo } = await freshRepo(t);
+  const { id } = await repo.ingest(['x']);
+  const path = join(temporary(t), 'folder');
+  mkdirSync(path);
+  const without = await rejectsWith(repo.restoreToFile(id, { path }), 'ERR_FILE_EXISTS');
+  assert.match(without.hint, /overwrite/);
+  const withIt = await rejectsWith(repo.restoreToFile(id, { path, overwrite: true }), 'ERR_FILE_EXISTS');
+  assert.match(withIt.message, /no regular file/);
+  assert.equal(withIt.hint, 'choose another path');
+
+  const encrypted = await freshRepo(t, ENCRYPTED);
+  const keyless = await ContainerArchive.open(encrypted.path, { keyless: true });
+  afterwards(t, () => keyless.close());
+  assert.match((await rejectsWith(keyless.ingest(['x']), 'ERR_PASSPHRASE_REQUIRED')).hint, /passphrase.* without \{ keyless: true \}/);
+});
+
+for (const kind of [PLAIN, ENCRYPTED]) {
+  test(`${kind.name}: names that no manifest can hold are refused before anything is read`, async (t) => {
+    const { repo } = await freshRepo(t, kind);
+    let read = 0;
+    function* counted() {
+      read++;
+      yield Buffer.from('x');
+    }
+    const items = (count) => Array.from({ length: count }, (_, i) => ({ name: String(i).padStart(4096, 'x'), type: 'x', stream: counted() }));
+    const { message } = await rejectsWith(repo.ingestMulti(items(18_000)), 'ERR_INVALID_ARGUMENT');
+    assert.match(message, /^The manifest of 18000 items, .* may need \d+ bytes, and the limit is \d+: use shorter names, or several snapshots$/);
+    assert.equal(read, 0);
+    // as many tags would be too many too
+    const tags = Object.fromEntries(Array.from({ length: 8_500 }, (_, i) => [String(i).padStart(4096, 'x'), 'y'.repeat(4096)]));
+    await rejectsWith(repo.ingest(['x'], { tags }), 'ERR_INVALID_ARGUMENT');
+    assert.deepEqual(await repo.listSnapshots(), []);
+    assert.equal((await repo.ingestMulti(items(100))).items.length, 100);
+    assert.equal(read, 100);
+  });
+}
+
+test('a stream that is decoded while it is read is refused, and not stored decoded', async (t) => {
+  const { repo } = await freshRepo(t);
+  const stream = new PassThrough();
+  stream.write(Buffer.from([0xff, 0xfe]));
+  const read = stream.read.bind(stream);
+  const begun = new Promise((resolve) => {
+    stream.read = (...args) => {
+      const chunk = read(...args);
+      if (chunk !== null) resolve();
+      return chunk;
+    };
+  });
+  const ingest = repo.ingest(stream);
+  await begun;
+  stream.setEncoding('utf8');
+  stream.end(Buffer.from([0xff, 0xfe, 0x80]));
+  assert.match((await rejectsWith(ingest, 'ERR_INVALID_ARGUMENT')).message, /has an encoding set/);
+  assert.ok(stream.destroyed);
+  assert.deepEqual(await repo.listSnapshots(), []);
+  // strings of a stream without an encoding are text, and stored as UTF-8
+  assert.equal((await repo.ingest(Readable.from(['ä', 'b']))).originalSize, 3);
+});
+
+test('a missing lock file comes with the way to recreate it', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  for (const name of ['commit', 'maint']) {
+    rmSync(join(path, 'locks', name));
+    // one that opens now finds out before it writes
+    const other = await reopen(t, path);
+    const calls = { commit: [() => repo.ingest(['x'])], maint: [() => repo.prune({ keepLast: 1 }), () => other.ingest(['x'])] };
+    for (const call of calls[name]) {
+      const error = await rejectsWith(call(), 'ERR_STORAGE');
+      assert.equal(error.path, `locks/${name}`);
+      assert.equal(error.hint, 'repair() recreates the lock files');
+    }
+    await repo.repair();
+    assert.equal((await repo.ingest([name])).originalSize, name.length);
+    await repo.prune({ keepLast: 5 });
+  }
+});
