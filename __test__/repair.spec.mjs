@@ -170,3 +170,22 @@ test('wrong arguments, closed and read-only handles', async (t) => {
   await repo.close();
   for (const call of calls) await rejectsWith(call(repo), 'ERR_CLOSED');
 });
+
+for (const kind of [PLAIN, ENCRYPTED]) {
+  test(`${kind.name}: what a handle has found damaged is stored again by its next ingest`, async (t) => {
+    const { repo, path } = await freshRepo(t, kind, { ...SMALL, parity: false });
+    await repo.ingest(DATA);
+    for (const file of repoFiles(path, /\.pack$/).filter((name) => readFileSync(name).length > 100 * KIB)) {
+      const bytes = readFileSync(file);
+      for (let at = 1000; at < bytes.length - 1000; at += 8 * KIB) bytes[at] ^= 1;
+      writeFileSync(file, bytes);
+    }
+    assert.equal((await repo.verify({ level: 'standard' })).ok, false);
+    const again = await repo.ingest(DATA);
+    assert.ok(again.newChunks > 0);
+    assertSameBytes(await restored(repo, again.id), DATA);
+    const other = await reopen(t, path, kind);
+    await other.prune({ keepLast: 1 });
+    assertSameBytes(await restored(other, again.id), DATA);
+  });
+}

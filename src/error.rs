@@ -378,7 +378,9 @@ impl fmt::Display for Error {
             Self::IndexCorrupt { segment, reason } => write!(f, "Index segment {segment} is damaged: {reason}"),
             Self::ParityCorrupt { group, reason } => write!(f, "Parity group {group} is damaged: {reason}"),
             Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
-            Self::Conflict => f.write_str("Data this ingest relied on was removed while it ran; nothing was published"),
+            Self::Conflict => f.write_str(
+                "Data this ingest relied on was removed or found damaged while it ran; nothing was published",
+            ),
             Self::LeaseRemoved => {
                 f.write_str("The lease of this ingest was removed by force while it ran; nothing was published")
             }

@@ -205,7 +205,8 @@ impl Session {
         Ok(false)
     }
 
-    /// True when the pack is there, long enough to hold the chunk, and not to be avoided.
+    /// True when the pack is there, long enough to hold the chunk, not to be avoided, and not known
+    /// to be damaged.
     fn is_good(&self, location: &ChunkLocation) -> Result<bool> {
         let pack = location.pack;
         let end = u64::from(location.entry.offset) + u64::from(location.entry.payload_len);
@@ -213,10 +214,11 @@ impl Session {
         let len = match seen {
             Some(len) => len,
             None if lock(&self.kill_lists).avoid(&pack) => None,
+            None if !self.repo.may_rely_on(&pack)? => None,
             None => self.repo.pack_len(&pack)?,
         };
         lock(&self.seen_packs).insert(pack, len);
-        Ok(len.is_some_and(|len| end <= len))
+        Ok(len.is_some_and(|len| end <= len) && !self.repo.is_bad_chunk(location))
     }
 
     /// Encodes, seals, checks and appends one chunk; returns the length of the stored chunk.
@@ -314,9 +316,11 @@ impl Session {
         Ok(())
     }
 
-    /// W6: true when every pack this snapshot relies on exists and is in no kill list. Called under the commit lock.
+    /// W6: true when every pack this snapshot relies on exists, is in no kill list, and was not
+    /// found damaged since. Called under the commit lock.
     pub fn relied_packs_are_good(&self) -> Result<bool> {
-        packs_stay(&self.repo, &*lock(&self.relied))
+        let relied = lock(&self.relied);
+        Ok(!relied.iter().any(|pack| self.repo.is_suspect(pack)) && packs_stay(&self.repo, &*relied)?)
     }
 
     /// True when this session's own packs are as it left them. A prune takes them only when it is told to ignore the

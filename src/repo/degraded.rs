@@ -6,6 +6,7 @@
 
 use super::Repository;
 use super::pack_sink::lock;
+use super::suspect::Suspects;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
@@ -28,6 +29,8 @@ pub(super) struct Degraded {
     packs: BTreeSet<PackId>,
     /// Packs that were made again to learn what they hold, or could not be.
     looked_into: BTreeSet<PackId>,
+    /// Packs that a read found damaged.
+    pub(super) suspects: Suspects,
 }
 
 impl Repository {
@@ -95,16 +98,26 @@ impl Repository {
                 lock(&self.degraded).packs.extend(packs.chain([pack]));
                 return;
             }
-            match self.heal_pack(&pack) {
-                Ok(false) => {}
-                Ok(true) => {
-                    let message = format!("Pack {pack} was damaged and has been made whole from parity");
-                    self.warn_of_pack("WARN_PACK_HEALED", pack, message);
-                }
-                Err(error) => {
-                    let message = format!("The damaged pack {pack} could not be made whole: {error}");
-                    self.warn_of_pack("WARN_NOT_HEALED", pack, message);
-                }
+            if self.heal_and_tell(&pack) {
+                self.note_whole(&pack);
+            }
+        }
+    }
+
+    /// Heals a pack, and warns of the outcome; `true` when it is whole. The caller holds the
+    /// maintenance lock.
+    pub(super) fn heal_and_tell(&self, pack: &PackId) -> bool {
+        match self.heal_pack(pack) {
+            Ok(false) => true,
+            Ok(true) => {
+                let message = format!("Pack {pack} was damaged and has been made whole from parity");
+                self.warn_of_pack("WARN_PACK_HEALED", *pack, message);
+                true
+            }
+            Err(error) => {
+                let message = format!("The damaged pack {pack} could not be made whole: {error}");
+                self.warn_of_pack("WARN_NOT_HEALED", *pack, message);
+                false
             }
         }
     }

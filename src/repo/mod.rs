@@ -19,6 +19,7 @@ pub mod read;
 pub mod rescue;
 mod reserve;
 pub mod seal;
+mod suspect;
 mod wait;
 
 pub use config::{Config, ParityParams};
@@ -124,6 +125,8 @@ pub struct Repository {
     tail_cache: Mutex<TailCache>,
     /// What reading damaged packs has taught.
     degraded: Mutex<degraded::Degraded>,
+    /// Held by the one who reads a suspect pack again.
+    recheck: Mutex<()>,
     /// May a read heal the packs that it finds damaged.
     heal: bool,
     /// Something of the index was lost or damaged and has been made again.

@@ -453,6 +453,7 @@ fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOption
         overlay: Mutex::default(),
         tail_cache: Mutex::default(),
         degraded: Mutex::default(),
+        recheck: Mutex::default(),
         heal: options.heal,
         #[cfg(any(test, feature = "testing"))]
         seeded_bug: Mutex::new(None),

@@ -134,7 +134,10 @@ pub fn get_chunk(
                 Err(Error::Storage { source }) if source.kind == ErrorKind::Unavailable => passing = Some(source),
                 // damage says more than absence
                 Err(error @ Error::PackMissing { .. }) => last = last.or(Some(error)),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    repo.note_failed_read(&location, &error);
+                    last = Some(error);
+                }
             }
         }
         if let Some(source) = passing {

@@ -22,6 +22,7 @@ mod ingest;
 mod init_open;
 mod keyless;
 mod keys;
+mod known_damage;
 mod large;
 mod locks;
 mod machine;

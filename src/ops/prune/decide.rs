@@ -159,7 +159,9 @@ impl Deciding {
             return Err(Error::ChunkMissing { chunk: *chunk });
         }
         let counted = if whole.is_empty() { there } else { whole };
-        if counted.iter().all(|pack| self.doomed.contains(pack)) {
+        // its writer may know that a copy is bad which nobody else has read
+        let stays = |pack: &PackId| !self.doomed.contains(pack) && work.proven.contains(pack);
+        if !counted.iter().any(stays) {
             counted.iter().for_each(|pack| {
                 self.doomed.remove(pack);
             });

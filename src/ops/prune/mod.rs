@@ -67,6 +67,8 @@ struct Work<'a> {
     finished: Deleted,
     /// Packs that could not be read whole, in this or an earlier run.
     damaged: HashSet<PackId>,
+    /// Packs that the present run has written, or read and found whole.
+    proven: HashSet<PackId>,
     /// The policy was asked by an earlier run, and the present one keeps every snapshot.
     sweeps: bool,
 }
@@ -84,6 +86,7 @@ impl<'a> Work<'a> {
             removing: Vec::new(),
             finished: Deleted::default(),
             damaged: HashSet::new(),
+            proven: HashSet::new(),
             sweeps: false,
         }
     }
@@ -299,6 +302,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     forget_all(work.repo, &removed, work.monitor)?;
     work.monitor.end_commit();
     rewrite::copy_out(work, maint, &plan)?;
+    rewrite::prove_stand_ins(work, &plan)?;
     rewrite::keep_with_copies(&mut plan, &work.damaged)?;
     // an unlinked manifest that a power cut brings back must not have been counted as gone
     storage.include_in_barrier(layout::SNAPSHOTS);

@@ -40,6 +40,8 @@ pub(super) struct PackState {
     pub has_data: bool,
     /// New snapshots avoid it.
     hinted: bool,
+    /// This handle found it damaged.
+    suspect: bool,
     /// A session at work wrote it, or it does not say what it is: hands off.
     pub spared: bool,
     /// It belongs to another repository.
@@ -66,6 +68,7 @@ impl PackState {
             good: false,
             has_data: false,
             hinted: false,
+            suspect: false,
             spared: false,
             foreign: false,
             session: None,
@@ -86,10 +89,12 @@ impl PackState {
         self.total.saturating_sub(self.home)
     }
 
-    /// Better homes are greater: those that new snapshots use too, then those that stay anyway, then the fullest.
-    fn rank(&self) -> (bool, bool, bool, u64) {
+    /// Better homes are greater: those not found damaged, then those that new snapshots use too,
+    /// then those that stay anyway, then the fullest.
+    fn rank(&self) -> (bool, bool, bool, bool, u64) {
         let share = (u128::from(self.live) << 32).checked_div(u128::from(self.total));
         (
+            self.good && !self.suspect,
             self.good && !self.hinted,
             self.good,
             self.spared || self.needed_copies || self.live == self.total,
@@ -307,6 +312,7 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
         state.condemned = survey.condemned.contains(id);
         state.good = found == Some(*len) && !state.condemned;
         state.hinted = hinted.contains(id);
+        state.suspect = work.repo.is_suspect(id);
         states.push(state);
     }
     for (id, len) in survey.packs.iter().filter(|(id, _)| !named.contains(*id)) {

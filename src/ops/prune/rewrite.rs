@@ -61,11 +61,7 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> R
             let (pack, len) = (state.id, state.len);
             let wanted = Wanted { offsets, plan };
             if !copying.copy(work, &pack, len, &wanted)? {
-                work.warn(
-                    "WARN_PACK_NOT_REWRITTEN",
-                    format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
-                );
-                work.damaged.insert(pack);
+                leave_damaged(work, pack);
             }
             #[cfg(any(test, feature = "testing"))]
             if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
@@ -75,8 +71,54 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> R
             work.progress(done, total);
         }
     }
-    copying.rescue.finish()?;
+    let new = copying.rescue.finish()?;
+    work.proven.extend(new.into_keys());
     Ok(())
+}
+
+/// Reads the packs that stay in place of copies that go: where a chunk was stored again because its
+/// first pack is damaged, only the handle that did so knows which copy is the good one. Those that
+/// are damaged are noted: see [`keep_with_copies`].
+pub(super) fn prove_stand_ins(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+    if plan.doomed().next().is_none() {
+        return Ok(());
+    }
+    let goes = |ordinal: u32| {
+        plan.packs
+            .get(ordinal as usize)
+            .is_some_and(|pack| pack.fate != Fate::Keep)
+    };
+    let mut stand_ins: BTreeSet<u32> = BTreeSet::new();
+    for_each_id(&plan.source, &mut |place, _, copies| {
+        if copies.len() > 1
+            && plan.marks.is_set(place)
+            && let Some(home) = plan.home(copies).filter(|home| !goes(*home))
+            && copies.iter().any(|(ordinal, _)| goes(*ordinal))
+        {
+            stand_ins.insert(home);
+        }
+        Ok(())
+    })?;
+    for state in stand_ins.iter().filter_map(|ordinal| plan.packs.get(*ordinal as usize)) {
+        work.check_running()?;
+        match work.repo.storage().get(&layout::pack(&state.id), state.len) {
+            Ok(bytes) if sha256(&[&bytes]) == state.id.0 => {
+                work.proven.insert(state.id);
+            }
+            Err(error) if !error.kind.is_damage() => return Err(error.into()),
+            _ => leave_damaged(work, state.id),
+        }
+    }
+    Ok(())
+}
+
+fn leave_damaged(work: &mut Work<'_>, pack: PackId) {
+    work.warn(
+        "WARN_PACK_NOT_REWRITTEN",
+        format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
+    );
+    work.repo.note_suspect(pack, None);
+    work.damaged.insert(pack);
 }
 
 /// Keeps the packs that could not be copied, and all named ones that hold other copies of what is at home in them.

@@ -29,6 +29,7 @@ mod stored;
 
 use crate::error::Result;
 use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::layout;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
 use crate::storage::{Entry, ErrorKind, Storage};
@@ -268,6 +269,12 @@ impl<'a> Run<'a> {
     }
 
     fn tell(&mut self, problem: Problem) {
+        // about its bytes: an ingest of this handle must not rely on them
+        if let Some(pack) = problem.pack
+            && (problem.chunk.is_some() || problem.path == Some(layout::pack(&pack)))
+        {
+            self.repo.note_suspect(pack, problem.chunk);
+        }
         (self.on_problem)(&problem);
         self.report.problems.push(problem);
     }
