@@ -265,7 +265,7 @@ export interface IRestoreOptions {
 export interface IRestoreToFileOptions {
   /** Only the item with this name. Default: all items, one after the other. */
   item?: string;
-  /** Where to, in a folder that exists and is not that of the repository. */
+  /** Where to, in a folder that exists and is not in the repository, also not through a link or a bind mount. */
   path: string;
   /** Replace a file that is there, in one step. Anything else than a file is never replaced. Default false. */
   overwrite?: boolean;
@@ -897,8 +897,10 @@ export class ContainerArchive {
 
   /**
    * Backs up one stream. When the promise resolves, the snapshot is durable; when it rejects, there is none, and what was
-   * stored is reused by the next try. The source is read to its end, or destroyed; only when the call is refused with
-   * ERR_INVALID_ARGUMENT before anything was read, it is left as it was.
+   * stored is reused by the next try. One exception: when only the last step fails, the flush that makes the manifest durable
+   * (ERR_STORAGE), the snapshot may be listed; it is complete then, and a power cut may still remove it. The source is read to
+   * its end, or destroyed; only when the call is refused with ERR_INVALID_ARGUMENT before anything was read, it is left as it
+   * was.
    *
    * Bytes are copied while the source is read: a chunk may be reused once the source is asked for the next one, a
    * `Uint8Array` given as the source when the promise settles. A larger `highWaterMark` of the stream (1 MiB) costs the
@@ -947,8 +949,10 @@ export class ContainerArchive {
 
   /**
    * Restores a snapshot, or one item, into a file, natively. The file appears under its name when all of it is written and
-   * flushed, with mode 0600. Whatever goes wrong, nothing is left of it, and a file that was to be replaced is as it was; only
-   * a process that is killed leaves a `.tmp-containerarchive-…` beside it. `id` as for {@link restore}.
+   * flushed, with mode 0600. Whatever goes wrong, nothing is left of it, and a file that was to be replaced is as it was, with
+   * two exceptions: a process that is killed leaves a `.tmp-containerarchive-…` next to it; and when only the last step fails,
+   * the flush of the folder (ERR_STORAGE), the new file is there, complete, and a power cut may still undo the rename. `id` as
+   * for {@link restore}.
    *
    * Rejects: ERR_FILE_EXISTS, ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_MANIFEST_CORRUPT,
    * ERR_UNSUPPORTED_FORMAT, ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_NO_SPACE, ERR_PERMISSION, ERR_NOT_A_DIRECTORY,

@@ -1,10 +1,11 @@
 // restoreToFile: the right bytes under the name, or nothing at all.
 
 import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import {
-  KIB, KINDS, MIB, PLAIN, assertSameBytes, freshRepo, pieces, random, rejectsWith, repoFiles, reopen, temporary, test,
+  KIB, KINDS, MIB, PLAIN, afterwards, assertSameBytes, freshRepo, pieces, random, rejectsWith, repoFiles, reopen, temporary, test,
 } from './support/harness.mjs';
 
 const DATA = random(5 * MIB, 600);
@@ -144,4 +145,30 @@ test('wrong arguments, unknown snapshots and closed handles', async (t) => {
   assert.equal((await reader.restoreToFile(id, { path })).size, 1);
   await repo.close();
   await rejectsWith(repo.restoreToFile(id, { path, overwrite: true }), 'ERR_CLOSED');
+});
+
+test('a path that leads into the repository through a link or a bind mount is refused', async (t) => {
+  if (process.platform === 'win32') return t.skip('SKIPPED: needs symbolic links');
+  const { repo, path: place } = await freshRepo(t);
+  const { id } = await repo.ingest([DATA]);
+  const folder = temporary(t);
+  symlinkSync(place, join(folder, 'link'));
+  const ways = [join(folder, 'link')];
+  // a bind mount of a folder in the middle: no folder above it there is the repository's
+  mkdirSync(join(folder, 'mounted'));
+  const mounted = spawnSync('mount', ['--bind', join(place, 'packs'), join(folder, 'mounted')]);
+  if (mounted.status === 0) {
+    afterwards(t, () => execFileSync('umount', ['-l', join(folder, 'mounted')]));
+    ways.push(join(folder, 'mounted'), join(folder, 'mounted', 'data'));
+  } else {
+    t.diagnostic(`SKIPPED the half with a bind mount: ${mounted.stderr}`);
+  }
+  const bytes = () => repoFiles(place, /./).map((file) => [file, readFileSync(file, 'hex')]);
+  const before = bytes();
+  for (const way of ways) {
+    for (const name of [...readdirSync(way), 'new']) {
+      await rejectsWith(repo.restoreToFile(id, { path: join(way, name), overwrite: true }), 'ERR_INVALID_ARGUMENT');
+    }
+  }
+  assert.deepEqual(bytes(), before);
 });

@@ -8,13 +8,15 @@ use crate::storage::{Created, ExportFile};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Gives the planned bytes to a file at `path`, whose folder exists. It appears under its name when it is complete and
-/// flushed (mode 0600); with `overwrite` in the place of what was there, in one step. When that fails nothing is left of it,
-/// and what was there is as it was.
+/// Gives the planned bytes to a file at `path`, whose folder exists. It appears under its name when
+/// it is complete and flushed (mode 0600); with `overwrite` in the place of what was there, in one
+/// step. When that fails nothing is left of it, and what was there is as it was; except when only
+/// the flush of the folder fails, the last step: then the file is there, whole, and a power cut may
+/// still take its name.
 ///
 /// # Errors
-/// `FileExists`, `InvalidArgument` (a path inside the repository), `NoSpace`, `Permission`, `NotADirectory`, and those of
-/// [`restore`].
+/// `FileExists`, `InvalidArgument` (a path inside the repository), `NoSpace`, `Permission`,
+/// `NotADirectory`, and those of [`restore`].
 pub fn restore_to_file(
     repo: &Arc<Repository>,
     plan: &RestorePlan,
@@ -29,9 +31,11 @@ pub fn restore_to_file(
     if path.file_name().is_none() {
         return Err(invalid("is no file name"));
     }
-    if repo.contains_path(path) {
-        return Err(invalid("lies inside the repository"));
-    }
+    let check_place = || match repo.contains_path(path) {
+        true => Err(invalid("is inside the repository")),
+        false => Ok(()),
+    };
+    check_place()?;
     let exists = || Error::FileExists {
         path: path.display().to_string(),
         overwrite,
@@ -40,6 +44,8 @@ pub fn restore_to_file(
     restore(repo, plan, monitor, &mut |bytes| Ok(file.write(bytes)?))?;
     repo.check_running(monitor)?;
     file.flush()?;
+    // a link or a mount may have changed in the meantime
+    check_place()?;
     // the last moment at which it can still be called off
     repo.check_running(monitor)?;
     if !monitor.begin_commit() {

@@ -45,7 +45,7 @@ use crate::pack::ChunkLocation;
 use crate::parity::TailCache;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
-use crate::storage::{ErrorKind, LocalStorage, Storage, put_bytes};
+use crate::storage::{ErrorKind, LocalStorage, Storage, leads_into, put_bytes};
 use seal::RepoSeal;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -174,11 +174,7 @@ impl Repository {
 
     /// Whether a path of this machine lies in the repository's folder, as far as the names tell.
     pub fn contains_path(&self, path: &Path) -> bool {
-        let absolute = |path: &Path| std::path::absolute(path);
-        match (absolute(path), absolute(Path::new(&self.env.place))) {
-            (Ok(path), Ok(place)) => path.starts_with(place),
-            _ => false,
-        }
+        leads_into(path, Path::new(&self.env.place), &layout::FOLDERS)
     }
 
     /// Where it lies.

@@ -135,7 +135,8 @@ impl ExportFile {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Exists),
             Err(error) => return Err(self.error(error)),
         }
-        self.vfs.fsync_dir("").map_err(|error| self.error(error))?;
+        let not_durable = |error| Error::from_io("the flush of the folder", self.shown.as_str(), error);
+        self.vfs.fsync_dir("").map_err(not_durable)?;
         Ok(Created::Created)
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod local;
 mod memory;
+mod place;
 mod source_file;
 pub mod vfs;
 
@@ -31,6 +32,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use place::leads_into;
 pub use source_file::SourceFile;
 pub use vfs::{FolderIdentity, RealFs, Vfs};
 

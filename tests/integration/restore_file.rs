@@ -9,7 +9,9 @@ use containerarchive::ops::{self, RestoreOptions};
 use containerarchive::repo::{self, InitOptions, Repository};
 use containerarchive::storage::simfs::SimFs;
 use containerarchive::storage::vfs::Vfs;
-use containerarchive::storage::{Created, ErrorKind, ExportFile, MemoryStorage, RecordingStorage, Storage};
+use containerarchive::storage::{
+    Created, ErrorKind, ExportFile, LocalStorage, MemoryStorage, RecordingStorage, Storage,
+};
 use containerarchive::{Result, layout};
 use std::path::Path;
 use std::sync::Arc;
@@ -146,6 +148,51 @@ fn a_place_that_cannot_be_is_refused_by_name() {
     assert_eq!(std::fs::read(path("file")).unwrap(), b"old");
 }
 
+/// Of the names that lead there, one may be a link, and one may become a link while the restore is
+/// running.
+#[cfg(unix)]
+#[test]
+fn nothing_is_restored_into_the_repository_through_a_link() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    std::fs::create_dir(at("disk")).unwrap();
+    std::os::unix::fs::symlink(at("disk"), at("link")).unwrap();
+    let entropy = Arc::new(SeededEntropy::new(4));
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open_path(&at("disk/repo"), entropy).unwrap());
+    for opened_by in ["disk/repo", "link/repo"] {
+        let mut environment = environment(Arc::clone(&storage), 1);
+        environment.place = at(opened_by).display().to_string();
+        let repo = match opened_by {
+            "disk/repo" => init(environment, Flavor::plain()),
+            _ => open(environment, Flavor::plain()),
+        };
+        let repo = repo.unwrap();
+        let snapshot = ingest(&repo, &random_bytes(9, 600_000)).unwrap();
+        let before = files_of(storage.as_ref());
+        let id = snapshot.id.to_hex();
+        let pack = before.keys().find(|key| key.ends_with(".pack")).unwrap();
+        for key in ["config.json", "new", &layout::snapshot(&snapshot.id), pack] {
+            for way in ["disk/repo", "link/repo"] {
+                let path = at(way).join(key);
+                let refused = to_file(&repo, &id, &path, true, &NullMonitor);
+                assert_eq!(code(refused), "ERR_INVALID_ARGUMENT", "{}", path.display());
+            }
+        }
+        std::fs::create_dir(at("out")).unwrap();
+        let turns = Meanwhile::new(false, || {
+            std::fs::rename(at("out"), at("moved")).unwrap();
+            std::os::unix::fs::symlink(at("disk/repo"), at("out")).unwrap();
+        });
+        let refused = to_file(&repo, &id, &at("out/config.json"), true, &turns);
+        assert_eq!(code(refused), "ERR_INVALID_ARGUMENT");
+        std::fs::remove_file(at("out")).unwrap();
+        std::fs::remove_dir_all(at("moved")).unwrap();
+        assert!(files_of(storage.as_ref()) == before);
+        to_file(&repo, &id, &at("disk/beside"), true, &NullMonitor).unwrap();
+        std::fs::remove_file(at("disk/beside")).unwrap();
+    }
+}
+
 #[test]
 fn whatever_ends_a_restore_leaves_nothing_of_it_and_the_old_file() {
     let (repo, storage) = {
@@ -239,6 +286,7 @@ fn a_power_cut_at_any_call_leaves_the_old_file_or_the_new_one() {
                     assert_eq!(error.kind, ErrorKind::NoSpace);
                 }
                 assert_eq!(error.path, "file");
+                assert_eq!(error.op == "the flush of the folder", point + 1 == calls);
                 // only when the last flush fails it has its name by then
                 let expected = if point + 1 == calls {
                     Some(new.clone())
