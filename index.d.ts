@@ -961,14 +961,17 @@ export class ContainerArchive {
   restoreToFile(id: string, options: IRestoreToFileOptions): Promise<IRestoredFile>;
 
   /**
-   * Snapshots, newest first. One whose manifest is damaged is left out, with a `warning` event.
+   * Snapshots, newest first; those dated more than 5 minutes ahead of the clock come last. One whose manifest is damaged is left out, with a `warning` event.
    *
    * Rejects: ERR_UNSUPPORTED_FORMAT (a newer version wrote one of them), ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
    */
   listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
 
   /**
-   * The newest snapshot that matches, or null. A snapshot whose manifest is damaged might be the newest one, so it is an error.
+   * The newest snapshot that matches, or null: the one that {@link prune} calls the newest, too. It is the one with the greatest
+   * `createdAt`, of several of the same millisecond the one that was committed last. One that is dated more than 5 minutes ahead
+   * of the clock counts only when all are; the `warning` WARN_FUTURE_SNAPSHOTS says so in either case. A snapshot whose manifest
+   * is damaged might be the newest one, so it is an error.
    *
    * Rejects: ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
    */

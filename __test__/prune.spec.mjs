@@ -306,3 +306,32 @@ test('closed and read-only handles', async (t) => {
   const calls = [(handle) => handle.prune({ keepLast: 1 }), (handle) => handle.planPrune({ keepLast: 1 }), (handle) => handle.forget([]), (handle) => handle.locks()];
   for (const call of calls) await rejectsWith(call(repo), 'ERR_CLOSED');
 });
+
+test('latest, the first of a listing and the newest of a plan are one snapshot, whatever a wrong clock dated', async (t) => {
+  const { repo } = await freshRepo(t);
+  const warnings = [];
+  repo.on('warning', ({ code }) => warnings.push(code));
+  const newest = async () => {
+    const { keep } = await repo.planPrune({ keepLast: 1 });
+    const [{ id }] = keep.filter(({ reasons }) => reasons.includes('newest'));
+    assert.equal((await repo.latest()).id, id);
+    assert.equal((await repo.getSnapshot('latest')).id, id);
+    assert.equal((await repo.listSnapshots())[0].id, id);
+    return id;
+  };
+  const years = (n) => new Date(Date.now() + n * 365 * DAY_MS).toISOString();
+  const ahead = [await repo.ingest(Buffer.from('a'), { createdAt: years(10) }), await repo.ingest(Buffer.from('b'), { createdAt: years(9) })];
+  assert.equal(await newest(), ahead[0].id);
+  await settle();
+  assert.deepEqual(warnings, ['WARN_FUTURE_SNAPSHOTS', 'WARN_FUTURE_SNAPSHOTS']);
+  // eight of one millisecond
+  let last;
+  for (let n = 0; n < 8; n++) {
+    last = await repo.ingest(Buffer.from(String(n)), { createdAt: day(1) });
+    assert.equal(await newest(), last.id);
+  }
+  assert.deepEqual(ids(await repo.listSnapshots()).slice(-2), ids(ahead));
+  const { keep, remove } = await repo.prune({ keepLast: 1 });
+  assert.deepEqual(ids(keep), [last.id, ...ids(ahead)]);
+  assert.equal(remove.length, 7);
+});

@@ -623,9 +623,14 @@ class Repository:
 # --- Command line -----------------------------------------------------------------------------------------------------
 
 
+def age(manifest):
+    """Sort key, the oldest first: 8.1."""
+    return manifest["createdAt"], manifest.get("sequence", 0), manifest["id"]
+
+
 def list_command(repo):
     """Oldest first; names and tags as JSON, because they may hold anything."""
-    for m in sorted((repo.manifest(name)[1] for name in repo.manifest_names()), key=lambda m: m["createdAt"]):
+    for m in sorted((repo.manifest(name)[1] for name in repo.manifest_names()), key=age):
         print(f"{m['id']}  {m['createdAt']}  {m['originalSize']:>14}  {json.dumps(m['tags'], ensure_ascii=False)}")
         for item in m["items"]:
             print(f"    {item['size']:>14}  {item['type']:<16} {json.dumps(item['name'], ensure_ascii=False)}")

@@ -272,6 +272,7 @@ class Check:
         repo = self.repo
         data, manifest = repo.manifest(name)
         items = manifest["items"]
+        want(0 < manifest.get("sequence", 1) <= 1 << 53, "its sequence is out of range")
         want(len({item["name"] for item in items}) == len(items), "two items have one name")
         for member, of_item in (("originalSize", "size"), ("chunkCount", "chunkCount")):
             want(manifest[member] == sum(item[of_item] for item in items), f"{member} is not the sum of its items")

@@ -155,9 +155,10 @@ def check_files(v, seals):
         same("master key", reader.unb64(bundle["epochs"][0]["key"]), v["keys"]["masterKey"])
         same("dedup key", reader.unb64(bundle["dedup"]), v["keys"]["dedupKey"])
 
-    plain, sealed = (v["manifests"][name].encode() for name in ("plain", "sealed"))
-    reader.checked_json(plain, "manifest")
-    same("sealed manifest", seals["sealed"].open_manifest(reader.checked_json(sealed, "manifest"), sealed), plain)
+    for suffix, sequence in (("Numbered", 7), ("", None)):
+        plain, sealed = (v["manifests"][name + suffix].encode() for name in ("plain", "sealed"))
+        same("sequence", reader.checked_json(plain, "manifest").get("sequence"), sequence)
+        same("sealed manifest", seals["sealed"].open_manifest(reader.checked_json(sealed, "manifest"), sealed), plain)
     (part,) = v["manifests"]["copyOfPlain"]
     head = b"CAMC" + struct.pack("<I", 1) + bytes.fromhex(json.loads(plain)["id"])
     head += struct.pack("<IIQ", 0, 1, len(plain)) + sha256(plain)

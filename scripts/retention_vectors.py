@@ -48,8 +48,12 @@ def plan_group(group, policy, now, reasons):
     group = sorted(group, key=lambda one: one[:2], reverse=True)
     for _, name, _ in group:
         reasons[name] = []
-    while group and group[0][0] > now + timedelta(minutes=5):
-        reasons[group.pop(0)[1]].append("future")
+    future = [one for one in group if one[0] > now + timedelta(minutes=5)]
+    if len(future) == len(group):
+        reasons[group[0][1]].append("newest")
+    for _, name, _ in future:
+        reasons[name].append("future")
+    group = group[len(future) :]
     if not group:
         return
     reasons[group[0][1]].append("newest")

@@ -1,16 +1,19 @@
 //! Which snapshots there are.
 
+use crate::clock::format_time;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::repo::Repository;
-use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot, SnapshotFilter, sort_newest_first};
+use crate::snapshot::order::is_future;
+use crate::snapshot::{MAX_MANIFEST_LEN, Recency, Snapshot, SnapshotFilter, sort_newest_first};
 use crate::storage::ErrorKind;
 
 /// Shortest prefix of an id that is accepted, in hex digits.
 const MIN_PREFIX: usize = 4;
 
-/// All snapshots that match, newest first. A damaged manifest is left out, with a warning that names it.
+/// All snapshots that match, newest first; those dated more than 5 minutes ahead come last. A
+/// damaged manifest is left out, with a warning that names it.
 ///
 /// # Errors
 /// `UnsupportedFormat` when a newer version wrote one of them, `Storage`, `Closed`.
@@ -25,7 +28,7 @@ pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<
             Err(error) => return Err(error),
         }
     }
-    sort_newest_first(&mut snapshots);
+    sort_newest_first(&mut snapshots, repo.now_ms());
     Ok(snapshots)
 }
 
@@ -54,18 +57,24 @@ pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     }
 }
 
-/// The newest snapshot that matches; `None` when none does. A damaged manifest may be that of the newest one, so it is an
-/// error here and never passed over.
+/// The newest snapshot that matches; `None` when none does. One dated more than 5 minutes ahead is
+/// the newest only when all of them are; a warning says so in either case, since it may be this
+/// clock that is wrong. A damaged manifest may be that of the newest one, so it is an error here
+/// and never passed over.
 ///
 /// # Errors
 /// `ManifestCorrupt`, `UnsupportedFormat`, `Storage`, `Closed`.
 pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Option<Snapshot>> {
+    let now_ms = repo.now_ms();
     let mut newest: Option<Snapshot> = None;
+    let (mut matching, mut future) = (0u64, 0u64);
     for id in list_ids(repo)? {
         match load(repo, &id) {
             Ok(snapshot) if !filter.matches(&snapshot) => {}
             Ok(snapshot) => {
-                let order = |snapshot: &Snapshot| (snapshot.created_at_ms, snapshot.id);
+                matching += 1;
+                future += u64::from(is_future(snapshot.created_at_ms, now_ms));
+                let order = |snapshot: &Snapshot| Recency::of(snapshot, now_ms);
                 if newest.as_ref().is_none_or(|newest| order(newest) < order(&snapshot)) {
                     newest = Some(snapshot);
                 }
@@ -75,7 +84,25 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
             Err(error) => return Err(error),
         }
     }
+    if let Some(newest) = newest.as_ref().filter(|_| future > 0) {
+        warn_of_future(repo, newest, future, matching);
+    }
     Ok(newest)
+}
+
+fn warn_of_future(repo: &Repository, newest: &Snapshot, future: u64, matching: u64) {
+    let counts = match future == matching {
+        true => "the last of them counts as the newest",
+        false => "the newest of the others counts",
+    };
+    let (id, time, now) = (newest.id, newest.created_at(), format_time(repo.now_ms()));
+    repo.warn(
+        "WARN_FUTURE_SNAPSHOTS",
+        format!(
+            "{future} of {matching} snapshots are dated more than 5 minutes after the clock of this machine ({now}); {counts}: \
+             {id} of {time}"
+        ),
+    );
 }
 
 pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {

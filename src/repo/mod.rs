@@ -19,6 +19,7 @@ pub mod read;
 pub mod rescue;
 mod reserve;
 pub mod seal;
+mod sequence;
 mod suspect;
 mod wait;
 
@@ -127,6 +128,8 @@ pub struct Repository {
     degraded: Mutex<degraded::Degraded>,
     /// Held by the one who reads a suspect pack again.
     recheck: Mutex<()>,
+    /// What is known of the sequences of the snapshots.
+    sequences: Mutex<sequence::Sequences>,
     /// May a read heal the packs that it finds damaged.
     heal: bool,
     /// Something of the index was lost or damaged and has been made again.
@@ -172,7 +175,8 @@ impl Repository {
         &self.config_bytes
     }
 
-    /// Whether a path of this machine lies in the repository's folder, as far as the names tell.
+    /// Whether a path of this machine leads into the repository's folder, also through links and
+    /// bind mounts.
     pub fn contains_path(&self, path: &Path) -> bool {
         leads_into(path, Path::new(&self.env.place), &layout::FOLDERS)
     }

@@ -454,6 +454,7 @@ fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOption
         tail_cache: Mutex::default(),
         degraded: Mutex::default(),
         recheck: Mutex::default(),
+        sequences: Mutex::default(),
         heal: options.heal,
         #[cfg(any(test, feature = "testing"))]
         seeded_bug: Mutex::new(None),

@@ -14,7 +14,7 @@
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::copies::find_header;
 use super::pack_sink::lock;
-use super::{Environment, Repository, degraded};
+use super::{Environment, Repository, degraded, sequence};
 use crate::error::{Error, Result};
 use crate::id::RepoId;
 use crate::layout;
@@ -161,6 +161,7 @@ impl Repository {
         lock(&self.overlay).clear();
         *lock(&self.tail_cache) = TailCache::default();
         *lock(&self.degraded) = degraded::Degraded::default();
+        *lock(&self.sequences) = sequence::Sequences::default();
         self.config_durable.store(false, std::sync::atomic::Ordering::Release);
     }
 }

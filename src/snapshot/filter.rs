@@ -28,11 +28,6 @@ impl SnapshotFilter {
     }
 }
 
-/// Newest first; of those of the same time the greater id counts as newer, here and for retention.
-pub fn sort_newest_first(snapshots: &mut [Snapshot]) {
-    snapshots.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.created_at_ms, snapshot.id)));
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
@@ -76,13 +71,5 @@ mod tests {
         assert!(filter(&[("service", "db"), ("__proto__", "x")]).matches(&snapshot));
         assert!(!filter(&[("service", "web")]).matches(&snapshot));
         assert!(!filter(&[("service", "db"), ("host", "")]).matches(&snapshot));
-    }
-
-    #[test]
-    fn newest_come_first_and_ties_are_ordered_by_id() {
-        let mut list = vec![made_at(5, 2), made_at(9, 9), made_at(5, 1), made_at(-1, 0)];
-        sort_newest_first(&mut list);
-        let order: Vec<_> = list.iter().map(|s| (s.created_at_ms, s.id.0[0])).collect();
-        assert_eq!(order, [(9, 9), (5, 2), (5, 1), (-1, 0)]);
     }
 }

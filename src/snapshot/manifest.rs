@@ -87,6 +87,8 @@ struct SnapshotJson {
     version: u64,
     id: String,
     created_at: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    sequence: u64,
     tags: BTreeMap<String, String>,
     original_size: u64,
     stored_size: u64,
@@ -95,6 +97,11 @@ struct SnapshotJson {
     reused_chunks: u64,
     writer: WriterJson,
     items: Vec<ItemJson>,
+}
+
+/// Manifests of versions that did not know it stay as they are when they are written again.
+fn is_zero(sequence: &u64) -> bool {
+    *sequence == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -301,6 +308,7 @@ fn to_json(snapshot: &Snapshot) -> SnapshotJson {
         version: u64::from(snapshot.version),
         id: snapshot.id.to_hex(),
         created_at: clock::format_time(snapshot.created_at_ms),
+        sequence: snapshot.sequence,
         tags: snapshot.tags.clone(),
         original_size: snapshot.original_size,
         stored_size: snapshot.stored_size,
@@ -348,6 +356,7 @@ fn decode_text(text: &str, expected: &SnapshotId) -> Result<Snapshot, Error> {
         id: *expected,
         version: VERSION,
         created_at_ms: parse_exact_time(&json.created_at)?,
+        sequence: json.sequence,
         tags: json.tags,
         original_size: json.original_size,
         stored_size: json.stored_size,
@@ -404,6 +413,7 @@ fn check(snapshot: &Snapshot) -> Result<(), &'static str> {
         snapshot.chunk_count,
         snapshot.new_chunks,
         snapshot.reused_chunks,
+        snapshot.sequence,
     ];
     if snapshot.version != VERSION {
         return Err("the version is not the current one");

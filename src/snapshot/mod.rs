@@ -12,6 +12,7 @@ pub mod filter;
 pub mod list;
 pub mod list_reader;
 pub mod manifest;
+pub mod order;
 pub mod record;
 pub mod retention;
 
@@ -21,10 +22,11 @@ use std::fmt;
 use crate::clock;
 use crate::id::{ChunkId, SnapshotId};
 
-pub use filter::{SnapshotFilter, sort_newest_first};
+pub use filter::SnapshotFilter;
 pub use list::ListBuilder;
 pub use list_reader::{ListWalker, ListedChunk};
 pub use manifest::{ManifestKeys, ManifestSeal};
+pub use order::{Recency, sort_newest_first};
 
 /// The version of manifests, records and copies that this code writes and reads.
 pub const VERSION: u32 = 1;
@@ -56,6 +58,9 @@ pub struct Snapshot {
     pub version: u32,
     /// When the snapshot was made, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_at_ms: i64,
+    /// 1 + the largest of the snapshots that were listed when it was committed: orders those of the
+    /// same time. 0 in manifests of versions that did not know it.
+    pub sequence: u64,
     /// What the user calls it by.
     pub tags: BTreeMap<String, String>,
     /// Bytes of all items.

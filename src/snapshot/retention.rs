@@ -3,8 +3,8 @@
 //! The snapshots are put into groups (`group_by`), and each group is walked from the newest to the oldest:
 //!
 //! ```text
-//! dated more than 5 minutes ahead   kept as "future"; the rest goes on as if it were not there
 //! the newest                        kept as "newest"
+//! dated more than 5 minutes ahead   kept as "future"; the rest goes on as if it were not there
 //! keepX: n                          the newest of each of the first n periods that have a snapshot, as "keepX 3/7";
 //!                                   if less than n were found, the oldest of the group too, as "keepX oldest"
 //! keepWithin: d                     everything from `anchor - d` on, that moment included
@@ -25,15 +25,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use super::Snapshot;
+use super::order::{Recency, is_future};
 use crate::id::SnapshotId;
 
 use policy::Period;
 pub use policy::{Anchor, Keep, PolicyError, RetentionPolicy, Rules};
 
-/// A snapshot counts as of the future when it is dated more than this ahead, in milliseconds: clocks of different
-/// machines may differ by a little.
-pub const FUTURE_TOLERANCE_MS: i64 = 5 * 60 * 1000;
 /// The value in `keep_tags` that any value meets.
 const ANY_VALUE: &str = "*";
 /// The tag by which series are told apart; counting several of them together is worth a warning.
@@ -46,17 +43,15 @@ pub struct Candidate<'a> {
     pub id: SnapshotId,
     /// When it was made, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_at_ms: i64,
+    /// Tells those of the same time apart: the greater one is the newer.
+    pub sequence: u64,
     /// Its tags.
     pub tags: &'a BTreeMap<String, String>,
 }
 
-impl<'a> From<&'a Snapshot> for Candidate<'a> {
-    fn from(snapshot: &'a Snapshot) -> Self {
-        Self {
-            id: snapshot.id,
-            created_at_ms: snapshot.created_at_ms,
-            tags: &snapshot.tags,
-        }
+impl Candidate<'_> {
+    fn recency(&self, now_ms: i64) -> Recency {
+        Recency::new((self.created_at_ms, self.sequence, self.id), now_ms)
     }
 }
 
@@ -101,7 +96,7 @@ impl Rules {
         let mut warnings = self.warnings(list, now_ms);
         let mut reasons = vec![Vec::new(); list.len()];
         for members in groups.values_mut() {
-            members.sort_unstable_by_key(|&at| std::cmp::Reverse((list[at].created_at_ms, list[at].id)));
+            members.sort_unstable_by_key(|&at| std::cmp::Reverse(list[at].recency(now_ms)));
             warnings.extend(self.mixed_series(list, members));
             self.plan_group(list, members, now_ms, &mut reasons);
         }
@@ -131,13 +126,16 @@ impl Rules {
 
     /// Gives reasons to the snapshots of one group; `members` are places in `list`, the newest first.
     fn plan_group(&self, list: &[Candidate<'_>], members: &[usize], now_ms: i64, reasons: &mut [Vec<String>]) {
-        let ahead = members.partition_point(|&at| is_future(&list[at], now_ms));
-        let (future, current) = members.split_at(ahead);
+        let Some(&newest) = members.first() else { return };
+        reasons[newest].push("newest".to_owned());
+        let current_len = members.partition_point(|&at| list[at].recency(now_ms).is_current);
+        let (current, future) = members.split_at(current_len);
         for &at in future {
             reasons[at].push("future".to_owned());
         }
-        let Some(&newest) = current.first() else { return };
-        reasons[newest].push("newest".to_owned());
+        if current.is_empty() {
+            return;
+        }
 
         let moments: Vec<Moment> = if self.counts.is_empty() {
             Vec::new()
@@ -185,7 +183,10 @@ impl Rules {
     /// What is odd about the whole list.
     fn warnings(&self, list: &[Candidate<'_>], now_ms: i64) -> Vec<String> {
         let mut found = Vec::new();
-        let future = list.iter().filter(|snapshot| is_future(snapshot, now_ms)).count();
+        let future = list
+            .iter()
+            .filter(|snapshot| is_future(snapshot.created_at_ms, now_ms))
+            .count();
         if future > 0 {
             found.push(format!(
                 "{future} of {} snapshots are dated in the future; they are kept and count for no rule",
@@ -275,10 +276,6 @@ fn count(period: Period, keep: Keep, current: &[usize], moments: &[Moment], reas
             reasons[at].push(format!("{rule} oldest"));
         }
     }
-}
-
-fn is_future(snapshot: &Candidate<'_>, now_ms: i64) -> bool {
-    snapshot.created_at_ms > now_ms.saturating_add(FUTURE_TOLERANCE_MS)
 }
 
 fn has_tags(snapshot: &Candidate<'_>, wanted: &BTreeMap<String, String>) -> bool {

@@ -122,6 +122,10 @@ impl Storage for FaultyStorage {
         self.inner.include_in_barrier(prefix);
     }
 
+    fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
+        self.inner.put_last(keys, most)
+    }
+
     fn clean_temporary(&self, prefix: &str) -> Result<u64> {
         self.pass("clean_temporary", prefix)?.clean_temporary(prefix)
     }

@@ -155,6 +155,12 @@ pub trait Storage: Send + Sync {
     /// before it is then durable as well.
     fn include_in_barrier(&self, _prefix: &str) {}
 
+    /// Of these keys, at most `most` that were put last, as far as the store tells; all of them
+    /// where it does not. A hint: a store that was copied may have other times.
+    fn put_last(&self, keys: Vec<String>, _most: usize) -> Vec<String> {
+        keys
+    }
+
     /// Removes half-written files in the folder `prefix` whose writer is gone, and tells how many. Safe beside live writers.
     fn clean_temporary(&self, _prefix: &str) -> Result<u64> {
         Ok(0)

@@ -82,6 +82,10 @@ impl Storage for RecordingStorage {
         self.note("include_in_barrier", prefix).include_in_barrier(prefix);
     }
 
+    fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
+        self.inner.put_last(keys, most)
+    }
+
     fn clean_temporary(&self, prefix: &str) -> Result<u64> {
         self.note("clean_temporary", prefix).clean_temporary(prefix)
     }

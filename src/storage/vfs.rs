@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 #[cfg(unix)]
 use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,11 @@ pub trait Vfs: Send + Sync {
     /// Which folder the root is, `Ok(None)` where the file system has no stable identities. `NotFound`
     /// and `NotADirectory` when there is no such folder.
     fn root_identity(&self) -> io::Result<Option<FolderIdentity>>;
+
+    /// When a file was last written, counted from 1970; `None` where the file system does not tell.
+    fn modified(&self, _path: &str) -> io::Result<Option<Duration>> {
+        Ok(None)
+    }
 
     /// The names in a folder, in no order. Names that are not UTF-8 are left out.
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
@@ -325,6 +331,13 @@ impl Vfs for RealFs {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         Ok(self.identity(&meta))
+    }
+
+    fn modified(&self, path: &str) -> io::Result<Option<Duration>> {
+        let meta = std::fs::symlink_metadata(self.resolve(path)?)?;
+        // before 1970 is as long ago as can be
+        let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(meta.modified().ok().map(since_1970))
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {

@@ -26,6 +26,7 @@ mod known_damage;
 mod large;
 mod locks;
 mod machine;
+mod newest;
 mod old_repos;
 mod place;
 mod processes;

@@ -7,7 +7,7 @@
 //! **Never edit a frozen folder.** When the writer changes (and the format does not), add folders beside the old ones and
 //! leave the old recipe to [`the_same_recipe_gives_the_same_bytes`] only as long as it still holds. Until 0.1.0 is tagged
 //! the format itself may change; then `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored`
-//! makes them again.
+//! makes the current ones again.
 
 use crate::support::*;
 use containerarchive::chunk::ChunkerParams;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was made.
-const RECIPES: [Recipe; 5] = [
+const RECIPES: [Recipe; 7] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -89,7 +89,35 @@ const RECIPES: [Recipe; 5] = [
         parity: Some(ParityParams { data: 4, parity: 2 }),
         seed: 1,
     },
+    Recipe {
+        name: "plain-sequence",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 96,
+    },
+    Recipe {
+        name: "sealed-sequence",
+        secrets: &[TextSecret::Passphrase("correct horse battery stäple")],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 2 }),
+        seed: 1,
+    },
 ];
+
+/// The recipes that still give the frozen bytes. The others were frozen before manifests had a
+/// `sequence`.
+fn current_recipes() -> impl Iterator<Item = &'static Recipe> {
+    RECIPES.iter().filter(|recipe| recipe.name.ends_with("-sequence"))
+}
 
 /// Cheapest key derivation that a reader accepts.
 const KDF: KdfParams = KdfParams {
@@ -318,11 +346,15 @@ fn describe(repo: &Arc<Repository>, snapshot: &Snapshot) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut described = json!({
         "id": id, "createdAt": snapshot.created_at(), "tags": snapshot.tags, "originalSize": snapshot.original_size,
         "storedSize": snapshot.stored_size, "chunkCount": snapshot.chunk_count, "newChunks": snapshot.new_chunks,
         "reusedChunks": snapshot.reused_chunks, "items": items,
-    })
+    });
+    if snapshot.sequence > 0 {
+        described["sequence"] = json!(snapshot.sequence);
+    }
+    described
 }
 
 #[test]
@@ -331,7 +363,7 @@ fn freeze() {
     if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_none() {
         return;
     }
-    for recipe in &RECIPES {
+    for recipe in current_recipes() {
         let folder = fixtures().join("v1").join(recipe.name);
         let _ = std::fs::remove_dir_all(&folder);
         let (files, expected) = make(recipe);
@@ -487,6 +519,9 @@ fn a_frozen_repository_can_be_written_on_and_still_deduplicates() {
         };
         let again = ingest_with(&repo, &options, &[("database.sql", &database)]).unwrap();
         assert_eq!((again.new_chunks, again.stored_size), (0, 0), "{}", recipe.name);
+        let last = copy.expected["snapshots"].as_array().unwrap().iter();
+        let last = last.filter_map(|snapshot| snapshot["sequence"].as_u64()).max();
+        assert_eq!(again.sequence, last.unwrap_or(0) + 1, "{}", recipe.name);
         assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == database);
         let old = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
         assert_eq!(old.len(), copy.expected["snapshots"].as_array().unwrap().len() + 1);
@@ -514,7 +549,7 @@ fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
 
 #[test]
 fn the_same_recipe_gives_the_same_bytes() {
-    for recipe in &RECIPES {
+    for recipe in current_recipes() {
         let (files, expected) = make(recipe);
         let frozen = Copy::of(recipe.name);
         assert_eq!(expected, frozen.expected, "{}", recipe.name);
@@ -559,6 +594,14 @@ fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
         );
         let count = |ending: &str| copy.files.keys().filter(|name| name.ends_with(ending)).count();
         has("packs enough", count(".pack") >= 8);
+        let numbers: Vec<Option<u64>> = snapshots.iter().map(|snapshot| snapshot["sequence"].as_u64()).collect();
+        let expected = |at: u64| recipe.name.ends_with("-sequence").then_some(at + 1);
+        assert_eq!(
+            numbers,
+            (0..snapshots.len() as u64).map(expected).collect::<Vec<_>>(),
+            "{}",
+            recipe.name
+        );
         has("merged segments", (1..=4).contains(&count(".seg")));
         match recipe.parity {
             None => assert_eq!(count(".par") + count(".grp"), 0),

@@ -288,6 +288,7 @@ fn manifests() -> Value {
         id: SnapshotId([0xf0; 16]),
         version: VERSION,
         created_at_ms: 1_795_398_300_000,
+        sequence: 0,
         tags: BTreeMap::from([("ä".to_owned(), "\"b\"".to_owned())]),
         original_size: 3_000_005,
         stored_size: 1_234,
@@ -308,15 +309,22 @@ fn manifests() -> Value {
         key: &of_epoch.manifest,
         hedge: &of_epoch.hedge,
     };
-    let file = |seal| {
-        let bytes = manifest::encode(&snapshot, &seal, &REPO, &SeededEntropy::new(9)).unwrap();
+    let numbered = Snapshot {
+        sequence: 7,
+        ..snapshot.clone()
+    };
+    let file_of = |snapshot: &Snapshot, seal: &ManifestSeal<'_>| {
+        let bytes = manifest::encode(snapshot, seal, &REPO, &SeededEntropy::new(9)).unwrap();
         String::from_utf8(bytes).unwrap()
     };
-    let plain = file(ManifestSeal::Plain);
+    let plain = file_of(&snapshot, &ManifestSeal::Plain);
     let copy: Vec<Value> = copy::split_copy(snapshot.id, plain.as_bytes())
         .map(|part| json!(to_hex(&part)))
         .collect();
-    json!({ "plain": plain, "sealed": file(sealed), "copyOfPlain": copy })
+    json!({
+        "plain": plain, "sealed": file_of(&snapshot, &sealed), "copyOfPlain": copy,
+        "plainNumbered": file_of(&numbered, &ManifestSeal::Plain), "sealedNumbered": file_of(&numbered, &sealed),
+    })
 }
 
 fn configs() -> Value {
@@ -436,16 +444,19 @@ fn what_the_vectors_hold_is_read_back() {
     let keys = keys();
     let of_epoch = |epoch| keys.epoch(epoch).map(|keys| &keys.manifest);
     let id = SnapshotId([0xf0; 16]);
-    let plain = text(&known["manifests"]["plain"]);
-    let sealed = text(&known["manifests"]["sealed"]);
-    let plain = manifest::decode(plain.as_bytes(), &id, &manifest::ManifestKeys::Plain, &REPO).unwrap();
-    let sealed = manifest::decode(
-        sealed.as_bytes(),
-        &id,
-        &manifest::ManifestKeys::Sealed(&of_epoch),
-        &REPO,
-    );
-    assert_eq!(plain, sealed.unwrap());
+    for (plain, sealed, sequence) in [("plain", "sealed", 0), ("plainNumbered", "sealedNumbered", 7)] {
+        let plain = text(&known["manifests"][plain]);
+        let sealed = text(&known["manifests"][sealed]);
+        let plain = manifest::decode(plain.as_bytes(), &id, &manifest::ManifestKeys::Plain, &REPO).unwrap();
+        let sealed = manifest::decode(
+            sealed.as_bytes(),
+            &id,
+            &manifest::ManifestKeys::Sealed(&of_epoch),
+            &REPO,
+        );
+        assert_eq!(plain, sealed.unwrap());
+        assert_eq!(plain.sequence, sequence);
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
         id: session.id(),
         version: VERSION,
         created_at_ms,
+        sequence: session.repo().next_sequence(options.created_at_ms.is_some()),
         tags: options.tags.clone(),
         original_size: items.iter().map(|item| item.size).sum(),
         stored_size: session.stats.stored_bytes.load(Ordering::Relaxed),

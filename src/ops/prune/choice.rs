@@ -198,6 +198,7 @@ pub(super) fn choose(work: &mut Work<'_>, survey: &Survey) -> Result<Chosen> {
         .map(|snapshot| Candidate {
             id: snapshot.id,
             created_at_ms: snapshot.created_at_ms,
+            sequence: snapshot.sequence,
             tags: &snapshot.tags,
         })
         .collect();

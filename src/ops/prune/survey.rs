@@ -7,7 +7,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillList, KillLists};
 use crate::repo::Repository;
-use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
+use crate::snapshot::{MAX_MANIFEST_LEN, Recency, Snapshot};
 use crate::storage::ErrorKind;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 pub(super) struct Brief {
     pub id: SnapshotId,
     pub created_at_ms: i64,
+    pub sequence: u64,
     pub tags: BTreeMap<String, String>,
 }
 
@@ -59,6 +60,7 @@ impl Survey {
             snapshots.extend(load(repo, &id)?.map(|snapshot| Brief {
                 id,
                 created_at_ms: snapshot.created_at_ms,
+                sequence: snapshot.sequence,
                 tags: snapshot.tags,
             }));
         }
@@ -66,7 +68,8 @@ impl Survey {
             // a prune begins by leaving them; here nothing is written
             records.extend(repo.abandoned_sessions()?);
         }
-        snapshots.sort_by_key(|snapshot| Reverse((snapshot.created_at_ms, snapshot.id)));
+        let now_ms = repo.now_ms();
+        snapshots.sort_by_key(|brief| Reverse(Recency::new((brief.created_at_ms, brief.sequence, brief.id), now_ms)));
         Ok(Self {
             records,
             packs,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock;
+use crate::snapshot::order::FUTURE_TOLERANCE_MS;
 
 const CHOSEN: &str = include_str!("../../../tests/fixtures/vectors/retention.json");
 const RANDOM: &str = include_str!("../../../tests/fixtures/vectors/retention_random.json");
@@ -53,6 +54,7 @@ fn plan(rules: &Rules, list: &[One], now_ms: i64) -> RetentionPlan {
         .map(|one| Candidate {
             id: one.id,
             created_at_ms: one.ms,
+            sequence: 0,
             tags: &one.tags,
         })
         .collect();
@@ -297,6 +299,32 @@ fn no_value_of_a_tag_is_another_group_than_an_empty_value() {
 }
 
 #[test]
+fn of_snapshots_that_are_all_dated_in_the_future_the_newest_is_called_so() {
+    let list = [One::new(id("a"), NOW + DAY_MS), One::new(id("b"), NOW + 2 * DAY_MS)];
+    let plan = plan(&rules(&json!({ "keepLast": 1 })).unwrap(), &list, NOW);
+    let reasons: Vec<_> = plan.choices.iter().map(|choice| choice.reasons.join(", ")).collect();
+    assert_eq!(reasons, ["future", "newest, future"]);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+}
+
+#[test]
+fn of_eight_snapshots_of_one_millisecond_the_one_committed_last_is_the_newest() {
+    let no_tags = Tags::new();
+    // ids in an order of their own
+    let list: Vec<Candidate<'_>> = (0..8u8)
+        .map(|at| Candidate {
+            id: SnapshotId([at.wrapping_mul(91); 16]),
+            created_at_ms: NOW,
+            sequence: u64::from(at) + 1,
+            tags: &no_tags,
+        })
+        .collect();
+    let plan = rules(&json!({ "keepLast": 1 })).unwrap().plan(&list, NOW);
+    let kept: Vec<bool> = plan.choices.iter().map(SnapshotChoice::is_kept).collect();
+    assert_eq!(kept, [false, false, false, false, false, false, false, true]);
+}
+
+#[test]
 fn a_little_ahead_is_not_the_future() {
     let list = [
         One::new(id("a"), NOW + FUTURE_TOLERANCE_MS + 1),
@@ -494,9 +522,12 @@ proptest! {
         policy["keepTags"] = json!([{ "nobody": "has it" }]);
         let choices = plan(&rules(&policy).unwrap(), &list, now).choices;
         let mut newest: BTreeMap<_, _> = BTreeMap::new();
-        for choice in choices.iter().filter(|choice| choice.created_at_ms <= now + FUTURE_TOLERANCE_MS) {
+        let order = |choice: &SnapshotChoice| {
+            (choice.created_at_ms <= now + FUTURE_TOLERANCE_MS, choice.created_at_ms, choice.id)
+        };
+        for choice in &choices {
             let one = newest.entry(&choice.group).or_insert(choice);
-            if (choice.created_at_ms, choice.id) > (one.created_at_ms, one.id) {
+            if order(choice) > order(one) {
                 *one = choice;
             }
         }
@@ -504,6 +535,7 @@ proptest! {
             let future = choice.created_at_ms > now + FUTURE_TOLERANCE_MS;
             let is_newest = newest.get(&choice.group).is_some_and(|one| one.id == choice.id);
             prop_assert_eq!(choice.is_kept(), future || is_newest, "{:?}", choice);
+            prop_assert_eq!(choice.reasons.iter().any(|reason| reason == "newest"), is_newest, "{:?}", choice);
         }
     }
 

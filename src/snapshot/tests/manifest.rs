@@ -81,6 +81,32 @@ fn a_plain_manifest_has_its_golden_text() {
 }
 
 #[test]
+fn the_sequence_follows_the_time_and_its_absence_is_zero() {
+    let numbered = Snapshot {
+        sequence: 7,
+        ..sample()
+    };
+    let text = GOLDEN.replacen(r#"Z","tags""#, r#"Z","sequence":7,"tags""#, 1);
+    let bytes = encode_plain(&numbered).unwrap();
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), checked_json::finish(text));
+    assert_eq!(decode_plain(&bytes).unwrap(), numbered);
+    let largest = Snapshot {
+        sequence: MAX_SIZE,
+        ..sample()
+    };
+    assert_eq!(decode_plain(&encode_plain(&largest).unwrap()).unwrap(), largest);
+    let too_large = Snapshot {
+        sequence: MAX_SIZE + 1,
+        ..sample()
+    };
+    assert!(encode_plain(&too_large).is_err());
+    assert!(with(r#""tags""#, r#""sequence":9007199254740993,"tags""#).is_err());
+    assert!(with(r#""tags""#, r#""sequence":-1,"tags""#).is_err());
+    assert!(with(r#""tags""#, r#""sequence":"7","tags""#).is_err());
+    assert_eq!(with(r#""tags""#, r#""sequence":0,"tags""#).unwrap(), sample());
+}
+
+#[test]
 fn a_sealed_manifest_has_its_golden_bytes_and_shows_nothing() {
     let keys = Keys::new();
     let bytes = keys.encode(&sample(), 1);

@@ -25,6 +25,7 @@ pub(super) fn sample() -> Snapshot {
         id: SnapshotId([0x5a; 16]),
         version: VERSION,
         created_at_ms: 1_795_398_300_123,
+        sequence: 0,
         tags: tags
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))

@@ -275,6 +275,18 @@ impl Storage for LocalStorage {
         }
     }
 
+    fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
+        let times: Vec<io::Result<Option<Duration>>> = keys.iter().map(|key| self.vfs.modified(key)).collect();
+        if times.iter().any(|time| matches!(time, Ok(None))) {
+            return keys;
+        }
+        // one that has no time was removed since it was listed, or cannot be read either
+        let dated = |(time, key): (io::Result<Option<Duration>>, String)| Some((time.ok()??, key));
+        let mut dated: Vec<(Duration, String)> = times.into_iter().zip(keys).filter_map(dated).collect();
+        dated.sort_unstable_by(|a, b| b.cmp(a));
+        dated.into_iter().take(most).map(|(_, key)| key).collect()
+    }
+
     fn lease(&self, key: &str, bytes: &[u8]) -> Result<Box<dyn LockGuard>> {
         check_key("lease", key)?;
         let io = |error| Error::from_io("lease", key, error);

@@ -1,0 +1,69 @@
+//! The `sequence` of the next snapshot: 1 + the largest of those that are listed.
+//!
+//! It orders snapshots of one millisecond and nothing else. So the manifests that a handle has not
+//! read yet are read before it commits: all of them where the caller dates the snapshot, since then
+//! others may well have that time too; otherwise, where there are many, those that were put last.
+//! Of these one has the largest, unless the folder was copied without its times. A handle that
+//! commits again reads what is new since. It keeps 16 bytes for each snapshot.
+
+use super::Repository;
+use super::pack_sink::lock;
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::snapshot::{MAX_MANIFEST_LEN, MAX_SIZE};
+
+/// Most manifests that are read for a snapshot that the clock dates.
+const MOST_READ: usize = 64;
+
+/// What a handle knows of the sequences of others.
+#[derive(Default)]
+pub(super) struct Sequences {
+    largest: u64,
+    /// Snapshots that were taken into account, sorted.
+    seen: Vec<SnapshotId>,
+    /// Each of them was read.
+    all_read: bool,
+}
+
+impl Repository {
+    /// The sequence of a snapshot that is about to be committed. `is_dated`: the caller gives its
+    /// time. What cannot be read counts for nothing: no snapshot fails for its place among others
+    /// of its time.
+    pub fn next_sequence(&self, is_dated: bool) -> u64 {
+        let mut known = lock(&self.sequences);
+        if let Ok(files) = self.storage().list(layout::SNAPSHOTS) {
+            let ids = files.iter().filter_map(|file| layout::id_of(&file.key, ".json"));
+            let mut listed: Vec<SnapshotId> = ids.map(SnapshotId).collect();
+            listed.sort_unstable();
+            self.read_sequences(&mut known, listed, is_dated);
+        }
+        known.largest.saturating_add(1).min(MAX_SIZE)
+    }
+
+    fn read_sequences(&self, known: &mut Sequences, listed: Vec<SnapshotId>, read_all: bool) {
+        let is_first = known.seen.is_empty();
+        let begin_again = read_all && !known.all_read;
+        let is_new = |id: &&SnapshotId| begin_again || known.seen.binary_search(id).is_err();
+        let mut keys: Vec<String> = listed.iter().filter(is_new).map(layout::snapshot).collect();
+        let too_many = keys.len() > MOST_READ && !read_all;
+        if too_many {
+            keys = self.storage().put_last(keys, MOST_READ);
+        }
+        let mut unread: Vec<SnapshotId> = Vec::new();
+        for id in keys.iter().filter_map(|key| layout::id_of(key, ".json")) {
+            let id = SnapshotId(id);
+            match self.sequence_of(&id) {
+                Some(sequence) => known.largest = known.largest.max(sequence),
+                None => unread.push(id),
+            }
+        }
+        known.all_read = read_all || !too_many && (known.all_read || is_first);
+        known.seen = listed;
+        known.seen.retain(|id| !unread.contains(id));
+    }
+
+    fn sequence_of(&self, id: &SnapshotId) -> Option<u64> {
+        let bytes = self.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN).ok()?;
+        Some(self.decode_manifest(id, &bytes).ok()?.sequence)
+    }
+}
