@@ -293,15 +293,7 @@ fn files_of_another_repository_are_left_alone_by_every_call() {
         ids.push(ingest(&repo, &random_bytes(9, 70_000)).unwrap().id);
         let report = verify(&repo, VerifyLevel::Full).unwrap();
         assert!(report.ok(), "{own:?} {other:?} {:?}", report.problems);
-        assert_eq!(
-            report
-                .notes
-                .iter()
-                .filter(|note| note.code == "NOTE_FOREIGN_FILE")
-                .count()
-                > 0,
-            true
-        );
+        assert!(report.notes.iter().any(|note| note.code == "NOTE_FOREIGN_FILE"));
         ops::reindex(&repo, &NullMonitor).unwrap();
         ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
         let repaired = ops::repair(&repo, &NullMonitor).unwrap();

@@ -76,6 +76,7 @@ mod tests {
             id: SnapshotId([0xff; 16]),
             version: VERSION,
             created_at_ms: 0,
+            sequence: 1 << 53,
             tags,
             original_size: items.iter().map(|item| item.size).sum(),
             stored_size: 1 << 53,
