@@ -175,6 +175,7 @@ fn a_small_snapshot_restores_from_a_folder_that_refuses_every_write() {
                 "probe_locks",
                 "lock",
                 "check_folders",
+                "root",
             ];
             faulty.fail_when(move |op, _| !reads.contains(&op), kind);
             // a handle that does not know, and tries to heal
