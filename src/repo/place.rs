@@ -84,7 +84,11 @@ impl Repository {
                 Err(error) => self.find_own_files(error)?,
             },
             Err(error) if error.kind == ErrorKind::NotFound && !self.has_snapshots_folder()? => {
-                return Err(not_found(&self.env));
+                // all of that may be lost in the folder that it opened, as long as packs are left
+                match is_known {
+                    true => self.find_own_files(not_found(&self.env))?,
+                    false => return Err(not_found(&self.env)),
+                }
             }
             // lost or damaged alone: it is served from its copy
             Err(error) if error.kind.is_damage() => {

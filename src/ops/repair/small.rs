@@ -136,7 +136,7 @@ fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
     };
     Ok(match KeyFile::decode(&bytes) {
         Ok(file) if file.repo == repo.config().id && file.id == *id => KeyState::Whole(bytes),
-        Ok(file) if file.repo != repo.config().id => KeyState::Unknown,
+        Ok(file) if file.repo != repo.config().id && file.id == *id => KeyState::Unknown,
         Err(CryptoError::Unsupported) => KeyState::Unknown,
         Ok(_) | Err(_) => KeyState::Damaged(Found::Bytes(bytes)),
     })

@@ -73,13 +73,13 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A whole key file of another repository, in either place.
+/// A whole key file of another repository under its own name, in either place.
 fn foreign_key(run: &Run<'_>, id: &KeyId) -> Option<String> {
     [layout::key(id), layout::key_copy(id)].into_iter().find(|path| {
         let Small::Bytes(bytes) = run.read_small(path, MAX_KEY_FILE_LEN as u64) else {
             return false;
         };
-        KeyFile::decode(&bytes).is_ok_and(|file| file.repo != run.repo.config().id)
+        KeyFile::decode(&bytes).is_ok_and(|file| file.repo != run.repo.config().id && file.id == *id)
     })
 }
 
