@@ -247,6 +247,24 @@ function isPlain(stat) {
 
 const PLAIN_ONLY = 'Only regular files and block devices; for pipes, sockets and terminals, pass a stream';
 
+/** Files that are tried at once by the whole process. Each takes a descriptor for a moment, and thousands may be named. */
+const MAX_TRIALS = 8;
+let trials = 0;
+const waiting = [];
+
+/** Calls `action` when fewer than MAX_TRIALS others are under way. */
+async function inTurn(action) {
+  if (trials < MAX_TRIALS) trials++;
+  else await new Promise((resolve) => waiting.push(resolve)); // the one that ends hands its turn on
+  try {
+    return await action();
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) trials--;
+    else next();
+  }
+}
+
 /** { path }: a file that the native side opens and reads at its turn. */
 function pathFile(path) {
   return {
@@ -254,11 +272,13 @@ function pathFile(path) {
     claim: null,
     watch: noop,
     async prepare() {
-      const stat = await fs.stat(path);
-      if (!isPlain(stat)) throw new Error(`${path} is not a regular file`);
-      // Whether it may be read: better known now than after an hour.
-      await (await fs.open(path)).close();
-      if (stat.isFile()) this.size = stat.size;
+      await inTurn(async () => {
+        const stat = await fs.stat(path);
+        if (!isPlain(stat)) throw new Error(`${path} is not a regular file`);
+        // Whether it may be read: better known now than after an hour.
+        await (await fs.open(path)).close();
+        if (stat.isFile()) this.size = stat.size;
+      });
     },
     give: (lane) => lane.readPath(path),
     stop: noop,
