@@ -395,7 +395,7 @@ export interface IVerifyOptions {
   onProgress?: (progress: IVerifyProgress) => void;
 }
 
-/** Something is damaged or missing. */
+/** Something is damaged or missing, or could not be read (`ERR_UNREADABLE`, which says nothing about its bytes). */
 export interface IVerifyError {
   /** Stable: see docs/errors.md. More may come. */
   code: string;
@@ -818,6 +818,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_INVALID_POLICY'
   | 'ERR_SOURCE_FAILED'
+  | 'ERR_UNREADABLE'
   | 'ERR_STORAGE'
   | 'ERR_NO_SPACE'
   | 'ERR_REPO_LOCKED'
@@ -1052,10 +1053,12 @@ export class ContainerArchive {
    * deleted; nothing comes back that was forgotten or removed. Repeating it is safe, and on a healthy repository it changes
    * nothing. Ingests and restores may go on.
    *
-   * That something is beyond repair is no error: see `damagedSnapshots`.
+   * That something is beyond repair is no error: see `damagedSnapshots`. A file that cannot be read is not damaged: it stays
+   * where it is, unless its very bytes can be put together from others, and the repair rejects with ERR_UNREADABLE after it
+   * has done everything else.
    *
    * Rejects: ERR_REPO_LOCKED (somebody else repairs, prunes or reindexes), ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE,
-   * ERR_PERMISSION, ERR_STORAGE, ERR_UNSUPPORTED_FORMAT, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * ERR_PERMISSION, ERR_UNREADABLE, ERR_STORAGE, ERR_UNSUPPORTED_FORMAT, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   repair(options?: IRepairOptions): Promise<IRepairResult>;
 

@@ -216,6 +216,11 @@ pub enum Error {
         /// The call that failed.
         source: storage::Error,
     },
+    /// A file could not be read, which says nothing about its bytes. Nothing was moved, deleted or remembered for it.
+    Unreadable {
+        /// The read that failed.
+        source: storage::Error,
+    },
     /// The storage failed.
     Storage {
         /// The call that failed.
@@ -281,6 +286,7 @@ impl Error {
             Self::InvalidPolicy { .. } => "ERR_INVALID_POLICY",
             Self::SourceFailed { .. } => "ERR_SOURCE_FAILED",
             Self::NoSpace { .. } => "ERR_NO_SPACE",
+            Self::Unreadable { .. } => "ERR_UNREADABLE",
             Self::Storage { .. } => "ERR_STORAGE",
             Self::Closed => "ERR_CLOSED",
             Self::Cancelled => "ABORT_ERR",
@@ -311,6 +317,9 @@ impl Error {
                 "no snapshot was made; what was stored is reused when the ingest is tried again"
             }
             Self::NoSpace { .. } => "free some space; what is stored is safe",
+            Self::Unreadable { .. } => {
+                "try again; if the same file fails each time, check the disk or the connection to it"
+            }
             Self::FileExists { overwrite: false, .. } => {
                 "choose another path, or pass { overwrite: true } (which replaces files only)"
             }
@@ -330,10 +339,13 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::RepositoryChanged { expected, found, .. } => *found == Some(*expected),
-            other => matches!(
-                other,
-                Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } | Self::NoMemory
-            ),
+            Self::Conflict
+            | Self::LeaseRemoved
+            | Self::RepositoryLocked { .. }
+            | Self::NoMemory
+            | Self::Unreadable { .. } => true,
+            Self::Storage { source } => source.kind == storage::ErrorKind::Unavailable,
+            _ => false,
         }
     }
 }
@@ -405,6 +417,7 @@ impl fmt::Display for Error {
             Self::InvalidPolicy { reason } => write!(f, "The retention policy cannot be used: {reason}"),
             Self::SourceFailed { item, reason } => write!(f, "The source of item {item:?} failed: {reason}"),
             Self::NoSpace { source } => write!(f, "No space left: {source}"),
+            Self::Unreadable { source } => write!(f, "{} cannot be read: {source}", source.path),
             Self::Storage { source } => write!(f, "Storage failed: {source}"),
             Self::Closed => f.write_str("The repository handle is closed"),
             Self::Cancelled => f.write_str("The operation was aborted"),
@@ -418,7 +431,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Permission { source } | Self::NoSpace { source } | Self::Storage { source } => Some(source),
+            Self::Permission { source }
+            | Self::NoSpace { source }
+            | Self::Unreadable { source }
+            | Self::Storage { source } => Some(source),
             _ => None,
         }
     }
@@ -432,7 +448,20 @@ impl From<storage::Error> for Error {
             Kind::NoSpace => Self::NoSpace { source },
             Kind::LocksUnsupported => Self::LocksUnsupported,
             Kind::NotADirectory => Self::NotADirectory { path: source.path },
+            Kind::Io | Kind::Unavailable if source.is_read() => Self::Unreadable { source },
             _ => Self::Storage { source },
+        }
+    }
+}
+
+impl storage::FailedRead for Error {
+    fn unreadable(&self) -> Option<&storage::Error> {
+        match self {
+            Self::Permission { source }
+            | Self::NoSpace { source }
+            | Self::Unreadable { source }
+            | Self::Storage { source } => source.unreadable(),
+            _ => None,
         }
     }
 }

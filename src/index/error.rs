@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::entropy::NoEntropy;
 use crate::id::SegmentId;
-use crate::storage::{self, ErrorKind};
+use crate::storage::{self, ErrorKind, FailedRead, Verdict};
 
 /// What is wrong with a damaged segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,6 @@ pub enum Damage {
         /// Place of the page in the file, the header page being 0.
         number: u64,
     },
-    /// The storage could not read it (a bad sector).
-    Unreadable,
     /// A page holds values that no writer makes (a bad pack ordinal, a wrong order).
     Contents,
 }
@@ -42,7 +40,6 @@ impl fmt::Display for Damage {
             Self::UnknownEpoch => f.write_str("it names an unknown key epoch"),
             Self::Footer => f.write_str("its footer is damaged"),
             Self::Page { number } => write!(f, "page {number} is damaged"),
-            Self::Unreadable => f.write_str("it cannot be read"),
             Self::Contents => f.write_str("it holds impossible values"),
         }
     }
@@ -57,6 +54,18 @@ pub enum Error {
         segment: SegmentId,
         /// What is wrong with it.
         reason: Damage,
+    },
+    /// A part of a segment could not be read (a bad sector), which says nothing about the segment. It is left out as long as
+    /// this read fails.
+    Unreadable {
+        /// Which segment.
+        segment: SegmentId,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// How many bytes were to be read.
+        len: usize,
+        /// The read that failed.
+        source: storage::Error,
     },
     /// A segment of a later format.
     Unsupported {
@@ -79,19 +88,36 @@ impl Error {
         matches!(self, Self::Storage(error) if error.kind == ErrorKind::NotFound)
     }
 
-    /// Sorts a failed read of a segment: a short file and a bad sector are damage of that segment, the rest is the
-    /// storage's trouble.
-    pub(super) fn from_read(segment: SegmentId, error: storage::Error) -> Self {
-        match error.kind {
-            ErrorKind::UnexpectedEnd => Self::Damaged {
+    /// True when a segment could not be read and may be another time.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+
+    /// Sorts a failed read: a file that is too short is damaged. One that the device fails to read can be done
+    /// without for now; any other failure is about more than this segment.
+    pub(super) fn from_read(segment: SegmentId, (offset, len): (u64, usize), source: storage::Error) -> Self {
+        match source.kind.verdict() {
+            Verdict::Wrong => Self::Damaged {
                 segment,
                 reason: Damage::Length,
             },
-            ErrorKind::Io => Self::Damaged {
+            Verdict::Unreadable if source.kind.is_erasure() => Self::Unreadable {
                 segment,
-                reason: Damage::Unreadable,
+                offset,
+                len,
+                source,
             },
-            _ => Self::Storage(error),
+            Verdict::Missing | Verdict::Unreadable => Self::Storage(source),
+        }
+    }
+}
+
+impl FailedRead for Error {
+    fn unreadable(&self) -> Option<&storage::Error> {
+        match self {
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Storage(error) => error.unreadable(),
+            _ => None,
         }
     }
 }
@@ -112,6 +138,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged { segment, reason } => write!(f, "Segment {segment} is damaged: {reason}"),
+            Self::Unreadable { segment, source, .. } => write!(f, "Segment {segment} cannot be read: {source}"),
             Self::Unsupported { segment, version } => {
                 write!(f, "Segment {segment} has version {version}, which is not supported")
             }
@@ -125,7 +152,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Storage(error) => Some(error),
+            Self::Storage(error) | Self::Unreadable { source: error, .. } => Some(error),
             _ => None,
         }
     }

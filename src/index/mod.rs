@@ -10,6 +10,8 @@
 //!   a segment. A look-up reads a filter page and, if that admits the id, a fence, a data and a pack page.
 //! - No page is used before its tag was checked: a damaged page is [`Error::Damaged`], never a wrong place.
 //! - A segment that vanishes was merged by somebody else: list again and go on.
+//! - A segment that cannot be read is not damaged. It is left out of look-ups until that very read works again, and whatever
+//!   needs the whole index (maintenance, verify) fails with [`Error::Unreadable`] as long as one is left out.
 //!
 //! It leaves to others: whether a pack that it names still exists or is condemned (a place is a hint until the pack was
 //! looked at), when to merge, and making segments from pack indexes.
@@ -56,7 +58,7 @@ const LIST_ROUNDS: usize = 16;
 pub struct BrokenSegment {
     /// Which one.
     pub id: SegmentId,
-    /// Why: [`Error::Damaged`] or [`Error::Unsupported`].
+    /// Why: [`Error::Damaged`], [`Error::Unsupported`], or [`Error::Unreadable`] for now.
     pub error: Error,
 }
 
@@ -116,15 +118,27 @@ impl GlobalIndex {
         }
     }
 
-    /// Lists again and opens what is new; cheap when nothing is. Returns segments that were not known to be broken.
+    /// Lists again and opens what is new, and what could not be read before; cheap when there is nothing of these. Returns
+    /// segments that were not known to be broken; those that cannot be read are left out in silence: see [`Self::check_read`].
     pub fn refresh(&self) -> Result<Vec<BrokenSegment>, Error> {
         self.list(&mut self.known())
     }
 
     /// All known places of a chunk, those of small (new) segments first; empty when there is none. A place is a hint: the
-    /// pack may be gone or condemned. [`Error::Damaged`] names a segment with a bad page: see [`Self::set_aside`].
+    /// pack may be gone or condemned. [`Error::Damaged`] names a segment with a bad page: see [`Self::set_aside`]. One that
+    /// cannot be read, the second time neither, is left out.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>, Error> {
-        self.with_view(|view| locate_in(view, id))
+        let mut failed = None;
+        loop {
+            match self.with_view(|view| locate_in(view, id)) {
+                Err(error @ Error::Unreadable { segment, .. }) => {
+                    if failed.replace(segment) == Some(segment) {
+                        self.set_aside(segment, error);
+                    }
+                }
+                other => return other,
+            }
+        }
     }
 
     /// [`Self::locate`] for many ids, in their order. Reads each page once as long as the cache holds it.
@@ -141,20 +155,32 @@ impl GlobalIndex {
         })
     }
 
+    /// `Err` when a segment is left out because it cannot be read, so that what the others say is not all there is.
+    pub fn check_read(&self) -> Result<(), Error> {
+        let known = self.known();
+        let mut unreadable = known.broken.values().filter(|error| error.is_unreadable());
+        unreadable.next().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
     /// True when a live segment names the pack.
     pub fn contains_pack(&self, pack: &PackId) -> Result<bool, Error> {
-        self.with_view(|view| {
+        let found = self.with_view(|view| {
             for segment in view {
                 if segment.contains_pack(pack)? {
                     return Ok(true);
                 }
             }
             Ok(false)
-        })
+        })?;
+        if !found {
+            self.check_read()?;
+        }
+        Ok(found)
     }
 
     /// The live segments that name any of `packs`.
     pub fn segments_naming(&self, packs: &HashSet<PackId>) -> Result<Vec<SegmentId>, Error> {
+        self.check_read()?;
         self.with_view(|view| {
             let mut naming = Vec::new();
             for segment in view {
@@ -170,6 +196,12 @@ impl GlobalIndex {
 
     /// All packs that live segments name, with their lengths in bytes. 40 bytes a pack and more: for maintenance.
     pub fn packs(&self) -> Result<HashMap<PackId, u64>, Error> {
+        self.check_read()?;
+        self.readable_packs()
+    }
+
+    /// The same without the segments that cannot be read.
+    pub fn readable_packs(&self) -> Result<HashMap<PackId, u64>, Error> {
         self.with_view(|view| {
             let mut packs = HashMap::new();
             for segment in view {
@@ -183,6 +215,12 @@ impl GlobalIndex {
 
     /// All entries of all live segments in order of id, repeated pairs included, as a source that can be walked.
     pub fn all_entries(&self) -> Result<MergeSource, Error> {
+        self.check_read()?;
+        self.readable_entries()
+    }
+
+    /// The same without the segments that cannot be read.
+    pub fn readable_entries(&self) -> Result<MergeSource, Error> {
         self.with_view(|view| MergeSource::new(view.to_vec(), &HashSet::new()))
     }
 
@@ -227,8 +265,9 @@ impl GlobalIndex {
         self.cache.reads()
     }
 
-    /// Leaves a segment out from now on, because a look-up found `error` in it. Look-ups then go on without it, and what
-    /// it superseded counts again if it is still there. The file stays until [`Self::supersede`] replaces it.
+    /// Leaves a segment out from now on, because a look-up found `error` in it; one that could not be read, until that read
+    /// works. Look-ups then go on without it, and what it superseded counts again if it is still there. The file stays until
+    /// [`Self::supersede`] replaces it.
     pub fn set_aside(&self, id: SegmentId, error: Error) {
         let mut known = self.known();
         if known.open.remove(&id).is_some() {
@@ -253,7 +292,7 @@ impl GlobalIndex {
     /// [`Self::publish`] for any source.
     pub fn publish_source(&self, entropy: &dyn Entropy, source: &dyn EntrySource) -> Result<SegmentId, Error> {
         let id = write_segment(&*self.storage, &self.context, entropy, &[], source)?;
-        match Segment::open(&self.storage, &self.context, &self.cache, id) {
+        match self.open_again(id, None) {
             Ok(segment) => {
                 let mut known = self.known();
                 known.open.insert(id, Arc::new(segment));
@@ -277,6 +316,8 @@ impl GlobalIndex {
         drop_packs: &HashSet<PackId>,
     ) -> Result<Option<SegmentId>, Error> {
         self.refresh()?;
+        // one that is left out may supersede some of them
+        self.check_read()?;
         let inputs: Vec<Arc<Segment>> = self
             .view()
             .iter()
@@ -311,7 +352,7 @@ impl GlobalIndex {
         // without the lock on `known`: the write may take minutes, and others go on adding
         let id = write_segment(&*self.storage, &self.context, entropy, &doomed, source)?;
         // reads header and footer back before anything is deleted
-        let segment = Segment::open(&self.storage, &self.context, &self.cache, id)?;
+        let segment = self.open_again(id, None)?;
         self.storage.barrier()?;
         {
             let mut known = self.known();
@@ -355,6 +396,19 @@ impl GlobalIndex {
         result
     }
 
+    /// Opens a segment, twice if a read fails, and repeats the read for which it was left out.
+    fn open_again(&self, id: SegmentId, left_out: Option<&Error>) -> Result<Segment, Error> {
+        let open = || Segment::open(&self.storage, &self.context, &self.cache, id);
+        let segment = match open() {
+            Err(Error::Unreadable { .. }) => open(),
+            other => other,
+        }?;
+        if let Some(Error::Unreadable { offset, len, .. }) = left_out {
+            segment.try_range(*offset, *len)?;
+        }
+        Ok(segment)
+    }
+
     /// Brings `known` and the view up to date with the folder.
     fn list(&self, known: &mut Known) -> Result<Vec<BrokenSegment>, Error> {
         let mut newly_broken = Vec::new();
@@ -371,11 +425,14 @@ impl GlobalIndex {
             let mut changed = known.open.len() != before;
             let mut vanished = false;
             for id in listed {
-                if known.open.contains_key(&id) || known.broken.contains_key(&id) || known.foreign.contains(&id) {
+                let left_out = known.broken.get(&id);
+                let is_known = known.open.contains_key(&id) || known.foreign.contains(&id);
+                if is_known || left_out.is_some_and(|error| !error.is_unreadable()) {
                     continue;
                 }
-                match Segment::open(&self.storage, &self.context, &self.cache, id) {
+                match self.open_again(id, left_out) {
                     Ok(segment) => {
+                        known.broken.remove(&id);
                         known.open.insert(id, Arc::new(segment));
                         changed = true;
                     }
@@ -385,6 +442,9 @@ impl GlobalIndex {
                         ..
                     }) => {
                         known.foreign.insert(id);
+                    }
+                    Err(error @ Error::Unreadable { .. }) => {
+                        known.broken.insert(id, error);
                     }
                     Err(error @ (Error::Damaged { .. } | Error::Unsupported { .. })) => {
                         known.broken.insert(id, error.clone());

@@ -50,7 +50,8 @@ fn read_header(storage: &dyn Storage, id: SegmentId) -> Result<(Header, u64), Er
     let damaged = |reason| Error::Damaged { segment: id, reason };
     let key = layout::segment(&id);
     let len = storage
-        .size(&key)?
+        .size(&key)
+        .map_err(|error| Error::from_read(id, (0, PAGE_LEN), error))?
         .ok_or_else(|| storage::Error::new(ErrorKind::NotFound, "size", key.as_str()))?;
     let file_pages = len / PAGE_LEN as u64;
     // header, filter and footer are always there
@@ -60,7 +61,7 @@ fn read_header(storage: &dyn Storage, id: SegmentId) -> Result<(Header, u64), Er
     let mut page = [0; PAGE_LEN];
     storage
         .get_range(&key, 0, &mut page)
-        .map_err(|error| Error::from_read(id, error))?;
+        .map_err(|error| Error::from_read(id, (0, PAGE_LEN), error))?;
     let header = Header::decode(&page).map_err(|bad| match bad {
         BadHeader::Damaged => damaged(Damage::Header),
         BadHeader::Version(version) => Error::Unsupported { segment: id, version },
@@ -88,7 +89,7 @@ impl Segment {
         let mut page = [0; PAGE_LEN];
         storage
             .get_range(&key, last * PAGE_LEN as u64, &mut page)
-            .map_err(|error| Error::from_read(id, error))?;
+            .map_err(|error| Error::from_read(id, (last * PAGE_LEN as u64, PAGE_LEN), error))?;
         seal.open(Section::Footer, last, &mut page)
             .ok_or_else(|| damaged(Damage::Page { number: last }))?;
         let footer = Footer::decode(&page, file_pages).map_err(damaged)?;
@@ -107,6 +108,12 @@ impl Segment {
         segment.load_top()?;
         segment.load_superseded()?;
         Ok(segment)
+    }
+
+    /// Reads bytes that could not be read before, and only looks whether that works now.
+    pub(super) fn try_range(&self, offset: u64, len: usize) -> Result<(), Error> {
+        let read = self.storage.get_range(&self.key, offset, &mut vec![0; len]);
+        read.map_err(|error| Error::from_read(self.id, (offset, len), error))
     }
 
     /// Its id.
@@ -242,9 +249,10 @@ impl Segment {
         self.cache.get_or_read(self.id, section, number, || {
             let mut page = Arc::new([0; PAGE_LEN]);
             let bytes = Arc::make_mut(&mut page);
+            let offset = number * PAGE_LEN as u64;
             self.storage
-                .get_range(&self.key, number * PAGE_LEN as u64, bytes)
-                .map_err(|error| Error::from_read(self.id, error))?;
+                .get_range(&self.key, offset, bytes)
+                .map_err(|error| Error::from_read(self.id, (offset, PAGE_LEN), error))?;
             self.seal
                 .open(section, number, bytes)
                 .ok_or_else(|| self.damaged(Damage::Page { number }))?;
@@ -375,9 +383,11 @@ impl<'s> PageRun<'s> {
         let first = footer.layout.start(self.section) + self.next;
         self.at = 0;
         self.pages.resize(count as usize, [0; PAGE_LEN]);
+        let (offset, bytes) = (first * PAGE_LEN as u64, self.pages.as_flattened_mut());
+        let len = bytes.len();
         storage
-            .get_range(key, first * PAGE_LEN as u64, self.pages.as_flattened_mut())
-            .map_err(|error| Error::from_read(*id, error))?;
+            .get_range(key, offset, bytes)
+            .map_err(|error| Error::from_read(*id, (offset, len), error))?;
         for (number, page) in (first..).zip(&mut self.pages) {
             seal.open(self.section, number, page)
                 .ok_or_else(|| self.segment.damaged(Damage::Page { number }))?;

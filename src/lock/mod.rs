@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::layout;
-use crate::storage::{self, LockGuard, LockMode, Storage};
+use crate::storage::{self, FailedRead, LockGuard, LockMode, Storage};
 
 pub use kill_list::{KillList, KillListId, KillLists};
 pub use lease::{Lease, LeaseInfo};
@@ -45,6 +45,15 @@ pub enum Error {
         /// Which rule it breaks.
         reason: &'static str,
     },
+}
+
+impl FailedRead for Error {
+    fn unreadable(&self) -> Option<&storage::Error> {
+        match self {
+            Self::Storage(error) => error.unreadable(),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -7,6 +7,7 @@ use crate::monitor::NullMonitor;
 use crate::ops::prune::forget_all;
 use crate::repo::Repository;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
+use crate::storage::judge;
 
 /// Removes these snapshots, and returns those that were there. A snapshot whose manifest is damaged is removed too. All are
 /// looked for before any is removed. One that was forgotten already is passed over, as long as its record is there: many are
@@ -27,9 +28,7 @@ pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> 
 }
 
 fn was_forgotten(repo: &Repository, id: &SnapshotId) -> Result<bool> {
-    match repo.storage().get(&layout::forgot_record(id), MAX_RECORD_LEN) {
-        Ok(bytes) => Ok(ForgotRecord::decode(&bytes, id).is_ok_and(|record| record.reason == ForgotReason::Forgotten)),
-        Err(error) if error.kind.is_damage() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    let bytes = judge(repo.storage().get(&layout::forgot_record(id), MAX_RECORD_LEN))?;
+    let record = bytes.ok().and_then(|bytes| ForgotRecord::decode(&bytes, id).ok());
+    Ok(record.is_some_and(|record| record.reason == ForgotReason::Forgotten))
 }

@@ -4,14 +4,16 @@
 //! there before. So at every instant the index is whole, and a crash leaves entries twice, which does no harm. Ingests go
 //! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::index::{self, EntrySource, MemorySource};
 use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackEntry};
-use crate::repo::{Repository, dissolve, protect_packs, read_any_index};
+use crate::parity;
+use crate::repo::{Repository, dissolve, find_any_index, protect_packs, read_any_index};
+use crate::storage::FailedRead;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Most entries that are held in memory before they are published (about 100 bytes each).
@@ -23,7 +25,8 @@ const MAX_DAMAGED: usize = 1024;
 ///
 /// # Errors
 /// `RepositoryLocked` when somebody else maintains the repository for longer than the lock wait, `ReadOnly`,
-/// `LocksUnsupported`, `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. The index is whole after any of them.
+/// `LocksUnsupported`, `KillListCorrupt`, `NoSpace`, `Unreadable` (a pack that no segment names, or a segment where the packs
+/// cannot make up for it), `Storage`, `Cancelled`, `Closed`. The index says no less than before after any of them.
 pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
@@ -55,9 +58,14 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
         .keys()
         .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
     let mut unread = dissolve::within_parity(repo, &lost.copied().collect(), monitor)?;
-    for pack in packs {
+    let (mut failed, mut passed_over) = (None, false);
+    for pack in packs.iter().copied() {
         repo.check_running(monitor)?;
-        if kill_lists.condemned(&pack) || !(named.contains_key(&pack) || fresh.contains(&pack)) {
+        if kill_lists.condemned(&pack) {
+            continue;
+        }
+        if !(named.contains_key(&pack) || fresh.contains(&pack)) {
+            passed_over = true;
             continue;
         }
         match read_any_index(repo, &pack) {
@@ -68,7 +76,8 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
                     .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
             )?,
             // its chunks may be good all the same: what the old index says of it is all there is
-            Err(_) => {
+            Err(error) => {
+                failed = failed.or(error.unreadable().cloned());
                 unread.insert(pack);
             }
         }
@@ -77,7 +86,46 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
         let len = named.get(&pack).copied().unwrap_or_default();
         runs.add(entries.into_iter().map(|entry| (ChunkLocation { pack, entry }, len)))?;
     }
-    runs.supersede(&old)
+    let left_out = unreadable_segments(repo);
+    if !left_out.is_empty() {
+        // what they name is known only when every pack is in the new index, and no group knows one of which there is no file
+        let groups = repo.parity_groups()?;
+        groups.check_read().map_err(parity::Error::from)?;
+        if failed.is_some()
+            || passed_over
+            || !groups
+                .packs()
+                .all(|pack| packs.contains(pack) || kill_lists.condemned(pack))
+        {
+            return Err(failed.map_or_else(|| unreadable_index(repo), Error::from));
+        }
+    }
+    let old: Vec<SegmentId> = old.into_iter().filter(|id| !left_out.contains(id)).collect();
+    runs.supersede(&old)?;
+    if !left_out.is_empty() {
+        repo.storage().barrier()?;
+    }
+    for segment in &left_out {
+        repo.storage().quarantine(&layout::segment(segment))?;
+    }
+    Ok(())
+}
+
+/// The segments that are left out because they cannot be read.
+fn unreadable_segments(repo: &Repository) -> Vec<SegmentId> {
+    let broken = repo.index().broken_segments().into_iter();
+    broken
+        .filter(|segment| segment.error.is_unreadable())
+        .map(|segment| segment.id)
+        .collect()
+}
+
+/// The error for these.
+fn unreadable_index(repo: &Repository) -> Error {
+    match repo.index().check_read() {
+        Err(error) => error.into(),
+        Ok(()) => Error::Conflict,
+    }
 }
 
 /// The entries that were not published yet, and the segments that were.
@@ -116,7 +164,8 @@ impl<'a> Runs<'a> {
             let source = MemorySource::new(std::mem::take(&mut self.run));
             self.segments.push(index.supersede(entropy, &source, old)?);
         }
-        if self.segments.len() > 1 {
+        // not beside a segment that cannot be read: a later merge does it
+        if self.segments.len() > 1 && index.check_read().is_ok() {
             index.merge(entropy, &self.segments, &HashSet::new())?;
         }
         Ok(())
@@ -150,13 +199,21 @@ fn listed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
 pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     // after the packs were listed: whoever has finished since has published its packs itself
     let writers = repo.writers()?;
-    let idle = |pack: &PackId| read_any_index(repo, pack).is_ok_and(|index| !writers.contains(&index.header.session));
-    protect_packs(repo, packs.into_iter().filter(idle).collect())
+    let mut idle = Vec::new();
+    for pack in packs {
+        let index = find_any_index(repo, &pack)?;
+        idle.extend(
+            index
+                .filter(|index| !writers.contains(&index.header.session))
+                .map(|_| pack),
+        );
+    }
+    protect_packs(repo, idle)
 }
 
-/// All packs that live segments name, with their lengths. A segment found to be damaged is left out.
+/// All packs that live segments name, with their lengths. A segment found to be damaged, or that cannot be read, is left out.
 pub(super) fn named_packs(repo: &Repository) -> Result<HashMap<PackId, u64>> {
-    without_damaged(repo, || repo.index().packs())
+    without_damaged(repo, || repo.index().readable_packs())
 }
 
 /// Walks all entries of all live segments, each (id, pack) once, in order. `make` begins a walk, and begins anew when a
@@ -167,7 +224,7 @@ pub(super) fn walk_index<T>(
     each: impl Fn(&mut T, &PackId, &PackEntry),
 ) -> Result<T> {
     without_damaged(repo, || {
-        let source = repo.index().all_entries()?;
+        let source = repo.index().readable_entries()?;
         let mut walk = make(source.packs());
         let mut last = None;
         for found in source.scan() {
@@ -199,11 +256,14 @@ pub(super) fn entries_of(repo: &Repository, packs: &HashSet<PackId>) -> Result<H
     )
 }
 
-/// Calls `action`, and again without each damaged segment that it runs into.
+/// Calls `action`, and again without each segment that it runs into and that is damaged, or cannot be read the second time.
 fn without_damaged<T>(repo: &Repository, action: impl Fn() -> std::result::Result<T, index::Error>) -> Result<T> {
+    let mut failed = None;
     for _ in 0..MAX_DAMAGED {
         match action() {
             Err(error @ index::Error::Damaged { segment, .. }) => repo.index().set_aside(segment, error),
+            Err(index::Error::Unreadable { segment, .. }) if failed != Some(segment) => failed = Some(segment),
+            Err(error @ index::Error::Unreadable { segment, .. }) => repo.index().set_aside(segment, error),
             other => return Ok(other?),
         }
     }

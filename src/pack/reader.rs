@@ -4,7 +4,7 @@ use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackH
 use super::{PackEntry, TrailerSeal};
 use crate::id::{PackId, RepoId};
 use crate::layout;
-use crate::storage::{self, Storage};
+use crate::storage::{self, FailedRead, Storage};
 
 /// The opened trailer of a pack.
 #[derive(Debug, Clone)]
@@ -34,6 +34,15 @@ pub enum ReadError {
     Storage(storage::Error),
     /// The bytes are not what they should be.
     Format(Error),
+}
+
+impl FailedRead for ReadError {
+    fn unreadable(&self) -> Option<&storage::Error> {
+        match self {
+            Self::Storage(error) => error.unreadable(),
+            Self::Format(_) => None,
+        }
+    }
 }
 
 impl From<storage::Error> for ReadError {

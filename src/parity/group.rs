@@ -7,7 +7,8 @@ use super::format::{FIXED_LEN, GroupHead, GroupRecord, PREFIX_LEN, Prefix, neede
 use super::rebuild::Reader;
 use super::{Damage, Error, Group, MAX_PARITY, Part, ROW_LEN, Refusal};
 use crate::id::GroupId;
-use crate::storage::{Created, ErrorKind, Storage};
+use crate::layout;
+use crate::storage::{self, Created, ErrorKind, Storage, Verdict};
 use std::io::Read;
 
 /// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. A file that is there already
@@ -78,25 +79,38 @@ pub(super) fn read_exactly(
     let mut out = vec![0; len];
     match storage.get_range(key, offset, &mut out) {
         Ok(()) => Ok(Ok(out)),
-        Err(error) => match error.kind {
-            ErrorKind::NotFound => Ok(Err(Damage::Missing)),
-            ErrorKind::UnexpectedEnd => Ok(Err(Damage::Length)),
-            kind if kind.is_damage() => Ok(Err(Damage::Unreadable)),
-            _ => Err(error.into()),
-        },
+        Err(error) => damage_of(&error).map(Err).ok_or(Error::Storage(error)),
     }
 }
 
+/// What a failed read of one file of a group leaves to the others; `None` for a failure that is about more than one file.
+fn damage_of(error: &storage::Error) -> Option<Damage> {
+    match error.kind.verdict() {
+        Verdict::Missing => Some(Damage::Missing),
+        Verdict::Wrong => Some(Damage::Length),
+        Verdict::Unreadable => error.kind.is_erasure().then_some(Damage::Unreadable),
+    }
+}
+
+/// The error for a group of which a file cannot be read, and the others do not do.
+pub(super) fn unreadable(id: &GroupId) -> Error {
+    storage::Error::new(ErrorKind::Io, "get", layout::group(id)).into()
+}
+
 /// The record of a group, from the `.grp`, else from either copy in any `.par`. [`Error::Damaged`] with the reason of the
-/// file that came nearest when no copy is whole.
+/// file that came nearest when no copy is whole, and [`Error::Storage`] when one of the copies could not be read.
 pub fn read_record(storage: &dyn Storage, id: &GroupId) -> Result<GroupRecord, Error> {
     let mut reason = Damage::Missing;
     for part in [Part::Group].into_iter().chain((0..MAX_PARITY).map(Part::Shard)) {
         match read_record_of(storage, id, part)? {
             Ok(record) => return Ok(record),
             Err(Damage::Missing) => {}
+            Err(_) if reason == Damage::Unreadable => {}
             Err(damage) => reason = damage,
         }
+    }
+    if reason == Damage::Unreadable {
+        return Err(unreadable(id));
     }
     Err(Error::Damaged { group: *id, reason })
 }
@@ -106,8 +120,7 @@ fn read_record_of(storage: &dyn Storage, id: &GroupId, part: Part) -> Result<Res
     let file_len = match storage.size(&key) {
         Ok(Some(len)) => len,
         Ok(None) => return Ok(Err(Damage::Missing)),
-        Err(error) if error.kind.is_damage() => return Ok(Err(Damage::Unreadable)),
-        Err(error) => return Err(error.into()),
+        Err(error) => return damage_of(&error).map(Err).ok_or(Error::Storage(error)),
     };
     let checked = |bytes: &[u8]| {
         let record = GroupRecord::decode(bytes)?;
@@ -118,7 +131,10 @@ fn read_record_of(storage: &dyn Storage, id: &GroupId, part: Part) -> Result<Res
         return Ok(first);
     };
     let last = read_last_copy(storage, &key, file_len)?.and_then(|bytes| checked(&bytes));
-    Ok(last.map_err(|_| *reason))
+    Ok(last.map_err(|damage| match damage {
+        Damage::Unreadable => damage,
+        _ => *reason,
+    }))
 }
 
 /// The copy behind the first prefix. Its own fields tell its length, so a damaged prefix does not matter.
@@ -216,6 +232,8 @@ pub struct PartState {
     pub frame: Option<Damage>,
     /// Bad rows of the shard.
     pub rows: Vec<u32>,
+    /// A read that failed. What it would have given is not known, and counted here as bad.
+    pub unreadable: Option<storage::Error>,
 }
 
 impl PartState {
@@ -242,7 +260,7 @@ pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Re
     };
     let file_len = match storage.size(&key) {
         Ok(len) => len,
-        Err(error) if error.kind.is_damage() => Some(0),
+        Err(error) if error.kind.verdict() == Verdict::Wrong => Some(0),
         Err(error) => return Err(error.into()),
     };
     let mut frame = match file_len {
@@ -258,12 +276,21 @@ pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Re
                 read_exactly(storage, &key, offset, expected.len() as u64)?.map_or_else(Some, |found| damage(&found));
         }
     }
+    let reader = Reader::new(storage, record);
     let rows = match part {
-        Part::Shard(shard) if file_len.is_some() => Reader::new(storage, record).bad_rows(Part::Shard(shard).into())?,
+        Part::Shard(shard) if file_len.is_some() => reader.bad_rows(Part::Shard(shard).into())?,
         Part::Shard(_) => (0..head.stripe_rows()).collect(),
         Part::Group => Vec::new(),
     };
-    Ok(PartState { frame, rows })
+    let unreadable = match frame {
+        Some(Damage::Unreadable) => Some(storage::Error::new(ErrorKind::Io, "get", key)),
+        _ => reader.unreadable(),
+    };
+    Ok(PartState {
+        frame,
+        rows,
+        unreadable,
+    })
 }
 
 /// Names a difference by where it begins.

@@ -7,7 +7,7 @@
 //! [`check_part`](super::check_part).
 
 use super::format::{GroupHead, PREFIX_LEN, Prefix};
-use super::group::{read_exactly, read_proven_head, read_record};
+use super::group::{read_exactly, read_proven_head, read_record, unreadable};
 use super::{Damage, Error, MAX_PARITY, Part};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::layout;
@@ -35,6 +35,8 @@ pub struct Groups {
     superseded: Vec<GroupId>,
     /// Groups that are not complete and that no whole one supersedes.
     incomplete: Vec<GroupId>,
+    /// Groups of which it cannot be told whether they are complete, because a file of theirs could not be read.
+    unread: Vec<GroupId>,
     problems: Vec<Problem>,
 }
 
@@ -62,7 +64,22 @@ pub(super) struct Found {
     /// Shards that are there, as long as they should be and well-formed; and whether these are all.
     sound: u8,
     pub(super) whole: bool,
+    /// A file of it could not be read.
+    unread: bool,
     problems: Vec<Problem>,
+}
+
+impl Found {
+    fn new(head: Option<GroupHead>, (complete, whole): (bool, bool), sound: u8, problems: Vec<Problem>) -> Self {
+        Self {
+            head,
+            complete,
+            sound,
+            whole,
+            unread: problems.iter().any(|problem| problem.reason == Damage::Unreadable),
+            problems,
+        }
+    }
 }
 
 impl Groups {
@@ -104,6 +121,7 @@ impl Groups {
             groups.problems.extend(group.problems);
             match group.head {
                 Some(head) if group.complete => groups.add_live(head),
+                _ if group.unread => groups.unread.push(id),
                 _ => groups.incomplete.push(id),
             }
         }
@@ -167,6 +185,12 @@ impl Groups {
     /// Groups that count for nothing: interrupted, still being published by somebody, or beyond use.
     pub fn incomplete(&self) -> &[GroupId] {
         &self.incomplete
+    }
+
+    /// `Err` when a group could not be read, so that others than the known ones may protect packs: nothing may be deleted or
+    /// moved then.
+    pub fn check_read(&self) -> Result<(), Error> {
+        self.unread.first().map_or(Ok(()), |id| Err(unreadable(id)))
     }
 
     /// What a new group that replaces `groups` must name: these, and every superseded group that is still there.
@@ -246,13 +270,13 @@ pub(super) fn look_at(
             (None, Part::Shard(_)) => sound += 1,
         }
     }
-    Ok(Some(Found {
-        complete: group_file || sound == head.shape.parity,
-        whole: sound == head.shape.parity,
+    let whole = sound == head.shape.parity;
+    Ok(Some(Found::new(
+        Some(head),
+        (group_file || whole, whole),
         sound,
-        head: Some(head),
         problems,
-    }))
+    )))
 }
 
 /// All files of a group that protects nothing.
@@ -262,13 +286,7 @@ fn unusable(group: GroupId, files: &Files, reason: Damage) -> Found {
         part: place.part(),
         reason,
     };
-    Found {
-        head: None,
-        complete: false,
-        whole: false,
-        sound: 0,
-        problems: files.keys().map(problem).collect(),
-    }
+    Found::new(None, (false, false), 0, files.keys().map(problem).collect())
 }
 
 fn check_prefix(storage: &dyn Storage, head: &GroupHead, part: Part) -> Result<Option<Damage>, Error> {
@@ -303,7 +321,7 @@ fn believed_head(
     match read_record(storage, &id) {
         Ok(record) => Ok(Ok((record.head, None))),
         Err(Error::Damaged { reason, .. }) => Ok(Err(reason)),
-        Err(Error::Storage(error)) if error.kind.is_damage() => Ok(Err(Damage::Unreadable)),
+        Err(Error::Storage(error)) if error.kind.is_erasure() => Ok(Err(Damage::Unreadable)),
         Err(error) => Err(error),
     }
 }

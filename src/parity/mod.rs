@@ -27,7 +27,7 @@ pub use tails::{Tail, TailCache, Tails};
 use crate::entropy::{Entropy, NoEntropy, random};
 use crate::id::{GroupId, PackId};
 use crate::layout;
-use crate::storage;
+use crate::storage::{self, FailedRead};
 use std::fmt;
 use std::ops::Range;
 
@@ -126,7 +126,7 @@ pub enum Damage {
     Unsupported,
     /// It belongs to another repository.
     ForeignRepository,
-    /// The storage could not read it (a bad sector).
+    /// It could not be read, which says nothing about it.
     Unreadable,
 }
 
@@ -205,6 +205,8 @@ pub struct Lost {
     pub first_row: u32,
     /// The rows that were asked for; zeros in place of the lost ones.
     pub bytes: Vec<u8>,
+    /// A read that failed on the way. Then the rows may be good, or rebuilt, another time.
+    pub unreadable: Option<storage::Error>,
 }
 
 impl fmt::Debug for Lost {
@@ -220,7 +222,7 @@ impl fmt::Debug for Lost {
 /// A failed call on parity.
 #[derive(Debug, Clone)]
 pub enum Error {
-    /// The storage failed in a way that is no damage (no space, not allowed).
+    /// The storage failed, which says nothing about the group.
     Storage(storage::Error),
     /// The group cannot be used.
     Damaged {
@@ -253,6 +255,27 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// True when it is about this one group, and others can do without that.
+    pub fn is_of_group(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Lost(_) => true,
+            Self::Storage(error) => error.kind.is_erasure(),
+            Self::Refused(_) | Self::NoEntropy => false,
+        }
+    }
+}
+
+impl FailedRead for Error {
+    fn unreadable(&self) -> Option<&storage::Error> {
+        match self {
+            Self::Storage(error) => error.unreadable(),
+            Self::Lost(lost) => lost.unreadable.as_ref(),
+            _ => None,
+        }
+    }
+}
 
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {

@@ -1,7 +1,8 @@
 //! Making lost bytes again: rows of a member, whole packs, whole files of a group.
 //!
-//! A row is judged by its sum alone. A missing or short file, a read that fails and a wrong sum are the same thing, an
-//! erasure, and each row is solved by itself. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, on
+//! A row is judged by its sum alone. A missing or short file, a read that the device fails and a wrong sum are the same thing,
+//! an erasure, and each row is solved by itself. Where that does not succeed, [`Lost`] tells of the reads that failed: what they
+//! would have given may be good. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, on
 //! at most two threads, so the memory beside the result is 2 × (shards + 2) MiB whatever the sizes. What was solved is checked
 //! against its own sum, and a whole pack against its name.
 
@@ -12,7 +13,7 @@ use super::{Error, Lost, Part, ROW_LEN, Refusal, row_sum};
 use crate::crypto::sha256;
 use crate::id::PackId;
 use crate::layout;
-use crate::storage::{ErrorKind, Storage};
+use crate::storage::{self, ErrorKind, FailedRead, Storage};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,6 +41,8 @@ pub(super) struct Reader<'a> {
     storage: &'a dyn Storage,
     record: &'a GroupRecord,
     shard_offset: u64,
+    /// The first read that failed and was taken for an erasure.
+    unreadable: Mutex<Option<storage::Error>>,
 }
 
 /// Where the rows of a column lie.
@@ -57,7 +60,22 @@ impl<'a> Reader<'a> {
             storage,
             record,
             shard_offset,
+            unreadable: Mutex::default(),
         }
+    }
+
+    /// True for a failed read that leaves an erasure. Takes note of one that says nothing about the file.
+    fn erases(&self, error: &storage::Error) -> bool {
+        if let Some(unreadable) = error.unreadable() {
+            let mut first = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| unreadable.clone());
+        }
+        error.kind.is_erasure()
+    }
+
+    /// A read that failed so far, if there was one.
+    pub(super) fn unreadable(&self) -> Option<storage::Error> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn place(&self, column: Column) -> Place<'a> {
@@ -102,7 +120,7 @@ impl<'a> Reader<'a> {
                 real_out.fill(0);
                 return Ok((rows.start..end).collect());
             }
-            Err(error) if error.kind.is_damage() => true,
+            Err(error) if error.kind.is_erasure() => true,
             Err(error) => return Err(error.into()),
         };
         let mut bad = Vec::new();
@@ -112,7 +130,7 @@ impl<'a> Reader<'a> {
                 let offset = place.offset + u64::from(row) * ROW_LEN as u64;
                 match self.storage.get_range(&place.key, offset, bytes) {
                     Ok(()) => {}
-                    Err(error) if error.kind.is_damage() => bytes.fill(0),
+                    Err(error) if self.erases(&error) => bytes.fill(0),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -390,7 +408,8 @@ pub fn rebuild_rows(
     }
     let real = real_len(&rows, member.len);
     let first_row = rows.start;
-    let (mut bytes, lost) = Reader::new(storage, record).healed(Column::Member(at), rows)?;
+    let reader = Reader::new(storage, record);
+    let (mut bytes, lost) = reader.healed(Column::Member(at), rows)?;
     bytes.truncate(real);
     if lost.is_empty() {
         return Ok(bytes);
@@ -401,6 +420,7 @@ pub fn rebuild_rows(
         rows: runs(&lost),
         first_row,
         bytes,
+        unreadable: reader.unreadable(),
     })))
 }
 
@@ -418,13 +438,15 @@ pub fn rebuild_pack(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) 
         rows: vec![rows],
         first_row: 0,
         bytes,
+        unreadable: None,
     })))
 }
 
 /// A whole shard: its good rows kept, the others made from the members.
 pub(super) fn rebuild_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Result<Vec<u8>, Error> {
     let rows = 0..record.head.stripe_rows();
-    let (bytes, lost) = Reader::new(storage, record).healed(Column::Shard(shard), rows)?;
+    let reader = Reader::new(storage, record);
+    let (bytes, lost) = reader.healed(Column::Shard(shard), rows)?;
     if lost.is_empty() {
         return Ok(bytes);
     }
@@ -434,6 +456,7 @@ pub(super) fn rebuild_shard(storage: &dyn Storage, record: &GroupRecord, shard: 
         rows: runs(&lost),
         first_row: 0,
         bytes,
+        unreadable: reader.unreadable(),
     })))
 }
 

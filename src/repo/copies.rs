@@ -18,7 +18,7 @@ use crate::monitor::Warning;
 use crate::pack::format::HEADER_LEN;
 use crate::pack::{KIND_CONFIG_COPY, PackHeader, PackIndex, read_index, read_index_from_pack};
 use crate::parity;
-use crate::storage::ErrorKind;
+use crate::storage::{self, ErrorKind, FailedRead, judge};
 use std::collections::BTreeSet;
 
 /// Reads `config.json`, or a copy of it when it is missing or damaged. With the exact bytes.
@@ -39,7 +39,7 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
             ErrorKind::TooLarge => Error::ConfigCorrupt {
                 reason: "it is larger than 1 MiB".to_owned(),
             },
-            ErrorKind::UnexpectedEnd | ErrorKind::Io => error.into(),
+            kind if kind.is_erasure() => error.into(),
             _ => return Err(error.into()),
         },
     };
@@ -61,16 +61,34 @@ pub(super) fn config_in_copies(
     secret: Option<&Secret>,
     not: Option<&RepoId>,
 ) -> Result<Option<(Config, Vec<u8>)>> {
-    match config_in_parity(env, not) {
-        Some(found) => Ok(Some(found)),
-        None => config_in_packs(env, secret, not),
+    let mut unread = None;
+    if let Some(found) = config_in_parity(env, not, &mut unread) {
+        return Ok(Some(found));
+    }
+    match (config_in_packs(env, secret, not, &mut unread)?, unread) {
+        (None, Some(unreadable)) => Err(unreadable.into()),
+        (found, _) => Ok(found),
+    }
+}
+
+/// The first read that failed: where no copy is found, one may be there all the same.
+type Unread = Option<storage::Error>;
+
+/// What was read, if anything was; takes note of a read that failed.
+fn noted<T, E: FailedRead>(result: std::result::Result<T, E>, unread: &mut Unread) -> Option<T> {
+    match judge(result) {
+        Ok(found) => found.ok(),
+        Err(error) => {
+            unread.get_or_insert(error);
+            None
+        }
     }
 }
 
 /// The copy in the record of any parity group.
-fn config_in_parity(env: &Environment, not: Option<&RepoId>) -> Option<(Config, Vec<u8>)> {
-    listed_groups(env).ok()?.into_iter().find_map(|group| {
-        let record = parity::read_record(env.storage.as_ref(), &group).ok()?;
+fn config_in_parity(env: &Environment, not: Option<&RepoId>, unread: &mut Unread) -> Option<(Config, Vec<u8>)> {
+    noted(listed_groups(env), unread)?.into_iter().find_map(|group| {
+        let record = noted(parity::read_record(env.storage.as_ref(), &group), unread)?;
         let found = accept(record.config, &record.head.repo);
         found.filter(|(config, _)| Some(&config.id) != not)
     })
@@ -122,8 +140,9 @@ fn config_in_packs(
     env: &Environment,
     secret: Option<&Secret>,
     not: Option<&RepoId>,
+    unread: &mut Unread,
 ) -> Result<Option<(Config, Vec<u8>)>> {
-    let Ok(files) = env.storage.list(layout::DATA) else {
+    let Some(files) = noted(env.storage.list(layout::DATA), unread) else {
         return Ok(None);
     };
     let mut seals: Option<RepoSeal> = None;
@@ -132,7 +151,7 @@ fn config_in_packs(
             continue;
         };
         let mut bytes = [0; HEADER_LEN];
-        if env.storage.get_range(&file.key, 0, &mut bytes).is_err() {
+        if noted(env.storage.get_range(&file.key, 0, &mut bytes), unread).is_none() {
             continue;
         }
         let Ok(header) = PackHeader::decode(&bytes) else {
@@ -145,7 +164,7 @@ fn config_in_packs(
             Some(seal) => seal,
             None => seals.insert(seal_of(env, &header, secret)?),
         };
-        if let Some(found) = config_in_pack(env, seal, &header.repo, &pack) {
+        if let Some(found) = config_in_pack(env, seal, (&header.repo, &pack), unread) {
             return Ok(Some(found));
         }
     }
@@ -163,17 +182,24 @@ fn seal_of(env: &Environment, header: &PackHeader, secret: Option<&Secret>) -> R
     Ok(RepoSeal::new(header.repo, seals))
 }
 
-fn config_in_pack(env: &Environment, seal: &RepoSeal, repo: &RepoId, pack: &PackId) -> Option<(Config, Vec<u8>)> {
+fn config_in_pack(
+    env: &Environment,
+    seal: &RepoSeal,
+    (repo, pack): (&RepoId, &PackId),
+    unread: &mut Unread,
+) -> Option<(Config, Vec<u8>)> {
     let storage = env.storage.as_ref();
-    let index: PackIndex = read_index(storage, repo, seal, pack)
-        .or_else(|_| read_index_from_pack(storage, repo, seal, pack))
-        .ok()?;
+    let index: PackIndex = match noted(read_index(storage, repo, seal, pack), unread) {
+        Some(index) => index,
+        None => noted(read_index_from_pack(storage, repo, seal, pack), unread)?,
+    };
     let copies = index.entries.iter().filter(|entry| entry.kind == KIND_CONFIG_COPY);
     copies.into_iter().find_map(|entry| {
         let mut stored = vec![0; entry.payload_len as usize];
-        storage
-            .get_range(&layout::pack(pack), u64::from(entry.offset), &mut stored)
-            .ok()?;
+        noted(
+            storage.get_range(&layout::pack(pack), u64::from(entry.offset), &mut stored),
+            unread,
+        )?;
         let mut out = Vec::new();
         decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out).ok()?;
         accept(out, repo)

@@ -15,7 +15,7 @@ use crate::lock::try_maint;
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackIndex, open_parts, parts_of};
 use crate::parity::{self, GroupRecord, Groups, ROW_LEN};
-use crate::storage::ErrorKind;
+use crate::storage::{FailedRead, judge};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -35,38 +35,43 @@ pub(super) struct Degraded {
 
 impl Repository {
     /// The stored chunk at `location`, made again from parity into `stored`; `false` when that cannot be done.
-    pub fn read_through_parity(&self, location: &ChunkLocation, stored: &mut Vec<u8>) -> bool {
+    ///
+    /// # Errors
+    /// Only for a read that failed: then it may be done another time.
+    pub fn read_through_parity(&self, location: &ChunkLocation, stored: &mut Vec<u8>) -> Result<bool> {
         let entry = &location.entry;
         let start = u64::from(entry.offset);
         let end = start + u64::from(entry.payload_len);
         let row_len = ROW_LEN as u64;
         let (Ok(first), Ok(last)) = (u32::try_from(start / row_len), u32::try_from(end.div_ceil(row_len))) else {
-            return false;
+            return Ok(false);
         };
         let rebuild = |record: &GroupRecord| {
             parity::rebuild_rows(self.storage(), record, &location.pack, first..last).map_err(Error::from)
         };
-        let Ok(rows) = self.with_group_of(&location.pack, rebuild) else {
-            return false;
+        let Ok(rows) = judge(self.with_group_of(&location.pack, rebuild))? else {
+            return Ok(false);
         };
         let skip = entry.offset as usize - first as usize * ROW_LEN;
         let Some(bytes) = rows.get(skip..skip + entry.payload_len as usize) else {
-            return false;
+            return Ok(false);
         };
         stored.clear();
         stored.extend_from_slice(bytes);
-        true
+        Ok(true)
     }
 
     /// What a pack holds that is lost or damaged, from its bytes as parity gives them. It takes reading its whole group, so
-    /// a handle does it once for each pack.
-    pub(super) fn index_through_parity(&self, pack: &PackId) -> Option<PackIndex> {
-        if !lock(&self.degraded).looked_into.insert(*pack) {
-            return None;
+    /// a handle does it once for each pack, unless a read failed.
+    pub(super) fn index_through_parity(&self, pack: &PackId) -> Result<Option<PackIndex>> {
+        if lock(&self.degraded).looked_into.contains(pack) {
+            return Ok(None);
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
-        let bytes = self.with_group_of(pack, rebuild).ok()?;
-        open_parts(parts_of(pack, &bytes).ok()?, &self.config().id, self.seal().as_ref()).ok()
+        let bytes = judge(self.with_group_of(pack, rebuild))?;
+        lock(&self.degraded).looked_into.insert(*pack);
+        let parts = bytes.ok().and_then(|bytes| parts_of(pack, &bytes).ok());
+        Ok(parts.and_then(|parts| open_parts(parts, &self.config().id, self.seal().as_ref()).ok()))
     }
 
     /// Remembers that a pack was read through parity, and says so the first time.
@@ -122,11 +127,12 @@ impl Repository {
         }
     }
 
-    /// `false` when the pack is whole: what failed was one read.
+    /// `false` when the pack is whole: what failed was one read. One that the device fails to read each time is replaced too:
+    /// its bytes come from other files then, which that proves to be readable.
     fn heal_pack(&self, pack: &PackId) -> Result<bool> {
         match self.storage().get(&layout::pack(pack), self.config().longest_pack()) {
             Ok(bytes) if sha256(&[&bytes]) == pack.0 => return Ok(false),
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error.into()),
+            Err(error) if !error.kind.is_erasure() => return Err(error.into()),
             _ => {}
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
@@ -148,35 +154,49 @@ impl Repository {
             return Err(failed);
         }
         let known = lock(&self.degraded).groups.clone();
-        let listed_again = std::iter::once_with(|| {
-            let groups = Arc::new(self.parity_groups().ok()?);
-            let mut degraded = lock(&self.degraded);
-            (degraded.groups, degraded.record) = (Some(Arc::clone(&groups)), None);
-            Some(groups)
-        });
-        for groups in known.into_iter().chain(listed_again.flatten()) {
+        for groups in known
+            .map(Ok)
+            .into_iter()
+            .chain(std::iter::once_with(|| self.list_groups()))
+        {
+            let groups = groups?;
             let first = groups.group_of(pack).map(|head| head.id);
             let others = groups.groups_of(pack).map(|head| head.id);
             for group in first.into_iter().chain(others.filter(|other| Some(*other) != first)) {
-                let Some(record) = self.record_of(group) else { continue };
-                match rebuild(&record) {
+                match self.record_of(group).and_then(|record| rebuild(&record)) {
                     Ok(made) => return Ok(made),
-                    Err(error) => failed = error,
+                    // a read that failed says that it may come out another time
+                    Err(error) if failed.unreadable().is_none() => failed = error,
+                    Err(_) => {}
                 }
+            }
+            if failed.unreadable().is_none()
+                && let Err(error) = groups.check_read()
+            {
+                failed = error.into();
             }
         }
         Err(failed)
     }
 
+    /// Lists the groups, and remembers them where all could be read.
+    fn list_groups(&self) -> Result<Arc<Groups>> {
+        let groups = Arc::new(self.parity_groups()?);
+        let known = groups.check_read().is_ok().then(|| Arc::clone(&groups));
+        let mut degraded = lock(&self.degraded);
+        (degraded.groups, degraded.record) = (known, None);
+        Ok(groups)
+    }
+
     /// The record of a group; the last one is kept.
-    fn record_of(&self, group: GroupId) -> Option<Arc<GroupRecord>> {
+    fn record_of(&self, group: GroupId) -> Result<Arc<GroupRecord>> {
         if let Some((known, record)) = &lock(&self.degraded).record
             && *known == group
         {
-            return Some(Arc::clone(record));
+            return Ok(Arc::clone(record));
         }
-        let record = Arc::new(parity::read_record(self.storage(), &group).ok()?);
+        let record = Arc::new(parity::read_record(self.storage(), &group)?);
         lock(&self.degraded).record = Some((group, Arc::clone(&record)));
-        Some(record)
+        Ok(record)
     }
 }

@@ -13,6 +13,7 @@ use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::monitor::Monitor;
 use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
+use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
 
 /// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
@@ -82,7 +83,9 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
 /// All groups, and everything that they count on is durable.
 fn load_durable(repo: &Repository) -> Result<Groups> {
     make_durable(repo)?;
-    load_groups(repo)
+    let groups = load_groups(repo)?;
+    groups.check_read()?;
+    Ok(groups)
 }
 
 /// Those of `killed` that are members of live groups, `gone` ones left out.
@@ -133,7 +136,9 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
     {
         return Ok(Rest::Group(rest));
     }
-    let (rest, lost) = make_anew(repo, head, killed)?;
+    let Some((rest, lost)) = make_anew(repo, head, killed)? else {
+        return Ok(Rest::Bound);
+    };
     for pack in &lost {
         if can_give_back(repo, head, pack)? {
             return Ok(fold_out(repo, head, killed)?.map_or(Rest::Bound, Rest::Alone));
@@ -172,7 +177,7 @@ fn can_give_back(repo: &Repository, head: &GroupHead, pack: &PackId) -> Result<b
     let storage = repo.storage();
     let rebuilt =
         parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
-    match rebuilt {
+    match judge(rebuilt)? {
         Ok(_) => Ok(true),
         Err(parity::Error::Lost(_) | parity::Error::Damaged { .. } | parity::Error::Refused(_)) => Ok(false),
         Err(error) => Err(error.into()),
@@ -188,7 +193,8 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
     });
     let (mut rest, record): (Accumulator, GroupRecord) = match resumed {
         Ok(resumed) => resumed,
-        Err(parity::Error::Lost(_) | parity::Error::Damaged { .. } | parity::Error::Refused(_)) => return Ok(None),
+        Err(parity::Error::Refused(_)) => return Ok(None),
+        Err(error) if error.is_of_group() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     for member in record
@@ -197,8 +203,10 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
         .iter()
         .filter(|member| killed.contains(&member.pack))
     {
-        let Ok(bytes) = storage.get(&layout::pack(&member.pack), member.len) else {
-            return Ok(None);
+        let bytes = match storage.get(&layout::pack(&member.pack), member.len) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind.is_erasure() => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         // refuses bytes that are not those that were folded in
         if rest.remove(&member.pack, &bytes).is_err() {
@@ -208,30 +216,30 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
     Ok(Some(rest))
 }
 
-/// Folds those that stay into new shards; with those that are lost and left out.
-fn make_anew(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<(Accumulator, Vec<PackId>)> {
+/// Folds those that stay into new shards; with those that are lost and left out. `None` when one of them cannot be read: it
+/// must not lose its protection for that.
+fn make_anew(
+    repo: &Repository,
+    head: &GroupHead,
+    killed: &HashSet<PackId>,
+) -> Result<Option<(Accumulator, Vec<PackId>)>> {
     let mut rest =
         Accumulator::new(head.shape, head.class, random_slot(repo.entropy())?).map_err(parity::Error::Refused)?;
     let mut lost = Vec::new();
     for member in head.members.iter().filter(|member| !killed.contains(&member.pack)) {
-        match read_member(repo, member)? {
-            Some(bytes) if sha256(&[&bytes]) == member.pack.0 => {
+        match repo.storage().get(&layout::pack(&member.pack), member.len) {
+            Ok(bytes) if sha256(&[&bytes]) == member.pack.0 => {
                 rest.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
             }
-            _ => lost.push(member.pack),
+            Ok(_) => lost.push(member.pack),
+            Err(error) => match error.kind.verdict() {
+                Verdict::Missing | Verdict::Wrong => lost.push(member.pack),
+                Verdict::Unreadable if error.kind.is_erasure() => return Ok(None),
+                Verdict::Unreadable => return Err(error.into()),
+            },
         }
     }
-    Ok((rest, lost))
-}
-
-/// The bytes under the name of a member that stays; `None` for what is lost. Not every failure says so: a process that has too many
-/// files open must not take protection from packs.
-fn read_member(repo: &Repository, member: &Member) -> Result<Option<Vec<u8>>> {
-    match repo.storage().get(&layout::pack(&member.pack), member.len) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind.is_damage() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Some((rest, lost)))
 }
 
 /// Deletes the groups that others replace, the oldest first.

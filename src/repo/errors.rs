@@ -7,7 +7,7 @@ use crate::{index, lock, snapshot};
 impl From<index::Error> for Error {
     fn from(error: index::Error) -> Self {
         match error {
-            index::Error::Storage(error) => error.into(),
+            index::Error::Storage(error) | index::Error::Unreadable { source: error, .. } => error.into(),
             index::Error::NoEntropy => Self::NoEntropy,
             index::Error::Damaged { segment, reason } => Self::IndexCorrupt {
                 segment,
@@ -36,12 +36,13 @@ impl From<parity::Error> for Error {
                 group,
                 reason: reason.to_string(),
             },
-            parity::Error::Lost(lost) => match lost.pack {
-                Some(pack) => Self::PackCorrupt {
+            parity::Error::Lost(lost) => match (lost.unreadable.clone(), lost.pack) {
+                (Some(unreadable), _) => unreadable.into(),
+                (None, Some(pack)) => Self::PackCorrupt {
                     pack,
                     reason: parity::Error::Lost(lost).to_string(),
                 },
-                None => Self::ParityCorrupt {
+                (None, None) => Self::ParityCorrupt {
                     group: lost.group,
                     reason: "more is damaged than its packs can make again".to_owned(),
                 },
@@ -111,6 +112,7 @@ mod tests {
                 rows: vec![0..3, 5..6],
                 first_row: 0,
                 bytes: Vec::new(),
+                unreadable: None,
             }))
         };
         let no_space = storage::Error::new(ErrorKind::NoSpace, "put", "x");

@@ -4,14 +4,14 @@
 use super::Repository;
 use super::pack_sink::lock;
 use super::protect::protect_packs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
 use crate::index::{self, BrokenSegment, MemorySource, plan_merge_within};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::Groups;
-use crate::storage::ErrorKind;
+use crate::storage::{self, FailedRead, judge};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -24,7 +24,8 @@ const HEAL_ROUNDS: usize = 16;
 
 impl Repository {
     /// The places of a chunk that a segment names: in packs that were whole and protected when it was published, so new
-    /// snapshots may rely on them. A segment found to be damaged is rebuilt on the way.
+    /// snapshots may rely on them. A segment found to be damaged is rebuilt on the way; one that cannot be read is left out as
+    /// long as that is so.
     pub fn locate_published(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
         self.with_index(|index| index.locate(id))
     }
@@ -49,7 +50,7 @@ impl Repository {
         if broken.is_empty() {
             Ok(())
         } else {
-            heal_index(self, &broken)
+            heal_index(self, &broken).map(drop)
         }
     }
 
@@ -59,18 +60,18 @@ impl Repository {
         Ok(())
     }
 
-    /// For a reader that misses a chunk: adds what packs hold and no segment names.
-    pub fn heal_index_for_read(&self) -> Result<()> {
+    /// For a reader that misses a chunk: adds what packs hold and no segment names. Returns a read that failed on the way, if
+    /// one did: what is still missing then may be there all the same.
+    pub fn heal_index_for_read(&self) -> Result<Option<Error>> {
         heal_index(self, &[])
     }
 
     /// For a writer: when there is no segment at all, adds what packs hold, so that it is not stored again.
     pub fn heal_index_if_empty(&self) -> Result<()> {
         if self.index.live_segments().is_empty() {
-            heal_index(self, &[])
-        } else {
-            Ok(())
+            heal_index(self, &[])?;
         }
+        Ok(())
     }
 
     /// Leaves a damaged segment out from now on and makes up for it from the packs.
@@ -78,7 +79,7 @@ impl Repository {
         let reason = index::Damage::Contents;
         let error = index::Error::Damaged { segment, reason };
         self.index.set_aside(segment, error.clone());
-        heal_index(self, &[BrokenSegment { id: segment, error }])
+        heal_index(self, &[BrokenSegment { id: segment, error }]).map(drop)
     }
 
     /// Takes packs out of the index: the segments that name them are replaced. The caller holds the maintenance lock.
@@ -134,12 +135,13 @@ impl Repository {
 
 /// Adds to the index what packs hold and no live segment names, and replaces the broken segments. Without the right or the
 /// maintenance lock to replace them they stay, and are left out; what cannot be written is kept in memory by this handle,
-/// so that a full or failing disk is no reason not to read.
-pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<()> {
+/// so that a full or failing disk is no reason not to read. Nothing is replaced where a read failed: returns the first one.
+pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<Option<Error>> {
     let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     let (mut found, mut unread) = (0usize, false);
     let unnamed = unnamed_packs(repo)?;
+    let mut unreadable = unnamed.unreadable;
     let broken = [broken, &unnamed.broken].concat();
     // where that cannot be told, nothing is published
     writable &= unnamed.writers.is_some();
@@ -147,11 +149,15 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     for pack in &unnamed.there {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
+            // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that could not
+            // be read now may be read later
             Err(error) => {
-                // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that
-                // could not be read now may be read later, so the segments that may name it stay
-                unread |= is_failed_read(&error);
-                through_parity(repo, pack);
+                if let Some(source) = error.unreadable() {
+                    unreadable.get_or_insert_with(|| source.clone());
+                }
+                if let Err(source) = through_parity(repo, pack) {
+                    unreadable.get_or_insert(source);
+                }
                 continue;
             }
         };
@@ -169,7 +175,13 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
     }
-    unnamed.lost.iter().for_each(|pack| through_parity(repo, pack));
+    for pack in &unnamed.lost {
+        if let Err(source) = through_parity(repo, pack) {
+            unreadable.get_or_insert(source);
+        }
+    }
+    // what the segments that stay may name
+    unread |= unreadable.is_some() || repo.index.check_read().is_err();
     if found > 0 || !broken.is_empty() {
         repo.index_healed.store(true, Ordering::Relaxed);
     }
@@ -187,7 +199,7 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
         let message = format!("Index segments are missing; {found} packs were read to make up for them");
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
-    Ok(())
+    Ok(unreadable.map(Error::from))
 }
 
 /// Publishes what was found in packs, in place of the segments `old` where this handle may replace them; keeps it in
@@ -215,12 +227,13 @@ fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64
 
 /// Learns what a lost or damaged pack held, if parity gives it back. Kept in memory: it can be read, and nothing new may rely
 /// on it before it is put right.
-fn through_parity(repo: &Repository, pack: &PackId) {
-    if let Some(index) = repo.index_through_parity(pack) {
+fn through_parity(repo: &Repository, pack: &PackId) -> std::result::Result<(), storage::Error> {
+    if let Some(index) = judge(repo.index_through_parity(pack))?.unwrap_or(None) {
         let places = index.entries.iter();
         let run = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
         keep(repo, &mut false, run.collect(), &[]);
     }
+    Ok(())
 }
 
 /// Protects the packs of `run` that are in no parity group yet, publishes what they hold, and returns them. What is left
@@ -246,17 +259,6 @@ fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[Se
     Ok(protected)
 }
 
-/// True when the storage failed, as opposed to a file that is not there or not what it should be.
-fn is_failed_read(error: &ReadError) -> bool {
-    match error {
-        ReadError::Format(_) => false,
-        ReadError::Storage(error) => !matches!(
-            error.kind,
-            ErrorKind::NotFound | ErrorKind::UnexpectedEnd | ErrorKind::TooLarge
-        ),
-    }
-}
-
 /// Packs that no live segment names, and that no prune has condemned.
 #[derive(Default)]
 struct Unnamed {
@@ -269,6 +271,8 @@ struct Unnamed {
     /// The sessions that were at work, if that could be told: listed after the packs and before the segments, so that one
     /// which is not among them has published what it wrote, or never will.
     writers: Option<HashSet<SnapshotId>>,
+    /// A read that failed, so that more packs may be unnamed, or fewer.
+    unreadable: Option<storage::Error>,
 }
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
@@ -278,12 +282,20 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
         let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
         packs.extend(id.map(PackId));
     }
-    let writers = repo.writers().ok();
+    let mut unreadable = None;
+    let mut writers = repo.writers().ok();
     let protected = match repo.parity_shape() {
         // without them there is only less to be found
-        Some(_) => repo.parity_groups().unwrap_or_default(),
-        None => Groups::default(),
+        Some(_) => judge(repo.parity_groups()).and_then(|groups| {
+            let groups = groups.unwrap_or_default();
+            judge(groups.check_read()).map(|_| groups)
+        }),
+        None => Ok(Groups::default()),
     };
+    let protected = protected.unwrap_or_else(|error| {
+        unreadable = Some(error);
+        Groups::default()
+    });
     let mut lost: BTreeSet<PackId> = protected
         .packs()
         .filter(|pack| !packs.contains(pack))
@@ -292,16 +304,24 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     if packs.is_empty() && lost.is_empty() {
         return Ok(Unnamed {
             writers,
+            unreadable,
             ..Unnamed::default()
         });
     }
     // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
-    let kill_lists = KillLists::load_all(repo.storage()).unwrap_or_default();
+    let kill_lists = KillLists::load_all(repo.storage());
+    if let Some(error) = kill_lists.as_ref().err().and_then(FailedRead::unreadable) {
+        // what they condemn must not be published
+        (unreadable, writers) = (Some(error.clone()), None);
+    }
+    let kill_lists = kill_lists.unwrap_or_default();
     let broken = repo.index.refresh()?;
     let named = loop {
-        match repo.index.packs() {
+        match repo.index.readable_packs() {
             Ok(named) => break named,
-            Err(error @ index::Error::Damaged { segment, .. }) => repo.index.set_aside(segment, error),
+            Err(error @ (index::Error::Damaged { segment, .. } | index::Error::Unreadable { segment, .. })) => {
+                repo.index.set_aside(segment, error);
+            }
             Err(error) => return Err(error.into()),
         }
     };
@@ -313,20 +333,21 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
         lost,
         broken,
         writers,
+        unreadable,
     })
 }
 
-/// What a pack holds: from the `.idx`, or from the pack itself when that is missing or damaged.
+/// What a pack holds: from the `.idx`, or from the pack itself when that is missing, damaged or unreadable. Where both fail, a
+/// failed read says more than damage.
 pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
     let (storage, id, seal) = (repo.storage(), &repo.config.id, repo.seal.as_ref());
-    read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack))
+    read_index(storage, id, seal, pack).or_else(|first| {
+        let own = read_index_from_pack(storage, id, seal, pack);
+        own.map_err(|error| if first.unreadable().is_some() { first } else { error })
+    })
 }
 
-/// The same for whoever can do without that pack; `None` when it is damaged. Other failures say nothing about it.
+/// The same for whoever can do without that pack; `None` when it is missing or damaged.
 pub fn find_any_index(repo: &Repository, pack: &PackId) -> Result<Option<PackIndex>> {
-    match read_any_index(repo, pack) {
-        Ok(index) => Ok(Some(index)),
-        Err(ReadError::Storage(error)) if !error.kind.is_damage() => Err(error.into()),
-        Err(_) => Ok(None),
-    }
+    Ok(judge(read_any_index(repo, pack))?.ok())
 }

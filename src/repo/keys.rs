@@ -17,7 +17,7 @@ use crate::layout;
 use crate::lock::try_maint;
 use crate::monitor::Warning;
 use crate::repo::Repository;
-use crate::storage::{self, Entry, ErrorKind, Storage, put_bytes};
+use crate::storage::{self, Entry, ErrorKind, Storage, judge, put_bytes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most keys that are tried when a repository is opened (format.md §4.1).
@@ -89,6 +89,8 @@ struct Findings {
     wrong: bool,
     /// The first damaged one.
     damaged: Option<Error>,
+    /// The first one that could not be read. It may be the right one.
+    unreadable: Option<Error>,
     /// A file that was listed is gone.
     vanished: bool,
 }
@@ -133,6 +135,9 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
             break;
         }
     }
+    if let Some(unreadable) = findings.unreadable {
+        return Err(unreadable);
+    }
     if findings.wrong {
         return Err(Error::WrongPassphrase);
     }
@@ -169,7 +174,7 @@ fn path_of(id: &KeyId, is_copy: bool) -> String {
     if is_copy { layout::key_copy(id) } else { layout::key(id) }
 }
 
-/// A key file of this repository; `None` when it is damaged, foreign or gone.
+/// A key file of this repository; `None` when it is damaged, foreign, gone or cannot be read.
 fn read_file(
     env: &Environment,
     repo: &RepoId,
@@ -184,7 +189,9 @@ fn read_file(
             match error.kind {
                 ErrorKind::NotFound => findings.vanished = true,
                 ErrorKind::TooLarge => findings.note_damage(&path, "it is larger than 64 KiB".to_owned()),
-                ErrorKind::Io | ErrorKind::UnexpectedEnd => findings.note_damage(&path, error.to_string()),
+                ErrorKind::UnexpectedEnd => findings.note_damage(&path, error.to_string()),
+                // its second copy may be read
+                kind if kind.is_erasure() => drop(findings.unreadable.get_or_insert(error.into())),
                 _ => return Err(error.into()),
             }
             return Ok(None);
@@ -286,14 +293,18 @@ impl Repository {
 
     /// A key, from its file or its copy: `None` when neither is whole and of this repository.
     pub fn read_key(&self, id: &KeyId) -> Result<Option<KeyInfo>> {
+        let mut unreadable = None;
         for path in [layout::key(id), layout::key_copy(id)] {
-            if let Some(bytes) = self.read_key_file(&path)?
-                && let Some(info) = self.read_key_bytes(id, &bytes)
-            {
-                return Ok(Some(info));
+            match self.read_key_file(&path) {
+                Ok(bytes) => {
+                    if let Some(info) = bytes.and_then(|bytes| self.read_key_bytes(id, &bytes)) {
+                        return Ok(Some(info));
+                    }
+                }
+                Err(error) => unreadable = Some(error),
             }
         }
-        Ok(None)
+        unreadable.map_or(Ok(None), Err)
     }
 
     /// All keys of this repository that are whole, the oldest first.
@@ -307,15 +318,9 @@ impl Repository {
         Ok(keys)
     }
 
-    /// The bytes under a name; `None` for what is gone, too large or cannot be read.
+    /// The bytes under a name; `None` for what is gone, too large or no file.
     fn read_key_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match self.storage().get(path, MAX_KEY_FILE_LEN) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => match error.kind {
-                kind if kind.is_damage() => Ok(None),
-                _ => Err(error.into()),
-            },
-        }
+        Ok(judge(self.storage().get(path, MAX_KEY_FILE_LEN))?.ok())
     }
 
     fn read_key_bytes(&self, id: &KeyId, bytes: &[u8]) -> Option<KeyInfo> {

@@ -46,7 +46,7 @@ use crate::pack::ChunkLocation;
 use crate::parity::TailCache;
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ManifestKeys, ManifestSeal, Snapshot, manifest};
-use crate::storage::{ErrorKind, LocalStorage, Storage, leads_into, put_bytes};
+use crate::storage::{ErrorKind, FailedRead, LocalStorage, Storage, judge, leads_into, put_bytes};
 use seal::RepoSeal;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -272,9 +272,18 @@ impl Repository {
         self.heal
     }
 
-    /// `Err` when this handle must not write.
+    /// `Err` when this handle must not write. What could not be found out when it was opened is tried again.
     pub fn check_writable(&self) -> Result<()> {
-        pack_sink::lock(&self.write_refused).clone().map_or(Ok(()), Err)
+        let Some(refused) = pack_sink::lock(&self.write_refused).clone() else {
+            return Ok(());
+        };
+        if refused.unreadable().is_none() {
+            return Err(refused);
+        }
+        self.storage().check_folders(&layout::FOLDERS)?;
+        self.storage().probe_locks(layout::MAINT_LOCK)?;
+        *pack_sink::lock(&self.write_refused) = None;
+        Ok(())
     }
 
     /// For a repair: makes lock files again that are gone, and asks once more whether this handle may write. Two processes
@@ -350,12 +359,9 @@ impl Repository {
         Ok(stale)
     }
 
-    /// How long a pack is, in bytes; `None` when there is none, nor a file of its name that can be looked at.
+    /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.
     pub fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
-        match self.storage().size(&layout::pack(pack)) {
-            Err(error) if error.kind.is_damage() => Ok(None),
-            found => Ok(found?),
-        }
+        Ok(judge(self.storage().size(&layout::pack(pack)))?.unwrap_or(None))
     }
 
     /// The sessions of stale leases that came to nothing: those for which [`remove_stale_leases`](Self::remove_stale_leases)

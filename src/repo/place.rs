@@ -91,7 +91,7 @@ impl Repository {
                 }
             }
             // lost or damaged alone: it is served from its copy
-            Err(error) if error.kind.is_damage() => {
+            Err(error) if error.kind.is_erasure() => {
                 if !is_known {
                     self.find_own_files(error.into())?;
                 }

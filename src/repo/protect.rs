@@ -15,7 +15,7 @@ use crate::pack::ChunkLocation;
 use crate::parity::{
     self, Accumulator, Group, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
 };
-use crate::storage::put_bytes;
+use crate::storage::{judge, put_bytes};
 use std::collections::{HashMap, HashSet};
 
 /// How often packs are protected again after a prune took some of them.
@@ -249,7 +249,7 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
         }
         let record = match parity::read_record(storage, &tail.id) {
             Ok(record) => record,
-            Err(parity::Error::Damaged { .. }) => continue,
+            Err(error) if error.is_of_group() => continue,
             Err(error) => return Err(error.into()),
         };
         if !are_there(repo, &record.head.members)? {
@@ -262,7 +262,7 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
                     old.push(tail.id);
                 }
             }
-            Err(parity::Error::Lost(_) | parity::Error::Damaged { .. }) => {}
+            Err(error) if error.is_of_group() => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -356,7 +356,8 @@ fn protect_bare(repo: &Repository, packs: Vec<PackId>, written: &mut Written) ->
             continue;
         }
         let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());
-        if let Ok(bytes) = bytes
+        // damaged or gone is left out; what could not be read says neither
+        if let Ok(bytes) = judge(bytes)?
             && crate::crypto::sha256(&[&bytes]) == pack.0
         {
             protection.add(repo, pack, &bytes, std::iter::empty(), written)?;

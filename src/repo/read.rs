@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_LIST, PackEntry};
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, FailedRead, Verdict};
 use std::collections::HashMap;
 
 /// Scratch of one reader.
@@ -92,26 +92,26 @@ pub fn chunk_corrupt(location: &ChunkLocation, reason: &str) -> Error {
     }
 }
 
-/// Tells a missing pack and a short one from other failures.
+/// Tells a missing pack and one that is no pack from a read that failed.
 pub fn read_error(error: crate::storage::Error, location: &ChunkLocation) -> Error {
-    match error.kind {
-        ErrorKind::NotFound => Error::PackMissing {
+    match error.kind.verdict() {
+        Verdict::Missing => Error::PackMissing {
             pack: location.pack,
             chunk: Some(location.entry.id),
         },
-        ErrorKind::UnexpectedEnd => Error::PackCorrupt {
+        Verdict::Wrong if error.kind == ErrorKind::UnexpectedEnd => Error::PackCorrupt {
             pack: location.pack,
             reason: "it ends before the chunk that it should hold".to_owned(),
         },
-        _ => error.into(),
+        Verdict::Wrong | Verdict::Unreadable => error.into(),
     }
 }
 
 /// Reads a chunk from wherever a good copy is.
 ///
 /// # Errors
-/// `ChunkMissing` when no segment knows it, `PackMissing`, `PackCorrupt`, `ChunkCorrupt` or `Storage` for the last copy
-/// that was tried.
+/// `Unreadable` (or `Permission`) when a read failed on the way, for that may be where the chunk is. Else `ChunkMissing` when no
+/// segment knows it, `PackMissing`, `PackCorrupt` or `ChunkCorrupt` for the last copy that was tried.
 pub fn get_chunk(
     repo: &Repository,
     id: &ChunkId,
@@ -120,6 +120,7 @@ pub fn get_chunk(
 ) -> Result<ChunkLocation> {
     let mut tried: HashMap<PackId, ChunkLocation> = HashMap::new();
     let mut last: Option<Error> = None;
+    let mut unreadable: Option<Error> = None;
     let (mut looked_again, mut healed) = (false, false);
     for _ in 0..MAX_ROUNDS {
         let mut news = false;
@@ -131,18 +132,24 @@ pub fn get_chunk(
             news = true;
             match read_at(repo, &location, scratch, out) {
                 Ok(()) => return Ok(location),
-                Err(Error::Storage { source }) if source.kind == ErrorKind::Unavailable => passing = Some(source),
-                // damage says more than absence
-                Err(error @ Error::PackMissing { .. }) => last = last.or(Some(error)),
-                Err(error) => {
-                    repo.note_failed_read(&location, &error);
-                    last = Some(error);
-                }
+                Err(error) => match error.unreadable() {
+                    Some(source) if source.kind == ErrorKind::Unavailable => passing = Some(error),
+                    Some(_) => {
+                        repo.note_failed_read(&location, &error);
+                        unreadable = Some(error);
+                    }
+                    // damage says more than absence
+                    None if matches!(error, Error::PackMissing { .. }) => last = last.or(Some(error)),
+                    None => {
+                        repo.note_failed_read(&location, &error);
+                        last = Some(error);
+                    }
+                },
             }
         }
-        if let Some(source) = passing {
-            // says nothing about the pack
-            return Err(Error::Storage { source });
+        if let Some(error) = passing {
+            // parity would fail in the same way
+            return Err(error);
         }
         if news || tried.is_empty() {
             repo.refresh_index()?;
@@ -153,40 +160,49 @@ pub fn get_chunk(
         }
         if !news {
             // a fresh listing shows nothing new, so this is damage and not a prune
-            if let Some(location) = through_parity(repo, &tried, scratch, out) {
-                return Ok(location);
+            match through_parity(repo, &tried, scratch, out) {
+                Ok(Some(location)) => return Ok(location),
+                Ok(None) => {}
+                Err(error) => unreadable = unreadable.or(Some(error)),
             }
             // a lost or half-rebuilt index: the packs themselves know what they hold
             if healed {
                 break;
             }
             healed = true;
-            repo.heal_index_for_read()?;
+            if let Some(error) = repo.heal_index_for_read()? {
+                unreadable = unreadable.or(Some(error));
+            }
         }
     }
-    Err(last.unwrap_or(Error::ChunkMissing { chunk: *id }))
+    Err(unreadable.or(last).unwrap_or(Error::ChunkMissing { chunk: *id }))
 }
 
-/// Reads the chunk at one of these places from parity. What comes out is proven like any other chunk.
+/// Reads the chunk at one of these places from parity. What comes out is proven like any other chunk. `Err` when a read
+/// failed, so that it may come out another time.
 fn through_parity(
     repo: &Repository,
     places: &HashMap<PackId, ChunkLocation>,
     scratch: &mut ReadScratch,
     out: &mut Vec<u8>,
-) -> Option<ChunkLocation> {
-    let good = places.values().find(|location| {
-        repo.read_through_parity(location, &mut scratch.stored)
-            && decode_stored(
-                repo.seal(),
-                &meta_of(&location.entry),
-                &mut scratch.stored,
-                &mut scratch.decoder,
-                out,
-            )
-            .is_ok()
-    })?;
-    repo.note_degraded(good.pack);
-    Some(*good)
+) -> Result<Option<ChunkLocation>> {
+    let mut unreadable = None;
+    for location in places.values() {
+        match repo.read_through_parity(location, &mut scratch.stored) {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => {
+                unreadable = Some(error);
+                continue;
+            }
+        }
+        let meta = meta_of(&location.entry);
+        if decode_stored(repo.seal(), &meta, &mut scratch.stored, &mut scratch.decoder, out).is_ok() {
+            repo.note_degraded(location.pack);
+            return Ok(Some(*location));
+        }
+    }
+    unreadable.map_or(Ok(None), Err)
 }
 
 /// Reads a list node.

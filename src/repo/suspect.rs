@@ -51,7 +51,7 @@ impl Repository {
         match error {
             Error::ChunkCorrupt { chunk, .. } => self.note_suspect(location.pack, Some(*chunk)),
             Error::PackCorrupt { .. } => self.note_suspect(location.pack, None),
-            Error::Storage { source } if source.kind == ErrorKind::Io => self.note_suspect(location.pack, None),
+            Error::Unreadable { source } if source.kind == ErrorKind::Io => self.note_suspect(location.pack, None),
             _ => {}
         }
     }

@@ -24,8 +24,8 @@ pub enum ErrorKind {
     LocksUnsupported,
     /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
     Poisoned,
-    /// The process or the system has run out of something for now: descriptors, memory (EMFILE, ENFILE, ENOMEM), or a
-    /// signal came in between (EINTR). Says nothing about the file.
+    /// The process, the system or the connection cannot do it now: no descriptors or memory (EMFILE, ENFILE, ENOMEM), a
+    /// signal (EINTR), a stale handle or a server that does not answer (ESTALE, ETIMEDOUT, ENOTCONN).
     Unavailable,
     /// The reader handed to a put failed or gave the wrong number of bytes.
     Source,
@@ -33,14 +33,55 @@ pub enum ErrorKind {
     Io,
 }
 
+/// What a failed read says about the file that was to be read: the one rule by which every room tells absence and damage
+/// from a read that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no such file.
+    Missing,
+    /// There is something, and it is not what it should be: too short, too long, no regular file.
+    Wrong,
+    /// Nothing: the read failed. No bytes may be called damaged for it, and nothing may be moved, deleted or remembered.
+    Unreadable,
+}
+
 impl ErrorKind {
-    /// True for a failure that means damage at one place, which parity can do without; the others (not allowed, too many
-    /// open files, an earlier flush failed) are about the whole store.
-    pub fn is_damage(self) -> bool {
-        matches!(
-            self,
-            Self::NotFound | Self::NotADirectory | Self::UnexpectedEnd | Self::TooLarge | Self::Io
-        )
+    /// What a read that failed so says about the file.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::NotFound => Verdict::Missing,
+            Self::NotADirectory | Self::UnexpectedEnd | Self::TooLarge => Verdict::Wrong,
+            _ => Verdict::Unreadable,
+        }
+    }
+
+    /// True when another copy or parity may supply the bytes, which their hash then proves: the file is missing or wrong, or
+    /// the device fails to read this part of it. Every other failure is about more than one file.
+    pub fn is_erasure(self) -> bool {
+        self.verdict() != Verdict::Unreadable || self == Self::Io
+    }
+}
+
+/// An error of any room that may come from a failed read.
+pub trait FailedRead {
+    /// The read that failed without saying anything about its file.
+    fn unreadable(&self) -> Option<&Error>;
+}
+
+impl FailedRead for Error {
+    fn unreadable(&self) -> Option<&Error> {
+        (self.kind.verdict() == Verdict::Unreadable).then_some(self)
+    }
+}
+
+/// Applies the rule of [`Verdict`]: the outer error is a read that failed and says nothing; the inner one is absence or damage.
+pub fn judge<T, E: FailedRead>(result: std::result::Result<T, E>) -> Result<std::result::Result<T, E>> {
+    match &result {
+        Err(error) => match error.unreadable() {
+            Some(unreadable) => Err(unreadable.clone()),
+            None => Ok(result),
+        },
+        Ok(_) => Ok(result),
     }
 }
 
@@ -57,6 +98,15 @@ pub struct Error {
     pub source: Option<Arc<std::io::Error>>,
 }
 
+/// Equal are the same failures of the same call, whatever the system said.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.op, &self.path) == (other.kind, other.op, &other.path)
+    }
+}
+
+impl Eq for Error {}
+
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -71,6 +121,11 @@ impl Error {
         }
     }
 
+    /// True when the call that failed was to read: a file, a length or a listing.
+    pub fn is_read(&self) -> bool {
+        matches!(self.op, "get" | "get_range" | "size" | "list" | "read")
+    }
+
     /// Sorts a system error into a kind.
     pub fn from_io(op: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
@@ -81,7 +136,17 @@ impl Error {
             Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
             Io::UnexpectedEof => ErrorKind::UnexpectedEnd,
-            Io::OutOfMemory | Io::Interrupted => ErrorKind::Unavailable,
+            Io::OutOfMemory
+            | Io::Interrupted
+            | Io::WouldBlock
+            | Io::TimedOut
+            | Io::NotConnected
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable
+            | Io::NetworkDown
+            | Io::ConnectionAborted
+            | Io::ConnectionReset
+            | Io::StaleNetworkFileHandle => ErrorKind::Unavailable,
             _ if too_many_files(&source) => ErrorKind::Unavailable,
             _ => ErrorKind::Io,
         };
@@ -157,5 +222,33 @@ mod tests {
         assert_eq!(root.at_root("/x/y").to_string(), "init of /x/y failed: not allowed");
         let file = Error::new(ErrorKind::NotFound, "lock", "locks/commit").at_root("/x/y");
         assert_eq!(file.to_string(), "lock of locks/commit failed: no such file");
+    }
+
+    #[test]
+    fn only_what_a_file_shows_of_itself_is_absence_or_damage() {
+        let kind_of = |kind: std::io::ErrorKind| Error::from_io("get", "key", kind.into()).kind;
+        for kind in [
+            std::io::ErrorKind::OutOfMemory,
+            std::io::ErrorKind::TimedOut,
+            std::io::ErrorKind::StaleNetworkFileHandle,
+            std::io::ErrorKind::PermissionDenied,
+            std::io::ErrorKind::Other,
+        ] {
+            assert_eq!(kind_of(kind).verdict(), Verdict::Unreadable, "{kind:?}");
+        }
+        #[cfg(unix)]
+        for errno in [
+            rustix::io::Errno::MFILE,
+            rustix::io::Errno::NFILE,
+            rustix::io::Errno::NOMEM,
+            rustix::io::Errno::STALE,
+        ] {
+            let error = Error::from_io("get", "key", errno.into());
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{errno:?}");
+            assert!(!error.kind.is_erasure());
+        }
+        assert_eq!(kind_of(std::io::ErrorKind::NotFound).verdict(), Verdict::Missing);
+        assert_eq!(kind_of(std::io::ErrorKind::UnexpectedEof).verdict(), Verdict::Wrong);
+        assert!(ErrorKind::Io.is_erasure() && ErrorKind::NotFound.is_erasure());
     }
 }

@@ -21,6 +21,7 @@ struct Plan {
     calls: u64,
     numbered: Vec<(u64, ErrorKind)>,
     matching: Vec<(Predicate, ErrorKind)>,
+    ranges: Vec<(u64, ErrorKind)>,
 }
 
 impl FaultyStorage {
@@ -43,11 +44,17 @@ impl FaultyStorage {
         self.plan().matching.push((Box::new(matches), kind));
     }
 
+    /// Fails every `get_range` whose range holds the byte at `offset`, of any key.
+    pub fn fail_range(&self, offset: u64, kind: ErrorKind) {
+        self.plan().ranges.push((offset, kind));
+    }
+
     /// Takes back all faults that were ordered.
     pub fn heal(&self) {
         let mut plan = self.plan();
         plan.numbered.clear();
         plan.matching.clear();
+        plan.ranges.clear();
     }
 
     /// Calls so far, failed ones included.
@@ -91,7 +98,18 @@ impl Storage for FaultyStorage {
     }
 
     fn get_range(&self, key: &str, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.pass("get_range", key)?.get_range(key, offset, out)
+        let inner = self.pass("get_range", key)?;
+        let end = offset.saturating_add(out.len() as u64);
+        let bad = self
+            .plan()
+            .ranges
+            .iter()
+            .find(|(at, _)| (offset..end).contains(at))
+            .copied();
+        match bad {
+            Some((_, kind)) => Err(Error::new(kind, "get_range", key)),
+            None => inner.get_range(key, offset, out),
+        }
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {

@@ -28,7 +28,7 @@ mod recording;
 #[cfg(any(test, feature = "testing"))]
 pub mod simfs;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, FailedRead, Result, Verdict, judge};
 pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;

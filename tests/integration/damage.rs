@@ -337,7 +337,7 @@ fn a_read_that_fails_is_an_error_with_the_systems_reason_and_heals_with_it() {
                 for (snapshot, data) in &known.snapshots {
                     match restore(&repo, &snapshot.id.to_hex(), None) {
                         Ok(bytes) => assert!(bytes == *data),
-                        Err(error) => assert_eq!(error.code(), "ERR_STORAGE", "{folder}: {error}"),
+                        Err(error) => assert_eq!(error.code(), "ERR_UNREADABLE", "{folder}: {error}"),
                     }
                 }
                 faulty.heal();
@@ -355,7 +355,7 @@ fn a_read_that_fails_is_an_error_with_the_systems_reason_and_heals_with_it() {
             for (snapshot, data) in &known.snapshots {
                 match restore(&repo, &snapshot.id.to_hex(), None) {
                     Ok(bytes) => assert!(bytes == *data && !end.ends_with("pack")),
-                    Err(error) => assert_eq!(error.code(), "ERR_STORAGE", "{folder}: {error}"),
+                    Err(error) => assert_eq!(error.code(), "ERR_UNREADABLE", "{folder}: {error}"),
                 }
             }
         }

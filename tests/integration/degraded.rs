@@ -240,7 +240,7 @@ fn a_read_that_failed_for_a_moment_is_no_damage() {
                 match restore(&repo, &snapshot.id.to_hex(), None) {
                     Ok(bytes) => assert!(bytes == *data),
                     Err(error) => {
-                        assert_eq!(error.code(), "ERR_STORAGE");
+                        assert_eq!(error.code(), "ERR_UNREADABLE");
                         assert_eq!(kind, ErrorKind::Unavailable);
                     }
                 }

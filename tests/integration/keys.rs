@@ -435,7 +435,7 @@ fn a_change_that_fails_at_any_call_leaves_the_old_key_or_the_new_one() {
         let open = openers(&storage, &[&passphrase(), &text("new")]);
         match failed {
             Err(error) => {
-                let expected = ["ERR_STORAGE", "ERR_NO_SPACE", "ERR_PERMISSION", "ERR_KEY_FILE_CORRUPT"];
+                let expected = ["ERR_STORAGE", "ERR_NO_SPACE", "ERR_PERMISSION", "ERR_UNREADABLE"];
                 assert!(expected.contains(&error.code()), "call {number}: {error}");
                 assert!(open[0] || open[1], "call {number} {kind:?}: neither opens");
             }

@@ -352,7 +352,7 @@ fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
     let unreadable = move |op: &str, key: &str| op.starts_with("get") && new.iter().any(|pack| pack == key);
     faulty.fail_when(unreadable, ErrorKind::Unavailable);
     let failed = ops::prune(&hurt, &PruneOptions::keep_all(), &NullMonitor);
-    assert_eq!(code(failed), "ERR_STORAGE");
+    assert_eq!(code(failed), "ERR_UNREADABLE");
     #[cfg(unix)]
     {
         let too_many = std::io::Error::from(rustix::io::Errno::MFILE);

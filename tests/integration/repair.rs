@@ -673,7 +673,7 @@ fn a_pack_whose_trailer_and_idx_are_gone_is_saved_through_the_index() {
 }
 
 #[test]
-fn reading_errors_count_as_damage() {
+fn what_the_device_never_reads_is_replaced_by_its_very_bytes() {
     for known in both() {
         let pack = layout::pack(&data_packs_of_one_group(&known)[0]);
         for key in [
@@ -947,11 +947,66 @@ fn keys_that_could_not_be_read_stay_where_they_are() {
     let reads =
         |op: &str, key: &str| op == "get" && (key.starts_with(layout::KEYS) || key.starts_with(layout::KEY_COPIES));
     faulty.fail_when(reads, ErrorKind::Io);
-    let report = run(&repo);
-    assert_eq!(report.quarantined, [""; 0]);
+    let failed = ops::repair(&repo, &NullMonitor).unwrap_err();
+    assert_eq!((failed.code(), failed.retryable()), ("ERR_UNREADABLE", true));
     faulty.heal();
     assert!(files_of(faulty.as_ref()) == known.files);
     open(environment(faulty, 4), known.flavor).unwrap();
+}
+
+#[test]
+fn a_repair_moves_nothing_on_a_disk_that_reads_nothing() {
+    for known in both() {
+        for kind in [ErrorKind::Io, ErrorKind::Unavailable, ErrorKind::PermissionDenied] {
+            for all in [false, true] {
+                let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
+                let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+                faulty.fail_when(
+                    move |op, _| op.starts_with("get") || (all && (op == "size" || op == "list")),
+                    kind,
+                );
+                let failed = ops::repair(&repo, &NullMonitor).unwrap_err();
+                assert!(
+                    ["ERR_UNREADABLE", "ERR_PERMISSION"].contains(&failed.code()),
+                    "{failed}"
+                );
+                faulty.heal();
+                assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {all}");
+                // and the handle has learnt nothing from it
+                assert_eq!(run(&repo), nothing_done());
+                assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {all}");
+            }
+        }
+    }
+}
+
+/// Parity that cannot be read may be what gives a lost pack back: nothing of that is given up.
+#[test]
+fn a_lost_pack_is_not_given_up_while_its_parity_cannot_be_read() {
+    for known in both_large() {
+        let pack = layout::pack(&data_packs_of_one_group(&known)[0]);
+        for damaged in [None, Some(b"no pack".to_vec())] {
+            let files = with(&known.files, &pack, damaged);
+            let faulty = Arc::new(FaultyStorage::new(memory_of(&files)));
+            let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
+            faulty.fail_when(
+                |op, key| op.starts_with("get") && key.starts_with(layout::PARITY) && key.ends_with(".par"),
+                ErrorKind::Io,
+            );
+            assert_eq!(ops::repair(&repo, &NullMonitor).unwrap_err().code(), "ERR_UNREADABLE");
+            faulty.heal();
+            let now = files_of(faulty.as_ref());
+            assert!(
+                files
+                    .iter()
+                    .all(|(key, bytes)| key.ends_with(".seg") || now.get(key) == Some(bytes))
+            );
+            let report = run(&repo);
+            assert_eq!((report.packs_repaired, report.lost_chunks), (1, 0));
+            drop(repo);
+            assert_restored(&known, &files_of(faulty.as_ref()), &pack);
+        }
+    }
 }
 
 /// What this says is that the copy is there, whichever of its files cannot be read just then.

@@ -455,6 +455,10 @@ fn bad_sectors_are_problems_and_everything_else_is_still_looked_at() {
         for key in [bad, parity, manifest, index] {
             assert!(named.contains(&key), "{key} in {named:?}");
         }
+        // what cannot be read is not called damaged
+        let codes: BTreeSet<&str> = report.problems.iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, BTreeSet::from(["ERR_UNREADABLE"]), "{report:?}");
+        assert!(report.problems.iter().any(|problem| !problem.snapshots.is_empty()));
         assert_eq!(report.stats.packs_checked, packs.len() as u64);
         // nothing can be read at all any more
         faulty.fail_when(
@@ -462,7 +466,18 @@ fn bad_sectors_are_problems_and_everything_else_is_still_looked_at() {
             ErrorKind::Io,
         );
         for level in LEVELS {
-            assert!(!verify(&repo, level).ok());
+            let report = verify(&repo, level);
+            assert!(!report.ok());
+            assert!(
+                report.problems.iter().all(|problem| problem.code == "ERR_UNREADABLE"),
+                "{report:?}"
+            );
+        }
+        // and it is forgotten when the disk reads again
+        faulty.heal();
+        for level in LEVELS {
+            let report = verify(&repo, level);
+            assert!(report.ok(), "{report:?}");
         }
     }
 }

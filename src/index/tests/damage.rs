@@ -182,3 +182,59 @@ fn a_broken_segment_is_left_out_reported_once_and_can_be_replaced() {
     assert_eq!(storage.size(&key).unwrap(), None);
     assert_eq!(packs_of(&load(&storage, &context), &hashed(1)), [1]);
 }
+
+#[test]
+fn a_segment_that_cannot_be_read_is_left_out_until_it_can_be_read() {
+    for context in [plain(), sealed()] {
+        let inside = memory();
+        load(&inside, &context).publish(&entropy(1), many(3000)).unwrap();
+        let (_, bytes) = segment_files(&inside).remove(0);
+        let faulty = Arc::new(crate::storage::FaultyStorage::new(inside));
+        let storage: Arc<dyn Storage> = faulty.clone();
+        let read = |index: &GlobalIndex| {
+            (0..3000)
+                .filter(|n| index.locate(&hashed(*n)).unwrap().len() == 1)
+                .count()
+        };
+
+        // from the beginning
+        faulty.fail_when(|op, _| op == "get_range", ErrorKind::Io);
+        let (index, broken) = GlobalIndex::load(storage.clone(), context.clone(), 0).unwrap();
+        assert!(broken.is_empty() && index.live_segments().is_empty());
+        assert_eq!(read(&index), 0);
+        for unknown in [index.packs().err(), index.all_entries().err(), index.check_read().err()] {
+            assert!(unknown.unwrap().is_unreadable(), "what the others say is not all");
+        }
+        assert!(index.contains_pack(&PackId([9; 32])).unwrap_err().is_unreadable());
+        assert!(
+            index
+                .merge(&entropy(2), &[], &HashSet::new())
+                .unwrap_err()
+                .is_unreadable()
+        );
+        faulty.heal();
+        assert!(index.refresh().unwrap().is_empty());
+        assert_eq!(read(&index), 3000);
+        index.check_read().unwrap();
+
+        // later, on a page that only look-ups read; and again as long as that fails
+        let id = index.live_segments()[0].id;
+        let data = (1..bytes.len() as u64 / format::PAGE_LEN as u64 - 1).find_map(|page| {
+            let offset = page * format::PAGE_LEN as u64;
+            faulty.fail_range(offset, ErrorKind::Io);
+            let fresh = load(&storage, &context);
+            let lost = fresh.live_segments().len() == 1 && read(&fresh) < 3000;
+            faulty.heal();
+            lost.then_some(offset)
+        });
+        faulty.fail_range(data.expect("there are such pages"), ErrorKind::Io);
+        let fresh = load(&storage, &context);
+        assert!(read(&fresh) < 3000);
+        assert_eq!(fresh.broken_segments()[0].id, id);
+        fresh.refresh().unwrap();
+        assert!(fresh.live_segments().is_empty(), "the very read that failed is tried");
+        faulty.heal();
+        fresh.refresh().unwrap();
+        assert_eq!(read(&fresh), 3000);
+    }
+}

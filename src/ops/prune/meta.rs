@@ -7,9 +7,10 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackIndex};
 use crate::repo::read::{ReadScratch, read_at};
-use crate::repo::{Repository, read_any_index};
+use crate::repo::{Repository, find_any_index};
 use crate::snapshot::Snapshot;
 use crate::snapshot::copy::{CopyPart, join_from};
+use crate::storage::judge;
 use std::collections::BTreeSet;
 
 /// What a pack says of itself.
@@ -29,7 +30,7 @@ pub(super) struct Content {
 pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId) -> bool) -> Result<Option<Content>> {
     work.check_running()?;
     let repo = work.repo;
-    let Ok(index) = read_any_index(repo, pack) else {
+    let Some(index) = find_any_index(repo, pack)? else {
         return Ok(None);
     };
     let session = index.header.session;
@@ -39,7 +40,7 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
             copies.insert(session);
         }
     } else {
-        match copies_in(repo, &index) {
+        match copies_in(repo, &index)? {
             Some(found) => copies = found,
             None => return Ok(None),
         }
@@ -51,29 +52,32 @@ pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId
     }))
 }
 
-/// The snapshots of whose manifests there are parts in a pack. `None` when one of them cannot be read: a repair may make it
-/// readable again.
-fn copies_in(repo: &Repository, index: &PackIndex) -> Option<BTreeSet<SnapshotId>> {
+/// The snapshots of whose manifests there are parts in a pack. `None` when one of them is damaged: a repair may make it whole
+/// again.
+fn copies_in(repo: &Repository, index: &PackIndex) -> Result<Option<BTreeSet<SnapshotId>>> {
     let mut reader = PartReader::new(repo);
     let mut copies = BTreeSet::new();
     for place in copy_places(index) {
-        let part = reader.read_bytes(&place).map(CopyPart::decode)?;
+        let Some(part) = reader.read_bytes(&place)?.map(CopyPart::decode) else {
+            return Ok(None);
+        };
         copies.extend(part.ok().map(|part| part.snapshot));
     }
-    Some(copies)
+    Ok(Some(copies))
 }
 
 /// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
-pub(super) fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> BTreeSet<([u8; 32], u32)> {
-    let Ok(index) = read_any_index(repo, pack) else {
-        return BTreeSet::new();
+pub(super) fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Result<BTreeSet<([u8; 32], u32)>> {
+    let mut parts = BTreeSet::new();
+    let Some(index) = find_any_index(repo, pack)? else {
+        return Ok(parts);
     };
     let mut reader = PartReader::new(repo);
-    copy_places(&index)
-        .filter_map(|place| reader.read(&place))
-        .filter(|part| part.snapshot == *id)
-        .map(|part| (part.manifest_sha256, part.part))
-        .collect()
+    for place in copy_places(&index) {
+        let part = reader.read(&place)?.filter(|part| part.snapshot == *id);
+        parts.extend(part.map(|part| (part.manifest_sha256, part.part)));
+    }
+    Ok(parts)
 }
 
 /// Where a pack holds parts of copies.
@@ -101,29 +105,31 @@ impl<'a> PartReader<'a> {
         }
     }
 
-    /// `None` for one that cannot be read, or is none.
-    fn read(&mut self, place: &ChunkLocation) -> Option<CopyPart> {
-        self.read_bytes(place).and_then(|bytes| CopyPart::decode(bytes).ok())
+    /// `None` for one that is damaged, or is none.
+    fn read(&mut self, place: &ChunkLocation) -> Result<Option<CopyPart>> {
+        let bytes = self.read_bytes(place)?;
+        Ok(bytes.and_then(|bytes| CopyPart::decode(bytes).ok()))
     }
 
-    fn read_bytes(&mut self, place: &ChunkLocation) -> Option<&[u8]> {
-        read_at(self.repo, place, &mut self.scratch, &mut self.bytes).ok()?;
-        Some(&self.bytes)
+    fn read_bytes(&mut self, place: &ChunkLocation) -> Result<Option<&[u8]>> {
+        let read = judge(read_at(self.repo, place, &mut self.scratch, &mut self.bytes))?;
+        Ok(read.is_ok().then_some(&self.bytes[..]))
     }
 }
 
 /// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
-pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Option<Snapshot> {
-    let indexes = packs.iter().filter_map(|pack| read_any_index(repo, pack).ok());
-    let places: Vec<ChunkLocation> = indexes
-        .flat_map(|index| copy_places(&index).collect::<Vec<_>>())
-        .collect();
+pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Result<Option<Snapshot>> {
+    let mut places: Vec<ChunkLocation> = Vec::new();
+    for pack in packs {
+        if let Some(index) = find_any_index(repo, pack)? {
+            places.extend(copy_places(&index));
+        }
+    }
     let mut reader = PartReader::new(repo);
-    let mut read = |place: &ChunkLocation| Ok(reader.read(place));
-    let found: Result<_> = join_from(id, &places, &mut read, &mut |manifest| {
+    let mut read = |place: &ChunkLocation| reader.read(place);
+    join_from(id, &places, &mut read, &mut |manifest| {
         repo.decode_manifest(id, manifest).ok()
-    });
-    found.unwrap_or_default()
+    })
 }
 
 /// Whether it is still so that a copy has no manifest, and nobody knows why. Records were listed before the packs, and

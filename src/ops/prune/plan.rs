@@ -391,7 +391,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     marker.lenient()?;
     let mut found = BTreeSet::new();
     for (id, packs) in &lost {
-        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs) {
+        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs)? {
             marker.add(work, &snapshot)?;
             found.insert(*id);
             if meta::is_lost(work, id)? {
@@ -407,7 +407,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     plan.over = survey.records.union(&removed.into_iter().collect()).copied().collect();
     plan.over.retain(|id| !kept.contains(id));
     let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
-    for ordinal in homes_of_copies(work, plan, &keep) {
+    for ordinal in homes_of_copies(work, plan, &keep)? {
         if let Some(state) = plan.packs.get_mut(ordinal) {
             state.needed_copies = true;
         }
@@ -417,7 +417,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
 
 /// The packs whose copies of manifests are kept: as few as hold every part of each copy that `keep` wants. A prune that
 /// was cut short leaves copies twice.
-fn homes_of_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> BTreeSet<usize> {
+fn homes_of_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> Result<BTreeSet<usize>> {
     let mut holders: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
     for (ordinal, state) in plan.packs.iter().enumerate() {
         for id in state.copies.iter().filter(|id| keep(id)) {
@@ -440,13 +440,13 @@ fn homes_of_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> b
         for ordinal in ordinals {
             let Some(state) = plan.packs.get(ordinal) else { continue };
             let before = parts.len();
-            parts.extend(meta::parts_of_copy(work.repo, &id, &state.id));
+            parts.extend(meta::parts_of_copy(work.repo, &id, &state.id)?);
             if parts.len() > before || state.spared {
                 homes.insert(ordinal);
             }
         }
     }
-    homes
+    Ok(homes)
 }
 
 /// Sums up what is needed in each pack, and where it is at home.

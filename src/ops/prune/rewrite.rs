@@ -18,7 +18,6 @@ use crate::pack::{KIND_CONFIG_COPY, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, Tr
 use crate::repo::read::{ReadScratch, decode_stored, meta_of};
 use crate::repo::rescue::Rescue;
 use crate::snapshot::copy::CopyPart;
-use crate::storage::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Bytes of packs whose needed chunks are looked up in one walk of the index, so that memory is bounded: a few bytes for
@@ -105,7 +104,7 @@ pub(super) fn prove_stand_ins(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
             Ok(bytes) if sha256(&[&bytes]) == state.id.0 => {
                 work.proven.insert(state.id);
             }
-            Err(error) if !error.kind.is_damage() => return Err(error.into()),
+            Err(error) if !error.kind.is_erasure() => return Err(error.into()),
             _ => leave_damaged(work, state.id),
         }
     }
@@ -187,8 +186,9 @@ impl Copying {
         let repo = work.repo;
         let bytes = match repo.storage().get(&layout::pack(pack), len) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error.into()),
-            Err(_) => return Ok(false),
+            // it stays, whether the device fails to read it or it is damaged
+            Err(error) if error.kind.is_erasure() => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
         let seal = repo.seal();
         let index = match sha256(&[&bytes]) == pack.0 {

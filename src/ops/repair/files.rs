@@ -1,7 +1,7 @@
 //! One file: what is there, and putting something right in its place.
 
 use crate::error::Result;
-use crate::storage::{ErrorKind, Storage, put_bytes};
+use crate::storage::{self, ErrorKind, Storage, Verdict, put_bytes};
 
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +10,10 @@ pub(super) enum Found {
     Bytes(Vec<u8>),
     /// Nothing.
     Missing,
-    /// Something that cannot be read: a bad sector, too long, no regular file.
-    Unreadable,
+    /// Something that is not what it should be: too long, no regular file, or damaged.
+    Wrong,
+    /// Something that the device fails to read, each time. Its bytes may be good.
+    Unreadable(storage::Error),
 }
 
 impl Found {
@@ -19,22 +21,31 @@ impl Found {
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
-            Self::Missing | Self::Unreadable => None,
+            Self::Missing | Self::Wrong | Self::Unreadable(_) => None,
         }
     }
 }
 
-/// Reads a small file.
+/// Reads a small file, a second time if the device fails to read it. A failure that is about more than this file ends the
+/// repair.
 pub(super) fn read(storage: &dyn Storage, key: &str, max_len: u64) -> Result<Found> {
-    match storage.get(key, max_len) {
+    let once = || match storage.get(key, max_len) {
         Ok(bytes) => Ok(Found::Bytes(bytes)),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Missing),
-        Err(error) if error.kind.is_damage() => Ok(Found::Unreadable),
-        Err(error) => Err(error.into()),
+        Err(error) => match error.kind.verdict() {
+            Verdict::Missing => Ok(Found::Missing),
+            Verdict::Wrong => Ok(Found::Wrong),
+            Verdict::Unreadable if error.kind.is_erasure() => Ok(Found::Unreadable(error)),
+            Verdict::Unreadable => Err(error.into()),
+        },
+    };
+    match once()? {
+        Found::Unreadable(_) => once(),
+        found => Ok(found),
     }
 }
 
-/// Puts proven bytes under a key, and keeps what lay there.
+/// Puts proven bytes under a key, and keeps what lay there. What could not be read may only be replaced by the very bytes that
+/// it must have.
 pub(super) fn put_right(storage: &dyn Storage, key: &str, bytes: &[u8], found: &Found) -> Result<()> {
     match found {
         // somebody else may have put the very same file meanwhile
@@ -44,7 +55,7 @@ pub(super) fn put_right(storage: &dyn Storage, key: &str, bytes: &[u8], found: &
             Err(error) if error.kind == ErrorKind::NotADirectory => storage.replace_damaged(key, bytes)?,
             Err(error) => return Err(error.into()),
         },
-        Found::Bytes(_) | Found::Unreadable => storage.replace_damaged(key, bytes)?,
+        Found::Bytes(_) | Found::Wrong | Found::Unreadable(_) => storage.replace_damaged(key, bytes)?,
     }
     Ok(())
 }

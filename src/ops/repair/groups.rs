@@ -13,6 +13,7 @@ use crate::parity::{
     read_record, rebuild_file,
 };
 use crate::repo::protect_packs;
+use crate::storage::judge;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Puts parity right. Packs are what they will be by now.
@@ -20,14 +21,19 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let repo = work.repo;
     let storage = repo.storage();
     let groups = repo.parity_groups()?;
+    if let Err(error) = judge(groups.check_read()) {
+        // which packs it protects is not known, so nothing is replaced or moved
+        return work.leave(error);
+    }
     let live: Vec<GroupId> = groups.live().map(|head| head.id).collect();
     for group in live {
         work.advance(0)?;
-        match read_record(storage, &group) {
-            Ok(record) => mend_group(work, inventory, &record)?,
+        match judge(read_record(storage, &group)) {
+            Ok(Ok(record)) => mend_group(work, inventory, &record)?,
             // fronts that agree and no whole record: it can give nothing back
-            Err(parity::Error::Damaged { .. }) => set_aside(work, &group)?,
-            Err(error) => return Err(error.into()),
+            Ok(Err(parity::Error::Damaged { .. })) => set_aside(work, &group)?,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(error) => work.leave(error)?,
         }
     }
     storage.barrier()?;
@@ -41,12 +47,24 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
 fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) -> Result<()> {
     let head = &record.head;
     let lost: Packs = inventory.lost();
+    if head
+        .members
+        .iter()
+        .any(|member| inventory.unread.contains(&member.pack))
+    {
+        // it may be what gives that pack back
+        return Ok(());
+    }
     if head.members.iter().any(|member| lost.contains(&member.pack)) {
         return regroup(work, inventory, head);
     }
     let storage = work.repo.storage();
     for part in parts(head) {
-        let state = check_part(storage, record, part)?;
+        let mut state = check_part(storage, record, part)?;
+        if state.unreadable.is_some() {
+            // once is no time
+            state = check_part(storage, record, part)?;
+        }
         if state.is_intact() {
             continue;
         }
@@ -54,15 +72,19 @@ fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) 
             // perhaps its writer is just about to put it
             Some(Damage::Missing) if !is_settled(work, inventory, head)? => continue,
             Some(Damage::Missing) => Found::Missing,
-            _ => Found::Unreadable,
+            _ => Found::Wrong,
         };
-        match rebuild_file(storage, record, part) {
-            Ok(bytes) => put_right(storage, &part.key(&head.id), &bytes, &found)?,
+        match judge(rebuild_file(storage, record, part)) {
+            Ok(Ok(bytes)) => put_right(storage, &part.key(&head.id), &bytes, &found)?,
             // a member that a prune has condemned is gone: the others need another group
-            Err(parity::Error::Lost(_)) if has_condemned(work, head) => return regroup(work, inventory, head),
+            Ok(Err(parity::Error::Lost(_))) if has_condemned(work, head) => return regroup(work, inventory, head),
             // the disk fails while we look: the next repair sees more
-            Err(parity::Error::Lost(_)) => continue,
-            Err(error) => return Err(error.into()),
+            Ok(Err(parity::Error::Lost(_))) => continue,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(error) => {
+                work.leave(error)?;
+                continue;
+            }
         }
         work.report.parity_repaired += 1;
     }
@@ -150,7 +172,13 @@ fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) 
     let now = work.repo.parity_groups()?;
     let still: BTreeSet<GroupId> = now.incomplete().iter().copied().collect();
     for group in before.incomplete().iter().filter(|group| still.contains(group)) {
-        let record = read_record(work.repo.storage(), group).ok();
+        let record = match judge(read_record(work.repo.storage(), group)) {
+            Ok(record) => record.ok(),
+            Err(error) => {
+                work.leave(error)?;
+                continue;
+            }
+        };
         if record
             .as_ref()
             .is_some_and(|record| record.head.repo != work.repo.config().id)

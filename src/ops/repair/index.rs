@@ -11,6 +11,7 @@ use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
 use crate::pack::ChunkLocation;
 use crate::repo::{Repository, find_any_index};
+use crate::storage::FailedRead;
 use std::collections::{HashMap, HashSet};
 
 /// Makes the index say what the whole packs hold, no more and no less. What live sessions have not published is theirs.
@@ -21,8 +22,14 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let differences = compare(work, inventory)?;
     let mut written = repo.take_index_healed();
     if differences.wrong {
-        rebuild(repo, &work.kill_lists, work.monitor)?;
-        written = true;
+        match rebuild(repo, &work.kill_lists, work.monitor) {
+            Ok(()) => written = true,
+            // the segments stay as they are
+            Err(error) => match error.unreadable().cloned() {
+                Some(source) => work.leave(source)?,
+                None => return Err(error),
+            },
+        }
     } else if !differences.unnamed.is_empty() {
         written |= publish(repo, inventory, differences.unnamed)?;
     }
@@ -38,13 +45,21 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
 fn set_unsound_aside(work: &Work<'_>) -> Result<()> {
     let repo = work.repo;
     for segment in repo.index().live_segments() {
-        let checked = repo
-            .index()
-            .check_segment(segment.id, &mut || repo.check_running(work.monitor).is_ok());
+        let check = || {
+            let go_on = &mut || repo.check_running(work.monitor).is_ok();
+            repo.index().check_segment(segment.id, go_on)
+        };
+        let checked = match check() {
+            // once is no time
+            Err(index::Error::Unreadable { .. }) => check(),
+            other => other,
+        };
         match checked {
             Ok(true) => {}
             Ok(false) => repo.check_running(work.monitor)?,
-            Err(error @ index::Error::Damaged { .. }) => repo.index().set_aside(segment.id, error),
+            Err(error @ (index::Error::Damaged { .. } | index::Error::Unreadable { .. })) => {
+                repo.index().set_aside(segment.id, error);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -68,7 +83,8 @@ fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     )?;
     let mut differences = Differences {
         unnamed: Vec::new(),
-        wrong: false,
+        // a segment that cannot be read is replaced like a damaged one, where the packs prove to say all that it could say
+        wrong: repo.index().check_read().is_err(),
     };
     for (pack, good, content) in inventory.contents() {
         match named.get(pack) {

@@ -11,6 +11,7 @@ use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::list::{Node, decode_node};
 use crate::snapshot::{ItemContent, MAX_MANIFEST_LEN, Snapshot};
+use crate::storage::{self, FailedRead, judge};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(super) struct Survey<'a> {
     nothing: Arc<Ranges>,
     /// Chunks and nodes that nobody has.
     pub lost: HashSet<ChunkId>,
+    /// A read that failed. What it was to give counts as there.
+    pub unreadable: Option<storage::Error>,
     scratch: ReadScratch,
 }
 
@@ -49,6 +52,7 @@ impl<'a> Survey<'a> {
             walked: HashMap::new(),
             nothing: Arc::default(),
             lost: HashSet::new(),
+            unreadable: None,
             scratch: ReadScratch::default(),
         }
     }
@@ -108,7 +112,11 @@ impl<'a> Survey<'a> {
             return Ok(Arc::clone(known));
         }
         let mut missing = Ranges::new();
-        match self.node(part)? {
+        let failed = self.unreadable.take();
+        let node = self.node(part)?;
+        match node {
+            // of what is below it nothing is known
+            None if self.unreadable.is_some() => {}
             None => {
                 self.lost.insert(part.id);
                 add_range(&mut missing, (0, part.size));
@@ -128,6 +136,7 @@ impl<'a> Survey<'a> {
                 }
             }
         }
+        self.unreadable = failed.or(self.unreadable.take());
         let missing = match missing.is_empty() {
             true => Arc::clone(&self.nothing),
             false => Arc::new(missing),
@@ -136,28 +145,32 @@ impl<'a> Survey<'a> {
         Ok(missing)
     }
 
-    /// A list node, if it is there and what its parent says.
+    /// A list node, if it is there and what its parent says. `None` with [`Self::unreadable`] when a read failed.
     fn node(&mut self, part: &Part) -> Result<Option<Node>> {
         let mut bytes = Vec::new();
         for place in self.repo.locate(&part.id)? {
             match read_at(self.repo, &place, &mut self.scratch, &mut bytes) {
                 Ok(()) if place.entry.kind == KIND_LIST => {
+                    self.unreadable = None;
                     let node = decode_node(&bytes, part.level).ok();
                     return Ok(node.filter(|node| {
                         (node.level(), node.size(), node.chunk_count()) == (part.level, part.size, part.chunk_count)
                     }));
                 }
                 Ok(()) => {}
-                Err(error) if is_unreadable(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) if is_lost(&error) => {}
+                Err(error) => match error.unreadable() {
+                    Some(source) if source.kind.is_erasure() => self.unreadable = Some(source.clone()),
+                    _ => return Err(error),
+                },
             }
         }
         Ok(None)
     }
 }
 
-/// A chunk that cannot be had from its place, as opposed to trouble with the whole store.
-pub(super) fn is_unreadable(error: &Error) -> bool {
+/// A chunk that is not where it should be, as opposed to a read that failed.
+pub(super) fn is_lost(error: &Error) -> bool {
     matches!(
         error,
         Error::PackMissing { .. } | Error::PackCorrupt { .. } | Error::ChunkCorrupt { .. }
@@ -203,8 +216,13 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
             continue;
         };
         // one that is gone was forgotten meanwhile, and one that a later version wrote is not for us to judge
-        let Ok(bytes) = repo.storage().get(&file.key, MAX_MANIFEST_LEN) else {
-            continue;
+        let bytes = match judge(repo.storage().get(&file.key, MAX_MANIFEST_LEN)) {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => continue,
+            Err(error) => {
+                work.leave(error)?;
+                continue;
+            }
         };
         let Ok(snapshot) = repo.decode_manifest(&id, &bytes) else {
             continue;
@@ -212,6 +230,9 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
         let items = survey.damaged_items(&snapshot)?;
         if !items.is_empty() {
             damaged.push(DamagedSnapshot { id, items });
+        }
+        if let Some(error) = survey.unreadable.take() {
+            work.leave(error)?;
         }
     }
     damaged.sort_by_key(|snapshot| snapshot.id);

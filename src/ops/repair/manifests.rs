@@ -5,7 +5,7 @@
 //! everything it needs is there: what an interrupted ingest or a prune left behind is no snapshot.
 
 use super::files::{Found, put_right, read};
-use super::loss::{Survey, is_unreadable};
+use super::loss::{Survey, is_lost};
 use super::packs::Inventory;
 use super::{DamagedSnapshot, Work};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, find_any_index};
 use crate::snapshot::copy::{CopyPart, join_from};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
-use crate::storage::ErrorKind;
+use crate::storage::{self, ErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the parts of copies lie, for each snapshot that needs them.
@@ -35,6 +35,7 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     let mut settled: BTreeSet<SnapshotId> = BTreeSet::new();
     // whoever holds the commit lock for so long is frozen, and is waited for once
     let mut stuck: Option<Error> = None;
+    let mut left = Vec::new();
     for (id, places) in copies {
         work.advance(0)?;
         let Some((bytes, snapshot)) = best_copy(work, &id, &places)? else {
@@ -43,6 +44,11 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         let found = damaged.get(&id).unwrap_or(&Found::Missing);
         if *found == Found::Missing {
             let items = survey.damaged_items(&snapshot)?;
+            if let Some(error) = survey.unreadable.take() {
+                // whether it comes back is for the repair to say that can read what it needs
+                left.push(error);
+                continue;
+            }
             if !items.is_empty() {
                 gone.push(DamagedSnapshot { id, items });
                 continue;
@@ -70,7 +76,15 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         let message = format!("Lost or damaged manifests are left to the next repair: {error}");
         work.repo.warn("WARN_NOT_REPAIRED", message);
     }
-    for id in damaged.keys().filter(|id| !settled.contains(id)) {
+    for (id, found) in damaged.iter().filter(|(id, _)| !settled.contains(id)) {
+        if let Found::Unreadable(error) = found {
+            left.push(error.clone());
+            continue;
+        }
+        if !inventory.unread.is_empty() {
+            // its copy may be in a pack that could not be read
+            continue;
+        }
         storage.quarantine(&layout::snapshot(id))?;
         if !forgotten.contains(id) {
             let items = Vec::new();
@@ -80,6 +94,7 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     if work.report.manifests_restored > 0 || !damaged.is_empty() {
         storage.barrier()?;
     }
+    left.into_iter().try_for_each(|error| work.leave(error))?;
     Ok(gone)
 }
 
@@ -111,7 +126,10 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
             }
             Judged::Damaged => {
                 // what is there is needed no more: only that something is
-                damaged.insert(id, Found::Unreadable);
+                damaged.insert(id, Found::Wrong);
+            }
+            Judged::Unreadable(error) => {
+                damaged.insert(id, Found::Unreadable(error));
             }
         }
     }
@@ -122,6 +140,8 @@ enum Judged {
     /// It can be used, or is of a later version.
     Whole,
     Damaged,
+    /// The device fails to read it.
+    Unreadable(storage::Error),
     Gone,
 }
 
@@ -131,7 +151,8 @@ fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
         let found = read(work.repo.storage(), &layout::snapshot(id), MAX_MANIFEST_LEN)?;
         Ok::<Judged, Error>(match found {
             Found::Missing => Judged::Gone,
-            Found::Unreadable => Judged::Damaged,
+            Found::Wrong => Judged::Damaged,
+            Found::Unreadable(error) => Judged::Unreadable(error),
             Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
                 Err(Error::ManifestCorrupt { .. }) => Judged::Damaged,
                 Ok(_) | Err(_) => Judged::Whole,
@@ -204,7 +225,7 @@ fn best_copy(work: &Work<'_>, id: &SnapshotId, places: &[ChunkLocation]) -> Resu
 fn read_part(repo: &Repository, place: &ChunkLocation, scratch: &mut ReadScratch, out: &mut Vec<u8>) -> Result<bool> {
     match read_at(repo, place, scratch, out) {
         Ok(()) => Ok(true),
-        Err(error) if is_unreadable(&error) => Ok(false),
+        Err(error) if is_lost(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What always holds: nothing takes a name before its bytes are proven (a pack by its name, everything else by a checksum,
 //! a seal or the pack that it is made from); what cannot be proven goes to `quarantine/` and is never deleted; nothing
-//! comes back that was pruned, forgotten, given up or removed. A repair that is interrupted is repeated; a second one
+//! comes back that was pruned, forgotten, given up or removed; what could not be read stays where it is, unless its very bytes
+//! were put together from files that could be read. A repair that is interrupted is repeated; a second one
 //! finds nothing to do; a healthy repository is not changed by a byte.
 //!
 //! The order matters: each step needs what those before it have put right (`docs/invariants.md`, Repair). The whole run
@@ -23,6 +24,7 @@ use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
+use crate::storage;
 use packs::Inventory;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -75,16 +77,41 @@ pub struct DamagedItem {
     pub missing: Vec<(u64, u64)>,
 }
 
+/// Files that could not be read and were left as they are.
+#[derive(Default)]
+struct Left(Vec<storage::Error>);
+
+impl Left {
+    fn note(&mut self, repo: &Repository, error: storage::Error) {
+        if self.0.iter().all(|known| known.path != error.path) {
+            let message = format!("{} cannot be read and was left as it is: {error}", error.path);
+            repo.warn("WARN_NOT_REPAIRED", message);
+            self.0.push(error);
+        }
+    }
+}
+
 /// What the steps share.
 struct Work<'a> {
     repo: &'a Arc<Repository>,
     monitor: &'a dyn Monitor,
     progress: Progress,
     kill_lists: KillLists,
+    left: Left,
     report: &'a mut RepairReport,
 }
 
 impl Work<'_> {
+    /// Takes note of a file that could not be read and is left as it is; a failure that is about more than this file ends
+    /// the repair.
+    fn leave(&mut self, error: storage::Error) -> Result<()> {
+        if !error.kind.is_erasure() {
+            return Err(error.into());
+        }
+        self.left.note(self.repo, error);
+        Ok(())
+    }
+
     /// Counts bytes that were read and proven; ends the repair when it was asked to stop.
     fn advance(&mut self, bytes: u64) -> Result<()> {
         self.progress.done_bytes += bytes;
@@ -97,7 +124,8 @@ impl Work<'_> {
 ///
 /// # Errors
 /// `RepositoryLocked` when somebody else maintains the repository for longer than the lock wait, `ReadOnly`,
-/// `LocksUnsupported`, `UnsupportedFormat`, `NoSpace`, `Permission`, `Storage`, `Cancelled`, `Closed`. What was done until
+/// `LocksUnsupported`, `UnsupportedFormat`, `NoSpace`, `Permission`, `Storage`, `Cancelled`, `Closed`; `Unreadable` at the end,
+/// when something could not be read and not be replaced: it was left as it is, and everything else is done. What was done until
 /// then stays done, and a repeated repair goes on. That something is beyond repair is no error: see the report.
 pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
     repo.check_running(monitor)?;
@@ -129,15 +157,17 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     report.locks_removed += repo.remove_stale_leases()?.len() as u64;
     repo.clean_half_written();
     let kill_lists = small::kill_lists(repo)?;
-    report.config_repaired |= small::config(repo)?;
-    report.keys_repaired += small::keys(repo)?;
-    small::records(repo)?;
+    let mut left = Left::default();
+    report.config_repaired |= small::config(repo, &mut left)?;
+    report.keys_repaired += small::keys(repo, &mut left)?;
+    small::records(repo, &mut left)?;
     repo.storage().barrier()?;
     let mut work = Work {
         repo,
         monitor,
         progress: Progress::default(),
         kill_lists,
+        left,
         report,
     };
     let mut inventory = Inventory::take(&mut work)?;
@@ -150,7 +180,8 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     let unreadable = manifests::restore_lost(&mut work, &inventory)?;
     groups::mend(&mut work, &inventory)?;
     repo.storage().barrier()?;
-    loss::report(&mut work, unreadable)
+    loss::report(&mut work, unreadable)?;
+    work.left.0.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Everything that lies in the quarantine.

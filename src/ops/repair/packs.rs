@@ -15,7 +15,7 @@ use crate::ops::reindex::named_packs;
 use crate::pack::{IndexParts, ReadError, is_foreign, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN};
 use crate::repo::Repository;
-use crate::storage::Storage;
+use crate::storage::{self, FailedRead, Storage, Verdict, judge};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -49,6 +49,9 @@ pub(super) struct Inventory {
     pub good: BTreeMap<PackId, GoodPack>,
     /// Those that are missing or damaged: at first all, later those beyond repair.
     pub bad: BTreeSet<PackId>,
+    /// Those of which nothing can be said, because they, or what would give them back, could not be read. They stay as they
+    /// are.
+    pub unread: BTreeSet<PackId>,
     /// Sessions that were at work when the packs had been listed.
     pub writers: HashSet<SnapshotId>,
     /// Packs whose bytes lie under the name of another one, and whose.
@@ -61,8 +64,10 @@ pub(super) enum Checked {
     Whole(u64),
     /// Bytes that would be this pack.
     Other(PackId),
-    /// Nothing that can be read to its end.
+    /// Nothing, or nothing that is a pack.
     Nothing,
+    /// Something that the device fails to read.
+    Unreadable(storage::Error),
 }
 
 impl Inventory {
@@ -95,8 +100,16 @@ impl Inventory {
             if !is_ours && is_foreign(storage, &work.repo.config().id, &pack) {
                 continue;
             }
-            match check(work, &pack)? {
+            let checked = match check(work, &pack)? {
+                // once is no time
+                Checked::Unreadable(_) => check(work, &pack)?,
+                checked => checked,
+            };
+            match checked {
                 Checked::Whole(len) => inventory.add_good(pack, len),
+                Checked::Unreadable(_) => {
+                    inventory.unread.insert(pack);
+                }
                 Checked::Other(other) => {
                     inventory.bad.insert(pack);
                     inventory.misplaced.insert(other, pack);
@@ -112,7 +125,14 @@ impl Inventory {
     /// Notes that a pack is whole.
     pub(super) fn add_good(&mut self, pack: PackId, len: u64) {
         self.bad.remove(&pack);
+        self.unread.remove(&pack);
         self.good.insert(pack, GoodPack { len, content: None });
+    }
+
+    /// Notes that nothing can be said of a pack.
+    pub(super) fn leave(&mut self, pack: PackId) {
+        self.bad.remove(&pack);
+        self.unread.insert(pack);
     }
 
     /// Whole packs with known content.
@@ -131,21 +151,41 @@ impl Inventory {
 /// Reads a pack.
 pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Checked> {
     Ok(match name_of(work, &layout::pack(pack))? {
-        Some((name, len)) if name == *pack => Checked::Whole(len),
-        Some((name, _)) => Checked::Other(name),
-        None => Checked::Nothing,
+        Named::Pack(name, len) if name == *pack => Checked::Whole(len),
+        Named::Pack(name, _) => Checked::Other(name),
+        Named::Nothing => Checked::Nothing,
+        Named::Unreadable(error) => Checked::Unreadable(error),
     })
 }
 
-/// The name that the bytes of a file would have as a pack, and their number; `None` when they cannot be read to their end,
-/// or are more than any pack has.
-fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
+/// What the bytes of a file are as a pack.
+enum Named {
+    /// This one, of this length.
+    Pack(PackId, u64),
+    /// None: there are none, or more than any pack has.
+    Nothing,
+    /// The device fails to read them.
+    Unreadable(storage::Error),
+}
+
+impl Named {
+    /// What a failed read says.
+    fn failed(error: storage::Error) -> Result<Self> {
+        match error.kind.verdict() {
+            Verdict::Missing | Verdict::Wrong => Ok(Self::Nothing),
+            Verdict::Unreadable if error.kind.is_erasure() => Ok(Self::Unreadable(error)),
+            Verdict::Unreadable => Err(error.into()),
+        }
+    }
+}
+
+/// The name that the bytes of a file would have as a pack.
+fn name_of(work: &mut Work<'_>, key: &str) -> Result<Named> {
     let storage = work.repo.storage();
     let len = match storage.size(key) {
         Ok(Some(len)) if len <= work.repo.config().longest_pack() => len,
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind.is_damage() => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(Named::Nothing),
+        Err(error) => return Named::failed(error),
     };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
@@ -155,13 +195,12 @@ fn name_of(work: &mut Work<'_>, key: &str) -> Result<Option<(PackId, u64)>> {
         let piece = buffer.get_mut(..piece).unwrap_or_default();
         match storage.get_range(key, offset, piece) {
             Ok(()) => hash.update(&*piece),
-            Err(error) if error.kind.is_damage() => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Named::failed(error),
         }
         offset += piece.len() as u64;
         work.advance(piece.len() as u64)?;
     }
-    Ok(Some((PackId(hash.finalize().into()), len)))
+    Ok(Named::Pack(PackId(hash.finalize().into()), len))
 }
 
 /// Puts packs right whose bytes lie somewhere else: under another pack's name, or in the quarantine. What they lie under
@@ -171,7 +210,7 @@ fn put_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
         let before = inventory.bad.len();
         for (pack, key) in misplaced(work, inventory)? {
             inventory.misplaced.remove(&pack);
-            if let Some(bytes) = read_as_it_is(work.repo, &key)? {
+            if let Some((bytes, _)) = read_as_it_is(work.repo, &key)? {
                 put_pack(work, inventory, pack, &bytes)?;
             }
         }
@@ -192,17 +231,19 @@ fn misplaced(work: &mut Work<'_>, inventory: &Inventory) -> Result<BTreeMap<Pack
         return Ok(found);
     }
     for file in work.repo.storage().list(layout::QUARANTINE)? {
-        if let Some((name, _)) = name_of(work, &file.key)?
-            && inventory.bad.contains(&name)
-        {
-            found.insert(name, file.key);
+        match name_of(work, &file.key)? {
+            Named::Pack(name, _) if inventory.bad.contains(&name) => {
+                found.insert(name, file.key);
+            }
+            Named::Unreadable(error) => work.leave(error)?,
+            Named::Pack(..) | Named::Nothing => {}
         }
     }
     Ok(found)
 }
 
 /// Gives a pack back its bytes, if they have its name.
-fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes: &[u8]) -> Result<()> {
+pub(super) fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes: &[u8]) -> Result<()> {
     if sha256(&[bytes]) != pack.0 {
         return Ok(());
     }
@@ -210,7 +251,7 @@ fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes:
     let key = layout::pack(&pack);
     let found = match storage.size(&key) {
         Ok(None) => Found::Missing,
-        _ => Found::Unreadable,
+        _ => Found::Wrong,
     };
     put_right(storage, &key, bytes, &found)?;
     inventory.add_good(pack, bytes.len() as u64);
@@ -225,15 +266,23 @@ pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) ->
     let groups = work.repo.parity_groups()?;
     loop {
         let mut helped = false;
-        for pack in inventory.bad.clone() {
+        let mut left = Vec::new();
+        for pack in inventory.bad.union(&inventory.unread).copied().collect::<Vec<_>>() {
             work.advance(0)?;
-            let Remains::Whole(bytes) = remains(work, &groups, &pack)? else {
-                continue;
-            };
-            put_pack(work, inventory, pack, &bytes)?;
-            helped |= inventory.good.contains_key(&pack);
+            match remains(work, &groups, &pack)? {
+                Remains::Whole(bytes) => {
+                    put_pack(work, inventory, pack, &bytes)?;
+                    helped |= inventory.good.contains_key(&pack);
+                }
+                Remains::Unreadable(error) => {
+                    inventory.leave(pack);
+                    left.push(error);
+                }
+                Remains::Part(_) | Remains::Nothing => {}
+            }
         }
         if !helped {
+            left.into_iter().try_for_each(|error| work.leave(error))?;
             break;
         }
     }
@@ -251,29 +300,49 @@ pub(super) enum Remains {
     Part(Vec<u8>),
     /// Nothing.
     Nothing,
+    /// What that is cannot be told: a read failed.
+    Unreadable(storage::Error),
 }
 
 /// Puts together what is left of a pack: its own rows, those that parity gives, and the ends that its `.idx` copies.
 pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result<Remains> {
     let storage = work.repo.storage();
-    let own = read_as_it_is(work.repo, &layout::pack(pack))?;
+    let (own, mut unreadable) = match read_as_it_is(work.repo, &layout::pack(pack))? {
+        Some((own, unreadable)) => (Some(own), unreadable),
+        None => (None, None),
+    };
     let mut best = own.clone();
+    // a group that cannot be read may be one of its
+    if let Err(error) = groups.check_read() {
+        unreadable = unreadable.or(error.unreadable().cloned());
+    }
     for head in groups.groups_of(pack) {
         let rebuilt =
             parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
         match rebuilt {
             Ok(bytes) => return Ok(Remains::Whole(bytes)),
-            Err(parity::Error::Lost(lost)) => best = Some(with_own_rows(*lost, own.as_deref())),
+            Err(parity::Error::Lost(lost)) => {
+                unreadable = unreadable.or(lost.unreadable.clone());
+                best = Some(with_own_rows(*lost, own.as_deref()));
+            }
             Err(parity::Error::Damaged { .. } | parity::Error::Refused(_)) => {}
+            Err(parity::Error::Storage(error)) if error.kind.is_erasure() => unreadable = unreadable.or(Some(error)),
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(parts) = index_parts(storage, pack)?
+    let parts = read(storage, &layout::pack_index(pack), MAX_INDEX_LEN)?;
+    if let Found::Unreadable(error) = &parts {
+        unreadable = unreadable.or(Some(error.clone()));
+    }
+    if let Some(parts) = parts_in(&parts, pack)
         && let Some(bytes) = best.as_mut()
         && splice(bytes, &parts).is_ok()
         && sha256(&[bytes]) == pack.0
     {
         return Ok(best.map_or(Remains::Nothing, Remains::Whole));
+    }
+    if let Some(error) = unreadable {
+        return Ok(Remains::Unreadable(error));
     }
     Ok(best.map_or(Remains::Nothing, Remains::Part))
 }
@@ -292,47 +361,64 @@ fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// All of a file that can be read, row by row, zeros for the rest. `None` when there is no such file, it is longer than any
-/// pack, or there is no memory for it.
-fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<Vec<u8>>> {
+/// All of a file that can be read, row by row, zeros for the rest; and a read that failed, if one did. `None` when there is no
+/// such file, it is longer than any pack, or there is no memory for it.
+fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<(Vec<u8>, Option<storage::Error>)>> {
     let storage = repo.storage();
     let len = match storage.size(key) {
         Ok(Some(len)) if len <= repo.config().longest_pack() => usize::try_from(len).unwrap_or(usize::MAX),
         Ok(_) => return Ok(None),
-        Err(error) if error.kind.is_damage() => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.kind.verdict() == Verdict::Unreadable && error.kind.is_erasure() => {
+            return Ok(Some((Vec::new(), Some(error))));
+        }
+        failed => {
+            judge(failed)?.ok();
+            return Ok(None);
+        }
     };
     let mut bytes = Vec::new();
     if bytes.try_reserve_exact(len).is_err() {
         return Ok(None);
     }
     bytes.resize(len, 0);
+    let mut unreadable = None;
     for (offset, piece) in (0..).step_by(PIECE).zip(bytes.chunks_mut(PIECE)) {
-        if read_piece(storage, key, offset, piece)? {
+        if read_piece(storage, key, offset, piece, &mut None)? {
             continue;
         }
         for (row_offset, row) in (offset..).step_by(ROW_LEN).zip(piece.chunks_mut(ROW_LEN)) {
-            if !read_piece(storage, key, row_offset, row)? {
+            if !read_piece(storage, key, row_offset, row, &mut unreadable)? {
                 row.fill(0);
             }
         }
     }
-    Ok(Some(bytes))
+    Ok(Some((bytes, unreadable)))
 }
 
-fn read_piece(storage: &dyn Storage, key: &str, offset: u64, out: &mut [u8]) -> Result<bool> {
+/// `false` for what the device fails to read, which is noted, and for what is not there.
+fn read_piece(
+    storage: &dyn Storage,
+    key: &str,
+    offset: u64,
+    out: &mut [u8],
+    unreadable: &mut Option<storage::Error>,
+) -> Result<bool> {
     match storage.get_range(key, offset, out) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind.is_damage() => Ok(false),
+        Err(error) if error.kind.is_erasure() => {
+            if error.kind.verdict() == Verdict::Unreadable {
+                unreadable.get_or_insert(error);
+            }
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 /// The parts in the `.idx` of a pack, if it is whole.
-fn index_parts(storage: &dyn Storage, pack: &PackId) -> Result<Option<IndexParts>> {
-    let found = read(storage, &layout::pack_index(pack), MAX_INDEX_LEN)?;
-    let parts = found.bytes().and_then(|bytes| IndexParts::decode(bytes).ok());
-    Ok(parts.filter(|parts| parts.pack == *pack))
+fn parts_in(index: &Found, pack: &PackId) -> Option<IndexParts> {
+    let parts = index.bytes().and_then(|bytes| IndexParts::decode(bytes).ok());
+    parts.filter(|parts| parts.pack == *pack)
 }
 
 /// Makes the `.idx` of every whole pack what it should be, and learns what each of them holds.

@@ -5,7 +5,7 @@
 //! ones go to the quarantine, so nothing readable is ever out of reach.
 
 use super::Work;
-use super::packs::{Checked, Inventory, Remains, check, remains};
+use super::packs::{Checked, Inventory, Remains, check, put_pack, remains};
 use crate::codec::Decoder;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId};
@@ -20,8 +20,13 @@ use std::collections::{HashMap, HashSet};
 pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     // a disk that failed to read once may read now: nothing whole is moved away
     for pack in inventory.bad.clone() {
-        if let Checked::Whole(len) = check(work, &pack)? {
-            inventory.add_good(pack, len);
+        match check(work, &pack)? {
+            Checked::Whole(len) => inventory.add_good(pack, len),
+            Checked::Unreadable(error) => {
+                inventory.leave(pack);
+                work.leave(error)?;
+            }
+            Checked::Other(_) | Checked::Nothing => {}
         }
     }
     if inventory.bad.is_empty() {
@@ -32,10 +37,16 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
     let indexed = entries_of(repo, &inventory.lost())?;
     let rescue = Rescue::start(repo)?;
     let mut saved = Saved::default();
-    for pack in &inventory.bad {
+    for pack in inventory.bad.clone() {
         work.advance(0)?;
-        if let Remains::Part(bytes) = remains(work, &groups, pack)? {
-            save_from(work, inventory, &rescue, &mut saved, (pack, &bytes, &indexed))?;
+        match remains(work, &groups, &pack)? {
+            Remains::Part(bytes) => save_from(work, inventory, &rescue, &mut saved, (&pack, &bytes, &indexed))?,
+            Remains::Unreadable(error) => {
+                inventory.leave(pack);
+                work.leave(error)?;
+            }
+            Remains::Whole(bytes) => put_pack(work, inventory, pack, &bytes)?,
+            Remains::Nothing => {}
         }
     }
     for (pack, len) in rescue.finish()? {

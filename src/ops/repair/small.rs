@@ -1,5 +1,6 @@
 //! Kill lists, `config.json`, key files and records: small files with a second copy, or where none is needed.
 
+use super::Left;
 use super::files::{Found, put_right, read};
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
@@ -10,7 +11,7 @@ use crate::repo::Repository;
 use crate::repo::config::{Config, MAX_CONFIG_LEN};
 use crate::snapshot;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
-use crate::storage::ErrorKind;
+use crate::storage::{self, Verdict};
 use std::collections::BTreeSet;
 
 /// Reads the kill lists; damaged ones go to the quarantine. That is safe under the maintenance lock: nobody is deleting
@@ -20,7 +21,7 @@ pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
         match KillLists::load_all(repo.storage()) {
             Err(lock::Error::Damaged { key, .. }) => repo.storage().quarantine(&key)?,
             Err(lock::Error::Storage(error))
-                if error.kind.is_damage() && KillListId::from_key(&error.path).is_some() =>
+                if error.kind.verdict() == Verdict::Wrong && KillListId::from_key(&error.path).is_some() =>
             {
                 repo.storage().quarantine(&error.path)?;
             }
@@ -30,9 +31,13 @@ pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
 }
 
 /// Puts `config.json` right. The handle has opened with its bytes, so they are proven: by checksum, and in a sealed
-/// repository by their MAC.
-pub(super) fn config(repo: &Repository) -> Result<bool> {
+/// repository by their MAC. One that cannot be read stays: there may be another by now.
+pub(super) fn config(repo: &Repository, left: &mut Left) -> Result<bool> {
     let found = read(repo.storage(), layout::CONFIG, MAX_CONFIG_LEN)?;
+    if let Found::Unreadable(error) = found {
+        left.note(repo, error);
+        return Ok(false);
+    }
     if found.bytes() == Some(repo.config_bytes()) {
         return Ok(false);
     }
@@ -49,12 +54,16 @@ pub(super) fn config(repo: &Repository) -> Result<bool> {
 }
 
 /// Writes damaged records of forgotten snapshots again. That they exist is what counts; what they said is for people.
-pub(super) fn records(repo: &Repository) -> Result<()> {
+pub(super) fn records(repo: &Repository, left: &mut Left) -> Result<()> {
     for file in repo.storage().list(layout::RECORDS)? {
         let Some(id) = layout::id_of(&file.key, ".forgot").map(SnapshotId) else {
             continue;
         };
         let found = read(repo.storage(), &file.key, MAX_RECORD_LEN)?;
+        if let Found::Unreadable(error) = found {
+            left.note(repo, error);
+            continue;
+        }
         let decoded = found.bytes().map(|bytes| ForgotRecord::decode(bytes, &id));
         if found == Found::Missing || matches!(decoded, Some(Ok(_) | Err(snapshot::Error::UnsupportedVersion(_)))) {
             continue;
@@ -75,11 +84,13 @@ enum KeyState {
     /// Written by a later version, or of another repository: left alone.
     Unknown,
     Damaged(Found),
+    /// Left alone, whatever the other file says: the key file is all that opens a repository.
+    Unreadable(storage::Error),
 }
 
 /// Puts key files right from their copies, and the copies from the key files. A key that is removed loses its copy first,
 /// so a copy without a key file is a key file that was lost.
-pub(super) fn keys(repo: &Repository) -> Result<u64> {
+pub(super) fn keys(repo: &Repository, left: &mut Left) -> Result<u64> {
     if repo.seal().keys().is_none() {
         return Ok(0);
     }
@@ -98,6 +109,7 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
     for id in ids {
         let (key, copy_key) = (layout::key(&id), layout::key_copy(&id));
         match (look_at(repo, &id, &key)?, look_at(repo, &id, &copy_key)?) {
+            (KeyState::Unreadable(error), _) | (_, KeyState::Unreadable(error)) => left.note(repo, error),
             (KeyState::Unknown, _) | (_, KeyState::Unknown) => {}
             (KeyState::Whole(bytes), KeyState::Whole(copy)) if bytes == copy => {}
             (KeyState::Whole(bytes), KeyState::Whole(copy)) => {
@@ -112,9 +124,6 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
                 put_right(storage, &key, &bytes, &found)?;
                 written += 1;
             }
-            // one that may be read another time is better than none
-            (KeyState::Damaged(Found::Unreadable), KeyState::Damaged(_))
-            | (KeyState::Damaged(_), KeyState::Damaged(Found::Unreadable)) => {}
             (KeyState::Damaged(_), KeyState::Damaged(_)) => {
                 storage.quarantine(&key)?;
                 storage.quarantine(&copy_key)?;
@@ -125,14 +134,10 @@ pub(super) fn keys(repo: &Repository) -> Result<u64> {
 }
 
 fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
-    let found = match repo.storage().get(key, MAX_KEY_FILE_LEN as u64) {
-        Ok(bytes) => Found::Bytes(bytes),
-        // there is no use in another try
-        Err(error) if matches!(error.kind, ErrorKind::TooLarge | ErrorKind::NotADirectory) => Found::Bytes(Vec::new()),
-        Err(_) => read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)?,
-    };
-    let Found::Bytes(bytes) = found else {
-        return Ok(KeyState::Damaged(found));
+    let bytes = match read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)? {
+        Found::Bytes(bytes) => bytes,
+        Found::Unreadable(error) => return Ok(KeyState::Unreadable(error)),
+        found => return Ok(KeyState::Damaged(found)),
     };
     Ok(match KeyFile::decode(&bytes) {
         Ok(file) if file.repo == repo.config().id && file.id == *id => KeyState::Whole(bytes),

@@ -2,7 +2,7 @@
 //! `full` each chunk must decode to what its name promises.
 //!
 //! Each worker reads one pack from front to back in pieces of at most [`PIECE`] bytes (or one chunk, if that is longer), in
-//! a buffer of the handle's pool. A piece that cannot be read makes the pack bad, and the reading goes on behind it.
+//! a buffer of the handle's pool. A piece that cannot be read is tried twice, and the reading goes on behind it.
 
 use super::hits::Damage;
 use super::packs::{Bad, Packs, is_missing};
@@ -11,12 +11,12 @@ use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::layout;
+use crate::pack::PackEntry;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
-use crate::pack::{PackEntry, read_index, read_index_from_pack};
 use crate::panics;
-use crate::repo::Repository;
 use crate::repo::read::{decode_stored, meta_of};
-use crate::storage::ErrorKind;
+use crate::repo::{Repository, read_any_index};
+use crate::storage::{self, ErrorKind, FailedRead, Verdict};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,7 +35,9 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Body {
     /// What is wrong with its bytes.
-    bad: Option<String>,
+    bad: Option<Bad>,
+    /// A read of its `.idx` that failed.
+    unread: Option<storage::Error>,
     /// It is not there any more.
     gone: bool,
     /// Its `.idx` does not have the bytes of its ends.
@@ -151,6 +153,9 @@ fn take(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage, pack: PackId,
     run.report.stats.packs_checked += 1;
     run.report.stats.chunks_checked += body.chunks;
     run.advance(0, 1);
+    if let Some(error) = &body.unread {
+        run.note_unread(error, true);
+    }
     if body.gone {
         let lost = is_missing(run, &pack);
         if let Some(facts) = packs.table.get_mut(&pack) {
@@ -164,7 +169,7 @@ fn take(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage, pack: PackId,
         if let Some(facts) = packs.table.get_mut(&pack)
             && facts.bad.is_none()
         {
-            facts.bad = Some(Bad::Corrupt(reason));
+            facts.bad = Some(reason);
         }
         return;
     }
@@ -186,12 +191,11 @@ fn take(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage, pack: PackId,
 /// Reads a pack from end to end.
 fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body {
     let repo = &shared.repo;
-    let entries = if shared.decode {
-        entries_of(repo, pack)
-    } else {
-        Vec::new()
-    };
     let mut body = Body::default();
+    let entries = match shared.decode {
+        true => entries_of(repo, pack, &mut body),
+        false => Vec::new(),
+    };
     let mut hasher = Sha256::new();
     let mut decoder = Decoder::default();
     let mut plain = Vec::new();
@@ -202,11 +206,18 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         // bounded by PIECE or by a chunk, 16 MiB
         let size = usize::try_from(end - at).unwrap_or(PIECE);
         let Ok(mut buffer) = repo.pool().take_now(size) else {
-            body.bad = Some("there was no memory to read it".to_owned());
+            let no_memory = storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack));
+            body.bad.get_or_insert(Bad::Unreadable(no_memory));
             return body;
         };
         let bytes = &mut buffer.as_mut_slice()[..size];
-        match repo.storage().get_range(&layout::pack(pack), at, bytes) {
+        let mut read = || repo.storage().get_range(&layout::pack(pack), at, bytes);
+        let outcome = match read() {
+            // once is no time
+            Err(error) if error.unreadable().is_some() => read(),
+            other => other,
+        };
+        match outcome {
             Ok(()) => {
                 hasher.update(&*bytes);
                 for entry in inside {
@@ -218,16 +229,14 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
                     }
                 }
             }
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                body.gone = true;
-                return body;
-            }
-            Err(error) => {
-                body.bad.get_or_insert_with(|| match error.kind {
-                    ErrorKind::UnexpectedEnd => "it became shorter while it was read".to_owned(),
-                    _ => format!("bytes {at} to {end} cannot be read: {error}"),
-                });
-            }
+            Err(error) => match error.kind.verdict() {
+                Verdict::Missing => {
+                    body.gone = true;
+                    return body;
+                }
+                Verdict::Wrong => body.bad = Some(Bad::Corrupt("it became shorter while it was read".to_owned())),
+                Verdict::Unreadable => drop(body.bad.get_or_insert(Bad::Unreadable(error))),
+            },
         }
         shared.bytes.fetch_add(end - at, Ordering::Relaxed);
         at = end;
@@ -236,9 +245,15 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         return body; // stopped
     }
     if body.bad.is_none() && hasher.finalize().as_slice() != pack.0 {
-        body.bad = Some("its SHA-256 is not its name".to_owned());
+        body.bad = Some(Bad::Corrupt("its SHA-256 is not its name".to_owned()));
     }
-    body.index_differs = body.bad.is_none() && index_good && !index_is_copy(repo, pack, len);
+    if body.bad.is_none() && index_good {
+        match index_is_copy(repo, pack, len) {
+            Ok(same) => body.index_differs = !same,
+            // an .idx that is gone was judged by its name
+            Err(error) => body.unread = error.unreadable().cloned(),
+        }
+    }
     body
 }
 
@@ -273,44 +288,38 @@ fn next_piece<'e>(
 }
 
 /// What the pack holds, as far as that can be known; nothing when neither trailer nor `.idx` is whole.
-fn entries_of(repo: &Repository, pack: &PackId) -> Vec<PackEntry> {
-    let (storage, id, seal) = (repo.storage(), &repo.config().id, repo.seal().as_ref());
-    read_index(storage, id, seal, pack)
-        .or_else(|_| read_index_from_pack(storage, id, seal, pack))
-        .map(|index| index.entries)
-        .unwrap_or_default()
+fn entries_of(repo: &Repository, pack: &PackId, body: &mut Body) -> Vec<PackEntry> {
+    match read_any_index(repo, pack) {
+        Ok(index) => index.entries,
+        Err(error) => {
+            body.unread = error.unreadable().cloned();
+            Vec::new()
+        }
+    }
 }
 
 /// Compares the `.idx` with the ends of a pack that is whole.
-fn index_is_copy(repo: &Repository, pack: &PackId, len: u64) -> bool {
-    let compare = || -> Result<bool> {
-        let storage = repo.storage();
-        let Ok(parts) = IndexParts::decode(&storage.get(&layout::pack_index(pack), MAX_INDEX_LEN)?) else {
-            return Ok(false);
-        };
-        let expected = [&parts.header[..], &parts.trailer, &parts.footer];
-        let tail = (parts.trailer.len() + FOOTER_LEN) as u64;
-        let Some(trailer_at) = len.checked_sub(tail) else {
-            return Ok(false);
-        };
-        let places: [Range<u64>; 3] = [
-            0..HEADER_LEN as u64,
-            trailer_at..len - FOOTER_LEN as u64,
-            len - FOOTER_LEN as u64..len,
-        ];
-        for (place, expected) in places.into_iter().zip(expected) {
-            let mut bytes = vec![0; expected.len()];
-            storage.get_range(&layout::pack(pack), place.start, &mut bytes)?;
-            if bytes != expected {
-                return Ok(false);
-            }
-        }
-        Ok(parts.pack == *pack && parts.pack_len == len)
+fn index_is_copy(repo: &Repository, pack: &PackId, len: u64) -> storage::Result<bool> {
+    let storage = repo.storage();
+    let Ok(parts) = IndexParts::decode(&storage.get(&layout::pack_index(pack), MAX_INDEX_LEN)?) else {
+        return Ok(false);
     };
-    match compare() {
-        Ok(same) => same,
-        // an .idx that is gone or unreadable was judged by its name
-        Err(Error::Storage { .. }) => true,
-        Err(_) => true,
+    let expected = [&parts.header[..], &parts.trailer, &parts.footer];
+    let tail = (parts.trailer.len() + FOOTER_LEN) as u64;
+    let Some(trailer_at) = len.checked_sub(tail) else {
+        return Ok(false);
+    };
+    let places: [Range<u64>; 3] = [
+        0..HEADER_LEN as u64,
+        trailer_at..len - FOOTER_LEN as u64,
+        len - FOOTER_LEN as u64..len,
+    ];
+    for (place, expected) in places.into_iter().zip(expected) {
+        let mut bytes = vec![0; expected.len()];
+        storage.get_range(&layout::pack(pack), place.start, &mut bytes)?;
+        if bytes != expected {
+            return Ok(false);
+        }
     }
+    Ok(parts.pack == *pack && parts.pack_len == len)
 }

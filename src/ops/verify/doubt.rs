@@ -78,6 +78,8 @@ pub(super) fn resolve(run: &mut Run<'_>, before: State) -> Result<()> {
         let mut ignore = |_: &Problem| {};
         let mut look = Run::new(run.repo, options, &monitor, &mut ignore);
         look.check_everything()?;
+        // where it could not look, it has not seen that all is well
+        run.unread.borrow_mut().append(&mut look.unread.borrow_mut());
         let seen: Vec<&Problem> = look.doubtful.iter().chain(&look.report.problems).collect();
         doubtful.retain(|problem| seen.iter().any(|other| is_same(problem, other)));
     }

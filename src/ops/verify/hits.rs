@@ -5,14 +5,15 @@ use super::lists::Walked;
 use super::manifests::Manifests;
 use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with, misplaced_packs};
 use super::parity::{is_relied_on, session_of};
-use super::{Problem, Run, VerifyLevel};
-use crate::error::Result;
+use super::{Problem, Run, UNREADABLE, VerifyLevel};
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::EntrySource;
 use crate::layout;
 use crate::pack::{ChunkLocation, PackEntry, read_index, read_index_from_pack};
 use crate::parity::Groups;
 use crate::repo::read::{ReadScratch, read_at};
+use crate::storage::FailedRead;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A problem that waits for the snapshots that it hits.
@@ -149,6 +150,7 @@ impl Damage {
         let (code, text, if_hit) = match bad {
             Bad::Missing { committed } => ("ERR_PACK_MISSING", format!("Pack {pack} is missing"), !committed),
             Bad::Corrupt(reason) => ("ERR_PACK_CORRUPT", format!("Pack {pack} is damaged: {reason}"), false),
+            Bad::Unreadable(error) => (UNREADABLE, format!("Pack {pack} cannot be read: {error}"), false),
         };
         let problem = Problem {
             pack: Some(*pack),
@@ -177,11 +179,15 @@ impl Damage {
             let missing = matches!(bad, Bad::Missing { .. });
             let failed = match missing {
                 true => Some(None),
-                false => read_at(run.repo, &location, &mut scratch, &mut out).err().map(Some),
+                false => run
+                    .noted(read_at(run.repo, &location, &mut scratch, &mut out))
+                    .err()
+                    .map(Some),
             };
             let Some(failed) = failed else { continue };
             let mut numbers = vec![number];
-            if let Some(error) = failed.filter(|_| run.options.level == VerifyLevel::Full) {
+            let is_damage = |error: &Error| error.unreadable().is_none() && run.options.level == VerifyLevel::Full;
+            if let Some(error) = failed.filter(is_damage) {
                 numbers.push(self.add(
                     Problem {
                         text: error.to_string(),
@@ -204,7 +210,7 @@ impl Damage {
                 return true;
             }
             stop = run.check_running();
-            let places = run.repo.locate(chunk).unwrap_or_default();
+            let places = run.noted(run.repo.locate(chunk)).unwrap_or_default();
             !places.iter().any(|place| {
                 let known_bad = numbers.iter().any(|number| {
                     let pending = self.pending.get(*number as usize);
@@ -289,21 +295,22 @@ fn forget_forgotten(run: &Run<'_>, problem: &mut Problem) {
 /// What a bad pack holds, from its `.idx` or from what is left of it.
 fn entries_of(run: &Run<'_>, pack: &PackId) -> Option<Vec<PackEntry>> {
     let (storage, id, seal) = (run.storage(), &run.repo.config().id, run.repo.seal().as_ref());
-    let index = read_index(storage, id, seal, pack).or_else(|_| read_index_from_pack(storage, id, seal, pack));
+    let index = run.noted(read_index(storage, id, seal, pack));
+    let index = index.or_else(|_| run.noted(read_index_from_pack(storage, id, seal, pack)));
     index.ok().map(|index| index.entries)
 }
 
 /// What the live segments say about packs of which nothing else is left.
 fn entries_from_index(run: &Run<'_>, wanted: &HashSet<PackId>) -> Result<BTreeMap<PackId, Vec<PackEntry>>> {
     let mut found: BTreeMap<PackId, Vec<PackEntry>> = BTreeMap::new();
-    let Ok(entries) = run.repo.index().all_entries() else {
+    let Ok(entries) = run.noted(run.repo.index().all_entries()) else {
         return Ok(found);
     };
     for (number, entry) in (0u64..).zip(entries.scan()) {
         if number % 4096 == 0 {
             run.check_running()?;
         }
-        let Ok(entry) = entry else { break };
+        let Ok(entry) = run.noted(entry) else { break };
         if let Some((pack, _)) = entries.packs().get(entry.pack as usize)
             && wanted.contains(pack)
         {

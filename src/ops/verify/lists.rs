@@ -7,7 +7,7 @@
 use super::hits::Damage;
 use super::manifests::{Manifests, reload};
 use super::packs::Packs;
-use super::{Problem, Run, VerifyLevel};
+use super::{Problem, Run, UNREADABLE, VerifyLevel};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
@@ -15,6 +15,7 @@ use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use crate::repo::read::{ReadScratch, get_node};
 use crate::snapshot::list::{Node, decode_node};
 use crate::snapshot::{ItemContent, ListWalker, Snapshot, SnapshotItem};
+use crate::storage::FailedRead;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -181,10 +182,10 @@ impl Walk<'_, '_> {
             Ok(bytes) => bytes,
             Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
             Err(error) => {
-                if hits.is_empty() {
-                    let number = self
-                        .damage
-                        .add_missing_chunk(expected.id, error.to_string(), error.code());
+                let error = self.run.noted(Err::<(), _>(error)).err();
+                if let Some(error) = error.filter(|_| hits.is_empty()) {
+                    let code = error.unreadable().map_or(error.code(), |_| UNREADABLE);
+                    let number = self.damage.add_missing_chunk(expected.id, error.to_string(), code);
                     hits.push(number);
                 }
                 let hits = self.sorted(hits);
@@ -266,9 +267,11 @@ impl Walk<'_, '_> {
 
     /// Whether the chunk is known to be in a pack that is there, and then whether it has that length there.
     fn look_up(&mut self, id: &ChunkId, kind: u8, raw_len: Option<u32>) -> Result<Option<bool>> {
-        let places = match self.run.repo.locate(id) {
+        let places = match self.run.noted(self.run.repo.locate(id)) {
             Ok(places) => places,
             Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
+            // where it could not be looked for, it is not missing
+            Err(error) if error.unreadable().is_some() => return Ok(Some(true)),
             Err(_) => Vec::new(),
         };
         let usable = |place: &&ChunkLocation| place.entry.kind == kind && self.packs.exists(self.run, &place.pack);
@@ -283,7 +286,7 @@ impl Walk<'_, '_> {
     /// prune or a merge, or the index has lost them and the packs know. One look for all, for each lists folders. True when
     /// one was found with another length.
     fn keep_missing(&mut self, unknown: &mut Vec<(ChunkId, Option<u32>)>, kind: u8) -> Result<bool> {
-        let mut wrong_length = false;
+        let (mut wrong_length, mut unread) = (false, false);
         for round in 0..3 {
             let mut still = Vec::new();
             for (number, (id, raw_len)) in unknown.drain(..).enumerate() {
@@ -299,11 +302,27 @@ impl Walk<'_, '_> {
             if unknown.is_empty() {
                 break;
             }
-            let _ = match round {
-                0 => self.run.repo.refresh_index(),
+            let looked = match round {
+                0 => self.run.repo.refresh_index().map(|()| None),
                 1 => self.run.repo.heal_index_for_read(),
-                _ => Ok(()),
+                _ => Ok(None),
             };
+            let failed = match self.run.noted(looked) {
+                Ok(failed) => failed,
+                Err(error) => error.unreadable().is_some().then_some(error),
+            };
+            if let Some(error) = failed {
+                let _ = self.run.noted(Err::<(), _>(error));
+                unread = true;
+            }
+        }
+        let _ = self
+            .run
+            .noted(self.run.repo.index().check_read())
+            .inspect_err(|_| unread = true);
+        if unread {
+            // they may be where it could not be looked
+            unknown.clear();
         }
         Ok(wrong_length)
     }

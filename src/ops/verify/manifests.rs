@@ -21,8 +21,10 @@ pub(super) struct Manifests {
     pub committed: Committed,
     /// Those that can be read.
     pub good: Vec<SnapshotId>,
-    /// Those that cannot, and why.
+    /// Those that are damaged, and why.
     damaged: BTreeMap<SnapshotId, String>,
+    /// Those that could not be read.
+    unread: HashSet<SnapshotId>,
     /// Ids of the parts of the copies of good manifests.
     copies: HashSet<ChunkId>,
     /// Parts of other copies: where, and which session wrote them.
@@ -49,6 +51,11 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
         let (bytes, decoded) = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
             // forgotten since it was listed
             Small::Gone => continue,
+            Small::Unreadable => {
+                manifests.committed.insert(id);
+                manifests.unread.insert(id);
+                continue;
+            }
             Small::Bad(reason) => (Vec::new(), Err(reason)),
             Small::Bytes(bytes) => match run.repo.decode_manifest(&id, &bytes) {
                 Ok(_) => (bytes, Ok(())),
@@ -111,7 +118,7 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
         if copy.is_some() {
             whole.insert(id);
         }
-        if manifests.damaged.contains_key(&id) {
+        if manifests.damaged.contains_key(&id) || manifests.unread.contains(&id) {
             continue;
         }
         if manifests.committed.contains(&id) {
@@ -169,10 +176,12 @@ fn is_lost(run: &Run<'_>, packs: &Packs, places: &[ChunkLocation], id: &Snapshot
 /// One part of a copy, from its pack or else through parity.
 fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Option<CopyPart> {
     let mut bytes = Vec::new();
-    if read_at(run.repo, location, scratch, &mut bytes).is_err() {
+    if run.noted(read_at(run.repo, location, scratch, &mut bytes)).is_err() {
         let mut stored = Vec::new();
         let meta = meta_of(&location.entry);
-        let read = run.repo.read_through_parity(location, &mut stored)
+        let read = run
+            .noted(run.repo.read_through_parity(location, &mut stored))
+            .unwrap_or(false)
             && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes).is_ok();
         if !read {
             return None;

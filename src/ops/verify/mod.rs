@@ -5,8 +5,9 @@
 //! decode every chunk; then see that every snapshot's chunks can be found (its roots, or at `full` every list node and
 //! chunk), and which snapshots and items a damage hits.
 //!
-//! What always holds: a bad file or sector is a [`Problem`] and never the end of the run. Nothing is judged by a listing
-//! alone: what is missing is looked for again, because an ingest, a prune or a forget may be at work. What a crash may
+//! What always holds: a bad file or sector is a [`Problem`] and never the end of the run. A read that fails is a problem of its
+//! own, `ERR_UNREADABLE`: nothing is called damaged or missing for it, and a report with one is not ok. Nothing is judged by a
+//! listing alone: what is missing is looked for again, because an ingest, a prune or a forget may be at work. What a crash may
 //! leave behind (packs that no segment names, segments that name packs which a power cut took, unfinished parity groups)
 //! is a [`Note`], as long as no snapshot needs what is missing. Apart from the index, which heals itself whenever a reader
 //! finds it damaged, nothing is written.
@@ -32,8 +33,9 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
-use crate::storage::{Entry, ErrorKind, Storage};
-use std::collections::HashSet;
+use crate::storage::{self, Entry, ErrorKind, FailedRead, Storage, Verdict};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// How much is read.
@@ -136,11 +138,14 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// True when nothing is damaged or missing.
+    /// True when nothing is damaged or missing, and everything could be read.
     pub fn ok(&self) -> bool {
         self.problems.is_empty()
     }
 }
+
+/// The code of a problem that is a failed read.
+const UNREADABLE: &str = "ERR_UNREADABLE";
 
 /// Verifies the repository. `on_problem` hears of each problem as soon as all about it is known. Progress counts the bytes
 /// of the files that are read, and packs as items.
@@ -160,6 +165,7 @@ pub fn verify(
     let mut run = Run::new(repo, *options, monitor, on_problem);
     run.check_everything()?;
     doubt::resolve(&mut run, before)?;
+    run.report_unreadable();
     if !run.report.ok() {
         // what is missing is missing here, and not because the folder is gone or another one
         repo.check_same_place(folder)?;
@@ -176,6 +182,9 @@ struct Run<'a> {
     report: VerifyReport,
     /// Problems that may come from somebody else's work: not told yet.
     doubtful: Vec<Problem>,
+    /// The first read that failed of each path, and whether a repair could replace the file. What was to be read there is not
+    /// judged.
+    unread: RefCell<BTreeMap<String, (storage::Error, bool)>>,
     progress: Progress,
 }
 
@@ -183,8 +192,10 @@ struct Run<'a> {
 enum Small {
     Bytes(Vec<u8>),
     Gone,
-    /// It cannot be read, and why.
+    /// It is no such file, and why.
     Bad(String),
+    /// It could not be read, which is noted.
+    Unreadable,
 }
 
 impl<'a> Run<'a> {
@@ -201,6 +212,7 @@ impl<'a> Run<'a> {
             on_problem,
             report: VerifyReport::default(),
             doubtful: Vec::new(),
+            unread: RefCell::default(),
             progress: Progress::default(),
         }
     }
@@ -225,7 +237,43 @@ impl<'a> Run<'a> {
         }
         damage.find_chunks(self, &packs)?;
         lists::check(self, &packs, &manifests, &mut damage)?;
+        let _ = self.noted(self.repo.index().check_read());
         damage.report(self, &packs, groups.as_ref(), &manifests)
+    }
+
+    /// Takes note of a read that failed, and gives the result on. Every result of a read goes through here.
+    fn noted<T, E: FailedRead>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E> {
+        if let Some(error) = result.as_ref().err().and_then(FailedRead::unreadable) {
+            self.note_unread(error, false);
+        }
+        result
+    }
+
+    fn note_unread(&self, error: &storage::Error, healable: bool) {
+        let mut unread = self.unread.borrow_mut();
+        let known = unread
+            .entry(error.path.clone())
+            .or_insert_with(|| (error.clone(), false));
+        known.1 |= healable;
+    }
+
+    /// Tells what could not be read, each file once.
+    fn report_unreadable(&mut self) {
+        for (path, (error, healable)) in self.unread.take() {
+            let is_told = |known: &Problem| known.code == UNREADABLE && known.path.as_ref() == Some(&path);
+            if self.report.problems.iter().any(is_told) {
+                continue;
+            }
+            self.tell(Problem {
+                pack: layout::id_of(&path, ".pack")
+                    .or_else(|| layout::id_of(&path, ".idx"))
+                    .map(PackId),
+                text: format!("{path} cannot be read: {error}"),
+                path: Some(path),
+                healable,
+                ..Problem::new(UNREADABLE)
+            });
+        }
     }
 
     fn storage(&self) -> &dyn Storage {
@@ -302,29 +350,34 @@ impl<'a> Run<'a> {
 
     /// Lists a folder; one that cannot be listed is a problem and counts as empty.
     fn list(&mut self, folder: &str) -> Vec<Entry> {
-        match self.storage().list(folder) {
+        match self.noted(self.storage().list(folder)) {
             Ok(entries) => entries,
             Err(error) => {
-                self.found_in("ERR_STORAGE", folder, &error.to_string(), false);
+                if error.unreadable().is_none() {
+                    self.found_in("ERR_STORAGE", folder, &error.to_string(), false);
+                }
                 Vec::new()
             }
         }
     }
 
     fn read_small(&self, key: &str, max_len: u64) -> Small {
-        match self.storage().get(key, max_len) {
+        match self.noted(self.storage().get(key, max_len)) {
             Ok(bytes) => Small::Bytes(bytes),
-            Err(error) if error.kind == ErrorKind::NotFound => Small::Gone,
-            Err(error) if error.kind == ErrorKind::TooLarge => Small::Bad("it is too long".to_owned()),
-            Err(error) => Small::Bad(error.to_string()),
+            Err(error) => match error.kind.verdict() {
+                Verdict::Missing => Small::Gone,
+                Verdict::Wrong if error.kind == ErrorKind::TooLarge => Small::Bad("it is too long".to_owned()),
+                Verdict::Wrong => Small::Bad(error.to_string()),
+                Verdict::Unreadable => Small::Unreadable,
+            },
         }
     }
 
     /// True unless it is certain that there is no such file: nothing, or something that is no file.
     fn is_there(&self, key: &str) -> bool {
-        match self.storage().size(key) {
+        match self.noted(self.storage().size(key)) {
             Ok(found) => found.is_some(),
-            Err(error) => error.kind != ErrorKind::NotADirectory,
+            Err(error) => error.unreadable().is_some(),
         }
     }
 }

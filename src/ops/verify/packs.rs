@@ -9,7 +9,7 @@ use crate::lock::KillLists;
 use crate::ops::entry_sum::EntrySum;
 use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
-use crate::storage::ErrorKind;
+use crate::storage::{self, ErrorKind, FailedRead};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,6 +20,8 @@ pub(super) enum Bad {
     Missing { committed: bool },
     /// Its bytes are not those of its name.
     Corrupt(String),
+    /// Its bytes could not be read, or not all of them, and nothing is known to be wrong with the others.
+    Unreadable(storage::Error),
 }
 
 /// What is known of one pack.
@@ -108,14 +110,17 @@ pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
 
 fn condemned(run: &Run<'_>) -> HashSet<PackId> {
     // a damaged list was reported; what it condemns is not known
-    let lists = KillLists::load_all(run.storage()).unwrap_or_default();
+    let lists = run.noted(KillLists::load_all(run.storage())).unwrap_or_default();
     let lists = lists.lists().iter().filter(|list| !list.hint);
     lists.flat_map(|list| list.packs.iter().copied()).collect()
 }
 
-/// Whether a kill list condemns the pack now.
+/// Whether a kill list condemns the pack now, or may do so where one cannot be read.
 pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
-    KillLists::load_all(run.storage()).is_ok_and(|lists| lists.condemned(pack))
+    match run.noted(KillLists::load_all(run.storage())) {
+        Ok(lists) => lists.condemned(pack),
+        Err(error) => error.unreadable().is_some(),
+    }
 }
 
 /// True when a pack that was not there is really missing, and was not removed by a prune. In this order: a prune publishes
@@ -126,12 +131,13 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
     }
     if run.repo.is_locked() {
         // a prune takes a pack out of its group, and its .idx away, before it goes
-        let groups = run.repo.parity_groups();
+        let groups = run.noted(run.repo.parity_groups());
         return run.is_there(&layout::pack_index(pack)) || groups.is_ok_and(|groups| groups.group_of(pack).is_some());
     }
     // nothing is healed here: segments that are found broken were reported
-    let _ = run.repo.index().refresh();
-    run.repo.index().contains_pack(pack).unwrap_or(true)
+    let _ = run.noted(run.repo.index().refresh());
+    let named = run.noted(run.repo.index().contains_pack(pack));
+    named.unwrap_or_else(|error| error.unreadable().is_none())
 }
 
 /// Reads every `.idx`, and holds names, lengths and entries against what the segments say.
@@ -192,7 +198,7 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
                 facts.bad = Some(Bad::Missing { committed });
             } else {
                 // put since the folder was listed, or removed by a prune
-                facts.len = run.storage().size(&layout::pack(pack)).unwrap_or(None);
+                facts.len = run.noted(run.storage().size(&layout::pack(pack))).unwrap_or(None);
             }
         }
         (None, None) if committed && !packs.is_condemned(pack) && run.is_there(&layout::pack_index(pack)) => {
@@ -218,7 +224,7 @@ fn check_index(
     manifests: &Manifests,
 ) -> Option<PackIndex> {
     let (repo, key) = (run.repo, layout::pack_index(pack));
-    let read = || read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
+    let read = || run.noted(read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack));
     let mut found = read();
     let mut gone = !run.is_there(&key);
     if !gone && matches!(&found, Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound) {
@@ -232,6 +238,10 @@ fn check_index(
             return Some(index);
         }
         Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound => "it is missing".to_owned(),
+        Err(error) if error.unreadable().is_some() => {
+            let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
+            return run.noted(own).ok();
+        }
         Err(ReadError::Storage(error)) => error.to_string(),
         Err(ReadError::Format(error)) => error.to_string(),
     };
@@ -239,7 +249,8 @@ fn check_index(
         // both are gone: the pack is what matters
         return None;
     }
-    let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack).ok();
+    let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
+    let own = run.noted(own).ok();
     let session = own.as_ref().map(|index| index.header.session);
     // a power cut may take the name of an .idx; that of a committed session was durable
     let committed = session.is_none_or(|session| manifests.committed.contains(&session));
@@ -319,7 +330,7 @@ pub(super) fn is_rebuildable(run: &Run<'_>, pack: &PackId) -> bool {
     if run.repo.parity_shape().is_none() {
         return false;
     }
-    let Ok(groups) = run.repo.parity_groups() else {
+    let Ok(groups) = run.noted(run.repo.parity_groups()) else {
         return false;
     };
     is_rebuildable_with(run, &groups, pack)
@@ -332,7 +343,7 @@ pub(super) fn is_rebuildable_with(run: &Run<'_>, groups: &Groups, pack: &PackId)
 
 fn rebuilds(run: &Run<'_>, head: &GroupHead, pack: &PackId) -> bool {
     let storage = run.storage();
-    let Ok(record) = parity::read_record(storage, &head.id) else {
+    let Ok(record) = run.noted(parity::read_record(storage, &head.id)) else {
         return false;
     };
     let len = head
@@ -360,7 +371,7 @@ fn rebuilds(run: &Run<'_>, head: &GroupHead, pack: &PackId) -> bool {
 pub(super) fn misplaced_packs(run: &Run<'_>, packs: &Packs) -> HashSet<PackId> {
     let bad = packs.table.iter().filter(|(_, facts)| facts.bad.is_some());
     let keys = bad.map(|(pack, _)| layout::pack(pack));
-    let kept = run.storage().list(layout::QUARANTINE).unwrap_or_default();
+    let kept = run.noted(run.storage().list(layout::QUARANTINE)).unwrap_or_default();
     let keys = keys.chain(kept.into_iter().map(|file| file.key));
     keys.filter_map(|key| name_of(run, &key)).collect()
 }

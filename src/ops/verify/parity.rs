@@ -8,6 +8,7 @@ use crate::id::{GroupId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::PackHeader;
 use crate::parity::{self, Damage, GroupHead, GroupRecord, Groups, Part};
+use crate::storage::{self, ErrorKind, FailedRead};
 
 /// Loads the groups and looks at what shows without reading them whole. `None` when the repository has no parity.
 pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<Option<Groups>> {
@@ -28,7 +29,9 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
     }
     check_parts(run, &groups, packs, manifests)?;
     check_members(run, &groups, packs, manifests)?;
-    for pack in groups.unprotected(&protected) {
+    // a group that cannot be read may protect them
+    let all_read = run.noted(groups.check_read()).is_ok();
+    for pack in groups.unprotected(&protected).into_iter().filter(|_| all_read) {
         run.check_running()?;
         // in this order: what a prune takes out of its group stands in a kill list until it is gone
         if !is_condemned(run, &pack) && run.is_there(&layout::pack(&pack)) {
@@ -48,10 +51,12 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
 }
 
 fn load(run: &mut Run<'_>) -> Option<Groups> {
-    match run.repo.parity_groups() {
+    match run.noted(run.repo.parity_groups()) {
         Ok(groups) => Some(groups),
         Err(error) => {
-            run.found_in("ERR_STORAGE", layout::PARITY, &error.to_string(), false);
+            if error.unreadable().is_none() {
+                run.found_in("ERR_STORAGE", layout::PARITY, &error.to_string(), false);
+            }
             None
         }
     }
@@ -107,6 +112,10 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
         // with members that are condemned, the others get another group
         let others = |head: &GroupHead| head.members.iter().any(|member| packs.is_condemned(&member.pack));
         let healable = head.is_some_and(|head| heals(run, &problem.group, problem.part) || others(head));
+        if problem.reason == Damage::Unreadable {
+            run.note_unread(&storage::Error::new(ErrorKind::Io, "get", key), healable);
+            continue;
+        }
         found(run, &key, &problem.reason.to_string(), healable);
     }
     Ok(())
@@ -130,7 +139,8 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
     });
     let successor = || {
         let left = |old: &GroupId| groups.get(old).is_some() || groups.superseded().contains(old);
-        parity::read_record(run.storage(), &head.id).is_ok_and(|record| record.head.superseded.iter().any(left))
+        run.noted(parity::read_record(run.storage(), &head.id))
+            .is_ok_and(|record| record.head.superseded.iter().any(left))
     };
     relies && !successor()
 }
@@ -198,7 +208,7 @@ fn check_config_copy(run: &mut Run<'_>, groups: &Groups) {
     let first = groups
         .live()
         .map(|head| head.id)
-        .find_map(|id| parity::read_record(run.storage(), &id).ok());
+        .find_map(|id| run.noted(parity::read_record(run.storage(), &id)).ok());
     let wrong: Vec<GroupId> = groups
         .live()
         .filter(|head| u64::from(head.config_len) != len)
@@ -229,8 +239,9 @@ pub(super) fn check_files(run: &mut Run<'_>, groups: &Option<Groups>) -> Result<
     }
     for head in heads {
         run.check_running()?;
-        match parity::read_record(run.storage(), &head.id) {
+        match run.noted(parity::read_record(run.storage(), &head.id)) {
             Ok(record) => check_group(run, &record)?,
+            Err(error) if error.unreadable().is_some() => {}
             Err(error) => {
                 // all are gone when it was superseded meanwhile
                 if [Part::Group, Part::Shard(0)]
@@ -250,7 +261,21 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
     for part in (0..head.shape.parity).map(Part::Shard).chain([Part::Group]) {
         run.check_running()?;
         let key = part.key(&head.id);
-        let reason = match parity::check_part(run.storage(), record, part) {
+        let check = || parity::check_part(run.storage(), record, part);
+        let checked = match check() {
+            // once is no time
+            Ok(state) if state.unreadable.is_some() => check(),
+            other => other,
+        };
+        let mut unread = None;
+        let reason = match run.noted(checked) {
+            Ok(parity::PartState {
+                unreadable: Some(error),
+                ..
+            }) => {
+                unread = Some(error);
+                None
+            }
             Ok(state) if state.is_intact() => None,
             // whether it must be there was judged by its name
             Ok(state) if state.frame == Some(Damage::Missing) => None,
@@ -258,8 +283,13 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
                 Some(damage) => damage.to_string(),
                 None => format!("{} of its rows are damaged", state.rows.len()),
             }),
+            Err(error) if error.unreadable().is_some() => None,
             Err(error) => Some(error.to_string()),
         };
+        if let Some(error) = unread {
+            let healable = run.noted(parity::rebuild_file(run.storage(), record, part)).is_ok();
+            run.note_unread(&error, healable);
+        }
         run.advance(head.file_len(part), 0);
         if let Some(reason) = reason
             && run.is_there(&key)
@@ -281,8 +311,12 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
 
 /// The session that wrote a missing pack, from its first row as parity has it.
 pub(super) fn session_of(run: &Run<'_>, groups: &Groups, pack: &PackId) -> Option<SnapshotId> {
-    let record = parity::read_record(run.storage(), &groups.group_of(pack)?.id).ok()?;
-    let row = parity::rebuild_rows(run.storage(), &record, pack, 0..1).ok()?;
+    let record = run
+        .noted(parity::read_record(run.storage(), &groups.group_of(pack)?.id))
+        .ok()?;
+    let row = run
+        .noted(parity::rebuild_rows(run.storage(), &record, pack, 0..1))
+        .ok()?;
     let header = PackHeader::decode(row.first_chunk()?).ok()?;
     Some(header.session)
 }

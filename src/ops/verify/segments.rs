@@ -7,7 +7,7 @@ use crate::id::{PackId, SegmentId};
 use crate::index::{self, BrokenSegment, EntrySource};
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, FailedRead};
 use std::collections::HashSet;
 
 /// Most rounds of listing again; each needs a merge or an ingest that published meanwhile.
@@ -22,8 +22,7 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
         run.note_foreign(layout::segment(&foreign));
     }
     for broken in broken {
-        report(run, &broken.id, &broken.error);
-        packs.index_whole = false;
+        judge(run, packs, broken.id, broken.error);
     }
     let mut seen: HashSet<SegmentId> = HashSet::new();
     for _ in 0..MAX_ROUNDS {
@@ -34,9 +33,10 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
         }
         for id in new {
             if let Some(error) = check_segment(run, id)? {
-                report(run, &id, &error);
-                run.repo.index().set_aside(id, error);
-                packs.index_whole = false;
+                if error.unreadable().is_none() {
+                    run.repo.index().set_aside(id, error.clone());
+                }
+                judge(run, packs, id, error);
             }
         }
         refresh(run, packs);
@@ -46,8 +46,10 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
 
 /// Lists the segments again; gives all that are known to be broken.
 fn refresh(run: &mut Run<'_>, packs: &mut Packs) -> Vec<BrokenSegment> {
-    if let Err(error) = run.repo.index().refresh() {
-        run.found_in("ERR_STORAGE", layout::INDEX, &error.to_string(), false);
+    if let Err(error) = run.noted(run.repo.index().refresh()) {
+        if error.unreadable().is_none() {
+            run.found_in("ERR_STORAGE", layout::INDEX, &error.to_string(), false);
+        }
         packs.index_whole = false;
     }
     run.repo.index().broken_segments()
@@ -55,14 +57,28 @@ fn refresh(run: &mut Run<'_>, packs: &mut Packs) -> Vec<BrokenSegment> {
 
 /// What is wrong with a segment; `None` when nothing is, or when it was merged away.
 fn check_segment(run: &Run<'_>, id: SegmentId) -> Result<Option<index::Error>> {
-    let mut go_on = || run.check_running().is_ok();
-    match run.repo.index().check_segment(id, &mut go_on) {
+    let check = || run.repo.index().check_segment(id, &mut || run.check_running().is_ok());
+    let checked = match check() {
+        // once is no time
+        Err(index::Error::Unreadable { .. }) => check(),
+        other => other,
+    };
+    match checked {
         Ok(_) => {
             run.check_running()?;
             Ok(None)
         }
         Err(index::Error::Storage(error)) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Ok(Some(error)),
+    }
+}
+
+/// What is wrong with a segment: it is damaged, or it could not be read.
+fn judge(run: &mut Run<'_>, packs: &mut Packs, id: SegmentId, error: index::Error) {
+    packs.index_whole = false;
+    match run.noted(Err::<(), _>(error)) {
+        Err(error) if error.unreadable().is_none() => report(run, &id, &error),
+        _ => {}
     }
 }
 
@@ -90,6 +106,7 @@ fn take_entries(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
             }
             // good a moment ago: the disk is failing. Comparing goes on without the index
             Err(Stop::Index(error)) => {
+                let _ = run.noted(Err::<(), _>(error.clone()));
                 packs.index_whole = false;
                 let text = format!("The index could not be compared with the packs: {error}");
                 run.note("NOTE_INDEX_NOT_COMPARED", None, Some(layout::INDEX.to_owned()), text);

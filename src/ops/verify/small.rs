@@ -9,6 +9,7 @@ use crate::lock::{self, KillList, KillListId, lease, pause_maint};
 use crate::repo::Config;
 use crate::repo::config::MAX_CONFIG_LEN;
 use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
+use crate::storage::FailedRead;
 use std::collections::BTreeSet;
 
 pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
@@ -32,6 +33,7 @@ fn check_config(run: &mut Run<'_>) {
         },
         Small::Gone => "it is missing".to_owned(),
         Small::Bad(reason) => reason,
+        Small::Unreadable => return,
     };
     // this handle knows the right bytes, and so does every parity group and every last meta pack of a session
     run.found_in("ERR_CONFIG_CORRUPT", layout::CONFIG, &reason, true);
@@ -87,6 +89,8 @@ fn foreign_key(run: &Run<'_>, id: &KeyId) -> Option<String> {
 fn judge_key(run: &Run<'_>, id: &KeyId) -> Vec<(String, String, bool)> {
     let (key, copy) = (layout::key(id), layout::key_copy(id));
     match (read_key(run, &key, id), read_key(run, &copy, id)) {
+        // of one alone nothing can be said
+        (Ok(None), _) | (_, Ok(None)) => Vec::new(),
         (Ok(first), Ok(second)) if first == second => Vec::new(),
         (Ok(_), Ok(_)) => vec![(copy, "it differs from the key file".to_owned(), true)],
         (Ok(_), Err(reason)) => vec![(copy, reason, true)],
@@ -97,17 +101,19 @@ fn judge_key(run: &Run<'_>, id: &KeyId) -> Vec<(String, String, bool)> {
     }
 }
 
-fn read_key(run: &Run<'_>, path: &str, id: &KeyId) -> std::result::Result<Vec<u8>, String> {
+/// The bytes of a whole key file; `None` when they could not be read.
+fn read_key(run: &Run<'_>, path: &str, id: &KeyId) -> std::result::Result<Option<Vec<u8>>, String> {
     let bytes = match run.read_small(path, MAX_KEY_FILE_LEN as u64) {
         Small::Bytes(bytes) => bytes,
         Small::Gone => return Err("it is missing".to_owned()),
         Small::Bad(reason) => return Err(reason),
+        Small::Unreadable => return Ok(None),
     };
     let file = KeyFile::decode(&bytes).map_err(|error| error.to_string())?;
     if file.id != *id || file.repo != run.repo.config().id {
         return Err("it is another key file than its name says".to_owned());
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 /// That a record exists is what counts, so a damaged one can be written again.
@@ -118,7 +124,7 @@ fn check_records(run: &mut Run<'_>) -> Result<()> {
             continue;
         };
         let reason = match run.read_small(&file.key, MAX_RECORD_LEN) {
-            Small::Gone => continue,
+            Small::Gone | Small::Unreadable => continue,
             Small::Bad(reason) => reason,
             Small::Bytes(bytes) => match ForgotRecord::decode(&bytes, &id) {
                 Ok(_) => continue,
@@ -136,7 +142,7 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
         let Some(id) = KillListId::from_key(&file.key) else {
             continue;
         };
-        let reason = match KillList::read(run.storage(), &id) {
+        let reason = match run.noted(KillList::read(run.storage(), &id)) {
             Ok(None) => continue,
             Ok(Some(list)) => {
                 if !list.hint {
@@ -150,6 +156,7 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
                 run.found_in("ERR_UNSUPPORTED_FORMAT", &file.key, &error.to_string(), false);
                 continue;
             }
+            Err(error) if error.unreadable().is_some() => continue,
             Err(error) => error.to_string(),
         };
         // whoever holds the maintenance lock may set it aside: nobody else deletes what it condemns
@@ -171,7 +178,8 @@ fn check_locks(run: &mut Run<'_>) {
         let text = format!("Session {} ended without removing its lease", lease.session);
         run.note("NOTE_STALE_LEASE", None, Some(layout::lease(&lease.session)), text);
     }
-    let quarantined = run.storage().list(layout::QUARANTINE).map_or(0, |files| files.len());
+    let quarantined = run.noted(run.storage().list(layout::QUARANTINE));
+    let quarantined = quarantined.map_or(0, |files| files.len());
     if quarantined > 0 {
         let text = format!("{quarantined} files lie in quarantine");
         run.note("NOTE_QUARANTINE", None, Some(layout::QUARANTINE.to_owned()), text);

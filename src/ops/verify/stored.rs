@@ -17,7 +17,7 @@ use crate::layout;
 use crate::pack::PackHeader;
 use crate::pack::format::{HEADER_LEN, IndexParts};
 use crate::snapshot::{self, MAX_MANIFEST_LEN, manifest};
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, FailedRead};
 
 /// Largest `.idx` that is read, in bytes.
 const MAX_INDEX_LEN: u64 = 4 << 20;
@@ -57,6 +57,7 @@ fn read_manifests(run: &mut Run<'_>, manifests: &mut Manifests) -> Result<Vec<(S
         };
         let reason = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
             Small::Gone => continue,
+            Small::Unreadable => None,
             Small::Bad(reason) => Some(reason),
             Small::Bytes(bytes) => match manifest::check_sealed(&bytes, &id) {
                 Ok(()) => None,
@@ -102,7 +103,7 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
         let Some(id) = layout::id_of(&file.key, ".seg").map(SegmentId) else {
             continue;
         };
-        match index::check_header(run.storage(), &run.repo.config().id, id) {
+        match run.noted(index::check_header(run.storage(), &run.repo.config().id, id)) {
             Ok(()) => {}
             // merged meanwhile
             Err(index::Error::Storage(error)) if error.kind == ErrorKind::NotFound => {}
@@ -110,6 +111,7 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
                 reason: index::Damage::ForeignRepository,
                 ..
             }) => run.note_foreign(file.key),
+            Err(error) if error.unreadable().is_some() => {}
             Err(error) => {
                 let healable = !matches!(error, index::Error::Unsupported { .. });
                 run.found_in("ERR_INDEX_CORRUPT", &file.key, &error.to_string(), healable);
@@ -166,7 +168,7 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
             run.note("NOTE_ORPHAN_INDEX", Some(*pack), Some(layout::pack_index(pack)), text);
         }
     }
-    if let Err(reason) = parts
+    if let Err(Some(reason)) = parts
         && facts.len.is_some()
         && run.is_there(&layout::pack(pack))
     {
@@ -199,25 +201,28 @@ fn note_orphan(run: &mut Run<'_>, pack: &PackId) {
     run.note("NOTE_ORPHAN_PACK", Some(*pack), Some(layout::pack(pack)), text);
 }
 
-fn read_index(run: &Run<'_>, pack: &PackId) -> std::result::Result<IndexParts, String> {
+/// The `.idx` of a pack, or what is wrong with it; `None` when it could not be read.
+fn read_index(run: &Run<'_>, pack: &PackId) -> std::result::Result<IndexParts, Option<String>> {
     let bytes = match run.read_small(&layout::pack_index(pack), MAX_INDEX_LEN) {
         Small::Bytes(bytes) => bytes,
-        Small::Gone => return Err("it is missing".to_owned()),
-        Small::Bad(reason) => return Err(reason),
+        Small::Gone => return Err(Some("it is missing".to_owned())),
+        Small::Bad(reason) => return Err(Some(reason)),
+        Small::Unreadable => return Err(None),
     };
-    let parts = IndexParts::decode(&bytes).map_err(|error| error.to_string())?;
-    let header = PackHeader::decode(&parts.header).map_err(|error| error.to_string())?;
+    let parts = IndexParts::decode(&bytes).map_err(|error| Some(error.to_string()))?;
+    let header = PackHeader::decode(&parts.header).map_err(|error| Some(error.to_string()))?;
     if parts.pack != *pack {
-        return Err("it is that of another pack".to_owned());
+        return Err(Some("it is that of another pack".to_owned()));
     }
     if header.repo != run.repo.config().id {
-        return Err("it belongs to another repository".to_owned());
+        return Err(Some("it belongs to another repository".to_owned()));
     }
     Ok(parts)
 }
 
 fn own_header(run: &Run<'_>, pack: &PackId) -> Option<PackHeader> {
     let mut bytes = [0; HEADER_LEN];
-    run.storage().get_range(&layout::pack(pack), 0, &mut bytes).ok()?;
+    run.noted(run.storage().get_range(&layout::pack(pack), 0, &mut bytes))
+        .ok()?;
     PackHeader::decode(&bytes).ok()
 }

@@ -45,6 +45,19 @@ struct State {
     calls: u64,
     order: Option<(u64, Fault)>,
     hit: Option<Call>,
+    reads: u64,
+    read_order: Option<ReadOrder>,
+}
+
+/// A read that fails.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOrder {
+    /// Its number among the reads.
+    pub number: u64,
+    /// What it returns.
+    pub errno: Errno,
+    /// Whether every later read of the same path fails too.
+    pub lasting: bool,
 }
 
 impl Order {
@@ -55,10 +68,24 @@ impl Order {
         state.hit = None;
     }
 
+    /// A read fails, counted from here on.
+    pub fn fail_read(&self, order: ReadOrder) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.reads + order.number;
+        state.read_order = Some(ReadOrder { number, ..order });
+        state.hit = None;
+    }
+
+    /// Reads so far.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).reads
+    }
+
     /// No call fails any more. The one that did, if it was made.
     pub fn take_back(&self) -> Option<Call> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.order = None;
+        state.read_order = None;
         state.hit.take()
     }
 
@@ -70,6 +97,20 @@ impl Order {
     /// Counts a call and tells how it fails.
     fn next(&self, call: &'static str, path: &str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if ["open", "read", "kind", "list"].contains(&call) {
+            let number = state.reads;
+            state.reads += 1;
+            if let Some(order) = state.read_order {
+                let is_hit = match &state.hit {
+                    None => order.number == number,
+                    Some((_, hit)) => order.lasting && hit == path,
+                };
+                if is_hit {
+                    state.hit.get_or_insert_with(|| (call, path.to_owned()));
+                    return Some(Fault::Errno(order.errno));
+                }
+            }
+        }
         let number = state.calls;
         state.calls += 1;
         let (_, fault) = state.order.filter(|(at, _)| *at == number)?;

@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod failing;
+mod reading;
 
 use crate::crash::harness::{check_all, check_verify, copy, prepared, prune_clears_up};
 use crate::crash::world::*;
