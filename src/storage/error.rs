@@ -10,6 +10,8 @@ pub enum ErrorKind {
     NotFound,
     /// The place is a file where a folder is needed, or the other way round.
     NotADirectory,
+    /// Something that is never opened lies in place of a file: a link, a pipe, a device.
+    NotAFile,
     /// Not allowed (EACCES, EPERM).
     PermissionDenied,
     /// The file system is mounted read-only (EROFS).
@@ -50,7 +52,7 @@ impl ErrorKind {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NotFound => Verdict::Missing,
-            Self::NotADirectory | Self::UnexpectedEnd | Self::TooLarge => Verdict::Wrong,
+            Self::NotADirectory | Self::NotAFile | Self::UnexpectedEnd | Self::TooLarge => Verdict::Wrong,
             _ => Verdict::Unreadable,
         }
     }
@@ -132,6 +134,7 @@ impl Error {
         let kind = match source.kind() {
             Io::NotFound => ErrorKind::NotFound,
             Io::NotADirectory | Io::IsADirectory => ErrorKind::NotADirectory,
+            _ if is_no_file(&source) => ErrorKind::NotAFile,
             Io::PermissionDenied => ErrorKind::PermissionDenied,
             Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
@@ -168,6 +171,27 @@ impl Error {
     }
 }
 
+/// What [`Vfs::open`](super::Vfs::open) returns for a pipe or a device.
+#[derive(Debug)]
+pub(super) struct NotARegularFile;
+
+impl fmt::Display for NotARegularFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a regular file")
+    }
+}
+
+impl std::error::Error for NotARegularFile {}
+
+/// That, and what opening a link without following it returns (ELOOP).
+fn is_no_file(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return true;
+    }
+    error.get_ref().is_some_and(|inner| inner.is::<NotARegularFile>())
+}
+
 /// Tells the errors by which systems say that no more files can be open.
 pub(super) fn too_many_files(error: &std::io::Error) -> bool {
     #[cfg(unix)]
@@ -190,6 +214,7 @@ impl fmt::Display for Error {
         match (&self.source, self.kind) {
             (Some(source), _) => write!(f, ": {source}"),
             (None, ErrorKind::NotFound) => f.write_str(": no such file"),
+            (None, ErrorKind::NotAFile) => f.write_str(": not a regular file"),
             (None, ErrorKind::NotADirectory) => f.write_str(": not a folder"),
             (None, ErrorKind::PermissionDenied) => f.write_str(": not allowed"),
             (None, ErrorKind::ReadOnly) => f.write_str(": the file system is read-only"),

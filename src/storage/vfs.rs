@@ -176,7 +176,7 @@ impl RealFs {
         match file_kind(&file.metadata()?) {
             FileKind::File { len } => Ok(Box::new(RealFile { file, len })),
             FileKind::Folder => Err(io::ErrorKind::IsADirectory.into()),
-            FileKind::Other => Err(io::Error::other("not a regular file")),
+            FileKind::Other => Err(io::Error::other(super::error::NotARegularFile)),
         }
     }
 }

@@ -235,6 +235,11 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
             work.leave(error)?;
         }
     }
+    // what the others do not name may be named by a segment that cannot be read: nothing is called lost then
+    let unread = repo.index().check_read();
+    if let Some(error) = unread.as_ref().err().and_then(FailedRead::unreadable) {
+        return work.leave(error.clone());
+    }
     damaged.sort_by_key(|snapshot| snapshot.id);
     work.report.lost_chunks = survey.lost.len() as u64;
     work.report.damaged_snapshots = damaged;

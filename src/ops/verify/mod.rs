@@ -268,6 +268,12 @@ impl<'a> Run<'a> {
                 pack: layout::id_of(&path, ".pack")
                     .or_else(|| layout::id_of(&path, ".idx"))
                     .map(PackId),
+                // of a manifest it is the snapshot itself that cannot be restored
+                snapshots: (path.starts_with(layout::SNAPSHOTS))
+                    .then(|| layout::id_of(&path, ".json").map(SnapshotId))
+                    .flatten()
+                    .into_iter()
+                    .collect(),
                 text: format!("{path} cannot be read: {error}"),
                 path: Some(path),
                 healable,
