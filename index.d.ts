@@ -823,6 +823,7 @@ export type ContainerArchiveErrorCode =
   | 'ERR_NO_SPACE'
   | 'ERR_REPO_LOCKED'
   | 'ERR_LOCKS_UNSUPPORTED'
+  | 'ERR_FILESYSTEM_UNSUPPORTED'
   | 'ERR_CONFLICT'
   | 'ERR_CLOSED'
   | 'ABORT_ERR'
@@ -863,8 +864,8 @@ export class ContainerArchive {
   /**
    * Makes a repository in a folder that does not exist or is empty, and opens it. With a passphrase or key it is encrypted.
    *
-   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_LOCKS_UNSUPPORTED, ERR_REPO_LOCKED (another
-   * `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it failed), ERR_NO_MEMORY, ERR_NO_ENTROPY, ERR_NO_SPACE,
+   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_LOCKS_UNSUPPORTED,
+   * ERR_FILESYSTEM_UNSUPPORTED, ERR_REPO_LOCKED (another `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it failed), ERR_NO_MEMORY, ERR_NO_ENTROPY, ERR_NO_SPACE,
    * ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;

@@ -159,6 +159,11 @@ pub enum Error {
     },
     /// The file system has no working kernel locks, so nothing may be written. Reading works.
     LocksUnsupported,
+    /// The file system lacks a call that a repository needs, so nothing may be written. Keep the repository elsewhere.
+    FilesystemUnsupported {
+        /// What was tried, and what is missing.
+        source: storage::Error,
+    },
     /// The handle was opened for reading only.
     ReadOnly,
     /// There is no such snapshot.
@@ -276,6 +281,7 @@ impl Error {
             Self::Conflict | Self::LeaseRemoved => "ERR_CONFLICT",
             Self::RepositoryLocked { .. } => "ERR_REPO_LOCKED",
             Self::LocksUnsupported => "ERR_LOCKS_UNSUPPORTED",
+            Self::FilesystemUnsupported { .. } => "ERR_FILESYSTEM_UNSUPPORTED",
             Self::ReadOnly => "ERR_READ_ONLY",
             Self::SnapshotNotFound { .. } => "ERR_SNAPSHOT_NOT_FOUND",
             Self::SnapshotAmbiguous { .. } => "ERR_SNAPSHOT_AMBIGUOUS",
@@ -310,6 +316,9 @@ impl Error {
             Self::NotEncrypted => "open it without a passphrase, if you trust whoever can write to this folder",
             Self::UnsupportedFormat { .. } => "install a newer version of this package",
             Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } => "try again",
+            Self::FilesystemUnsupported { .. } => {
+                "keep the repository on a file system that has what is missing; docs/file-systems.md lists those that were tried"
+            }
             Self::LocksUnsupported => {
                 "keep the repository on a file system with working locks, or open it with { readOnly: true }"
             }
@@ -401,6 +410,9 @@ impl fmt::Display for Error {
                 write!(f, "Somebody else holds {lock}: {}", holders.join(", "))
             }
             Self::LocksUnsupported => f.write_str("The file system has no working locks, so nothing may be written"),
+            Self::FilesystemUnsupported { source } => {
+                write!(f, "The file system lacks what a repository needs: {source}")
+            }
             Self::ReadOnly => f.write_str("The repository was opened for reading only"),
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
             Self::SnapshotAmbiguous { id } => write!(f, "Several snapshots begin with {id}"),
@@ -434,6 +446,7 @@ impl std::error::Error for Error {
             Self::Permission { source }
             | Self::NoSpace { source }
             | Self::Unreadable { source }
+            | Self::FilesystemUnsupported { source }
             | Self::Storage { source } => Some(source),
             _ => None,
         }
@@ -447,6 +460,7 @@ impl From<storage::Error> for Error {
             Kind::PermissionDenied | Kind::ReadOnly => Self::Permission { source },
             Kind::NoSpace => Self::NoSpace { source },
             Kind::LocksUnsupported => Self::LocksUnsupported,
+            Kind::FilesystemUnsupported => Self::FilesystemUnsupported { source },
             Kind::NotADirectory => Self::NotADirectory { path: source.path },
             Kind::Io | Kind::Unavailable if source.is_read() => Self::Unreadable { source },
             _ => Self::Storage { source },

@@ -42,7 +42,11 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
         | Error::FileExists { path, .. }
         | Error::KillListCorrupt { path, .. }
         | Error::KeyFileCorrupt { path, .. } => object.set("path", path.as_str())?,
-        Error::Permission { source } | Error::NoSpace { source } | Error::Storage { source } => {
+        Error::Permission { source }
+        | Error::NoSpace { source }
+        | Error::FilesystemUnsupported { source }
+        | Error::Unreadable { source }
+        | Error::Storage { source } => {
             set(
                 &mut object,
                 "path",

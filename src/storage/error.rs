@@ -1,5 +1,6 @@
 //! What can go wrong with stored bytes, told apart as far as a caller can act on it.
 
+use super::missing::no_new_names;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub enum ErrorKind {
     UnexpectedEnd,
     /// Kernel locks do not work on this file system.
     LocksUnsupported,
+    /// The file system lacks another call that a repository needs; the source names it.
+    FilesystemUnsupported,
     /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
     Poisoned,
     /// The process, the system or the connection cannot do it now: no descriptors or memory (EMFILE, ENFILE, ENOMEM), a
@@ -132,6 +135,7 @@ impl Error {
     pub fn from_io(op: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match source.kind() {
+            _ if no_new_names(&source) => ErrorKind::FilesystemUnsupported,
             Io::NotFound => ErrorKind::NotFound,
             Io::NotADirectory | Io::IsADirectory => ErrorKind::NotADirectory,
             _ if is_no_file(&source) => ErrorKind::NotAFile,
@@ -222,6 +226,7 @@ impl fmt::Display for Error {
             (None, ErrorKind::TooLarge) => f.write_str(": the file is too large"),
             (None, ErrorKind::UnexpectedEnd) => f.write_str(": the file ends too early"),
             (None, ErrorKind::LocksUnsupported) => f.write_str(": the file system has no working kernel locks"),
+            (None, ErrorKind::FilesystemUnsupported) => f.write_str(": the file system lacks a call that is needed"),
             (None, ErrorKind::Poisoned) => f.write_str(": an earlier flush failed"),
             (None, ErrorKind::Unavailable) => f.write_str(": the system cannot do it now"),
             (None, ErrorKind::Source) => f.write_str(": the source gave the wrong number of bytes"),

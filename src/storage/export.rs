@@ -4,7 +4,7 @@
 //! unless that is wanted. Whatever goes wrong before, the temporary file is removed. Only a process that is killed leaves
 //! one behind.
 
-use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
+use super::vfs::{FileKind, RealFs, Vfs, VfsFile, is_named, may_be_done};
 use super::{Created, Error, Result};
 use crate::entropy::{Entropy, random};
 use crate::id::to_hex;
@@ -132,6 +132,8 @@ impl ExportFile {
         };
         match renamed {
             Ok(()) => self.published = true,
+            // the answer was lost, and it is done
+            Err(error) if may_be_done(&error) && is_named(&*self.vfs, &*self.file, &self.name) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Exists),
             Err(error) => return Err(self.error(error)),
         }

@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod local;
 mod memory;
+mod missing;
 mod place;
 mod source_file;
 pub mod vfs;

@@ -10,6 +10,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that calls the file system")]
 
 use super::LockMode;
+use super::missing::{no_flush, no_locks, of_last_link};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,15 @@ pub struct DirEntry {
     pub name: String,
     /// What it names; a symbolic link is [`FileKind::Other`].
     pub kind: FileKind,
+}
+
+/// Identifies a file on one machine while it is open, under all of its names. Not stored anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// The device.
+    pub device: u64,
+    /// The inode on it.
+    pub inode: u64,
 }
 
 /// The calls that change or read the names below a root folder. Errors are the system's own.
@@ -101,6 +111,11 @@ pub trait Vfs: Send + Sync {
         Ok(None)
     }
 
+    /// Which file `path` names; `None` when it names nothing, and where the system does not report it (Windows).
+    fn file_id(&self, _path: &str) -> io::Result<Option<FileId>> {
+        Ok(None)
+    }
+
     /// The names in a folder, in no order. Names that are not UTF-8 are left out.
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
 }
@@ -123,11 +138,28 @@ pub trait VfsFile: Send + Sync {
     /// Length in bytes when it was opened, and what was written through this handle.
     fn size(&self) -> u64;
 
+    /// Which file this is; `None` where the system does not report it.
+    fn id(&self) -> Option<FileId> {
+        None
+    }
+
     /// Tries to take a kernel lock: `false` when another handle holds one against it. `Unsupported` where there are none.
     fn try_lock(&self, mode: LockMode) -> io::Result<bool>;
 
     /// Frees the lock now, also when a forked process still shares the handle.
     fn unlock(&self);
+}
+
+/// Whether a rename or a link with this error may have been done all the same; see [`is_named`].
+pub(super) fn may_be_done(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
+}
+
+/// Whether `path` names the open file `file`. A network file system may lose the answer to a rename or a link that it has
+/// done, and report `AlreadyExists` or `NotFound` when it is asked again: then the name is there, and is that of the file.
+pub(super) fn is_named(vfs: &dyn Vfs, file: &dyn VfsFile, path: &str) -> bool {
+    file.id()
+        .is_some_and(|id| matches!(vfs.file_id(path), Ok(Some(named)) if named == id))
 }
 
 /// The real file system.
@@ -233,6 +265,35 @@ fn file_kind(meta: &std::fs::Metadata) -> FileKind {
     }
 }
 
+#[cfg(unix)]
+fn file_id(meta: &std::fs::Metadata) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let (device, inode) = (meta.dev(), meta.ino());
+    // file systems without inodes may number all files alike
+    (inode != 0).then_some(FileId { device, inode })
+}
+
+#[cfg(not(unix))]
+fn file_id(_meta: &std::fs::Metadata) -> Option<FileId> {
+    None
+}
+
+/// Flushes a file or a folder. Some FUSE and network file systems have nothing to flush and say so in various ways; a
+/// flush that fails in another way is a failure.
+fn flush(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // the standard library asks for F_FULLFSYNC here, which not every file system has
+        #[cfg(target_vendor = "apple")]
+        Err(error) if no_flush(&error) => match rustix::fs::fsync(file).map_err(io::Error::from) {
+            Err(error) if no_flush(&error) => Ok(()),
+            other => other,
+        },
+        #[cfg(not(target_vendor = "apple"))]
+        Err(error) if no_flush(&error) => Ok(()),
+        other => other,
+    }
+}
+
 impl Vfs for RealFs {
     fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
         let mut options = OpenOptions::new();
@@ -293,11 +354,7 @@ impl Vfs for RealFs {
 
     #[cfg(unix)]
     fn fsync_dir(&self, path: &str) -> io::Result<()> {
-        match File::open(self.resolve(path)?)?.sync_all() {
-            // file systems that have nothing to flush for a folder (some FUSE and network ones) say EINVAL or ENOTSUP
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-            other => other,
-        }
+        flush(&File::open(self.resolve(path)?)?)
     }
 
     #[cfg(not(unix))]
@@ -340,6 +397,13 @@ impl Vfs for RealFs {
         Ok(meta.modified().ok().map(since_1970))
     }
 
+    fn file_id(&self, path: &str) -> io::Result<Option<FileId>> {
+        match std::fs::symlink_metadata(self.resolve(path)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => Ok(file_id(&other?)),
+        }
+    }
+
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(self.resolve(path)?)? {
@@ -378,7 +442,7 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Like a rename that never replaces; a crash in between leaves both names on the same whole file.
 fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::hard_link(from, to)?;
+    std::fs::hard_link(from, to).map_err(of_last_link)?;
     // the new name is there and whole: a temporary name that stays behind is no failure of the rename
     let _ = std::fs::remove_file(from);
     Ok(())
@@ -397,7 +461,7 @@ impl VfsFile for RealFile {
     }
 
     fn fsync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        flush(&self.file)
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {
@@ -425,6 +489,10 @@ impl VfsFile for RealFile {
         self.len
     }
 
+    fn id(&self) -> Option<FileId> {
+        file_id(&self.file.metadata().ok()?)
+    }
+
     fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
         use std::fs::TryLockError;
         let locked = match mode {
@@ -442,28 +510,6 @@ impl VfsFile for RealFile {
     fn unlock(&self) {
         let _ = self.file.unlock();
     }
-}
-
-/// Tells the errors by which file systems say that they have no locks.
-fn no_locks(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let none = [
-            Errno::NOLCK,
-            Errno::NOSYS,
-            Errno::NOTSUP,
-            Errno::OPNOTSUPP,
-            Errno::INVAL,
-        ];
-        if none
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-        {
-            return true;
-        }
-    }
-    error.kind() == io::ErrorKind::Unsupported
 }
 
 #[cfg(test)]
@@ -492,6 +538,26 @@ mod tests {
         assert_eq!(std::fs::read(path("d")).unwrap(), b"1");
         assert_eq!(fs.kind("a").unwrap(), None);
         assert_eq!(fs.kind("d").unwrap(), Some(FileKind::File { len: 1 }));
+    }
+
+    #[test]
+    fn an_open_file_is_known_under_each_of_its_names() {
+        let (_folder, fs) = fresh();
+        let file = fs.create_new("a").unwrap();
+        fs.create_new("b").unwrap();
+        fs.link("a", "c").unwrap();
+        let named = ["a", "b", "c", "d"].map(|name| is_named(&fs, &*file, name));
+        assert_eq!(named, [cfg!(unix), false, cfg!(unix), false]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_flush_that_the_file_system_lacks_is_no_failure() {
+        // procfs answers EINVAL to every flush
+        let fs = RealFs::new(Path::new("/proc/self")).unwrap();
+        let file = fs.open("status").unwrap();
+        file.fsync().unwrap();
+        fs.fsync_dir("").unwrap();
     }
 
     #[test]

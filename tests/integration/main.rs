@@ -16,6 +16,8 @@ mod degraded;
 mod disk_full;
 mod faults;
 #[cfg(target_os = "linux")]
+mod file_systems;
+#[cfg(target_os = "linux")]
 mod hostile;
 mod house;
 mod ingest;

@@ -18,7 +18,7 @@ mod temp;
 mod tests;
 
 use super::error::too_many_files;
-use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
+use super::vfs::{FileKind, RealFs, Vfs, VfsFile, may_be_done};
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
 use crate::entropy::{Entropy, random};
 use crate::id::to_hex;
@@ -31,6 +31,10 @@ use std::time::{Duration, Instant};
 
 /// First and longest pause between two tries for a lock.
 const LOCK_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// How long a lease waits for those who ask at this instant whether it is held, and how often it is published anew when one
+/// of them removes it.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
+const LEASE_TRIES: usize = 8;
 /// Where damaged files are moved.
 const QUARANTINE: &str = "quarantine";
 
@@ -119,14 +123,50 @@ impl LocalStorage {
         self.make_folder(op, QUARANTINE)?;
         let name = format!("{}-{}", key.replace('/', "_"), self.random_hex::<4>(op, key)?);
         let name = join(QUARANTINE, &name);
-        let linked = matches!(kind, FileKind::File { .. }) && self.vfs.link(key, &name).is_ok();
+        let linked = matches!(kind, FileKind::File { .. }) && self.has_linked(key, &name);
         if !linked {
-            self.vfs.rename_noreplace(key, &name).map_err(io)?;
+            match self.vfs.rename_noreplace(key, &name) {
+                // the answer was lost, and it is done: the name is random
+                Err(error)
+                    if may_be_done(&error)
+                        && matches!(self.vfs.kind(key), Ok(None))
+                        && matches!(self.vfs.kind(&name), Ok(Some(_))) => {}
+                other => other.map_err(io)?,
+            }
             self.mark(folder_of(key));
         }
         // two folders may become durable in any order: the new name first, or the file could be lost
         self.flushed(op, QUARANTINE, self.vfs.fsync_dir(QUARANTINE))?;
         Ok(linked)
+    }
+
+    /// Gives a file a second name, if the file system can do that.
+    fn has_linked(&self, key: &str, name: &str) -> bool {
+        match self.vfs.link(key, name) {
+            Ok(()) => true,
+            // the answer was lost
+            Err(error) => {
+                may_be_done(&error) && {
+                    let ids = [key, name].map(|path| self.vfs.file_id(path).ok().flatten());
+                    ids[0].is_some() && ids[0] == ids[1]
+                }
+            }
+        }
+    }
+
+    /// Returns the handle through which others see the published lease `key` as held: `file`, which was locked before the
+    /// key was its name; or, where a file system knows files by their paths (FUSE), so that a link is a second file
+    /// without a lock, a handle of that. `None` when others have removed it as that of a dead session before it was locked.
+    fn seen_as_held(&self, key: &str, file: Box<dyn VfsFile>) -> Option<Box<dyn VfsFile>> {
+        // where it cannot be told, it is what it is almost everywhere
+        let Ok(named) = self.vfs.open_lock(key) else {
+            return Some(file);
+        };
+        if !named.try_lock(LockMode::Shared).is_ok_and(|free| free) {
+            return Some(file);
+        }
+        let locked = wait_for_lock(&*named, LockMode::Exclusive, LEASE_WAIT).is_ok_and(|locked| locked);
+        (locked && matches!(self.vfs.kind(key), Ok(Some(_)))).then_some(named)
     }
 }
 
@@ -145,8 +185,8 @@ impl Storage for LocalStorage {
             Some(FileKind::File { .. }) => return exists(),
             Some(_) => return Err(Error::new(ErrorKind::NotADirectory, "put", key)),
         }
-        let (temp, _locked) = self.write_temp("put", key, len, reader)?;
-        match temp.publish(key) {
+        let (temp, file) = self.write_temp("put", key, len, reader)?;
+        match temp.publish(key, &*file) {
             Ok(()) => {
                 self.mark(folder_of(key));
                 Ok(Created::Created)
@@ -290,17 +330,24 @@ impl Storage for LocalStorage {
     fn lease(&self, key: &str, bytes: &[u8]) -> Result<Box<dyn LockGuard>> {
         check_key("lease", key)?;
         let io = |error| Error::from_io("lease", key, error);
-        let (temp, mut file) = self.create_temp("lease", key)?;
-        if !bytes.is_empty() {
-            file.write(bytes).map_err(io)?;
+        for _ in 0..LEASE_TRIES {
+            let (temp, mut file) = self.create_temp("lease", key)?;
+            if !bytes.is_empty() {
+                file.write(bytes).map_err(io)?;
+            }
+            temp.publish(key, &*file).map_err(io)?;
+            if let Some(file) = self.seen_as_held(key, file) {
+                return Ok(Box::new(LeaseGuard {
+                    vfs: self.vfs.clone(),
+                    path: key.to_owned(),
+                    file,
+                    left: AtomicBool::new(false),
+                }));
+            }
+            // it may still be there, without a lock
+            self.delete(key)?;
         }
-        temp.publish(key).map_err(io)?;
-        Ok(Box::new(LeaseGuard {
-            vfs: self.vfs.clone(),
-            path: key.to_owned(),
-            file,
-            left: AtomicBool::new(false),
-        }))
+        Err(io(io::Error::other("the lease cannot be locked under its name")))
     }
 
     fn lease_held(&self, key: &str) -> Result<Option<bool>> {
@@ -322,20 +369,9 @@ impl Storage for LocalStorage {
             .vfs
             .open_lock(key)
             .map_err(|error| Error::from_io("lock", key, error))?;
-        let start = Instant::now();
-        let (mut pause, longest) = LOCK_PAUSES;
-        loop {
-            if file.try_lock(mode).map_err(|error| lock_error("lock", key, error))? {
-                return Ok(Some(Box::new(FileGuard { file })));
-            }
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            // the kernel can wait only without a time limit, hence these naps (the one place of the engine that sleeps)
-            #[expect(clippy::disallowed_methods, reason = "see above")]
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(longest);
+        match wait_for_lock(&*file, mode, wait).map_err(|error| lock_error("lock", key, error))? {
+            true => Ok(Some(Box::new(FileGuard { file }))),
+            false => Ok(None),
         }
     }
 
@@ -359,10 +395,10 @@ impl Storage for LocalStorage {
         check_key("replace", key)?;
         self.refuse_when_poisoned("replace", key)?;
         // written and flushed first: a full disk must not cost the damaged file its place
-        let (temp, _locked) = self.write_temp("replace", key, bytes.len() as u64, &mut &bytes[..])?;
+        let (temp, file) = self.write_temp("replace", key, bytes.len() as u64, &mut &bytes[..])?;
         let published = match self.keep_in_quarantine("replace", key)? {
-            true => temp.publish_over(key),
-            false => temp.publish(key),
+            true => temp.publish_over(key, &*file),
+            false => temp.publish(key, &*file),
         };
         published.map_err(|error| Error::from_io("replace", key, error))?;
         self.mark(folder_of(key));
@@ -373,9 +409,11 @@ impl Storage for LocalStorage {
         check_key("quarantine", key)?;
         self.refuse_when_poisoned("quarantine", key)?;
         if self.keep_in_quarantine("quarantine", key)? {
-            self.vfs
-                .unlink(key)
-                .map_err(|error| Error::from_io("quarantine", key, error))?;
+            match self.vfs.unlink(key) {
+                // the answer to the first try was lost
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| Error::from_io("quarantine", key, error))?,
+            }
             self.mark(folder_of(key));
         }
         Ok(())
@@ -396,6 +434,23 @@ impl Storage for LocalStorage {
         self.make_root().and_then(|()| self.make_folders(folders)).map_err(io)?;
         Ok(true)
     }
+}
+
+/// Tries until the lock is there, `true`, or `wait` is over.
+fn wait_for_lock(file: &dyn VfsFile, mode: LockMode, wait: Duration) -> io::Result<bool> {
+    let start = Instant::now();
+    let (mut pause, longest) = LOCK_PAUSES;
+    while !file.try_lock(mode)? {
+        let left = wait.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // the kernel can wait only without a time limit, hence these naps (the one place of the engine that sleeps)
+        #[expect(clippy::disallowed_methods, reason = "see above")]
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(longest);
+    }
+    Ok(true)
 }
 
 struct FileGuard {

@@ -3,7 +3,7 @@
 //! A temporary file whose lock is free belongs to nobody any more. Between its creation and its lock a cleaner may take it
 //! for dead; its writer notices and starts another one, before any byte is written.
 
-use super::super::vfs::{FileKind, Vfs, VfsFile};
+use super::super::vfs::{FileKind, Vfs, VfsFile, is_named, may_be_done};
 use super::super::{Error, ErrorKind, LockMode, Result};
 use super::{LocalStorage, folder_of, join, lock_error};
 use std::io::{self, Read};
@@ -26,17 +26,26 @@ pub(super) struct Temp<'a> {
 }
 
 impl Temp<'_> {
-    /// Gives the file its key. `AlreadyExists` if that is taken.
-    pub(super) fn publish(mut self, key: &str) -> io::Result<()> {
-        self.vfs.rename_noreplace(&self.path, key)?;
-        self.published = true;
-        Ok(())
+    /// Gives `file`, which this is the name of, its key. `AlreadyExists` if that is taken.
+    pub(super) fn publish(mut self, key: &str, file: &dyn VfsFile) -> io::Result<()> {
+        let renamed = self.vfs.rename_noreplace(&self.path, key);
+        self.renamed(key, file, renamed)
     }
 
-    /// Gives the file its key, in one step also over another file.
-    pub(super) fn publish_over(mut self, key: &str) -> io::Result<()> {
-        self.vfs.rename_over(&self.path, key)?;
-        self.published = true;
+    /// Gives `file` its key, in one step also over another file.
+    pub(super) fn publish_over(mut self, key: &str, file: &dyn VfsFile) -> io::Result<()> {
+        let renamed = self.vfs.rename_over(&self.path, key);
+        self.renamed(key, file, renamed)
+    }
+
+    /// Judges a rename by what it has done: its answer may have been lost, and the second one be about the first.
+    fn renamed(&mut self, key: &str, file: &dyn VfsFile, renamed: io::Result<()>) -> io::Result<()> {
+        match renamed {
+            Ok(()) => self.published = true,
+            // the temporary name may still be there: it is removed as that of a failed put
+            Err(error) if may_be_done(&error) && is_named(self.vfs, file, key) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

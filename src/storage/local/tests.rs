@@ -48,6 +48,11 @@ fn a_folder_keeps_the_promises_of_every_store() {
 fn a_simulated_disk_keeps_the_promises_of_every_store() {
     conformance::run(|| Arc::new(on(&SimFs::new())));
     conformance::run(|| Arc::new(on(&SimFs::without_root(3))));
+    conformance::run(|| {
+        let disk = SimFs::new();
+        disk.know_files_by_path();
+        Arc::new(on(&disk))
+    });
 }
 
 #[test]
@@ -465,4 +470,70 @@ fn links_pipes_and_folders_in_place_of_files_are_errors() {
     store.replace_damaged("a/folder", b"good").unwrap();
     store.replace_damaged("a/link", b"good").unwrap();
     assert_eq!(store.list("a").unwrap().len(), 2);
+}
+
+/// The calls of a network file system that lost an answer, and is asked again: it is done, and the second answer is about the
+/// first.
+#[test]
+fn a_rename_whose_answer_was_lost_is_done() {
+    for kind in [io::ErrorKind::AlreadyExists, io::ErrorKind::NotFound] {
+        let (disk, store) = ready();
+        let mut at = disk.mutating_calls();
+        // create, write, fsync, rename
+        disk.lose_answer(at + 3, kind);
+        assert_eq!(put_bytes(&store, "a/x", b"mine").unwrap(), Created::Created, "{kind}");
+        assert_eq!(store.get("a/x", 9).unwrap(), b"mine");
+        store.barrier().unwrap();
+        // create, write, rename
+        at = disk.mutating_calls();
+        disk.lose_answer(at + 2, kind);
+        let lease = store.lease("locks/s.json", b"lease").unwrap();
+        assert_eq!(on(&disk).lease_held("locks/s.json").unwrap(), Some(true), "{kind}");
+        drop(lease);
+        // create, write, fsync; link, fsync_dir; rename
+        at = disk.mutating_calls();
+        disk.lose_answer(at + 3, kind);
+        disk.lose_answer(at + 5, kind);
+        store.replace_damaged("a/x", b"better").unwrap();
+        assert_eq!(store.get("a/x", 9).unwrap(), b"better");
+        assert_eq!(store.list("quarantine").unwrap().len(), 1, "{kind}");
+        // link, fsync_dir, unlink
+        at = disk.mutating_calls();
+        disk.lose_answer(at, kind);
+        disk.lose_answer(at + 2, io::ErrorKind::NotFound);
+        store.quarantine("a/x").unwrap();
+        assert_eq!(store.size("a/x").unwrap(), None);
+        assert_eq!(store.list("quarantine").unwrap().len(), 2, "{kind}");
+        assert_eq!(temps(&disk), 0, "{kind}");
+    }
+}
+
+#[test]
+fn a_key_that_another_writer_took_meanwhile_is_not_mistaken_for_a_lost_answer() {
+    let (disk, store) = ready();
+    let other = on(&disk);
+    let is_first = AtomicBool::new(true);
+    let at = disk.mutating_calls();
+    disk.before_mutation(Some(Box::new(move |number| {
+        // the calls of the other writer come here too
+        if number == at + 3 && is_first.swap(false, Ordering::SeqCst) {
+            put_bytes(&other, "a/x", b"theirs").unwrap();
+        }
+    })));
+    assert_eq!(put_bytes(&store, "a/x", b"mine").unwrap(), Created::Exists);
+    assert_eq!(store.get("a/x", 9).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_lease_is_seen_as_held_where_files_are_known_by_their_paths() {
+    let (disk, store) = ready();
+    disk.know_files_by_path();
+    let lease = store.lease("locks/s.json", b"lease").unwrap();
+    let other = on(&disk);
+    assert_eq!(other.lease_held("locks/s.json").unwrap(), Some(true));
+    lease.leave();
+    drop(lease);
+    assert_eq!(other.lease_held("locks/s.json").unwrap(), Some(false));
+    drop(other.lease("locks/t.json", b"lease").unwrap());
+    assert_eq!(store.lease_held("locks/t.json").unwrap(), None);
 }

@@ -93,6 +93,10 @@ pub(super) struct Disk {
     pub(super) locks: Vec<(NodeId, u64, LockMode)>,
     /// Bytes left on a disk that can be full.
     pub(super) free: Option<u64>,
+    /// Inodes left on a disk that can run out of them.
+    pub(super) free_inodes: Option<u64>,
+    /// A file that gets another name is another node from then on.
+    pub(super) by_path: bool,
 }
 
 fn not_found<T>() -> io::Result<T> {
@@ -107,6 +111,8 @@ impl Disk {
             pending: Vec::new(),
             locks: Vec::new(),
             free: None,
+            free_inodes: None,
+            by_path: false,
         }
     }
 
@@ -193,9 +199,13 @@ impl Disk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let new_folder = matches!(node, Node::Folder(_));
+        if self.free_inodes == Some(0) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if new_folder {
             self.take_space(FOLDER_LEN)?;
         }
+        self.free_inodes = self.free_inodes.map(|free| free - 1);
         let (id, name): (_, Arc<str>) = (self.nodes.len(), name.into());
         self.nodes.push(node);
         self.names_mut(folder)?.insert(name.clone(), id);
@@ -239,8 +249,21 @@ impl Disk {
         let len = self.file(id)?.data.len() as u64;
         self.names_mut(folder)?.remove(name);
         self.free = self.free.map(|free| free.saturating_add(len));
+        self.give_inode_back(id);
         self.note(folder, id, Change::Unlink { name: name.into() });
         Ok(())
+    }
+
+    /// Counts the inode of a file that has lost a name, if that was the last one.
+    fn give_inode_back(&mut self, id: NodeId) {
+        let Some(free) = self.free_inodes else { return };
+        let has_name = |node: &Node| match node {
+            Node::Folder(folder) => folder.live.values().any(|named| *named == id),
+            Node::File(_) => false,
+        };
+        if !self.nodes.iter().any(has_name) {
+            self.free_inodes = Some(free + 1);
+        }
     }
 
     pub(super) fn rename(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
@@ -252,6 +275,7 @@ impl Disk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.names_mut(old)?.remove(from);
+        let id = self.renamed(id);
         let (from, to): (Arc<str>, Arc<str>) = (from.into(), to.into());
         self.names_mut(new)?.insert(to.clone(), id);
         if old == new {
@@ -270,6 +294,16 @@ impl Disk {
         Ok(())
     }
 
+    /// The node of a file that gets another name.
+    fn renamed(&mut self, id: NodeId) -> NodeId {
+        if !self.by_path {
+            return id;
+        }
+        let node = self.nodes[id].clone();
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
     /// A second name for a file.
     pub(super) fn link(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
         let (id, (folder, name)) = (self.find(from)?, self.split(to)?);
@@ -277,6 +311,7 @@ impl Disk {
         if self.folder(folder)?.live.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        let id = self.renamed(id);
         let name: Arc<str> = name.into();
         self.names_mut(folder)?.insert(name.clone(), id);
         self.note(
@@ -296,13 +331,17 @@ impl Disk {
         let Some(&id) = self.folder(folder)?.live.get(from).filter(|_| folder == new) else {
             return not_found();
         };
-        if let Some(&replaced) = self.folder(folder)?.live.get(to) {
+        let replaced = self.folder(folder)?.live.get(to).copied();
+        if let Some(replaced) = replaced {
             self.file(replaced)?;
         }
         let names = self.names_mut(folder)?;
         names.remove(from);
         let (from, to): (Arc<str>, Arc<str>) = (from.into(), to.into());
         names.insert(to.clone(), id);
+        if let Some(replaced) = replaced {
+            self.give_inode_back(replaced);
+        }
         self.note(folder, id, Change::Rename { from, to });
         Ok(())
     }

@@ -16,7 +16,7 @@ mod tests;
 pub use loss::{LossModel, Tear};
 
 use super::LockMode;
-use super::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
+use super::vfs::{DirEntry, FileId, FileKind, FolderIdentity, Vfs, VfsFile};
 use disk::{Disk, FileNode, FolderNode, Node, NodeId};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -43,6 +43,7 @@ struct Machine {
     crash_at: Option<u64>,
     power_off: bool,
     faults: HashMap<u64, io::ErrorKind>,
+    lost_answers: HashMap<u64, io::ErrorKind>,
     skip_file_fsync: bool,
     skip_dir_fsync: bool,
     before: Option<Arc<BeforeMutation>>,
@@ -122,6 +123,18 @@ impl SimFs {
         self.machine().faults.insert(number, kind);
     }
 
+    /// Does mutating call number `number`, counted from 0, and reports `kind`: as a network file system whose answer was lost,
+    /// and that reports what the second try has met.
+    pub fn lose_answer(&self, number: u64, kind: io::ErrorKind) {
+        self.machine().lost_answers.insert(number, kind);
+    }
+
+    /// Knows files by their paths, as some FUSE file systems do: a file that gets another name is another file from then on,
+    /// and locks on the old one do not count for it.
+    pub fn know_files_by_path(&self) {
+        self.machine().disk.by_path = true;
+    }
+
     /// Limits the space left to so many bytes; `None` is no limit. New folders and written bytes take space, removed files
     /// give theirs back.
     pub fn set_free_bytes(&self, free: Option<u64>) {
@@ -131,6 +144,17 @@ impl SimFs {
     /// Space left, if it is limited.
     pub fn free_bytes(&self) -> Option<u64> {
         self.machine().disk.free
+    }
+
+    /// Limits the files and folders that can still be made; `None` is no limit. Removed files give theirs back. A disk after a
+    /// power loss has no such limit.
+    pub fn set_free_inodes(&self, free: Option<u64>) {
+        self.machine().disk.free_inodes = free;
+    }
+
+    /// Files and folders that can still be made, if that is limited.
+    pub fn free_inodes(&self) -> Option<u64> {
+        self.machine().disk.free_inodes
     }
 
     /// A seeded bug: flushes of files succeed and are counted, but harden nothing.
@@ -249,7 +273,14 @@ impl SimFs {
     ) -> io::Result<T> {
         self.mutate(op, path, |machine, fault| match fault {
             Some(kind) => Err(kind.into()),
-            None => call(&mut machine.disk),
+            None => {
+                let number = machine.calls - 1;
+                let done = call(&mut machine.disk)?;
+                machine
+                    .lost_answers
+                    .remove(&number)
+                    .map_or(Ok(done), |kind| Err(kind.into()))
+            }
         })
     }
 
@@ -276,6 +307,7 @@ impl Machine {
             crash_at: None,
             power_off: false,
             faults: HashMap::new(),
+            lost_answers: HashMap::new(),
             skip_file_fsync: false,
             skip_dir_fsync: false,
             before: None,
@@ -413,9 +445,25 @@ impl Vfs for SimFs {
         }
     }
 
+    fn file_id(&self, path: &str) -> io::Result<Option<FileId>> {
+        let parts = self.parts(path)?;
+        self.read(|disk| match disk.find(&parts) {
+            Ok(id) => Ok(Some(file_id(id))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         let parts = self.parts(path)?;
         self.read(|disk| disk.list(&parts))
+    }
+}
+
+fn file_id(node: NodeId) -> FileId {
+    FileId {
+        device: 1,
+        inode: node as u64,
     }
 }
 
@@ -467,6 +515,10 @@ impl VfsFile for SimFile {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn id(&self) -> Option<FileId> {
+        Some(file_id(self.node))
     }
 
     fn try_lock(&self, mode: LockMode) -> io::Result<bool> {

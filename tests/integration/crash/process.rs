@@ -2,7 +2,7 @@
 
 use containerarchive::layout;
 use containerarchive::storage::simfs::SimFs;
-use containerarchive::storage::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
+use containerarchive::storage::vfs::{DirEntry, FileId, FileKind, FolderIdentity, Vfs, VfsFile};
 use containerarchive::storage::{Created, Entry, LocalStorage, LockGuard, LockMode, Result, Storage};
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -114,6 +114,10 @@ impl Vfs for Process {
         self.disk.root_identity()
     }
 
+    fn file_id(&self, path: &str) -> io::Result<Option<FileId>> {
+        self.disk.file_id(path)
+    }
+
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         self.disk.list(path)
     }
@@ -136,6 +140,10 @@ impl VfsFile for ProcessFile {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(offset, out)
+    }
+
+    fn id(&self) -> Option<FileId> {
+        self.file.id()
     }
 
     fn size(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use containerarchive::storage::LockMode;
 use containerarchive::storage::simfs::SimFs;
-use containerarchive::storage::vfs::{DirEntry, FileKind, FolderIdentity, Vfs, VfsFile};
+use containerarchive::storage::vfs::{DirEntry, FileId, FileKind, FolderIdentity, Vfs, VfsFile};
 use rustix::io::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -204,6 +204,11 @@ impl Vfs for Failing {
         self.disk.root_identity()
     }
 
+    fn file_id(&self, path: &str) -> io::Result<Option<FileId>> {
+        self.order.pass("file_id", path)?;
+        self.disk.file_id(path)
+    }
+
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         self.order.pass("list", path)?;
         self.disk.list(path)
@@ -240,6 +245,10 @@ impl VfsFile for FailingFile {
             }
             _ => self.file.read_at(offset, out),
         }
+    }
+
+    fn id(&self) -> Option<FileId> {
+        self.file.id()
     }
 
     fn size(&self) -> u64 {
