@@ -690,9 +690,14 @@ export interface IPruneResult {
   timeZone: string;
   /**
    * What looks as if it were not meant, for people: tags that no snapshot has, snapshots dated in the future, lost manifests,
-   * packs that stay because they are damaged.
+   * packs that stay because they are damaged, packs without parity.
    */
   warnings: string[];
+  /**
+   * Ids of packs that are kept and that no parity protects, because a full disk had no room for it; `WARN_PACKS_UNPROTECTED` names
+   * them too. They are whole; the next prune or `repair()` protects them.
+   */
+  unprotectedPacks: string[];
 }
 
 /** A prune ended. The figures are those of {@link IPruneResult}. */

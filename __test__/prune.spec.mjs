@@ -111,6 +111,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.deepEqual(ids(result.remove), ids(snapshots.toReversed()).filter((id) => !stays.includes(id)));
     assert.equal(result.removedSnapshots, result.remove.length);
     assert.deepEqual([result.timeZone, result.warnings, result.pendingBytes], ['UTC', [], 0]);
+    assert.deepEqual(result.unprotectedPacks, []);
     assert.ok(result.removedPacks > 0 && result.freedBytes > 0);
     // beside the chunks, what described them and the padding goes
     const shrunk = sizeBefore - size(path);

@@ -80,7 +80,7 @@ async function runPrune(repo, policy, { json, dryRun, signal }, listeners, lefto
     // nothing waits for a dry run
     const result = JSON.parse(await stoppable(signal, run, dryRun ? {} : { leftovers }));
     progress.finish();
-    const { keep, remove, timeZone, warnings, ...figures } = result;
+    const { keep, remove, timeZone, warnings, unprotectedPacks, ...figures } = result;
     listeners.complete({ operationId: progress.operationId, ...figures });
     return result;
   } finally {

@@ -29,8 +29,10 @@ pub const COMMIT_LOCK: &str = "locks/commit";
 /// Held by whoever supersedes or deletes.
 pub const MAINT_LOCK: &str = "locks/maint";
 
-/// Space that a prune may use when the disk is full.
+/// Space that a prune, a forget or a repair may use when the disk is full.
 pub const RESERVE: &str = "reserve";
+/// Empty files next to [`RESERVE`], each of which reserves an inode.
+pub const RESERVE_FILES: u8 = 7;
 
 /// All folders, parents first.
 pub const FOLDERS: [&str; 11] = [
@@ -85,6 +87,16 @@ pub fn lease(session: &SnapshotId) -> String {
 /// The record that a snapshot was forgotten, or given up after its copy was written.
 pub fn forgot_record(id: &SnapshotId) -> String {
     format!("{RECORDS}/{id}.forgot")
+}
+
+/// One of the [`RESERVE_FILES`] empty files of the reserve, numbered from 1.
+pub fn reserve_file(number: u8) -> String {
+    format!("{RESERVE}-{number}")
+}
+
+/// Whether a key names a file of the reserve.
+pub fn is_reserve(key: &str) -> bool {
+    key == RESERVE || (1..=RESERVE_FILES).any(|number| key == reserve_file(number))
 }
 
 /// The id in a key such as `packs/data/<hex>.pack`: its file name must be exactly `<hex><suffix>`.

@@ -5,7 +5,7 @@ use super::check::CheckMonitor;
 use super::stop::NativeStop;
 use crate::clock::format_time;
 use crate::error::{Error, Result};
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::ops::{self, PruneOptions, PruneReport, SnapshotChoice};
 use crate::snapshot::retention::RetentionPolicy;
 use napi::Env;
@@ -112,6 +112,7 @@ struct ReportJson<'a> {
     remove: Vec<ChoiceJson<'a>>,
     time_zone: &'a str,
     warnings: &'a [String],
+    unprotected_packs: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -148,6 +149,7 @@ fn report_json(report: &PruneReport) -> Result<String> {
         remove: report.removed.iter().map(ChoiceJson::from).collect(),
         time_zone: &report.time_zone,
         warnings: &report.warnings,
+        unprotected_packs: report.unprotected.iter().map(PackId::to_hex).collect(),
     })
 }
 

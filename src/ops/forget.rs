@@ -15,7 +15,7 @@ use crate::storage::judge;
 ///
 /// # Errors
 /// `SnapshotNotFound` when one of them is not there and nothing was removed, `RepositoryLocked`, `ReadOnly`,
-/// `LocksUnsupported`, `NoSpace`, `Storage`, `Closed`: some may have been removed then.
+/// `LocksUnsupported`, `NoSpace` (the reserve is used up too), `Storage`, `Closed`: some may have been removed then.
 pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.begin_writing()?;
@@ -24,7 +24,9 @@ pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> 
             return Err(Error::SnapshotNotFound { id: id.to_hex() });
         }
     }
-    forget_all(repo, ids, &NullMonitor)
+    let mut forgotten = Vec::new();
+    repo.with_reserve(|| forget_all(repo, ids, &NullMonitor, &mut forgotten))?;
+    Ok(forgotten)
 }
 
 fn was_forgotten(repo: &Repository, id: &SnapshotId) -> Result<bool> {

@@ -17,13 +17,16 @@ pub fn locks(repo: &Repository) -> Result<Vec<LeaseInfo>> {
 /// Removes the leases whose owner is gone; with `force` those of live sessions too. Returns their sessions, sorted.
 ///
 /// # Errors
-/// `ReadOnly`, `LocksUnsupported`, `Storage`, `Closed`.
+/// `ReadOnly`, `LocksUnsupported`, `NoSpace`, `Storage`, `Closed`.
 pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.check_writable()?;
     if !force {
         repo.check_place()?;
-        return repo.remove_stale_leases();
+        let mut removed = Vec::new();
+        repo.with_reserve(|| repo.remove_stale_leases_into(&mut removed))?;
+        removed.sort_unstable();
+        return Ok(removed);
     }
     repo.begin_writing()?;
     // nobody commits just then: a record must not come to stand beside a manifest, nor a lease go when the record has
@@ -31,7 +34,7 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     // without its lease, a session would leave the copy of a manifest that looks lost. It fails when it finds its lease gone;
     // one that is frozen in its commit may not, and a prune takes that record away
     let leases = lease::list(repo.storage())?;
-    repo.leave_abandoned_records(&leases)?;
+    repo.with_reserve(|| repo.leave_abandoned_records(&leases))?;
     // these alone: one that has come since has no record
     Ok(lease::remove_all(repo.storage(), &leases)?)
 }

@@ -2,7 +2,7 @@
 //!
 //! A group is replaced by one without them: their rows are folded out of its shards again, or, when most of them go, the
 //! shards are made from those that stay. What is left of several groups becomes one where it fits. The old groups go only
-//! when the new ones are durable; so every pack that stays is protected at every instant (but for one on a full disk). Members that are lost leave too,
+//! when the new ones are durable; so every pack that stays is protected at every instant (but for one on a full disk, [`Room::Little`]). Members that are lost leave too,
 //! unless the group can still give them back to somebody who misses them. The caller holds the maintenance lock.
 
 use super::Repository;
@@ -15,6 +15,16 @@ use crate::monitor::Monitor;
 use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
 use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
+
+/// What to do where a group and the ones that it replaces have no room at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Fail with [`Error::NoSpace`]: the caller can still free some space. Nothing is unprotected then.
+    Enough,
+    /// Delete the old groups first. Where the new one cannot be stored even then, its members have lost their parity,
+    /// and the caller has to protect them.
+    Little,
+}
 
 /// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
 /// still count on.
@@ -31,7 +41,7 @@ pub fn delete_dead_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result
 
 /// Replaces the groups that have some members in `killed`. Returns those of `killed` that a group cannot let go: it is
 /// damaged, and the members that stay cannot be read either.
-pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
+pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>, room: Room) -> Result<HashSet<PackId>> {
     let groups = load_durable(repo)?;
     let mut affected: Vec<GroupHead> = groups
         .live()
@@ -46,7 +56,7 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
         let rest = match without(repo, &head, killed)? {
             Rest::Group(rest) => rest,
             Rest::Alone(rest) => {
-                replace(repo, &groups, rest, &[head.id])?;
+                replace(repo, &groups, rest, &[head.id], room)?;
                 continue;
             }
             Rest::Nothing => {
@@ -64,13 +74,13 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashS
                 (whole, old)
             }
             Some((whole, old)) => {
-                replace(repo, &groups, whole, &old)?;
+                replace(repo, &groups, whole, &old, room)?;
                 (rest, vec![head.id])
             }
         });
     }
     if let Some((whole, old)) = open {
-        replace(repo, &groups, whole, &old)?;
+        replace(repo, &groups, whole, &old, room)?;
     }
     let groups = load_durable(repo)?;
     delete_superseded(repo, &groups)?;
@@ -95,12 +105,13 @@ fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> 
     members.filter(|pack| killed.contains(pack)).collect()
 }
 
-/// Puts `whole` in the place of `old`. Where a full disk has no room for both, the old ones go first: it takes up no more
-/// than they do, and a crash between the two costs protection, until a repair gives it back, and no data.
-fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId]) -> Result<()> {
+/// Replaces the groups `old` by `whole`. Where a full disk has no room for both, and [`Room::Little`] allows it, the old
+/// ones are deleted first: `whole` takes up no more than they do. A crash between the two, or another process that takes
+/// the space, costs protection until a prune or a repair restores it, and no data.
+fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
     let group = finished(repo, whole, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);
-    if !matches!(published, Err(Error::NoSpace { .. })) {
+    if room == Room::Enough || !matches!(published, Err(Error::NoSpace { .. })) {
         return published;
     }
     // it fails where a flush has: nothing could be published afterwards

@@ -342,8 +342,15 @@ impl Repository {
     /// stored the copy of one, so it leaves a durable record that its snapshot was given up: else the copy would look like
     /// that of a lost snapshot.
     pub fn remove_stale_leases(&self) -> Result<Vec<SnapshotId>> {
-        let storage = self.storage();
-        let mut stale = lease::list(storage)?;
+        let mut removed = Vec::new();
+        self.remove_stale_leases_into(&mut removed)?;
+        removed.sort_unstable();
+        Ok(removed)
+    }
+
+    /// The same, and adds to `removed` what was removed also when it fails.
+    pub fn remove_stale_leases_into(&self, removed: &mut Vec<SnapshotId>) -> Result<()> {
+        let mut stale = lease::list(self.storage())?;
         stale.retain(|lease| !lease.held);
         // records come and go under the commit lock only; without it the leases stay for the next call
         let needs_records = stale.iter().any(LeaseInfo::may_leave_copies);
@@ -351,12 +358,24 @@ impl Repository {
         if needs_records && guard.is_none() {
             stale.retain(|lease| !lease.may_leave_copies());
         }
-        self.leave_abandoned_records(&stale)?;
-        let stale: Vec<SnapshotId> = stale.iter().map(|lease| lease.session).collect();
-        for session in &stale {
-            storage.delete(&layout::lease(session))?;
+        match self.end_stale(&stale, removed) {
+            Err(Error::NoSpace { .. }) => {}
+            other => return other,
         }
-        Ok(stale)
+        // one at a time, those that need no record first: each gives back what the next record takes
+        stale.sort_by_key(LeaseInfo::may_leave_copies);
+        stale
+            .iter()
+            .try_for_each(|lease| self.end_stale(std::slice::from_ref(lease), removed))
+    }
+
+    fn end_stale(&self, stale: &[LeaseInfo], removed: &mut Vec<SnapshotId>) -> Result<()> {
+        self.leave_abandoned_records(stale)?;
+        for lease in stale {
+            self.storage().delete(&layout::lease(&lease.session))?;
+            removed.push(lease.session);
+        }
+        Ok(())
     }
 
     /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.

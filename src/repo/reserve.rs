@@ -1,11 +1,14 @@
-//! The reserve: a file that takes up space for nothing, until a prune on a full disk needs it.
+//! The reserve: files that take up space and inodes for nothing, until an operation that frees some needs them.
 //!
-//! Nothing depends on it. It is made with the repository and grows with it, up to what a prune of a large one may have to
-//! write before its first delete: records, a kill list, a parity group or two. A prune that finds no space left gives it up.
+//! Nothing depends on it. One file reserves space; it is made with the repository and grows with it, up to what a prune of
+//! a large one may have to write before its first delete: records, a kill list, a parity group or two. Further files are
+//! empty and reserve an inode each: a file system can run out of inodes while most of its space is free. Prune, forget,
+//! unlock and repair delete all of them when they meet a full disk. A repository of an earlier version has only the first.
 
 use super::Repository;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout;
+use crate::storage::{Entry, put_bytes};
 use std::io::{self, Read};
 
 /// The packs of the repository take up at least this many times the length of the reserve, unless that is [`SMALLEST`].
@@ -20,13 +23,26 @@ impl Repository {
         (2 * shards * self.config().pack_size + (1 << 20)).max(SMALLEST)
     }
 
-    /// Makes the reserve if there is none, and a longer one when the repository has outgrown it: where there is no room for
-    /// that, the longest that fits, of lengths that halve. `false` when it is shorter than wanted, which is no failure.
+    /// Makes the files of the reserve that are missing, and a longer one when the repository has outgrown it: where there
+    /// is no room for that, the longest that fits, of lengths that halve. `false` when it is less than wanted, which is no
+    /// failure.
     pub fn keep_reserve(&self) -> bool {
-        let storage = self.storage();
-        let Ok(found) = storage.size(layout::RESERVE) else {
+        let Ok(files) = self.reserve_files() else {
             return false;
         };
+        let found = files.iter().find(|file| file.key == layout::RESERVE);
+        if !self.keep_reserved_space(found.map(|file| file.len)) {
+            return false;
+        }
+        let missing = (1..=layout::RESERVE_FILES)
+            .map(layout::reserve_file)
+            .filter(|key| files.iter().all(|file| file.key != *key));
+        let mut made = missing.map(|key| put_bytes(self.storage(), &key, &[]));
+        made.all(|made| made.is_ok())
+    }
+
+    fn keep_reserved_space(&self, found: Option<u64>) -> bool {
+        let storage = self.storage();
         let Some(wanted) = self.wanted_reserve(found.unwrap_or(0)) else {
             return true;
         };
@@ -42,6 +58,13 @@ impl Repository {
             len /= 2;
         }
         false
+    }
+
+    /// The files of the reserve that are there.
+    fn reserve_files(&self) -> Result<Vec<Entry>> {
+        let mut files = self.storage().list("")?;
+        files.retain(|file| layout::is_reserve(&file.key));
+        Ok(files)
     }
 
     /// How long a new reserve would have to be; `None` when one of `len` bytes will do.
@@ -61,11 +84,31 @@ impl Repository {
         Some(wanted(packs.values().sum())).filter(|wanted| *wanted > len)
     }
 
-    /// Gives the space of the reserve back to the file system.
-    pub fn release_reserve(&self) -> Result<()> {
-        self.storage().delete(layout::RESERVE)?;
+    /// Gives the space and the inodes of the reserve back to the file system; `false` when there were none.
+    pub fn release_reserve(&self) -> Result<bool> {
+        let files = self.reserve_files()?;
+        for file in &files {
+            self.storage().delete(&file.key)?;
+        }
         // some file systems give space back only then
-        Ok(self.storage().barrier()?)
+        self.storage().barrier()?;
+        Ok(!files.is_empty())
+    }
+
+    /// Runs an operation that frees more than it takes. When it meets a full disk it runs once more, with what the reserve
+    /// has given back, and the reserve is made again afterwards. What the first run did stays done.
+    pub fn with_reserve<T>(&self, mut run: impl FnMut() -> Result<T>) -> Result<T> {
+        match run() {
+            Err(full @ Error::NoSpace { .. }) => {
+                if !self.release_reserve()? {
+                    return Err(full);
+                }
+                let outcome = run();
+                self.keep_reserve();
+                outcome
+            }
+            other => other,
+        }
     }
 }
 

@@ -22,8 +22,15 @@ const SLICE: Duration = Duration::from_millis(50);
 #[must_use = "dropping it lets others maintain"]
 pub struct Maintenance {
     // dropped before the lock, so that whoever gets that sees no lease of this one
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
     _lock: MaintLock,
+}
+
+impl Maintenance {
+    /// Ends the lease and keeps the lock: on a full disk the space and the inode of the lease may be what is missing.
+    pub fn give_way(&mut self) {
+        self.lease = None;
+    }
 }
 
 /// Many times what a commit takes.
@@ -79,7 +86,7 @@ impl Repository {
         let session = SnapshotId(random(self.entropy())?);
         let lease = Lease::take(self.storage(), session, operation, format_time(self.now_ms()));
         Ok(Maintenance {
-            _lease: lease.ok(),
+            lease: lease.ok(),
             _lock: lock,
         })
     }

@@ -29,6 +29,7 @@ mod large;
 mod locks;
 mod machine;
 mod newest;
+mod no_room;
 mod old_repos;
 mod place;
 mod processes;

@@ -64,7 +64,7 @@ fn repaired(known: &Known, files: &Files) -> (Files, RepairReport) {
 
 /// The files without the quarantine, the reserve, which holds nothing, and the segments, which may come back in another form.
 fn comparable(files: &Files) -> BTreeMap<&String, &Vec<u8>> {
-    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg") && key != layout::RESERVE;
+    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg") && !layout::is_reserve(key);
     files.iter().filter(|(key, _)| other(key)).collect()
 }
 
@@ -599,7 +599,7 @@ fn repositories_without_parity_lose_only_what_is_damaged() {
         for key in known
             .files
             .keys()
-            .filter(|key| !key.ends_with(".pack") && *key != layout::RESERVE)
+            .filter(|key| !key.ends_with(".pack") && !layout::is_reserve(key))
         {
             let (after, _) = repaired(&known, &with(&known.files, key, None));
             assert_restored(&known, &after, key);

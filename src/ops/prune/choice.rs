@@ -4,7 +4,7 @@ use super::Work;
 use super::plan::Plan;
 use super::survey::Survey;
 use crate::error::{Error, Result};
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::snapshot::retention::{Candidate, Keep, RetentionPolicy, Rules};
 use std::collections::{BTreeMap, HashSet};
 
@@ -100,6 +100,9 @@ pub struct PruneReport {
     pub time_zone: String,
     /// What the caller should look at.
     pub warnings: Vec<String>,
+    /// Packs that are kept and that no parity group protects, sorted: a full disk had no room for their parity. Empty
+    /// unless a warning says so.
+    pub unprotected: Vec<PackId>,
     /// Of packs that are pending: what of them is stored in others already, in bytes and in whole packs.
     copied_ahead: Deleted,
 }
@@ -145,6 +148,7 @@ impl PruneReport {
             self.time_zone = later.time_zone;
         }
         self.pending_bytes = later.pending_bytes;
+        self.unprotected = later.unprotected;
         self.copied_ahead = later.copied_ahead;
         for warning in later.warnings {
             if !self.warnings.contains(&warning) {
@@ -183,6 +187,7 @@ impl Chosen {
             dry_run: self.dry_run,
             time_zone: self.time_zone.clone(),
             warnings: work.warnings.clone(),
+            unprotected: work.unprotected.clone(),
             copied_ahead: sums.copied_ahead,
         };
         report.count(work.finished);

@@ -10,6 +10,7 @@
 //! on where it stopped. The whole run holds the maintenance lock.
 
 mod choice;
+mod cover;
 mod decide;
 mod fates;
 mod live;
@@ -31,7 +32,8 @@ use crate::layout;
 use crate::lock::MaintLock;
 use crate::lock::lease::{self, Lease};
 use crate::monitor::{Monitor, Progress};
-use crate::repo::{Generation, Repository, dissolve};
+use crate::repo::dissolve::{self, Room};
+use crate::repo::{Generation, Repository};
 use crate::storage::ErrorKind;
 use choice::{Chosen, Deleted};
 use plan::Plan;
@@ -69,6 +71,10 @@ struct Work<'a> {
     damaged: HashSet<PackId>,
     /// Packs that the present run has written, or read and found whole.
     proven: HashSet<PackId>,
+    /// Packs that are kept and that no parity group protects.
+    unprotected: Vec<PackId>,
+    /// Whether parity may be deleted before its successor is stored: only when nothing else gives space.
+    room: Room,
     /// The policy was asked by an earlier run, and the present one keeps every snapshot.
     sweeps: bool,
 }
@@ -87,6 +93,8 @@ impl<'a> Work<'a> {
             finished: Deleted::default(),
             damaged: HashSet::new(),
             proven: HashSet::new(),
+            unprotected: Vec::new(),
+            room: Room::Enough,
             sweeps: false,
         }
     }
@@ -162,12 +170,11 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     }
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;
-    let mut is_full = false;
     let own = SnapshotId(random(repo.entropy())?);
-    let lease = begin(repo, own, &mut is_full)?;
-    let report = run_and_wait(repo, options, monitor, (own, &maint, is_full));
-    drop(lease);
-    report
+    let mut lease = begin(repo, own)?;
+    let mut report = run_and_wait(repo, options, monitor, (own, &maint), &mut lease)?;
+    cover::warn(repo, &mut report);
+    Ok(report)
 }
 
 /// A dry run. It takes no lock, so what it looks at may go away under it: then it looks again.
@@ -193,26 +200,34 @@ fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     }
 }
 
-/// Cleans up behind others, and tells them who is at work. On a full disk that needs the space of the reserve; where that
-/// is not enough, it is left undone: both are hints.
-fn begin(repo: &Repository, own: SnapshotId, is_full: &mut bool) -> Result<Option<Lease>> {
-    let try_once = || -> Result<Lease> {
-        repo.clean_half_written();
-        repo.remove_stale_leases()?;
-        let started_at = format_time(repo.now_ms());
-        Ok(Lease::take(repo.storage(), own, lease::PRUNE, started_at)?)
-    };
-    let mut lease = try_once();
-    if matches!(lease, Err(Error::NoSpace { .. })) {
-        *is_full = true;
-        repo.release_reserve()?;
-        lease = try_once();
-    }
+/// Cleans up after others, and takes a lease, so that they see who is at work. `None` on a full disk: the reserve has been
+/// given up then, and the prune does without a lease, which would take up what the prune itself needs. What there is no
+/// room for is left undone: all of it is hints.
+fn begin(repo: &Repository, own: SnapshotId) -> Result<Option<Lease>> {
+    repo.clean_half_written();
+    let started_at = format_time(repo.now_ms());
+    let lease = repo
+        .remove_stale_leases()
+        .and_then(|_| Ok(Lease::take(repo.storage(), own, lease::PRUNE, started_at)?));
     match lease {
         Ok(lease) => Ok(Some(lease)),
-        Err(Error::NoSpace { .. }) => Ok(None),
+        Err(Error::NoSpace { .. }) => {
+            repo.release_reserve()?;
+            match repo.remove_stale_leases() {
+                Err(Error::NoSpace { .. }) => {}
+                other => drop(other?),
+            }
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
+}
+
+/// Gives up the reserve and the lease of the prune for what it has to write.
+fn give_way(repo: &Repository, lease: &mut Option<Lease>) -> Result<()> {
+    drop(lease.take());
+    repo.release_reserve()?;
+    Ok(())
 }
 
 /// Runs, and again for the sweep that others delayed, if that is to be waited for.
@@ -220,11 +235,13 @@ fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
     monitor: &dyn Monitor,
-    (own, maint, mut is_full): (SnapshotId, &MaintLock, bool),
+    (own, maint): (SnapshotId, &MaintLock),
+    lease: &mut Option<Lease>,
 ) -> Result<PruneReport> {
+    let mut is_full = lease.is_none();
     let mut once = |mut work: Work<'_>| {
         work.own = Some(own);
-        run_in_little_space(&mut work, maint, std::mem::take(&mut is_full))
+        run_in_little_space(&mut work, maint, lease, std::mem::take(&mut is_full))
     };
     let mut report = once(Work::new(repo, options, monitor))?;
     if options.wait && report.pending_bytes > 0 {
@@ -247,9 +264,14 @@ fn nap() {
     std::thread::sleep(WAIT_STEP);
 }
 
-/// Runs, and when the disk is full, again with the space of the reserve and without copying anything first; what that
-/// frees may then be enough for the rest. `is_full`: that is known already, and the reserve is given up.
-fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) -> Result<PruneReport> {
+/// Runs, and when the disk is full, again with what the reserve and the lease give back and without copying anything first;
+/// what that frees may then be enough for the rest. `is_full`: that is known already, and both are given up.
+fn run_in_little_space(
+    work: &mut Work<'_>,
+    maint: &MaintLock,
+    lease: &mut Option<Lease>,
+    is_full: bool,
+) -> Result<PruneReport> {
     let mut report = PruneReport::default();
     if !is_full {
         match run(work, maint, true) {
@@ -260,7 +282,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
             }
         }
         report = work.interrupted()?;
-        work.repo.release_reserve()?;
+        give_way(work.repo, lease)?;
     }
     report.add(run(work, maint, false)?);
     if !work.repo.keep_reserve() {
@@ -277,8 +299,8 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
         Err(Error::NoSpace { .. }) => {
             // what was copied in vain gives its space back
             report.add_deleted(&rest.interrupted()?);
-            work.repo.release_reserve()?;
-            run(&mut rest, maint, false)?;
+            give_way(work.repo, lease)?;
+            report.unprotected = run(&mut rest, maint, false)?.unprotected;
         }
         Err(error) => return Err(error),
     }
@@ -289,6 +311,7 @@ fn run_in_little_space(work: &mut Work<'_>, maint: &MaintLock, is_full: bool) ->
 /// One run: plan, and carry out exactly that.
 fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneReport> {
     let storage = work.repo.storage();
+    work.room = if rewrite { Room::Enough } else { Room::Little };
     sweep::finish_kill_lists(work, maint)?;
     let (chosen, survey, mut plan) = look(work)?;
     if !rewrite {
@@ -299,7 +322,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     if !work.monitor.begin_commit() {
         return Err(Error::Cancelled);
     }
-    forget_all(work.repo, &removed, work.monitor)?;
+    forget_all(work.repo, &removed, work.monitor, &mut Vec::new())?;
     work.monitor.end_commit();
     rewrite::copy_out(work, maint, &plan)?;
     rewrite::prove_stand_ins(work, &plan)?;
@@ -328,6 +351,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     work.repo.drop_from_index(&gone)?;
     sweep::drop_hints(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
+    cover::protect_kept(work)?;
     work.decided = None;
     let report = chosen.report(&plan, work);
     (work.warnings, work.finished) = (Vec::new(), Deleted::default());

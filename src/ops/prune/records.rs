@@ -19,24 +19,26 @@ use std::collections::{BTreeSet, HashSet};
 /// Snapshots that are forgotten under one hold of the commit lock: each of them costs a flush or two, and others wait.
 const AT_ONCE: usize = 64;
 
-/// Forgets snapshots. Those that are gone already are passed over; returns the others.
+/// Forgets snapshots. Those that are gone already are passed over; adds the others to `forgotten`, also when it fails.
 pub(in crate::ops) fn forget_all(
     repo: &Repository,
     ids: &[SnapshotId],
     monitor: &dyn Monitor,
-) -> Result<Vec<SnapshotId>> {
-    let mut forgotten = Vec::new();
-    for ids in ids.chunks(AT_ONCE) {
-        forgotten.append(&mut forget_some(repo, ids, monitor)?);
-    }
-    Ok(forgotten)
+    forgotten: &mut Vec<SnapshotId>,
+) -> Result<()> {
+    ids.chunks(AT_ONCE)
+        .try_for_each(|ids| forget_some(repo, ids, monitor, forgotten))
 }
 
-fn forget_some(repo: &Repository, ids: &[SnapshotId], monitor: &dyn Monitor) -> Result<Vec<SnapshotId>> {
+fn forget_some(
+    repo: &Repository,
+    ids: &[SnapshotId],
+    monitor: &dyn Monitor,
+    forgotten: &mut Vec<SnapshotId>,
+) -> Result<()> {
     let storage = repo.storage();
     let _guard = repo.commit_shared(monitor)?;
     repo.check_place()?;
-    let mut forgotten = Vec::new();
     let mut recorded = Vec::new();
     for id in ids {
         if storage.size(&layout::snapshot(id))?.is_none() {
@@ -44,7 +46,7 @@ fn forget_some(repo: &Repository, ids: &[SnapshotId], monitor: &dyn Monitor) -> 
         }
         let mut put = put_record(repo, id);
         if matches!(put, Err(Error::NoSpace { .. })) && !recorded.is_empty() {
-            // the manifests that may go by now make room for further records
+            // the manifests that may go at this point make room for further records
             remove_recorded(repo, &recorded)?;
             forgotten.append(&mut recorded);
             put = put_record(repo, id);
@@ -54,7 +56,7 @@ fn forget_some(repo: &Repository, ids: &[SnapshotId], monitor: &dyn Monitor) -> 
     }
     remove_recorded(repo, &recorded)?;
     forgotten.append(&mut recorded);
-    Ok(forgotten)
+    Ok(())
 }
 
 fn put_record(repo: &Repository, id: &SnapshotId) -> Result<()> {

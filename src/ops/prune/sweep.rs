@@ -85,7 +85,7 @@ pub(super) fn sweep(work: &mut Work<'_>, _maint: &MaintLock, list: &KillList) ->
         if bound.is_empty() {
             break;
         }
-        bound = dissolve::leave_groups(repo, &killed)?;
+        bound = dissolve::leave_groups(repo, &killed, work.room)?;
         delete(repo, &killed, &bound, &mut gone, monitor)?;
     }
     #[cfg(any(test, feature = "testing"))]

@@ -131,15 +131,16 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
-    let _maint = repo.maintain(lease::REPAIR, monitor)?;
+    let mut maintenance = repo.maintain(lease::REPAIR, monitor)?;
     // under the lock: from here on a disk that is unmounted in the usual way is busy
     repo.check_place()?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
     let mut report = RepairReport::default();
     match run(repo, monitor, &mut report) {
-        Err(Error::NoSpace { .. }) if repo.storage().size(layout::RESERVE)?.is_some() => {
+        Err(Error::NoSpace { .. }) => {
             // what is done stays done
+            maintenance.give_way();
             repo.release_reserve()?;
             let rest = run(repo, monitor, &mut report);
             repo.keep_reserve();

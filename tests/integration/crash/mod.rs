@@ -444,6 +444,6 @@ scenarios! {
     init first_ingest duplicate_ingest incremental_ingest several_items merging_ingests failing_source
     interleaved_ingests held_ingest killed_ingest killed_init
     prune_that_only_deletes prune_that_rewrites prune_that_empties_groups prune_that_gathers
-    prune_after_one_that_was_killed prune_beside_an_ingest
+    prune_without_inodes prune_after_one_that_was_killed prune_beside_an_ingest
     forget_of_some unlock_after_a_killed_ingest unlock_beside_an_ingest
 }

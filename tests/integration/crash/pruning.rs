@@ -115,6 +115,25 @@ pub fn prune_that_empties_groups(flavor: Flavor) {
     });
 }
 
+/// There is no free inode: the forget and the prune delete the reserve and do without a lease.
+pub fn prune_without_inodes(flavor: Flavor) {
+    report("forget and prune without inodes", flavor, || {
+        let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+        let run = |disk: &SimFs| {
+            disk.set_free_inodes(Some(0));
+            prunes(disk, flavor, 100, &gone)
+        };
+        let case = case(flavor, (&disk, &before), &run, 0);
+        let made = case.calls();
+        assert!(
+            count(&made, "unlink", layout::RESERVE) >= 2,
+            "both need the reserve: {made:?}"
+        );
+        assert!(count(&made, "unlink", ".pack") >= 1, "{made:?}");
+        case.enumerate(Depth::coarse())
+    });
+}
+
 /// Small packs become few.
 pub fn prune_that_gathers(flavor: Flavor) {
     report("prune that gathers", flavor, || {

@@ -108,7 +108,7 @@ impl Fault {
 pub fn kind_of(key: &str) -> &'static str {
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
     match folder {
-        "" if name == layout::RESERVE => "reserve",
+        "" if layout::is_reserve(name) => "reserve",
         "" => "config",
         layout::KEYS => "key",
         layout::KEY_COPIES => "key copy",
