@@ -30,13 +30,21 @@ const MAX_DAMAGED: usize = 1024;
 pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
-    let _maint = repo.maintain(lease::REINDEX, monitor)?;
+    let mut maintenance = repo.maintain(lease::REINDEX, monitor)?;
     repo.check_place()?;
-    let kill_lists = KillLists::load_all(repo.storage())?;
-    rebuild(repo, &kill_lists, monitor)?;
-    set_damaged_aside(repo)?;
-    repo.storage().barrier()?;
-    Ok(())
+    let run = || -> Result<()> {
+        let kill_lists = KillLists::load_all(repo.storage())?;
+        rebuild(repo, &kill_lists, monitor)?;
+        set_damaged_aside(repo)?;
+        Ok(repo.storage().barrier()?)
+    };
+    match run() {
+        Err(Error::NoSpace { .. }) => {
+            maintenance.give_way();
+            repo.with_reserve(run)
+        }
+        other => other,
+    }
 }
 
 /// [`reindex`] under the maintenance lock that the caller holds.

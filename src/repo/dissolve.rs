@@ -111,7 +111,12 @@ fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> 
 fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
     let group = finished(repo, whole, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);
-    if room == Room::Enough || !matches!(published, Err(Error::NoSpace { .. })) {
+    if !matches!(published, Err(Error::NoSpace { .. })) {
+        return published;
+    }
+    if room == Room::Enough {
+        // what was put of it takes up space, and the caller comes back with another group
+        delete_group(repo, &group.record.head.id)?;
         return published;
     }
     // it fails where a flush has: nothing could be published afterwards

@@ -28,7 +28,7 @@ pub use heal::{find_any_index, read_any_index};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
 pub use place::Generation;
-pub use protect::protect_packs;
+pub use protect::{packs_without_parity, protect_packs};
 
 use crate::buffer::BufferPool;
 use crate::chunk::Cutter;

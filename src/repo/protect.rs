@@ -129,7 +129,8 @@ impl Protection {
             }
             _ => Tails::default(),
         };
-        put_lost_records(repo, tails.without_record());
+        // best effort: the group protects without it
+        let _ = put_lost_records(repo, tails.without_record());
         // what fails before it is published is not named: it may hold others' packs by then
         let mut growing = std::mem::take(&mut self.growing);
         let mut replaced = Vec::new();
@@ -166,21 +167,30 @@ impl Protection {
     }
 }
 
-/// Puts the group files that a power cut took while the shards stayed. Best effort.
-fn put_lost_records(repo: &Repository, groups: &[GroupId]) {
+/// Puts the group files that a power cut or a full disk took while the shards stayed. Returns the first failure of a put;
+/// what cannot be rebuilt is left to a repair.
+fn put_lost_records(repo: &Repository, groups: &[GroupId]) -> Result<()> {
     let storage = repo.storage();
+    let mut outcome = Ok(());
     for group in groups {
         let file =
             parity::read_record(storage, group).and_then(|record| parity::rebuild_file(storage, &record, Part::Group));
         if let Ok(file) = file {
-            let _ = put_bytes(storage, &Part::Group.key(group), &file);
+            let put = put_bytes(storage, &Part::Group.key(group), &file);
+            outcome = outcome.and(put.map(|_| ()));
         }
     }
+    Ok(outcome?)
 }
 
 /// All groups. Those that a power cut left without their `.grp`, and with all their members, get it again: they protect as
 /// well as others, but a group must not stay one file short of what a repair would ask for.
 pub(super) fn load_groups(repo: &Repository) -> Result<Groups> {
+    Ok(load_and_complete(repo)?.0)
+}
+
+/// The same, and whether all of these groups have their `.grp` again.
+fn load_and_complete(repo: &Repository) -> Result<(Groups, Result<()>)> {
     let groups = repo.parity_groups()?;
     let mut without_record = Vec::new();
     for problem in groups.problems() {
@@ -193,11 +203,34 @@ pub(super) fn load_groups(repo: &Repository) -> Result<Groups> {
         }
     }
     if without_record.is_empty() {
-        return Ok(groups);
+        return Ok((groups, Ok(())));
     }
-    put_lost_records(repo, &without_record);
+    let completed = put_lost_records(repo, &without_record);
     make_durable(repo)?;
-    repo.parity_groups()
+    Ok((repo.parity_groups()?, completed))
+}
+
+/// Those of `packs` that no live group has, or only groups without their `.grp`. Puts the lost `.grp` first; where a full
+/// disk has no room for one, fails with `NoSpace` if `must_complete`. Groups that are damaged otherwise are left to a
+/// repair.
+pub fn packs_without_parity<'a>(
+    repo: &Repository,
+    packs: impl IntoIterator<Item = &'a PackId>,
+    must_complete: bool,
+) -> Result<Vec<PackId>> {
+    let (groups, completed) = load_and_complete(repo)?;
+    if must_complete && matches!(completed, Err(Error::NoSpace { .. })) {
+        completed?;
+    }
+    let lacking: HashSet<GroupId> = (groups.problems().iter())
+        .filter(|problem| problem.part == Part::Group && problem.reason == parity::Damage::Missing)
+        .map(|problem| problem.group)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(groups.unprotected(packs));
+    }
+    let has_none = |pack: &&PackId| groups.groups_of(pack).all(|head| lacking.contains(&head.id));
+    Ok(packs.into_iter().filter(has_none).copied().collect())
 }
 
 /// All packs and groups that are there, those of others too.

@@ -3,7 +3,8 @@
 //! Nothing depends on it. One file reserves space; it is made with the repository and grows with it, up to what a prune of
 //! a large one may have to write before its first delete: records, a kill list, a parity group or two. Further files are
 //! empty and reserve an inode each: a file system can run out of inodes while most of its space is free. Prune, forget,
-//! unlock and repair delete all of them when they meet a full disk. A repository of an earlier version has only the first.
+//! unlock, repair and reindex delete all of them when they meet a full disk. A repository of an earlier version has only
+//! the first.
 
 use super::Repository;
 use crate::error::{Error, Result};

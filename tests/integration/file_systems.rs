@@ -61,11 +61,13 @@ const KINDS: [Kind; 10] = [
         "mkdir $d/under; printf '#!/bin/sh\\nexec /usr/lib/openssh/sftp-server\\n' > $d/server; chmod +x $d/server; \
          test -x /usr/lib/openssh/sftp-server; sshfs -o ssh_command=$d/server localhost:$d/under $m",
     ),
-    works(
-        "sshfs without hard links",
-        "mkdir $d/under; printf '#!/bin/sh\\nexec /usr/lib/openssh/sftp-server\\n' > $d/server; chmod +x $d/server; \
-         test -x /usr/lib/openssh/sftp-server; sshfs -o disable_hardlink -o ssh_command=$d/server localhost:$d/under $m",
-    ),
+    Kind {
+        name: "sshfs without hard links",
+        mount: "mkdir $d/under; printf '#!/bin/sh\\nexec /usr/lib/openssh/sftp-server\\n' > $d/server; chmod +x $d/server; \
+                test -x /usr/lib/openssh/sftp-server; \
+                sshfs -o disable_hardlink -o ssh_command=$d/server localhost:$d/under $m",
+        refused: Some("ERR_FILESYSTEM_UNSUPPORTED"),
+    },
     Kind {
         name: "exfat-fuse",
         mount: "truncate -s 64M $d/image; mkfs.exfat $d/image > /dev/null; l=$(losetup -f --show $d/image); \

@@ -10,7 +10,7 @@ use crate::id::PackId;
 use crate::layout;
 use crate::lock::KillLists;
 use crate::repo::dissolve::Room;
-use crate::repo::{Repository, protect_packs};
+use crate::repo::{Repository, packs_without_parity, protect_packs};
 
 /// Packs that a message names; the report names all of them.
 const NAMED: usize = 10;
@@ -19,7 +19,8 @@ const NAMED: usize = 10;
 /// [`Error::NoSpace`] as long as space can be freed, and then notes the packs for the report.
 pub(super) fn protect_kept(work: &mut Work<'_>) -> Result<()> {
     let repo = work.repo;
-    work.unprotected = bare_packs(repo)?;
+    let must_complete = work.room == Room::Enough;
+    work.unprotected = bare_packs(repo, must_complete)?;
     if work.unprotected.is_empty() {
         return Ok(());
     }
@@ -27,7 +28,7 @@ pub(super) fn protect_kept(work: &mut Work<'_>) -> Result<()> {
         Err(Error::NoSpace { .. }) if work.room == Room::Little => {}
         other => drop(other?),
     }
-    work.unprotected = bare_packs(repo)?;
+    work.unprotected = bare_packs(repo, must_complete)?;
     Ok(())
 }
 
@@ -42,7 +43,7 @@ pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
         more => format!(" and {more} more"),
     };
     let message = format!(
-        "{} packs of kept snapshots have no parity, because there was no room for it: {}{more}; free some space, then \
+        "{} packs that are kept have no whole parity, because there was no room for it: {}{more}; free some space, then \
          prune again or repair()",
         report.unprotected.len(),
         named.join(", ")
@@ -51,15 +52,15 @@ pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
     report.warnings.push(message);
 }
 
-/// Packs that are there, that a segment names and that are in no live parity group, sorted. Those that are condemned do
-/// not count. A segment names a pack only after its group is durable, so a session that is writing has none of these.
-fn bare_packs(repo: &Repository) -> Result<Vec<PackId>> {
+/// Packs that are there, that a segment names and that are in no whole parity group, sorted. Those that are condemned do not
+/// count. A segment names a pack only after its group is durable, so a session that is writing has none of these.
+fn bare_packs(repo: &Repository, must_complete: bool) -> Result<Vec<PackId>> {
     if repo.parity_shape().is_none() {
         return Ok(Vec::new());
     }
     let named = repo.index().packs()?;
     let kill_lists = KillLists::load_all(repo.storage())?;
-    let mut bare = repo.parity_groups()?.unprotected(named.keys());
+    let mut bare = packs_without_parity(repo, named.keys(), must_complete)?;
     bare.sort_unstable();
     let mut there = Vec::new();
     for pack in bare {

@@ -141,10 +141,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
         Err(Error::NoSpace { .. }) => {
             // what is done stays done
             maintenance.give_way();
-            repo.release_reserve()?;
-            let rest = run(repo, monitor, &mut report);
-            repo.keep_reserve();
-            rest?;
+            repo.with_reserve(|| run(repo, monitor, &mut report))?;
         }
         other => other?,
     }
