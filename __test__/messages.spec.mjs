@@ -12,9 +12,10 @@ test('a filter may name any time, and a snapshot any that can be stored; the mes
   const first = await repo.ingest(['a'], { createdAt: '0000-01-01' });
   const last = await repo.ingest(['b'], { createdAt: '9999-12-30T22:00:00Z' });
   assert.equal(last.createdAt, '9999-12-30T22:00:00.000Z');
+  // what is dated in the future comes last
   const ids = async (filter) => (await repo.listSnapshots(filter)).map(({ id }) => id);
-  assert.deepEqual(await ids({ before: '9999-12-31' }), [last.id, first.id]);
-  assert.deepEqual(await ids({ before: '9999-12-31T23:59:59-14:00', after: '0000-01-01T00:00:00+14:00' }), [last.id, first.id]);
+  assert.deepEqual(await ids({ before: '9999-12-31' }), [first.id, last.id]);
+  assert.deepEqual(await ids({ before: '9999-12-31T23:59:59-14:00', after: '0000-01-01T00:00:00+14:00' }), [first.id, last.id]);
   assert.deepEqual(await ids({ after: '9999-12-31' }), []);
   assert.deepEqual(await ids({ before: '0000-01-01T00:00:00+14:00' }), []);
   for (const createdAt of ['9999-12-31', '9999-12-31T23:59:59-14:00', '0000-01-01T00:00:00+14:00']) {

@@ -65,7 +65,7 @@ async function feed(lane, item, turns, isStopped) {
       throw failure(item, error);
     }
     if (isStopped()) return;
-    ofSource(item, () => source.check?.());
+    source.check?.();
     const chunk = chunkBytes(value, name);
     const length = byteLength(chunk);
     read += length;
