@@ -24,6 +24,8 @@ pub struct EpochKeys {
     pub manifest: SecretKey,
     /// Authenticates `config.json`.
     pub config_mac: SecretKey,
+    /// Authenticates kill lists.
+    pub kill_list: SecretKey,
     /// Mixes what is being sealed into nonces and salts, so that a broken random generator cannot repeat one for another
     /// message. For writers only.
     pub hedge: SecretKey,
@@ -39,6 +41,7 @@ impl EpochKeys {
             index_segment: key(b"index-segment"),
             manifest: key(b"manifest"),
             config_mac: key(b"config-mac"),
+            kill_list: key(b"kill-list"),
             hedge: key(b"hedge"),
         }
     }

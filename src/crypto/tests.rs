@@ -247,6 +247,7 @@ fn the_hierarchy_is_that_of_format_md() {
         ("index-segment", &epoch.index_segment),
         ("manifest", &epoch.manifest),
         ("config-mac", &epoch.config_mac),
+        ("kill-list", &epoch.kill_list),
         ("hedge", &epoch.hedge),
     ] {
         let info = [b"containerarchive/v1/", label.as_bytes(), &[0], &bundle.repo.0].concat();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::layout;
 use crate::storage::{self, FailedRead, LockGuard, LockMode, Storage};
 
-pub use kill_list::{KillList, KillListId, KillLists};
+pub use kill_list::{FoundList, KillList, KillListId, KillLists, ListSeal, Proof};
 pub use lease::{Lease, LeaseInfo};
 
 /// Why a lock, lease or kill list could not be had.

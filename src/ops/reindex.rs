@@ -10,6 +10,7 @@ use crate::index::{self, EntrySource, MemorySource};
 use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
+use crate::ops::prune::{is_unknowable, needed, snapshot_ids};
 use crate::pack::{ChunkLocation, PackEntry};
 use crate::parity;
 use crate::repo::{Repository, dissolve, find_any_index, protect_packs, read_any_index};
@@ -33,7 +34,7 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     let mut maintenance = repo.maintain(lease::REINDEX, monitor)?;
     repo.check_place()?;
     let run = || -> Result<()> {
-        let kill_lists = KillLists::load_all(repo.storage())?;
+        let kill_lists = spare_needed(repo, repo.kill_lists()?, monitor)?;
         rebuild(repo, &kill_lists, monitor)?;
         set_damaged_aside(repo)?;
         Ok(repo.storage().barrier()?)
@@ -45,6 +46,22 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
         }
         other => other,
     }
+}
+
+/// Takes the packs out of kill lists that snapshots need: their entries stay, or come back. Where
+/// it cannot be known what is needed, all of them stay. The caller holds the maintenance lock.
+pub(super) fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
+    if lists.listed().next().is_none() {
+        return Ok(lists);
+    }
+    let ids = snapshot_ids(repo)?;
+    let spared = match needed(repo, &lists, &ids, true, monitor) {
+        Ok(needed) => needed.packs(),
+        Err(error) if is_unknowable(&error) || error.unreadable().is_some() => lists.listed().copied().collect(),
+        Err(error) => return Err(error),
+    };
+    lists.spare(spared);
+    Ok(lists)
 }
 
 /// [`reindex`] under the maintenance lock that the caller holds.

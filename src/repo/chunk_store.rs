@@ -1,7 +1,8 @@
 //! What happens to one chunk, both ways: [`Session::put_batch`] here, and getting it back in [`super::read`].
 //!
 //! Put: name it, look whether a good copy is stored, else encode, seal, prove that it opens to the same bytes, and append
-//! it to an open pack. A copy is good when its pack exists and no prune has condemned it; each pack is looked at once in a
+//! it to an open pack. A copy is good when its pack exists and is in no kill list; each pack is
+//! looked at once in a
 //! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
 
 use super::pack_sink::{PackSink, Written, lock};
@@ -76,7 +77,7 @@ impl Session {
     pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
         let folder = repo.generation();
         repo.refresh_index()?;
-        let kill_lists = KillLists::load_all(repo.storage())?;
+        let kill_lists = repo.kill_lists()?;
         repo.heal_index_if_empty()?;
         Ok(Self {
             id,
@@ -333,7 +334,7 @@ impl Session {
     /// session's own stay relied on: one of them has the copy of the manifest.
     pub fn forget_packs(&self) -> Result<()> {
         self.repo.refresh_index()?;
-        *lock(&self.kill_lists) = KillLists::load_all(self.repo.storage())?;
+        *lock(&self.kill_lists) = self.repo.kill_lists()?;
         lock(&self.seen_packs).clear();
         *lock(&self.relied) = lock(&self.own).clone();
         Ok(())

@@ -66,6 +66,25 @@ impl Repository {
         heal_index(self, &[])
     }
 
+    /// Publishes what packs hold that are in kill lists, that snapshots may need and that no
+    /// segment names. The caller holds the maintenance lock: the packs stay until it has decided
+    /// about them. Those that cannot be read are left out.
+    pub fn name_listed(&self, packs: &HashSet<PackId>) -> Result<()> {
+        let mut sorted: Vec<&PackId> = packs.iter().collect();
+        sorted.sort_unstable();
+        let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
+        for pack in sorted {
+            if let Some(index) = find_any_index(self, pack)? {
+                let places = index.entries.iter();
+                run.extend(places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len)));
+            }
+            if run.len() >= REBUILD_RUN {
+                self.publish_segment(std::mem::take(&mut run))?;
+            }
+        }
+        self.publish_segment(run)
+    }
+
     /// For a writer: when there is no segment at all, adds what packs hold, so that it is not stored again.
     pub fn heal_index_if_empty(&self) -> Result<()> {
         if self.index.live_segments().is_empty() {
@@ -152,7 +171,9 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that could not
             // be read now may be read later
             Err(error) => {
-                if let Some(source) = error.unreadable() {
+                // nothing counts on a pack in a kill list
+                let is_listed = unnamed.kill_lists.is_listed(pack);
+                if let Some(source) = error.unreadable().filter(|_| !is_listed) {
                     unreadable.get_or_insert_with(|| source.clone());
                 }
                 if let Err(source) = through_parity(repo, pack) {
@@ -167,6 +188,12 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             // its session will name it, or a segment that is broken has: that stays then
             keep(repo, &mut false, places.collect(), &[]);
             unread = true;
+            continue;
+        }
+        if unnamed.kill_lists.is_listed(pack) {
+            // a reader may still find there what a snapshot needs; whether it stays is for a prune
+            // to decide
+            keep(repo, &mut false, places.collect(), &[]);
             continue;
         }
         found += 1;
@@ -259,13 +286,15 @@ fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[Se
     Ok(protected)
 }
 
-/// Packs that no live segment names, and that no prune has condemned.
+/// Packs that no live segment names.
 #[derive(Default)]
 struct Unnamed {
     /// With a file in the folder, the pack or its `.idx`.
     there: BTreeSet<PackId>,
     /// Without any: only a parity group knows them.
     lost: BTreeSet<PackId>,
+    /// What prunes have condemned.
+    kill_lists: KillLists,
     /// Segments that turned out to be broken on the way.
     broken: Vec<BrokenSegment>,
     /// The sessions that were at work, if that could be told: listed after the packs and before the segments, so that one
@@ -308,8 +337,9 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
             ..Unnamed::default()
         });
     }
-    // a damaged kill list is no reason not to read; whoever wants to rely on a pack looks at the lists again
-    let kill_lists = KillLists::load_all(repo.storage());
+    // a damaged kill list is no reason not to read; a writer that wants to rely on a pack reads the
+    // lists again
+    let kill_lists = KillLists::load_all(repo.storage(), &repo.config.id, repo.seal.as_ref());
     if let Some(error) = kill_lists.as_ref().err().and_then(FailedRead::unreadable) {
         // what they condemn must not be published
         (unreadable, writers) = (Some(error.clone()), None);
@@ -325,12 +355,13 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
             Err(error) => return Err(error.into()),
         }
     };
-    let is_unnamed = |pack: &PackId| !named.contains_key(pack) && !kill_lists.condemned(pack);
+    let is_unnamed = |pack: &PackId| !named.contains_key(pack);
     packs.retain(is_unnamed);
     lost.retain(is_unnamed);
     Ok(Unnamed {
         there: packs,
         lost,
+        kill_lists,
         broken,
         writers,
         unreadable,

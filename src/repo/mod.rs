@@ -28,7 +28,7 @@ pub use heal::{find_any_index, read_any_index};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
 pub use place::Generation;
-pub use protect::{packs_without_parity, protect_packs};
+pub use protect::{packs_without_parity, protect_packs, protect_spared};
 
 use crate::buffer::BufferPool;
 use crate::chunk::Cutter;
@@ -40,7 +40,7 @@ use crate::executor::Executor;
 use crate::id::{ChunkId, KeyId, PackId, SnapshotId};
 use crate::index::GlobalIndex;
 use crate::layout;
-use crate::lock::{LeaseInfo, lease};
+use crate::lock::{KillLists, LeaseInfo, lease};
 use crate::monitor::{Monitor, Warning};
 use crate::pack::ChunkLocation;
 use crate::parity::TailCache;
@@ -381,6 +381,15 @@ impl Repository {
     /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.
     pub fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
         Ok(judge(self.storage().size(&layout::pack(pack)))?.unwrap_or(None))
+    }
+
+    /// The kill lists of this repository, read now.
+    pub fn kill_lists(&self) -> Result<KillLists> {
+        Ok(KillLists::load_all(
+            self.storage(),
+            &self.config.id,
+            self.seal.as_ref(),
+        )?)
     }
 
     /// The sessions of stale leases that came to nothing: those for which [`remove_stale_leases`](Self::remove_stale_leases)

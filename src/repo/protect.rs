@@ -33,6 +33,9 @@ pub struct Protection {
     growing: Vec<Growing>,
     /// A full group was published since [`finish`](Self::finish).
     published: bool,
+    /// The packs are in kill lists, and snapshots need them: whoever holds the maintenance lock has
+    /// decided that they stay.
+    spared: bool,
 }
 
 impl Protection {
@@ -95,7 +98,8 @@ impl Protection {
         superseded: Vec<GroupId>,
         written: &mut Written,
     ) -> Result<()> {
-        let check = || match packs_stay(repo, &group.written.packs)? {
+        let spared = self.spared;
+        let check = || match spared || packs_stay(repo, &group.written.packs)? {
             true => Ok(()),
             false => Err(Error::Conflict),
         };
@@ -136,7 +140,7 @@ impl Protection {
         let mut replaced = Vec::new();
         for group in &mut growing {
             // one that lost packs must not take others along
-            replaced.push(match packs_stay(repo, &group.written.packs)? {
+            replaced.push(match self.spared || packs_stay(repo, &group.written.packs)? {
                 true => absorb_tails(repo, &tails, &mut group.accumulator)?,
                 false => Vec::new(),
             });
@@ -311,9 +315,10 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
     Ok(true)
 }
 
-/// Whether these packs exist and no prune has condemned them.
+/// Whether these packs exist and are in no kill list, proven or not: an older version, whose lists
+/// are not, may be deleting.
 pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
-    let kill_lists = KillLists::load_all(repo.storage())?;
+    let kill_lists = repo.kill_lists()?;
     for pack in packs {
         if !stays(repo, &kill_lists, pack)? {
             return Ok(false);
@@ -323,7 +328,7 @@ pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = 
 }
 
 fn stays(repo: &Repository, kill_lists: &KillLists, pack: &PackId) -> Result<bool> {
-    Ok(!kill_lists.condemned(pack) && repo.storage().size(&layout::pack(pack))?.is_some())
+    Ok(!kill_lists.is_listed(pack) && repo.storage().size(&layout::pack(pack))?.is_some())
 }
 
 fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<()> {
@@ -379,24 +384,52 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
     Ok(packs.into_iter().filter(|pack| good.contains(pack)).collect())
 }
 
-/// Protects packs that are in no group; those that are condemned or damaged are left out.
+/// [`protect_packs`] for packs that are in kill lists and that snapshots need. The caller holds the
+/// maintenance lock, and has decided that they stay.
+pub fn protect_spared(repo: &Repository, packs: &HashSet<PackId>) -> Result<()> {
+    if repo.parity_shape().is_none() || packs.is_empty() {
+        return Ok(());
+    }
+    let good = rebuildable_packs(repo)?;
+    let mut bare: Vec<PackId> = packs.difference(&good).copied().collect();
+    bare.sort_unstable();
+    let mut protection = Protection {
+        spared: true,
+        ..Protection::default()
+    };
+    let mut written = Written::default();
+    for pack in bare {
+        protect_bare_pack(repo, pack, &mut protection, &mut written)?;
+    }
+    protection.finish(repo, &mut written, true)
+}
+
+/// Protects packs that are in no group; those that are listed or damaged are left out.
 fn protect_bare(repo: &Repository, packs: Vec<PackId>, written: &mut Written) -> Result<()> {
-    let storage = repo.storage();
-    let kill_lists = KillLists::load_all(storage)?;
+    let kill_lists = repo.kill_lists()?;
     let mut protection = Protection::default();
     for pack in packs {
-        if !stays(repo, &kill_lists, &pack)? {
-            continue;
-        }
-        let bytes = storage.get(&layout::pack(&pack), repo.config().longest_pack());
-        // damaged or gone is left out; what could not be read says neither
-        if let Ok(bytes) = judge(bytes)?
-            && crate::crypto::sha256(&[&bytes]) == pack.0
-        {
-            protection.add(repo, pack, &bytes, std::iter::empty(), written)?;
+        if stays(repo, &kill_lists, &pack)? {
+            protect_bare_pack(repo, pack, &mut protection, written)?;
         }
     }
     protection.finish(repo, written, false)
+}
+
+fn protect_bare_pack(
+    repo: &Repository,
+    pack: PackId,
+    protection: &mut Protection,
+    written: &mut Written,
+) -> Result<()> {
+    let bytes = repo.storage().get(&layout::pack(&pack), repo.config().longest_pack());
+    // damaged or gone is left out; what could not be read says neither
+    match judge(bytes)? {
+        Ok(bytes) if crate::crypto::sha256(&[&bytes]) == pack.0 => {
+            protection.add(repo, pack, &bytes, std::iter::empty(), written)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may

@@ -7,6 +7,7 @@ use crate::crypto::{self, EpochKeys, Keys, open_in_place, seal_in_place, sha256,
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, RepoId};
+use crate::lock::ListSeal;
 use crate::pack::{KIND_DATA, KIND_LIST, TrailerSeal};
 
 /// Bytes that sealing adds to an encoded chunk: nonce and tag.
@@ -193,6 +194,21 @@ impl TrailerSeal for RepoSeal {
         };
         let key = keys.current().1.pack_pad.hmac(&[pack_nonce]);
         seal_in_place(&key, &[0; 12], &[], out).is_ok()
+    }
+}
+
+impl ListSeal for RepoSeal {
+    fn has_macs(&self) -> bool {
+        !matches!(self.seals, Seals::Plain)
+    }
+
+    fn mac_epoch(&self) -> u32 {
+        self.keys().map_or(0, |keys| keys.current().0)
+    }
+
+    fn list_mac(&self, epoch: u32, digest: &[u8; 32]) -> Option<[u8; 32]> {
+        let keys = self.keys()?.epoch(epoch)?;
+        Some(keys.kill_list.hmac(&[digest]))
     }
 }
 

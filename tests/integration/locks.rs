@@ -49,7 +49,7 @@ fn condemn(storage: &dyn Storage, repo: &Repository, number: u8, packs: Vec<Pack
         packs,
         sessions: Vec::new(),
     };
-    put_bytes(storage, &list.id.key(), &list.encode().unwrap()).unwrap();
+    put_bytes(storage, &list.id.key(), &list.encode(repo.seal().as_ref()).unwrap()).unwrap();
     list
 }
 
@@ -436,6 +436,7 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
         let data = random_bytes(1, 60_000);
         let first = ingest(&repo, &data).unwrap();
         let repo_id = repo.config().id;
+        let seal = Arc::clone(repo.seal());
         drop(repo);
         storage.delete(&layout::snapshot(&first.id)).unwrap();
         let base = files_of(storage.as_ref());
@@ -448,6 +449,7 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
             let done = Arc::new(AtomicBool::new(false));
             let hook = {
                 let (memory, doomed, made, done) = (memory.clone(), doomed.clone(), made.clone(), done.clone());
+                let seal = Arc::clone(&seal);
                 move |_: &'static str, _: &str| {
                     if made.fetch_add(1, Ordering::SeqCst) < at || done.load(Ordering::SeqCst) {
                         return;
@@ -467,7 +469,7 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
                         packs: doomed.clone(),
                         sessions: Vec::new(),
                     };
-                    put_bytes(memory.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+                    put_bytes(memory.as_ref(), &list.id.key(), &list.encode(seal.as_ref()).unwrap()).unwrap();
                     drop(decides);
                     for pack in &doomed {
                         memory.delete(&layout::pack(pack)).unwrap();

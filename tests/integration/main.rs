@@ -24,6 +24,7 @@ mod ingest;
 mod init_open;
 mod keyless;
 mod keys;
+mod kill_lists;
 mod known_damage;
 mod large;
 mod locks;

@@ -455,7 +455,12 @@ fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
         packs: packs.keys().copied().collect(),
         sessions: Vec::new(),
     };
-    put_bytes(storage.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+    put_bytes(
+        storage.as_ref(),
+        &list.id.key(),
+        &list.encode(repo.seal().as_ref()).unwrap(),
+    )
+    .unwrap();
     for (pack, len) in packs {
         let key = layout::pack(&pack);
         let mut bytes = storage.get(&key, len).unwrap();

@@ -212,7 +212,12 @@ fn what_a_prune_that_was_cut_short_had_left_is_planned_and_counted() {
         packs: packs.iter().copied().collect(),
         sessions: vec![],
     };
-    put_bytes(storage.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+    put_bytes(
+        storage.as_ref(),
+        &list.id.key(),
+        &list.encode(repo.seal().as_ref()).unwrap(),
+    )
+    .unwrap();
     let done = planned_and_done(&storage);
     assert!(done.freed_bytes > 600_000 && done.rewritten_packs > 0, "{done:?}");
 }

@@ -7,7 +7,7 @@ use containerarchive::entropy::SeededEntropy;
 use containerarchive::index::EntrySource;
 use containerarchive::lock::{KillList, KillListId};
 use containerarchive::monitor::NullMonitor;
-use containerarchive::repo::Repository;
+use containerarchive::repo::{Repository, read_any_index};
 use containerarchive::snapshot::SnapshotFilter;
 use containerarchive::storage::simfs::{LossModel, SimFs};
 use containerarchive::storage::{LocalStorage, MemoryStorage, Storage, put_bytes};
@@ -122,21 +122,37 @@ fn what_only_the_old_index_knows_is_kept() {
 }
 
 #[test]
-fn condemned_packs_are_left_out() {
+fn condemned_packs_are_left_out_unless_a_snapshot_needs_them() {
     let known = Known::new(Flavor::plain());
     let (repo, storage, _) = known.open(&known.files);
     let repo = repo.unwrap();
-    let pack = *repo.index().packs().unwrap().keys().min().unwrap();
+    let needed = *repo.index().packs().unwrap().keys().min().unwrap();
+    let gone = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
+    let of_gone = |pack: &&containerarchive::id::PackId| {
+        read_any_index(&repo, pack).is_ok_and(|index| index.header.session == gone.id)
+    };
+    let named = repo.index().packs().unwrap();
+    let unneeded = *named.keys().find(of_gone).unwrap();
+    ops::forget(&repo, &[gone.id]).unwrap();
+    let mut packs = vec![needed, unneeded];
+    packs.sort_unstable();
     let list = KillList {
         id: KillListId([1; 16]),
         repo: repo.config().id,
         hint: false,
-        packs: vec![pack],
+        packs,
         sessions: Vec::new(),
     };
-    put_bytes(storage.as_ref(), &list.id.key(), &list.encode().unwrap()).unwrap();
+    put_bytes(
+        storage.as_ref(),
+        &list.id.key(),
+        &list.encode(repo.seal().as_ref()).unwrap(),
+    )
+    .unwrap();
     ops::reindex(&repo, &NullMonitor).unwrap();
-    assert!(!repo.index().packs().unwrap().contains_key(&pack));
+    let packs = repo.index().packs().unwrap();
+    assert!(packs.contains_key(&needed) && !packs.contains_key(&unneeded));
+    assert_whole(&known, &repo, "a list with a needed pack");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::lock::{KillList, KillListId, Lease};
 use containerarchive::monitor::{NullMonitor, TestMonitor};
 use containerarchive::ops::{RepairReport, RestoreOptions, VerifyLevel, VerifyOptions};
-use containerarchive::repo::{self, InitOptions, OpenOptions, ParityParams, Repository};
+use containerarchive::repo::{self, InitOptions, OpenOptions, ParityParams, Repository, read_any_index};
 use containerarchive::snapshot::record::{ForgotReason, ForgotRecord};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
 use containerarchive::storage::simfs::{LossModel, SimFs};
@@ -512,9 +512,14 @@ fn a_manifest_beyond_repair_is_kept_in_the_quarantine_and_named() {
 #[test]
 fn condemned_packs_stay_condemned_and_a_damaged_kill_list_goes_to_the_quarantine() {
     for known in both() {
-        let (repo, _, _) = fresh(&known, &known.files);
+        let (repo, storage, _) = fresh(&known, &known.files);
         let repo_id = repo.config().id;
-        let pack = data_packs_of_one_group(&known)[0];
+        let gone = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
+        let of_gone = |pack: &&PackId| read_any_index(&repo, pack).is_ok_and(|index| index.header.session == gone.id);
+        let pack = *repo.index().packs().unwrap().keys().find(of_gone).unwrap();
+        ops::forget(&repo, &[gone.id]).unwrap();
+        let base = files_of(repo.storage());
+        drop(storage);
         let list = KillList {
             id: KillListId([7; 16]),
             repo: repo_id,
@@ -522,8 +527,8 @@ fn condemned_packs_stay_condemned_and_a_damaged_kill_list_goes_to_the_quarantine
             packs: vec![pack],
             sessions: Vec::new(),
         };
-        let mut files = known.files.clone();
-        files.insert(list.id.key(), list.encode().unwrap());
+        let mut files = base;
+        files.insert(list.id.key(), list.encode(repo.seal().as_ref()).unwrap());
         // deleted half: neither comes back, nor is it called lost
         files.remove(&layout::pack_index(&pack));
         files.remove(&layout::pack(&pack));

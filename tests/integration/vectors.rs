@@ -10,8 +10,9 @@ use containerarchive::chunk::{ChunkerParams, Cutter, Gear};
 use containerarchive::codec::{Compression, Encoder};
 use containerarchive::crypto::{Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin, sha256};
 use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
-use containerarchive::id::{ChunkId, GroupId, KeyId, PackId, RepoId, SegmentId, SnapshotId, to_hex};
+use containerarchive::id::{ChunkId, GroupId, KeyId, PackId, RepoId, SegmentId, SnapshotId, from_hex, to_hex};
 use containerarchive::index::{EpochKey, MemorySource, SegmentContext, SegmentSeal, write_segment};
+use containerarchive::lock::{KillList, KillListId, Proof};
 use containerarchive::pack::format::padme;
 use containerarchive::pack::{
     ChunkLocation, FinishedPack, KIND_DATA, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackHeader, PackWriter,
@@ -80,6 +81,7 @@ fn derivations() -> Value {
         ("index-segment", &of_epoch.index_segment),
         ("manifest", &of_epoch.manifest),
         ("config-mac", &of_epoch.config_mac),
+        ("kill-list", &of_epoch.kill_list),
         ("hedge", &of_epoch.hedge),
         ("chunk-id", &keys.chunk_id),
         ("list-id", &keys.list_id),
@@ -345,6 +347,27 @@ fn configs() -> Value {
     json!({ "plain": text(false), "sealed": text(true) })
 }
 
+/// A list that condemns two packs, and a hint with one and a session.
+fn kill_lists() -> Value {
+    let lists = [
+        KillList {
+            id: KillListId([0xd0; 16]),
+            repo: REPO,
+            hint: false,
+            packs: vec![PackId([0x11; 32]), PackId([0x22; 32])],
+            sessions: Vec::new(),
+        },
+        KillList {
+            id: KillListId([0xd1; 16]),
+            repo: REPO,
+            hint: true,
+            packs: vec![PackId([0x33; 32])],
+            sessions: vec![SnapshotId([0xf0; 16])],
+        },
+    ];
+    both(|seal| json!(lists.clone().map(|list| to_hex(&list.encode(seal).unwrap()))))
+}
+
 /// Factors, row sums of the first n pseudo-random bytes (SplitMix64, seed 1), and two unequal packs in a group with two
 /// shards.
 fn parity_groups() -> Value {
@@ -416,7 +439,7 @@ fn known_answers_are_unchanged() {
     let made = json!({
         "keys": derivations(), "ids": ids(), "padme": padme_table(), "storedChunks": stored_chunks(), "packs": packs(),
         "segment": segment(), "listNodes": list_nodes(), "keyFiles": key_files(), "manifests": manifests(),
-        "configs": configs(), "cuts": cuts(), "parity": parity_groups(),
+        "configs": configs(), "cuts": cuts(), "parity": parity_groups(), "killLists": kill_lists(),
     });
     if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_some() {
         std::fs::create_dir_all(file().parent().unwrap()).unwrap();
@@ -440,6 +463,11 @@ fn what_the_vectors_hold_is_read_back() {
         let key_file = KeyFile::decode(text(&known["keyFiles"][kind]["file"]).as_bytes()).unwrap();
         let opened = Keys::from_bundle(&key_file.unwrap(&credential).ok().unwrap());
         assert_eq!(opened.chunk_id.as_bytes(), keys().chunk_id.as_bytes());
+    }
+    for (name, seal) in seals() {
+        let list = from_hex::<192>(known["killLists"][name][0].as_str().unwrap()).unwrap();
+        let found = KillList::decode(&list, &KillListId([0xd0; 16]), &seal).unwrap();
+        assert_eq!((found.proof, found.list.packs.len()), (Proof::Valid, 2), "{name}");
     }
     let keys = keys();
     let of_epoch = |epoch| keys.epoch(epoch).map(|keys| &keys.manifest);

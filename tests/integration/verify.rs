@@ -412,14 +412,19 @@ fn a_damaged_kill_list_is_found_and_a_whole_one_is_a_note() {
     use containerarchive::lock::{KillList, KillListId};
     let known = Known::new(Flavor::plain());
     let (repo, _, _) = known.open(&known.files);
+    let repo = repo.unwrap();
     let list = KillList {
         id: KillListId([3; 16]),
-        repo: repo.unwrap().config().id,
+        repo: repo.config().id,
         hint: false,
         packs: vec![PackId([1; 32])],
         sessions: Vec::new(),
     };
-    let files = with(&known.files, &list.id.key(), Some(list.encode().unwrap()));
+    let files = with(
+        &known.files,
+        &list.id.key(),
+        Some(list.encode(repo.seal().as_ref()).unwrap()),
+    );
     let report = judge(&known, &files, VerifyLevel::Quick);
     assert!(report.ok());
     assert_eq!(report.notes[0].code, "NOTE_UNFINISHED_PRUNE");

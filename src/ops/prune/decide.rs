@@ -60,7 +60,7 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
         sessions: Vec::new(),
     };
     if !condemned.is_empty() {
-        list.publish(repo.storage())?;
+        list.publish(repo.storage(), repo.seal().as_ref())?;
     }
     drop(guard);
     plan.killed = Some(condemned);
@@ -198,6 +198,6 @@ fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan, held: &HashSet<SnapshotId
         packs,
         sessions,
     };
-    list.publish(work.repo.storage())?;
+    list.publish(work.repo.storage(), work.repo.seal().as_ref())?;
     Ok(())
 }

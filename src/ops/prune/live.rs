@@ -5,10 +5,10 @@
 //! the index for every batch (half a million different ids at least) plus the unique list nodes, and memory is one batch,
 //! one bit for each chunk of the index, and the ids of the list nodes.
 
-use super::Work;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::index::{self, EntrySource, MergeSource};
+use crate::monitor::Monitor;
 use crate::pack::PackEntry;
 use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, get_node};
@@ -90,8 +90,19 @@ pub(super) struct Marker<'a> {
     batch: Vec<ChunkId>,
     nodes: HashSet<ChunkId>,
     scratch: ReadScratch,
-    /// A chunk that nobody has is an error, and not merely passed over.
-    strict: bool,
+    absent: Absent,
+}
+
+/// What a chunk means that no counted pack holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// An error.
+    Fails,
+    /// Nothing: the snapshot is not whole anyway.
+    IsPassedOver,
+    /// An error where it is a list node, since it is then not known what the snapshot needs. Other
+    /// chunks are noted.
+    IsNoted { seen: bool },
 }
 
 impl<'a> Marker<'a> {
@@ -103,44 +114,65 @@ impl<'a> Marker<'a> {
             batch: Vec::new(),
             nodes: HashSet::new(),
             scratch: ReadScratch::default(),
-            strict: true,
+            absent: Absent::Fails,
+        }
+    }
+
+    /// Marks all copies, and notes whether there are chunks without any.
+    pub(super) fn noting(source: &'a MergeSource) -> Self {
+        Self {
+            absent: Absent::IsNoted { seen: false },
+            ..Self::new(source, &|_| true)
         }
     }
 
     /// Marks everything that a snapshot needs.
-    pub(super) fn add(&mut self, work: &Work<'_>, snapshot: &Snapshot) -> Result<()> {
+    pub(super) fn add(&mut self, repo: &Repository, monitor: &dyn Monitor, snapshot: &Snapshot) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
-        let walked = walk(work.repo, snapshot, &mut self.nodes, &mut self.scratch, &mut |id| {
+        let walked = walk(repo, snapshot, &mut self.nodes, &mut self.scratch, &mut |id| {
             batch.push(*id);
             if batch.len() >= BATCH {
-                work.check_running()?;
+                repo.check_running(monitor)?;
                 // snapshots that name their chunks themselves name the same ones again and again
                 batch.sort_unstable();
                 batch.dedup();
                 if batch.len() > BATCH / 2 {
-                    self.marks.mark(self.source, self.good, &mut batch, self.strict)?;
+                    self.marks.mark(self.source, self.good, &mut batch, &mut self.absent)?;
                 }
             }
             Ok(())
         });
         self.batch = batch;
         match walked {
-            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if !self.strict => Ok(()),
+            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if self.absent == Absent::IsPassedOver => {
+                Ok(())
+            }
             other => other,
         }
     }
 
     /// From now on, what cannot be found is passed over: for snapshots that are not whole anyway.
     pub(super) fn lenient(&mut self) -> Result<()> {
-        self.marks.mark(self.source, self.good, &mut self.batch, self.strict)?;
-        self.strict = false;
+        self.mark_rest()?;
+        self.absent = Absent::IsPassedOver;
         Ok(())
     }
 
     /// The marks, when everything was added.
     pub(super) fn finish(mut self) -> Result<Marks> {
-        self.marks.mark(self.source, self.good, &mut self.batch, self.strict)?;
+        self.mark_rest()?;
         Ok(self.marks)
+    }
+
+    /// The same for one that [notes](Self::noting), and whether a chunk was in no segment.
+    pub(super) fn finish_noting(mut self) -> Result<(Marks, bool)> {
+        self.mark_rest()?;
+        Ok((self.marks, self.absent == Absent::IsNoted { seen: true }))
+    }
+
+    fn mark_rest(&mut self) -> Result<()> {
+        self.marks
+            .mark(self.source, self.good, &mut self.batch, &mut self.absent)
     }
 }
 
@@ -151,7 +183,7 @@ impl Marks {
         source: &MergeSource,
         good: &dyn Fn(u32) -> bool,
         batch: &mut Vec<ChunkId>,
-        strict: bool,
+        absent: &mut Absent,
     ) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -161,12 +193,12 @@ impl Marks {
         let mut wanted = batch.iter().peekable();
         for_each_id(source, &mut |place, id, copies| {
             while let Some(missing) = wanted.next_if(|want| *want < id) {
-                not_found(missing, strict)?;
+                absent.meets(missing)?;
             }
             if wanted.next_if(|want| *want == id).is_some() {
                 if copies.iter().any(|(pack, _)| good(*pack)) {
                     self.set(place);
-                } else if let Some((pack, _)) = copies.first().filter(|_| strict) {
+                } else if let Some((pack, _)) = copies.first().filter(|_| *absent == Absent::Fails) {
                     let packs = source.packs();
                     return Err(match packs.get(*pack as usize) {
                         Some((pack, _)) => Error::PackMissing {
@@ -180,17 +212,22 @@ impl Marks {
             Ok(())
         })?;
         for missing in wanted {
-            not_found(missing, strict)?;
+            absent.meets(missing)?;
         }
         batch.clear();
         Ok(())
     }
 }
 
-fn not_found(id: &ChunkId, strict: bool) -> Result<()> {
-    match strict {
-        true => Err(Error::ChunkMissing { chunk: *id }),
-        false => Ok(()),
+impl Absent {
+    /// A chunk is in no segment.
+    fn meets(&mut self, id: &ChunkId) -> Result<()> {
+        match self {
+            Self::Fails => return Err(Error::ChunkMissing { chunk: *id }),
+            Self::IsPassedOver => {}
+            Self::IsNoted { seen } => *seen = true,
+        }
+        Ok(())
     }
 }
 

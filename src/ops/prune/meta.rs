@@ -5,6 +5,7 @@ use super::Work;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
+use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackIndex};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, find_any_index};
@@ -27,9 +28,13 @@ pub(super) struct Content {
 ///
 /// `is_known` tells of a session that its fate is known (it has a manifest or a record): such a session has stored
 /// copies of nothing but its own manifest.
-pub(super) fn read(work: &Work<'_>, pack: &PackId, is_known: &dyn Fn(&SnapshotId) -> bool) -> Result<Option<Content>> {
-    work.check_running()?;
-    let repo = work.repo;
+pub(super) fn read(
+    repo: &Repository,
+    monitor: &dyn Monitor,
+    pack: &PackId,
+    is_known: &dyn Fn(&SnapshotId) -> bool,
+) -> Result<Option<Content>> {
+    repo.check_running(monitor)?;
     let Some(index) = find_any_index(repo, pack)? else {
         return Ok(None);
     };

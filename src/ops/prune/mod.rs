@@ -18,11 +18,14 @@ mod meta;
 mod plan;
 mod records;
 mod rewrite;
+mod spare;
 mod survey;
 mod sweep;
 
 pub use choice::{PruneOptions, PruneReport, SnapshotChoice};
 pub(in crate::ops) use records::forget_all;
+pub(in crate::ops) use spare::{is_unknowable, needed};
+pub(in crate::ops) use survey::snapshot_ids;
 
 use crate::clock::format_time;
 use crate::entropy::random;
@@ -67,6 +70,8 @@ struct Work<'a> {
     removing: Vec<SnapshotChoice>,
     /// What it has deleted for a prune that was cut short.
     finished: Deleted,
+    /// Packs in unfinished kill lists that snapshots need.
+    spared: HashSet<PackId>,
     /// Packs that could not be read whole, in this or an earlier run.
     damaged: HashSet<PackId>,
     /// Packs that the present run has written, or read and found whole.
@@ -91,6 +96,7 @@ impl<'a> Work<'a> {
             decided: None,
             removing: Vec::new(),
             finished: Deleted::default(),
+            spared: HashSet::new(),
             damaged: HashSet::new(),
             proven: HashSet::new(),
             unprotected: Vec::new(),
@@ -336,7 +342,8 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     if let Some(list) = &condemned {
         // in the list before it is deleted, after a power cut too
         storage.barrier()?;
-        let swept = sweep::sweep(work, maint, list);
+        let killed = list.packs.iter().copied().collect();
+        let swept = sweep::sweep(work, maint, list, &killed);
         if matches!(swept, Err(Error::NoSpace { .. })) {
             // what still lies there is counted by the run that deletes it
             plan.keep_bound(sweep::lying(work.repo, &list.packs)?.into_keys().collect());
@@ -349,7 +356,7 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     let within = dissolve::within_parity(work.repo, &gone, work.monitor)?;
     gone.retain(|pack| !within.contains(pack));
     work.repo.drop_from_index(&gone)?;
-    sweep::drop_hints(work, &survey, &plan)?;
+    sweep::drop_settled_lists(work, &survey, &plan)?;
     records::drop_settled(work, &survey, &plan, &removed)?;
     cover::protect_kept(work)?;
     work.decided = None;

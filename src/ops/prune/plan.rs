@@ -296,7 +296,7 @@ fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Pl
 
 /// The packs of the index, then those that it does not name.
 fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<PackState>> {
-    let hinted = survey.hinted();
+    let hinted = survey.avoided();
     let mut named = HashSet::new();
     let mut states = Vec::with_capacity(source.packs().len());
     for (id, len) in source.packs() {
@@ -347,7 +347,7 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
             state.spared = true;
             continue;
         }
-        match meta::read(work, &state.id, &is_known)? {
+        match meta::read(work.repo, work.monitor, &state.id, &is_known)? {
             Some(content) => {
                 state.spared = survey.held.contains(&content.session);
                 state.session = Some(content.session);
@@ -385,14 +385,14 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
         work.check_running()?;
         // none: somebody has forgotten it since
         if let Some(snapshot) = load(work.repo, &snapshot.id)? {
-            marker.add(work, &snapshot)?;
+            marker.add(work.repo, work.monitor, &snapshot)?;
         }
     }
     marker.lenient()?;
     let mut found = BTreeSet::new();
     for (id, packs) in &lost {
         if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs)? {
-            marker.add(work, &snapshot)?;
+            marker.add(work.repo, work.monitor, &snapshot)?;
             found.insert(*id);
             if meta::is_lost(work, id)? {
                 work.warn(

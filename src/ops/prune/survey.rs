@@ -2,10 +2,11 @@
 //! last. A session that wrote one of the packs and holds no lease has either put its manifest by then, or never will.
 
 use super::Work;
+use super::spare::{Needed, is_unknowable, needed};
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::{KillList, KillLists};
+use crate::lock::{FoundList, KillList, KillLists, Proof};
 use crate::repo::Repository;
 use crate::snapshot::{MAX_MANIFEST_LEN, Recency, Snapshot};
 use crate::storage::ErrorKind;
@@ -34,6 +35,8 @@ pub(super) struct Survey {
     pub condemned: HashSet<PackId>,
     /// The hints of earlier prunes.
     pub hints: Vec<KillList>,
+    /// Lists that are not proven, hints among them: they condemn nothing.
+    pub unproven: Vec<KillList>,
 }
 
 impl Survey {
@@ -53,7 +56,7 @@ impl Survey {
             true => HashSet::new(),
             false => work.writers()?,
         };
-        let lists = KillLists::load_all(storage)?;
+        let mut lists = repo.kill_lists()?;
         let mut snapshots = Vec::new();
         for id in snapshot_ids(repo)? {
             work.check_running()?;
@@ -67,7 +70,10 @@ impl Survey {
         if work.options.dry_run {
             // a prune begins by leaving them; here nothing is written
             records.extend(repo.abandoned_sessions()?);
+            let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot: &Brief| snapshot.id).collect();
+            lists.spare(needed_or_all(work, &lists, &ids, false)?.packs());
         }
+        lists.spare(work.spared.clone());
         let now_ms = repo.now_ms();
         snapshots.sort_by_key(|brief| Reverse(Recency::new((brief.created_at_ms, brief.sequence, brief.id), now_ms)));
         Ok(Self {
@@ -76,7 +82,8 @@ impl Survey {
             held,
             snapshots,
             condemned: condemned(&lists),
-            hints: lists.lists().iter().filter(|list| list.hint).cloned().collect(),
+            hints: of_kind(&lists, &|found| found.list.hint && found.proof == Proof::Valid),
+            unproven: of_kind(&lists, &|found| found.proof != Proof::Valid),
         })
     }
 
@@ -97,26 +104,54 @@ impl Survey {
             .collect()
     }
 
-    /// Packs that new snapshots avoid.
+    /// Packs that a hint names.
     pub(super) fn hinted(&self) -> HashSet<PackId> {
         self.hints.iter().flat_map(|hint| &hint.packs).copied().collect()
+    }
+
+    /// Packs that new snapshots avoid.
+    pub(super) fn avoided(&self) -> HashSet<PackId> {
+        let lists = self.hints.iter().chain(&self.unproven);
+        lists.flat_map(|list| &list.packs).copied().collect()
     }
 }
 
 fn condemned(lists: &KillLists) -> HashSet<PackId> {
-    let kills = lists.lists().iter().filter(|list| !list.hint);
-    kills.flat_map(|list| &list.packs).copied().collect()
+    let listed = lists.listed().filter(|pack| lists.condemned(pack));
+    listed.copied().collect()
+}
+
+fn of_kind(lists: &KillLists, is_wanted: &dyn Fn(&FoundList) -> bool) -> Vec<KillList> {
+    let wanted = lists.lists().iter().filter(|found| is_wanted(found));
+    wanted.map(|found| found.list.clone()).collect()
+}
+
+/// What the snapshots `ids` need of the packs in `lists`. All of these where that cannot be known:
+/// the plan, which fails then if a snapshot needs it that stays, decides about them as about any
+/// other pack.
+pub(super) fn needed_or_all(work: &Work<'_>, lists: &KillLists, ids: &[SnapshotId], maintains: bool) -> Result<Needed> {
+    if lists.listed().next().is_none() {
+        return Ok(Needed::default());
+    }
+    match needed(work.repo, lists, ids, maintains, work.monitor) {
+        // no plan can be made, and nothing may be deleted
+        Err(error @ (Error::ManifestCorrupt { .. } | Error::UnsupportedFormat { .. } | Error::Storage { .. })) => {
+            Err(error)
+        }
+        Err(error) if is_unknowable(&error) => Ok(Needed::all(lists)),
+        other => other,
+    }
 }
 
 /// The sessions whose end lets the hints of now become true.
 pub(super) fn delaying(repo: &Repository) -> Result<HashSet<SnapshotId>> {
-    let lists = KillLists::load_all(repo.storage())?;
-    let hints = lists.lists().iter().filter(|list| list.hint);
+    let lists = repo.kill_lists()?;
+    let hints = lists.lists().iter().map(|found| &found.list);
     Ok(hints.flat_map(|hint| &hint.sessions).copied().collect())
 }
 
 /// The names of all manifests.
-pub(super) fn snapshot_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
+pub(in crate::ops) fn snapshot_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     let files = repo.storage().list(layout::SNAPSHOTS)?;
     let id = |key: &str| layout::id_of(key, ".json").map(SnapshotId);
     Ok(files.iter().filter_map(|file| id(&file.key)).collect())

@@ -12,7 +12,7 @@ use crate::parity::{
     self, Accumulator, Damage, GroupHead, GroupRecord, Groups, Part, check_part, new_group_id, random_slot,
     read_record, rebuild_file,
 };
-use crate::repo::protect_packs;
+use crate::repo::{protect_packs, protect_spared};
 use crate::storage::judge;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -211,6 +211,8 @@ fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let packs: Vec<PackId> = settled.map(|(pack, ..)| *pack).collect();
     let bare = groups.unprotected(&packs);
     work.report.parity_repaired += bare.len() as u64;
+    let (spared, bare): (Vec<PackId>, Vec<PackId>) = bare.into_iter().partition(|pack| work.kill_lists.is_listed(pack));
+    protect_spared(repo, &spared.into_iter().collect())?;
     protect_packs(repo, bare)?;
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::{Monitor, Progress};
+use crate::ops::reindex::spare_needed;
 use crate::repo::Repository;
 use crate::storage;
 use packs::Inventory;
@@ -155,6 +156,7 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     report.locks_removed += repo.remove_stale_leases()?.len() as u64;
     repo.clean_half_written();
     let kill_lists = small::kill_lists(repo)?;
+    let kill_lists = spare_needed(repo, kill_lists, monitor)?;
     let mut left = Left::default();
     report.config_repaired |= small::config(repo, &mut left)?;
     report.keys_repaired += small::keys(repo, &mut left)?;

@@ -3,10 +3,10 @@
 use super::Left;
 use super::files::{Found, put_right, read};
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
-use crate::lock::{self, KillListId, KillLists};
+use crate::lock::{KillListId, KillLists};
 use crate::repo::Repository;
 use crate::repo::config::{Config, MAX_CONFIG_LEN};
 use crate::snapshot;
@@ -18,14 +18,14 @@ use std::collections::BTreeSet;
 /// packs, and what was condemned and not deleted yet is only garbage, which the next prune finds again.
 pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
     loop {
-        match KillLists::load_all(repo.storage()) {
-            Err(lock::Error::Damaged { key, .. }) => repo.storage().quarantine(&key)?,
-            Err(lock::Error::Storage(error))
-                if error.kind.verdict() == Verdict::Wrong && KillListId::from_key(&error.path).is_some() =>
+        match repo.kill_lists() {
+            Err(Error::KillListCorrupt { path, .. }) => repo.storage().quarantine(&path)?,
+            Err(Error::Storage { source })
+                if source.kind.verdict() == Verdict::Wrong && KillListId::from_key(&source.path).is_some() =>
             {
-                repo.storage().quarantine(&error.path)?;
+                repo.storage().quarantine(&source.path)?;
             }
-            other => return Ok(other?),
+            other => return other,
         }
     }
 }

@@ -186,6 +186,8 @@ struct Run<'a> {
     /// judged.
     unread: RefCell<BTreeMap<String, (storage::Error, bool)>>,
     progress: Progress,
+    /// Packs in kill lists that snapshots need.
+    needed: HashSet<PackId>,
 }
 
 /// A small file that was read.
@@ -214,6 +216,7 @@ impl<'a> Run<'a> {
             doubtful: Vec::new(),
             unread: RefCell::default(),
             progress: Progress::default(),
+            needed: HashSet::new(),
         }
     }
 

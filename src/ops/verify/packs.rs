@@ -5,8 +5,9 @@ use super::{Problem, Run, VerifyLevel};
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::KillLists;
+use crate::lock::{self, KillLists};
 use crate::ops::entry_sum::EntrySum;
+use crate::ops::prune::{needed, snapshot_ids};
 use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::{self, ErrorKind, FailedRead};
@@ -47,7 +48,8 @@ pub(super) struct PackFacts {
 #[derive(Default)]
 pub(super) struct Packs {
     pub table: BTreeMap<PackId, PackFacts>,
-    /// Packs that an unfinished prune has condemned, when the run began.
+    /// Packs that an unfinished prune has condemned, when the run began, and that no snapshot
+    /// needs.
     condemned: HashSet<PackId>,
     /// Every live segment could be read, so what they say is all there is.
     pub index_whole: bool,
@@ -94,7 +96,7 @@ impl Packs {
 /// Lists the folder. Kill lists are read first: what they condemn may go away at any time.
 pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
     let mut packs = Packs {
-        condemned: condemned(run),
+        condemned: condemned(run)?,
         ..Packs::default()
     };
     for file in run.list(layout::DATA) {
@@ -108,19 +110,42 @@ pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
     Ok(packs)
 }
 
-fn condemned(run: &Run<'_>) -> HashSet<PackId> {
+/// Finds out which packs in kill lists snapshots need, for [`is_condemned`] too. Without the keys
+/// no list is proven, so every pack that is there is read.
+fn condemned(run: &mut Run<'_>) -> Result<HashSet<PackId>> {
     // a damaged list was reported; what it condemns is not known
-    let lists = run.noted(KillLists::load_all(run.storage())).unwrap_or_default();
-    let lists = lists.lists().iter().filter(|list| !list.hint);
-    lists.flat_map(|list| list.packs.iter().copied()).collect()
+    let mut lists = run.noted(kill_lists(run)).unwrap_or_default();
+    if run.repo.is_locked() || lists.listed().next().is_none() {
+        return Ok(HashSet::new());
+    }
+    let ids = snapshot_ids(run.repo).unwrap_or_default();
+    match needed(run.repo, &lists, &ids, false, run.monitor) {
+        Ok(needed) => run.needed = needed.packs(),
+        // what is damaged or missing there is reported by the steps that come next
+        Err(error) => {
+            run.check_running()?;
+            if let Some(source) = error.unreadable() {
+                run.note_unread(source, false);
+            }
+        }
+    }
+    lists.spare(run.needed.clone());
+    let condemned = lists.listed().filter(|pack| lists.condemned(pack));
+    Ok(condemned.copied().collect())
 }
 
-/// Whether a kill list condemns the pack now, or may do so where one cannot be read.
+fn kill_lists(run: &Run<'_>) -> std::result::Result<KillLists, lock::Error> {
+    KillLists::load_all(run.storage(), &run.repo.config().id, run.repo.seal().as_ref())
+}
+
+/// Whether a kill list names the pack now, proven or not, and no snapshot needs it: it may have
+/// been deleted. Also where a list cannot be read.
 pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
-    match run.noted(KillLists::load_all(run.storage())) {
-        Ok(lists) => lists.condemned(pack),
-        Err(error) => error.unreadable().is_some(),
-    }
+    !run.needed.contains(pack)
+        && match run.noted(kill_lists(run)) {
+            Ok(lists) => lists.is_listed(pack),
+            Err(error) => error.unreadable().is_some(),
+        }
 }
 
 /// True when a pack that was not there is really missing, and was not removed by a prune. In this order: a prune publishes

@@ -5,7 +5,7 @@ use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
-use crate::lock::{self, KillList, KillListId, lease, pause_maint};
+use crate::lock::{self, FoundList, KillList, KillListId, Proof, lease, pause_maint};
 use crate::repo::Config;
 use crate::repo::config::MAX_CONFIG_LEN;
 use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
@@ -142,13 +142,10 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
         let Some(id) = KillListId::from_key(&file.key) else {
             continue;
         };
-        let reason = match run.noted(KillList::read(run.storage(), &id)) {
+        let reason = match run.noted(KillList::read(run.storage(), &id, run.repo.seal().as_ref())) {
             Ok(None) => continue,
-            Ok(Some(list)) => {
-                if !list.hint {
-                    let text = format!("A prune has condemned {} packs and is not finished", list.packs.len());
-                    run.note("NOTE_UNFINISHED_PRUNE", None, Some(file.key), text);
-                }
+            Ok(Some(found)) => {
+                note_kill_list(run, file.key, &found);
                 continue;
             }
             // only a later version knows what it condemns
@@ -163,6 +160,27 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
         run.found_in("ERR_KILL_LIST_CORRUPT", &file.key, &reason, true);
     }
     Ok(())
+}
+
+fn note_kill_list(run: &mut Run<'_>, key: String, found: &FoundList) {
+    let FoundList { list, proof } = found;
+    if list.repo != run.repo.config().id {
+        let text = format!("{key} belongs to another repository and counts for nothing here");
+        return run.note("NOTE_KILL_LIST_FOREIGN", None, Some(key), text);
+    }
+    let packs = list.packs.len();
+    let why = match proof {
+        Proof::Valid if list.hint => return,
+        Proof::Valid => {
+            let text = format!("A prune has condemned {packs} packs and is not finished");
+            return run.note("NOTE_UNFINISHED_PRUNE", None, Some(key), text);
+        }
+        Proof::NoMac => "is of version 1, which has no MAC",
+        Proof::Wrong => "was not written with the keys of this repository",
+        Proof::Unknown => "can be proven only with the keys",
+    };
+    let text = format!("{key} {why}; it names {packs} packs and condemns nothing until the next prune has decided");
+    run.note("NOTE_KILL_LIST_UNPROVEN", None, Some(key), text);
 }
 
 /// Locks and leases are never an error: safety does not depend on leases, and the kernel holds the locks.

@@ -288,9 +288,10 @@ fn what_a_commit_finds_again_is_durable_before_its_manifest() {
 /// What a prune does before it deletes packs.
 fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
     let storage = store(disk, 400);
+    let repo = open_on(disk, flavor, 401).unwrap();
     let list = KillList {
         id: KillListId([1; 16]),
-        repo: open_on(disk, flavor, 401).unwrap().config().id,
+        repo: repo.config().id,
         hint: false,
         packs: doomed
             .iter()
@@ -298,7 +299,7 @@ fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
             .collect(),
         sessions: Vec::new(),
     };
-    list.publish(&storage).unwrap();
+    list.publish(&storage, repo.seal().as_ref()).unwrap();
     storage.barrier().unwrap();
 }
 
