@@ -4,7 +4,7 @@ use super::rules::{Check, Flush, Retries, Rules, Start};
 
 /// Configurations that must hold.
 pub fn sound() -> Vec<Rules> {
-    [protocol(), under_stress(), as_the_engine(), large()].concat()
+    [protocol(), under_stress(), copied_lists(), as_the_engine(), large()].concat()
 }
 
 fn protocol() -> Vec<Rules> {
@@ -131,6 +131,67 @@ fn under_stress() -> Vec<Rules> {
     ]
 }
 
+/// A kill list appears that names packs which snapshots need.
+fn copied_lists() -> Vec<Rules> {
+    let k = |name| Rules {
+        copied_list: 1,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            want: [2, 0],
+            crashes: 2,
+            ..k("a copied kill list, 1 writer, 1 prune")
+        },
+        Rules {
+            want: [2, 3],
+            ..k("a copied kill list, 2 writers, 1 prune")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            start: Start::SharedAndTwice,
+            ..k("a copied kill list, 2 prunes, a chunk twice")
+        },
+        Rules {
+            want: [2, 0],
+            copied_list: 0b11,
+            start: Start::SharedAndTwice,
+            crashes: 2,
+            ..k("a copied kill list of every copy, a chunk twice")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            only_new: true,
+            store_again: false,
+            flush: Flush::BeforeLock,
+            ..k("a copied kill list, as the engine")
+        },
+        Rules {
+            want: [3, 0],
+            power_cuts: 1,
+            crashes: 0,
+            forget: 15,
+            ..k("a copied kill list, forgetting and a power cut")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::One,
+            forget: 1,
+            crashes: 2,
+            ..k("a copied kill list, a writer of what is forgotten")
+        },
+        Rules {
+            want: [2, 0],
+            compaction: true,
+            reader: Retries::WhileNew,
+            forget: 0b10,
+            ..k("a copied kill list, merge, reader")
+        },
+    ]
+}
+
 /// Where the engine does less than the protocol allows, or more than it asks for.
 fn as_the_engine() -> Vec<Rules> {
     let k = Rules::new;
@@ -252,6 +313,19 @@ pub fn broken() -> Vec<Rules> {
         Rules {
             kill_list_early: true,
             ..k("R4: the kill list goes before its packs")
+        },
+        Rules {
+            copied_list: 1,
+            spare_needed: false,
+            ..k("R2: a kill list is executed that names what snapshots need")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::One,
+            forget: 1,
+            copied_list: 1,
+            finish_under_lock: false,
+            ..k("R2: snapshots are listed without the lock to finish a kill list")
         },
         Rules {
             pruners: 2,

@@ -2,8 +2,8 @@
 //! handful of packs. It was explored before the engine was written, and is kept in step with it.
 //!
 //! Every interleaving of two ingests, two prunes, a merge, a restore and forgetting is tried, with crashes and power cuts
-//! at every step, and with processes that sleep as long as they like. In each state every manifest is whole and every
-//! acknowledged one is there; a reader finds what was committed; and in each quiet state the next prune leaves nothing
+//! at every step, with processes that sleep as long as they like, and with kill lists that a tool
+//! copies into the folder. In each state every manifest is whole and every acknowledged one is there; a reader finds what was committed; and in each quiet state the next prune leaves nothing
 //! unneeded. Then each rule is left out once, and the loss must be seen.
 //!
 //! What a step stands for in the engine:
@@ -16,6 +16,7 @@
 //! | writer: locks, checks, commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |
 //! | writer: looks again | `ops::ingest::commit::look_again` |
 //! | prune: finishes old lists | `ops::prune::sweep::finish_kill_lists` |
+//! | prune: spares what snapshots need of them | `ops::prune::spare::needed` |
 //! | prune: lists | `ops::prune::survey::Survey::take`, then `Repository::refresh_index` |
 //! | prune: plans | `ops::prune::plan::make` |
 //! | prune: puts copies | `ops::prune::rewrite::copy_out` |

@@ -5,6 +5,7 @@ use super::state::*;
 
 pub fn step(state: &State, rules: &Rules, out: &mut Out<'_>) {
     forget(state, rules, out);
+    copy_list(state, rules, out);
     power_cut(state, rules, out);
     merge(state, rules, out);
     restore(state, rules, out);
@@ -73,6 +74,22 @@ fn power_cut(state: &State, rules: &Rules, out: &mut Out<'_>) {
         None,
         next,
     );
+}
+
+/// A tool that copies a folder, and deletes nothing in its target, adds the kill list of a prune
+/// that was under way there.
+fn copy_list(state: &State, rules: &Rules, out: &mut Out<'_>) {
+    if rules.copied_list == 0 || state.copied {
+        return;
+    }
+    let Some(list) = (0..LISTS).find(|list| !has(state.lists, *list)) else {
+        return;
+    };
+    let mut next = *state;
+    next.copied = true;
+    next.lists |= 1 << list;
+    next.listed[list] = rules.copied_list;
+    tell(out, Who::User, "copies a kill list into the folder", None, next);
 }
 
 /// Under the maintenance lock, taken only if it is free; kill lists that it finds are left to the next prune.

@@ -26,7 +26,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
                 step.go(next, "takes the maintenance lock", Prune::FinishOld);
             }
         }
-        Prune::FinishOld => step.finish_old(),
+        Prune::FinishOld | Prune::ListToFinish | Prune::SpareOld | Prune::DeleteOld => step.finish_old(at),
         Prune::ListPacks | Prune::ListLeases | Prune::ListSnapshots | Prune::ListKills | Prune::HalfOfIndex => {
             step.survey(at);
         }
@@ -88,23 +88,57 @@ impl Step<'_, '_> {
         self.end(next, "crashes", At::Dead);
     }
 
-    /// P2: whoever maintains finishes the lists that are there.
-    fn finish_old(&mut self) {
-        let mut next = *self.state;
-        let Some(list) = members(self.state.lists).next() else {
-            return self.at_once(Prune::ListPacks);
-        };
-        let listed = self.state.listed[list];
-        if let Some(pack) = members(listed & self.state.packs).next() {
-            next.packs &= !(1 << pack);
-            return self.tell(next, "finishes an old kill list: deletes pack", Some(pack));
-        }
+    /// P2: the holder of the maintenance lock finishes the lists that are there, but for what
+    /// snapshots need.
+    fn finish_old(&mut self, at: Prune) {
+        let state = self.state;
+        let mut next = *state;
         let me = &mut next.pruners[self.i];
-        me.kill = listed;
-        me.list = list as u8;
-        me.finishing = true;
-        me.at = At::Next(Prune::ReadIndex);
-        step(&next, self.i, self.rules, self.out);
+        match at {
+            Prune::FinishOld => {
+                let Some(list) = members(state.lists).next() else {
+                    return self.at_once(Prune::ListPacks);
+                };
+                me.list = list as u8;
+                me.finishing = true;
+                me.kill = state.listed[list];
+                me.at = At::Next(if self.rules.spare_needed {
+                    Prune::ListToFinish
+                } else {
+                    Prune::DeleteOld
+                });
+                step(&next, self.i, self.rules, self.out);
+            }
+            Prune::ListToFinish => {
+                let is_free = state.commit_exclusive == 0 && state.commit_shared == 0;
+                if self.rules.finish_under_lock && self.rules.shared_lock && !is_free {
+                    return;
+                }
+                me.needed = state.live_chunks(0xff);
+                if self.rules.flush != Flush::Never {
+                    next.volatile = 0;
+                }
+                self.go(next, "lists snapshots, to finish an old kill list", Prune::SpareOld);
+            }
+            Prune::SpareOld => {
+                let entries = state.entries();
+                for chunk in members(me.needed) {
+                    let all = packs_of(entries, chunk);
+                    if all & state.packs & !state.condemned() == 0 {
+                        me.kill &= !all;
+                    }
+                }
+                (me.needed, me.entries) = (0, 0);
+                self.go(next, "spares what snapshots need", Prune::DeleteOld);
+            }
+            _ => match members(self.me().kill & state.packs).next() {
+                Some(pack) => {
+                    next.packs &= !(1 << pack);
+                    self.tell(next, "finishes an old kill list: deletes pack", Some(pack));
+                }
+                None => self.at_once(Prune::ReadIndex),
+            },
+        }
     }
 
     /// P3: what is there. The order of the listings matters.

@@ -73,6 +73,12 @@ pub struct Rules {
     pub only_new: bool,
     pub kill_list: bool,
     pub kill_list_early: bool,
+    /// A kill list that is found costs no pack that a listed snapshot needs.
+    pub spare_needed: bool,
+    /// The snapshots are listed under the commit lock for that.
+    pub finish_under_lock: bool,
+    /// Packs in a kill list that a tool copies into the folder, at any moment, once.
+    pub copied_list: Set,
     pub maint: bool,
     /// A prune leaves packs of live sessions alone.
     pub spare: bool,
@@ -115,6 +121,9 @@ impl Rules {
             only_new: false,
             kill_list: true,
             kill_list_early: false,
+            spare_needed: true,
+            finish_under_lock: true,
+            copied_list: 0,
             maint: true,
             spare: false,
             honour: false,

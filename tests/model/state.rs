@@ -78,6 +78,11 @@ pub enum Write {
 pub enum Prune {
     TakeMaint,
     FinishOld,
+    /// Lists the snapshots whose packs an old list must not cost, alone under the commit lock.
+    ListToFinish,
+    /// Takes out of an old list what they need.
+    SpareOld,
+    DeleteOld,
     ListPacks,
     ListLeases,
     ListSnapshots,
@@ -146,6 +151,8 @@ pub struct Pruner {
     pub kill: Set,
     /// It finishes the list of another.
     pub finishing: bool,
+    /// The chunks that snapshots need, as they were listed while an old list was there.
+    pub needed: Set,
     /// Others are writing, and are honoured.
     pub defers: bool,
 }
@@ -193,6 +200,8 @@ pub struct State {
     pub volatile: Set,
     pub crashes: u8,
     pub power_cuts: u8,
+    /// A kill list was copied into the folder.
+    pub copied: bool,
     pub leases: [Lease; WRITERS],
     /// Writers that hold the commit lock shared.
     pub commit_shared: Set,
