@@ -213,6 +213,10 @@ class PlainSeal:
         want("sealed" not in outer, "a sealed manifest in a plain repository")
         return data
 
+    def proves_list(self, epoch, digest, mac):
+        want(epoch == 0 and mac in (b"", bytes(32)), "a kill list with a MAC in a plain repository")
+        return True
+
 
 class Seal:
     """The same in a sealed repository, with the keys of the bundle (4.2)."""
@@ -244,6 +248,9 @@ class Seal:
     def open_trailer(self, header, trailer, body_hash):
         key = hmac256(self.key(header.epoch, "pack-trailer"), body_hash)
         return gcm_open(key, bytes(12), b"CAT1" + self.repo_id, trailer, "trailer")
+
+    def proves_list(self, epoch, digest, mac):
+        return epoch in self.epochs and mac == hmac256(self.key(epoch, "kill-list"), digest)
 
     def padding(self, header, content_len, trailer_len):
         """6.2. Padding brings the whole file to a Padmé length; its bytes can be made again."""

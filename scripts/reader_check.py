@@ -8,7 +8,7 @@ one does not hide the next; a note is something that a writer may leave behind a
 import hashlib
 import os
 import struct
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -32,6 +32,25 @@ from reader import (
     tag16,
     want,
 )
+
+
+KillList = namedtuple("KillList", "id repo hint packs sessions proven")
+
+
+def kill_list(data, seal):
+    """11.1. A list of condemned packs, or a hint."""
+    want(len(data) >= 88 and data[:8] == b"CAKILL01" and sha256(data[:-32]) == data[-32:], "is damaged")
+    version, flags, repo, id, packs, sessions = struct.unpack_from("<II16s16sII", data, 8)
+    want(version in (1, 2) and flags < 2, "makes no sense")
+    begin, mac_len = (56, 0) if version == 1 else (64, 32)
+    end = begin + 32 * packs + 16 * sessions
+    want(len(data) == end + mac_len + 32 and (flags or not sessions), "has a wrong length")
+    ids = [data[begin + 32 * i : begin + 32 * (i + 1)] for i in range(packs)]
+    want(ids == sorted(set(ids)), "is not sorted")
+    epoch, zero = struct.unpack_from("<II", data, 56) if version == 2 else (0, 0)
+    want(zero == 0, "has bytes that should be zero")
+    proven = seal.proves_list(epoch, sha256(data[:end]), data[end : end + mac_len])
+    return KillList(id, repo, flags == 1, ids, sessions, proven)
 
 
 def idx_of_pack(pack_id, data, trailer_offset):
@@ -151,9 +170,9 @@ class Check:
             if bytes.fromhex(name[:64]) not in self.packs:
                 self.notes.append(f"{name} has no pack beside it (or a bad one)")
         self.global_index()
+        self.small_files()
         if self.repo.groups:
             reader_parity.check_groups(self)
-        self.small_files()
         for name in self.repo.manifest_names():
             with self.of(f"snapshot {name[:32]}"):
                 self.snapshot(name)
@@ -246,7 +265,7 @@ class Check:
 
     def small_files(self):
         """8.4 and 10. Records, kill lists, leases."""
-        repo, self.records = self.repo, set()
+        repo, self.records, self.condemned = self.repo, set(), set()
         for name in repo.names("packs/parity/records", HEX16 + r"\.forgot"):
             with self.of(f"record {name}"):
                 record = checked_json(repo.read(f"packs/parity/records/{name}"), "record")
@@ -260,13 +279,13 @@ class Check:
         for name in repo.names("index/marks", HEX16 + r"\.kill"):
             with self.of(f"kill list {name}"):
                 data = repo.read(f"index/marks/{name}")
-                want(len(data) >= 88 and data[:8] == b"CAKILL01" and sha256(data[:-32]) == data[-32:], "is damaged")
-                version, flags, owner, id, packs, sessions = struct.unpack_from("<II16s16sII", data, 8)
-                want(version == 1 and flags < 2 and owner == repo.id and id.hex() == name[:32], "makes no sense")
-                want(len(data) == 88 + 32 * packs + 16 * sessions and (flags or not sessions), "has a wrong length")
-                ids = [data[56 + 32 * i : 88 + 32 * i] for i in range(packs)]
-                want(ids == sorted(set(ids)), "is not sorted")
+                found = kill_list(data, repo.seal)
+                want(found.repo == repo.id and found.id.hex() == name[:32], "makes no sense")
                 self.counts["kill lists"] += 1
+                if found.proven and not found.hint:
+                    self.condemned.update(found.packs)
+                if not found.proven:
+                    self.notes.append(f"kill list {name} is not proven and condemns nothing")
 
     def snapshot(self, name):
         repo = self.repo

@@ -368,7 +368,7 @@ def check_groups(check):
     members = {member.pack for record in groups.live.values() for member in record.members}
     gone = set().union(*(segment.superseded for segment in check.segments.values()))
     named = set().union(*(segment.packs for segment in check.segments.values() if segment.id not in gone))
-    for pack_id in named - members:
+    for pack_id in named - members - check.condemned:
         check.problems.append(f"pack {pack_id.hex()} is in no parity group")
 
 

@@ -15,7 +15,7 @@ import sys
 import reader
 import reader_parity as parity
 from reader import DATA, LIST, MANIFEST_COPY, PlainSeal, Seal, aes_gcm, expand, hmac256, sha256, tag16
-from reader_check import idx_of_pack
+from reader_check import idx_of_pack, kill_list
 
 # Masks of FastCDC by the logarithm of the average size: the crate `fastcdc` 5.0.0, src/v2020/mod.rs (MASKS)
 MASKS = [
@@ -170,6 +170,20 @@ def check_files(v, seals):
     same("config mac", hmac256(seals["sealed"].key(1, "config-mac"), config[: config.rfind(b',"mac":"')]), mac)
 
 
+def check_kill_lists(v, seals):
+    ids = [(0, [0x11, 0x22], [], 0xD0), (1, [0x33], [0xF0], 0xD1)]
+    for name, seal in seals.items():
+        for known, (flags, packs, sessions, id) in zip(v["killLists"][name], ids, strict=True):
+            epoch = 1 if seal.sealed else 0
+            body = b"CAKILL01" + struct.pack("<II", 2, flags) + bytes.fromhex(v["keys"]["repo"]) + bytes([id]) * 16
+            body += struct.pack("<IIII", len(packs), len(sessions), epoch, 0)
+            body += b"".join(bytes([pack]) * 32 for pack in packs) + b"".join(bytes([s]) * 16 for s in sessions)
+            body += hmac256(seal.key(1, "kill-list"), sha256(body)) if seal.sealed else bytes(32)
+            same(f"{name} kill list", body + sha256(body), known)
+            found = kill_list(bytes.fromhex(known), seal)
+            same(f"{name} kill list is proven", (found.proven, len(found.packs)), (True, len(packs)))
+
+
 def check_cuts(v, table):
     gears = {"plain": default_gear(), "sealed": list(struct.unpack("<256Q", table))}
     for name, known in v["cuts"].items():
@@ -219,6 +233,7 @@ def main():
         check_packs(v, seals)
         check_segment(v, seals)
         check_files(v, seals)
+        check_kill_lists(v, seals)
         check_cuts(v, table)
         check_parity(v)
     except reader.Problem as problem:
