@@ -41,6 +41,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     // came before is listed here
     let ids = {
         let _guard = repo.commit_exclusive(work.monitor)?;
+        repo.check_place()?;
         snapshot_ids(repo)?
     };
     // the publishing of a list may not have been flushed, nor a removal of a manifest, and packs
