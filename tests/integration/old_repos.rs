@@ -5,32 +5,33 @@
 //! the same folders without this engine. They were made by [`freeze`] with seeded randomness and a fixed clock.
 //!
 //! **Never edit a frozen folder.** When the writer changes (and the format does not), add folders beside the old ones and
-//! leave the old recipe to [`the_same_recipe_gives_the_same_bytes`] only as long as it still holds. Until 0.1.0 is tagged
-//! the format itself may change; then `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored`
-//! makes the current ones again.
+//! leave the old recipe to [`the_same_recipe_gives_the_same_bytes`] only as long as it still holds.
+//! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored` makes the
+//! folders that are missing.
 
 use crate::support::*;
 use containerarchive::chunk::ChunkerParams;
 use containerarchive::codec::Compression;
 use containerarchive::crypto::{Credential, KdfParams, KeyFile, NewKey, sha256};
 use containerarchive::entropy::SeededEntropy;
-use containerarchive::id::{KeyId, from_hex, to_hex};
+use containerarchive::id::{KeyId, PackId, from_hex, to_hex};
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
-use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems};
+use containerarchive::ops::{self, IngestOptions, ItemSpec, PruneOptions, ReaderItems, VerifyLevel, VerifyOptions};
 use containerarchive::parity::format::{GroupRecord, PREFIX_LEN};
 use containerarchive::repo::{self, Environment, InitOptions, OpenOptions, ParityParams, Repository, Secret};
 use containerarchive::snapshot::{ItemContent, Snapshot, SnapshotFilter};
-use containerarchive::storage::{LocalStorage, MemoryStorage, Storage, put_bytes};
+use containerarchive::storage::{ErrorKind, FaultyStorage, LocalStorage, MemoryStorage, Storage, put_bytes};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was made.
-const RECIPES: [Recipe; 7] = [
+const RECIPES: [Recipe; 8] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -41,6 +42,7 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: None,
         seed: 96,
+        unfinished_prune: false,
     },
     Recipe {
         name: "sealed-zstd",
@@ -55,6 +57,7 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: None,
         seed: 1,
+        unfinished_prune: false,
     },
     Recipe {
         name: "sealed-raw-key",
@@ -66,6 +69,7 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: None,
         seed: 124,
+        unfinished_prune: false,
     },
     Recipe {
         name: "plain-parity",
@@ -77,6 +81,7 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: Some(ParityParams { data: 4, parity: 1 }),
         seed: 96,
+        unfinished_prune: false,
     },
     Recipe {
         name: "sealed-parity",
@@ -88,6 +93,19 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: Some(ParityParams { data: 4, parity: 2 }),
         seed: 1,
+        unfinished_prune: false,
+    },
+    Recipe {
+        name: "sealed-unfinished-prune",
+        secrets: &[TextSecret::Key(0xd1)],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 1,
+        unfinished_prune: true,
     },
     Recipe {
         name: "plain-sequence",
@@ -99,6 +117,7 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: Some(ParityParams { data: 4, parity: 1 }),
         seed: 96,
+        unfinished_prune: false,
     },
     Recipe {
         name: "sealed-sequence",
@@ -110,13 +129,14 @@ const RECIPES: [Recipe; 7] = [
         ],
         parity: Some(ParityParams { data: 4, parity: 2 }),
         seed: 1,
+        unfinished_prune: false,
     },
 ];
 
 /// The recipes that still give the frozen bytes. The others were frozen before manifests had a
 /// `sequence`.
 fn current_recipes() -> impl Iterator<Item = &'static Recipe> {
-    RECIPES.iter().filter(|recipe| recipe.name.ends_with("-sequence"))
+    RECIPES.iter().filter(|recipe| recipe.has_sequences())
 }
 
 /// Cheapest key derivation that a reader accepts.
@@ -139,6 +159,15 @@ struct Recipe {
     parity: Option<ParityParams>,
     /// Of randomness and data; picked so that a list tree gets two levels, though the data are few.
     seed: u64,
+    /// A prune was killed right after it had published what it condemns.
+    unfinished_prune: bool,
+}
+
+impl Recipe {
+    /// Its manifests have a `sequence`.
+    fn has_sequences(&self) -> bool {
+        self.name.ends_with("-sequence") || self.unfinished_prune
+    }
 }
 
 enum TextSecret {
@@ -196,6 +225,9 @@ fn make(recipe: &Recipe) -> (Files, Value) {
         more.iter().for_each(|secret| add_key_file(&*storage, first, secret));
     }
     let snapshots = ingest_all(&repo, recipe);
+    if recipe.unfinished_prune {
+        begin_a_prune(&repo, recipe, &storage);
+    }
     let files = files_of(&*storage);
     (files, expected(&repo, recipe, &snapshots))
 }
@@ -308,6 +340,30 @@ fn fail_an_ingest(repo: &Arc<Repository>, data: &[u8]) {
     ops::ingest(repo, &mut items, &IngestOptions::default(), &NullMonitor).unwrap_err();
 }
 
+/// Forgets a snapshot of its own, and condemns what only that needed, with a list of version 2.
+/// Nothing is deleted.
+fn begin_a_prune(repo: &Arc<Repository>, recipe: &Recipe, storage: &Arc<dyn Storage>) {
+    let items: &[(&str, &[u8])] = &[("of yesterday", &random_bytes(recipe.seed + 15, 9_000))];
+    let gone = ingest_with(repo, &IngestOptions::default(), items).unwrap();
+    ops::forget(repo, &[gone.id]).unwrap();
+    let killed = Arc::new(FaultyStorage::new(Arc::clone(storage)));
+    let secret = recipe.secrets.first().map(TextSecret::secret);
+    let environment = environment(killed.clone(), recipe.seed + 16);
+    let other = Arc::new(repo::open(environment, secret.as_ref(), &OpenOptions::default()).unwrap());
+    let is_decided = AtomicBool::new(false);
+    let is_over = move |op: &'static str, key: &str| {
+        let changes = ["put_new", "delete"].contains(&op) && !key.starts_with(layout::LOCKS);
+        changes && is_decided.fetch_or(key.starts_with(layout::MARKS), Ordering::Relaxed)
+    };
+    killed.fail_when(is_over, ErrorKind::Unavailable);
+    // rewrites nothing
+    let options = PruneOptions {
+        max_unused: 1.0,
+        ..PruneOptions::keep_all()
+    };
+    ops::prune(&other, &options, &NullMonitor).unwrap_err();
+}
+
 fn files_of(storage: &dyn Storage) -> Files {
     let folders = layout::FOLDERS.iter().flat_map(|folder| storage.list(folder).unwrap());
     let mut names: Vec<String> = folders.map(|file| file.key).collect();
@@ -365,7 +421,9 @@ fn freeze() {
     }
     for recipe in current_recipes() {
         let folder = fixtures().join("v1").join(recipe.name);
-        let _ = std::fs::remove_dir_all(&folder);
+        if folder.exists() {
+            continue;
+        }
         let (files, expected) = make(recipe);
         for (name, bytes) in files {
             let path = folder.join("repo").join(name);
@@ -445,6 +503,13 @@ impl Copy {
             ..OpenOptions::default()
         };
         Arc::new(repo::open(environment, secret, &options).unwrap())
+    }
+
+    /// The packs in its kill lists.
+    fn condemned(&self) -> Vec<PackId> {
+        let secrets = self.secrets();
+        let lists = self.open(secrets[0].as_ref(), true).kill_lists().unwrap();
+        lists.listed().copied().collect()
     }
 
     /// Each secret in turn, or none for a plain repository.
@@ -533,7 +598,12 @@ fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
     for recipe in RECIPES.iter().filter(|recipe| recipe.parity.is_some()) {
         let copy = Copy::of(recipe.name);
         let secrets = copy.secrets();
-        let lost = |name: &&String| name.ends_with(".pack") || name.ends_with(".par") || name.ends_with(".grp");
+        // what a prune has condemned and no snapshot needs does not come back
+        let condemned = copy.condemned();
+        let is_condemned = |name: &str| layout::id_of(name, ".pack").is_some_and(|id| condemned.contains(&PackId(id)));
+        let lost = |name: &&String| {
+            (name.ends_with(".pack") && !is_condemned(name)) || name.ends_with(".par") || name.ends_with(".grp")
+        };
         for name in copy.files.keys().filter(lost) {
             std::fs::remove_file(copy.folder.path().join(name)).unwrap();
             let repo = copy.open(secrets[0].as_ref(), false);
@@ -544,6 +614,55 @@ fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
             ops::repair(&repo, &NullMonitor).unwrap();
             assert!(read_files(copy.folder.path()) == copy.files, "{}: {name}", recipe.name);
         }
+    }
+}
+
+#[test]
+fn a_frozen_unfinished_prune_is_finished_and_costs_no_snapshot() {
+    for recipe in RECIPES.iter().filter(|recipe| recipe.unfinished_prune) {
+        let copy = Copy::of(recipe.name);
+        let condemned = copy.condemned();
+        assert!(condemned.len() >= 2);
+        let repo = copy.open(copy.secrets()[0].as_ref(), false);
+        let full = VerifyOptions {
+            level: VerifyLevel::Full,
+            subset: None,
+        };
+        let verify = || ops::verify(&repo, &full, &NullMonitor, &mut |_| {}).unwrap();
+        let report = verify();
+        assert!(
+            report.ok() && report.notes[0].code == "NOTE_UNFINISHED_PRUNE",
+            "{report:?}"
+        );
+        let kept = PruneOptions {
+            max_unused: 1.0,
+            ..PruneOptions::keep_all()
+        };
+        let pruned = ops::prune(&repo, &kept, &NullMonitor).unwrap();
+        assert_eq!(pruned.removed_packs, condemned.len() as u64);
+        assert_as_expected(&copy, &repo);
+        let report = verify();
+        assert!(report.ok() && report.notes.is_empty(), "{report:?}");
+        for pack in &condemned {
+            assert_eq!(repo.storage().size(&layout::pack(pack)).unwrap(), None);
+        }
+    }
+}
+
+#[test]
+fn every_frozen_repository_can_be_pruned_repaired_and_verified() {
+    for recipe in &RECIPES {
+        let copy = Copy::of(recipe.name);
+        let repo = copy.open(copy.secrets()[0].as_ref(), false);
+        ops::repair(&repo, &NullMonitor).unwrap();
+        ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+        let full = VerifyOptions {
+            level: VerifyLevel::Full,
+            subset: None,
+        };
+        let report = ops::verify(&repo, &full, &NullMonitor, &mut |_| {}).unwrap();
+        assert!(report.ok(), "{}: {report:?}", recipe.name);
+        assert_as_expected(&copy, &repo);
     }
 }
 
@@ -595,7 +714,7 @@ fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
         let count = |ending: &str| copy.files.keys().filter(|name| name.ends_with(ending)).count();
         has("packs enough", count(".pack") >= 8);
         let numbers: Vec<Option<u64>> = snapshots.iter().map(|snapshot| snapshot["sequence"].as_u64()).collect();
-        let expected = |at: u64| recipe.name.ends_with("-sequence").then_some(at + 1);
+        let expected = |at: u64| recipe.has_sequences().then_some(at + 1);
         assert_eq!(
             numbers,
             (0..snapshots.len() as u64).map(expected).collect::<Vec<_>>(),
