@@ -82,10 +82,10 @@ fn assert_all_restore(repo: &Arc<Repository>, promised: &Promised, what: &str) {
 fn assert_settled(repo: &Arc<Repository>, what: &str) {
     assert!(repo.storage().list(layout::MARKS).unwrap().is_empty(), "{what}");
     let report = verify(repo, VerifyLevel::Full);
-    assert!(
-        report.problems.is_empty() && report.notes.is_empty(),
-        "{what}: {report:?}"
-    );
+    // a copy may have one file of a group that was just being put
+    let is_other = |code: &&'static str| *code != "NOTE_INCOMPLETE_GROUP";
+    let other = note_codes(&report).into_iter().filter(is_other).count();
+    assert!(report.problems.is_empty() && other == 0, "{what}: {report:?}");
     let again = prune_all(repo);
     assert_eq!(
         (again.removed_packs, again.rewritten_packs, again.freed_bytes),
