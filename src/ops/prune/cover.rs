@@ -8,7 +8,6 @@ use super::{PruneReport, Work};
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::layout;
-use crate::lock::KillLists;
 use crate::repo::dissolve::Room;
 use crate::repo::{Repository, packs_without_parity, protect_packs};
 
@@ -59,7 +58,7 @@ fn bare_packs(repo: &Repository, must_complete: bool) -> Result<Vec<PackId>> {
         return Ok(Vec::new());
     }
     let named = repo.index().packs()?;
-    let kill_lists = KillLists::load_all(repo.storage())?;
+    let kill_lists = repo.kill_lists()?;
     let mut bare = packs_without_parity(repo, named.keys(), must_complete)?;
     bare.sort_unstable();
     let mut there = Vec::new();
