@@ -171,16 +171,14 @@ impl<'l> Survey<'l> {
         for_each_id(&source, &mut |place, _, copies| {
             let is_needed = marks.is_set(place) && !copies.iter().any(|(ordinal, _)| is_good(*ordinal));
             for (ordinal, entry) in copies {
-                if let Some((pack, _)) = packs
-                    .get(*ordinal as usize)
-                    .filter(|(pack, _)| self.lists.is_listed(pack))
-                {
-                    if is_needed {
-                        needed.for_chunks.insert(*pack);
-                    }
-                    if entry.kind == KIND_DATA {
-                        has_data.insert(*pack);
-                    }
+                let Some((pack, _)) = packs.get(*ordinal as usize) else {
+                    continue;
+                };
+                if is_needed && self.lists.is_listed(pack) {
+                    needed.for_chunks.insert(*pack);
+                }
+                if entry.kind == KIND_DATA {
+                    has_data.insert(*pack);
                 }
             }
             Ok(())
@@ -197,7 +195,8 @@ impl<'l> Survey<'l> {
         })
     }
 
-    /// The packs with the copy of a listed manifest. Packs with data chunks hold none.
+    /// The packs in lists with the copy of a listed manifest that no other pack has: a prune carries
+    /// copies into new packs before it condemns the old ones. Packs with data chunks hold none.
     fn with_copies(
         &self,
         repo: &Repository,
@@ -206,13 +205,27 @@ impl<'l> Survey<'l> {
         monitor: &dyn Monitor,
     ) -> Result<HashSet<PackId>> {
         let ids: HashSet<&SnapshotId> = ids.iter().collect();
-        let mut found = HashSet::new();
-        for pack in self.listed.iter().filter(|pack| !has_data.contains(pack)) {
+        let copies_in = |pack: &PackId| -> Result<Vec<SnapshotId>> {
             let content = meta::read(repo, monitor, pack, &|session| ids.contains(session))?;
-            if content.is_some_and(|content| content.copies.iter().any(|id| ids.contains(id))) {
-                found.insert(*pack);
+            let copies = content.into_iter().flat_map(|content| content.copies);
+            Ok(copies.filter(|id| ids.contains(id)).collect())
+        };
+        let mut listed: Vec<(PackId, Vec<SnapshotId>)> = Vec::new();
+        for pack in self.listed.iter().filter(|pack| !has_data.contains(pack)) {
+            listed.push((*pack, copies_in(pack)?));
+        }
+        let mut only_there: HashSet<SnapshotId> = listed.iter().flat_map(|(_, copies)| copies).copied().collect();
+        let others = self.packs.keys().filter(|pack| !self.listed.contains(pack));
+        for pack in others.filter(|pack| !has_data.contains(pack)) {
+            if only_there.is_empty() {
+                break;
+            }
+            for id in copies_in(pack)? {
+                only_there.remove(&id);
             }
         }
+        listed.retain(|(_, copies)| copies.iter().any(|id| only_there.contains(id)));
+        let found = listed.into_iter().map(|(pack, _)| pack).collect();
         Ok(found)
     }
 }

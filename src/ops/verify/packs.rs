@@ -51,6 +51,8 @@ pub(super) struct Packs {
     /// Packs that an unfinished prune has condemned, when the run began, and that no snapshot
     /// needs.
     condemned: HashSet<PackId>,
+    /// Packs that any kill list named when the run began, needed or not.
+    listed: HashSet<PackId>,
     /// Every live segment could be read, so what they say is all there is.
     pub index_whole: bool,
 }
@@ -59,6 +61,12 @@ impl Packs {
     /// True when an unfinished prune has condemned it.
     pub fn is_condemned(&self, pack: &PackId) -> bool {
         self.condemned.contains(pack)
+    }
+
+    /// True when a prune that is not finished may have taken it out of its parity group: the next one deletes it, or spares
+    /// it and puts it into a group again.
+    pub fn may_have_left_group(&self, pack: &PackId) -> bool {
+        self.listed.contains(pack)
     }
 
     /// True when a live segment names it.
@@ -95,10 +103,8 @@ impl Packs {
 
 /// Lists the folder. Kill lists are read first: what they condemn may go away at any time.
 pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
-    let mut packs = Packs {
-        condemned: condemned(run)?,
-        ..Packs::default()
-    };
+    let mut packs = Packs::default();
+    (packs.condemned, packs.listed) = condemned(run)?;
     for file in run.list(layout::DATA) {
         if let Some(id) = layout::id_of(&file.key, ".pack").map(PackId) {
             packs.table.entry(id).or_default().len = Some(file.len);
@@ -112,11 +118,12 @@ pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
 
 /// Finds out which packs in kill lists snapshots need, for [`is_condemned`] too. Without the keys
 /// no list is proven, so every pack that is there is read.
-fn condemned(run: &mut Run<'_>) -> Result<HashSet<PackId>> {
+fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
     // a damaged list was reported; what it condemns is not known
     let mut lists = run.noted(kill_lists(run)).unwrap_or_default();
-    if run.repo.is_locked() || lists.listed().next().is_none() {
-        return Ok(HashSet::new());
+    let listed: HashSet<PackId> = lists.listed().copied().collect();
+    if run.repo.is_locked() || listed.is_empty() {
+        return Ok((HashSet::new(), listed));
     }
     let ids = snapshot_ids(run.repo).unwrap_or_default();
     match needed(run.repo, &lists, &ids, false, run.monitor) {
@@ -131,7 +138,7 @@ fn condemned(run: &mut Run<'_>) -> Result<HashSet<PackId>> {
     }
     lists.spare(run.needed.clone());
     let condemned = lists.listed().filter(|pack| lists.condemned(pack));
-    Ok(condemned.copied().collect())
+    Ok((condemned.copied().collect(), listed))
 }
 
 fn kill_lists(run: &Run<'_>) -> std::result::Result<KillLists, lock::Error> {
@@ -141,11 +148,15 @@ fn kill_lists(run: &Run<'_>) -> std::result::Result<KillLists, lock::Error> {
 /// Whether a kill list names the pack now, proven or not, and no snapshot needs it: it may have
 /// been deleted. Also where a list cannot be read.
 pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
-    !run.needed.contains(pack)
-        && match run.noted(kill_lists(run)) {
-            Ok(lists) => lists.is_listed(pack),
-            Err(error) => error.unreadable().is_some(),
-        }
+    !run.needed.contains(pack) && is_listed(run, pack)
+}
+
+/// Whether any kill list names the pack now. Also where a list cannot be read.
+pub(super) fn is_listed(run: &Run<'_>, pack: &PackId) -> bool {
+    match run.noted(kill_lists(run)) {
+        Ok(lists) => lists.is_listed(pack),
+        Err(error) => error.unreadable().is_some(),
+    }
 }
 
 /// True when a pack that was not there is really missing, and was not removed by a prune. In this order: a prune publishes

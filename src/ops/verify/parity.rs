@@ -1,7 +1,7 @@
 //! The parity groups: at `quick` which groups there are and whom they protect, from `standard` on every byte of their files.
 
 use super::manifests::Manifests;
-use super::packs::{Packs, is_condemned, is_rebuildable_with};
+use super::packs::{Packs, is_listed, is_rebuildable_with};
 use super::{Problem, Run};
 use crate::error::Result;
 use crate::id::{GroupId, PackId, SnapshotId};
@@ -34,7 +34,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
     for pack in groups.unprotected(&protected).into_iter().filter(|_| all_read) {
         run.check_running()?;
         // in this order: what a prune takes out of its group stands in a kill list until it is gone
-        if !is_condemned(run, &pack) && run.is_there(&layout::pack(&pack)) {
+        if !is_listed(run, &pack) && run.is_there(&layout::pack(&pack)) {
             unprotected(run, packs, manifests, &pack);
         }
     }
@@ -110,7 +110,11 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
             continue; // superseded meanwhile
         }
         // with members that are condemned, the others get another group
-        let others = |head: &GroupHead| head.members.iter().any(|member| packs.is_condemned(&member.pack));
+        let others = |head: &GroupHead| {
+            head.members
+                .iter()
+                .any(|member| packs.may_have_left_group(&member.pack))
+        };
         let healable = head.is_some_and(|head| heals(run, &problem.group, problem.part) || others(head));
         if problem.reason == Damage::Unreadable {
             run.note_unread(&storage::Error::new(ErrorKind::Io, "get", key), healable);
@@ -132,7 +136,7 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
         is_in_use(run, packs, manifests, &member.pack)
             // one that is gone is reported for itself, if somebody needs it
             && packs.exists(run, &member.pack)
-            && !packs.is_condemned(&member.pack)
+            && !packs.may_have_left_group(&member.pack)
             && !groups
                 .groups_of(&member.pack)
                 .any(|other| other.id != head.id && !lacks(&other.id))
