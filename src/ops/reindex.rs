@@ -12,7 +12,6 @@ use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
 use crate::ops::prune::{is_unknowable, needed, snapshot_ids};
 use crate::pack::{ChunkLocation, PackEntry};
-use crate::parity;
 use crate::repo::{Repository, dissolve, find_any_index, protect_packs, read_any_index};
 use crate::storage::FailedRead;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -115,7 +114,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     if !left_out.is_empty() {
         // what they name is known only when every pack is in the new index, and no group knows one of which there is no file
         let groups = repo.parity_groups()?;
-        groups.check_read().map_err(parity::Error::from)?;
+        groups.check_read()?;
         if failed.is_some()
             || passed_over
             || !groups
