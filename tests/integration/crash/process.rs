@@ -6,7 +6,7 @@ use containerarchive::storage::vfs::{DirEntry, FileId, FileKind, FolderIdentity,
 use containerarchive::storage::{Created, Entry, LocalStorage, LockGuard, LockMode, Result, Storage};
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -162,7 +162,9 @@ impl VfsFile for ProcessFile {
 /// A store that lets something happen right before its commit lock is taken, and may forget the packs of others.
 pub struct Watched {
     pub inner: LocalStorage,
-    /// Happens once.
+    /// How often the commit lock was asked for.
+    pub commit_locks: AtomicUsize,
+    /// Happens once, before it is asked for to put the manifest.
     pub before_commit: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Barriers cover only what this store put itself.
     pub own_only: bool,
@@ -206,10 +208,12 @@ impl Storage for Watched {
     }
 
     fn lock(&self, key: &str, mode: LockMode, wait: Duration) -> Result<Option<Box<dyn LockGuard>>> {
-        let happens = self.before_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match happens {
-            Some(happens) if key == layout::COMMIT_LOCK => happens(),
-            other => *self.before_commit.lock().unwrap_or_else(PoisonError::into_inner) = other,
+        // the first time it is for the copy of the manifest
+        if key == layout::COMMIT_LOCK && self.commit_locks.fetch_add(1, Ordering::Relaxed) == 1 {
+            let happens = self.before_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(happens) = happens {
+                happens();
+            }
         }
         self.inner.lock(key, mode, wait)
     }

@@ -240,6 +240,7 @@ pub fn ingests_while(
     let storage = Watched {
         inner: store(disk, 100),
         before_commit: Mutex::new(Some(Box::new(happens))),
+        commit_locks: Default::default(),
         own_only,
     };
     ingests_on(storage, flavor, 100, None, &[number])
