@@ -69,7 +69,12 @@ export interface IOpenOptions {
   keyless?: boolean;
   /** Worker threads. Default: the number of cores. */
   threads?: number;
-  /** Most memory, in bytes, that all operations of this handle use together for their buffers. Default 192 MiB. */
+  /**
+   * Most memory, in bytes, that all operations of this handle use together for their buffers. Default 192 MiB. With more
+   * operations at once, buffers shrink; then ingests wait for each other (`phase` of their progress). Each ingest counts
+   * 12 MiB (12 times the largest chunk where that is more than 1 MiB), and 3 MiB for each further item that `concurrency`
+   * reads at once; two ingests always run. Nothing else waits. Memory of key derivations is limited for the process.
+   */
   memoryLimit?: number;
   /** How long to wait for a lock that another process holds, in milliseconds. Default 10,000. */
   lockWaitMs?: number;
@@ -153,7 +158,8 @@ export interface IKeys {
    * Adds a key. At most 31. When it rejects, the key may be there all the same: see `list()`.
    *
    * Rejects: ERR_NOT_ENCRYPTED, ERR_TOO_MANY_KEYS, ERR_PASSPHRASE_REQUIRED (a function failed), ERR_REPO_LOCKED, ERR_READ_ONLY,
-   * ERR_LOCKS_UNSUPPORTED, ERR_NO_MEMORY, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   * ERR_LOCKS_UNSUPPORTED, ERR_NO_MEMORY, ERR_NO_THREADS, ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED,
+   * ERR_INVALID_ARGUMENT.
    */
   add(key: INewKey): Promise<IKey>;
   /**
@@ -353,6 +359,11 @@ export interface IIngestProgress {
   operation: 'ingest';
   /** The same in all progress of one call, and in its `ingest:complete`. */
   operationId: string;
+  /**
+   * 'waiting' while other ingests of the handle use its memory (see `memoryLimit`): the source is not read yet, no lock is held,
+   * and `signal` and `close()` end the wait. Then 'running'.
+   */
+  phase: 'waiting' | 'running';
   /** For people. */
   message: string;
   /** 0 to 100, or null while the size is unknown (a stream without `expectedSize`). The last one is 100. */
@@ -834,6 +845,7 @@ export type ContainerArchiveErrorCode =
   | 'ABORT_ERR'
   | 'ERR_NO_ENTROPY'
   | 'ERR_NO_MEMORY'
+  | 'ERR_NO_THREADS'
   | 'ERR_INTERNAL';
 
 /** An error of this package. */
@@ -870,8 +882,8 @@ export class ContainerArchive {
    * Makes a repository in a folder that does not exist or is empty, and opens it. With a passphrase or key it is encrypted.
    *
    * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_LOCKS_UNSUPPORTED,
-   * ERR_FILESYSTEM_UNSUPPORTED, ERR_REPO_LOCKED (another `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it failed), ERR_NO_MEMORY, ERR_NO_ENTROPY, ERR_NO_SPACE,
-   * ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * ERR_FILESYSTEM_UNSUPPORTED, ERR_REPO_LOCKED (another `init` is at work), ERR_PASSPHRASE_REQUIRED (the function that gives it
+   * failed), ERR_NO_MEMORY, ERR_NO_THREADS, ERR_NO_ENTROPY, ERR_NO_SPACE, ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
    */
   static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;
 
@@ -880,7 +892,7 @@ export class ContainerArchive {
    *
    * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED, ERR_WRONG_PASSPHRASE,
    * ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption), ERR_REPO_CHANGED (another one than `repositoryId`),
-   * ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT, ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_STORAGE, ERR_INVALID_ARGUMENT,
+   * ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT, ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_NO_THREADS, ERR_STORAGE, ERR_INVALID_ARGUMENT,
    * `signal.reason`.
    *
    * A handle serves only the repository that it opened. When its folder is gone (a disk was unmounted, a folder moved), every

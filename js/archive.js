@@ -250,6 +250,8 @@ class ContainerArchive {
     try {
       await this.#native.close();
     } catch (error) {
+      // Another close() tries again. The native side is closed all the same, and refuses every other call.
+      this.#closing = null;
       throw fromNative(error);
     }
   }

@@ -95,6 +95,9 @@ function watchAll(items, fail) {
 
 /** Reads items, one after the other, as long as there are any that no lane has begun. */
 async function feedLane(lane, waiting, turns, progress, isStopped) {
+  // No source is read while the ingest waits for others of its handle.
+  await lane.drained();
+  if (isStopped()) return;
   for (const [place, item] of waiting) {
     const { name, type, expectedSize, source } = item;
     progress.item = name;

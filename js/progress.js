@@ -56,8 +56,16 @@ class Progress {
   /** Takes the counters of the native side as JSON. */
   update(json) {
     if (this.#report === null) return;
+    const before = this.phase;
     Object.assign(this.counters, JSON.parse(json));
-    if (this.isNews && performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+    // A change of the phase may be the last news for a long time.
+    if (this.phase !== before) this.#emit(false);
+    else if (this.isNews && performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+  }
+
+  /** 'waiting' before it has begun, while others of the handle use the memory. */
+  get phase() {
+    return this.counters.waiting === true ? 'waiting' : 'running';
   }
 
   /** Whether these counters are worth a report before the last one. */
@@ -67,7 +75,7 @@ class Progress {
 
   /** The last report, with what is known better by now. */
   finish(counters) {
-    Object.assign(this.counters, counters);
+    Object.assign(this.counters, counters, { waiting: false });
     this.#emit(true);
   }
 
@@ -126,7 +134,10 @@ class IngestProgress extends Progress {
     // A file that grows has more than it had.
     const total = this.total === null ? null : Math.max(this.total, doneBytes);
     return {
-      message: `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
+      phase: this.phase,
+      message: this.phase === 'waiting'
+        ? 'Waiting for other ingests of this handle'
+        : `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
       percentage: percentageOf(doneBytes, total),
       bytesDone: doneBytes,
       bytesTotal: total,

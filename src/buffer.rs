@@ -217,8 +217,9 @@ fn map_size(len: usize) -> Result<usize, NoMemory> {
 /// Fresh zeroed memory.
 fn new_map(size: usize) -> Result<MmapMut, NoMemory> {
     let map = MmapMut::map_anon(size).map_err(|_| NoMemory)?;
+    // a single huge page would make a buffer of which little is used as costly as a full one
     #[cfg(target_os = "linux")]
-    if size >= HUGE_PAGE {
+    if size > HUGE_PAGE {
         // a wish: a kernel without huge pages still gives the memory
         let _ = map.advise(memmap2::Advice::HugePage);
     }

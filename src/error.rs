@@ -237,8 +237,12 @@ pub enum Error {
     Cancelled,
     /// The system gave no random bytes.
     NoEntropy,
-    /// The system gave no memory for a key derivation, or for the shards of a parity group.
+    /// The system gave no memory for a buffer, a key derivation, a decoder or the shards of a
+    /// parity group. Nothing is wrong with what is stored; the same call may work later.
     NoMemory,
+    /// The system started no thread (the limit of a container or user, or no memory for its stack).
+    /// Nothing is wrong with what is stored; the same call may work later.
+    NoThreads,
     /// A part of the engine panicked: a bug in this software. The handle was closed, for nobody knows what was left behind.
     Panicked {
         /// With which words, and where.
@@ -298,6 +302,7 @@ impl Error {
             Self::Cancelled => "ABORT_ERR",
             Self::NoEntropy => "ERR_NO_ENTROPY",
             Self::NoMemory => "ERR_NO_MEMORY",
+            Self::NoThreads => "ERR_NO_THREADS",
             Self::Internal { .. } | Self::Panicked { .. } => "ERR_INTERNAL",
         }
     }
@@ -338,7 +343,10 @@ impl Error {
             Self::Storage { source } if source.op == "lock" && source.kind == storage::ErrorKind::NotFound => {
                 "repair() recreates the lock files"
             }
-            Self::NoMemory => "free some memory; what a key costs is in keys.list()",
+            Self::NoMemory => "free some memory and try again; what a key costs is in keys.list()",
+            Self::NoThreads => {
+                "try again once there are threads, or raise the limit (pids.max of a container, ulimit -u)"
+            }
             Self::Panicked { .. } => "the handle is closed: open the repository again, and please report this",
             _ => return None,
         })
@@ -352,6 +360,7 @@ impl Error {
             | Self::LeaseRemoved
             | Self::RepositoryLocked { .. }
             | Self::NoMemory
+            | Self::NoThreads
             | Self::Unreadable { .. } => true,
             Self::Storage { source } => source.kind == storage::ErrorKind::Unavailable,
             _ => false,
@@ -435,6 +444,7 @@ impl fmt::Display for Error {
             Self::Cancelled => f.write_str("The operation was aborted"),
             Self::NoEntropy => f.write_str("The system gave no random bytes"),
             Self::NoMemory => f.write_str("The system gave no memory"),
+            Self::NoThreads => f.write_str("The system started no thread"),
             Self::Internal { reason } | Self::Panicked { reason } => write!(f, "Internal error: {reason}"),
         }
     }

@@ -1,10 +1,11 @@
 //! The backup engine behind the Node addon: streams in, deduplicated, compressed, encrypted snapshots out.
 //!
-//! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`], [`buffer`], [`panics`] are what
-//! everything stands on. [`chunk`], [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O.
-//! [`pack`], [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`repo`] holds them together as an open
-//! repository, [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map and the
-//! rules of who may use whom: `docs/architecture.md`; the bytes: `docs/format.md`.
+//! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`],
+//! [`budget`], [`buffer`] and [`panics`] are the base. [`chunk`], [`codec`] and [`crypto`] are
+//! pure; [`storage`] is the only room that does I/O. [`pack`], [`parity`], [`index`], [`snapshot`]
+//! and [`lock`] each know one kind of file. [`repo`] holds them together as an open repository,
+//! [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map
+//! and the rules of who may use whom: `docs/architecture.md`; the bytes: `docs/format.md`.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +32,7 @@
 //! # }
 //! ```
 
+pub mod budget;
 pub mod buffer;
 pub mod checked_json;
 pub mod chunk;

@@ -21,6 +21,8 @@ pub struct Progress {
     pub items_done: u64,
     /// Bytes there are to do in all, as far as that is known so far; 0 when it is not.
     pub total_bytes: u64,
+    /// The operation has not begun: it waits for others of its handle, which use the memory.
+    pub waiting: bool,
 }
 
 /// Something that went wrong and was put right, or needs a look; the operation goes on.
@@ -40,6 +42,10 @@ pub trait Monitor: Send + Sync {
     fn progress(&self, _progress: &Progress) {}
     /// Something was found and dealt with.
     fn warning(&self, _warning: Warning) {}
+    /// The operation has its memory and begins: an ingest before it reads its source, a restore
+    /// before it gives bytes out. Buffers of the caller may take `_share_bytes` in all, together
+    /// with those of the operation.
+    fn begins(&self, _share_bytes: usize) {}
     /// True once the operation should stop; it then ends with `Error::Cancelled`.
     fn is_cancelled(&self) -> bool {
         false

@@ -4,10 +4,10 @@ use super::error::js_error;
 use super::handle::Handle;
 use super::ingest::NativeIngest;
 use super::restore::NativeRestore;
-use super::settle::spawn;
+use super::settle::{Settle, caught, spawn};
 use super::stop::{NativeStop, Stop};
 use super::types;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::executor::{Executor, PoolExecutor};
 use crate::monitor::{Monitor, Warning};
 use crate::ops;
@@ -74,13 +74,8 @@ impl Drop for NativeRepository {
 /// One pool serves all handles that did not ask for a number of threads of their own.
 fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
     static SHARED: OnceLock<Arc<PoolExecutor>> = OnceLock::new();
-    let make = |threads: usize| {
-        PoolExecutor::new(threads)
-            .map(Arc::new)
-            .map_err(|error| Error::Internal {
-                reason: error.to_string(),
-            })
-    };
+    // a failure is not remembered: the next call finds threads, or not
+    let make = |threads: usize| PoolExecutor::new(threads).map(Arc::new);
     if let Some(threads) = threads {
         return Ok(make(threads)?);
     }
@@ -239,12 +234,15 @@ impl NativeRepository {
     /// Stops all operations and lets go of everything.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        let handle = Arc::clone(&self.handle);
-        let repo = handle.stop();
-        spawn(env, "ca-close", move || {
-            handle.wait_until_quiet();
-            drop(repo);
-            Ok(())
-        })
+        let (settle, promise) = Settle::new(env)?;
+        let repo = self.handle.stop();
+        self.handle.when_quiet(Box::new(move || {
+            // files are closed and memory is returned when the promise resolves
+            settle.done(caught(|| {
+                drop(repo);
+                Ok(())
+            }));
+        }));
+        Ok(promise)
     }
 }

@@ -1,7 +1,8 @@
 //! What a handle and its operations share: the repository, as long as the handle is open, and who is at work in it.
 //!
-//! What always holds: `close` waits until the last operation has let go. A panic in an operation closes the handle, for
-//! nobody knows what it left behind; the other operations end with `Closed`.
+//! What always holds: `close` waits until the last operation has let go, and needs neither a thread
+//! nor memory of its own to end: the last operation settles it. A panic in an operation closes the
+//! handle, for its state is unknown after that; the other operations end with `Closed`.
 
 use super::pipe::Pipe;
 use super::settle::{caught, spawn};
@@ -10,19 +11,22 @@ use crate::panics;
 use crate::repo::Repository;
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// An open repository for JavaScript.
 pub struct Handle {
     repo: Mutex<Option<Arc<Repository>>>,
     running: Mutex<Running>,
-    quiet: Condvar,
 }
+
+/// Called once, on any thread, when no operation is left.
+type WhenQuiet = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Running {
     count: usize,
     pipes: Vec<Weak<Pipe>>,
+    when_quiet: Vec<WhenQuiet>,
 }
 
 /// One operation of a handle; `close` waits until it is gone.
@@ -36,8 +40,12 @@ struct Counted(Arc<Handle>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).count -= 1;
-        self.0.quiet.notify_all();
+        let when_quiet = {
+            let mut running = self.0.running();
+            running.count -= 1;
+            running.take_when_quiet()
+        };
+        when_quiet.into_iter().for_each(|call| call());
     }
 }
 
@@ -69,15 +77,19 @@ impl Handle {
         Arc::new(Self {
             repo: Mutex::new(Some(Arc::new(repo))),
             running: Mutex::default(),
-            quiet: Condvar::new(),
         })
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // every change under this lock is whole
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an operation; `Closed` after close.
     pub fn enter(self: &Arc<Self>, pipe: Option<&Arc<Pipe>>) -> Result<Operation> {
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
         let repo = repo.clone().ok_or(Error::Closed)?;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running();
         running.count += 1;
         running.pipes.retain(|pipe| pipe.strong_count() > 0);
         running.pipes.extend(pipe.map(Arc::downgrade));
@@ -111,8 +123,7 @@ impl Handle {
 
     /// Has `pipe` fail too when the handle is closed.
     pub fn watch(&self, pipe: &Arc<Pipe>) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.pipes.push(Arc::downgrade(pipe));
+        self.running().pipes.push(Arc::downgrade(pipe));
     }
 
     /// Tells all operations to stop.
@@ -121,18 +132,30 @@ impl Handle {
         if let Some(repo) = &repo {
             repo.close();
         }
-        let pipes = std::mem::take(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner).pipes);
+        let pipes = std::mem::take(&mut self.running().pipes);
         for pipe in pipes.iter().filter_map(Weak::upgrade) {
             pipe.fail(Error::Closed);
         }
         repo
     }
 
-    /// Waits until no operation is left.
-    pub fn wait_until_quiet(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        while running.count > 0 {
-            running = self.quiet.wait(running).unwrap_or_else(PoisonError::into_inner);
+    /// Calls `call` once no operation is left: here and now, or on the thread of the last one.
+    pub fn when_quiet(&self, call: WhenQuiet) {
+        let when_quiet = {
+            let mut running = self.running();
+            running.when_quiet.push(call);
+            running.take_when_quiet()
+        };
+        when_quiet.into_iter().for_each(|call| call());
+    }
+}
+
+impl Running {
+    /// What is to be called now, outside of the lock.
+    fn take_when_quiet(&mut self) -> Vec<WhenQuiet> {
+        match self.count {
+            0 => std::mem::take(&mut self.when_quiet),
+            _ => Vec::new(),
         }
     }
 }

@@ -35,6 +35,12 @@ impl Monitor for IngestMonitor {
         }
     }
 
+    fn begins(&self, share_bytes: usize) {
+        for pipe in &self.pipes {
+            pipe.open(share_bytes / self.pipes.len());
+        }
+    }
+
     fn is_cancelled(&self) -> bool {
         // the engine looks here where it reads from no pipe: while it commits
         self.stop.is_stopped() || self.pipes.iter().any(|pipe| pipe.check().is_err())
@@ -88,11 +94,8 @@ impl NativeIngest {
             reason: error.to_string(),
         })?;
         // only to find out whether the handle is closed: the operation itself begins with run()
-        let operation = handle.enter(None)?;
-        outline.check(operation.repo())?;
-        let share = operation.repo().operation_share();
-        let lanes = lanes.max(1) as usize;
-        let pipes: Vec<_> = (0..lanes).map(|_| Arc::new(Pipe::new(share / lanes))).collect();
+        outline.check(handle.enter(None)?.repo())?;
+        let pipes: Vec<_> = (0..lanes.max(1)).map(|_| Arc::<Pipe>::default()).collect();
         let stop = Arc::<Stop>::default();
         let monitor = IngestMonitor {
             progress,
@@ -207,7 +210,8 @@ impl NativeLane {
         }
     }
 
-    /// Resolves once there is room; rejects when the ingest failed.
+    /// Resolves once there is room, which is not before the ingest begins; rejects when the ingest
+    /// failed.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn drained<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (settle, promise) = Settle::new(env)?;

@@ -129,6 +129,12 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
+    fn open_pipe() -> Arc<Pipe> {
+        let pipe = Arc::<Pipe>::default();
+        pipe.open(usize::MAX);
+        pipe
+    }
+
     fn items_of(pipe: &Arc<Pipe>) -> PipeItems {
         PipeItems::new(Arc::clone(pipe), Box::new(|code, text| panic!("{code}: {text}")))
     }
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn items_arrive_as_they_were_pushed() {
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
         for (name, bytes) in [("a", &data[..]), ("b", b""), ("c", b"z")] {
             pipe.begin_item(spec(name));
@@ -175,7 +181,7 @@ mod tests {
         let path = folder.path().join("file");
         let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
         std::fs::write(&path, &data).unwrap();
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         for name in ["a", "b", "c", "d"] {
             pipe.begin_item(spec(name));
             match name {
@@ -203,7 +209,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, vec![1; 2_000_000]).unwrap();
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         for path in [&path, &folder.path().join("missing")] {
             pipe.begin_item(spec("a"));
             pipe.send_path(path.clone());
@@ -229,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, vec![1; 100]).unwrap();
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         pipe.begin_item(spec("a"));
         pipe.send_path(path);
         let mut items = items_of(&pipe);

@@ -15,8 +15,11 @@ pub type Waiter = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// Bytes that may wait in a pipe when memory is plenty.
 const MAX_CAPACITY: usize = 8 << 20;
-/// Bytes are gathered into pieces of this size on the way in.
-const SLAB: usize = 1 << 20;
+/// The same when it is scarce.
+const MIN_CAPACITY: usize = 512 << 10;
+/// Bytes are gathered into pieces of this size on the way in, or of half the capacity where that is
+/// less.
+const MAX_SLAB: usize = 1 << 20;
 
 /// What is on its way.
 pub enum Packet {
@@ -50,6 +53,8 @@ struct State {
     filling: Vec<u8>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
+    /// Bytes that may wait; none before the operation has begun.
+    capacity: usize,
     /// Items that were begun and whose end the consumer has not seen.
     items: usize,
     ended: bool,
@@ -57,12 +62,12 @@ struct State {
     waiter: Option<(Wanted, Waiter)>,
 }
 
-/// A bounded queue of bytes between one producer and one consumer.
+/// A bounded queue of bytes between one producer and one consumer. A new one has no room until
+/// [`open`](Pipe::open).
+#[derive(Default)]
 pub struct Pipe {
     state: Mutex<State>,
     changed: Condvar,
-    /// Bytes that may wait.
-    capacity: usize,
 }
 
 /// What a poll found.
@@ -76,13 +81,16 @@ pub enum Poll {
 }
 
 impl Pipe {
-    /// For an operation that may use `share` bytes in all.
-    pub fn new(share: usize) -> Self {
-        let capacity = (share / 16).clamp(2 * SLAB, MAX_CAPACITY);
-        Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            capacity,
+    /// Makes room: the operation begins, and may use `share` bytes in all.
+    pub fn open(&self, share: usize) {
+        let waiter = {
+            let mut state = self.lock();
+            state.capacity = (share / 16).clamp(MIN_CAPACITY, MAX_CAPACITY);
+            self.changed.notify_all();
+            state.take_waiter(|wanted| matches!(wanted, Wanted::Space))
+        };
+        if let Some(waiter) = waiter {
+            waiter(Ok(()));
         }
     }
 
@@ -143,19 +151,20 @@ impl Pipe {
             return false;
         }
         state.bytes += bytes.len();
+        let slab = state.slab();
         while !bytes.is_empty() {
             if state.filling.capacity() == 0 {
-                state.filling = state.spare.pop().unwrap_or_else(|| Vec::with_capacity(SLAB));
+                state.filling = state.spare.pop().unwrap_or_else(|| Vec::with_capacity(slab));
             }
-            let (now, later) = bytes.split_at((SLAB - state.filling.len()).min(bytes.len()));
+            let (now, later) = bytes.split_at((slab - state.filling.len()).min(bytes.len()));
             state.filling.extend_from_slice(now);
             bytes = later;
-            if state.filling.len() == SLAB {
+            if state.filling.len() == slab {
                 state.flush();
                 self.changed.notify_all();
             }
         }
-        state.bytes < self.capacity
+        state.bytes < state.capacity
     }
 
     /// Ends the item.
@@ -179,7 +188,7 @@ impl Pipe {
 
     /// Calls `waiter` once there is room or the pipe failed; at once if that is so already.
     pub fn on_space(&self, waiter: Waiter) {
-        self.wait_until(Wanted::Space, waiter, |state| state.bytes < self.capacity);
+        self.wait_until(Wanted::Space, waiter, |state| state.bytes < state.capacity);
     }
 
     /// Calls `waiter` once there is something to poll or the pipe failed.
@@ -243,12 +252,12 @@ impl Pipe {
             let mut state = self.lock();
             state.bytes = state.bytes.saturating_sub(slab.len());
             slab.clear();
-            if state.spare.len() * SLAB < self.capacity {
+            if state.spare.len() * state.slab() < state.capacity {
                 state.spare.push(slab);
             }
             self.changed.notify_all();
             // the producer of a full pipe starts again when half is free, not at each slab
-            let room = state.bytes <= self.capacity / 2;
+            let room = state.bytes <= state.capacity / 2;
             state.take_waiter(|wanted| room && matches!(wanted, Wanted::Space))
         };
         if let Some(waiter) = waiter {
@@ -266,7 +275,7 @@ impl Pipe {
                 if let Some(error) = &state.failed {
                     return Err(error.clone());
                 }
-                if state.bytes < self.capacity {
+                if state.bytes < state.capacity {
                     break;
                 }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -301,6 +310,12 @@ impl Pipe {
 }
 
 impl State {
+    /// Length of a slab on the way in.
+    fn slab(&self) -> usize {
+        // before it is open no more than one call pushes
+        (self.capacity / 2).clamp(MIN_CAPACITY / 2, MAX_SLAB)
+    }
+
     fn take_waiter(&mut self, is_ready: impl Fn(Wanted) -> bool) -> Option<Waiter> {
         let ready = self.waiter.as_ref().is_some_and(|(wanted, _)| is_ready(*wanted));
         ready.then(|| self.waiter.take()).flatten().map(|(_, waiter)| waiter)
@@ -324,16 +339,35 @@ mod tests {
         ItemSpec::new(name, "x")
     }
 
+    fn open_pipe() -> Arc<Pipe> {
+        let pipe = Arc::<Pipe>::default();
+        pipe.open(usize::MAX);
+        pipe
+    }
+
+    #[test]
+    fn a_new_pipe_has_no_room_until_the_operation_begins() {
+        let pipe = Arc::<Pipe>::default();
+        let (sender, receiver) = channel();
+        pipe.on_space(Box::new(move |result| sender.send(result.is_ok()).unwrap()));
+        assert!(receiver.try_recv().is_err());
+        pipe.open(0);
+        assert!(receiver.recv().unwrap());
+        pipe.begin_item(spec("a"));
+        assert!(pipe.push(&vec![1; MIN_CAPACITY - 1]));
+        assert!(!pipe.push(b"x"));
+    }
+
     #[test]
     fn a_full_pipe_says_so_and_tells_when_there_is_room() {
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         pipe.begin_item(spec("a"));
-        let piece = vec![1u8; SLAB];
+        let piece = vec![1u8; MAX_SLAB];
         let mut pushed = 1;
         while pipe.push(&piece) {
             pushed += 1;
         }
-        assert_eq!(pushed, MAX_CAPACITY / SLAB);
+        assert_eq!(pushed, MAX_CAPACITY / MAX_SLAB);
         let (sender, receiver) = channel();
         pipe.on_space(Box::new(move |result| sender.send(result.is_ok()).unwrap()));
         assert!(matches!(pipe.next_packet(), Ok(Some(Packet::Item(_)))));
@@ -349,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_failure_reaches_both_sides() {
-        let pipe = Arc::new(Pipe::new(usize::MAX));
+        let pipe = open_pipe();
         let (sender, receiver) = channel();
         pipe.on_data(Box::new(move |result| sender.send(result).unwrap()));
         pipe.fail(Error::Cancelled);

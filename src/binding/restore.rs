@@ -39,6 +39,10 @@ impl Drop for NativeRestore {
 struct ReaderGone(Arc<Pipe>);
 
 impl Monitor for ReaderGone {
+    fn begins(&self, share_bytes: usize) {
+        self.0.open(share_bytes);
+    }
+
     fn is_cancelled(&self) -> bool {
         self.0.check().is_err()
     }
@@ -47,7 +51,7 @@ impl Monitor for ReaderGone {
 impl NativeRestore {
     /// Plans the restore and starts the engine's side, which runs ahead of the reader as far as the pipe has room.
     pub fn start(handle: &Arc<Handle>, repo: &Arc<Repository>, id: &str, options: &RestoreOptions) -> Result<Self> {
-        let pipe = Arc::new(Pipe::new(repo.operation_share()));
+        let pipe = Arc::<Pipe>::default();
         let operation = handle.enter(Some(&pipe))?;
         let plan = ops::plan_restore(repo, id, options)?;
         let size = plan.size();
@@ -62,9 +66,7 @@ impl NativeRestore {
             }
             operation.end(&result);
         };
-        start_thread("ca-restore", work).map_err(|error| Error::Internal {
-            reason: error.to_string(),
-        })?;
+        start_thread("ca-restore", work)?;
         Ok(Self { pipe, size })
     }
 }

@@ -66,19 +66,22 @@ where
     if let Err(error) = started
         && let Some(settle) = take(&ours)
     {
-        settle.done(Err(Error::Internal { reason: error.reason }));
+        settle.done(Err(error));
     }
     Ok(promise)
 }
 
 /// Starts a thread of the engine. The addon stays loaded as long as the process lives, for the thread runs its code.
-pub fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> napi::Result<()> {
+///
+/// # Errors
+/// `NoThreads`.
+pub fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     napi::bindgen_prelude::retain_current_module_for_unload_safety();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .map(|_| ())
-        .map_err(|error| napi::Error::from_reason(format!("No thread for {name}: {error}")))
+        .map_err(|_| Error::NoThreads)
 }
 
 /// Calls `work`; a panic becomes an error.

@@ -392,10 +392,11 @@ pub fn progress_json(progress: &Progress) -> String {
         chunks,
         items_done,
         total_bytes,
+        waiting,
     } = progress;
     format!(
         "{{\"doneBytes\":{done_bytes},\"newBytes\":{new_bytes},\"reusedBytes\":{reused_bytes},\
          \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done},\
-         \"totalBytes\":{total_bytes}}}"
+         \"totalBytes\":{total_bytes},\"waiting\":{waiting}}}"
     )
 }

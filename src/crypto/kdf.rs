@@ -1,10 +1,31 @@
 //! From a passphrase to a key: Argon2id (RFC 9106), with floors for new key files and ceilings for those found.
 //!
 //! The ceilings stand between a forged key file and the memory of whoever opens it.
+//!
+//! All derivations of the process share [`MEMORY_AT_ONCE`]; the others wait in a queue, and each
+//! asks its caller whether it is still wanted. The queue is free of deadlock: a derivation takes
+//! its memory, computes, and returns it. In between it takes no lock, reads no file, waits for no
+//! other derivation and runs no code of the caller. (A new key file derives twice, one after the
+//! other, and holds nothing in between.)
+//!
+//! The lanes run in a pool that lives as long as the derivation. rayon's global pool would be tried
+//! once in the life of the process: one moment without threads at the first derivation, and every
+//! later one would panic.
 
 use super::{Error, SecretKey};
+use crate::budget::Budget;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use std::sync::LazyLock;
 use zeroize::Zeroizing;
+
+/// Memory of all derivations of the process that run at the same time, in bytes: 256 MiB, four at
+/// the default costs. One that needs more runs alone.
+pub const MEMORY_AT_ONCE: u64 = 256 << 20;
+
+static MEMORY: LazyLock<Budget> = LazyLock::new(|| Budget::new(MEMORY_AT_ONCE));
+
+/// Whether the caller still wants the key; asked while a derivation waits for others.
+pub type Wanted<'a> = &'a dyn Fn() -> bool;
 
 /// Cost of one derivation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +96,19 @@ impl KdfParams {
     }
 }
 
-/// `Argon2id(passphrase, salt, m, t, p, version 0x13, 32 bytes)`. The ceilings are checked before anything is allocated.
-/// Lanes run at the same time, in the caller's rayon pool or else in rayon's global one.
-pub fn derive_ikm(passphrase: &[u8], salt: &[u8; 16], params: &KdfParams) -> Result<SecretKey, Error> {
+/// `Argon2id(passphrase, salt, m, t, p, version 0x13, 32 bytes)`. The ceilings are checked before
+/// anything is allocated. Waits while other derivations use the memory; [`Error::Unwanted`] once
+/// the caller does not want it any more.
+pub fn derive_ikm(
+    passphrase: &[u8],
+    salt: &[u8; 16],
+    params: &KdfParams,
+    wanted: Wanted<'_>,
+) -> Result<SecretKey, Error> {
     params.check_open()?;
+    let mut check = || if wanted() { Ok(()) } else { Err(Error::Unwanted) };
+    check()?;
+    let _memory = MEMORY.acquire(u64::from(params.memory_kib) << 10, &mut check, &mut || {})?;
     argon2id(passphrase, salt, params)
 }
 
@@ -86,16 +116,33 @@ fn argon2id(passphrase: &[u8], salt: &[u8], params: &KdfParams) -> Result<Secret
     let mut out = Zeroizing::new([0u8; 32]);
     let cost =
         Params::new(params.memory_kib, params.time, params.lanes, Some(out.len())).map_err(|_| Error::Damaged)?;
+    // before the memory is touched
+    let lanes = pool(params.lanes as usize)?;
     // allocated here, because the crate would give its memory back unwiped, and to get an error instead of an abort
     let mut memory: Zeroizing<Vec<Block>> = Zeroizing::new(Vec::new());
     memory
         .try_reserve_exact(cost.block_count())
         .map_err(|_| Error::NoMemory)?;
     memory.resize(cost.block_count(), Block::default());
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, cost)
-        .hash_password_into_with_memory(passphrase, salt, out.as_mut_slice(), memory.as_mut_slice())
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost);
+    lanes
+        .install(|| argon2.hash_password_into_with_memory(passphrase, salt, out.as_mut_slice(), memory.as_mut_slice()))
         .map_err(|_| Error::TooLong)?; // all that is left to refuse: a passphrase of 4 GiB or more
     Ok(SecretKey::new(*out))
+}
+
+/// Threads for `lanes` lanes: no more than the machine runs at once, and where the system has no
+/// more to give, a single one.
+fn pool(lanes: usize) -> Result<rayon::ThreadPool, Error> {
+    let build = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|_| "ca-derive".to_owned())
+            .build()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let threads = lanes.clamp(1, cores);
+    build(threads).or_else(|_| build(1)).map_err(|_| Error::NoThreads)
 }
 
 #[cfg(test)]
@@ -213,7 +260,10 @@ mod tests {
             cost(huge, huge, huge),
         ] {
             assert_eq!(costly.check_open(), Err(Error::CostTooHigh), "{costly:?}");
-            assert_eq!(derive_ikm(b"x", &salt, &costly).err(), Some(Error::CostTooHigh));
+            assert_eq!(
+                derive_ikm(b"x", &salt, &costly, &|| true).err(),
+                Some(Error::CostTooHigh)
+            );
         }
         for impossible in [
             cost(0, 1, 1),
@@ -230,9 +280,35 @@ mod tests {
     #[test]
     fn an_empty_passphrase_is_a_passphrase() {
         let (one, other) = (
-            derive_ikm(b"", &[1; 16], &cost(8, 1, 1)),
-            derive_ikm(b"\0", &[1; 16], &cost(8, 1, 1)),
+            derive_ikm(b"", &[1; 16], &cost(8, 1, 1), &|| true),
+            derive_ikm(b"\0", &[1; 16], &cost(8, 1, 1), &|| true),
         );
         assert!(one.ok().unwrap().as_bytes() != other.ok().unwrap().as_bytes());
+    }
+
+    #[test]
+    fn a_derivation_that_waits_for_others_ends_when_it_is_not_wanted() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        // all memory there is: the derivation would have to wait
+        let all = MEMORY
+            .acquire(MEMORY_AT_ONCE, &mut || Ok::<_, ()>(()), &mut || {})
+            .unwrap();
+        let wanted = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| derive_ikm(b"x", &[1; 16], &cost(8, 1, 1), &|| wanted.load(Ordering::SeqCst)).err());
+            while MEMORY.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            assert!(!waiting.is_finished());
+            wanted.store(false, Ordering::SeqCst);
+            assert_eq!(waiting.join().unwrap(), Some(Error::Unwanted));
+        });
+        drop(all);
+        assert!(derive_ikm(b"x", &[1; 16], &cost(8, 1, 1), &|| true).is_ok());
+        assert_eq!(
+            derive_ikm(b"x", &[1; 16], &cost(8, 1, 1), &|| false).err(),
+            Some(Error::Unwanted)
+        );
     }
 }

@@ -13,7 +13,9 @@
 
 use super::bundle::VersionJson;
 use super::hierarchy::hedge_key;
-use super::{Error, KdfParams, KeyBundle, NONCE_LEN, SecretKey, TAG_LEN, derive_ikm, open_in_place, seal_in_place};
+use super::{
+    Error, KdfParams, KeyBundle, NONCE_LEN, SecretKey, TAG_LEN, Wanted, derive_ikm, open_in_place, seal_in_place,
+};
 use crate::entropy::{Entropy, random};
 use crate::id::{KeyId, RepoId};
 use base64::Engine;
@@ -144,14 +146,17 @@ struct WrapJson {
 impl KeyFile {
     /// A new key file with the bundle in it, opened once more before it is given. `params` count for passphrases only.
     ///
-    /// [`Error::CostTooLow`] and [`Error::CostTooHigh`] for the costs, [`Error::TooLong`] when the file would exceed
-    /// [`MAX_KEY_FILE_LEN`], [`Error::Damaged`] when it did not open again (bad memory, say).
+    /// [`Error::CostTooLow`] and [`Error::CostTooHigh`] for the costs, [`Error::TooLong`] when the
+    /// file would exceed [`MAX_KEY_FILE_LEN`], [`Error::Damaged`] when it did not open again (bad
+    /// memory, say), [`Error::Unwanted`] once `wanted` returns false while the derivation waits for
+    /// others.
     pub fn wrap(
         bundle: &KeyBundle,
         credential: &Credential,
         params: &KdfParams,
         new: &NewKey,
         entropy: &dyn Entropy,
+        wanted: Wanted<'_>,
     ) -> Result<Vec<u8>, Error> {
         let kdf = match credential {
             Credential::Passphrase(_) => {
@@ -173,7 +178,7 @@ impl KeyFile {
             ct: Vec::new(),
         };
         let text = bundle.encode()?;
-        let (kek, commit) = file.derive(credential)?;
+        let (kek, commit) = file.derive(credential, wanted)?;
         let aad = file.aad();
         // hedged (format.md §4.2): should the random bytes repeat, another bundle still gets another nonce
         let hedged = hedge_key(bundle).hmac(&[DOMAIN, &random::<16>(entropy)?, &aad, &text]);
@@ -185,14 +190,14 @@ impl KeyFile {
         sealed.extend_from_slice(&tag);
         file.ct = std::mem::take(&mut *sealed);
         let bytes = file.encode()?;
-        let again = Self::decode(&bytes)?.unwrap(credential)?.encode()?;
+        let again = Self::decode(&bytes)?.unwrap(credential, wanted)?.encode()?;
         if again == text { Ok(bytes) } else { Err(Error::Damaged) }
     }
 
     /// The bundle. [`Error::WrongKind`] and [`Error::CostTooHigh`] come before any work, [`Error::WrongCredential`] when
     /// the passphrase or key is another one, [`Error::Damaged`] when it is the right one and the file was altered.
-    pub fn unwrap(&self, credential: &Credential) -> Result<KeyBundle, Error> {
-        let (kek, commit) = self.derive(credential)?;
+    pub fn unwrap(&self, credential: &Credential, wanted: Wanted<'_>) -> Result<KeyBundle, Error> {
+        let (kek, commit) = self.derive(credential, wanted)?;
         if !bool::from(commit.ct_eq(&self.commit)) {
             return Err(Error::WrongCredential);
         }
@@ -208,12 +213,12 @@ impl KeyFile {
     }
 
     /// KEK and CMT.
-    fn derive(&self, credential: &Credential) -> Result<(SecretKey, [u8; 32]), Error> {
+    fn derive(&self, credential: &Credential, wanted: Wanted<'_>) -> Result<(SecretKey, [u8; 32]), Error> {
         if credential.kind() != self.kind {
             return Err(Error::WrongKind);
         }
         let ikm = match credential {
-            Credential::Passphrase(passphrase) => derive_ikm(passphrase, &self.salt, &self.kdf)?,
+            Credential::Passphrase(passphrase) => derive_ikm(passphrase, &self.salt, &self.kdf, wanted)?,
             Credential::Raw(key) => SecretKey::new(**key),
         };
         let mut extract_salt = [0u8; 32]; // key id ‖ salt

@@ -12,7 +12,7 @@ mod secret;
 
 pub use bundle::{KeyBundle, Pin};
 pub use hierarchy::{EpochKeys, Keys, TABLE_LEN};
-pub use kdf::{KdfParams, derive_ikm};
+pub use kdf::{KdfParams, MEMORY_AT_ONCE, Wanted, derive_ikm};
 pub use key_file::{Credential, KeyFile, KeyKind, MAX_KEY_FILE_LEN, NewKey};
 pub use secret::SecretKey;
 
@@ -45,6 +45,10 @@ pub enum Error {
     TooLong,
     /// The system gave no memory for the key derivation.
     NoMemory,
+    /// The system gave no thread for the key derivation.
+    NoThreads,
+    /// The caller does not want the key any more.
+    Unwanted,
     /// The system gave no random bytes.
     NoEntropy,
 }
@@ -64,6 +68,8 @@ impl fmt::Display for Error {
             },
             Self::TooLong => "The data is too long",
             Self::NoMemory => "The system gave no memory for the key derivation",
+            Self::NoThreads => "The system gave no thread for the key derivation",
+            Self::Unwanted => "The key is not wanted any more",
             Self::NoEntropy => "The system gave no random bytes",
         })
     }

@@ -41,7 +41,7 @@ fn wrap(bundle: &KeyBundle, credential: Credential, seed: u64) -> Vec<u8> {
         created_at: "2026-11-23T01:45:00.000Z",
         label: Some("laptop"),
     };
-    KeyFile::wrap(bundle, &credential, &CHEAP, &new, &SeededEntropy::new(seed)).unwrap()
+    KeyFile::wrap(bundle, &credential, &CHEAP, &new, &SeededEntropy::new(seed), &|| true).unwrap()
 }
 
 fn text(bundle: &KeyBundle) -> String {
@@ -49,7 +49,9 @@ fn text(bundle: &KeyBundle) -> String {
 }
 
 fn refused(bytes: &[u8], credential: Credential) -> Option<Error> {
-    KeyFile::decode(bytes).and_then(|file| file.unwrap(&credential)).err()
+    KeyFile::decode(bytes)
+        .and_then(|file| file.unwrap(&credential, &|| true))
+        .err()
 }
 
 /// The file with `from` replaced and the checksum made anew, as somebody who alters it on purpose would.
@@ -347,7 +349,7 @@ fn a_key_file_opens_with_its_credential_only() {
             (file.label.as_deref(), file.created_at.as_str()),
             (Some("laptop"), "2026-11-23T01:45:00.000Z")
         );
-        let opened = file.unwrap(&credential).ok().unwrap();
+        let opened = file.unwrap(&credential, &|| true).ok().unwrap();
         assert_eq!(text(&opened), text(&bundle));
     }
     let tell = |file: &[u8], credential| refused(file, credential).unwrap();
@@ -413,14 +415,17 @@ fn a_bundle_of_another_repository_is_refused() {
     theirs.repo = RepoId([0xee; 16]);
     let file = KeyFile::decode(&wrap(&ours, Credential::Raw(&[5; 32]), 2)).unwrap();
     assert!(
-        file.unwrap(&Credential::Raw(&[5; 32]))
+        file.unwrap(&Credential::Raw(&[5; 32]), &|| true)
             .is_ok_and(|opened| opened.repo == ours.repo)
     );
     let file = KeyFile {
         repo: theirs.repo,
         ..file
     };
-    assert_eq!(file.unwrap(&Credential::Raw(&[5; 32])).err(), Some(Error::Damaged));
+    assert_eq!(
+        file.unwrap(&Credential::Raw(&[5; 32]), &|| true).err(),
+        Some(Error::Damaged)
+    );
 }
 
 #[test]
@@ -473,6 +478,7 @@ fn new_key_files_keep_to_the_limits() {
             &params,
             new,
             &SeededEntropy::new(1),
+            &|| true,
         )
         .err()
     };
@@ -511,7 +517,7 @@ fn a_system_without_randomness_is_an_error() {
         created_at: "",
         label: None,
     };
-    let wrapped = KeyFile::wrap(&bundle(1), &Credential::Raw(&[1; 32]), &CHEAP, &new, &Broken);
+    let wrapped = KeyFile::wrap(&bundle(1), &Credential::Raw(&[1; 32]), &CHEAP, &new, &Broken, &|| true);
     assert_eq!(wrapped.err(), Some(Error::NoEntropy));
 }
 
@@ -523,7 +529,7 @@ fn the_golden_key_files_are_unchanged() {
     assert_eq!(String::from_utf8(by_key).unwrap(), GOLDEN_RAW_FILE);
     let opened = KeyFile::decode(GOLDEN_PASSPHRASE_FILE.as_bytes())
         .unwrap()
-        .unwrap(&Credential::Passphrase(PASSPHRASE));
+        .unwrap(&Credential::Passphrase(PASSPHRASE), &|| true);
     assert_eq!(text(&opened.ok().unwrap()), GOLDEN_BUNDLE);
 }
 

@@ -46,11 +46,12 @@ pub fn list_keys(repo: &Repository) -> Result<Vec<KeyInfo>> {
 /// Adds a key: from then on `secret` opens the repository too. When it fails the key may be there all the same.
 ///
 /// # Errors
-/// `NotEncrypted`, `InvalidArgument` (costs, label), `TooManyKeys`, `RepositoryLocked`, `ReadOnly`, `LocksUnsupported`,
-/// `NoMemory`, `NoSpace`, `Permission`, `Storage`, `Cancelled` (it is not there then), `Closed`.
+/// `NotEncrypted`, `InvalidArgument` (costs, label), `TooManyKeys`, `RepositoryLocked`, `ReadOnly`,
+/// `LocksUnsupported`, `NoMemory`, `NoThreads`, `NoSpace`, `Permission`, `Storage`, `Cancelled` (it
+/// is not there then), `Closed`.
 pub fn add_key(repo: &Repository, secret: &Secret, options: &KeyOptions, monitor: &dyn Monitor) -> Result<KeyInfo> {
     check(repo, options)?;
-    let (info, bytes) = repo.make_key(secret, &options.kdf, options.label.as_deref())?;
+    let (info, bytes) = repo.make_key(secret, &options.kdf, options.label.as_deref(), monitor)?;
     let _maint = lock(repo, monitor)?;
     // one place is kept free for the moment in which a change has both
     check_room(&key_names(repo.storage())?, MAX_KEYS - 1)?;
@@ -80,7 +81,7 @@ pub fn change_key(
         Some(label) => Some(label.clone()),
         None => repo.read_key(&old)?.and_then(|info| info.label),
     };
-    let (info, bytes) = repo.make_key(secret, &options.kdf, label.as_deref())?;
+    let (info, bytes) = repo.make_key(secret, &options.kdf, label.as_deref(), monitor)?;
     let _maint = lock(repo, monitor)?;
     let names = key_names(repo.storage())?;
     if !names.contains_key(&old) {

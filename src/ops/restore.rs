@@ -104,6 +104,7 @@ pub fn restore(
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let _operation = repo.enter();
+    monitor.begins(repo.operation_share());
     let result = match restore_chunks(repo, plan, monitor, sink) {
         Ok(()) => Ok(()),
         failed => repo.unless_replaced(failed),
@@ -287,7 +288,6 @@ fn end_of(location: &ChunkLocation) -> u64 {
 struct ReadAhead<'a> {
     repo: &'a Arc<Repository>,
     snapshot: SnapshotId,
-    window: usize,
     open: Option<Run>,
     under_way: VecDeque<(Receiver<Result<Chunks>>, usize)>,
     bytes: usize,
@@ -300,7 +300,6 @@ impl<'a> ReadAhead<'a> {
         Self {
             repo,
             snapshot,
-            window: (repo.operation_share() / 4).clamp(1, MAX_WINDOW),
             open: None,
             under_way: VecDeque::new(),
             bytes: 0,
@@ -309,8 +308,14 @@ impl<'a> ReadAhead<'a> {
         }
     }
 
+    /// Bytes of plaintext ahead of the sink, now: less when other operations share the memory. One
+    /// chunk is always let in.
+    fn window(&self) -> usize {
+        (self.repo.operation_share() / 4).clamp(1, MAX_WINDOW)
+    }
+
     fn is_full(&self) -> bool {
-        self.bytes >= self.window
+        self.bytes >= self.window()
     }
 
     /// Adds the next chunk of the stream: to the open run if it lies right behind it, else to a new one.
@@ -392,7 +397,7 @@ impl<'a> ReadAhead<'a> {
     fn recycle(&self, chunk: Vec<u8>) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let kept: usize = spare.iter().map(Vec::capacity).sum();
-        if kept + chunk.capacity() <= self.window {
+        if kept + chunk.capacity() <= self.window() {
             spare.push(chunk);
         }
     }

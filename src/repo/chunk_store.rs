@@ -19,9 +19,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// New chunks after which a session publishes a segment of its own accord, so that its memory stays bounded and a killed
-/// ingest can reuse what it stored.
+/// New chunks after which a session publishes a segment by itself, so that its memory stays bounded
+/// and a killed ingest can reuse what it stored. About 160 bytes each.
 const CHECKPOINT_CHUNKS: usize = 65_536;
+/// The same at the least, when many operations share the memory.
+const LEAST_CHECKPOINT_CHUNKS: usize = 8192;
+/// Bytes of an operation's share for each chunk that is not in a published segment: an eighth of
+/// the share is for them.
+const SHARE_PER_CHUNK: usize = 8 * 160;
 
 /// One worker's contexts and scratch buffers, handed from batch to batch.
 #[derive(Default)]
@@ -67,7 +72,6 @@ pub struct Session {
     sink: PackSink,
     /// Parts of a manifest's copy may be stored.
     has_copies: AtomicBool,
-    workers: Mutex<Vec<Worker>>,
     /// Counts so far.
     pub stats: SessionStats,
 }
@@ -90,7 +94,6 @@ impl Session {
             claimed: Mutex::new(HashSet::new()),
             sink: PackSink::new(Arc::clone(repo), id),
             has_copies: AtomicBool::new(false),
-            workers: Mutex::new(Vec::new()),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
         })
@@ -123,9 +126,9 @@ impl Session {
     /// Names, deduplicates and stores data chunks; returns their names in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         self.check_standing()?;
-        let mut worker = lock(&self.workers).pop().unwrap_or_default();
+        let mut worker = lock(&self.repo.workers).pop().unwrap_or_default();
         let result = self.put_batch_with(&mut worker, chunks);
-        lock(&self.workers).push(worker);
+        lock(&self.repo.workers).push(worker);
         result
     }
 
@@ -158,10 +161,14 @@ impl Session {
                 self.stats.reused_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             }
         }
-        if self.sink.written_chunks() >= CHECKPOINT_CHUNKS {
+        if self.sink.written_chunks() >= self.most_unpublished_chunks() {
             self.checkpoint()?;
         }
         Ok(ids)
+    }
+
+    fn most_unpublished_chunks(&self) -> usize {
+        (self.repo.operation_share() / SHARE_PER_CHUNK).clamp(LEAST_CHECKPOINT_CHUNKS, CHECKPOINT_CHUNKS)
     }
 
     /// Stores a list node, if there is none yet, and returns its name.
@@ -186,9 +193,9 @@ impl Session {
     }
 
     fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
-        let mut worker = lock(&self.workers).pop().unwrap_or_default();
+        let mut worker = lock(&self.repo.workers).pop().unwrap_or_default();
         let result = self.store(&mut worker, id, kind, bytes);
-        lock(&self.workers).push(worker);
+        lock(&self.repo.workers).push(worker);
         result.map(|_| ())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::parity::{self, Damage, Refusal};
-use crate::{index, lock, snapshot};
+use crate::{buffer, crypto, executor, index, lock, snapshot};
 
 impl From<index::Error> for Error {
     fn from(error: index::Error) -> Self {
@@ -17,6 +17,30 @@ impl From<index::Error> for Error {
                 reason: other.to_string(),
             },
         }
+    }
+}
+
+/// What a key derivation reports that is not about the key or the key file: the same call may work
+/// later, or is not wanted. `None` for everything else.
+pub(super) fn of_derivation(error: crypto::Error) -> Option<Error> {
+    Some(match error {
+        crypto::Error::NoMemory => Error::NoMemory,
+        crypto::Error::NoThreads => Error::NoThreads,
+        crypto::Error::NoEntropy => Error::NoEntropy,
+        crypto::Error::Unwanted => Error::Cancelled,
+        _ => return None,
+    })
+}
+
+impl From<buffer::NoMemory> for Error {
+    fn from(_: buffer::NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+impl From<executor::NoThreads> for Error {
+    fn from(_: executor::NoThreads) -> Self {
+        Self::NoThreads
     }
 }
 

@@ -7,6 +7,7 @@
 //! derivations come first, so that a costly forgery beside a genuine key costs nothing.
 
 use super::Environment;
+use super::errors::of_derivation;
 use super::open::{Secret, check_wanted};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, KeyKind, NewKey};
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
 use crate::layout;
 use crate::lock::try_maint;
-use crate::monitor::Warning;
+use crate::monitor::{Monitor, Warning};
 use crate::repo::Repository;
 use crate::storage::{self, Entry, ErrorKind, Storage, judge, put_bytes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -218,15 +219,19 @@ fn try_candidate(
     secret: &Secret,
     findings: &mut Findings,
 ) -> Result<Tried> {
-    match candidate.file.unwrap(&secret.credential()) {
+    let wanted = || check_wanted(env).is_ok();
+    match candidate.file.unwrap(&secret.credential(), &wanted) {
         Ok(bundle) => return Ok(Tried::Opened(Box::new(bundle))),
         // it is whole, so its copy would say the same at the same cost
         Err(crypto::Error::WrongCredential | crypto::Error::WrongKind) => {
             findings.wrong = true;
             return Ok(Tried::Failed(None));
         }
-        Err(crypto::Error::NoMemory) => return Err(Error::NoMemory),
-        Err(error) => findings.note_damage(&path_of(&candidate.id, candidate.is_copy), error.to_string()),
+        Err(error) => match of_derivation(error) {
+            // says nothing about the file
+            Some(error) => return Err(error),
+            None => findings.note_damage(&path_of(&candidate.id, candidate.is_copy), error.to_string()),
+        },
     }
     if candidate.is_copy {
         return Ok(Tried::Failed(None));
@@ -262,8 +267,15 @@ impl Repository {
     /// A new key file around the secrets of this repository, opened once more before it is given. Nothing is written.
     ///
     /// # Errors
-    /// `NotEncrypted`, `InvalidArgument` (costs, label), `NoMemory`, `NoEntropy`.
-    pub fn make_key(&self, secret: &Secret, kdf: &KdfParams, label: Option<&str>) -> Result<(KeyInfo, Vec<u8>)> {
+    /// `NotEncrypted`, `InvalidArgument` (costs, label), `NoMemory`, `NoThreads`, `NoEntropy`,
+    /// `Cancelled` and `Closed` (while the derivation waits for others).
+    pub fn make_key(
+        &self,
+        secret: &Secret,
+        kdf: &KdfParams,
+        label: Option<&str>,
+        monitor: &dyn Monitor,
+    ) -> Result<(KeyInfo, Vec<u8>)> {
         let bundle = self.bundle()?;
         let created_at = format_time(self.now_ms());
         let new = NewKey {
@@ -271,7 +283,8 @@ impl Repository {
             created_at: &created_at,
             label,
         };
-        let made = KeyFile::wrap(bundle, &secret.credential(), kdf, &new, self.entropy());
+        let wanted = || self.check_running(monitor).is_ok();
+        let made = KeyFile::wrap(bundle, &secret.credential(), kdf, &new, self.entropy(), &wanted);
         let bytes = made.map_err(|error| match error {
             crypto::Error::CostTooLow | crypto::Error::CostTooHigh => Error::InvalidArgument {
                 reason: format!("kdf: {error}"),
@@ -279,11 +292,10 @@ impl Repository {
             crypto::Error::TooLong => Error::InvalidArgument {
                 reason: "The label or the passphrase is too long".to_owned(),
             },
-            crypto::Error::NoMemory => Error::NoMemory,
-            crypto::Error::NoEntropy => Error::NoEntropy,
-            other => Error::Internal {
+            crypto::Error::Unwanted => self.check_running(monitor).err().unwrap_or(Error::Cancelled),
+            other => of_derivation(other).unwrap_or_else(|| Error::Internal {
                 reason: format!("the key could not be made: {other}"),
-            },
+            }),
         })?;
         let info = self.read_key_bytes(&new.id, &bytes).ok_or_else(|| Error::Internal {
             reason: "the key that was made cannot be read".to_owned(),

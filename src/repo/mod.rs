@@ -11,6 +11,7 @@ pub mod dissolve;
 mod errors;
 mod heal;
 mod keys;
+mod memory;
 mod open;
 mod pack_sink;
 mod place;
@@ -26,10 +27,12 @@ mod wait;
 pub use config::{Config, ParityParams};
 pub use heal::{find_any_index, read_any_index};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
+pub use memory::OperationGuard;
 pub use open::{InitOptions, OpenOptions, Secret, init, open};
 pub use place::Generation;
 pub use protect::{packs_without_parity, protect_packs, protect_spared};
 
+use crate::budget::Budget;
 use crate::buffer::BufferPool;
 use crate::chunk::Cutter;
 use crate::clock::Clock;
@@ -74,9 +77,7 @@ pub struct Environment {
 impl Environment {
     /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
     pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
-        let executor = crate::executor::PoolExecutor::new(threads).map_err(|reason| Error::Internal {
-            reason: format!("no worker threads: {reason}"),
-        })?;
+        let executor = crate::executor::PoolExecutor::new(threads)?;
         Self::local_with(path, Arc::new(executor), monitor)
     }
 
@@ -113,6 +114,12 @@ pub struct Repository {
     pool: Arc<BufferPool>,
     lock_wait: Duration,
     memory_limit: u64,
+    /// Operations that use buffers.
+    operations: AtomicUsize,
+    /// Memory of the ingests that run.
+    ingests: Budget,
+    /// Contexts and scratch buffers of workers, used again by whatever batch comes next.
+    workers: Mutex<Vec<chunk_store::Worker>>,
     verify_writes: bool,
     /// Why nothing may be written, if so.
     write_refused: Mutex<Option<Error>>,
@@ -121,7 +128,6 @@ pub struct Repository {
     closed: AtomicBool,
     /// The folder as it was last seen.
     place: Mutex<place::Place>,
-    sessions: AtomicUsize,
     /// What is known of the parity groups that can grow.
     tail_cache: Mutex<TailCache>,
     /// What reading damaged packs has taught.
@@ -229,14 +235,6 @@ impl Repository {
     /// How long a lock is waited for.
     pub fn lock_wait(&self) -> Duration {
         self.lock_wait
-    }
-
-    /// Bytes that one more operation may use for its buffers, so that all together stay under the handle's limit. Those
-    /// that began when there were fewer have larger shares, hence the factor for all but the first.
-    pub fn operation_share(&self) -> usize {
-        let operations = self.sessions.load(Ordering::Relaxed).max(1) as u64;
-        let parts = if operations == 1 { 1 } else { 2 * operations };
-        usize::try_from(self.memory_limit / parts).unwrap_or(usize::MAX)
     }
 
     /// True when what was encoded is decoded again before it is stored.
@@ -525,23 +523,5 @@ impl Repository {
             return Err(Error::Cancelled);
         }
         Ok(())
-    }
-
-    /// Counts an operation that uses buffers, as long as the guard lives.
-    pub fn enter(self: &Arc<Self>) -> OperationGuard {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        OperationGuard(Arc::clone(self))
-    }
-}
-
-/// An operation that uses this handle's buffers.
-pub struct OperationGuard(Arc<Repository>);
-
-impl Drop for OperationGuard {
-    fn drop(&mut self) {
-        if self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // the last one out hands idle memory back to the system
-            self.0.pool.release_idle();
-        }
     }
 }

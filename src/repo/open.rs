@@ -6,11 +6,14 @@
 
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, find_header, load_config};
+use super::errors::of_derivation;
 use super::keys::{Unlocked, find_bundle};
+use super::memory::ingest_budget;
 use super::place::Place;
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
 use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
+use crate::budget::Budget;
 use crate::buffer::BufferPool;
 use crate::chunk::{ChunkerParams, Cutter, Gear};
 use crate::clock::format_time;
@@ -220,12 +223,12 @@ fn check_init(options: &InitOptions) -> Result<u64> {
 /// Draws the keys of a new repository and makes its first key file.
 fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<(Unlocked, Vec<u8>)> {
     let entropy = env.entropy.as_ref();
-    let cannot = |error: crypto::Error| match error {
-        crypto::Error::NoMemory => Error::NoMemory,
-        other => Error::Internal {
-            reason: format!("the keys could not be made: {other}"),
-        },
+    let cannot = |error: crypto::Error| {
+        of_derivation(error).unwrap_or_else(|| Error::Internal {
+            reason: format!("the keys could not be made: {error}"),
+        })
     };
+    let wanted = || check_wanted(env).is_ok();
     let bundle = KeyBundle::generate(entropy, config.id, pin_of(config)).map_err(cannot)?;
     let id = KeyId(random(entropy)?);
     let new = NewKey {
@@ -233,7 +236,7 @@ fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParam
         created_at: &config.created_at,
         label: None,
     };
-    let file = KeyFile::wrap(&bundle, &secret.credential(), kdf, &new, entropy).map_err(cannot)?;
+    let file = KeyFile::wrap(&bundle, &secret.credential(), kdf, &new, entropy, &wanted).map_err(cannot)?;
     Ok((Unlocked { id, bundle }, file))
 }
 
@@ -430,6 +433,7 @@ fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOption
     let cutter = Cutter::new(config.chunking, Arc::new(gear)).map_err(|reason| Error::ConfigCorrupt {
         reason: reason.to_string(),
     })?;
+    let ingests = ingest_budget(options.memory_limit, config.chunking.max);
     let pool = BufferPool::new(usize::try_from(options.memory_limit / 2).unwrap_or(usize::MAX));
     let repo = Repository {
         seal: Arc::new(RepoSeal::new(config.id, seals)),
@@ -443,12 +447,14 @@ fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOption
         pool: Arc::new(pool),
         lock_wait: options.lock_wait,
         memory_limit: options.memory_limit,
+        operations: AtomicUsize::new(0),
+        ingests: Budget::new(ingests),
+        workers: Mutex::default(),
         verify_writes: options.verify_writes,
         write_refused: Mutex::new(write_refused),
         config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         place: Mutex::new(place),
-        sessions: AtomicUsize::new(0),
         index_healed: AtomicBool::new(false),
         overlay: Mutex::default(),
         tail_cache: Mutex::default(),

@@ -82,8 +82,6 @@ pub struct PackSink {
     session: SnapshotId,
     data: Vec<Mutex<Option<PackWriter>>>,
     meta: Mutex<Option<PackWriter>>,
-    /// Size of a pack's buffer.
-    capacity: usize,
     /// Full packs that may wait for the writing thread.
     waiting_packs: usize,
     shelf: Arc<Shelf>,
@@ -114,7 +112,6 @@ impl PackSink {
             session,
             data: (0..slots).map(|_| Mutex::new(None)).collect(),
             meta: Mutex::new(None),
-            capacity,
             waiting_packs: if small { 0 } else { WAITING_PACKS },
             shelf: Arc::new(shelf),
             holds_maint: false,
@@ -168,10 +165,9 @@ impl PackSink {
             nonce: random(self.repo.entropy())?,
             epoch: seal.epoch(),
         };
-        let buffer = self.repo.pool().take_now(self.capacity);
-        let buffer = buffer.map_err(|error| Error::Internal {
-            reason: format!("no memory for a pack: {error}"),
-        })?;
+        // the share now: packs shrink when other operations begin
+        let capacity = pack_capacity(&self.repo, self.repo.operation_share());
+        let buffer = self.repo.pool().take_now(capacity)?;
         PackWriter::create(buffer, header).ok_or_else(|| Error::Internal {
             reason: "a pack has no room".to_owned(),
         })
@@ -187,13 +183,15 @@ impl PackSink {
         }
         let sender = {
             let mut writer = lock(&self.writer);
-            match writer.as_ref() {
-                Some((sender, _)) => sender.clone(),
-                None => writer
-                    .insert(spawn_writer(Arc::clone(&self.shelf), self.waiting_packs)?)
-                    .0
-                    .clone(),
+            if writer.is_none() {
+                *writer = spawn_writer(Arc::clone(&self.shelf), self.waiting_packs);
             }
+            writer.as_ref().map(|(sender, _)| sender.clone())
+        };
+        let Some(sender) = sender else {
+            // slower, and all the same for what is written
+            self.shelf.write(pack);
+            return self.check();
         };
         // the thread ends only when every sender is gone, so this cannot fail while the session lives
         sender.send(pack).map_err(|_| Error::Panicked {
@@ -282,15 +280,14 @@ impl Drop for PackSink {
     }
 }
 
-fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Result<(SyncSender<FinishedPack>, JoinHandle<()>)> {
+/// A thread that writes packs; `None` when the system starts none.
+fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Option<(SyncSender<FinishedPack>, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel::<FinishedPack>(waiting_packs);
     let thread = std::thread::Builder::new()
         .name("ca-packs".to_owned())
         .spawn(move || receiver.into_iter().for_each(|pack| shelf.write(pack)))
-        .map_err(|error| Error::Internal {
-            reason: format!("no thread to write packs: {error}"),
-        })?;
-    Ok((sender, thread))
+        .ok()?;
+    Some((sender, thread))
 }
 
 /// True when every chunk of `pack` also fits into `target`, and it does not get longer than `pack_size` by them.

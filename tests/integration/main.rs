@@ -27,6 +27,7 @@ mod keys;
 mod kill_lists;
 mod known_damage;
 mod large;
+mod limits;
 mod locks;
 mod machine;
 mod newest;

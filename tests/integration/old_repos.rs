@@ -246,9 +246,9 @@ fn add_key_file(storage: &dyn Storage, known: &TextSecret, new: &TextSecret) {
         label: Some("a \"second\" key"),
     };
     with(known, &mut |known| {
-        let bundle = first.unwrap(known).ok().unwrap();
+        let bundle = first.unwrap(known, &|| true).ok().unwrap();
         with(new, &mut |new| {
-            let file = KeyFile::wrap(&bundle, new, &KDF, &header, &SeededEntropy::new(99)).unwrap();
+            let file = KeyFile::wrap(&bundle, new, &KDF, &header, &SeededEntropy::new(99), &|| true).unwrap();
             for folder in [layout::KEY_COPIES, layout::KEYS] {
                 put_bytes(storage, &format!("{folder}/{}.json", header.id), &file).unwrap();
             }

@@ -263,7 +263,7 @@ fn key_files() -> Value {
             created_at: TIME,
             label: Some("laptop"),
         };
-        let file = KeyFile::wrap(&bundle(), &credential, &kdf, &new, &SeededEntropy::new(8)).unwrap();
+        let file = KeyFile::wrap(&bundle(), &credential, &kdf, &new, &SeededEntropy::new(8), &|| true).unwrap();
         String::from_utf8(file).unwrap()
     };
     json!({
@@ -461,7 +461,7 @@ fn what_the_vectors_hold_is_read_back() {
         ("raw", Credential::Raw(&[0x5c; 32])),
     ] {
         let key_file = KeyFile::decode(text(&known["keyFiles"][kind]["file"]).as_bytes()).unwrap();
-        let opened = Keys::from_bundle(&key_file.unwrap(&credential).ok().unwrap());
+        let opened = Keys::from_bundle(&key_file.unwrap(&credential, &|| true).ok().unwrap());
         assert_eq!(opened.chunk_id.as_bytes(), keys().chunk_id.as_bytes());
     }
     for (name, seal) in seals() {

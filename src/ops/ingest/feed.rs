@@ -2,8 +2,10 @@
 //! batch) then goes through one worker of the pool from hashing to the open pack. Workers are all alike, so none waits
 //! for another kind of work. Results come back in any order and are put in order by batch number.
 //!
-//! Memory: one buffer belongs to each lane of the ingest, more are borrowed from the handle's pool when it has room, at most one per
-//! worker and one more. The source is read only when a buffer is free, which is the backpressure.
+//! Memory: one buffer belongs to each lane of the ingest, more are borrowed from the handle's pool
+//! when it has room, at most one per worker and one more. The source is read only when a buffer is
+//! free, which is the backpressure. A buffer that comes back and no longer fits the share of the
+//! ingest is replaced, so that batches shrink when other operations begin.
 
 use super::lanes::Lane;
 use super::{ItemSpec, ItemStream, check_item};
@@ -12,6 +14,7 @@ use crate::chunk::Cutter;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::panics;
+use crate::repo::Repository;
 use crate::repo::chunk_store::Session;
 use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
@@ -26,6 +29,14 @@ const MAX_BATCH: usize = 8 << 20;
 const EAGER_BATCH: usize = 2 << 20;
 /// Longest time for which nobody is listened to while the workers are waited for.
 const LISTEN: Duration = Duration::from_millis(20);
+
+/// Length of a batch now: less when other operations share the memory, or other lanes, and what two
+/// chunks need at least.
+fn batch_len(repo: &Repository, lanes: usize) -> usize {
+    let max_chunk = repo.config().chunking.max as usize;
+    let share = repo.operation_share() / lanes / (4 * (repo.executor().threads() + 2));
+    share.clamp(2 * max_chunk, MAX_BATCH.max(2 * max_chunk))
+}
 
 /// A chunk within a batch's buffer.
 struct Piece {
@@ -139,7 +150,6 @@ struct Feeder<'a> {
     lane: Lane<'a>,
     sender: Sender<Done>,
     receiver: Receiver<Done>,
-    batch_len: usize,
     /// Most batches under way at once.
     most_in_flight: usize,
     in_flight: usize,
@@ -168,21 +178,14 @@ impl<'a> Feeder<'a> {
     fn new(session: &'a Arc<Session>, lane: Lane<'a>) -> Result<Self> {
         let repo = session.repo();
         let workers = repo.executor().threads();
-        let max_chunk = repo.config().chunking.max as usize;
-        let batch_len =
-            (repo.operation_share() / (4 * (workers + 2))).clamp(2 * max_chunk, MAX_BATCH.max(2 * max_chunk));
         let (sender, receiver) = channel();
-        let own = repo.pool().take_now(batch_len);
-        let own = own.map_err(|error| Error::Internal {
-            reason: format!("no memory for a batch: {error}"),
-        })?;
+        let own = repo.pool().take_now(batch_len(repo, lane.count))?;
         Ok(Self {
             session,
             lists: Lists::new(lane.inline_chunks),
             lane,
             sender,
             receiver,
-            batch_len,
             most_in_flight: workers + 1,
             in_flight: 0,
             free: vec![own],
@@ -306,7 +309,26 @@ impl<'a> Feeder<'a> {
             return None;
         }
         // no memory now: the buffers that are there will do
-        self.session.repo().pool().try_take(self.batch_len).ok().flatten()
+        let repo = self.session.repo();
+        repo.pool().try_take(batch_len(repo, self.lane.count)).ok().flatten()
+    }
+
+    /// Takes a buffer back. One that is too long now, or far too short, is replaced, or left to
+    /// others when there is another.
+    fn keep(&mut self, mut buffer: Buffer) -> Result<()> {
+        let repo = self.session.repo();
+        let (len, pool) = (batch_len(repo, self.lane.count), repo.pool());
+        let fits = buffer.len() <= len && len <= 2 * buffer.len();
+        if fits && (self.free.is_empty() || pool.lent_bytes() <= pool.limit_bytes()) {
+            buffer.clear();
+            self.free.push(buffer);
+            return Ok(());
+        }
+        drop(buffer);
+        if self.free.is_empty() {
+            self.free.push(pool.take_now(len)?);
+        }
+        Ok(())
     }
 
     /// A free buffer; waits for a worker to give one back.
@@ -338,11 +360,9 @@ impl<'a> Feeder<'a> {
 
     fn collect(&mut self, done: Done) -> Result<()> {
         self.in_flight -= 1;
-        if let Some(mut buffer) = done.buffer {
-            buffer.clear();
-            self.free.push(buffer);
-        }
+        let kept = done.buffer.map_or(Ok(()), |buffer| self.keep(buffer));
         self.waiting.insert(done.number, done.chunks?);
+        kept?;
         while let Some(chunks) = self.waiting.remove(&self.next_collected) {
             self.next_collected += 1;
             for (item, id, len) in chunks {

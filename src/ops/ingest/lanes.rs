@@ -31,6 +31,8 @@ pub struct Lane<'a> {
     pub shared: &'a Shared<'a>,
     /// Its share of the chunks that may be listed in the manifest itself.
     pub inline_chunks: u64,
+    /// How many there are: they share the memory of the ingest.
+    pub count: usize,
 }
 
 impl<'a> Shared<'a> {
@@ -70,7 +72,7 @@ impl<'a> Shared<'a> {
             stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
             chunks: stats.chunks.load(Ordering::Relaxed),
             items_done: self.items_done.fetch_add(more_items, Ordering::Relaxed) + more_items,
-            total_bytes: 0,
+            ..Progress::default()
         });
     }
 }
@@ -100,6 +102,7 @@ pub fn store_one_by_one(
     let lane = Lane {
         shared: &shared,
         inline_chunks: INLINE_PER_MANIFEST as u64,
+        count: 1,
     };
     Ok(in_order(store_items(session, items, digest, lane)?))
 }
@@ -125,10 +128,9 @@ pub fn store_at_once(
     let lane = Lane {
         shared: &shared,
         inline_chunks: (INLINE_PER_MANIFEST / streams.len().max(1)) as u64,
+        count: streams.len().max(1),
     };
     let stored = Mutex::new(Vec::new());
-    // each counts as an operation, so that all together use no more memory than one
-    let _shares: Vec<_> = streams.iter().skip(1).map(|_| session.repo().enter()).collect();
     std::thread::scope(|scope| {
         for items in streams {
             let (fail, stored) = (&fail, &stored);
@@ -146,10 +148,8 @@ pub fn store_at_once(
             let started = std::thread::Builder::new()
                 .name("ca-lane".to_owned())
                 .spawn_scoped(scope, work);
-            if let Err(error) = started {
-                fail(Error::Internal {
-                    reason: format!("No thread for a lane: {error}"),
-                });
+            if started.is_err() {
+                fail(Error::NoThreads);
             }
         }
     });

@@ -134,7 +134,8 @@ impl ItemStream for ReaderItems<'_> {
     }
 }
 
-/// Backs up `items` as one snapshot.
+/// Backs up `items` as one snapshot. Waits while other ingests of the handle use its memory;
+/// nothing is read before.
 ///
 /// # Errors
 /// `SourceFailed` (or whatever the stream reports), `Cancelled`, `Closed`, `InvalidArgument` (item names, tags),
@@ -146,7 +147,7 @@ pub fn ingest(
     options: &IngestOptions,
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
-    ingest_with(repo, options, monitor, |session| {
+    ingest_with(repo, 1, options, monitor, |session| {
         lanes::store_one_by_one(session, items, options.digest_sha256, monitor)
     })
 }
@@ -163,7 +164,7 @@ pub fn ingest_lanes(
     monitor: &dyn Monitor,
     on_failure: &(dyn Fn(&Error) + Sync),
 ) -> Result<Snapshot> {
-    ingest_with(repo, options, monitor, |session| {
+    ingest_with(repo, lanes.len(), options, monitor, |session| {
         lanes::store_at_once(session, lanes, options.digest_sha256, monitor, on_failure)
     })
 }
@@ -205,6 +206,7 @@ impl Drop for Presence {
 
 fn ingest_with(
     repo: &Arc<Repository>,
+    lanes: usize,
     options: &IngestOptions,
     monitor: &dyn Monitor,
     store: impl FnOnce(&Arc<Session>) -> Result<Vec<SnapshotItem>>,
@@ -212,9 +214,12 @@ fn ingest_with(
     repo.check_writable()?;
     repo.check_running(monitor)?;
     check_text("tag", options.tags.iter().flat_map(|(key, value)| [key, value]))?;
+    // before everything else that another operation could wait for (repo/memory.rs)
+    let _operation = repo.enter_ingest(lanes, monitor)?;
+    repo.check_running(monitor)?;
     repo.begin_writing()?;
     let created_at_ms = options.created_at_ms.unwrap_or_else(|| repo.now_ms());
-    let _operation = repo.enter();
+    monitor.begins(repo.operation_share());
 
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
