@@ -446,7 +446,7 @@ fn read_run(
         let start = (u64::from(entry.offset) - base) as usize;
         let payload = &mut stored[start..start + entry.payload_len as usize];
         let good = read.is_ok()
-            && decode_stored(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out).is_ok();
+            && decode_stored(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out)?.is_ok();
         if !good {
             get_chunk(repo, &entry.id, &mut scratch, &mut out)?;
         }

@@ -3,6 +3,7 @@
 //! Nothing is proven here. Whether the result is the pack is told by its name alone, the SHA-256 of the whole.
 
 use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter};
+use crate::buffer::NoMemory;
 use crate::id::PackId;
 
 /// Header, trailer and footer of the pack in `bytes`. Only the footer is checked.
@@ -22,16 +23,19 @@ pub fn parts_of(pack: &PackId, bytes: &[u8]) -> Result<IndexParts, Error> {
     })
 }
 
-/// Puts header, trailer and footer into a damaged pack, which gets its right length by that. The length in `parts` is
-/// believed up to 4 GiB, the longest pack.
-pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<(), Error> {
-    let ends = PackFooter::decode(&parts.footer, parts.pack_len)?;
-    if parts.trailer.len() != ends.trailer_len as usize || parts.pack_len > u64::from(u32::MAX) {
-        return Err(Error::Length);
-    }
-    let len = usize::try_from(parts.pack_len).map_err(|_| Error::Length)?;
+/// Puts header, trailer and footer into a damaged pack, which gets its right length by that. The
+/// length in `parts` is believed up to 4 GiB, the longest pack. `Ok(false)`: the parts contradict
+/// each other.
+pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<bool, NoMemory> {
+    let Ok(ends) = PackFooter::decode(&parts.footer, parts.pack_len) else {
+        return Ok(false);
+    };
+    let len = match usize::try_from(parts.pack_len) {
+        Ok(len) if len <= u32::MAX as usize && parts.trailer.len() == ends.trailer_len as usize => len,
+        _ => return Ok(false),
+    };
     let more = len.saturating_sub(bytes.len());
-    bytes.try_reserve_exact(more).map_err(|_| Error::Length)?;
+    bytes.try_reserve_exact(more).map_err(|_| NoMemory)?;
     bytes.resize(len, 0);
     let start = ends.trailer_offset as usize;
     let places = [
@@ -40,10 +44,12 @@ pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<(), Error> {
         (len - FOOTER_LEN, &parts.footer),
     ];
     for (offset, part) in places {
-        let place = bytes.get_mut(offset..offset.saturating_add(part.len()));
-        place.ok_or(Error::Length)?.copy_from_slice(part);
+        let Some(place) = bytes.get_mut(offset..offset.saturating_add(part.len())) else {
+            return Ok(false);
+        };
+        place.copy_from_slice(part);
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -72,7 +78,7 @@ mod tests {
             for at in (0..len.min(96)).chain(196..len.max(196)) {
                 damaged[at] = 0xee;
             }
-            splice(&mut damaged, &parts).unwrap();
+            assert!(splice(&mut damaged, &parts).unwrap());
             // the body is whole as far as it was there
             let whole = len >= 196;
             assert_eq!(damaged == bytes, whole, "{len}");
@@ -96,7 +102,7 @@ mod tests {
                 ..parts
             },
         ] {
-            assert!(splice(&mut bytes.clone(), &wrong).is_err());
+            assert!(!splice(&mut bytes.clone(), &wrong).unwrap());
         }
         assert!(parts_of(&PackId([0; 32]), &bytes[..100]).is_err());
         assert!(parts_of(&PackId([0; 32]), &bytes[1..]).is_err());

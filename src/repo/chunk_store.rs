@@ -263,7 +263,7 @@ impl Session {
                 &mut worker.opened,
                 &mut worker.decoder,
                 &mut worker.decoded,
-            );
+            )?;
             if let Err(reason) = opened {
                 return Err(Error::Internal {
                     reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),

@@ -201,7 +201,10 @@ fn config_in_pack(
             unread,
         )?;
         let mut out = Vec::new();
-        decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out).ok()?;
+        let decoded = decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out);
+        // says as little about the file as a read that failed
+        let decoded = decoded.map_err(|_| storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack)));
+        noted(decoded, unread)?.ok()?;
         accept(out, repo)
     })
 }

@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::monitor::Monitor;
-use crate::parity::{self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, random_slot};
+use crate::parity::{
+    self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, Refusal, random_slot,
+};
 use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
 
@@ -195,6 +197,7 @@ fn can_give_back(repo: &Repository, head: &GroupHead, pack: &PackId) -> Result<b
         parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
     match judge(rebuilt)? {
         Ok(_) => Ok(true),
+        Err(error @ parity::Error::Refused(Refusal::NoMemory)) => Err(error.into()),
         Err(parity::Error::Lost(_) | parity::Error::Damaged { .. } | parity::Error::Refused(_)) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -209,6 +212,7 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
     });
     let (mut rest, record): (Accumulator, GroupRecord) = match resumed {
         Ok(resumed) => resumed,
+        Err(error @ parity::Error::Refused(Refusal::NoMemory)) => return Err(error.into()),
         Err(parity::Error::Refused(_)) => return Ok(None),
         Err(error) if error.is_of_group() => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -5,7 +5,7 @@
 
 use super::Repository;
 use super::seal::{ChunkMeta, RepoSeal};
-use crate::codec::{Codec, Decoder};
+use crate::codec::{self, Codec, Decoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::layout;
@@ -24,25 +24,40 @@ pub struct ReadScratch {
 /// Most rounds of "list again" that one chunk may cost; each needs a prune that moved it meanwhile.
 const MAX_ROUNDS: usize = 64;
 
-/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is the chunk of that name.
+/// `Err` says in which way the bytes of a chunk are damaged.
+pub type Decoded = std::result::Result<(), &'static str>;
+
+/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is
+/// the chunk of that name.
+///
+/// # Errors
+/// `NoMemory`, which says nothing about the bytes.
 pub fn decode_stored(
     seal: &RepoSeal,
     meta: &ChunkMeta,
     stored: &mut [u8],
     decoder: &mut Decoder,
     out: &mut Vec<u8>,
-) -> std::result::Result<(), &'static str> {
+) -> Result<Decoded> {
     out.clear();
-    let codec = Codec::try_from(meta.codec).map_err(|_| "its codec is not known")?;
-    let range = seal.open_chunk(meta, stored).ok_or("its seal does not open")?;
-    let encoded = stored.get(range).ok_or("it is too short")?;
-    decoder
-        .decode(codec, encoded, meta.raw_len as usize, out)
-        .map_err(|_| "it does not decode")?;
-    if seal.chunk_id(meta.kind, out) != meta.id {
-        return Err("its content does not have this name");
+    let Ok(codec) = Codec::try_from(meta.codec) else {
+        return Ok(Err("its codec is not known"));
+    };
+    let Some(range) = seal.open_chunk(meta, stored) else {
+        return Ok(Err("its seal does not open"));
+    };
+    let Some(encoded) = stored.get(range) else {
+        return Ok(Err("it is too short"));
+    };
+    match decoder.decode(codec, encoded, meta.raw_len as usize, out) {
+        Ok(()) => {}
+        Err(codec::Error::NoMemory) => return Err(Error::NoMemory),
+        Err(_) => return Ok(Err("it does not decode")),
     }
-    Ok(())
+    if seal.chunk_id(meta.kind, out) != meta.id {
+        return Ok(Err("its content does not have this name"));
+    }
+    Ok(Ok(()))
 }
 
 /// What an entry says about a chunk.
@@ -79,7 +94,7 @@ pub fn read_at(
         &mut scratch.stored,
         &mut scratch.decoder,
         out,
-    )
+    )?
     .map_err(|reason| chunk_corrupt(location, reason))
 }
 
@@ -110,8 +125,8 @@ pub fn read_error(error: crate::storage::Error, location: &ChunkLocation) -> Err
 /// Reads a chunk from wherever a good copy is.
 ///
 /// # Errors
-/// `Unreadable` (or `Permission`) when a read failed on the way, for that may be where the chunk is. Else `ChunkMissing` when no
-/// segment knows it, `PackMissing`, `PackCorrupt` or `ChunkCorrupt` for the last copy that was tried.
+/// `Unreadable` (or `Permission`) when a read failed on the way, for that may be where the chunk is;
+/// `NoMemory`. Else `ChunkMissing` when no segment knows it, `PackMissing`, `PackCorrupt` or `ChunkCorrupt` for the last copy that was tried.
 pub fn get_chunk(
     repo: &Repository,
     id: &ChunkId,
@@ -132,6 +147,7 @@ pub fn get_chunk(
             news = true;
             match read_at(repo, &location, scratch, out) {
                 Ok(()) => return Ok(location),
+                Err(Error::NoMemory) => return Err(Error::NoMemory),
                 Err(error) => match error.unreadable() {
                     Some(source) if source.kind == ErrorKind::Unavailable => passing = Some(error),
                     Some(_) => {
@@ -197,7 +213,7 @@ fn through_parity(
             }
         }
         let meta = meta_of(&location.entry);
-        if decode_stored(repo.seal(), &meta, &mut scratch.stored, &mut scratch.decoder, out).is_ok() {
+        if decode_stored(repo.seal(), &meta, &mut scratch.stored, &mut scratch.decoder, out)?.is_ok() {
             repo.note_degraded(location.pack);
             return Ok(Some(*location));
         }

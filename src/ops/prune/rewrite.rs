@@ -208,7 +208,7 @@ impl Copying {
             let is_wanted = match entry.kind {
                 0..=KIND_LIST => wanted.offsets.contains(&entry.offset),
                 KIND_MANIFEST_COPY => self
-                    .snapshot_of(work, entry, stored)
+                    .snapshot_of(work, entry, stored)?
                     .is_none_or(|id| wanted.plan.must_keep_copy(&id)),
                 KIND_CONFIG_COPY => !std::mem::replace(&mut self.config_copied, true),
                 // of a later version: better kept than lost
@@ -222,19 +222,19 @@ impl Copying {
     }
 
     /// Whose manifest this is a part of; `None` when that cannot be told.
-    fn snapshot_of(&mut self, work: &Work<'_>, entry: &PackEntry, stored: &[u8]) -> Option<SnapshotId> {
+    fn snapshot_of(&mut self, work: &Work<'_>, entry: &PackEntry, stored: &[u8]) -> Result<Option<SnapshotId>> {
         let mut opened = stored.to_vec();
         let mut bytes = Vec::new();
         let seal = work.repo.seal();
-        decode_stored(
+        let decoded = decode_stored(
             seal,
             &meta_of(entry),
             &mut opened,
             &mut self.scratch.decoder,
             &mut bytes,
-        )
-        .ok()?;
-        CopyPart::decode(&bytes).ok().map(|part| part.snapshot)
+        )?;
+        let part = decoded.ok().and_then(|()| CopyPart::decode(&bytes).ok());
+        Ok(part.map(|part| part.snapshot))
     }
 
     fn put(&self, work: &Work<'_>, entry: &PackEntry, stored: &[u8], same_epoch: bool) -> Result<()> {

@@ -7,13 +7,13 @@
 use super::files::{Found, put_right, read};
 use super::{Packs, Work};
 use crate::crypto::sha256;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::ops::entry_sum::EntrySum;
 use crate::ops::reindex::named_packs;
 use crate::pack::{IndexParts, ReadError, is_foreign, open_parts, read_parts, splice};
-use crate::parity::{self, Groups, Lost, ROW_LEN};
+use crate::parity::{self, Groups, Lost, ROW_LEN, Refusal};
 use crate::repo::Repository;
 use crate::storage::{self, FailedRead, Storage, Verdict, judge};
 use sha2::{Digest, Sha256};
@@ -325,6 +325,7 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
                 unreadable = unreadable.or(lost.unreadable.clone());
                 best = Some(with_own_rows(*lost, own.as_deref()));
             }
+            Err(error @ parity::Error::Refused(Refusal::NoMemory)) => return Err(error.into()),
             Err(parity::Error::Damaged { .. } | parity::Error::Refused(_)) => {}
             Err(parity::Error::Storage(error)) if error.kind.is_erasure() => unreadable = unreadable.or(Some(error)),
             Err(error) => return Err(error.into()),
@@ -336,7 +337,7 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
     }
     if let Some(parts) = parts_in(&parts, pack)
         && let Some(bytes) = best.as_mut()
-        && splice(bytes, &parts).is_ok()
+        && splice(bytes, &parts)?
         && sha256(&[bytes]) == pack.0
     {
         return Ok(best.map_or(Remains::Nothing, Remains::Whole));
@@ -362,7 +363,7 @@ fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// All of a file that can be read, row by row, zeros for the rest; and a read that failed, if one did. `None` when there is no
-/// such file, it is longer than any pack, or there is no memory for it.
+/// such file, or it is longer than any pack.
 fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<(Vec<u8>, Option<storage::Error>)>> {
     let storage = repo.storage();
     let len = match storage.size(key) {
@@ -378,7 +379,7 @@ fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<(Vec<u8>, Option
     };
     let mut bytes = Vec::new();
     if bytes.try_reserve_exact(len).is_err() {
-        return Ok(None);
+        return Err(Error::NoMemory);
     }
     bytes.resize(len, 0);
     let mut unreadable = None;

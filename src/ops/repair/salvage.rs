@@ -90,7 +90,7 @@ fn save_from(
         }
         let meta = meta_of(&entry);
         let mut opened = stored.to_vec();
-        if decode_stored(seal, &meta, &mut opened, &mut saved.decoder, &mut saved.decoded).is_err() {
+        if decode_stored(seal, &meta, &mut opened, &mut saved.decoder, &mut saved.decoded)?.is_err() {
             continue;
         }
         if epoch == Some(seal_epoch(work)) {

@@ -205,9 +205,9 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         let (end, inside) = next_piece(at, len, &mut entries);
         // bounded by PIECE or by a chunk, 16 MiB
         let size = usize::try_from(end - at).unwrap_or(PIECE);
+        let no_memory = || storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack));
         let Ok(mut buffer) = repo.pool().take_now(size) else {
-            let no_memory = storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack));
-            body.bad.get_or_insert(Bad::Unreadable(no_memory));
+            body.bad.get_or_insert(Bad::Unreadable(no_memory()));
             return body;
         };
         let bytes = &mut buffer.as_mut_slice()[..size];
@@ -224,8 +224,10 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
                     let start = (u64::from(entry.offset) - at) as usize;
                     let stored = &mut bytes[start..start + entry.payload_len as usize];
                     body.chunks += 1;
-                    if let Err(reason) = decode_stored(repo.seal(), &meta_of(entry), stored, &mut decoder, &mut plain) {
-                        body.bad_chunks.push((entry.id, reason));
+                    match decode_stored(repo.seal(), &meta_of(entry), stored, &mut decoder, &mut plain) {
+                        Ok(Ok(())) => {}
+                        Ok(Err(reason)) => body.bad_chunks.push((entry.id, reason)),
+                        Err(_) => drop(body.bad.get_or_insert(Bad::Unreadable(no_memory()))),
                     }
                 }
             }

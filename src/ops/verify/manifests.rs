@@ -103,14 +103,14 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
         if packs.is_condemned(&location.pack) || is_spared(run, manifests, session) {
             continue;
         }
-        if let Some(part) = read_part(run, location, &mut scratch) {
+        if let Some(part) = read_part(run, location, &mut scratch)? {
             copies.entry(part.snapshot).or_default().push(*location);
         }
     }
     for (id, places) in copies {
         let mut read = |place: &ChunkLocation| {
             run.check_running()?;
-            Ok(read_part(run, place, &mut scratch))
+            read_part(run, place, &mut scratch)
         };
         let accept = &mut |bytes: &[u8]| run.repo.decode_manifest(&id, bytes).ok().map(drop);
         let copy: Result<Option<()>> = join_from(&id, &places, &mut read, accept);
@@ -174,7 +174,7 @@ fn is_lost(run: &Run<'_>, packs: &Packs, places: &[ChunkLocation], id: &Snapshot
 }
 
 /// One part of a copy, from its pack or else through parity.
-fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Option<CopyPart> {
+fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Result<Option<CopyPart>> {
     let mut bytes = Vec::new();
     if run.noted(read_at(run.repo, location, scratch, &mut bytes)).is_err() {
         let mut stored = Vec::new();
@@ -182,10 +182,10 @@ fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch)
         let read = run
             .noted(run.repo.read_through_parity(location, &mut stored))
             .unwrap_or(false)
-            && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes).is_ok();
+            && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes)?.is_ok();
         if !read {
-            return None;
+            return Ok(None);
         }
     }
-    CopyPart::decode(&bytes).ok()
+    Ok(CopyPart::decode(&bytes).ok())
 }
