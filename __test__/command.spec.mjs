@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -392,13 +393,19 @@ for (const stubborn of [false, true]) {
   test(`a command ${kind} ends with the worker thread that reads it`, async (t) => {
     const { path } = await freshRepo(t);
     const two = twoProcesses(t, { stubborn });
+    // The thread itself sees that the processes run: its watchdog knows them then.
     const script = `
+      const fs = require('node:fs');
+      const { parentPort } = require('node:worker_threads');
       const { ContainerArchive } = require(${JSON.stringify(root)});
-      ContainerArchive.open(${JSON.stringify(path)}).then((repo) => repo.ingestCommand(${JSON.stringify(two.command)}));`;
+      ContainerArchive.open(${JSON.stringify(path)}).then((repo) => repo.ingestCommand(${JSON.stringify(two.command)}));
+      const written = (file) => fs.existsSync(file) && fs.readFileSync(file, 'utf8').endsWith('\\n');
+      const look = () => (${JSON.stringify(two.pids)}.every(written) ? parentPort.postMessage('running') : setTimeout(look, 20));
+      look();`;
     const listeners = () => ['SIGINT', 'SIGTERM', 'SIGHUP'].map((name) => process.listenerCount(name));
     const before = listeners();
     const worker = new Worker(script, { eval: true });
-    for (const file of two.pids) await pidIn(file);
+    await once(worker, 'message');
     assert.deepEqual(listeners(), before);
     await worker.terminate();
     await assertEnded(two, 'terminate()');
