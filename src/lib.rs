@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+pub mod base;
 pub mod budget;
 pub mod buffer;
 pub mod checked_json;
@@ -54,6 +55,7 @@ pub mod parity;
 pub mod repo;
 pub mod snapshot;
 pub mod storage;
+pub mod sync;
 
 #[cfg(feature = "node")]
 mod binding;

@@ -5,9 +5,9 @@
 //! sealed config is held against the keys by whoever opens. Nothing is written here: putting things right is `repair`.
 
 use super::config::{Config, MAX_CONFIG_LEN};
+use super::decode::{decode_stored, meta_of};
 use super::keys::find_bundle;
 use super::open::Secret;
-use super::read::{decode_stored, meta_of};
 use super::seal::{RepoSeal, Seals};
 use super::{Environment, layout};
 use crate::codec::Decoder;

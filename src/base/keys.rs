@@ -6,9 +6,9 @@
 //! Whatever lies in these folders may have been planted: few files are looked at, each is bounded, and the cheapest
 //! derivations come first, so that a costly forgery beside a genuine key costs nothing.
 
-use super::Environment;
 use super::errors::of_derivation;
 use super::open::{Secret, check_wanted};
+use super::{Base, Environment};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, KeyKind, NewKey};
 use crate::entropy::random;
@@ -17,8 +17,8 @@ use crate::id::{KeyId, RepoId};
 use crate::layout;
 use crate::lock::try_maint;
 use crate::monitor::{Monitor, Warning};
-use crate::repo::Repository;
 use crate::storage::{self, Entry, ErrorKind, Storage, judge, put_bytes};
+use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most keys that are tried when a repository is opened (format.md §4.1).
@@ -248,7 +248,7 @@ fn try_candidate(
     })))
 }
 
-impl Repository {
+impl Base {
     /// The secrets of this repository, or an error when it is not encrypted.
     fn bundle(&self) -> Result<&KeyBundle> {
         self.bundle.as_ref().ok_or(Error::NotEncrypted)
@@ -256,12 +256,12 @@ impl Repository {
 
     /// The key that this handle was opened with, or that it was changed to.
     pub fn current_key(&self) -> Option<KeyId> {
-        *super::pack_sink::lock(&self.current_key)
+        *lock(&self.current_key)
     }
 
     /// Notes that a key took the place of the one that this handle was opened with.
     pub fn set_current_key(&self, id: KeyId) {
-        *super::pack_sink::lock(&self.current_key) = Some(id);
+        *lock(&self.current_key) = Some(id);
     }
 
     /// A new key file around the secrets of this repository, opened once more before it is given. Nothing is written.
@@ -354,7 +354,7 @@ impl Repository {
 
     /// Gives each key file without a second copy its copy again: what an interrupted adding or removing leaves, and what
     /// gets lost. Only if nobody else maintains the repository; nothing depends on it, so a failure means nothing.
-    pub(super) fn copy_uncopied_keys(&self) {
+    pub fn copy_uncopied_keys(&self) {
         let alone = |names: &KeyNames| names.file && !names.copy;
         let uncopied = || key_names(self.storage()).is_ok_and(|names| names.values().any(alone));
         if self.bundle.is_none() || self.check_writable().is_err() || !uncopied() {

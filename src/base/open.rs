@@ -4,18 +4,16 @@
 //! `open` reads the config, unwraps a key file, checks the config's MAC, and loads the footers of the index segments; it
 //! lists no packs, unless a segment or the config is broken.
 
+use super::bugs::SeededBugs;
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
 use super::keys::{Unlocked, find_bundle};
-use super::memory::ingest_budget;
-use super::place::Place;
+use super::place::{Generations, Place};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
-use super::{DEFAULT_MEMORY_LIMIT, Environment, Repository, heal};
-use crate::budget::Budget;
-use crate::buffer::BufferPool;
-use crate::chunk::{ChunkerParams, Cutter, Gear};
+use super::{Base, DEFAULT_MEMORY_LIMIT, Environment};
+use crate::chunk::ChunkerParams;
 use crate::clock::format_time;
 use crate::codec::Compression;
 use crate::crypto::{self, Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
@@ -26,7 +24,7 @@ use crate::index::{BrokenSegment, EpochKey, GlobalIndex, SegmentContext, Segment
 use crate::layout;
 use crate::monitor::Warning;
 use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -108,7 +106,7 @@ const DEFAULT_PACK_SIZE: u64 = 8 << 20;
 /// `RepositoryExists`, `NotEmpty`, `NotADirectory`, `Permission`, `LocksUnsupported`, `RepositoryLocked` (another init is
 /// at work), `InvalidArgument`, `Storage`, `NoSpace`, `Cancelled` (by the monitor of `env`; nothing is made then). Nothing that
 /// was there before is changed.
-pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Repository> {
+pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Opened> {
     let pack_size = check_init(options)?;
     let storage = env.storage.as_ref();
     let exists = |env: &Environment| Error::RepositoryExists {
@@ -185,13 +183,12 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     }
     storage.barrier()?;
     let place = Place::look(&env)?;
-    let opened = load_index(&env, config, config_bytes, unlocked, &options.open)?;
-    let repo = assemble(env, place, opened, &options.open)?;
-    repo.config_durable.store(true, Ordering::Release);
+    let parts = load_index(&env, config, config_bytes, unlocked, &options.open)?;
+    let opened = assemble(env, place, parts, &options.open);
+    opened.base.config_durable.store(true, Ordering::Release);
     // of an earlier init that was interrupted
-    repo.clean_half_written();
-    repo.keep_reserve();
-    Ok(repo)
+    opened.base.clean_half_written();
+    Ok(opened)
 }
 
 fn check_init(options: &InitOptions) -> Result<u64> {
@@ -250,7 +247,7 @@ fn pin_of(config: &Config) -> Pin {
 /// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
 /// `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a secret and `keyless`), `Permission`, `Storage`, `Cancelled` (by the
 /// monitor of `env`). Nothing on disk is changed by a failed open.
-pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Repository> {
+pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Opened> {
     if options.keyless && secret.is_some() {
         return Err(Error::InvalidArgument {
             reason: "keyless: a passphrase or key was given".to_owned(),
@@ -260,27 +257,25 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
     let place = Place::look(&env)?;
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
-    let opened = match open_with(&env, config, bytes, secret, options) {
-        Ok(opened) if !opened.is_foreign() => opened,
+    let parts = match open_with(&env, config, bytes, secret, options) {
+        Ok(parts) if !parts.is_foreign() => parts,
         Err(error) if !may_be_foreign(&error) => return Err(error),
         // a file of another repository that strayed in here says nothing against a config that packs agree with
         first if find_header(&env, &id)?.is_none_or(|found| found == id) => first?,
         first => match open_with_copy(&env, &id, secret, options) {
-            Some(opened) => opened,
+            Some(parts) => parts,
             None => first?,
         },
     };
-    if options.repository_id.is_some_and(|wanted| wanted != opened.config.id) {
+    if options.repository_id.is_some_and(|wanted| wanted != parts.config.id) {
         return Err(Error::RepositoryChanged {
             path: env.place.clone(),
             expected: options.repository_id.unwrap_or(id),
-            found: Some(opened.config.id),
+            found: Some(parts.config.id),
         });
     }
     check_wanted(&env)?;
-    let repo = assemble(env, place, opened, options)?;
-    repo.copy_uncopied_keys();
-    Ok(repo)
+    Ok(assemble(env, place, parts, options))
 }
 
 /// `Err` when whoever opens does not want it any more.
@@ -291,8 +286,18 @@ pub(super) fn check_wanted(env: &Environment) -> Result<()> {
     }
 }
 
-/// What a handle is made of.
-struct Opened {
+/// An open repository, and its index as it was found.
+pub struct Opened {
+    /// All but the index.
+    pub base: Base,
+    /// The live segments.
+    pub index: GlobalIndex,
+    /// Segments that cannot be used.
+    pub broken: Vec<BrokenSegment>,
+}
+
+/// What was read of a repository.
+struct Parts {
     config: Config,
     config_bytes: Vec<u8>,
     unlocked: Option<Unlocked>,
@@ -301,7 +306,7 @@ struct Opened {
     broken: Vec<BrokenSegment>,
 }
 
-impl Opened {
+impl Parts {
     /// True when the whole index belongs to another repository: then it may be the config that does.
     fn is_foreign(&self) -> bool {
         self.index.live_segments().is_empty() && !self.index.foreign_segments().is_empty()
@@ -317,7 +322,7 @@ fn may_be_foreign(error: &Error) -> bool {
 }
 
 /// Opens with a copy of the config that is not of the repository `id`, where everything else fits that.
-fn open_with_copy(env: &Environment, id: &RepoId, secret: Option<&Secret>, options: &OpenOptions) -> Option<Opened> {
+fn open_with_copy(env: &Environment, id: &RepoId, secret: Option<&Secret>, options: &OpenOptions) -> Option<Parts> {
     let (config, bytes) = config_in_copies(env, secret, Some(id)).ok()??;
     let opened = open_with(env, config, bytes, secret, options).ok()?;
     if opened.is_foreign() {
@@ -337,7 +342,7 @@ fn open_with(
     config_bytes: Vec<u8>,
     secret: Option<&Secret>,
     options: &OpenOptions,
-) -> Result<Opened> {
+) -> Result<Parts> {
     let unlocked = match (config.encrypted, secret) {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::NotEncrypted),
@@ -354,14 +359,14 @@ fn load_index(
     config_bytes: Vec<u8>,
     unlocked: Option<Unlocked>,
     options: &OpenOptions,
-) -> Result<Opened> {
+) -> Result<Parts> {
     let keys = unlocked.as_ref().map(|unlocked| Keys::from_bundle(&unlocked.bundle));
     let context = segment_context(&config, keys.as_ref());
     let cache = usize::try_from(options.memory_limit / 8)
         .unwrap_or(usize::MAX)
         .clamp(1 << 20, 32 << 20);
     let (index, broken) = GlobalIndex::load(Arc::clone(&env.storage), context, cache)?;
-    Ok(Opened {
+    Ok(Parts {
         config,
         config_bytes,
         unlocked,
@@ -372,9 +377,9 @@ fn load_index(
 }
 
 /// Of an encrypted repository whose keys nobody gave: the index stays unread, for no page of it would open.
-fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Opened {
+fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Parts {
     let context = segment_context(&config, None);
-    Opened {
+    Parts {
         config,
         config_bytes,
         unlocked: None,
@@ -403,72 +408,46 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
     Ok(unlocked)
 }
 
-fn assemble(env: Environment, place: Place, opened: Opened, options: &OpenOptions) -> Result<Repository> {
-    let Opened {
-        config,
-        config_bytes,
-        unlocked,
-        seals,
-        index,
-        broken,
-    } = opened;
-    let (current_key, bundle) = unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
-    let write_refused = if matches!(seals, Seals::Locked) {
-        Some(Error::PassphraseRequired)
-    } else if options.read_only {
-        Some(Error::ReadOnly)
-    } else {
-        let storage = env.storage.as_ref();
-        let checked = storage.check_folders(&layout::FOLDERS);
-        match checked.and_then(|()| storage.probe_locks(layout::MAINT_LOCK)) {
-            Ok(()) => None,
-            // reading needs no lock; whoever wants to write is told why it is refused
-            Err(error) => Some(error.into()),
-        }
-    };
-    let gear = match &seals {
-        Seals::Sealed(keys) => Gear::keyed(&keys.chunker),
-        Seals::Plain | Seals::Locked => Gear::default_table(),
-    };
-    let cutter = Cutter::new(config.chunking, Arc::new(gear)).map_err(|reason| Error::ConfigCorrupt {
-        reason: reason.to_string(),
-    })?;
-    let ingests = ingest_budget(options.memory_limit, config.chunking.max);
-    let pool = BufferPool::new(usize::try_from(options.memory_limit / 2).unwrap_or(usize::MAX));
-    let repo = Repository {
-        seal: Arc::new(RepoSeal::new(config.id, seals)),
+fn assemble(env: Environment, place: Place, parts: Parts, options: &OpenOptions) -> Opened {
+    let write_refused = write_refused(&env, &parts.seals, options);
+    let (current_key, bundle) = parts.unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
+    let base = Base {
+        seal: Arc::new(RepoSeal::new(parts.config.id, parts.seals)),
         env,
-        config,
-        config_bytes,
+        config: parts.config,
+        config_bytes: parts.config_bytes,
         bundle,
         current_key: Mutex::new(current_key),
-        index,
-        cutter,
-        pool: Arc::new(pool),
         lock_wait: options.lock_wait,
-        memory_limit: options.memory_limit,
-        operations: AtomicUsize::new(0),
-        ingests: Budget::new(ingests),
-        workers: Mutex::default(),
-        verify_writes: options.verify_writes,
         write_refused: Mutex::new(write_refused),
         config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         place: Mutex::new(place),
-        index_healed: AtomicBool::new(false),
-        overlay: Mutex::default(),
-        tail_cache: Mutex::default(),
-        degraded: Mutex::default(),
-        recheck: Mutex::default(),
-        sequences: Mutex::default(),
-        heal: options.heal,
-        #[cfg(any(test, feature = "testing"))]
-        seeded_bug: Mutex::new(None),
+        generation: Generations::default(),
+        bugs: SeededBugs::default(),
     };
-    if !broken.is_empty() {
-        heal::heal_index(&repo, &broken)?;
+    Opened {
+        base,
+        index: parts.index,
+        broken: parts.broken,
     }
-    Ok(repo)
+}
+
+/// The reason for which a handle with these options must not write, if there is one.
+fn write_refused(env: &Environment, seals: &Seals, options: &OpenOptions) -> Option<Error> {
+    if matches!(seals, Seals::Locked) {
+        return Some(Error::PassphraseRequired);
+    }
+    if options.read_only {
+        return Some(Error::ReadOnly);
+    }
+    let storage = env.storage.as_ref();
+    let checked = storage.check_folders(&layout::FOLDERS);
+    // reading needs no lock; a later write reports why it is refused
+    checked
+        .and_then(|()| storage.probe_locks(layout::MAINT_LOCK))
+        .err()
+        .map(Error::from)
 }
 
 fn segment_context(config: &Config, keys: Option<&Keys>) -> Arc<SegmentContext> {

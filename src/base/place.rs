@@ -13,33 +13,33 @@
 
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::copies::find_header;
-use super::pack_sink::lock;
-use super::{Environment, Repository, degraded, sequence};
+use super::{Base, Environment};
 use crate::error::{Error, Result};
 use crate::id::RepoId;
 use crate::layout;
-use crate::parity::TailCache;
 use crate::storage::{ErrorKind, FolderIdentity, Root};
+use crate::sync::lock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts how often the folder was replaced by another one with the same repository. An operation
 /// whose start had another number than now began in another folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Generation(u64);
 
+/// The generation of the folder that the last check found.
+#[derive(Default)]
+pub(super) struct Generations(AtomicU64);
+
 /// The folder as it was last seen.
 pub(super) struct Place {
     /// `None` where the file system has no stable identities.
     folder: Option<FolderIdentity>,
-    generation: Generation,
 }
 
 impl Place {
     /// Looks at the folder that is about to be opened. `RepositoryNotFound` when there is none.
     pub(super) fn look(env: &Environment) -> Result<Self> {
-        Ok(Self {
-            folder: look(env)?,
-            generation: Generation::default(),
-        })
+        Ok(Self { folder: look(env)? })
     }
 }
 
@@ -61,7 +61,7 @@ fn not_found(env: &Environment) -> Error {
     }
 }
 
-impl Repository {
+impl Base {
     /// Checks that the folder holds the repository of this handle, and notices when it was replaced
     /// by another one that does: what is known of the old one is then forgotten.
     ///
@@ -100,10 +100,11 @@ impl Repository {
         }
         if !is_known && folder.is_some() {
             place.folder = folder;
-            place.generation.0 += 1;
-            self.forget_folder();
+            // what was read from the folder is forgotten by whoever kept it, see `PerFolder`
+            self.generation.0.fetch_add(1, Ordering::AcqRel);
+            self.config_durable.store(false, Ordering::Release);
         }
-        Ok(place.generation)
+        Ok(self.generation())
     }
 
     /// [`check_place`](Self::check_place) for an operation that began in the folder of `began`.
@@ -129,7 +130,7 @@ impl Repository {
 
     /// The folder as the last check found it.
     pub fn generation(&self) -> Generation {
-        lock(&self.place).generation
+        Generation(self.generation.0.load(Ordering::Acquire))
     }
 
     fn changed(&self, found: Option<RepoId>) -> Error {
@@ -157,15 +158,5 @@ impl Repository {
             Ok(_) => Ok(!self.storage().list(layout::SNAPSHOTS)?.is_empty()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Forgets everything that was read from the folder, as a new open would not know it.
-    fn forget_folder(&self) {
-        self.index.forget();
-        lock(&self.overlay).clear();
-        *lock(&self.tail_cache) = TailCache::default();
-        *lock(&self.degraded) = degraded::Degraded::default();
-        *lock(&self.sequences) = sequence::Sequences::default();
-        self.config_durable.store(false, std::sync::atomic::Ordering::Release);
     }
 }

@@ -48,6 +48,11 @@ impl RepoSeal {
         Self { repo, seals }
     }
 
+    /// The keys, if there are any and they are known.
+    pub fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
     /// The keys of a sealed repository.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.seals {

@@ -3,7 +3,7 @@
 //! A wait may take as long as `lockWaitMs` says. It is cut into slices, and between them whoever waits hears that the handle
 //! was closed or that the operation is to stop.
 
-use super::Repository;
+use super::Base;
 use crate::clock::format_time;
 use crate::entropy::random;
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 type Take<L> = fn(&dyn Storage, Duration) -> std::result::Result<Option<L>, lock::Error>;
 
-impl Repository {
+impl Base {
     /// Takes the commit lock together with other writers. `RepositoryLocked` when somebody held it alone, as a prune does for
     /// moments, for longer than the lock wait.
     pub fn commit_shared(&self, monitor: &dyn Monitor) -> Result<CommitLock> {

@@ -6,6 +6,7 @@
 //! is returned.
 
 use super::snapshots::get_snapshot;
+use crate::base::{decode_stored, meta_of};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
@@ -13,7 +14,7 @@ use crate::monitor::{Monitor, Progress};
 use crate::pack::ChunkLocation;
 use crate::panics;
 use crate::repo::Repository;
-use crate::repo::read::{ReadScratch, decode_stored, get_chunk, get_node, meta_of};
+use crate::repo::read::{ReadScratch, get_chunk, get_node};
 use crate::snapshot::{ListWalker, Snapshot};
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, sync_channel};

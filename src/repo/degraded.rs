@@ -5,7 +5,6 @@
 //! here.
 
 use super::Repository;
-use super::pack_sink::lock;
 use super::suspect::Suspects;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
@@ -64,19 +63,19 @@ impl Repository {
     /// What a pack holds that is lost or damaged, from its bytes as parity gives them. It takes reading its whole group, so
     /// a handle does it once for each pack, unless a read failed.
     pub(super) fn index_through_parity(&self, pack: &PackId) -> Result<Option<PackIndex>> {
-        if lock(&self.degraded).looked_into.contains(pack) {
+        if self.degraded.lock(self).looked_into.contains(pack) {
             return Ok(None);
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
         let bytes = judge(self.with_group_of(pack, rebuild))?;
-        lock(&self.degraded).looked_into.insert(*pack);
+        self.degraded.lock(self).looked_into.insert(*pack);
         let parts = bytes.ok().and_then(|bytes| parts_of(pack, &bytes).ok());
         Ok(parts.and_then(|parts| open_parts(parts, &self.config().id, self.seal().as_ref()).ok()))
     }
 
     /// Remembers that a pack was read through parity, and says so the first time.
     pub fn note_degraded(&self, pack: PackId) {
-        if lock(&self.degraded).packs.insert(pack) {
+        if self.degraded.lock(self).packs.insert(pack) {
             self.warn_of_pack(
                 "WARN_DEGRADED_READ",
                 pack,
@@ -89,7 +88,7 @@ impl Repository {
     /// A pack takes its name again only when its bytes have it. What cannot be done now is left to `repair`, what comes after
     /// an abort to the next restore.
     pub fn heal_degraded_packs(&self, monitor: &dyn Monitor) {
-        let packs = std::mem::take(&mut lock(&self.degraded).packs);
+        let packs = std::mem::take(&mut self.degraded.lock(self).packs);
         if packs.is_empty() || self.check_writable().is_err() || self.check_open().is_err() {
             return;
         }
@@ -100,7 +99,7 @@ impl Repository {
         let mut packs = packs.into_iter();
         while let Some(pack) = packs.next() {
             if self.check_running(monitor).is_err() {
-                lock(&self.degraded).packs.extend(packs.chain([pack]));
+                self.degraded.lock(self).packs.extend(packs.chain([pack]));
                 return;
             }
             if self.heal_and_tell(&pack) {
@@ -153,7 +152,7 @@ impl Repository {
         if self.parity_shape().is_none() {
             return Err(failed);
         }
-        let known = lock(&self.degraded).groups.clone();
+        let known = self.degraded.lock(self).groups.clone();
         for groups in known
             .map(Ok)
             .into_iter()
@@ -183,20 +182,20 @@ impl Repository {
     fn list_groups(&self) -> Result<Arc<Groups>> {
         let groups = Arc::new(self.parity_groups()?);
         let known = groups.check_read().is_ok().then(|| Arc::clone(&groups));
-        let mut degraded = lock(&self.degraded);
+        let mut degraded = self.degraded.lock(self);
         (degraded.groups, degraded.record) = (known, None);
         Ok(groups)
     }
 
     /// The record of a group; the last one is kept.
     fn record_of(&self, group: GroupId) -> Result<Arc<GroupRecord>> {
-        if let Some((known, record)) = &lock(&self.degraded).record
+        if let Some((known, record)) = &self.degraded.lock(self).record
             && *known == group
         {
             return Ok(Arc::clone(record));
         }
         let record = Arc::new(parity::read_record(self.storage(), &group)?);
-        lock(&self.degraded).record = Some((group, Arc::clone(&record)));
+        self.degraded.lock(self).record = Some((group, Arc::clone(&record)));
         Ok(record)
     }
 }

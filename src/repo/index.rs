@@ -2,7 +2,6 @@
 //! packs when something of it is lost or damaged. The index is derived data, so none of this needs a person.
 
 use super::Repository;
-use super::pack_sink::lock;
 use super::protect::protect_packs;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
@@ -12,6 +11,7 @@ use crate::lock::{KillLists, try_maint};
 use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
 use crate::parity::Groups;
 use crate::storage::{self, FailedRead, judge};
+use crate::sync::lock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,21 @@ const INLINE_MERGE_BYTES: u64 = 128 << 20;
 /// How often one call puts up with a newly found damaged segment.
 const HEAL_ROUNDS: usize = 16;
 
+/// Locations of chunks that no published segment names, known to this handle alone.
+pub(super) type Overlay = HashMap<ChunkId, Vec<ChunkLocation>>;
+
 impl Repository {
+    /// The global index: chunk id to locations, for all packs.
+    pub fn index(&self) -> &index::GlobalIndex {
+        let mut folder = lock(&self.index_folder);
+        let now = self.generation();
+        if *folder != now {
+            self.global_index.forget();
+            *folder = now;
+        }
+        &self.global_index
+    }
+
     /// The places of a chunk that a segment names: in packs that were whole and protected when it was published, so new
     /// snapshots may rely on them. A segment found to be damaged is rebuilt on the way; one that cannot be read is left out as
     /// long as that is so.
@@ -33,7 +47,7 @@ impl Repository {
     /// All known places of a chunk, for reading: also those in packs that are damaged, or that could not be published.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
         let mut places = self.locate_published(id)?;
-        if let Some(found) = lock(&self.overlay).get(id) {
+        if let Some(found) = self.overlay.lock(self).get(id) {
             places.extend(found);
         }
         Ok(places)
@@ -46,7 +60,7 @@ impl Repository {
 
     /// Lists the segments again.
     pub fn refresh_index(&self) -> Result<()> {
-        let broken = self.index.refresh()?;
+        let broken = self.index().refresh()?;
         if broken.is_empty() {
             Ok(())
         } else {
@@ -56,7 +70,7 @@ impl Repository {
 
     /// Publishes a segment of newly written chunks, each with the length of its pack.
     pub fn publish_segment(&self, chunks: Vec<(ChunkLocation, u64)>) -> Result<()> {
-        self.index.publish(self.entropy(), chunks)?;
+        self.index().publish(self.entropy(), chunks)?;
         Ok(())
     }
 
@@ -87,7 +101,7 @@ impl Repository {
 
     /// For a writer: when there is no segment at all, adds what packs hold, so that it is not stored again.
     pub fn heal_index_if_empty(&self) -> Result<()> {
-        if self.index.live_segments().is_empty() {
+        if self.index().live_segments().is_empty() {
             heal_index(self, &[])?;
         }
         Ok(())
@@ -97,7 +111,7 @@ impl Repository {
     pub fn set_segment_aside(&self, segment: SegmentId) -> Result<()> {
         let reason = index::Damage::Contents;
         let error = index::Error::Damaged { segment, reason };
-        self.index.set_aside(segment, error.clone());
+        self.index().set_aside(segment, error.clone());
         heal_index(self, &[BrokenSegment { id: segment, error }]).map(drop)
     }
 
@@ -114,7 +128,7 @@ impl Repository {
     /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
     /// depends on it, so a failure is a warning.
     pub fn merge_index_if_due(&self) {
-        let plan = || plan_merge_within(&self.index.live_segments(), INLINE_MERGE_BYTES);
+        let plan = || plan_merge_within(&self.index().live_segments(), INLINE_MERGE_BYTES);
         let merge = || -> Result<()> {
             if plan().is_empty() {
                 return Ok(());
@@ -125,7 +139,7 @@ impl Repository {
             self.refresh_index()?;
             let due = plan();
             if !due.is_empty() {
-                self.index.merge(self.entropy(), &due, &HashSet::new())?;
+                self.index().merge(self.entropy(), &due, &HashSet::new())?;
             }
             Ok(())
         };
@@ -140,15 +154,15 @@ impl Repository {
     /// Calls `action`, and again after each damaged segment that it runs into.
     fn with_index<T>(&self, action: impl Fn(&index::GlobalIndex) -> std::result::Result<T, index::Error>) -> Result<T> {
         for _ in 0..HEAL_ROUNDS {
-            match action(&self.index) {
+            match action(self.index()) {
                 Err(error @ index::Error::Damaged { segment, .. }) => {
-                    self.index.set_aside(segment, error.clone());
+                    self.index().set_aside(segment, error.clone());
                     heal_index(self, &[BrokenSegment { id: segment, error }])?;
                 }
                 other => return Ok(other?),
             }
         }
-        Ok(action(&self.index)?)
+        Ok(action(self.index())?)
     }
 }
 
@@ -208,7 +222,7 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
         }
     }
     // what the segments that stay may name
-    unread |= unreadable.is_some() || repo.index.check_read().is_err();
+    unread |= unreadable.is_some() || repo.index().check_read().is_err();
     if found > 0 || !broken.is_empty() {
         repo.index_healed.store(true, Ordering::Relaxed);
     }
@@ -243,7 +257,7 @@ fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64
             }
         }
     }
-    let mut overlay = lock(&repo.overlay);
+    let mut overlay = repo.overlay.lock(repo);
     for (location, _) in run {
         let places = overlay.entry(location.entry.id).or_default();
         if places.iter().all(|place| place.pack != location.pack) {
@@ -279,7 +293,7 @@ fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[Se
         try_maint(repo.storage())?
     };
     if maint.is_some() {
-        repo.index.supersede(repo.entropy(), &MemorySource::new(run), old)?;
+        repo.index().supersede(repo.entropy(), &MemorySource::new(run), old)?;
     } else if !run.is_empty() {
         repo.publish_segment(run)?;
     }
@@ -339,18 +353,18 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     }
     // a damaged kill list is no reason not to read; a writer that wants to rely on a pack reads the
     // lists again
-    let kill_lists = KillLists::load_all(repo.storage(), &repo.config.id, repo.seal.as_ref());
+    let kill_lists = KillLists::load_all(repo.storage(), &repo.config().id, repo.seal().as_ref());
     if let Some(error) = kill_lists.as_ref().err().and_then(FailedRead::unreadable) {
         // what they condemn must not be published
         (unreadable, writers) = (Some(error.clone()), None);
     }
     let kill_lists = kill_lists.unwrap_or_default();
-    let broken = repo.index.refresh()?;
+    let broken = repo.index().refresh()?;
     let named = loop {
-        match repo.index.readable_packs() {
+        match repo.index().readable_packs() {
             Ok(named) => break named,
             Err(error @ (index::Error::Damaged { segment, .. } | index::Error::Unreadable { segment, .. })) => {
-                repo.index.set_aside(segment, error);
+                repo.index().set_aside(segment, error);
             }
             Err(error) => return Err(error.into()),
         }
@@ -371,7 +385,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
 /// What a pack holds: from the `.idx`, or from the pack itself when that is missing, damaged or unreadable. Where both fail, a
 /// failed read says more than damage.
 pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
-    let (storage, id, seal) = (repo.storage(), &repo.config.id, repo.seal.as_ref());
+    let (storage, id, seal) = (repo.storage(), &repo.config().id, repo.seal().as_ref());
     read_index(storage, id, seal, pack).or_else(|first| {
         let own = read_index_from_pack(storage, id, seal, pack);
         own.map_err(|error| if first.unreadable().is_some() { first } else { error })

@@ -30,12 +30,13 @@
 //! no ingest derives a key.
 
 use super::Repository;
-use super::pack_sink::lock;
-use crate::budget::Grant;
+use super::session::Worker;
+use crate::budget::{Budget, Grant};
 use crate::error::Result;
 use crate::monitor::{Monitor, Progress};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use crate::sync::lock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Smallest unit in which minimums are counted: 1 MiB. With larger chunks it is the largest chunk.
 const UNIT: u64 = 1 << 20;
@@ -56,23 +57,53 @@ fn ingest_minimum(max_chunk: u32, lanes: usize) -> u64 {
 }
 
 /// What the minimums of the ingests that run may add up to.
-pub(super) fn ingest_budget(memory_limit: u64, max_chunk: u32) -> u64 {
+fn ingest_budget(memory_limit: u64, max_chunk: u32) -> u64 {
     memory_limit.max(LEAST_INGESTS * ingest_minimum(max_chunk, 1))
 }
 
+/// The memory of a handle.
+pub(super) struct Memory {
+    limit: u64,
+    /// Operations that use buffers.
+    operations: AtomicUsize,
+    /// Minimums of the ingests that run.
+    ingests: Budget,
+    /// Contexts and scratch buffers of workers, reused by the next batch of any session.
+    workers: Mutex<Vec<Worker>>,
+}
+
+impl Memory {
+    pub(super) fn new(limit: u64, max_chunk: u32) -> Self {
+        Self {
+            limit,
+            operations: AtomicUsize::new(0),
+            ingests: Budget::new(ingest_budget(limit, max_chunk)),
+            workers: Mutex::default(),
+        }
+    }
+}
+
 impl Repository {
+    /// Calls `work` with the contexts and scratch buffers of a worker.
+    pub(super) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let mut worker = lock(&self.memory.workers).pop().unwrap_or_default();
+        let result = work(&mut worker);
+        lock(&self.memory.workers).push(worker);
+        result
+    }
+
     /// Bytes that one operation may use for its buffers now, so that all together stay under the
     /// handle's limit. Buffers that were taken when there were fewer operations are larger, hence
     /// the factor for all but the first.
     pub fn operation_share(&self) -> usize {
-        let operations = self.operations.load(Ordering::Relaxed).max(1) as u64;
+        let operations = self.memory.operations.load(Ordering::Relaxed).max(1) as u64;
         let parts = if operations == 1 { 1 } else { 2 * operations };
-        usize::try_from(self.memory_limit / parts).unwrap_or(usize::MAX)
+        usize::try_from(self.memory.limit / parts).unwrap_or(usize::MAX)
     }
 
     /// Counts an operation that uses buffers, as long as the guard lives. It does not wait.
     pub fn enter(self: &Arc<Self>) -> OperationGuard {
-        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.memory.operations.fetch_add(1, Ordering::Relaxed);
         OperationGuard {
             repo: Arc::clone(self),
             _grant: None,
@@ -85,9 +116,10 @@ impl Repository {
     /// # Errors
     /// `Closed` and `Cancelled`, while it waits.
     pub fn enter_ingest(self: &Arc<Self>, lanes: usize, monitor: &dyn Monitor) -> Result<OperationGuard> {
-        let minimum = ingest_minimum(self.config.chunking.max, lanes);
+        let minimum = ingest_minimum(self.config().chunking.max, lanes);
         let mut waited = false;
         let grant = self
+            .memory
             .ingests
             .acquire(minimum, &mut || self.check_running(monitor), &mut || {
                 waited = true;
@@ -106,7 +138,7 @@ impl Repository {
 
     /// Ingests that wait for memory now.
     pub fn waiting_ingests(&self) -> usize {
-        self.ingests.waiting()
+        self.memory.ingests.waiting()
     }
 }
 
@@ -119,10 +151,10 @@ pub struct OperationGuard {
 
 impl Drop for OperationGuard {
     fn drop(&mut self) {
-        if self.repo.operations.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.repo.memory.operations.fetch_sub(1, Ordering::Relaxed) == 1 {
             // the last one out hands idle memory back to the system
             self.repo.pool.release_idle();
-            lock(&self.repo.workers).clear();
+            lock(&self.repo.memory.workers).clear();
         }
     }
 }

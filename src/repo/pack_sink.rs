@@ -6,7 +6,7 @@
 
 use super::Repository;
 use super::protect::Protection;
-use super::seal::{ChunkMeta, SEAL_OVERHEAD};
+use crate::base::{ChunkMeta, SEAL_OVERHEAD};
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
@@ -15,8 +15,9 @@ use crate::pack::format::{FOOTER_LEN, HEADER_LEN, SEALED_ENTRY_STEP, SEALED_PACK
 use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSeal};
 use crate::panics;
 use crate::storage::put_bytes;
+use crate::sync::lock;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 /// Open data packs of a session in a sealed repository.
@@ -25,11 +26,6 @@ const SEALED_SLOTS: usize = 4;
 const WAITING_PACKS: usize = 2;
 /// Largest stored chunk that is not data: a part of a manifest's copy.
 pub const MAX_COPY_PART: usize = 1 << 20;
-
-/// Locks, and goes on with what is there if a holder panicked: every value behind these locks is whole at any instant.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Packs that were written and are not yet in a published segment.
 #[derive(Default)]

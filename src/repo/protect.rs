@@ -5,16 +5,14 @@
 //! takes the place of others only when its members are durable, and these go only when it is. A pack is named by a
 //! published segment only after it and its group are durable, so whatever can be reused is protected.
 
-use super::Repository;
-use super::pack_sink::{Written, lock};
+use super::pack_sink::Written;
+use super::{Repository, SeededBug};
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
-use crate::parity::{
-    self, Accumulator, Group, Groups, Member, Part, Shape, Tails, new_group_id, random_slot, size_class,
-};
+use crate::parity::{self, Accumulator, Group, Groups, Member, Part, Tails, new_group_id, random_slot, size_class};
 use crate::storage::{judge, put_bytes};
 use std::collections::{HashMap, HashSet};
 
@@ -129,7 +127,7 @@ impl Protection {
         let mut tails = match (maintains, repo.parity_shape()) {
             (true, Some(shape)) => {
                 let of = (&repo.config().id, repo.config().longest_pack());
-                Tails::load(storage, of, shape, &mut lock(&repo.tail_cache))?
+                Tails::load(storage, of, shape, &mut repo.tail_cache.lock(repo))?
             }
             _ => Tails::default(),
         };
@@ -146,9 +144,7 @@ impl Protection {
             });
         }
         let careful = replaced.iter().any(|old| !old.is_empty());
-        #[cfg(any(test, feature = "testing"))]
-        let careful = careful && !repo.seeded_bug(super::SeededBug::ParityFirst);
-        if careful {
+        if careful && !repo.has_bug(SeededBug::ParityFirst) {
             // no group may outlive its members in place of others: a power cut that took a member would have used up the
             // parity of the rest
             make_durable(repo)?;
@@ -250,22 +246,6 @@ impl Written {
     pub fn append(&mut self, mut other: Self) {
         self.packs.append(&mut other.packs);
         self.chunks.append(&mut other.chunks);
-    }
-}
-
-impl Repository {
-    /// All parity groups of this repository.
-    pub fn parity_groups(&self) -> Result<Groups> {
-        let config = self.config();
-        Ok(Groups::load(self.storage(), &config.id, config.longest_pack())?)
-    }
-
-    /// Shape of the parity groups, if there are any.
-    pub fn parity_shape(&self) -> Option<Shape> {
-        self.config().parity.map(|shape| Shape {
-            data: shape.data,
-            parity: shape.parity,
-        })
     }
 }
 

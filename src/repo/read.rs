@@ -4,12 +4,12 @@
 //! fresh listing of the segments, as long as that shows a pack not yet tried. Only then is it an error.
 
 use super::Repository;
-use super::seal::{ChunkMeta, RepoSeal};
-use crate::codec::{self, Codec, Decoder};
+use crate::base::{decode_stored, meta_of};
+use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::layout;
-use crate::pack::{ChunkLocation, KIND_LIST, PackEntry};
+use crate::pack::{ChunkLocation, KIND_LIST};
 use crate::storage::{ErrorKind, FailedRead, Verdict};
 use std::collections::HashMap;
 
@@ -23,52 +23,6 @@ pub struct ReadScratch {
 
 /// Most rounds of "list again" that one chunk may cost; each needs a prune that moved it meanwhile.
 const MAX_ROUNDS: usize = 64;
-
-/// `Err` says in which way the bytes of a chunk are damaged.
-pub type Decoded = std::result::Result<(), &'static str>;
-
-/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is
-/// the chunk of that name.
-///
-/// # Errors
-/// `NoMemory`, which says nothing about the bytes.
-pub fn decode_stored(
-    seal: &RepoSeal,
-    meta: &ChunkMeta,
-    stored: &mut [u8],
-    decoder: &mut Decoder,
-    out: &mut Vec<u8>,
-) -> Result<Decoded> {
-    out.clear();
-    let Ok(codec) = Codec::try_from(meta.codec) else {
-        return Ok(Err("its codec is not known"));
-    };
-    let Some(range) = seal.open_chunk(meta, stored) else {
-        return Ok(Err("its seal does not open"));
-    };
-    let Some(encoded) = stored.get(range) else {
-        return Ok(Err("it is too short"));
-    };
-    match decoder.decode(codec, encoded, meta.raw_len as usize, out) {
-        Ok(()) => {}
-        Err(codec::Error::NoMemory) => return Err(Error::NoMemory),
-        Err(_) => return Ok(Err("it does not decode")),
-    }
-    if seal.chunk_id(meta.kind, out) != meta.id {
-        return Ok(Err("its content does not have this name"));
-    }
-    Ok(Ok(()))
-}
-
-/// What an entry says about a chunk.
-pub fn meta_of(entry: &PackEntry) -> ChunkMeta {
-    ChunkMeta {
-        id: entry.id,
-        raw_len: entry.raw_len,
-        codec: entry.codec,
-        kind: entry.kind,
-    }
-}
 
 /// Reads the chunk at one place into `out`.
 pub fn read_at(

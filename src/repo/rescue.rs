@@ -5,7 +5,7 @@
 
 use super::Repository;
 use super::pack_sink::PackSink;
-use super::seal::ChunkMeta;
+use crate::base::ChunkMeta;
 use crate::entropy::random;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};

@@ -7,7 +7,6 @@
 //! commits again reads what is new since. It keeps 16 bytes for each snapshot.
 
 use super::Repository;
-use super::pack_sink::lock;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::snapshot::{MAX_MANIFEST_LEN, MAX_SIZE};
@@ -30,7 +29,7 @@ impl Repository {
     /// time. What cannot be read counts for nothing: no snapshot fails for its place among others
     /// of its time.
     pub fn next_sequence(&self, is_dated: bool) -> u64 {
-        let mut known = lock(&self.sequences);
+        let mut known = self.sequences.lock(self);
         if let Ok(files) = self.storage().list(layout::SNAPSHOTS) {
             let ids = files.iter().filter_map(|file| layout::id_of(&file.key, ".json"));
             let mut listed: Vec<SnapshotId> = ids.map(SnapshotId).collect();

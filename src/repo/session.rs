@@ -5,16 +5,17 @@
 //! looked at once in a
 //! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
 
-use super::pack_sink::{PackSink, Written, lock};
+use super::Repository;
+use super::pack_sink::{PackSink, Written};
 use super::protect::packs_stay;
-use super::seal::ChunkMeta;
-use super::{Generation, Repository};
+use crate::base::{ChunkMeta, Generation, decode_stored};
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
+use crate::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -126,10 +127,7 @@ impl Session {
     /// Names, deduplicates and stores data chunks; returns their names in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         self.check_standing()?;
-        let mut worker = lock(&self.repo.workers).pop().unwrap_or_default();
-        let result = self.put_batch_with(&mut worker, chunks);
-        lock(&self.repo.workers).push(worker);
-        result
+        self.repo.with_worker(|worker| self.put_batch_with(worker, chunks))
     }
 
     fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
@@ -193,10 +191,9 @@ impl Session {
     }
 
     fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
-        let mut worker = lock(&self.repo.workers).pop().unwrap_or_default();
-        let result = self.store(&mut worker, id, kind, bytes);
-        lock(&self.repo.workers).push(worker);
-        result.map(|_| ())
+        self.repo
+            .with_worker(|worker| self.store(worker, id, kind, bytes))
+            .map(|_| ())
     }
 
     /// True when this session has claimed the chunk or a good pack holds it; that pack is then relied on.
@@ -257,7 +254,7 @@ impl Session {
         if self.repo.verify_writes() && (seal.keys().is_some() || codec != Codec::Raw) {
             worker.opened.clear();
             worker.opened.extend_from_slice(payload);
-            let opened = super::read::decode_stored(
+            let opened = decode_stored(
                 seal,
                 &meta,
                 &mut worker.opened,

@@ -6,7 +6,6 @@
 //! are stored again. Nothing is concluded from a note alone, so one that was wrong costs a read.
 
 use super::Repository;
-use super::pack_sink::lock;
 use super::read::{ReadScratch, read_at};
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
@@ -15,6 +14,7 @@ use crate::layout;
 use crate::lock::try_maint;
 use crate::pack::ChunkLocation;
 use crate::storage::ErrorKind;
+use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one suspect pack.
@@ -39,7 +39,7 @@ impl Suspects {
 impl Repository {
     /// Notes that a read found this pack damaged, or one chunk of it.
     pub fn note_suspect(&self, pack: PackId, chunk: Option<ChunkId>) {
-        let mut degraded = lock(&self.degraded);
+        let mut degraded = self.degraded.lock(self);
         let suspect = degraded.suspects.0.entry(pack).or_default();
         suspect.whole = false;
         suspect.chunks.extend(chunk);
@@ -58,12 +58,12 @@ impl Repository {
 
     /// True when a read found the pack damaged, and no later one found it whole.
     pub fn is_suspect(&self, pack: &PackId) -> bool {
-        lock(&self.degraded).suspects.needs_recheck(pack)
+        self.degraded.lock(self).suspects.needs_recheck(pack)
     }
 
     /// True when a read found this chunk damaged in a pack whose bytes are right.
     pub(super) fn is_bad_chunk(&self, location: &ChunkLocation) -> bool {
-        let degraded = lock(&self.degraded);
+        let degraded = self.degraded.lock(self);
         let suspect = degraded.suspects.0.get(&location.pack);
         suspect.is_some_and(|suspect| suspect.chunks.contains(&location.entry.id))
     }
@@ -82,7 +82,7 @@ impl Repository {
             Ok(bytes) => sha256(&[&bytes]) == pack.0,
             Err(error) if error.kind == ErrorKind::NotFound => {
                 // quarantined or pruned
-                lock(&self.degraded).suspects.0.remove(pack);
+                self.degraded.lock(self).suspects.0.remove(pack);
                 return Ok(false);
             }
             // what cannot be read now is no ground to rely on
@@ -111,7 +111,7 @@ impl Repository {
     /// Takes note that the bytes of a pack have its name. Chunks in it that were found damaged are
     /// read again.
     pub(super) fn note_whole(&self, pack: &PackId) {
-        let Some(noted) = lock(&self.degraded).suspects.0.remove(pack) else {
+        let Some(noted) = self.degraded.lock(self).suspects.0.remove(pack) else {
             return;
         };
         let (mut scratch, mut out) = (ReadScratch::default(), Vec::new());
@@ -123,7 +123,7 @@ impl Repository {
         let chunks: BTreeSet<ChunkId> = noted.chunks.into_iter().filter(|chunk| !reads(chunk)).collect();
         if !chunks.is_empty() {
             let suspect = Suspect { whole: true, chunks };
-            lock(&self.degraded).suspects.0.insert(*pack, suspect);
+            self.degraded.lock(self).suspects.0.insert(*pack, suspect);
         }
     }
 }

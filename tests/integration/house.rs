@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("budget", &[]),
     ("buffer", &[]),
     ("panics", &[]),
+    ("sync", &[]),
     ("checked_json", &["id"]),
     ("layout", &["id"]),
     ("chunk", LEAF),
@@ -43,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "lock",
         &["id", "clock", "entropy", "layout", "storage", "crypto", "checked_json"],
     ),
+    ("base", BELOW_BASE),
     ("repo", BELOW_REPO),
     ("ops", BELOW_OPS),
     (
@@ -54,7 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 const LEAF: &[&str] = &["id", "clock", "entropy", "monitor"];
-const BELOW_REPO: &[&str] = &[
+const BELOW_BASE: &[&str] = &[
     "pack",
     "index",
     "snapshot",
@@ -74,31 +76,19 @@ const BELOW_REPO: &[&str] = &[
     "budget",
     "buffer",
     "panics",
+    "sync",
     "checked_json",
 ];
-const BELOW_OPS: &[&str] = &[
-    "repo",
-    "pack",
-    "index",
-    "snapshot",
-    "parity",
-    "lock",
-    "error",
-    "layout",
-    "chunk",
-    "codec",
-    "crypto",
-    "storage",
-    "id",
-    "clock",
-    "monitor",
-    "entropy",
-    "executor",
-    "budget",
-    "buffer",
-    "panics",
-    "checked_json",
-];
+const BELOW_REPO: &[&str] = &{
+    let mut rooms = ["base"; BELOW_BASE.len() + 1];
+    rooms.split_at_mut(1).1.copy_from_slice(BELOW_BASE);
+    rooms
+};
+const BELOW_OPS: &[&str] = &{
+    let mut rooms = ["repo"; BELOW_REPO.len() + 1];
+    rooms.split_at_mut(1).1.copy_from_slice(BELOW_REPO);
+    rooms
+};
 
 /// Most lines with code in a file, tests not counted.
 const MAX_FILE_LINES: usize = 500;

@@ -5,6 +5,7 @@
 //! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features known_answers`.
 
 use crate::support::*;
+use containerarchive::base::{ChunkMeta, RepoSeal, Seals};
 use containerarchive::buffer::BufferPool;
 use containerarchive::chunk::{ChunkerParams, Cutter, Gear};
 use containerarchive::codec::{Compression, Encoder};
@@ -19,7 +20,6 @@ use containerarchive::pack::{
 };
 use containerarchive::parity::{Accumulator, Part, Shape, code::coefficient};
 use containerarchive::repo::Config;
-use containerarchive::repo::seal::{ChunkMeta, RepoSeal, Seals};
 use containerarchive::snapshot::{
     ItemContent, ListBuilder, ManifestSeal, Snapshot, SnapshotItem, VERSION, copy, manifest,
 };

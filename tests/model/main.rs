@@ -10,7 +10,7 @@
 //!
 //! | step | function |
 //! |---|---|
-//! | writer: lease, kill lists, segments | `ops::ingest::ingest`, `repo::chunk_store::Session::start` |
+//! | writer: lease, kill lists, segments | `ops::ingest::ingest`, `repo::Session::start` |
 //! | writer: decides what to reuse | `Session::is_stored` |
 //! | writer: puts a pack, a segment | `repo::pack_sink`, `Session::publish` |
 //! | writer: locks, checks, commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |

@@ -1,4 +1,4 @@
-//! An ingest: `ops::ingest` (lease, W0 to W3), `ops::ingest::commit` (W4 to W7) and `repo::chunk_store` (what it relies on).
+//! An ingest: `ops::ingest` (lease, W0 to W3), `ops::ingest::commit` (W4 to W7) and `repo::Session` (what it relies on).
 
 use super::rules::{Check, Rules};
 use super::state::*;

@@ -5,10 +5,8 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::monitor::Monitor;
 use crate::pack::{KIND_CONFIG_COPY, KIND_MANIFEST_COPY};
-#[cfg(any(test, feature = "testing"))]
-use crate::repo::SeededBug;
-use crate::repo::chunk_store::Session;
 use crate::repo::read::{ReadScratch, get_node};
+use crate::repo::{SeededBug, Session};
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::snapshot::{ListWalker, Snapshot, SnapshotItem, VERSION, copy};
 use crate::storage::{Created, put_bytes};
@@ -56,8 +54,7 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
 /// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier behind which all of it is durable.
 fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
     let storage = session.repo().storage();
-    #[cfg(any(test, feature = "testing"))]
-    if session.repo().seeded_bug(SeededBug::ManifestFirst) {
+    if session.repo().has_bug(SeededBug::ManifestFirst) {
         put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)?;
     }
     store_copies(session, snapshot, manifest, monitor)?;
@@ -93,17 +90,10 @@ fn store_copies(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
 fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
-    #[cfg(any(test, feature = "testing"))]
-    let good_before = repo.seeded_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
+    let good_before = repo.has_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
     let _guard = repo.commit_shared(monitor)?;
     session.check_standing()?;
-    let good = session.relied_packs_are_good()?;
-    #[cfg(any(test, feature = "testing"))]
-    let good = match () {
-        () if repo.seeded_bug(SeededBug::NoCommitCheck) => true,
-        () if repo.seeded_bug(SeededBug::CheckOutsideLock) => good_before,
-        () => good,
-    };
+    let good = good_before || session.relied_packs_are_good()? || repo.has_bug(SeededBug::NoCommitCheck);
     if !good {
         return Ok(false);
     }
@@ -115,8 +105,7 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
         return Err(Error::Cancelled);
     }
     if put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)? == Created::Exists {
-        #[cfg(any(test, feature = "testing"))]
-        if repo.seeded_bug(SeededBug::ManifestFirst) {
+        if repo.has_bug(SeededBug::ManifestFirst) {
             storage.barrier()?;
             return Ok(true);
         }

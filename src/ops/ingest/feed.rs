@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::panics;
 use crate::repo::Repository;
-use crate::repo::chunk_store::Session;
+use crate::repo::Session;
 use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

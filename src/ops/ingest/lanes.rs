@@ -9,11 +9,12 @@ use super::{ItemSpec, ItemStream};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress, Warning};
 use crate::panics;
-use crate::repo::chunk_store::Session;
+use crate::repo::Session;
 use crate::snapshot::{INLINE_PER_MANIFEST, SnapshotItem};
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the lanes of an ingest share. Each has it for its monitor.
 pub struct Shared<'a> {
@@ -163,9 +164,4 @@ pub fn store_at_once(
 fn in_order(mut items: Vec<(u64, SnapshotItem)>) -> Vec<SnapshotItem> {
     items.sort_by_key(|(place, _)| *place);
     items.into_iter().map(|(_, item)| item).collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // whatever panicked has changed nothing halfway: values are put in whole
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ use crate::layout;
 use crate::lock::{Lease, lease};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::chunk_store::Session;
+use crate::repo::Session;
 use crate::snapshot::{Snapshot, SnapshotItem};
 use std::collections::BTreeMap;
 use std::io::Read;

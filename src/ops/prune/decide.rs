@@ -14,7 +14,6 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillList;
 use crate::lock::kill_list::KillListId;
-#[cfg(any(test, feature = "testing"))]
 use crate::repo::SeededBug;
 use crate::repo::read::ReadScratch;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -39,8 +38,7 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
     let repo = work.repo;
     let guard = repo.commit_exclusive(work.monitor)?;
     repo.check_same_place(work.folder)?;
-    #[cfg(any(test, feature = "testing"))]
-    if repo.seeded_bug(SeededBug::NoLastListing) {
+    if repo.has_bug(SeededBug::NoLastListing) {
         // as if nothing could have come since
         deciding.known.extend(snapshot_ids(repo)?);
     }

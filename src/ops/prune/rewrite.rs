@@ -9,13 +9,15 @@ use super::Work;
 use super::fates::Fate;
 use super::live::for_each_id;
 use super::plan::Plan;
+use crate::base::{decode_stored, meta_of};
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::MaintLock;
 use crate::pack::{KIND_CONFIG_COPY, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, TrailerSeal, open_parts, parts_of};
-use crate::repo::read::{ReadScratch, decode_stored, meta_of};
+use crate::repo::SeededBug;
+use crate::repo::read::ReadScratch;
 use crate::repo::rescue::Rescue;
 use crate::snapshot::copy::CopyPart;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -62,8 +64,7 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> R
             if !copying.copy(work, &pack, len, &wanted)? {
                 leave_damaged(work, pack);
             }
-            #[cfg(any(test, feature = "testing"))]
-            if work.repo.seeded_bug(crate::repo::SeededBug::OldPackFirst) {
+            if work.repo.has_bug(SeededBug::OldPackFirst) {
                 work.repo.storage().delete(&layout::pack(&pack))?;
             }
             done += len;

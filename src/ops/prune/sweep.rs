@@ -16,10 +16,7 @@ use crate::id::PackId;
 use crate::layout;
 use crate::lock::{FoundList, KillList, MaintLock};
 use crate::monitor::Monitor;
-#[cfg(any(test, feature = "testing"))]
-use crate::repo::SeededBug;
-use crate::repo::{Repository, protect_spared};
-use crate::repo::{dissolve, read_any_index};
+use crate::repo::{Repository, SeededBug, dissolve, protect_spared, read_any_index};
 use std::collections::{HashMap, HashSet};
 
 /// Times that packs try to leave their groups: a live session that the caller wants ignored may put its own into new ones
@@ -100,12 +97,10 @@ pub(super) fn sweep(
     let mut gone: HashSet<PackId> = HashSet::new();
     repo.check_same_place(work.folder)?;
 
-    #[cfg(any(test, feature = "testing"))]
-    if repo.seeded_bug(SeededBug::KillListFirst) {
+    if repo.has_bug(SeededBug::KillListFirst) {
         storage.delete(&list.id.key())?;
     }
-    #[cfg(any(test, feature = "testing"))]
-    if repo.seeded_bug(SeededBug::NoLeaving) {
+    if repo.has_bug(SeededBug::NoLeaving) {
         delete(repo, killed, &HashSet::new(), &mut gone, monitor)?;
         storage.barrier()?;
         repo.drop_from_index(killed)?;
@@ -122,8 +117,7 @@ pub(super) fn sweep(
         bound = dissolve::leave_groups(repo, killed, work.room)?;
         delete(repo, killed, &bound, &mut gone, monitor)?;
     }
-    #[cfg(any(test, feature = "testing"))]
-    if repo.seeded_bug(SeededBug::KillListEarly) {
+    if repo.has_bug(SeededBug::KillListEarly) {
         storage.delete(&list.id.key())?;
     }
     storage.barrier()?;

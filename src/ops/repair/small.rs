@@ -2,13 +2,13 @@
 
 use super::Left;
 use super::files::{Found, put_right, read};
+use crate::base::{Config, MAX_CONFIG_LEN};
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::{Error, Result};
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillListId, KillLists};
 use crate::repo::Repository;
-use crate::repo::config::{Config, MAX_CONFIG_LEN};
 use crate::snapshot;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
 use crate::storage::{self, Verdict};

@@ -7,6 +7,7 @@
 use super::hits::Damage;
 use super::packs::{Bad, Packs, is_missing};
 use super::{Run, VerifyLevel};
+use crate::base::{decode_stored, meta_of};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
@@ -14,7 +15,6 @@ use crate::layout;
 use crate::pack::PackEntry;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
 use crate::panics;
-use crate::repo::read::{decode_stored, meta_of};
 use crate::repo::{Repository, read_any_index};
 use crate::storage::{self, ErrorKind, FailedRead, Verdict};
 use sha2::{Digest, Sha256};

@@ -5,11 +5,12 @@
 
 use super::packs::{Packs, is_condemned};
 use super::{Committed, Problem, Run, Small};
+use crate::base::{decode_stored, meta_of};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackEntry};
-use crate::repo::read::{ReadScratch, decode_stored, meta_of, read_at};
+use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::copy::{CopyPart, join_from, split_copy};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -1,0 +1,52 @@
+//! From a stored chunk to its bytes, with the proof that they are the chunk of that id.
+
+use super::seal::{ChunkMeta, RepoSeal};
+use crate::codec::{self, Codec, Decoder};
+use crate::error::{Error, Result};
+use crate::pack::PackEntry;
+
+/// `Err` says in which way the bytes of a chunk are damaged.
+pub type Decoded = std::result::Result<(), &'static str>;
+
+/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is
+/// the chunk of that name.
+///
+/// # Errors
+/// `NoMemory`, which says nothing about the bytes.
+pub fn decode_stored(
+    seal: &RepoSeal,
+    meta: &ChunkMeta,
+    stored: &mut [u8],
+    decoder: &mut Decoder,
+    out: &mut Vec<u8>,
+) -> Result<Decoded> {
+    out.clear();
+    let Ok(codec) = Codec::try_from(meta.codec) else {
+        return Ok(Err("its codec is not known"));
+    };
+    let Some(range) = seal.open_chunk(meta, stored) else {
+        return Ok(Err("its seal does not open"));
+    };
+    let Some(encoded) = stored.get(range) else {
+        return Ok(Err("it is too short"));
+    };
+    match decoder.decode(codec, encoded, meta.raw_len as usize, out) {
+        Ok(()) => {}
+        Err(codec::Error::NoMemory) => return Err(Error::NoMemory),
+        Err(_) => return Ok(Err("it does not decode")),
+    }
+    if seal.chunk_id(meta.kind, out) != meta.id {
+        return Ok(Err("its content does not have this name"));
+    }
+    Ok(Ok(()))
+}
+
+/// What an entry says about a chunk.
+pub fn meta_of(entry: &PackEntry) -> ChunkMeta {
+    ChunkMeta {
+        id: entry.id,
+        raw_len: entry.raw_len,
+        codec: entry.codec,
+        kind: entry.kind,
+    }
+}

@@ -1,0 +1,251 @@
+//! What an open repository stands on: its folder, settings, keys and locks, and what each file of it
+//! is sealed with.
+//!
+//! A [`Base`] knows nothing of the chunks in packs, or of the index: that is the room `repo`, whose
+//! `Repository` owns one and dereferences to it. What works on every repository without a look into
+//! its packs takes `&Base`.
+
+mod bugs;
+mod config;
+mod copies;
+mod decode;
+mod errors;
+mod keys;
+mod leases;
+mod manifests;
+mod open;
+mod place;
+mod seal;
+mod wait;
+mod writing;
+
+pub use bugs::SeededBug;
+pub use config::{Config, MAX_CONFIG_LEN, ParityParams};
+pub use decode::{Decoded, decode_stored, meta_of};
+pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
+pub use open::{InitOptions, OpenOptions, Opened, Secret, init, open};
+pub use place::Generation;
+pub use seal::{ChunkMeta, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
+pub use wait::Maintenance;
+
+use crate::clock::Clock;
+use crate::crypto::KeyBundle;
+use crate::entropy::Entropy;
+use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::id::{KeyId, PackId};
+use crate::layout;
+use crate::lock::KillLists;
+use crate::monitor::{Monitor, Warning};
+use crate::parity::{Groups, Shape};
+use crate::storage::{LocalStorage, Storage, judge, leads_into};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Everything the engine needs from outside. Tests hand in simulated parts; a run is then the same call for call.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where the repository lies.
+    pub storage: Arc<dyn Storage>,
+    /// A name for people, as the path.
+    pub place: String,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The worker pool.
+    pub executor: Arc<dyn Executor>,
+    /// Hears of warnings that belong to no operation.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Environment {
+    /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
+    pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        let executor = crate::executor::PoolExecutor::new(threads)?;
+        Self::local_with(path, Arc::new(executor), monitor)
+    }
+
+    /// The same with a pool that others may share.
+    pub fn local_with(path: &Path, executor: Arc<dyn Executor>, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
+        Ok(Self {
+            storage: Arc::new(LocalStorage::open_path(path, Arc::clone(&entropy))?),
+            place: path.display().to_string(),
+            clock: Arc::new(crate::clock::SystemClock),
+            entropy,
+            executor,
+            monitor,
+        })
+    }
+}
+
+/// What [`OpenOptions::memory_limit`] is by default, in bytes.
+pub const DEFAULT_MEMORY_LIMIT: u64 = 192 << 20;
+
+/// An open repository without its chunks.
+pub struct Base {
+    env: Environment,
+    config: Config,
+    /// Exact bytes of `config.json`, for its copies.
+    config_bytes: Vec<u8>,
+    /// The secrets of an encrypted repository, for new key files.
+    bundle: Option<KeyBundle>,
+    /// The key file that this handle was opened with.
+    current_key: Mutex<Option<KeyId>>,
+    seal: Arc<RepoSeal>,
+    lock_wait: Duration,
+    /// The reason for which this handle must not write, if there is one.
+    write_refused: Mutex<Option<Error>>,
+    /// The entry of `config.json` in its folder is known to be durable.
+    config_durable: AtomicBool,
+    closed: AtomicBool,
+    /// The folder as the last check found it.
+    place: Mutex<place::Place>,
+    generation: place::Generations,
+    bugs: bugs::SeededBugs,
+}
+
+impl Base {
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Exact bytes of `config.json`.
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.config_bytes
+    }
+
+    /// Whether a path of this machine leads into the repository's folder, also through links and
+    /// bind mounts.
+    pub fn contains_path(&self, path: &Path) -> bool {
+        leads_into(path, Path::new(&self.env.place), &layout::FOLDERS)
+    }
+
+    /// Where it lies.
+    pub fn storage(&self) -> &dyn Storage {
+        self.env.storage.as_ref()
+    }
+
+    /// Where it lies, for threads that outlive a call.
+    pub fn storage_handle(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.env.storage)
+    }
+
+    /// How it names, seals and opens things.
+    pub fn seal(&self) -> &Arc<RepoSeal> {
+        &self.seal
+    }
+
+    /// The worker pool.
+    pub fn executor(&self) -> &Arc<dyn Executor> {
+        &self.env.executor
+    }
+
+    /// Random bytes.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.env.entropy.as_ref()
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.env.clock.now_ms()
+    }
+
+    /// How long a lock is waited for.
+    pub fn lock_wait(&self) -> Duration {
+        self.lock_wait
+    }
+
+    /// Tells whoever listens to this handle.
+    pub fn warn(&self, code: &'static str, message: String) {
+        self.env.monitor.warning(Warning {
+            code,
+            message,
+            pack: None,
+        });
+    }
+
+    /// The same about a pack.
+    pub fn warn_of_pack(&self, code: &'static str, pack: PackId, message: String) {
+        self.env.monitor.warning(Warning {
+            code,
+            message,
+            pack: Some(pack.to_hex()),
+        });
+    }
+
+    /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.
+    pub fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
+        Ok(judge(self.storage().size(&layout::pack(pack)))?.unwrap_or(None))
+    }
+
+    /// The kill lists of this repository, read now.
+    pub fn kill_lists(&self) -> Result<KillLists> {
+        Ok(KillLists::load_all(
+            self.storage(),
+            &self.config.id,
+            self.seal.as_ref(),
+        )?)
+    }
+
+    /// All parity groups of this repository.
+    pub fn parity_groups(&self) -> Result<Groups> {
+        let config = self.config();
+        Ok(Groups::load(self.storage(), &config.id, config.longest_pack())?)
+    }
+
+    /// Shape of the parity groups, if there are any.
+    pub fn parity_shape(&self) -> Option<Shape> {
+        self.config().parity.map(|shape| Shape {
+            data: shape.data,
+            parity: shape.parity,
+        })
+    }
+
+    /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at once.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// `Err` once the handle was closed, and always for one without the keys of its repository.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.check_keys()
+    }
+
+    /// True for a handle without the keys of its repository: it can verify what needs none, and no more.
+    pub fn is_locked(&self) -> bool {
+        self.seal.is_locked()
+    }
+
+    /// `Err` once the handle was closed, or when `monitor` wants the operation to stop.
+    pub fn check_running(&self, monitor: &dyn Monitor) -> Result<()> {
+        self.check_open()?;
+        if monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// What [`check_running`](Self::check_running) says, for an operation that needs no keys.
+    pub fn check_running_without_keys(&self, monitor: &dyn Monitor) -> Result<()> {
+        match self.check_running(monitor) {
+            Err(Error::PassphraseRequired) if monitor.is_cancelled() => Err(Error::Cancelled),
+            Err(Error::PassphraseRequired) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn check_keys(&self) -> Result<()> {
+        match self.is_locked() {
+            true => Err(Error::PassphraseRequired),
+            false => Ok(()),
+        }
+    }
+}
