@@ -35,6 +35,7 @@
 pub mod base;
 pub mod budget;
 pub mod buffer;
+pub mod catalog;
 pub mod checked_json;
 pub mod chunk;
 pub mod clock;

@@ -7,7 +7,7 @@
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::decode::{decode_stored, meta_of};
 use super::keys::find_bundle;
-use super::open::Secret;
+use super::options::Secret;
 use super::seal::{RepoSeal, Seals};
 use super::{Environment, layout};
 use crate::codec::Decoder;

@@ -7,7 +7,7 @@
 //! derivations come first, so that a costly forgery beside a genuine key costs nothing.
 
 use super::errors::of_derivation;
-use super::open::{Secret, check_wanted};
+use super::options::Secret;
 use super::{Base, Environment};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, KeyKind, NewKey};
@@ -113,7 +113,7 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
         findings = Findings::default();
         let mut candidates = read_candidates(env, repo, &mut findings)?;
         while let Some(candidate) = candidates.pop_front() {
-            check_wanted(env)?;
+            env.check_wanted()?;
             match try_candidate(env, repo, &candidate, secret, &mut findings)? {
                 Tried::Opened(bundle) => {
                     if candidate.is_copy {
@@ -219,7 +219,7 @@ fn try_candidate(
     secret: &Secret,
     findings: &mut Findings,
 ) -> Result<Tried> {
-    let wanted = || check_wanted(env).is_ok();
+    let wanted = || env.check_wanted().is_ok();
     match candidate.file.unwrap(&secret.credential(), &wanted) {
         Ok(bundle) => return Ok(Tried::Opened(Box::new(bundle))),
         // it is whole, so its copy would say the same at the same cost

@@ -14,6 +14,7 @@ mod keys;
 mod leases;
 mod manifests;
 mod open;
+mod options;
 mod place;
 mod seal;
 mod wait;
@@ -23,7 +24,8 @@ pub use bugs::SeededBug;
 pub use config::{Config, MAX_CONFIG_LEN, ParityParams};
 pub use decode::{Decoded, decode_stored, meta_of};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
-pub use open::{InitOptions, OpenOptions, Opened, Secret, init, open};
+pub use open::{Opened, init, open};
+pub use options::{InitOptions, OpenOptions, Secret};
 pub use place::Generation;
 pub use seal::{ChunkMeta, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
@@ -39,6 +41,7 @@ use crate::lock::KillLists;
 use crate::monitor::{Monitor, Warning};
 use crate::parity::{Groups, Shape};
 use crate::storage::{LocalStorage, Storage, judge, leads_into};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -79,6 +82,14 @@ impl Environment {
             executor,
             monitor,
         })
+    }
+
+    /// `Err` when the caller has cancelled the opening.
+    fn check_wanted(&self) -> Result<()> {
+        match self.monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
     }
 }
 
@@ -176,6 +187,20 @@ impl Base {
             message,
             pack: Some(pack.to_hex()),
         });
+    }
+
+    /// All packs in the folder, with their lengths in bytes.
+    pub fn list_packs(&self) -> Result<BTreeMap<PackId, u64>> {
+        let files = self.storage().list(layout::DATA)?.into_iter();
+        let packs = files.filter_map(|file| Some((PackId(layout::id_of(&file.key, ".pack")?), file.len)));
+        Ok(packs.collect())
+    }
+
+    /// All packs of which the folder has the pack, or its `.idx`.
+    pub fn list_packs_and_indexes(&self) -> Result<BTreeSet<PackId>> {
+        let files = self.storage().list(layout::DATA)?.into_iter();
+        let id = |key: &str| layout::id_of(key, ".pack").or_else(|| layout::id_of(key, ".idx"));
+        Ok(files.filter_map(|file| id(&file.key)).map(PackId).collect())
     }
 
     /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.

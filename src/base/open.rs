@@ -9,14 +9,13 @@ use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
 use super::keys::{Unlocked, find_bundle};
+use super::options::{InitOptions, OpenOptions, Secret};
 use super::place::{Generations, Place};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
-use super::{Base, DEFAULT_MEMORY_LIMIT, Environment};
-use crate::chunk::ChunkerParams;
+use super::{Base, Environment};
 use crate::clock::format_time;
-use crate::codec::Compression;
-use crate::crypto::{self, Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
+use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, RepoId};
@@ -27,75 +26,6 @@ use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use zeroize::Zeroizing;
-
-/// What unlocks a sealed repository.
-pub enum Secret {
-    /// UTF-8 bytes of a passphrase.
-    Passphrase(Zeroizing<Vec<u8>>),
-    /// A random key.
-    Raw(Zeroizing<[u8; 32]>),
-}
-
-impl Secret {
-    pub(super) fn credential(&self) -> Credential<'_> {
-        match self {
-            Self::Passphrase(text) => Credential::Passphrase(text),
-            Self::Raw(key) => Credential::Raw(key),
-        }
-    }
-}
-
-/// How a handle behaves; nothing of it is stored.
-#[derive(Debug, Clone)]
-pub struct OpenOptions {
-    /// Refuse every write.
-    pub read_only: bool,
-    /// Open an encrypted repository without its keys. Such a handle can only verify, at `quick` and `standard`; everything
-    /// else is refused with `PassphraseRequired`. A plain repository has no keys to be without, and opens as ever.
-    pub keyless: bool,
-    /// How long a lock is waited for. Default 10 seconds.
-    pub lock_wait: Duration,
-    /// Bytes for buffers and caches of all operations of the handle together. Default [`DEFAULT_MEMORY_LIMIT`].
-    pub memory_limit: u64,
-    /// Decode what was encoded before it is stored. Default true.
-    pub verify_writes: bool,
-    /// Heal packs that a restore finds damaged, from parity. Default true.
-    pub heal: bool,
-    /// Open this repository and no other one. Default: whichever is there.
-    pub repository_id: Option<RepoId>,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            read_only: false,
-            keyless: false,
-            lock_wait: Duration::from_secs(10),
-            memory_limit: DEFAULT_MEMORY_LIMIT,
-            verify_writes: true,
-            heal: true,
-            repository_id: None,
-        }
-    }
-}
-
-/// What a new repository is made with.
-#[derive(Debug, Clone, Default)]
-pub struct InitOptions {
-    /// Chunk sizes; default 64 KiB, 256 KiB, 1 MiB.
-    pub chunking: ChunkerParams,
-    /// Default compression of ingests; default gzip 3.
-    pub compression: Compression,
-    /// Target length of a pack in bytes; default 8 MiB.
-    pub pack_size: Option<u64>,
-    /// Parity groups; default RS(20,1). `Some(None)`: none.
-    pub parity: Option<Option<ParityParams>>,
-    /// Cost of the key derivation; default 64 MiB, 3 passes, 4 lanes.
-    pub kdf: KdfParams,
-    /// How the handle behaves.
-    pub open: OpenOptions,
-}
 
 /// Default target length of a pack in bytes.
 const DEFAULT_PACK_SIZE: u64 = 8 << 20;
@@ -154,7 +84,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let take = |wait| Ok(storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, wait)?);
     let mut guard = take(Duration::ZERO)?;
     if guard.is_none() {
-        guard = in_slices(options.open.lock_wait, take, &|| check_wanted(&env))?;
+        guard = in_slices(options.open.lock_wait, take, &|| env.check_wanted())?;
     }
     let _guard = guard.ok_or_else(|| Error::RepositoryLocked {
         lock: layout::MAINT_LOCK.to_owned(),
@@ -225,7 +155,7 @@ fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParam
             reason: format!("the keys could not be made: {error}"),
         })
     };
-    let wanted = || check_wanted(env).is_ok();
+    let wanted = || env.check_wanted().is_ok();
     let bundle = KeyBundle::generate(entropy, config.id, pin_of(config)).map_err(cannot)?;
     let id = KeyId(random(entropy)?);
     let new = NewKey {
@@ -274,16 +204,8 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
             found: Some(parts.config.id),
         });
     }
-    check_wanted(&env)?;
+    env.check_wanted()?;
     Ok(assemble(env, place, parts, options))
-}
-
-/// `Err` when whoever opens does not want it any more.
-pub(super) fn check_wanted(env: &Environment) -> Result<()> {
-    match env.monitor.is_cancelled() {
-        true => Err(Error::Cancelled),
-        false => Ok(()),
-    }
 }
 
 /// An open repository, and its index as it was found.

@@ -1,7 +1,6 @@
 //! The verbs a user knows, one file each: free functions over [`Repository`](crate::repo::Repository) that read as
 //! recipes. They know the order of steps, and neither file names, byte offsets nor ciphers.
 
-mod entry_sum;
 pub mod forget;
 pub mod ingest;
 pub mod keys;
@@ -9,7 +8,6 @@ pub mod prune;
 pub mod reindex;
 pub mod repair;
 pub mod restore;
-pub mod restore_file;
 pub mod snapshots;
 pub mod stats;
 pub mod unlock;
@@ -21,8 +19,7 @@ pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
-pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore};
-pub use restore_file::restore_to_file;
+pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore, restore_to_file};
 pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
 pub use stats::{ParityStats, Stats, StoredBytes, stats};
 pub use unlock::{locks, unlock};

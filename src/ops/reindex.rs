@@ -4,23 +4,22 @@
 //! there before. So at every instant the index is whole, and a crash leaves entries twice, which does no harm. Ingests go
 //! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
 
+use crate::catalog::entries::{entries_of, named_packs, set_damaged_aside, unreadable_index, unreadable_segments};
+use crate::catalog::needed::{is_unknowable, needed};
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
-use crate::index::{self, EntrySource, MemorySource};
+use crate::index::MemorySource;
 use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
-use crate::ops::prune::{is_unknowable, needed, snapshot_ids};
-use crate::pack::{ChunkLocation, PackEntry};
+use crate::pack::ChunkLocation;
 use crate::repo::{Repository, dissolve, find_any_index, protect_packs, read_any_index};
 use crate::storage::FailedRead;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Most entries that are held in memory before they are published (about 100 bytes each).
 pub(super) const RUN: usize = 1 << 18;
-/// How often a walk begins again after it found a damaged segment.
-const MAX_DAMAGED: usize = 1024;
-
 /// Makes the global index again.
 ///
 /// # Errors
@@ -53,7 +52,7 @@ pub(super) fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dy
     if lists.listed().next().is_none() {
         return Ok(lists);
     }
-    let ids = snapshot_ids(repo)?;
+    let ids = snapshots::ids(repo)?;
     let spared = match needed(repo, &lists, &ids, true, monitor) {
         Ok(needed) => needed.packs(),
         Err(error) if is_unknowable(&error) || error.unreadable().is_some() => lists.listed().copied().collect(),
@@ -73,7 +72,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     // first the segments, then the packs: whatever these name was there before, and what comes later stays
     let old: Vec<SegmentId> = repo.index().live_segments().iter().map(|segment| segment.id).collect();
     let named = named_packs(repo)?;
-    let packs = listed_packs(repo)?;
+    let packs = repo.list_packs_and_indexes()?;
     let fresh = packs.iter().filter(|pack| !named.contains_key(pack)).copied().collect();
     let fresh: HashSet<PackId> = publishable(repo, fresh)?.into_iter().collect();
     let mut runs = Runs::new(repo, run_len);
@@ -135,23 +134,6 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     Ok(())
 }
 
-/// The segments that are left out because they cannot be read.
-fn unreadable_segments(repo: &Repository) -> Vec<SegmentId> {
-    let broken = repo.index().broken_segments().into_iter();
-    broken
-        .filter(|segment| segment.error.is_unreadable())
-        .map(|segment| segment.id)
-        .collect()
-}
-
-/// The error for these.
-fn unreadable_index(repo: &Repository) -> Error {
-    match repo.index().check_read() {
-        Err(error) => error.into(),
-        Ok(()) => Error::Conflict,
-    }
-}
-
 /// The entries that were not published yet, and the segments that were.
 struct Runs<'a> {
     repo: &'a Repository,
@@ -196,29 +178,6 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// Moves damaged segments to the quarantine, once everything in them is in others. `true` when there were any.
-pub(super) fn set_damaged_aside(repo: &Repository) -> Result<bool> {
-    let broken = repo.index().broken_segments();
-    let damaged = broken
-        .iter()
-        .filter(|segment| matches!(segment.error, index::Error::Damaged { .. }));
-    let damaged: Vec<SegmentId> = damaged.map(|segment| segment.id).collect();
-    if !damaged.is_empty() {
-        repo.storage().barrier()?;
-    }
-    for segment in &damaged {
-        repo.storage().quarantine(&layout::segment(segment))?;
-    }
-    Ok(!damaged.is_empty())
-}
-
-/// All packs of which there is a `.pack` or an `.idx`.
-fn listed_packs(repo: &Repository) -> Result<BTreeSet<PackId>> {
-    let files = repo.storage().list(layout::DATA)?;
-    let id = |key: &str| layout::id_of(key, ".pack").or_else(|| layout::id_of(key, ".idx"));
-    Ok(files.iter().filter_map(|file| id(&file.key)).map(PackId).collect())
-}
-
 /// Of packs that no segment names: those that nobody is writing just now, and that are whole and protected.
 pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     // after the packs were listed: whoever has finished since has published its packs itself
@@ -235,69 +194,11 @@ pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<P
     protect_packs(repo, idle)
 }
 
-/// All packs that live segments name, with their lengths. A segment found to be damaged, or that cannot be read, is left out.
-pub(super) fn named_packs(repo: &Repository) -> Result<HashMap<PackId, u64>> {
-    without_damaged(repo, || repo.index().readable_packs())
-}
-
-/// Walks all entries of all live segments, each (id, pack) once, in order. `make` begins a walk, and begins anew when a
-/// segment was found to be damaged and left out.
-pub(super) fn walk_index<T>(
-    repo: &Repository,
-    make: impl Fn(&[(PackId, u64)]) -> T,
-    each: impl Fn(&mut T, &PackId, &PackEntry),
-) -> Result<T> {
-    without_damaged(repo, || {
-        let source = repo.index().readable_entries()?;
-        let mut walk = make(source.packs());
-        let mut last = None;
-        for found in source.scan() {
-            let found = found?;
-            let key = (found.entry.id, found.pack);
-            let pack = source.packs().get(found.pack as usize);
-            if let Some((pack, _)) = pack.filter(|_| last != Some(key)) {
-                each(&mut walk, pack, &found.entry);
-            }
-            last = Some(key);
-        }
-        Ok(walk)
-    })
-}
-
-/// What the index says of `packs`.
-pub(super) fn entries_of(repo: &Repository, packs: &HashSet<PackId>) -> Result<HashMap<PackId, Vec<PackEntry>>> {
-    if packs.is_empty() {
-        return Ok(HashMap::new());
-    }
-    walk_index(
-        repo,
-        |_| HashMap::<PackId, Vec<PackEntry>>::new(),
-        |found, pack, entry| {
-            if packs.contains(pack) {
-                found.entry(*pack).or_default().push(*entry);
-            }
-        },
-    )
-}
-
-/// Calls `action`, and again without each segment that it runs into and that is damaged, or cannot be read the second time.
-fn without_damaged<T>(repo: &Repository, action: impl Fn() -> std::result::Result<T, index::Error>) -> Result<T> {
-    let mut failed = None;
-    for _ in 0..MAX_DAMAGED {
-        match action() {
-            Err(error @ index::Error::Damaged { segment, .. }) => repo.index().set_aside(segment, error),
-            Err(index::Error::Unreadable { segment, .. }) if failed != Some(segment) => failed = Some(segment),
-            Err(error @ index::Error::Unreadable { segment, .. }) => repo.index().set_aside(segment, error),
-            other => return Ok(other?),
-        }
-    }
-    Ok(action()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::entropy::{Entropy, SeededEntropy};
+    use crate::index::EntrySource;
     use crate::monitor::NullMonitor;
     use crate::ops::{IngestOptions, ReaderItems, ingest};
     use crate::repo::{Environment, InitOptions, init};

@@ -1,13 +1,12 @@
 //! Which snapshots there are.
 
+use crate::catalog::snapshots;
 use crate::clock::format_time;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
-use crate::layout;
 use crate::repo::Repository;
 use crate::snapshot::order::is_future;
-use crate::snapshot::{MAX_MANIFEST_LEN, Recency, Snapshot, SnapshotFilter, sort_newest_first};
-use crate::storage::ErrorKind;
+use crate::snapshot::{Recency, Snapshot, SnapshotFilter, sort_newest_first};
 
 /// Shortest prefix of an id that is accepted, in hex digits.
 const MIN_PREFIX: usize = 4;
@@ -107,25 +106,13 @@ fn warn_of_future(repo: &Repository, newest: &Snapshot, future: u64, matching: u
 
 pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
-    let files = repo.unless_replaced(repo.storage().list(layout::SNAPSHOTS).map_err(Error::from))?;
-    Ok(files
-        .iter()
-        .filter_map(|file| layout::id_of(&file.key, ".json").map(SnapshotId))
-        .collect())
+    repo.unless_replaced(snapshots::ids(repo))
 }
 
 pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
     repo.check_open()?;
-    match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
-        Ok(bytes) => repo.decode_manifest(id, &bytes),
-        // a folder of that name is nobody's snapshot; listings leave it out as well
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            repo.unless_replaced(Err(Error::SnapshotNotFound { id: id.to_hex() }))
-        }
-        Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
-            snapshot: *id,
-            reason: "it is too long".to_owned(),
-        }),
-        Err(error) => Err(error.into()),
+    match snapshots::load(repo, id)? {
+        Some(snapshot) => Ok(snapshot),
+        None => repo.unless_replaced(Err(Error::SnapshotNotFound { id: id.to_hex() })),
     }
 }

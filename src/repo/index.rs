@@ -320,11 +320,7 @@ struct Unnamed {
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     // first the folder, then the segments: a pack that is written meanwhile is named by its own session
-    let mut packs: BTreeSet<PackId> = BTreeSet::new();
-    for file in repo.storage().list(layout::DATA)? {
-        let id = layout::id_of(&file.key, ".pack").or_else(|| layout::id_of(&file.key, ".idx"));
-        packs.extend(id.map(PackId));
-    }
+    let mut packs = repo.list_packs_and_indexes()?;
     let mut unreadable = None;
     let mut writers = repo.writers().ok();
     let protected = match repo.parity_shape() {

@@ -18,6 +18,7 @@ mod reserve;
 mod sequence;
 mod session;
 mod suspect;
+mod written;
 
 pub use crate::base::{
     Config, DEFAULT_MEMORY_LIMIT, Environment, Generation, InitOptions, KeyInfo, KeyNames, MAX_KEYS, OpenOptions,

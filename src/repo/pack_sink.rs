@@ -6,10 +6,11 @@
 
 use super::Repository;
 use super::protect::Protection;
+use super::written::Written;
 use crate::base::{ChunkMeta, SEAL_OVERHEAD};
 use crate::entropy::random;
 use crate::error::{Error, Result};
-use crate::id::{PackId, SnapshotId};
+use crate::id::SnapshotId;
 use crate::layout;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, SEALED_ENTRY_STEP, SEALED_PACK_FLOOR, padme, trailer_len};
 use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSeal};
@@ -26,15 +27,6 @@ const SEALED_SLOTS: usize = 4;
 const WAITING_PACKS: usize = 2;
 /// Largest stored chunk that is not data: a part of a manifest's copy.
 pub const MAX_COPY_PART: usize = 1 << 20;
-
-/// Packs that were written and are not yet in a published segment.
-#[derive(Default)]
-pub struct Written {
-    /// Everything in them, with the lengths of the packs.
-    pub chunks: Vec<(ChunkLocation, u64)>,
-    /// The packs.
-    pub packs: Vec<PackId>,
-}
 
 /// What the writing thread and the workers share.
 struct Shelf {

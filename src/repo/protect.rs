@@ -5,7 +5,7 @@
 //! takes the place of others only when its members are durable, and these go only when it is. A pack is named by a
 //! published segment only after it and its group are durable, so whatever can be reused is protected.
 
-use super::pack_sink::Written;
+use super::written::Written;
 use super::{Repository, SeededBug};
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
@@ -14,7 +14,7 @@ use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
 use crate::parity::{self, Accumulator, Group, Groups, Member, Part, Tails, new_group_id, random_slot, size_class};
 use crate::storage::{judge, put_bytes};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// How often packs are protected again after a prune took some of them.
 const ROUNDS: usize = 3;
@@ -241,14 +241,6 @@ pub(super) fn make_durable(repo: &Repository) -> Result<()> {
     Ok(storage.barrier()?)
 }
 
-impl Written {
-    /// Adds what `other` has.
-    pub fn append(&mut self, mut other: Self) {
-        self.packs.append(&mut other.packs);
-        self.chunks.append(&mut other.chunks);
-    }
-}
-
 /// Takes the members of all tail groups that fit into `accumulator`, and says which groups it can take the place of. A
 /// tail stays as it is when it lacks a member, or when its parity cannot be read or made again: verify reports it.
 fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator) -> Result<Vec<GroupId>> {
@@ -420,10 +412,7 @@ fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
         .filter(|problem| problem.part != Part::Group)
         .map(|problem| problem.group)
         .collect();
-    let packs = repo.storage().list(layout::DATA)?.into_iter();
-    let present: HashMap<PackId, u64> = packs
-        .filter_map(|file| Some((PackId(layout::id_of(&file.key, ".pack")?), file.len)))
-        .collect();
+    let present = repo.list_packs()?;
     let is_present = |member: &Member| present.get(&member.pack) == Some(&member.len);
     Ok(groups
         .live()

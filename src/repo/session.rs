@@ -6,8 +6,9 @@
 //! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
 
 use super::Repository;
-use super::pack_sink::{PackSink, Written};
+use super::pack_sink::PackSink;
 use super::protect::packs_stay;
+use super::written::Written;
 use crate::base::{ChunkMeta, Generation, decode_stored};
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Error, Result};

@@ -46,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("base", BELOW_BASE),
     ("repo", BELOW_REPO),
+    ("catalog", BELOW_CATALOG),
     ("ops", BELOW_OPS),
     (
         "binding",
@@ -84,9 +85,14 @@ const BELOW_REPO: &[&str] = &{
     rooms.split_at_mut(1).1.copy_from_slice(BELOW_BASE);
     rooms
 };
-const BELOW_OPS: &[&str] = &{
+const BELOW_CATALOG: &[&str] = &{
     let mut rooms = ["repo"; BELOW_REPO.len() + 1];
     rooms.split_at_mut(1).1.copy_from_slice(BELOW_REPO);
+    rooms
+};
+const BELOW_OPS: &[&str] = &{
+    let mut rooms = ["catalog"; BELOW_CATALOG.len() + 1];
+    rooms.split_at_mut(1).1.copy_from_slice(BELOW_CATALOG);
     rooms
 };
 
@@ -211,6 +217,54 @@ fn every_code_is_documented_and_every_documented_code_exists() {
 }
 
 #[test]
+fn no_files_of_a_room_use_each_other_in_a_circle() {
+    let sources: Vec<Source> = sources("src").into_iter().filter(|source| !source.is_test()).collect();
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(Source::module).collect();
+    let is_module = |path: &[String]| modules.contains(path);
+    // for each folder, which of its modules use which others
+    let mut uses: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for source in &sources {
+        let own = source.module();
+        for target in source.targets() {
+            let shared = own.iter().zip(&target).take_while(|(a, b)| a == b).count();
+            if shared > 0
+                && let (Some(from), Some(to)) = (own.get(shared), target.get(shared))
+                && is_module(&target[..=shared])
+            {
+                let folder = uses.entry(own[..shared].to_vec()).or_default();
+                folder.entry(from.clone()).or_default().insert(to.clone());
+            }
+        }
+    }
+    assert!(uses.len() > 10, "{uses:?}");
+    let circles: Vec<String> = uses
+        .iter()
+        .flat_map(|(folder, uses)| {
+            uses.keys()
+                .filter(|start| reaches(uses, start))
+                .map(move |at| (folder, at))
+        })
+        .map(|(folder, at)| format!("{}/{at} uses itself through its neighbours", folder.join("/")))
+        .collect();
+    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+/// Whether a module can be reached from itself.
+fn reaches(uses: &BTreeMap<String, BTreeSet<String>>, start: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<&String> = uses.get(start).into_iter().flatten().collect();
+    while let Some(next) = open.pop() {
+        if next == start {
+            return true;
+        }
+        if seen.insert(next) {
+            open.extend(uses.get(next).into_iter().flatten());
+        }
+    }
+    false
+}
+
+#[test]
 fn the_scanner_finds_what_it_is_there_to_find() {
     let text = r##"//! Head.
 use crate::{pack, index::{Segment, writer}, Error};
@@ -243,6 +297,17 @@ pub(crate) struct S; use crate::*;
     assert_eq!(source.functions(), [(6, "long".to_owned(), 3), (14, "f".to_owned(), 1)]);
     // lines 2, 4 to 9 and 16
     assert_eq!(source.code_lines(), 8);
+    let folder = ["repo", "x"].map(str::to_owned).to_vec();
+    assert_eq!(source.module(), folder);
+    let targets: Vec<String> = source.targets().iter().map(|path| path.join("/")).collect();
+    // what is behind the gate of a test counts for nothing
+    assert_eq!(targets, ["pack", "index", "Error", "storage/get", "*"]);
+    let inside = Source::parse(
+        PathBuf::from("src/repo/x.rs"),
+        "use super::{a::B, c}; use crate::repo::d::{E, F}; mod y { use super::super::g; }".to_owned(),
+    );
+    let targets: Vec<String> = inside.targets().iter().map(|path| path.join("/")).collect();
+    assert_eq!(targets, ["repo/a", "repo/c", "repo/d/E", "repo/d/F", "repo/g"]);
     let shallow = Source::parse(PathBuf::from("src/chunk/mod.rs"), "use super::codec;".to_owned());
     assert_eq!(shallow.uses(), [(1, "codec".to_owned())]);
     let deep = Source::parse(PathBuf::from("src/chunk/x.rs"), "use super::codec;".to_owned());
@@ -382,6 +447,78 @@ impl Source {
                     self.named_at(after, &mut found);
                 }
             }
+        }
+        found
+    }
+
+    /// The module of this file, from the crate.
+    fn module(&self) -> Vec<String> {
+        let name = self.name();
+        let path = name
+            .trim_start_matches("src/")
+            .trim_end_matches(".rs")
+            .trim_end_matches("/mod");
+        path.split('/').map(str::to_owned).collect()
+    }
+
+    /// The paths that are named with `crate::` or `super::`, from the crate; of a group each one, up
+    /// to its first name. Tests within the file are left out.
+    fn targets(&self) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        let inline: Vec<(usize, usize)> = (0..self.tokens.len())
+            .filter(|&at| self.is(at, "mod") && self.is(at + 2, "{"))
+            .map(|at| (at + 2, self.closing(at + 2)))
+            .collect();
+        let mut at = 0;
+        while at < self.tokens.len() {
+            if self.is_test_gate(at) {
+                let open = (at..self.tokens.len()).find(|&at| self.is(at, "{") || self.is(at, ";"));
+                at = match open {
+                    Some(open) if self.is(open, "{") => self.closing(open) + 1,
+                    Some(end) => end + 1,
+                    None => break,
+                };
+                continue;
+            }
+            let mut path = match &self.tokens[at].1[..] {
+                "crate" if self.is_path(at + 1) => Vec::new(),
+                "super" if self.is_path(at + 1) => {
+                    let mut path = self.module();
+                    let nested = inline.iter().filter(|(from, to)| (from..to).contains(&&at)).count();
+                    path.extend(std::iter::repeat_n("(inline)".to_owned(), nested));
+                    path
+                }
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            let mut group = None;
+            while self.is_path(at + 1) {
+                if self.is(at, "super") {
+                    path.pop();
+                } else if !self.is(at, "crate") {
+                    path.push(self.tokens[at].1.clone());
+                }
+                at += 3;
+                if self.is(at, "{") {
+                    group = Some(at);
+                    break;
+                }
+            }
+            let mut names = Vec::new();
+            match group {
+                Some(open) => {
+                    self.named_at(open, &mut names);
+                    at = self.closing(open);
+                }
+                None => names.push((0, self.tokens.get(at).map_or(String::new(), |(_, token)| token.clone()))),
+            }
+            for (_, name) in names {
+                let name = if name == "error" { "Error".to_owned() } else { name };
+                found.push([path.clone(), vec![name]].concat());
+            }
+            at += 1;
         }
         found
     }

@@ -7,8 +7,8 @@
 //! free, which is the backpressure. A buffer that comes back and no longer fits the share of the
 //! ingest is replaced, so that batches shrink when other operations begin.
 
-use super::lanes::Lane;
-use super::{ItemSpec, ItemStream, check_item};
+use super::items::{ItemSpec, ItemStream, check_item};
+use super::lane::Lane;
 use crate::buffer::Buffer;
 use crate::chunk::Cutter;
 use crate::error::{Error, Result};

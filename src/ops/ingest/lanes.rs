@@ -5,92 +5,15 @@
 //! has failed, the others stop at their next read, and the first failure is that of the ingest.
 
 use super::feed::store_items;
-use super::{ItemSpec, ItemStream};
+use super::items::ItemStream;
+use super::lane::{Lane, Shared};
 use crate::error::{Error, Result};
-use crate::monitor::{Monitor, Progress, Warning};
+use crate::monitor::Monitor;
 use crate::panics;
 use crate::repo::Session;
 use crate::snapshot::{INLINE_PER_MANIFEST, SnapshotItem};
 use crate::sync::lock;
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-/// What the lanes of an ingest share. Each has it for its monitor.
-pub struct Shared<'a> {
-    monitor: &'a dyn Monitor,
-    failure: OnceLock<Error>,
-    names: Mutex<HashSet<String>>,
-    read_bytes: AtomicU64,
-    items_done: AtomicU64,
-}
-
-/// One of them.
-#[derive(Clone, Copy)]
-pub struct Lane<'a> {
-    /// What it shares with the others.
-    pub shared: &'a Shared<'a>,
-    /// Its share of the chunks that may be listed in the manifest itself.
-    pub inline_chunks: u64,
-    /// How many there are: they share the memory of the ingest.
-    pub count: usize,
-}
-
-impl<'a> Shared<'a> {
-    fn new(monitor: &'a dyn Monitor) -> Self {
-        Self {
-            monitor,
-            failure: OnceLock::new(),
-            names: Mutex::default(),
-            read_bytes: AtomicU64::new(0),
-            items_done: AtomicU64::new(0),
-        }
-    }
-
-    /// Fails when another item of the snapshot has the same name.
-    pub fn take_name(&self, spec: &ItemSpec) -> Result<()> {
-        if lock(&self.names).insert(spec.name.clone()) {
-            return Ok(());
-        }
-        Err(Error::InvalidArgument {
-            reason: format!("Two items are named {:?}", spec.name),
-        })
-    }
-
-    /// Counts bytes that were read.
-    pub fn add_read_bytes(&self, len: usize) {
-        self.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
-    }
-
-    /// Tells how far the ingest is; `more_items` are done since this lane reported last.
-    pub fn report(&self, session: &Session, more_items: usize) {
-        let more_items = more_items as u64;
-        let stats = &session.stats;
-        self.monitor.progress(&Progress {
-            done_bytes: self.read_bytes.load(Ordering::Relaxed),
-            new_bytes: stats.new_bytes.load(Ordering::Relaxed),
-            reused_bytes: stats.reused_bytes.load(Ordering::Relaxed),
-            stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
-            chunks: stats.chunks.load(Ordering::Relaxed),
-            items_done: self.items_done.fetch_add(more_items, Ordering::Relaxed) + more_items,
-            ..Progress::default()
-        });
-    }
-}
-
-impl Monitor for Shared<'_> {
-    fn progress(&self, progress: &Progress) {
-        self.monitor.progress(progress);
-    }
-
-    fn warning(&self, warning: Warning) {
-        self.monitor.warning(warning);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.failure.get().is_some() || self.monitor.is_cancelled()
-    }
-}
 
 /// Stores the items of one stream, on the calling thread.
 pub fn store_one_by_one(

@@ -5,9 +5,11 @@
 //! Sessions that began since may reuse anything that they were not told to avoid: of that, nothing goes before they are gone.
 
 use super::Work;
-use super::live::walk;
-use super::plan::Plan;
-use super::survey::{Survey, load, snapshot_ids};
+use super::packs::Writer;
+use super::plan::{Done, Plan};
+use super::survey::Survey;
+use crate::catalog::marks::walk;
+use crate::catalog::snapshots;
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
@@ -23,11 +25,16 @@ const ROUNDS: usize = 20;
 
 /// Decides, and publishes the kill list before the lock is released; `None` when nothing may go. What has to wait for
 /// others is left for a later prune in a hint.
-pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<Option<KillList>> {
+pub(super) fn decide(
+    work: &mut Work<'_>,
+    survey: &Survey,
+    plan: &mut Plan,
+    done: &mut Done,
+) -> Result<Option<KillList>> {
     let mut deciding = Deciding::new(survey, plan);
-    if deciding.doomed.is_empty() {
+    if deciding.candidates.is_empty() {
         hint(work, survey, plan, &held_now(work)?)?;
-        plan.killed = Some(BTreeSet::new());
+        done.condemned = Some(BTreeSet::new());
         return Ok(None);
     }
     for _ in 0..ROUNDS {
@@ -40,16 +47,16 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
     repo.check_same_place(work.folder)?;
     if repo.has_bug(SeededBug::NoLastListing) {
         // as if nothing could have come since
-        deciding.known.extend(snapshot_ids(repo)?);
+        deciding.known.extend(snapshots::ids(repo)?);
     }
     deciding.read_new(work)?;
     let held = held_now(work)?;
     if !held.is_subset(&survey.held) {
-        plan.release_only(&survey.ripe());
-        deciding.doomed.retain(|pack| plan.may_go(pack));
+        plan.release_only(&survey.ready());
+        deciding.candidates.retain(|pack| plan.may_go(pack));
     }
     hint(work, survey, plan, &held)?;
-    let condemned = deciding.doomed;
+    let condemned = deciding.candidates;
     let list = KillList {
         id: KillListId(random(repo.entropy())?),
         repo: repo.config().id,
@@ -61,13 +68,13 @@ pub(super) fn decide(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan) -> R
         list.publish(repo.storage(), repo.seal().as_ref())?;
     }
     drop(guard);
-    plan.killed = Some(condemned);
+    done.condemned = Some(condemned);
     Ok((!list.packs.is_empty()).then_some(list))
 }
 
 struct Deciding {
     /// Packs that may still go.
-    doomed: BTreeSet<PackId>,
+    candidates: BTreeSet<PackId>,
     /// Packs of these that say who wrote them.
     sessions: HashMap<SnapshotId, Vec<PackId>>,
     /// Snapshots that were taken into account.
@@ -83,13 +90,13 @@ struct Deciding {
 impl Deciding {
     fn new(survey: &Survey, plan: &Plan) -> Self {
         let mut sessions: HashMap<SnapshotId, Vec<PackId>> = HashMap::new();
-        for pack in plan.doomed() {
-            if let Some(session) = pack.session {
+        for pack in plan.deletable() {
+            if let Writer::Ended(session) | Writer::AtWork(session) = pack.writer {
                 sessions.entry(session).or_default().push(pack.id);
             }
         }
         Self {
-            doomed: plan.releasable(),
+            candidates: plan.releasable(),
             sessions,
             // also those that were to be forgotten: if somebody has put one back, it is another one
             known: survey.snapshots.iter().map(|snapshot| snapshot.id).collect(),
@@ -103,7 +110,7 @@ impl Deciding {
     /// Takes the snapshots into account that came since; how many these were.
     fn read_new(&mut self, work: &Work<'_>) -> Result<usize> {
         // first the snapshots, then the segments: every chunk of a snapshot is in a segment by then
-        let mut ids = snapshot_ids(work.repo)?;
+        let mut ids = snapshots::ids(work.repo)?;
         work.repo.refresh_index()?;
         ids.retain(|id| !self.known.contains(id));
         if ids.is_empty() {
@@ -111,10 +118,10 @@ impl Deciding {
         }
         self.lens = work.repo.packs_of_index()?;
         for id in &ids {
-            if let Some(snapshot) = load(work.repo, id)? {
+            if let Some(snapshot) = snapshots::load(work.repo, id)? {
                 // its meta pack, with the copy of its manifest
                 for pack in self.sessions.remove(id).unwrap_or_default() {
-                    self.doomed.remove(&pack);
+                    self.candidates.remove(&pack);
                 }
                 let mut nodes = std::mem::take(&mut self.nodes);
                 let mut scratch = ReadScratch::default();
@@ -158,10 +165,10 @@ impl Deciding {
         }
         let counted = if whole.is_empty() { there } else { whole };
         // its writer may know that a copy is bad which nobody else has read
-        let stays = |pack: &PackId| !self.doomed.contains(pack) && work.proven.contains(pack);
+        let stays = |pack: &PackId| !self.candidates.contains(pack) && work.proven.contains(pack);
         if !counted.iter().any(stays) {
             counted.iter().for_each(|pack| {
-                self.doomed.remove(pack);
+                self.candidates.remove(pack);
             });
         }
         Ok(())

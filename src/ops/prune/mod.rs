@@ -9,23 +9,21 @@
 //! What always holds: a prune that is cut short at any point has broken no snapshot that was kept, and the next one goes
 //! on where it stopped. The whole run holds the maintenance lock.
 
+mod actions;
 mod choice;
 mod cover;
 mod decide;
-mod fates;
-mod live;
-mod meta;
+mod packs;
 mod plan;
 mod records;
+mod report;
 mod rewrite;
-mod spare;
 mod survey;
 mod sweep;
 
-pub use choice::{PruneOptions, PruneReport, SnapshotChoice};
+pub use choice::{PruneOptions, SnapshotChoice};
 pub(in crate::ops) use records::forget_all;
-pub(in crate::ops) use spare::{is_unknowable, needed};
-pub(in crate::ops) use survey::snapshot_ids;
+pub use report::PruneReport;
 
 use crate::clock::format_time;
 use crate::entropy::random;
@@ -38,8 +36,9 @@ use crate::monitor::{Monitor, Progress};
 use crate::repo::dissolve::{self, Room};
 use crate::repo::{Generation, Repository};
 use crate::storage::ErrorKind;
-use choice::{Chosen, Deleted};
-use plan::Plan;
+use choice::Chosen;
+use plan::{Done, Plan};
+use report::Deleted;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,7 +190,7 @@ fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
         match look(&mut work) {
             Ok((chosen, survey, plan)) => {
                 work.finished = sweep::lying(repo, &survey.condemned)?.into_values().collect();
-                return Ok(chosen.report(&plan, &work));
+                return Ok(PruneReport::of_run(&chosen, plan.sums(&Done::default()), &work));
             }
             Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound && moved < MOVES => moved += 1,
             Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if missed < MISSES => {
@@ -337,30 +336,31 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     storage.include_in_barrier(layout::SNAPSHOTS);
     storage.barrier()?;
 
-    let condemned = decide::decide(work, &survey, &mut plan)?;
-    work.decided = Some(chosen.report(&plan, work));
+    let mut done = Done::default();
+    let condemned = decide::decide(work, &survey, &mut plan, &mut done)?;
+    work.decided = Some(PruneReport::of_run(&chosen, plan.sums(&done), work));
     if let Some(list) = &condemned {
         // in the list before it is deleted, after a power cut too
         storage.barrier()?;
-        let killed = list.packs.iter().copied().collect();
-        let swept = sweep::sweep(work, maint, list, &killed);
+        let packs = list.packs.iter().copied().collect();
+        let swept = sweep::sweep(work, maint, list, &packs);
         if matches!(swept, Err(Error::NoSpace { .. })) {
             // what still lies there is counted by the run that deletes it
-            plan.keep_bound(sweep::lying(work.repo, &list.packs)?.into_keys().collect());
-            work.decided = Some(chosen.report(&plan, work));
+            done.keep_blocked(sweep::lying(work.repo, &list.packs)?.into_keys().collect());
+            work.decided = Some(PruneReport::of_run(&chosen, plan.sums(&done), work));
         }
-        plan.keep_bound(swept?);
+        done.keep_blocked(swept?);
     }
     // not before: the plan reads the segments that this replaces
     let mut gone = plan.gone();
     let within = dissolve::within_parity(work.repo, &gone, work.monitor)?;
     gone.retain(|pack| !within.contains(pack));
     work.repo.drop_from_index(&gone)?;
-    sweep::drop_settled_lists(work, &survey, &plan)?;
-    records::drop_settled(work, &survey, &plan, &removed)?;
+    sweep::drop_settled_lists(work, &survey, &plan, &done)?;
+    records::drop_settled(work, &survey, &plan, &done, &removed)?;
     cover::protect_kept(work)?;
     work.decided = None;
-    let report = chosen.report(&plan, work);
+    let report = PruneReport::of_run(&chosen, plan.sums(&done), work);
     (work.warnings, work.finished) = (Vec::new(), Deleted::default());
     Ok(report)
 }

@@ -1,16 +1,21 @@
-//! What a prune will do: what is known of each pack, which chunks are needed, and where each of them is at home.
+//! What a prune will do: what is known of each pack, which chunks are needed, and which copy of each
+//! of them is kept.
 //!
-//! One copy of each needed chunk is its *home*, preferably in a pack that stays anyway. A pack that is no home is unused;
-//! what becomes of the others is in [`fates`].
+//! One copy of each needed chunk is *canonical*, preferably one in a pack that stays anyway. A pack
+//! without canonical copies is deleted; what becomes of the others is in [`actions`].
 //!
-//! Decides only; whether a pack may really go is decided again under the commit lock.
+//! The plan changes nothing in the repository. Whether a pack may be deleted is decided again under
+//! the commit lock ([`super::decide`]); what was done is in [`Done`].
 
 use super::Work;
-use super::choice::{Chosen, Deleted};
-use super::fates::{self, Fate};
-use super::live::{Copy, Marker, Marks, all_entries, for_each_id};
-use super::meta;
-use super::survey::{Survey, load};
+use super::actions;
+use super::choice::Chosen;
+use super::packs::{Action, PackState, Presence, Writer};
+use super::report::Sums;
+use super::survey::Survey;
+use crate::catalog::entries::all_entries;
+use crate::catalog::marks::{Copy, Marker, Marks, for_each_id};
+use crate::catalog::{copies, snapshots};
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
@@ -21,87 +26,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How often a plan begins again after the index was found to be incomplete or damaged, and was made whole.
 const ROUNDS: usize = 4;
-
-/// What is known of a pack. All sums in bytes of stored chunks, copies of manifests and configs left out.
-#[derive(Debug, Clone)]
-pub(super) struct PackState {
-    pub id: PackId,
-    /// Length of the file.
-    pub len: u64,
-    /// It was in the folder when the packs were listed, so it may be deleted.
-    pub listed: bool,
-    /// The index names it, and it is not there.
-    absent: bool,
-    /// An unfinished prune has condemned it: it is as good as gone.
-    pub condemned: bool,
-    /// It is there, as long as it should be, and not condemned: copies in it count.
-    pub good: bool,
-    /// It holds data chunks; the others are asked for copies of manifests.
-    pub has_data: bool,
-    /// New snapshots avoid it.
-    hinted: bool,
-    /// This handle found it damaged.
-    suspect: bool,
-    /// A session at work wrote it, or it does not say what it is: hands off.
-    pub spared: bool,
-    /// It belongs to another repository.
-    pub foreign: bool,
-    pub session: Option<SnapshotId>,
-    /// Snapshots of whose manifests it holds copies.
-    pub copies: BTreeSet<SnapshotId>,
-    /// Of these, some that must be kept.
-    needed_copies: bool,
-    pub total: u64,
-    live: u64,
-    home: u64,
-    pub fate: Fate,
-}
-
-impl PackState {
-    fn new(id: PackId, len: u64) -> Self {
-        Self {
-            id,
-            len,
-            listed: false,
-            absent: false,
-            condemned: false,
-            good: false,
-            has_data: false,
-            hinted: false,
-            suspect: false,
-            spared: false,
-            foreign: false,
-            session: None,
-            copies: BTreeSet::new(),
-            needed_copies: false,
-            total: 0,
-            live: 0,
-            home: 0,
-            fate: Fate::Keep,
-        }
-    }
-
-    pub(super) fn is_needed(&self) -> bool {
-        self.home > 0 || self.needed_copies
-    }
-
-    pub(super) fn waste(&self) -> u64 {
-        self.total.saturating_sub(self.home)
-    }
-
-    /// Better homes are greater: those not found damaged, then those that new snapshots use too,
-    /// then those that stay anyway, then the fullest.
-    fn rank(&self) -> (bool, bool, bool, bool, u64) {
-        let share = (u128::from(self.live) << 32).checked_div(u128::from(self.total));
-        (
-            self.good && !self.suspect,
-            self.good && !self.hinted,
-            self.good,
-            self.spared || self.needed_copies || self.live == self.total,
-            share.unwrap_or(0) as u64,
-        )
-    }
-}
 
 /// What will be done.
 pub(super) struct Plan {
@@ -115,31 +39,46 @@ pub(super) struct Plan {
     over: HashSet<SnapshotId>,
     /// Packs that may go now, the others of those that are not needed being left for later.
     released: HashSet<PackId>,
-    /// Packs that were condemned, once that is decided.
-    pub killed: Option<BTreeSet<PackId>>,
-    /// Of these, those that could not be deleted.
-    bound: HashSet<PackId>,
+}
+
+/// What was done of a plan.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Packs that were condemned, once that is decided; without those that could not be deleted.
+    pub condemned: Option<BTreeSet<PackId>>,
+    /// Packs that were condemned and could not be deleted.
+    pub blocked: HashSet<PackId>,
+}
+
+impl Done {
+    /// These were condemned and could not be deleted.
+    pub(super) fn keep_blocked(&mut self, blocked: HashSet<PackId>) {
+        if let Some(condemned) = &mut self.condemned {
+            condemned.retain(|pack| !blocked.contains(pack));
+        }
+        self.blocked = blocked;
+    }
 }
 
 impl Plan {
-    /// Packs that are to go, now or later.
-    pub(super) fn doomed(&self) -> impl Iterator<Item = &PackState> {
-        self.packs.iter().filter(|pack| pack.fate != Fate::Keep)
+    /// Packs that are to be deleted, now or later.
+    pub(super) fn deletable(&self) -> impl Iterator<Item = &PackState> {
+        self.packs.iter().filter(|pack| pack.action != Action::Keep)
     }
 
-    /// Of these, those that may go now.
+    /// Of these, those that may be deleted now.
     pub(super) fn releasable(&self) -> BTreeSet<PackId> {
-        let doomed = self.doomed().map(|pack| pack.id);
-        doomed.filter(|pack| self.released.contains(pack)).collect()
+        let deletable = self.deletable().map(|pack| pack.id);
+        deletable.filter(|pack| self.released.contains(pack)).collect()
     }
 
     /// Of these, those that have to wait for sessions that are at work.
     pub(super) fn pending(&self) -> BTreeSet<PackId> {
-        let doomed = self.doomed().map(|pack| pack.id);
-        doomed.filter(|pack| !self.released.contains(pack)).collect()
+        let deletable = self.deletable().map(|pack| pack.id);
+        deletable.filter(|pack| !self.released.contains(pack)).collect()
     }
 
-    /// Whether the pack may go now, as far as others at work are concerned.
+    /// Whether the pack may be deleted now, as far as other sessions are concerned.
     pub(super) fn may_go(&self, pack: &PackId) -> bool {
         self.released.contains(pack)
     }
@@ -152,27 +91,22 @@ impl Plan {
     /// Packs that the index names though they are gone, and that nobody needs: their session was ignored and has published
     /// them after they were deleted.
     pub(super) fn gone(&self) -> HashSet<PackId> {
-        let gone = self.packs.iter().filter(|pack| pack.absent && !pack.is_needed());
+        let gone = self
+            .packs
+            .iter()
+            .filter(|pack| pack.presence == Presence::Absent && !pack.is_needed());
         gone.map(|pack| pack.id).collect()
-    }
-
-    /// These were condemned and could not be deleted.
-    pub(super) fn keep_bound(&mut self, bound: HashSet<PackId>) {
-        if let Some(killed) = &mut self.killed {
-            killed.retain(|pack| !bound.contains(pack));
-        }
-        self.bound = bound;
     }
 
     /// Copies nothing, so that no space is needed.
     pub(super) fn keep_partly_used(&mut self) {
-        for pack in self.packs.iter_mut().filter(|pack| pack.fate == Fate::Rewrite) {
-            pack.fate = Fate::Keep;
+        for pack in self.packs.iter_mut().filter(|pack| pack.action == Action::Rewrite) {
+            pack.action = Action::Keep;
         }
     }
 
-    /// The pack that the copy of a needed chunk is taken from, of those in `copies`.
-    pub(super) fn home(&self, copies: &[Copy]) -> Option<u32> {
+    /// The pack with the canonical copy of a needed chunk, of those in `copies`.
+    pub(super) fn canonical(&self, copies: &[Copy]) -> Option<u32> {
         let rank = |ordinal: u32| self.packs.get(ordinal as usize).map(PackState::rank);
         let best = copies.iter().map(|(ordinal, _)| *ordinal);
         best.max_by_key(|ordinal| (rank(*ordinal), std::cmp::Reverse(*ordinal)))
@@ -184,21 +118,21 @@ impl Plan {
     }
 
     /// Those of `records` that have nothing to guard any more: no pack that is left holds a copy of their manifests.
-    pub(super) fn without_copies(&self, mut records: BTreeSet<SnapshotId>) -> BTreeSet<SnapshotId> {
-        if self.packs.iter().any(|pack| !pack.listed && !pack.absent) {
+    pub(super) fn without_copies(&self, done: &Done, mut records: BTreeSet<SnapshotId>) -> BTreeSet<SnapshotId> {
+        if self.packs.iter().any(|pack| pack.presence == Presence::PutSince) {
             // put since the packs were listed, and perhaps with the copy of a snapshot that was removed right after
             return BTreeSet::new();
         }
         // the copies of others may have been carried into new packs
         records.retain(|id| !self.must_keep_copy(id));
         let none = BTreeSet::new();
-        let killed = self.killed.as_ref().unwrap_or(&none);
+        let condemned = done.condemned.as_ref().unwrap_or(&none);
         for pack in self
             .packs
             .iter()
-            .filter(|pack| pack.listed && !killed.contains(&pack.id))
+            .filter(|pack| pack.is_listed() && !condemned.contains(&pack.id))
         {
-            if pack.spared && pack.session.is_none() && !pack.foreign {
+            if pack.writer == Writer::Unknown {
                 // it does not say what it holds
                 return BTreeSet::new();
             }
@@ -210,21 +144,21 @@ impl Plan {
     }
 
     /// What was or will be freed.
-    pub(super) fn sums(&self) -> Sums {
-        let gone = self.killed.clone().unwrap_or_else(|| self.releasable());
+    pub(super) fn sums(&self, done: &Done) -> Sums {
+        let gone = done.condemned.clone().unwrap_or_else(|| self.releasable());
         let pending = self.pending();
         let mut sums = Sums::default();
-        for pack in self.doomed() {
-            let copied = match pack.fate {
-                Fate::Rewrite => pack.home,
+        for pack in self.deletable() {
+            let copied = match pack.action {
+                Action::Rewrite => pack.canonical,
                 _ => 0,
             };
-            let is_rewritten = u64::from(pack.fate == Fate::Rewrite);
+            let is_rewritten = u64::from(pack.action == Action::Rewrite);
             if gone.contains(&pack.id) {
                 sums.removed_packs += 1 - is_rewritten;
                 sums.rewritten_packs += is_rewritten;
                 sums.freed_bytes += pack.total.saturating_sub(copied);
-            } else if pending.contains(&pack.id) || self.bound.contains(&pack.id) {
+            } else if pending.contains(&pack.id) || done.blocked.contains(&pack.id) {
                 sums.rewritten_packs += is_rewritten;
                 if pending.contains(&pack.id) {
                     sums.pending_bytes += pack.total.saturating_sub(copied);
@@ -235,17 +169,6 @@ impl Plan {
         }
         sums
     }
-}
-
-/// The figures of a report.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sums {
-    pub removed_packs: u64,
-    pub rewritten_packs: u64,
-    pub freed_bytes: u64,
-    pub pending_bytes: u64,
-    /// What was copied out of packs that are still there.
-    pub copied_ahead: Deleted,
 }
 
 /// Makes the plan. The index is made whole on the way when it turns out to lack something.
@@ -280,17 +203,16 @@ fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Pl
         lost: BTreeSet::new(),
         over: HashSet::new(),
         released: HashSet::new(),
-        killed: None,
-        bound: HashSet::new(),
     };
     ask_packs(work, survey, &mut plan)?;
     mark(work, survey, chosen, &mut plan)?;
     weigh(&mut plan)?;
-    fates::choose(work, &mut plan);
-    let ripe = survey.ripe();
+    let named = plan.source.packs().len();
+    actions::choose(work, &mut plan.packs, named);
+    let ready = survey.ready();
     let free = survey.held.is_empty();
-    let may_go = |pack: &&PackState| free || ripe.contains(&pack.id);
-    plan.released = plan.doomed().filter(may_go).map(|pack| pack.id).collect();
+    let may_go = |pack: &&PackState| free || ready.contains(&pack.id);
+    plan.released = plan.deletable().filter(may_go).map(|pack| pack.id).collect();
     Ok(plan)
 }
 
@@ -301,14 +223,14 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
     let mut states = Vec::with_capacity(source.packs().len());
     for (id, len) in source.packs() {
         named.insert(*id);
-        let mut state = PackState::new(*id, *len);
-        state.listed = survey.packs.contains_key(id);
-        let found = match survey.packs.get(id) {
-            Some(found) => Some(*found),
-            // its session put it after the packs were listed
-            None => work.repo.storage().size(&layout::pack(id))?,
+        let (presence, found) = match survey.packs.get(id) {
+            Some(found) => (Presence::Listed, Some(*found)),
+            None => match work.repo.storage().size(&layout::pack(id))? {
+                Some(found) => (Presence::PutSince, Some(found)),
+                None => (Presence::Absent, None),
+            },
         };
-        state.absent = found.is_none();
+        let mut state = PackState::new(*id, *len, presence);
         state.condemned = survey.condemned.contains(id);
         state.good = found == Some(*len) && !state.condemned;
         state.hinted = hinted.contains(id);
@@ -316,8 +238,7 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
         states.push(state);
     }
     for (id, len) in survey.packs.iter().filter(|(id, _)| !named.contains(*id)) {
-        let mut state = PackState::new(*id, *len);
-        state.listed = true;
+        let mut state = PackState::new(*id, *len, Presence::Listed);
         state.condemned = survey.condemned.contains(id);
         state.hinted = hinted.contains(id);
         states.push(state);
@@ -340,17 +261,19 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
     let is_known = |session: &SnapshotId| manifests.contains(session) || survey.records.contains(session);
     let named = plan.source.packs().len();
     for (ordinal, state) in plan.packs.iter_mut().enumerate() {
-        if !state.listed || (ordinal < named && state.has_data && survey.held.is_empty()) {
+        if !state.is_listed() || (ordinal < named && state.has_data && survey.held.is_empty()) {
             continue;
         }
         if state.condemned {
-            state.spared = true;
+            state.writer = Writer::Unknown;
             continue;
         }
-        match meta::read(work.repo, work.monitor, &state.id, &is_known)? {
+        match copies::read(work.repo, work.monitor, &state.id, &is_known)? {
             Some(content) => {
-                state.spared = survey.held.contains(&content.session);
-                state.session = Some(content.session);
+                state.writer = match survey.held.contains(&content.session) {
+                    true => Writer::AtWork(content.session),
+                    false => Writer::Ended(content.session),
+                };
                 state.copies = content.copies;
                 if ordinal >= named {
                     state.total = content.stored;
@@ -358,8 +281,10 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
             }
             // damaged: a repair makes it whole or sets it aside
             None => {
-                state.spared = true;
-                state.foreign = is_foreign(work.repo.storage(), &work.repo.config().id, &state.id);
+                state.writer = match is_foreign(work.repo.storage(), &work.repo.config().id, &state.id) {
+                    true => Writer::Foreign,
+                    false => Writer::Unknown,
+                };
             }
         }
     }
@@ -374,7 +299,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     for state in &plan.packs {
         for id in &state.copies {
             let is_over = survey.records.contains(id) || removed.contains(id);
-            if !kept.contains(id) && !is_over && !survey.held.contains(id) && !state.spared {
+            if !kept.contains(id) && !is_over && !survey.held.contains(id) && !state.is_left_alone() {
                 lost.entry(*id).or_default().push(state.id);
             }
         }
@@ -384,17 +309,17 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     for snapshot in survey.snapshots.iter().filter(|snapshot| kept.contains(&snapshot.id)) {
         work.check_running()?;
         // none: somebody has forgotten it since
-        if let Some(snapshot) = load(work.repo, &snapshot.id)? {
+        if let Some(snapshot) = snapshots::load(work.repo, &snapshot.id)? {
             marker.add(work.repo, work.monitor, &snapshot)?;
         }
     }
     marker.lenient()?;
     let mut found = BTreeSet::new();
     for (id, packs) in &lost {
-        if let Some(snapshot) = meta::lost_snapshot(work.repo, id, packs)? {
+        if let Some(snapshot) = copies::lost_snapshot(work.repo, id, packs)? {
             marker.add(work.repo, work.monitor, &snapshot)?;
             found.insert(*id);
-            if meta::is_lost(work, id)? {
+            if copies::is_lost(work.repo, id)? {
                 work.warn(
                     "WARN_MANIFEST_LOST",
                     format!("Snapshot {id} has lost its manifest; what it needs is kept. repair() brings it back"),
@@ -407,7 +332,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     plan.over = survey.records.union(&removed.into_iter().collect()).copied().collect();
     plan.over.retain(|id| !kept.contains(id));
     let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
-    for ordinal in homes_of_copies(work, plan, &keep)? {
+    for ordinal in packs_of_kept_copies(work, plan, &keep)? {
         if let Some(state) = plan.packs.get_mut(ordinal) {
             state.needed_copies = true;
         }
@@ -417,39 +342,46 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
 
 /// The packs whose copies of manifests are kept: as few as hold every part of each copy that `keep` wants. A prune that
 /// was cut short leaves copies twice.
-fn homes_of_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> Result<BTreeSet<usize>> {
+fn packs_of_kept_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> Result<BTreeSet<usize>> {
     let mut holders: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
     for (ordinal, state) in plan.packs.iter().enumerate() {
         for id in state.copies.iter().filter(|id| keep(id)) {
             holders.entry(*id).or_default().push(ordinal);
         }
     }
-    let mut homes = BTreeSet::new();
+    let mut kept = BTreeSet::new();
     for (id, mut ordinals) in holders {
         if let [only] = ordinals[..] {
-            homes.insert(only);
+            kept.insert(only);
             continue;
         }
         // first those that stay in any case, then those with most copies: old packs whose content was gathered are let go
         let rank = |ordinal: &usize| {
             let state = plan.packs.get(*ordinal);
-            state.map(|state| (state.spared, state.good && !state.hinted, state.copies.len(), state.id))
+            state.map(|state| {
+                (
+                    state.is_left_alone(),
+                    state.good && !state.hinted,
+                    state.copies.len(),
+                    state.id,
+                )
+            })
         };
         ordinals.sort_by_key(|ordinal| std::cmp::Reverse(rank(ordinal)));
         let mut parts = BTreeSet::new();
         for ordinal in ordinals {
             let Some(state) = plan.packs.get(ordinal) else { continue };
             let before = parts.len();
-            parts.extend(meta::parts_of_copy(work.repo, &id, &state.id)?);
-            if parts.len() > before || state.spared {
-                homes.insert(ordinal);
+            parts.extend(copies::parts_of_copy(work.repo, &id, &state.id)?);
+            if parts.len() > before || state.is_left_alone() {
+                kept.insert(ordinal);
             }
         }
     }
-    Ok(homes)
+    Ok(kept)
 }
 
-/// Sums up what is needed in each pack, and where it is at home.
+/// Sums up what is needed in each pack, and of what the canonical copy is there.
 fn weigh(plan: &mut Plan) -> Result<()> {
     let add = |sums: &mut Vec<u64>, ordinal: u32, entry: &PackEntry| {
         if let Some(sum) = sums.get_mut(ordinal as usize) {
@@ -468,18 +400,18 @@ fn weigh(plan: &mut Plan) -> Result<()> {
     for (state, live) in plan.packs.iter_mut().zip(live) {
         state.live = live;
     }
-    let mut home = vec![0; plan.packs.len()];
+    let mut canonical = vec![0; plan.packs.len()];
     for_each_id(&plan.source, &mut |place, _, copies| {
         if plan.marks.is_set(place)
-            && let Some(ordinal) = plan.home(copies)
+            && let Some(ordinal) = plan.canonical(copies)
             && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
         {
-            add(&mut home, ordinal, entry);
+            add(&mut canonical, ordinal, entry);
         }
         Ok(())
     })?;
-    for (state, home) in plan.packs.iter_mut().zip(home) {
-        state.home = home;
+    for (state, canonical) in plan.packs.iter_mut().zip(canonical) {
+        state.canonical = canonical;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! removes the record, alone under the commit lock.
 
 use super::Work;
-use super::plan::Plan;
+use super::plan::{Done, Plan};
 use super::survey::Survey;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
@@ -82,12 +82,18 @@ fn remove_recorded(repo: &Repository, ids: &[SnapshotId]) -> Result<()> {
 }
 
 /// Removes the records that have nothing left to guard.
-pub(super) fn drop_settled(work: &Work<'_>, survey: &Survey, plan: &Plan, removed: &[SnapshotId]) -> Result<()> {
+pub(super) fn drop_settled(
+    work: &Work<'_>,
+    survey: &Survey,
+    plan: &Plan,
+    done: &Done,
+    removed: &[SnapshotId],
+) -> Result<()> {
     let storage = work.repo.storage();
     let records: BTreeSet<SnapshotId> = survey.records.iter().chain(removed).copied().collect();
     let cut_short = |id: &&SnapshotId| survey.records.contains(id) && survey.has_manifest(id) && !removed.contains(id);
     let cut_short: Vec<SnapshotId> = records.iter().filter(cut_short).copied().collect();
-    let mut settled = plan.without_copies(records);
+    let mut settled = plan.without_copies(done, records);
     // one that has just failed may put its copy only now
     settled.retain(|id| !survey.held.contains(id));
     if settled.is_empty() && cut_short.is_empty() {

@@ -6,10 +6,10 @@
 //! this returns, the new packs are protected, named by a segment and durable.
 
 use super::Work;
-use super::fates::Fate;
-use super::live::for_each_id;
+use super::packs::Action;
 use super::plan::Plan;
 use crate::base::{decode_stored, meta_of};
+use crate::catalog::marks::for_each_id;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
@@ -33,7 +33,7 @@ const AT_ONCE: u64 = 1 << 20;
 /// Copies, and notes which packs cannot be read: see [`keep_with_copies`].
 pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> Result<()> {
     let packs = plan.packs.iter().enumerate();
-    let sources = packs.filter(|(_, state)| state.fate == Fate::Rewrite);
+    let sources = packs.filter(|(_, state)| state.action == Action::Rewrite);
     let sources: Vec<(usize, u64)> = sources.map(|(ordinal, state)| (ordinal, state.len)).collect();
     if sources.is_empty() {
         return Ok(());
@@ -80,19 +80,19 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> R
 /// first pack is damaged, only the handle that did so knows which copy is the good one. Those that
 /// are damaged are noted: see [`keep_with_copies`].
 pub(super) fn prove_stand_ins(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
-    if plan.doomed().next().is_none() {
+    if plan.deletable().next().is_none() {
         return Ok(());
     }
     let goes = |ordinal: u32| {
         plan.packs
             .get(ordinal as usize)
-            .is_some_and(|pack| pack.fate != Fate::Keep)
+            .is_some_and(|pack| pack.action != Action::Keep)
     };
     let mut stand_ins: BTreeSet<u32> = BTreeSet::new();
     for_each_id(&plan.source, &mut |place, _, copies| {
         if copies.len() > 1
             && plan.marks.is_set(place)
-            && let Some(home) = plan.home(copies).filter(|home| !goes(*home))
+            && let Some(home) = plan.canonical(copies).filter(|home| !goes(*home))
             && copies.iter().any(|(ordinal, _)| goes(*ordinal))
         {
             stand_ins.insert(home);
@@ -134,7 +134,7 @@ pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Re
     let is_damaged = |ordinal: u32| damaged.contains(&(ordinal as usize));
     let mut kept = damaged.clone();
     for_each_id(&plan.source, &mut |place, _, copies| {
-        if plan.marks.is_set(place) && plan.home(copies).is_some_and(is_damaged) {
+        if plan.marks.is_set(place) && plan.canonical(copies).is_some_and(is_damaged) {
             kept.extend(copies.iter().map(|(ordinal, _)| *ordinal as usize));
         }
         Ok(())
@@ -143,7 +143,7 @@ pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Re
     let manifests: BTreeSet<SnapshotId> = damaged.iter().filter_map(manifests).flatten().copied().collect();
     for (ordinal, state) in plan.packs.iter_mut().enumerate() {
         if kept.contains(&ordinal) || !state.copies.is_disjoint(&manifests) {
-            state.fate = Fate::Keep;
+            state.action = Action::Keep;
         }
     }
     Ok(())
@@ -155,7 +155,7 @@ fn wanted(plan: &Plan, sources: &[(usize, u64)]) -> Result<BTreeMap<usize, BTree
     let mut wanted: BTreeMap<usize, BTreeSet<u32>> = empty.collect();
     for_each_id(&plan.source, &mut |place, _, copies| {
         if plan.marks.is_set(place)
-            && let Some(ordinal) = plan.home(copies)
+            && let Some(ordinal) = plan.canonical(copies)
             && let Some(offsets) = wanted.get_mut(&(ordinal as usize))
             && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
         {

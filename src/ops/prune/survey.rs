@@ -1,15 +1,14 @@
-//! What is there, listed in the order that makes it safe to judge by: records, packs, leases, snapshots, and the index
-//! last. A session that wrote one of the packs and holds no lease has either put its manifest by then, or never will.
+//! What is there, listed in the order of [`crate::catalog`]; the index follows in the plan.
 
 use super::Work;
-use super::spare::{Needed, is_unknowable, needed};
+use crate::catalog::needed::{Needed, is_unknowable, needed};
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{FoundList, KillList, KillLists, Proof};
 use crate::repo::Repository;
-use crate::snapshot::{MAX_MANIFEST_LEN, Recency, Snapshot};
-use crate::storage::ErrorKind;
+use crate::snapshot::Recency;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -47,20 +46,16 @@ impl Survey {
         let records = storage.list(layout::RECORDS)?;
         let records = records.iter().filter_map(|file| layout::id_of(&file.key, ".forgot"));
         let mut records: BTreeSet<SnapshotId> = records.map(SnapshotId).collect();
-        let packs = storage.list(layout::DATA)?;
-        let packs = packs
-            .iter()
-            .filter_map(|file| Some((PackId(layout::id_of(&file.key, ".pack")?), file.len)));
-        let packs = packs.collect();
+        let packs = repo.list_packs()?;
         let held = match work.options.force {
             true => HashSet::new(),
             false => work.writers()?,
         };
         let mut lists = repo.kill_lists()?;
-        let mut snapshots = Vec::new();
-        for id in snapshot_ids(repo)? {
+        let mut briefs = Vec::new();
+        for id in snapshots::ids(repo)? {
             work.check_running()?;
-            snapshots.extend(load(repo, &id)?.map(|snapshot| Brief {
+            briefs.extend(snapshots::load(repo, &id)?.map(|snapshot| Brief {
                 id,
                 created_at_ms: snapshot.created_at_ms,
                 sequence: snapshot.sequence,
@@ -70,17 +65,17 @@ impl Survey {
         if work.options.dry_run {
             // a prune begins by leaving them; here nothing is written
             records.extend(repo.abandoned_sessions()?);
-            let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot: &Brief| snapshot.id).collect();
+            let ids: Vec<SnapshotId> = briefs.iter().map(|snapshot: &Brief| snapshot.id).collect();
             lists.spare(needed_or_all(work, &lists, &ids, false)?.packs());
         }
         lists.spare(work.spared.clone());
         let now_ms = repo.now_ms();
-        snapshots.sort_by_key(|brief| Reverse(Recency::new((brief.created_at_ms, brief.sequence, brief.id), now_ms)));
+        briefs.sort_by_key(|brief| Reverse(Recency::new((brief.created_at_ms, brief.sequence, brief.id), now_ms)));
         Ok(Self {
             records,
             packs,
             held,
-            snapshots,
+            snapshots: briefs,
             condemned: condemned(&lists),
             hints: of_kind(&lists, &|found| found.list.hint && found.proof == Proof::Valid),
             unproven: of_kind(&lists, &|found| found.proof != Proof::Valid),
@@ -94,7 +89,7 @@ impl Survey {
 
     /// Packs that may be deleted though others are writing: an earlier prune told the writers not to use them, and whoever
     /// was writing then is gone.
-    pub(super) fn ripe(&self) -> HashSet<PackId> {
+    pub(super) fn ready(&self) -> HashSet<PackId> {
         let over = |hint: &&KillList| !hint.sessions.iter().any(|session| self.held.contains(session));
         self.hints
             .iter()
@@ -148,24 +143,4 @@ pub(super) fn delaying(repo: &Repository) -> Result<HashSet<SnapshotId>> {
     let lists = repo.kill_lists()?;
     let hints = lists.lists().iter().map(|found| &found.list);
     Ok(hints.flat_map(|hint| &hint.sessions).copied().collect())
-}
-
-/// The names of all manifests.
-pub(in crate::ops) fn snapshot_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
-    let files = repo.storage().list(layout::SNAPSHOTS)?;
-    let id = |key: &str| layout::id_of(key, ".json").map(SnapshotId);
-    Ok(files.iter().filter_map(|file| id(&file.key)).collect())
-}
-
-/// A snapshot; `None` when it was forgotten since it was listed.
-pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
-    match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
-        Ok(bytes) => Ok(Some(repo.decode_manifest(id, &bytes)?)),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
-            snapshot: *id,
-            reason: "it is too long".to_owned(),
-        }),
-        Err(error) => Err(error.into()),
-    }
 }

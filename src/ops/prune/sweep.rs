@@ -8,9 +8,10 @@
 //! and in the index before its list is deleted.
 
 use super::Work;
-use super::choice::Deleted;
-use super::plan::Plan;
-use super::survey::{Survey, needed_or_all, snapshot_ids};
+use super::plan::{Done, Plan};
+use super::report::Deleted;
+use super::survey::{Survey, needed_or_all};
+use crate::catalog::snapshots;
 use crate::error::Result;
 use crate::id::PackId;
 use crate::layout;
@@ -39,7 +40,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     let ids = {
         let _guard = repo.commit_exclusive(work.monitor)?;
         repo.check_place()?;
-        snapshot_ids(repo)?
+        snapshots::ids(repo)?
     };
     // the publishing of a list may not have been flushed, nor a removal of a manifest, and packs
     // may be deleted from now on
@@ -59,8 +60,8 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
         let killed = || list.packs.iter().filter(|pack| !work.spared.contains(*pack));
         let mut stored = lying(repo, killed())?;
         let killed: HashSet<PackId> = killed().copied().collect();
-        let bound = sweep(work, maint, list, &killed)?;
-        stored.retain(|pack, _| !bound.contains(pack));
+        let blocked = sweep(work, maint, list, &killed)?;
+        stored.retain(|pack, _| !blocked.contains(pack));
         let more: Deleted = stored.into_values().collect();
         work.finished.packs += more.packs;
         work.finished.bytes += more.bytes;
@@ -108,14 +109,14 @@ pub(super) fn sweep(
         storage.barrier()?;
         return Ok(HashSet::new());
     }
-    let mut bound = dissolve::delete_dead_groups(repo, killed)?;
-    delete(repo, killed, &bound, &mut gone, monitor)?;
+    let mut blocked = dissolve::delete_dead_groups(repo, killed)?;
+    delete(repo, killed, &blocked, &mut gone, monitor)?;
     for _ in 0..ROUNDS {
-        if bound.is_empty() {
+        if blocked.is_empty() {
             break;
         }
-        bound = dissolve::leave_groups(repo, killed, work.room)?;
-        delete(repo, killed, &bound, &mut gone, monitor)?;
+        blocked = dissolve::leave_groups(repo, killed, work.room)?;
+        delete(repo, killed, &blocked, &mut gone, monitor)?;
     }
     if repo.has_bug(SeededBug::KillListEarly) {
         storage.delete(&list.id.key())?;
@@ -124,7 +125,7 @@ pub(super) fn sweep(
 
     repo.drop_from_index(killed)?;
     settle(repo, list, killed)?;
-    if bound.is_empty() {
+    if blocked.is_empty() {
         storage.delete(&list.id.key())?;
         storage.barrier()?;
     } else {
@@ -132,23 +133,23 @@ pub(super) fn sweep(
             "WARN_PACKS_NOT_DELETED",
             format!(
                 "{} packs cannot leave their damaged parity groups; repair(), then prune again",
-                bound.len()
+                blocked.len()
             ),
         );
     }
-    Ok(bound)
+    Ok(blocked)
 }
 
 /// Deletes those of `killed` that no group needs, the `.idx` first.
 fn delete(
     repo: &Repository,
     killed: &HashSet<PackId>,
-    bound: &HashSet<PackId>,
+    blocked: &HashSet<PackId>,
     gone: &mut HashSet<PackId>,
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let storage = repo.storage();
-    let mut free: Vec<&PackId> = killed.iter().filter(|pack| !bound.contains(*pack)).collect();
+    let mut free: Vec<&PackId> = killed.iter().filter(|pack| !blocked.contains(*pack)).collect();
     free.sort_unstable();
     for pack in free {
         if gone.insert(*pack) {
@@ -178,9 +179,9 @@ fn settle(repo: &Repository, list: &KillList, killed: &HashSet<PackId>) -> Resul
 
 /// Deletes the hints that have become true or pointless, and the lists that are not proven: about
 /// the packs in these the plan has decided as about any other.
-pub(super) fn drop_settled_lists(work: &mut Work<'_>, survey: &Survey, plan: &Plan) -> Result<()> {
+pub(super) fn drop_settled_lists(work: &mut Work<'_>, survey: &Survey, plan: &Plan, done: &Done) -> Result<()> {
     let pending = plan.pending();
-    let killed: HashSet<PackId> = plan.killed.iter().flatten().copied().collect();
+    let killed: HashSet<PackId> = done.condemned.iter().flatten().copied().collect();
     for list in &survey.unproven {
         if !list.hint {
             settle(work.repo, list, &killed)?;

@@ -3,12 +3,13 @@
 
 use super::Work;
 use super::packs::Inventory;
+use crate::catalog::EntrySum;
+use crate::catalog::entries::{named_packs, set_damaged_aside, walk_index};
 use crate::error::Result;
 use crate::id::PackId;
 use crate::index;
 use crate::layout;
-use crate::ops::entry_sum::EntrySum;
-use crate::ops::reindex::{RUN, named_packs, publishable, rebuild, set_damaged_aside, walk_index};
+use crate::ops::reindex::{RUN, publishable, rebuild};
 use crate::pack::ChunkLocation;
 use crate::repo::{Repository, find_any_index};
 use crate::storage::FailedRead;

@@ -6,12 +6,12 @@
 
 use super::files::{Found, put_right, read};
 use super::{Packs, Work};
+use crate::catalog::EntrySum;
+use crate::catalog::entries::named_packs;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::ops::entry_sum::EntrySum;
-use crate::ops::reindex::named_packs;
 use crate::pack::{IndexParts, ReadError, is_foreign, open_parts, read_parts, splice};
 use crate::parity::{self, Groups, Lost, ROW_LEN, Refusal};
 use crate::repo::Repository;

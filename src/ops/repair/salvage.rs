@@ -7,11 +7,11 @@
 use super::Work;
 use super::packs::{Checked, Inventory, Remains, check, put_pack, remains};
 use crate::base::{decode_stored, meta_of};
+use crate::catalog::entries::entries_of;
 use crate::codec::Decoder;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId};
 use crate::layout;
-use crate::ops::reindex::entries_of;
 use crate::pack::{KIND_LIST, PackEntry, open_parts, parts_of, read_index};
 use crate::repo::rescue::Rescue;
 use std::collections::{HashMap, HashSet};

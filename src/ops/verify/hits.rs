@@ -1,7 +1,6 @@
 //! Damaged packs and chunks: which chunks are lost with them, which snapshots and items that hits, and whether parity can
 //! make them again.
 
-use super::lists::Walked;
 use super::manifests::Manifests;
 use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with, misplaced_packs};
 use super::parity::{is_relied_on, session_of};
@@ -15,6 +14,10 @@ use crate::parity::Groups;
 use crate::repo::read::{ReadScratch, read_at};
 use crate::storage::FailedRead;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Numbers of the damage below a node of a list, in ascending order.
+pub(super) type Walked = Arc<Vec<u32>>;
 
 /// A problem that waits for the snapshots that it hits.
 struct Pending {

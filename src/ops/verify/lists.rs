@@ -4,7 +4,7 @@
 //! `full` every list node is read, held against its parent's sums, and every chunk in it looked up. When chunks are lost,
 //! the lists are walked at any level, to see whom that hits. A node that several items share is read once.
 
-use super::hits::Damage;
+use super::hits::{Damage, Walked};
 use super::manifests::{Manifests, reload};
 use super::packs::Packs;
 use super::{Problem, Run, UNREADABLE, VerifyLevel};
@@ -23,9 +23,6 @@ use std::sync::Arc;
 const WRONG_LENGTH: &str = "a chunk has another length than is written there";
 /// Numbers of damage that are gathered before those that come twice are taken out.
 const MAX_UNSORTED: usize = 1 << 18;
-
-/// Numbers of the damage below a node, in ascending order.
-pub(super) type Walked = Arc<Vec<u32>>;
 
 /// What is known of a node that was visited.
 #[derive(Clone)]

@@ -18,6 +18,7 @@
 //! pack, 100 bytes a snapshot and list node, and 100 bytes for each damaged chunk. Putting things right is left to repair.
 
 mod bodies;
+mod copies;
 mod doubt;
 mod hits;
 mod lists;
@@ -231,7 +232,7 @@ impl<'a> Run<'a> {
         segments::check(self, &mut packs)?;
         self.plan(&packs);
         packs::check(self, &mut packs, &mut manifests)?;
-        manifests::check_copies(self, &packs, &manifests)?;
+        copies::check_copies(self, &packs, &manifests)?;
         let groups = parity::check_heads(self, &packs, &manifests)?;
         let mut damage = hits::Damage::default();
         if self.options.level > VerifyLevel::Quick {

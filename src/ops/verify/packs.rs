@@ -2,12 +2,13 @@
 
 use super::manifests::Manifests;
 use super::{Problem, Run, VerifyLevel};
+use crate::catalog::EntrySum;
+use crate::catalog::needed::needed;
+use crate::catalog::snapshots;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{self, KillLists};
-use crate::ops::entry_sum::EntrySum;
-use crate::ops::prune::{needed, snapshot_ids};
 use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::{self, ErrorKind, FailedRead};
@@ -125,7 +126,7 @@ fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
     if run.repo.is_locked() || listed.is_empty() {
         return Ok((HashSet::new(), listed));
     }
-    let ids = snapshot_ids(run.repo).unwrap_or_default();
+    let ids = snapshots::ids(run.repo).unwrap_or_default();
     match needed(run.repo, &lists, &ids, false, run.monitor) {
         Ok(needed) => run.needed = needed.packs(),
         // what is damaged or missing there is reported by the steps that come next

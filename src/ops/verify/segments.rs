@@ -2,11 +2,11 @@
 
 use super::packs::Packs;
 use super::{Problem, Run};
+use crate::catalog::EntrySum;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::index::{self, BrokenSegment, EntrySource};
 use crate::layout;
-use crate::ops::entry_sum::EntrySum;
 use crate::storage::{ErrorKind, FailedRead};
 use std::collections::HashSet;
 

@@ -4,8 +4,7 @@
 //! small packs of like size are gathered once there are enough of them, so that each byte is gathered a few times at most.
 
 use super::Work;
-use super::plan::{PackState, Plan};
-use crate::index::EntrySource;
+use super::packs::{Action, PackState};
 use std::collections::HashMap;
 
 /// Small packs of one size and kind that are gathered when there are so many.
@@ -13,26 +12,15 @@ const GATHER: usize = 8;
 /// A pack is small below this part of the target length.
 const SMALL: u64 = 4;
 
-/// What is to become of a pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Keep,
-    /// Nothing in it is needed from there.
-    Unused,
-    /// What is needed is copied out of it, and then it is unused.
-    Rewrite,
-}
-
-/// Chooses, once it is known what is needed of each.
-pub(super) fn choose(work: &Work<'_>, plan: &mut Plan) {
-    let named = plan.source.packs().len();
+/// Chooses, once it is known what is needed of each. The first `named` packs are in the index.
+pub(super) fn choose(work: &Work<'_>, packs: &mut [PackState], named: usize) {
     let mut kept_bytes = 0u64;
     let mut waste = 0u64;
     let mut partly: Vec<usize> = Vec::new();
-    for (ordinal, state) in plan.packs.iter_mut().enumerate() {
-        let may_go = state.listed && !state.spared && (state.good || ordinal >= named);
+    for (ordinal, state) in packs.iter_mut().enumerate() {
+        let may_go = state.is_listed() && !state.is_left_alone() && (state.good || ordinal >= named);
         if may_go && !state.is_needed() {
-            state.fate = Fate::Unused;
+            state.action = Action::Delete;
             continue;
         }
         if state.condemned {
@@ -46,38 +34,38 @@ pub(super) fn choose(work: &Work<'_>, plan: &mut Plan) {
     }
     // the share that is waste, the greatest first
     let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
-    partly.sort_by_key(|ordinal| std::cmp::Reverse(plan.packs.get(*ordinal).and_then(share)));
+    partly.sort_by_key(|ordinal| std::cmp::Reverse(packs.get(*ordinal).and_then(share)));
     for ordinal in partly {
         // of what will be stored then: else the next prune would find more waste than is allowed, and go on
         if waste <= (kept_bytes as f64 * work.options.max_unused) as u64 {
             break;
         }
-        if let Some(state) = plan.packs.get_mut(ordinal) {
+        if let Some(state) = packs.get_mut(ordinal) {
             waste = waste.saturating_sub(state.waste());
             kept_bytes = kept_bytes.saturating_sub(state.waste());
-            state.fate = Fate::Rewrite;
+            state.action = Action::Rewrite;
         }
     }
     if work.options.max_unused < 1.0 {
-        gather(work, plan, named);
+        gather(work, packs, named);
     }
 }
 
 /// Rewrites small packs of like size and kind where there are many.
-fn gather(work: &Work<'_>, plan: &mut Plan, named: usize) {
+fn gather(work: &Work<'_>, packs: &mut [PackState], named: usize) {
     let small = work.repo.config().pack_size / SMALL;
     let mut tiers: HashMap<(bool, u32), Vec<usize>> = HashMap::new();
-    for (ordinal, state) in plan.packs.iter().enumerate().take(named) {
-        let fits = state.listed && state.good && !state.spared && state.len < small;
-        if fits && state.fate != Fate::Unused {
+    for (ordinal, state) in packs.iter().enumerate().take(named) {
+        let fits = state.is_listed() && state.good && !state.is_left_alone() && state.len < small;
+        if fits && state.action != Action::Delete {
             let tier = state.len.max(1).ilog2() / 2;
             tiers.entry((state.has_data, tier)).or_default().push(ordinal);
         }
     }
     for ordinals in tiers.into_values().filter(|tier| tier.len() >= GATHER) {
         for ordinal in ordinals {
-            if let Some(state) = plan.packs.get_mut(ordinal) {
-                state.fate = Fate::Rewrite;
+            if let Some(state) = packs.get_mut(ordinal) {
+                state.action = Action::Rewrite;
             }
         }
     }

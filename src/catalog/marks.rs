@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
-use crate::index::{self, EntrySource, MergeSource};
+use crate::index::{EntrySource, MergeSource};
 use crate::monitor::Monitor;
 use crate::pack::PackEntry;
 use crate::repo::Repository;
@@ -25,7 +25,7 @@ const BATCH: usize = 1000;
 
 /// A bit for each different chunk id of the index, in the order of the ids.
 #[derive(Default)]
-pub(super) struct Marks {
+pub struct Marks {
     bits: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Marks {
     }
 
     /// Whether the id at this place of the index is needed.
-    pub(super) fn is_set(&self, place: usize) -> bool {
+    pub fn is_set(&self, place: usize) -> bool {
         self.bits
             .get(place / 64)
             .is_some_and(|bits| bits >> (place % 64) & 1 == 1)
@@ -49,13 +49,13 @@ impl Marks {
 }
 
 /// A copy of a chunk: the ordinal of its pack, and where in it.
-pub(super) type Copy = (u32, PackEntry);
+pub type Copy = (u32, PackEntry);
 
 /// Is told, for each different id of the index, its place and all its copies.
-pub(super) type EachId<'e> = dyn FnMut(usize, &ChunkId, &[Copy]) -> Result<()> + 'e;
+pub type EachId<'e> = dyn FnMut(usize, &ChunkId, &[Copy]) -> Result<()> + 'e;
 
 /// Walks the index.
-pub(super) fn for_each_id(source: &MergeSource, each: &mut EachId<'_>) -> Result<()> {
+pub fn for_each_id(source: &MergeSource, each: &mut EachId<'_>) -> Result<()> {
     let mut copies: Vec<Copy> = Vec::new();
     let mut place = 0;
     for found in source.scan() {
@@ -82,7 +82,7 @@ pub(super) fn for_each_id(source: &MergeSource, each: &mut EachId<'_>) -> Result
 }
 
 /// Marks what snapshots need.
-pub(super) struct Marker<'a> {
+pub struct Marker<'a> {
     source: &'a MergeSource,
     /// Tells whether a copy in the pack of this ordinal counts.
     good: &'a dyn Fn(u32) -> bool,
@@ -106,7 +106,8 @@ enum Absent {
 }
 
 impl<'a> Marker<'a> {
-    pub(super) fn new(source: &'a MergeSource, good: &'a dyn Fn(u32) -> bool) -> Self {
+    /// Marks what is needed; a chunk of which no counted pack has a copy is an error.
+    pub fn new(source: &'a MergeSource, good: &'a dyn Fn(u32) -> bool) -> Self {
         Self {
             source,
             good,
@@ -119,7 +120,7 @@ impl<'a> Marker<'a> {
     }
 
     /// Marks all copies, and notes whether there are chunks without any.
-    pub(super) fn noting(source: &'a MergeSource) -> Self {
+    pub fn noting(source: &'a MergeSource) -> Self {
         Self {
             absent: Absent::IsNoted { seen: false },
             ..Self::new(source, &|_| true)
@@ -127,7 +128,7 @@ impl<'a> Marker<'a> {
     }
 
     /// Marks everything that a snapshot needs.
-    pub(super) fn add(&mut self, repo: &Repository, monitor: &dyn Monitor, snapshot: &Snapshot) -> Result<()> {
+    pub fn add(&mut self, repo: &Repository, monitor: &dyn Monitor, snapshot: &Snapshot) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         let walked = walk(repo, snapshot, &mut self.nodes, &mut self.scratch, &mut |id| {
             batch.push(*id);
@@ -152,20 +153,20 @@ impl<'a> Marker<'a> {
     }
 
     /// From now on, what cannot be found is passed over: for snapshots that are not whole anyway.
-    pub(super) fn lenient(&mut self) -> Result<()> {
+    pub fn lenient(&mut self) -> Result<()> {
         self.mark_rest()?;
         self.absent = Absent::IsPassedOver;
         Ok(())
     }
 
     /// The marks, when everything was added.
-    pub(super) fn finish(mut self) -> Result<Marks> {
+    pub fn finish(mut self) -> Result<Marks> {
         self.mark_rest()?;
         Ok(self.marks)
     }
 
     /// The same for one that [notes](Self::noting), and whether a chunk was in no segment.
-    pub(super) fn finish_noting(mut self) -> Result<(Marks, bool)> {
+    pub fn finish_noting(mut self) -> Result<(Marks, bool)> {
         self.mark_rest()?;
         Ok((self.marks, self.absent == Absent::IsNoted { seen: true }))
     }
@@ -232,7 +233,7 @@ impl Absent {
 }
 
 /// Calls `each` for every chunk and list node of a snapshot; what lies below a node in `nodes` is passed over.
-pub(super) fn walk(
+pub fn walk(
     repo: &Repository,
     snapshot: &Snapshot,
     nodes: &mut HashSet<ChunkId>,
@@ -270,20 +271,3 @@ pub(super) fn walk(
     }
     Ok(())
 }
-
-/// All entries of the index, as a source that stays as it is. A damaged segment is made again first.
-pub(super) fn all_entries(repo: &Repository) -> Result<MergeSource> {
-    for _ in 0..MAX_DAMAGED {
-        match repo.index().all_entries() {
-            Err(error @ index::Error::Damaged { segment, .. }) => {
-                repo.index().set_aside(segment, error);
-                repo.heal_index_for_read()?;
-            }
-            other => return Ok(other?),
-        }
-    }
-    Ok(repo.index().all_entries()?)
-}
-
-/// How often one call puts up with a newly found damaged segment.
-const MAX_DAMAGED: usize = 16;

@@ -1,6 +1,7 @@
 //! A restore into a file: complete and durable under its name, or nothing of it.
 
-use super::restore::{RestorePlan, restore};
+use super::plan::RestorePlan;
+use super::restore;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::repo::Repository;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 /// A sum over entries that does not depend on their order: equal sums, equal entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct EntrySum {
+pub struct EntrySum {
     entries: u64,
     sum: u128,
 }

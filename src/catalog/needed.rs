@@ -6,25 +6,25 @@
 //! says what may be deleted, and the snapshots say what must not.
 //!
 //! The cost is a walk of all lists of all snapshots and one of the index for each batch of ids (see
-//! [`super::live`]), and only where there is a list.
+//! [`super::marks`]), and only where there is a list.
 
-use super::live::{Marker, all_entries, for_each_id};
-use super::meta;
-use super::survey::load;
+use super::copies;
+use super::entries::all_entries;
+use super::marks::{Marker, for_each_id};
+use super::snapshots::load;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
-use crate::layout;
 use crate::lock::KillLists;
 use crate::monitor::Monitor;
 use crate::pack::KIND_DATA;
 use crate::repo::Repository;
 use crate::storage::Verdict;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is needed of the packs in kill lists.
 #[derive(Debug, Default)]
-pub(in crate::ops) struct Needed {
+pub struct Needed {
     /// Packs with a chunk that a snapshot needs and of which no good copy is elsewhere, absent ones
     /// too: parity may give them back.
     pub for_chunks: HashSet<PackId>,
@@ -59,7 +59,7 @@ impl Needed {
 /// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing`, `ChunkCorrupt`, `PackMissing`,
 /// `PackCorrupt`, `IndexCorrupt` when it cannot be known what a snapshot needs; then nothing may be
 /// deleted. `Storage` when something could not be read this time.
-pub(in crate::ops) fn needed(
+pub fn needed(
     repo: &Repository,
     lists: &KillLists,
     ids: &[SnapshotId],
@@ -89,7 +89,7 @@ pub(in crate::ops) fn needed(
 
 /// Whether an error says that a snapshot, or the index, is damaged or incomplete, and not that
 /// something failed this time.
-pub(in crate::ops) fn is_unknowable(error: &Error) -> bool {
+pub fn is_unknowable(error: &Error) -> bool {
     match error {
         Error::ManifestCorrupt { .. }
         | Error::UnsupportedFormat { .. }
@@ -130,18 +130,14 @@ impl Found {
 struct Survey<'l> {
     lists: &'l KillLists,
     /// Packs in the folder and their lengths in bytes.
-    packs: HashMap<PackId, u64>,
+    packs: BTreeMap<PackId, u64>,
     /// Packs in lists that are there.
     listed: BTreeSet<PackId>,
 }
 
 impl<'l> Survey<'l> {
     fn take(repo: &Repository, lists: &'l KillLists) -> Result<Self> {
-        let files = repo.storage().list(layout::DATA)?;
-        let packs = files
-            .iter()
-            .filter_map(|file| Some((PackId(layout::id_of(&file.key, ".pack")?), file.len)));
-        let packs: HashMap<PackId, u64> = packs.collect();
+        let packs = repo.list_packs()?;
         let listed = lists
             .listed()
             .filter(|pack| packs.contains_key(pack))
@@ -206,7 +202,7 @@ impl<'l> Survey<'l> {
     ) -> Result<HashSet<PackId>> {
         let ids: HashSet<&SnapshotId> = ids.iter().collect();
         let copies_in = |pack: &PackId| -> Result<Vec<SnapshotId>> {
-            let content = meta::read(repo, monitor, pack, &|session| ids.contains(session))?;
+            let content = copies::read(repo, monitor, pack, &|session| ids.contains(session))?;
             let copies = content.into_iter().flat_map(|content| content.copies);
             Ok(copies.filter(|id| ids.contains(id)).collect())
         };

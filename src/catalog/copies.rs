@@ -1,7 +1,6 @@
 //! Which copies of manifests a pack holds. They stand in no index, so the packs themselves are asked: those that the index
 //! knows no data chunk of (meta packs, as a rule one for each snapshot), and those that it does not name at all.
 
-use super::Work;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
@@ -15,7 +14,7 @@ use crate::storage::judge;
 use std::collections::BTreeSet;
 
 /// What a pack says of itself.
-pub(super) struct Content {
+pub struct Content {
     /// Who wrote it.
     pub session: SnapshotId,
     /// Snapshots of whose manifests it holds copies.
@@ -28,7 +27,7 @@ pub(super) struct Content {
 ///
 /// `is_known` tells of a session that its fate is known (it has a manifest or a record): such a session has stored
 /// copies of nothing but its own manifest.
-pub(super) fn read(
+pub fn read(
     repo: &Repository,
     monitor: &dyn Monitor,
     pack: &PackId,
@@ -72,7 +71,7 @@ fn copies_in(repo: &Repository, index: &PackIndex) -> Result<Option<BTreeSet<Sna
 }
 
 /// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
-pub(super) fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Result<BTreeSet<([u8; 32], u32)>> {
+pub fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Result<BTreeSet<([u8; 32], u32)>> {
     let mut parts = BTreeSet::new();
     let Some(index) = find_any_index(repo, pack)? else {
         return Ok(parts);
@@ -123,7 +122,7 @@ impl<'a> PartReader<'a> {
 }
 
 /// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
-pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Result<Option<Snapshot>> {
+pub fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Result<Option<Snapshot>> {
     let mut places: Vec<ChunkLocation> = Vec::new();
     for pack in packs {
         if let Some(index) = find_any_index(repo, pack)? {
@@ -139,8 +138,8 @@ pub(super) fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]
 
 /// Whether it is still so that a copy has no manifest, and nobody knows why. Records were listed before the packs, and
 /// snapshots last: its session may have been ignored and have ended since, or it may have been forgotten meanwhile.
-pub(super) fn is_lost(work: &Work<'_>, id: &SnapshotId) -> Result<bool> {
-    let storage = work.repo.storage();
+pub fn is_lost(repo: &Repository, id: &SnapshotId) -> Result<bool> {
+    let storage = repo.storage();
     let is_unknown = || -> Result<bool> {
         let is_held = storage.lease_held(&layout::lease(id))? == Some(true);
         Ok(!is_held && storage.size(&layout::snapshot(id))?.is_none())

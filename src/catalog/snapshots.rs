@@ -1,0 +1,32 @@
+//! The manifests of a repository.
+
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::repo::Repository;
+use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
+use crate::storage::ErrorKind;
+
+/// The ids of all manifests in the folder, in no order.
+pub fn ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
+    let files = repo.storage().list(layout::SNAPSHOTS)?;
+    let id = |key: &str| layout::id_of(key, ".json").map(SnapshotId);
+    Ok(files.iter().filter_map(|file| id(&file.key)).collect())
+}
+
+/// A snapshot; `None` when it has no manifest, as one that was forgotten since it was listed. A folder
+/// of that name is no manifest.
+///
+/// # Errors
+/// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`.
+pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
+    match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
+        Ok(bytes) => Ok(Some(repo.decode_manifest(id, &bytes)?)),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
+            snapshot: *id,
+            reason: "it is too long".to_owned(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,86 @@
+//! What the lanes of an ingest share, and what each has of its own.
+
+use super::items::ItemSpec;
+use crate::error::{Error, Result};
+use crate::monitor::{Monitor, Progress, Warning};
+use crate::repo::Session;
+use crate::sync::lock;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// What the lanes of an ingest share. Each has it for its monitor.
+pub struct Shared<'a> {
+    monitor: &'a dyn Monitor,
+    pub(super) failure: OnceLock<Error>,
+    names: Mutex<HashSet<String>>,
+    read_bytes: AtomicU64,
+    items_done: AtomicU64,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub struct Lane<'a> {
+    /// What it shares with the others.
+    pub shared: &'a Shared<'a>,
+    /// Its share of the chunks that may be listed in the manifest itself.
+    pub inline_chunks: u64,
+    /// How many there are: they share the memory of the ingest.
+    pub count: usize,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(monitor: &'a dyn Monitor) -> Self {
+        Self {
+            monitor,
+            failure: OnceLock::new(),
+            names: Mutex::default(),
+            read_bytes: AtomicU64::new(0),
+            items_done: AtomicU64::new(0),
+        }
+    }
+
+    /// Fails when another item of the snapshot has the same name.
+    pub fn take_name(&self, spec: &ItemSpec) -> Result<()> {
+        if lock(&self.names).insert(spec.name.clone()) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument {
+            reason: format!("Two items are named {:?}", spec.name),
+        })
+    }
+
+    /// Counts bytes that were read.
+    pub fn add_read_bytes(&self, len: usize) {
+        self.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// Tells how far the ingest is; `more_items` are done since this lane reported last.
+    pub fn report(&self, session: &Session, more_items: usize) {
+        let more_items = more_items as u64;
+        let stats = &session.stats;
+        self.monitor.progress(&Progress {
+            done_bytes: self.read_bytes.load(Ordering::Relaxed),
+            new_bytes: stats.new_bytes.load(Ordering::Relaxed),
+            reused_bytes: stats.reused_bytes.load(Ordering::Relaxed),
+            stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
+            chunks: stats.chunks.load(Ordering::Relaxed),
+            items_done: self.items_done.fetch_add(more_items, Ordering::Relaxed) + more_items,
+            ..Progress::default()
+        });
+    }
+}
+
+impl Monitor for Shared<'_> {
+    fn progress(&self, progress: &Progress) {
+        self.monitor.progress(progress);
+    }
+
+    fn warning(&self, warning: Warning) {
+        self.monitor.warning(warning);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.failure.get().is_some() || self.monitor.is_cancelled()
+    }
+}

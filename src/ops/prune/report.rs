@@ -1,0 +1,114 @@
+//! What a prune reports.
+
+use super::Work;
+use super::choice::{Chosen, SnapshotChoice};
+use crate::id::PackId;
+
+/// What a prune has done, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneReport {
+    /// Snapshots that were removed, newest first.
+    pub removed: Vec<SnapshotChoice>,
+    /// Snapshots that were kept, newest first, with the reasons.
+    pub kept: Vec<SnapshotChoice>,
+    /// Packs that were deleted because nothing in them was needed; with those that an earlier prune, cut short, had left.
+    pub removed_packs: u64,
+    /// Packs out of which everything needed was copied into others. They were deleted, or will be with `pending_bytes`.
+    pub rewritten_packs: u64,
+    /// Bytes of stored chunks that left the disk.
+    pub freed_bytes: u64,
+    /// Bytes of stored chunks that will leave it with a later prune: live ingests may still rely on them.
+    pub pending_bytes: u64,
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// The time zone of the calendar rules.
+    pub time_zone: String,
+    /// What the caller should look at.
+    pub warnings: Vec<String>,
+    /// Packs that are kept and that no parity group protects, sorted: a full disk had no room for their parity. Empty
+    /// unless a warning says so.
+    pub unprotected: Vec<PackId>,
+    /// Of packs that are pending: what of them is stored in others already, in bytes and in whole packs.
+    copied_ahead: Deleted,
+}
+
+/// Packs that are deleted, and the bytes of the chunks that were stored in them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Deleted {
+    pub packs: u64,
+    pub bytes: u64,
+}
+
+impl FromIterator<u64> for Deleted {
+    /// From the bytes in each pack.
+    fn from_iter<I: IntoIterator<Item = u64>>(packs: I) -> Self {
+        packs.into_iter().fold(Self::default(), |sum, bytes| Self {
+            packs: sum.packs + 1,
+            bytes: sum.bytes + bytes,
+        })
+    }
+}
+
+impl PruneReport {
+    /// The report of one run.
+    pub(super) fn of_run(chosen: &Chosen, sums: Sums, work: &Work<'_>) -> Self {
+        let mut report = Self {
+            removed: chosen.removed.clone(),
+            kept: chosen.kept.clone(),
+            removed_packs: sums.removed_packs,
+            rewritten_packs: sums.rewritten_packs,
+            freed_bytes: sums.freed_bytes,
+            pending_bytes: sums.pending_bytes,
+            dry_run: chosen.dry_run,
+            time_zone: chosen.time_zone.clone(),
+            warnings: work.warnings.clone(),
+            unprotected: work.unprotected.clone(),
+            copied_ahead: sums.copied_ahead,
+        };
+        report.count(work.finished);
+        report
+    }
+
+    /// Counts in what was deleted besides.
+    pub(super) fn count(&mut self, deleted: Deleted) {
+        self.removed_packs += deleted.packs;
+        self.freed_bytes += deleted.bytes;
+    }
+
+    /// Counts in what was deleted by a later run that failed then.
+    pub(super) fn add_deleted(&mut self, later: &Self) {
+        self.removed.extend_from_slice(&later.removed);
+        self.removed_packs += later.removed_packs.saturating_sub(self.copied_ahead.packs);
+        self.rewritten_packs += later.rewritten_packs;
+        self.freed_bytes += later.freed_bytes.saturating_sub(self.copied_ahead.bytes);
+    }
+
+    /// Counts in a later run of the same prune.
+    pub(super) fn add(&mut self, later: Self) {
+        self.add_deleted(&later);
+        if self.time_zone.is_empty() {
+            // the first one that went through; those after it only sweep
+            self.kept = later.kept;
+            self.time_zone = later.time_zone;
+        }
+        self.pending_bytes = later.pending_bytes;
+        self.unprotected = later.unprotected;
+        self.copied_ahead = later.copied_ahead;
+        for warning in later.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+}
+
+/// The figures of a report.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    pub removed_packs: u64,
+    pub rewritten_packs: u64,
+    pub freed_bytes: u64,
+    pub pending_bytes: u64,
+    /// What was copied out of packs that are still there.
+    pub copied_ahead: Deleted,
+}

@@ -1,0 +1,70 @@
+//! What a restore gives out: which items of a snapshot, and which bytes of them.
+
+use crate::error::{Error, Result};
+use crate::ops::snapshots::get_snapshot;
+use crate::repo::Repository;
+use crate::snapshot::Snapshot;
+
+/// What of a snapshot is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// One item by name; default all, one after the other in manifest order.
+    pub item: Option<String>,
+    /// First byte and end (exclusive; default the end of the data) of what is wanted.
+    pub range: Option<(u64, Option<u64>)>,
+}
+
+/// What will be given out.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Numbers of its items, in order.
+    pub(super) items: Vec<usize>,
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl RestorePlan {
+    /// Bytes that the restore will give.
+    pub fn size(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Chunks of the wanted items.
+    pub fn chunk_count(&self) -> u64 {
+        let counts = self.items.iter().map(|&number| self.snapshot.items[number].chunk_count);
+        counts.fold(0, u64::saturating_add)
+    }
+}
+
+/// Finds the snapshot and checks what is wanted of it. `id` is a whole id, `latest`, or an unambiguous prefix.
+///
+/// # Errors
+/// `SnapshotNotFound`, `SnapshotAmbiguous`, `ItemNotFound`, `Range`, `ManifestCorrupt`, `Storage`.
+pub fn plan_restore(repo: &Repository, id: &str, options: &RestoreOptions) -> Result<RestorePlan> {
+    let snapshot = get_snapshot(repo, id)?;
+    let items = match &options.item {
+        None => (0..snapshot.items.len()).collect(),
+        Some(name) => {
+            let number = snapshot.items.iter().position(|item| item.name == *name);
+            vec![number.ok_or_else(|| Error::ItemNotFound {
+                snapshot: snapshot.id,
+                item: name.clone(),
+            })?]
+        }
+    };
+    let size = items.iter().map(|&number| snapshot.items[number].size).sum();
+    let (start, end) = options
+        .range
+        .map_or((0, size), |(start, end)| (start, end.unwrap_or(size)));
+    if start > end || end > size {
+        return Err(Error::Range { start, end, size });
+    }
+    Ok(RestorePlan {
+        snapshot,
+        items,
+        start,
+        end,
+    })
+}

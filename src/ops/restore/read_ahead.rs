@@ -1,0 +1,210 @@
+//! Reading ahead of a restore: adjacent chunks of a pack form a run, and the workers read, open and
+//! prove the runs within a bounded window.
+
+use crate::base::{decode_stored, meta_of};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, SnapshotId};
+use crate::layout;
+use crate::pack::ChunkLocation;
+use crate::panics;
+use crate::repo::Repository;
+use crate::repo::read::{ReadScratch, get_chunk};
+use crate::sync::lock;
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+
+/// Largest part of the plaintext that is in memory ahead of the sink, in bytes.
+const MAX_WINDOW: usize = 32 << 20;
+/// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
+const MAX_RUN: usize = 2 << 20;
+/// What a chunk counts in the window beside its bytes: its place, its buffer. Else tiny chunks would fill the memory.
+const CHUNK_COST: usize = 1024;
+/// The same as it is stored: no more than what one chunk may take, whatever an index says.
+const MAX_STORED_RUN: u64 = 16 << 20;
+
+/// Chunks in the order of the stream.
+pub(super) type Chunks = Vec<Vec<u8>>;
+
+/// Chunks that lie side by side in one pack.
+struct Run {
+    locations: Vec<ChunkLocation>,
+    /// Bytes of plaintext and what the chunks cost beside them.
+    cost: usize,
+    stored_bytes: u64,
+}
+
+/// Where a stored chunk ends in its pack; both numbers come from disk.
+fn end_of(location: &ChunkLocation) -> u64 {
+    u64::from(location.entry.offset) + u64::from(location.entry.payload_len)
+}
+
+/// Runs that the workers are reading, oldest first.
+pub(super) struct ReadAhead<'a> {
+    repo: &'a Arc<Repository>,
+    snapshot: SnapshotId,
+    open: Option<Run>,
+    under_way: VecDeque<(Receiver<Result<Chunks>>, usize)>,
+    bytes: usize,
+    spare: Arc<Mutex<Chunks>>,
+    scratch: ReadScratch,
+}
+
+impl<'a> ReadAhead<'a> {
+    pub(super) fn new(repo: &'a Arc<Repository>, snapshot: SnapshotId) -> Self {
+        Self {
+            repo,
+            snapshot,
+            open: None,
+            under_way: VecDeque::new(),
+            bytes: 0,
+            spare: Arc::default(),
+            scratch: ReadScratch::default(),
+        }
+    }
+
+    /// Bytes of plaintext ahead of the sink, now: less when other operations share the memory. One
+    /// chunk is always let in.
+    fn window(&self) -> usize {
+        (self.repo.operation_share() / 4).clamp(1, MAX_WINDOW)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= self.window()
+    }
+
+    /// Adds the next chunk of the stream: to the open run if it lies right behind it, else to a new one.
+    pub(super) fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
+        let cost = raw_len as usize + CHUNK_COST;
+        self.bytes += cost;
+        let location = self
+            .repo
+            .locate(&id)?
+            .into_iter()
+            .find(|location| location.entry.raw_len == raw_len);
+        let Some(location) = location else {
+            // unknown so far, or known with another length: the slow way tries everything, or says what is wrong
+            self.dispatch_open();
+            let mut chunk = Vec::new();
+            get_chunk(self.repo, &id, &mut self.scratch, &mut chunk)?;
+            if chunk.len() != raw_len as usize {
+                return Err(wrong_length(self.snapshot, &id));
+            }
+            let (sender, receiver) = sync_channel(1);
+            let _ = sender.send(Ok(vec![chunk]));
+            self.under_way.push_back((receiver, cost));
+            return Ok(());
+        };
+        let joins = self.open.as_ref().is_some_and(|run| {
+            run.cost + cost <= MAX_RUN
+                && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
+                && run
+                    .locations
+                    .last()
+                    .is_some_and(|last| last.pack == location.pack && end_of(last) == u64::from(location.entry.offset))
+        });
+        if !joins {
+            self.dispatch_open();
+        }
+        let run = self.open.get_or_insert_with(|| Run {
+            locations: Vec::new(),
+            cost: 0,
+            stored_bytes: 0,
+        });
+        run.stored_bytes += u64::from(location.entry.payload_len);
+        run.locations.push(location);
+        run.cost += cost;
+        Ok(())
+    }
+
+    fn dispatch_open(&mut self) {
+        let Some(run) = self.open.take() else { return };
+        let (sender, receiver) = sync_channel(1);
+        self.under_way.push_back((receiver, run.cost));
+        let repo = Arc::clone(self.repo);
+        let spare = Arc::clone(&self.spare);
+        let snapshot = self.snapshot;
+        let job = move || {
+            panics::point("ca-reader");
+            let chunks = read_run(&repo, snapshot, &run.locations, &spare);
+            drop(repo);
+            // nobody listens any more when the restore was given up
+            let _ = sender.send(chunks);
+        };
+        self.repo.executor().spawn(Box::new(job));
+    }
+
+    /// Waits for the oldest run; `None` when there is none.
+    pub(super) fn take_oldest(&mut self) -> Result<Option<Chunks>> {
+        if self.under_way.is_empty() || !self.is_full() {
+            self.dispatch_open();
+        }
+        let Some((receiver, cost)) = self.under_way.pop_front() else {
+            return Ok(None);
+        };
+        self.bytes -= cost;
+        let chunks = receiver.recv().map_err(|_| Error::Panicked {
+            reason: "a worker panicked".to_owned(),
+        })?;
+        chunks.map(Some)
+    }
+
+    pub(super) fn recycle(&self, chunk: Vec<u8>) {
+        let mut spare = lock(&self.spare);
+        let kept: usize = spare.iter().map(Vec::capacity).sum();
+        if kept + chunk.capacity() <= self.window() {
+            spare.push(chunk);
+        }
+    }
+}
+
+/// The bytes are those of that name, so it is the list or the manifest that is wrong.
+fn wrong_length(snapshot: SnapshotId, chunk: &ChunkId) -> Error {
+    Error::ManifestCorrupt {
+        snapshot,
+        reason: format!("chunk {chunk} has another length than is written there"),
+    }
+}
+
+impl Drop for ReadAhead<'_> {
+    fn drop(&mut self) {
+        // a restore that was given up: its workers still hold the repository, and may even heal its index
+        for (receiver, _) in self.under_way.drain(..) {
+            let _ = receiver.recv();
+        }
+    }
+}
+
+/// Reads the chunks of a run with one call to the storage. Whatever does not come out right is tried the slow way.
+fn read_run(
+    repo: &Repository,
+    snapshot: SnapshotId,
+    locations: &[ChunkLocation],
+    spare: &Mutex<Chunks>,
+) -> Result<Chunks> {
+    let (Some(first), Some(last)) = (locations.first(), locations.last()) else {
+        return Ok(Vec::new());
+    };
+    let base = u64::from(first.entry.offset);
+    // side by side and at most MAX_STORED_RUN together
+    let mut stored = vec![0u8; (end_of(last) - base) as usize];
+    let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
+    let mut scratch = ReadScratch::default();
+    let mut chunks = Vec::with_capacity(locations.len());
+    for location in locations {
+        let mut out = lock(spare).pop().unwrap_or_default();
+        let entry = &location.entry;
+        let start = (u64::from(entry.offset) - base) as usize;
+        let payload = &mut stored[start..start + entry.payload_len as usize];
+        let good = read.is_ok()
+            && decode_stored(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out)?.is_ok();
+        if !good {
+            get_chunk(repo, &entry.id, &mut scratch, &mut out)?;
+        }
+        if out.len() != entry.raw_len as usize {
+            return Err(wrong_length(snapshot, &entry.id));
+        }
+        chunks.push(out);
+    }
+    Ok(chunks)
+}

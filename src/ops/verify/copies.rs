@@ -1,0 +1,111 @@
+//! The copies of manifests that no good manifest explains: those of damaged, lost or forgotten ones.
+//! Only these are read.
+
+use super::manifests::Manifests;
+use super::packs::{Packs, is_condemned};
+use super::{Problem, Run};
+use crate::base::{decode_stored, meta_of};
+use crate::error::Result;
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::pack::ChunkLocation;
+use crate::repo::read::{ReadScratch, read_at};
+use crate::snapshot::copy::{CopyPart, join_from};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Judges damaged manifests, and copies whose manifest is gone or another.
+pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<()> {
+    let mut whole: BTreeSet<SnapshotId> = BTreeSet::new();
+    let mut copies: BTreeMap<SnapshotId, Vec<ChunkLocation>> = BTreeMap::new();
+    let mut scratch = ReadScratch::default();
+    for (location, session) in &manifests.strangers {
+        run.check_running()?;
+        if packs.is_condemned(&location.pack) || is_spared(run, manifests, session) {
+            continue;
+        }
+        if let Some(part) = read_part(run, location, &mut scratch)? {
+            copies.entry(part.snapshot).or_default().push(*location);
+        }
+    }
+    for (id, places) in copies {
+        let mut read = |place: &ChunkLocation| {
+            run.check_running()?;
+            read_part(run, place, &mut scratch)
+        };
+        let accept = &mut |bytes: &[u8]| run.repo.decode_manifest(&id, bytes).ok().map(drop);
+        let copy: Result<Option<()>> = join_from(&id, &places, &mut read, accept);
+        let copy = copy?;
+        if copy.is_some() {
+            whole.insert(id);
+        }
+        if manifests.damaged.contains_key(&id) || manifests.unread.contains(&id) {
+            continue;
+        }
+        if manifests.committed.contains(&id) {
+            if copy.is_some() && run.is_there(&layout::snapshot(&id)) {
+                let reason = "it differs from its copy in a meta pack";
+                found(run, "ERR_MANIFEST_CORRUPT", id, reason, false);
+            }
+        } else if is_lost(run, packs, &places, &id)? {
+            let reason = "it is missing, and nobody has forgotten the snapshot";
+            found(run, "ERR_MANIFEST_MISSING", id, reason, copy.is_some());
+        }
+    }
+    for (id, reason) in &manifests.damaged {
+        let key = layout::snapshot(id);
+        if run.is_there(&key) {
+            let healable = whole.contains(id) && !run.is_there(&layout::forgot_record(id));
+            found(run, "ERR_MANIFEST_CORRUPT", *id, reason, healable);
+        }
+    }
+    Ok(())
+}
+
+fn found(run: &mut Run<'_>, code: &'static str, id: SnapshotId, reason: &str, healable: bool) {
+    let path = layout::snapshot(&id);
+    run.found(Problem {
+        text: format!("The manifest of snapshot {id}: {reason}"),
+        path: Some(path),
+        snapshots: vec![id],
+        healable,
+        ..Problem::new(code)
+    });
+}
+
+/// True when a copy that this session wrote needs no look: it is being written, was given up, or its snapshot was forgotten.
+fn is_spared(run: &Run<'_>, manifests: &Manifests, session: &SnapshotId) -> bool {
+    !manifests.committed.contains(session)
+        && (run.is_there(&layout::lease(session)) || run.is_there(&layout::forgot_record(session)))
+}
+
+/// The copy of `id` is there and its manifest is not. Looks in the order in which an ingest (manifest, then lease away), a
+/// forget (record, then manifest away) and a prune (pack away, then record away) go on, so none of them is mistaken.
+fn is_lost(run: &Run<'_>, packs: &Packs, places: &[ChunkLocation], id: &SnapshotId) -> Result<bool> {
+    run.check_running()?;
+    let is_known = || run.is_there(&layout::lease(id)) || run.is_there(&layout::snapshot(id));
+    // and again: an ingest whose lease was removed by force takes a new one before it deletes the record of that
+    if is_known() || run.is_there(&layout::forgot_record(id)) || is_known() {
+        return Ok(false);
+    }
+    let still_there = places.iter().any(|place| {
+        run.is_there(&layout::pack(&place.pack)) && packs.is_named(&place.pack) && !is_condemned(run, &place.pack)
+    });
+    Ok(still_there)
+}
+
+/// One part of a copy, from its pack or else through parity.
+fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Result<Option<CopyPart>> {
+    let mut bytes = Vec::new();
+    if run.noted(read_at(run.repo, location, scratch, &mut bytes)).is_err() {
+        let mut stored = Vec::new();
+        let meta = meta_of(&location.entry);
+        let read = run
+            .noted(run.repo.read_through_parity(location, &mut stored))
+            .unwrap_or(false)
+            && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes)?.is_ok();
+        if !read {
+            return Ok(None);
+        }
+    }
+    Ok(CopyPart::decode(&bytes).ok())
+}
