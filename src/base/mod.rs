@@ -141,11 +141,6 @@ impl Base {
         self.env.storage.as_ref()
     }
 
-    /// Where it lies, for threads that outlive a call.
-    pub fn storage_handle(&self) -> Arc<dyn Storage> {
-        Arc::clone(&self.env.storage)
-    }
-
     /// How it names, seals and opens things.
     pub fn seal(&self) -> &Arc<RepoSeal> {
         &self.seal

@@ -3,7 +3,7 @@
 //! A plain repository names chunks by SHA-256 and seals nothing; a sealed one uses the keys of its bundle. Formulas:
 //! `docs/format.md` §4 and §5.
 
-use crate::crypto::{self, EpochKeys, Keys, open_in_place, seal_in_place, sha256, tag16};
+use crate::crypto::{self, EpochKeys, Keys, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place, sha256, tag16};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, RepoId};
@@ -11,7 +11,7 @@ use crate::lock::ListSeal;
 use crate::pack::{KIND_DATA, KIND_LIST, TrailerSeal};
 
 /// Bytes that sealing adds to an encoded chunk: nonce and tag.
-pub const SEAL_OVERHEAD: usize = 12 + 16;
+pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 
 /// Keys in use, or none.
 pub enum Seals {
@@ -97,14 +97,14 @@ impl RepoSeal {
         let digest = xxhash_rust::xxh3::xxh3_128(encoded).to_le_bytes();
         let len = encoded.len() as u64;
         let hedged = epoch.hedge.hmac(&[&seed, &meta.id.0, &digest, &len.to_le_bytes()]);
-        let mut nonce = [0u8; 12];
-        nonce.copy_from_slice(&hedged[..12]);
+        let mut nonce = [0u8; NONCE_LEN];
+        nonce.copy_from_slice(&hedged[..NONCE_LEN]);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(encoded);
         let payload_len = encoded.len() + SEAL_OVERHEAD;
         let aad = self.chunk_aad(meta, payload_len);
         let key = chunk_key(epoch, meta);
-        let tag = seal_in_place(&key, &nonce, &aad, &mut out[12..]).map_err(|_| Error::Internal {
+        let tag = seal_in_place(&key, &nonce, &aad, &mut out[NONCE_LEN..]).map_err(|_| Error::Internal {
             reason: "a chunk could not be sealed".to_owned(),
         })?;
         out.extend_from_slice(&tag);
@@ -118,10 +118,10 @@ impl RepoSeal {
             Seals::Locked => return None,
             Seals::Sealed(keys) => keys,
         };
-        let encoded = 12..stored.len().checked_sub(16).filter(|&end| end >= 12)?;
-        let mut nonce = [0u8; 12];
-        nonce.copy_from_slice(&stored[..12]);
-        let mut tag = [0u8; 16];
+        let encoded = NONCE_LEN..stored.len().checked_sub(TAG_LEN).filter(|&end| end >= NONCE_LEN)?;
+        let mut nonce = [0u8; NONCE_LEN];
+        nonce.copy_from_slice(&stored[..NONCE_LEN]);
+        let mut tag = [0u8; TAG_LEN];
         tag.copy_from_slice(&stored[encoded.end..]);
         let aad = self.chunk_aad(meta, stored.len());
         // the tag is checked before a byte is changed, so the next epoch's key may try the same bytes
@@ -168,24 +168,24 @@ impl TrailerSeal for RepoSeal {
         self.keys().map_or(0, |keys| keys.current().0)
     }
 
-    fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; 16]> {
+    fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         match &self.seals {
             Seals::Plain => Some(tag16(TRAILER_DOMAIN, &[body_hash, entries])),
             Seals::Locked => None,
             Seals::Sealed(keys) => {
                 let key = keys.current().1.pack_trailer.hmac(&[body_hash]);
-                seal_in_place(&key, &[0; 12], &self.trailer_aad(), entries).ok()
+                seal_in_place(&key, &[0; NONCE_LEN], &self.trailer_aad(), entries).ok()
             }
         }
     }
 
-    fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; 16]) -> bool {
+    fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
         match &self.seals {
             Seals::Plain => tag16(TRAILER_DOMAIN, &[body_hash, entries]) == *tag,
             Seals::Locked => false,
             Seals::Sealed(keys) => keys.epoch(epoch).is_some_and(|epoch| {
                 let key = epoch.pack_trailer.hmac(&[body_hash]);
-                open_in_place(&key, &[0; 12], &self.trailer_aad(), entries, tag).is_ok()
+                open_in_place(&key, &[0; NONCE_LEN], &self.trailer_aad(), entries, tag).is_ok()
             }),
         }
     }
@@ -198,7 +198,7 @@ impl TrailerSeal for RepoSeal {
             Seals::Sealed(keys) => keys,
         };
         let key = keys.current().1.pack_pad.hmac(&[pack_nonce]);
-        seal_in_place(&key, &[0; 12], &[], out).is_ok()
+        seal_in_place(&key, &[0; NONCE_LEN], &[], out).is_ok()
     }
 }
 
