@@ -6,55 +6,12 @@ import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from
 import { delimiter, join } from 'node:path';
 import ts from 'typescript';
 import { ContainerArchive, ENCRYPTED, PASSPHRASE, freshRepo, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
-
-const read = (file) => readFileSync(join(root, file), 'utf8');
-const PAGE = read('docs/api.md');
-const TYPES = ts.createSourceFile('index.d.ts', read('index.d.ts'), ts.ScriptTarget.Latest, true);
-const EXPORTED = TYPES.statements.filter((statement) => statement.name);
-const declared = (name) => EXPORTED.find((statement) => statement.name.text === name);
+import {
+  EXPORTED, PAGE, declared, membersOf, nameOf, optionsOf, paths, pathsOf, read, rows, sections, sorted, typeSections, written,
+} from './support/pages.mjs';
 
 const CODE = /\b(?:ERR_[A-Z_]+|ABORT_ERR)\b/g;
 const codesIn = (text) => new Set(text.match(CODE) ?? []);
-const sorted = (values) => [...new Set(values)].sort();
-
-/** The part of the page under each heading of a level, up to the next heading of that level or a higher one. */
-function sections(level) {
-  const parts = PAGE.split(new RegExp(`^(?=#{2,${level}} )`, 'm')).filter((part) => part.startsWith(`${'#'.repeat(level)} `));
-  return parts.map((text) => ({ heading: text.split('\n', 1)[0], text }));
-}
-
-/** Rows of the tables in a text, as arrays of cells; headings and rulers left out. */
-function rows(text) {
-  return text
-    .split('\n')
-    .filter((line) => line.startsWith('| `'))
-    .map((line) => line.slice(2, -2).split(/(?<!\\)\s*\|\s*/));
-}
-
-const nameOf = (member) => (ts.isIdentifier(member.name) || ts.isStringLiteral(member.name) ? member.name.text : member.name.getText());
-const isHidden = (member) => member.modifiers?.some((modifier) => modifier.kind === ts.SyntaxKind.PrivateKeyword);
-const membersOf = (node) => node.members.filter((member) => member.name && !isHidden(member));
-
-/** Object types that are written out within another type: of an option, an array or a union. */
-function written(type) {
-  if (!type) return [];
-  if (ts.isTypeLiteralNode(type)) return [type];
-  if (ts.isFunctionTypeNode(type) || ts.isTypeReferenceNode(type)) return [];
-  const inner = [];
-  ts.forEachChild(type, (child) => {
-    if (ts.isTypeNode(child)) inner.push(...written(child));
-  });
-  return inner;
-}
-
-/** Every member of an interface or class, with those of objects within it as `outer.inner`. */
-function paths(node, prefix = '') {
-  return membersOf(node).flatMap((member) => [
-    [prefix + nameOf(member), member],
-    ...written(member.type).flatMap((type) => paths(type, `${prefix}${nameOf(member)}.`)),
-  ]);
-}
-
 /** Calls as the page writes them. */
 const CALLS = { ContainerArchive: ['archive', 'ContainerArchive'], IKeys: ['archive.keys', ''] };
 
@@ -93,56 +50,20 @@ test('every call has an example, and names every code that its type names', () =
 });
 
 test('every type of the types has a heading, and every heading a type', () => {
-  const found = sections(4).map(({ heading }) => /`(\w+)`/.exec(heading)[1]);
+  const found = typeSections().map(([name]) => name);
   const expected = EXPORTED.map((statement) => statement.name.text).filter((name) => name !== 'ContainerArchive');
   assert.deepEqual(sorted(found), sorted(expected));
   assert.equal(new Set(found).size, found.length, 'a type has two headings');
 });
 
 test('every option, field and event of the types has a row, and every row one of them', () => {
-  for (const { heading, text } of sections(4)) {
-    const name = /`(\w+)`/.exec(heading)[1];
-    const node = declared(name);
-    const isTyped = ts.isInterfaceDeclaration(node) || ts.isClassDeclaration(node);
+  for (const [name, text] of typeSections()) {
     if (name === 'IKeys' || name === 'IngestSource') continue; // calls; kinds of values
-    const expected = isTyped ? paths(node) : written(node.type).flatMap((type) => paths(type));
     const found = rows(text).map(([cell]) => cell.replace(/^`|`$/g, ''));
-    assert.deepEqual(sorted(found), sorted(expected.map(([path]) => path)), heading);
-    assert.equal(new Set(found).size, found.length, `${heading}: a row stands twice`);
+    assert.deepEqual(sorted(found), sorted(pathsOf(name).map(([path]) => path)), name);
+    assert.equal(new Set(found).size, found.length, `${name}: a row stands twice`);
   }
 });
-
-test('every option has a type and a default, the one that the types say', () => {
-  let literal = 0;
-  for (const { heading, text } of sections(4)) {
-    if (!text.includes('| option |')) continue;
-    const node = declared(/`(\w+)`/.exec(heading)[1]);
-    const members = new Map(ts.isInterfaceDeclaration(node) ? paths(node) : written(node.type).flatMap((type) => paths(type)));
-    for (const [cell, type, byDefault] of rows(text)) {
-      const member = members.get(cell.replace(/`/g, ''));
-      assert.ok(type && byDefault, `${heading}: ${cell} has no type or no default`);
-      const isNested = cell.includes('.');
-      if (!isNested) assert.equal(byDefault === 'required', !member.questionToken, `${heading}: whether ${cell} is required`);
-      const [, said] = /\bDefault:? (true|false|'[^']*'|[\d,.]*\d|\{[^}]*\}|\[[^\]]*\](?!\())/.exec(member.getFullText()) ?? [];
-      if (said === undefined) continue;
-      literal++;
-      const mib = byDefault.includes(' MiB') ? /([\d,]+) MiB/.exec(byDefault)[1] : undefined;
-      assert.ok(byDefault.includes(said) || mib === said, `${heading}: ${cell} is ${said} by default in index.d.ts, ${byDefault} here`);
-    }
-  }
-  assert.ok(literal > 20, `only ${literal} defaults were compared`);
-});
-
-/** Names of the members of an interface, those that it takes over from others included. */
-function optionsOf(name) {
-  const node = declared(name);
-  const inherited = (node.heritageClauses ?? []).flatMap((clause) => clause.types).flatMap(({ expression, typeArguments }) => {
-    if (expression.text !== 'Omit') return optionsOf(expression.text);
-    const [from, without] = typeArguments.map((type) => type.getText());
-    return optionsOf(from).filter((option) => !without.split(' | ').includes(`'${option}'`));
-  });
-  return [...inherited, ...(ts.isInterfaceDeclaration(node) ? membersOf(node) : written(node.type).flatMap(membersOf)).map(nameOf)];
-}
 
 test('the options that the calls take are those of the types', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED);

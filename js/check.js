@@ -8,10 +8,8 @@
 const { types } = require('node:util');
 const { resolve } = require('node:path');
 const { invalidArgument, textOf } = require('./error.js');
+const { IIngestBaseOptions, MAX_TEXT_BYTES } = require('./schema.js');
 const { CallerSignal } = require('./signal.js');
-
-/** Longest item name, type, tag key or tag value, in bytes of UTF-8. */
-const MAX_TEXT_BYTES = 4096;
 
 /** How a refused value is shown in a message. Never the content of strings: a secret may have slipped in. */
 function kindOf(value) {
@@ -64,14 +62,14 @@ function array(value, where) {
  * each read once. Anything but a plain object is refused: a promise whose `await` was forgotten, or a Map, has no members
  * that anybody meant, and would pass for no options at all.
  */
-function options(value, known, where) {
+function options(value, fields, where) {
   if (value === undefined) return { __proto__: null };
   if (!reading(where, () => isPlain(value))) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
   const given = members(value, where);
   for (const [key] of given) {
-    if (!known.includes(key)) {
+    if (!Object.hasOwn(fields, key)) {
       throw invalidArgument(`Unknown option ${JSON.stringify(key)} in ${where}`, {
-        hint: `Known options: ${known.join(', ')}`,
+        hint: `Known options: ${Object.keys(fields).join(', ')}`,
       });
     }
   }
@@ -85,7 +83,7 @@ function wellFormed(value, where) {
   return value;
 }
 
-/** A name, type or tag: well formed, at most 4096 bytes, not empty unless `mayBeEmpty`. Any character is allowed. */
+/** A name, type or tag: well formed, at most MAX_TEXT_BYTES, not empty unless `mayBeEmpty`. Any character is allowed. */
 function text(value, where, mayBeEmpty = false) {
   wellFormed(value, where);
   if (value === '' && !mayBeEmpty) throw invalidArgument(`${where} must not be empty`);
@@ -157,7 +155,7 @@ const ISO = /^(\d{4})-(\d{2})-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+
  * The first and the last second that a snapshot may be from: in every zone, its year has four
  * digits.
  */
-const TIMES = ['0000-01-01T00:00:00.000Z', '9999-12-30T22:00:00.000Z'].map(Date.parse);
+const TIMES = [IIngestBaseOptions.createdAt.min, IIngestBaseOptions.createdAt.max].map(Date.parse);
 /** No snapshot is from this time or later. */
 const AFTER_ALL = TIMES[1] + 999;
 

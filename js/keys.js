@@ -2,22 +2,20 @@
 // repo.keys: list, add, change, remove.
 
 const check = require('./check.js');
-const options = require('./options.js');
+const { read } = require('./fields.js');
+const { INewKey } = require('./schema.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 const { stoppable } = require('./stop.js');
 
 /** The options of add() and change(): { json, secret, signal? }. */
 function newKey(value, mayReplace) {
-  const known = ['passphrase', 'key', 'kdf', 'label', 'signal', ...(mayReplace ? ['id'] : [])];
-  const given = check.options(value, known, 'options');
+  const fields = mayReplace ? { ...INewKey, id: { type: 'text' } } : INewKey;
+  const given = check.options(value, fields, 'options');
   if (given.key !== undefined && given.kdf !== undefined) {
     throw invalidArgument('kdf is about passphrases: a raw key is not stretched');
   }
-  const out = {};
-  if (given.kdf !== undefined) out.kdf = options.kdf(given.kdf);
-  if (given.label !== undefined) out.label = check.text(given.label, 'label');
-  if (given.id !== undefined) out.id = check.text(given.id, 'id');
+  const out = read(given, fields, Object.keys(fields).filter((name) => ['kdf', 'label', 'id'].includes(name)));
   const signal = check.signal(given.signal, 'signal');
   const taken = secret.take(given);
   if (taken === null) throw invalidArgument('passphrase or key must be given');

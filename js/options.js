@@ -1,66 +1,20 @@
 'use strict';
 // From the options of the public calls to what the native side takes: JSON with only the keys that were given, checked.
 //
-// Defaults live on the native side, and so do limits that depend on several values; here are types and plain ranges.
+// Limits that depend on several values are checked on the native side.
 
 const check = require('./check.js');
 const { Command } = require('./command.js');
 const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
-const HANDLE_KEYS = ['passphrase', 'key', 'readOnly', 'threads', 'memoryLimit', 'lockWaitMs', 'verifyWrites', 'heal', 'signal'];
-const OPEN_KEYS = [...HANDLE_KEYS, 'keyless', 'repositoryId'];
-const INIT_KEYS = [...HANDLE_KEYS, 'compression', 'chunking', 'packSize', 'parity', 'kdf'];
-/** Which options a call takes. */
-const KEYS = { init: INIT_KEYS, open: OPEN_KEYS, openOrInit: [...INIT_KEYS, 'repositoryId'] };
-const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
-const KIB = 1024;
-/** What the native side reads these numbers into; the ranges that make sense are narrower, and checked there. */
-const MAX_U32 = 2 ** 32 - 1;
+const { read } = require('./fields.js');
+const schema = require('./schema.js');
 
-/** Sets out[name] to the checked value of given[name] when it is given. */
-function take(out, given, name, checked) {
-  if (given[name] !== undefined) out[name] = checked(given[name]);
-}
-
-/** 'gzip' | 'zstd' | 'none' | { algorithm, level? } */
-function compression(value) {
-  const given = typeof value === 'string' ? { algorithm: value } : check.options(value, ['algorithm', 'level'], 'compression');
-  // a string first: anything else would be converted to one, by code of its own
-  if (typeof given.algorithm !== 'string' || !Object.hasOwn(LEVELS, given.algorithm)) {
-    throw invalidArgument(`compression must name ${Object.keys(LEVELS).join(', ')}`);
-  }
-  const out = { algorithm: given.algorithm };
-  take(out, given, 'level', (v) => check.integer(v, 'compression.level', ...LEVELS[given.algorithm]));
-  return out;
-}
-
-/** { min, avg, max } in bytes */
-function chunking(value) {
-  const names = ['min', 'avg', 'max'];
-  const given = check.options(value, names, 'chunking');
-  return Object.fromEntries(names.map((name) => [name, check.integer(given[name], `chunking.${name}`, 1, MAX_U32)]));
-}
-
-/** { data, parity } | false */
-function parity(value) {
-  if (value === false) return null;
-  const given = check.options(value, ['data', 'parity'], 'parity');
-  return {
-    data: check.integer(given.data, 'parity.data', 1, 255),
-    parity: check.integer(given.parity, 'parity.parity', 1, 255),
-  };
-}
-
-/** { memory? (KiB), time?, lanes? } of Argon2id */
-function kdf(value) {
-  const given = check.options(value, ['memory', 'time', 'lanes'], 'kdf');
-  const out = {};
-  take(out, given, 'memory', (v) => check.integer(v, 'kdf.memory', 1, MAX_U32));
-  take(out, given, 'time', (v) => check.integer(v, 'kdf.time', 1, MAX_U32));
-  take(out, given, 'lanes', (v) => check.integer(v, 'kdf.lanes', 1, MAX_U32));
-  return out;
-}
+/** The options of a call that takes a repository. */
+const REPOSITORY = { init: schema.IInitOptions, open: schema.IOpenOptions, openOrInit: schema.IOpenOrInitOptions };
+/** Options that the native side does not take as JSON. */
+const NOT_JSON = ['passphrase', 'key', 'signal'];
 
 /**
  * A secret that was meant and is not there, as of `process.env.NAME` that nobody set: a new repository would not be encrypted,
@@ -77,21 +31,9 @@ function refuseMissingSecret(given) {
 /** The options of 'init', 'open' or 'openOrInit': { json, secret, signal? }, of which the second may be null. */
 function repository(value, call) {
   const mayInit = call !== 'open';
-  const given = check.options(value, KEYS[call], 'options');
-  const out = {};
-  take(out, given, 'repositoryId', (v) => check.hexId(v, 'repositoryId'));
-  take(out, given, 'readOnly', (v) => check.boolean(v, 'readOnly'));
-  take(out, given, 'keyless', (v) => check.boolean(v, 'keyless'));
-  take(out, given, 'threads', (v) => check.integer(v, 'threads', 1, 1024));
-  take(out, given, 'memoryLimit', (v) => check.integer(v, 'memoryLimit', 1));
-  take(out, given, 'lockWaitMs', (v) => check.integer(v, 'lockWaitMs'));
-  take(out, given, 'verifyWrites', (v) => check.boolean(v, 'verifyWrites'));
-  take(out, given, 'heal', (v) => check.boolean(v, 'heal'));
-  take(out, given, 'compression', compression);
-  take(out, given, 'chunking', chunking);
-  take(out, given, 'packSize', (v) => check.integer(v, 'packSize', 64 * KIB, KIB ** 3));
-  take(out, given, 'parity', parity);
-  take(out, given, 'kdf', kdf);
+  const fields = REPOSITORY[call];
+  const given = check.options(value, fields, 'options');
+  const out = read(given, fields, Object.keys(fields).filter((name) => !NOT_JSON.includes(name)));
   const signal = check.signal(given.signal, 'signal');
   const taken = secret.take(given);
   if (mayInit && taken === null) refuseMissingSecret(given);
@@ -105,15 +47,8 @@ function repository(value, call) {
 /** The options of init() as JSON, without those that are only for it. */
 function forOpen(json) {
   const entries = Object.entries(JSON.parse(json));
-  return JSON.stringify(Object.fromEntries(entries.filter(([name]) => OPEN_KEYS.includes(name))));
+  return JSON.stringify(Object.fromEntries(entries.filter(([name]) => Object.hasOwn(schema.IOpenOptions, name))));
 }
-
-const INGEST_KEYS = ['tags', 'createdAt', 'compression', 'digest', 'commitWhen', 'signal', 'onProgress'];
-
-const SINGLE_KEYS = ['items', 'expectedSize'];
-const MULTI_KEYS = ['concurrency'];
-/** Each item that is read at once takes a thread and buffers. */
-const MAX_CONCURRENCY = 16;
 
 /** A function as it is, or a promise: any thenable as one of our own, which does what it does. */
 function commitWhen(value) {
@@ -138,39 +73,27 @@ function heed(refused) {
   }
 }
 
-/** A size in bytes that a source promises, or undefined. */
-function expectedSize(value, where) {
-  return value === undefined ? undefined : check.integer(value, where);
-}
-
 /**
  * The options of ingest() (`single`), ingestMulti() and ingestCommand():
  * { json, signal?, onProgress?, commitWhen?, items?, expectedSize?, concurrency? }.
  */
 function ingest(value, single) {
-  const known = [...INGEST_KEYS, ...(single ? SINGLE_KEYS : MULTI_KEYS)];
+  const fields = single ? schema.IIngestOptions : schema.IIngestMultiOptions;
   let given;
   try {
-    given = check.options(value, known, 'options');
+    given = check.options(value, fields, 'options');
   } catch (error) {
     heed(value);
     throw error;
   }
   const gate = commitWhen(given.commitWhen);
-  const out = {};
-  take(out, given, 'tags', (v) => check.tags(v, 'tags'));
-  take(out, given, 'createdAt', (v) => check.time(v, 'createdAt'));
-  take(out, given, 'compression', compression);
-  if (given.digest !== undefined && given.digest !== 'sha256') throw invalidArgument("digest must be 'sha256'");
-  take(out, given, 'digest', String);
   return {
-    json: JSON.stringify(out),
+    json: JSON.stringify(read(given, fields, ['tags', 'createdAt', 'compression', 'digest'])),
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
     commitWhen: gate,
-    expectedSize: expectedSize(given.expectedSize, 'expectedSize'),
     items: given.items,
-    concurrency: given.concurrency === undefined ? undefined : check.integer(given.concurrency, 'concurrency', 1, MAX_CONCURRENCY),
+    ...read(given, fields, [single ? 'expectedSize' : 'concurrency']),
   };
 }
 
@@ -187,13 +110,13 @@ function outlined(json, items) {
 
 /** The name and type of one item. */
 function item(value, where) {
-  const given = check.options(value ?? null, ['name', 'type'], where);
-  return { name: check.text(given.name, `${where}.name`), type: check.text(given.type, `${where}.type`) };
+  const fields = schema.IItemDescription;
+  return read(check.options(value ?? null, fields, where), fields, Object.keys(fields), `${where}.`);
 }
 
-/** The one item of ingest(): `items: [{ name, type }]`, by default { name: 'data', type: 'data' }. */
+/** The one item of ingest(): `items: [{ name, type }]`. */
 function singleItem(items) {
-  if (items === undefined) return { name: 'data', type: 'data' };
+  if (items === undefined) return { ...schema.IIngestOptions.items.default[0] };
   const given = check.array(items, 'items');
   if (given.length !== 1) {
     throw invalidArgument('items must be an array of exactly one { name, type }', {
@@ -221,20 +144,13 @@ function distinct(items, what, read) {
 
 /** The items of ingestMulti(): an array of { stream, name, type, expectedSize? }. */
 function multiItems(items) {
+  const fields = schema.IIngestItem;
   return distinct(items, 'items', (value, where) => {
     // read once: what is checked is what is used
-    const given = check.options(value ?? null, ['name', 'type', 'stream', 'expectedSize'], where);
-    return {
-      ...item({ name: given.name, type: given.type }, where),
-      expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`),
-      source: given.stream,
-    };
+    const given = check.options(value ?? null, fields, where);
+    return { ...read(given, fields, ['name', 'type', 'expectedSize'], `${where}.`), source: given.stream };
   });
 }
-
-const COMMAND_KEYS = ['command', 'timeoutMs', 'cwd', 'env', 'expectedSize'];
-/** Longest time that a timer of Node takes; a longer one would fire at once. */
-const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** [program, ...arguments] */
 function commandLine(value, where) {
@@ -270,39 +186,31 @@ function environment(value, where) {
 
 /** The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?, env?, expectedSize? }. */
 function commands(value) {
+  const fields = schema.IIngestCommand;
   const all = check.reading('commands', () => (Array.isArray(value) ? value : [value]));
   return distinct(all, 'commands', (one, where) => {
-    const given = check.options(one ?? null, ['name', 'type', ...COMMAND_KEYS], where);
-    const named = item({ name: given.name, type: given.type === undefined ? 'data' : given.type }, where);
-    const spec = { name: named.name, command: commandLine(given.command, `${where}.command`) };
-    take(spec, given, 'timeoutMs', (v) => check.integer(v, `${where}.timeoutMs`, 1, MAX_TIMEOUT_MS));
-    take(spec, given, 'cwd', (v) => check.path(v, `${where}.cwd`));
-    take(spec, given, 'env', (v) => environment(v, `${where}.env`));
-    return { ...named, expectedSize: expectedSize(given.expectedSize, `${where}.expectedSize`), source: new Command(spec) };
+    const given = check.options(one ?? null, fields, where);
+    const { name, type } = read(given, fields, ['name', 'type'], `${where}.`);
+    const command = commandLine(given.command, `${where}.command`);
+    const spec = { name, command, ...read(given, fields, ['timeoutMs', 'cwd'], `${where}.`) };
+    if (given.env !== undefined) spec.env = environment(given.env, `${where}.env`);
+    const { expectedSize } = read(given, fields, ['expectedSize'], `${where}.`);
+    return { name, type, expectedSize, source: new Command(spec) };
   });
 }
 
 /** The filter of listSnapshots() as JSON. */
 function filter(value) {
-  const given = check.options(value, ['tags', 'after', 'before'], 'filter');
-  const out = {};
-  take(out, given, 'tags', (v) => check.tags(v, 'filter.tags'));
-  take(out, given, 'after', (v) => check.timeBound(v, 'filter.after'));
-  take(out, given, 'before', (v) => check.timeBound(v, 'filter.before'));
-  return JSON.stringify(out);
+  const fields = schema.ISnapshotFilter;
+  return JSON.stringify(read(check.options(value, fields, 'filter'), fields, Object.keys(fields), 'filter.'));
 }
 
 /** The options of restore(): { json, signal? }. */
 function restore(value) {
-  const given = check.options(value, ['item', 'range', 'signal'], 'options');
-  const out = {};
-  take(out, given, 'item', (v) => check.text(v, 'item'));
-  if (given.range !== undefined) {
-    const range = check.options(given.range, ['start', 'end'], 'range');
-    take(out, range, 'start', (v) => check.integer(v, 'range.start'));
-    take(out, range, 'end', (v) => check.integer(v, 'range.end'));
-  }
-  return { json: JSON.stringify(out), signal: check.signal(given.signal, 'signal') };
+  const fields = schema.IRestoreOptions;
+  const given = check.options(value, fields, 'options');
+  const { item: name, range } = read(given, fields, ['item', 'range']);
+  return { json: JSON.stringify({ item: name, ...range }), signal: check.signal(given.signal, 'signal') };
 }
 
 /** A snapshot id, or what stands for one; which it is, the native side decides. */
@@ -310,4 +218,4 @@ function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { commands, filter, forOpen, ingest, kdf, multiItems, outlined, repository, restore, singleItem, snapshotId };
+module.exports = { commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, singleItem, snapshotId };

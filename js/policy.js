@@ -6,10 +6,9 @@
 
 const check = require('./check.js');
 const { ContainerArchiveError } = require('./error.js');
+const { choice } = require('./fields.js');
+const { IRetentionPolicy } = require('./schema.js');
 
-const COUNTS = ['keepLast', 'keepHours', 'keepDays', 'keepWeeks', 'keepMonths', 'keepYears'];
-/** What the native side reads counts into. */
-const MAX_COUNT = 2 ** 32 - 1;
 const WHOLE_ID = /^[0-9a-f]{32}$/;
 
 function invalidPolicy(message, hint, cause) {
@@ -26,12 +25,12 @@ function checked(fn, ...args) {
 }
 
 /** 'all', or how many: 0 turns the rule off. */
-function count(value, key) {
+function count(value, key, { min, max }) {
   if (value === 'all') return value;
   if (typeof value !== 'number') {
     throw invalidPolicy(`${key} must be a whole number or 'all', got ${check.kindOf(value)}`);
   }
-  return checked(check.integer, value, key, 0, MAX_COUNT);
+  return checked(check.integer, value, key, min, max);
 }
 
 /** A list, every entry of which passes. */
@@ -47,21 +46,18 @@ function wholeId(value, where) {
   return value;
 }
 
-function anchor(value, key) {
-  if (value !== 'latest' && value !== 'now') throw invalidPolicy(`${key} must be 'latest' or 'now'`);
-  return value;
-}
-
 const string = (value, where) => checked(check.wellFormed, value, where);
+const LISTS = {
+  keepTags: (value, where) => checked(check.tags, value, where),
+  keepIds: wholeId,
+  groupBy: (value, where) => checked(check.text, value, where),
+};
+/** The check of each type of field. */
 const CHECKS = {
-  ...Object.fromEntries(COUNTS.map((key) => [key, count])),
-  keepWithin: string,
-  keepTags: (value, key) => list(value, key, (one, where) => checked(check.tags, one, where)),
-  keepIds: (value, key) => list(value, key, wholeId),
-  groupBy: (value, key) => list(value, key, (one, where) => checked(check.text, one, where)),
-  timeZone: string,
-  dayStartsAt: string,
-  anchor,
+  choice: (value, key, field) => checked(choice, value, key, field),
+  count,
+  string,
+  list: (value, key) => list(value, key, LISTS[key]),
 };
 
 /** The policy as JSON. */
@@ -72,10 +68,12 @@ function policy(value) {
   }
   const out = {};
   for (const [key, entry] of checked(check.members, value, where)) {
-    if (!Object.hasOwn(CHECKS, key)) {
-      throw invalidPolicy(`Unknown key ${JSON.stringify(key)} in the retention policy`, `Known keys: ${Object.keys(CHECKS).join(', ')}`);
+    if (!Object.hasOwn(IRetentionPolicy, key)) {
+      const known = Object.keys(IRetentionPolicy).join(', ');
+      throw invalidPolicy(`Unknown key ${JSON.stringify(key)} in the retention policy`, `Known keys: ${known}`);
     }
-    if (entry !== undefined) out[key] = CHECKS[key](entry, key);
+    const field = IRetentionPolicy[key];
+    if (entry !== undefined) out[key] = CHECKS[field.type](entry, key, field);
   }
   return JSON.stringify(out);
 }

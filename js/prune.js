@@ -3,40 +3,19 @@
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
+const { read } = require('./fields.js');
 const { BytesProgress } = require('./progress.js');
+const { IPlanPruneOptions, IPruneOptions } = require('./schema.js');
 const { stoppable } = require('./stop.js');
 
-const PLAN_KEYS = ['filter', 'maxUnused', 'force', 'signal', 'onProgress'];
-const PRUNE_KEYS = ['dryRun', 'wait', ...PLAN_KEYS];
 const WHOLE_ID = /^[0-9a-f]{32}$/;
 
-/** A share, 0 to 1. */
-function share(value, where) {
-  // written so that NaN is refused
-  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) {
-    throw invalidArgument(`${where} must be a number from 0 to 1, got ${check.kindOf(value)}`);
-  }
-  return value;
-}
-
-/** Which snapshots a policy is about: { tags }. */
-function tagsOf(filter) {
-  const { tags } = check.options(filter, ['tags'], 'filter');
-  return tags === undefined ? undefined : check.tags(tags, 'filter.tags');
-}
-
-/** What the native side and run() take. Defaults live on the native side. */
+/** What the native side and run() take. */
 function checked(given) {
-  const boolean = (key) => (given[key] === undefined ? undefined : check.boolean(given[key], key));
+  const { filter, ...out } = read(given, IPruneOptions, ['dryRun', 'filter', 'maxUnused', 'force', 'wait']);
   return {
-    json: JSON.stringify({
-      dryRun: boolean('dryRun'),
-      maxUnused: given.maxUnused === undefined ? undefined : share(given.maxUnused, 'maxUnused'),
-      force: boolean('force'),
-      wait: boolean('wait'),
-      tags: tagsOf(given.filter),
-    }),
-    dryRun: given.dryRun === true,
+    json: JSON.stringify({ ...out, ...filter }),
+    dryRun: out.dryRun,
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
   };
@@ -44,12 +23,12 @@ function checked(given) {
 
 /** The second argument of prune(): true or false for `dryRun` alone, or an object. */
 function pruneOptions(value) {
-  return checked(typeof value === 'boolean' ? { dryRun: value } : check.options(value, PRUNE_KEYS, 'options'));
+  return checked(typeof value === 'boolean' ? { dryRun: value } : check.options(value, IPruneOptions, 'options'));
 }
 
 /** The options of planPrune(). */
 function planOptions(value) {
-  return checked({ ...check.options(value, PLAN_KEYS, 'options'), dryRun: true });
+  return checked({ ...check.options(value, IPlanPruneOptions, 'options'), dryRun: true });
 }
 
 /** The ids of forget(): whole ones, for nobody can take back what a prefix or 'latest' meant. */

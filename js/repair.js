@@ -2,12 +2,14 @@
 // Repair, reindex, unlock and stats: options checked, progress passed on, the signal listened to.
 
 const check = require('./check.js');
+const { read } = require('./fields.js');
 const { BytesProgress } = require('./progress.js');
+const schema = require('./schema.js');
 const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of repair(): { signal?, onProgress? }. */
 function repairOptions(value) {
-  const given = check.options(value, ['signal', 'onProgress'], 'options');
+  const given = check.options(value, schema.IRepairOptions, 'options');
   return {
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
@@ -16,14 +18,13 @@ function repairOptions(value) {
 
 /** The options of reindex() and stats(): { signal? }. */
 function signalOptions(value) {
-  const given = check.options(value, ['signal'], 'options');
+  const given = check.options(value, schema.signalOnly, 'options');
   return { signal: check.signal(given.signal, 'signal') };
 }
 
 /** The options of unlock(): { force }. */
 function unlockOptions(value) {
-  const given = check.options(value, ['force'], 'options');
-  return { force: given.force === undefined ? false : check.boolean(given.force, 'force') };
+  return read(check.options(value, schema.unlock, 'options'), schema.unlock, ['force']);
 }
 
 /** Runs one repair. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` of its result. */

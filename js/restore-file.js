@@ -2,15 +2,16 @@
 // A restore into a file: options checked, progress passed on, the signal listened to.
 
 const check = require('./check.js');
+const { read } = require('./fields.js');
 const { RestoreProgress } = require('./progress.js');
+const { IRestoreToFileOptions } = require('./schema.js');
 const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of restoreToFile(): { json, path, item, signal?, onProgress? }. */
 function restoreToFileOptions(value) {
-  const given = check.options(value, ['item', 'path', 'overwrite', 'signal', 'onProgress'], 'options');
+  const given = check.options(value, IRestoreToFileOptions, 'options');
   const path = check.absolutePath(given.path, 'path');
-  const item = given.item === undefined ? undefined : check.text(given.item, 'item');
-  const overwrite = given.overwrite === undefined ? false : check.boolean(given.overwrite, 'overwrite');
+  const { item, overwrite } = read(given, IRestoreToFileOptions, ['item', 'overwrite']);
   return {
     json: JSON.stringify({ item, path, overwrite }),
     path,

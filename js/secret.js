@@ -6,8 +6,8 @@
 
 const check = require('./check.js');
 const { ContainerArchiveError, invalidArgument, textOf } = require('./error.js');
+const { KEY_BYTES } = require('./schema.js');
 
-const KEY_BYTES = 32;
 const NAMES = ['passphrase', 'key'];
 
 /** The bytes of a passphrase, copied. */

@@ -321,7 +321,7 @@ function openFile(fd, name) {
 /** { path }, if the value is one, or { fd }. */
 function plainFile(value, name, which) {
   const where = whereOf(name);
-  const given = check.options(value, [which], where);
+  const given = check.options(value, { [which]: true }, where);
   if (which === 'path') return pathFile(check.absolutePath(given.path, `${where}: path`));
   return openFile(check.integer(given.fd, `${where}: fd`, 0, 2 ** 31 - 1), name);
 }

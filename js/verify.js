@@ -6,17 +6,16 @@
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
+const { read } = require('./fields.js');
 const { VerifyProgress } = require('./progress.js');
+const { IVerifyOptions } = require('./schema.js');
 const { stoppable } = require('./stop.js');
-
-const LEVELS = ['quick', 'standard', 'full'];
-const MAX_PARTS = 2 ** 32 - 1;
 
 /** 'n/t': the n-th of t equal parts. */
 function subset(value) {
   const match = typeof value === 'string' ? /^([1-9]\d{0,9})\/([1-9]\d{0,9})$/.exec(value) : null;
   const [part, of] = match ? [Number(match[1]), Number(match[2])] : [];
-  if (!match || part > of || of > MAX_PARTS) {
+  if (!match || part > of || of > IVerifyOptions.subset.max) {
     throw invalidArgument("subset must be 'n/t', the n-th of t equal parts, as '1/30'");
   }
   return { part, of };
@@ -24,9 +23,8 @@ function subset(value) {
 
 /** The options of verify(): { json, level, signal?, onProgress? }. */
 function options(value) {
-  const given = check.options(value, ['level', 'subset', 'signal', 'onProgress'], 'options');
-  const level = given.level === undefined ? 'standard' : given.level;
-  if (!LEVELS.includes(level)) throw invalidArgument(`level must be one of ${LEVELS.join(', ')}`);
+  const given = check.options(value, IVerifyOptions, 'options');
+  const { level } = read(given, IVerifyOptions, ['level']);
   return {
     json: JSON.stringify({ level, subset: given.subset === undefined ? undefined : subset(given.subset) }),
     level,
