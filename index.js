@@ -1,7 +1,9 @@
 'use strict';
-// containerarchive: a backup engine for data streams. Types and documentation of every call: index.d.ts.
+// containerarchive: a backup engine for data streams. Types and documentation of every call:
+// index.d.ts.
 //
-// CommonJS; `import { ContainerArchive } from '@serve.zone/containerarchive'` works from ES modules too.
+// CommonJS; `import { ContainerArchive } from '@serve.zone/containerarchive'` works from ES modules
+// too.
 
 const { ContainerArchive } = require('./js/archive.js');
 const { ContainerArchiveError } = require('./js/error.js');

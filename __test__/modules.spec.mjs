@@ -1,4 +1,4 @@
-// The package as a package: import and require, what is published, what happens when the addon is missing.
+// The package: import and require, the published files, and a missing addon.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { root, temporary, test } from './support/harness.mjs';
 const require = createRequire(import.meta.url);
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-test('import and require give the same class, by path and by name', async () => {
+test('import and require return the same class, by path and by name', async () => {
   const required = require('../index.js');
   const imported = await import('../index.js');
   const byName = await import('@serve.zone/containerarchive');
@@ -22,7 +22,7 @@ test('import and require give the same class, by path and by name', async () => 
   }
 });
 
-test('only what exists has a method', () => {
+test('classes have exactly the methods of index.d.ts', () => {
   const { ContainerArchive } = require('../index.js');
   const own = Object.getOwnPropertyNames(ContainerArchive.prototype).sort();
   assert.deepEqual(own, [
@@ -58,7 +58,7 @@ test('only what exists has a method', () => {
   for (const name of own) assert.match(types, new RegExp(`\\b${name}[<(:]`));
 });
 
-test('no runtime dependency, no install script, pinned development packages, no address in the lock file', () => {
+test('there is no runtime dependency, no install script, no unpinned development package, no address in the lock file', () => {
   assert.equal(manifest.dependencies, undefined);
   for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(manifest.scripts[script], undefined);
   for (const version of Object.values(manifest.devDependencies)) assert.match(version, /^\d+\.\d+\.\d+$/);
@@ -66,7 +66,7 @@ test('no runtime dependency, no install script, pinned development packages, no 
   assert.ok(!/"resolved"|https?:\/\/registry/.test(lock));
 });
 
-test('the numbers that stand in several files are the same', () => {
+test('versions that are in several files are the same', () => {
   const cargo = readFileSync(join(root, 'Cargo.toml'), 'utf8');
   assert.equal(/^version = "(.*)"/m.exec(cargo)[1], manifest.version);
   assert.equal(manifest.engines.node, '>=20.9');
@@ -90,7 +90,7 @@ test('there is a package for each platform', () => {
   }
 });
 
-test('the published files are the ones that the entry needs', () => {
+test('the published files are those that the entry needs', () => {
   const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8', shell: process.platform === 'win32', stdio: ['ignore', 'pipe', 'ignore'] });
   const parsed = JSON.parse(listing);
   const files = (Array.isArray(parsed) ? parsed[0] : Object.values(parsed)[0]).files.map(({ path }) => path);
@@ -100,7 +100,7 @@ test('the published files are the ones that the entry needs', () => {
   for (const file of files) assert.ok(!/^(src|target|__test__|scripts|npm)\/|\.node$/.test(file), `${file} is published`);
 });
 
-test('without the addon, the error names the platform and what to do', (t) => {
+test('without the addon, the error states the platform and what to do', (t) => {
   const folder = join(temporary(t), 'package');
   mkdirSync(folder);
   for (const name of ['index.js', 'package.json', 'js']) cpSync(join(root, name), join(folder, name), { recursive: true });
@@ -124,8 +124,8 @@ test('without the addon, the error names the platform and what to do', (t) => {
 });
 
 /**
- * The package in a folder of its own, with a platform package whose addon is `addon` (a file or
- * bytes); what requiring it says.
+ * The package in a directory of its own, with a platform package whose addon is `addon` (a file or
+ * bytes); returns what requiring it prints.
  */
 function requireWith(t, { platform, addon, loader }) {
   const modules = join(temporary(t), 'node_modules/@serve.zone');
@@ -151,22 +151,22 @@ test('the platform package of this version is loaded', (t) => {
   assert.equal(requireWith(t, { platform: manifest.version, addon: ADDON }), 'loaded\n');
 });
 
-test('a platform package of another version is refused, and named', (t) => {
+test('a platform package of another version is refused by name', (t) => {
   const text = requireWith(t, { platform: '0.0.1', addon: ADDON });
   assert.match(text, /^ERR_NATIVE_LOAD /);
   assert.match(text, new RegExp(`the package @serve\\.zone/containerarchive-\\S+ is of version 0\\.0\\.1, and not of ${manifest.version}`));
 });
 
-test('an addon that the system refuses comes with the reason of the system', (t) => {
+test('the error of an addon that the system refuses has the reason of the system', (t) => {
   const text = requireWith(t, { platform: manifest.version, addon: Buffer.alloc(5000, 1) });
   assert.match(text, /^ERR_NATIVE_LOAD /);
   if (process.platform === 'linux') assert.match(text, /invalid ELF header/);
 });
 
-test('something else than the native part, or one of another version, is refused', (t) => {
+test('anything but the native part of this version is refused', (t) => {
   const exported = (more) => `module.exports = { ...require(${JSON.stringify(ADDON)}), ${more} }`;
   for (const [loader, reason] of [
-    ['module.exports = "./containerarchive-XYZ.node"', /the loader gave a string/],
+    ['module.exports = "./containerarchive-XYZ.node"', /the loader returned a string/],
     ['module.exports = {}', /it lacks NativeFile, .*, version/],
     [exported('NativeStop: undefined'), /it lacks NativeStop\n/],
     [exported('version: () => "0.0.1"'), /the native part is of version 0\.0\.1/],
@@ -178,7 +178,7 @@ test('something else than the native part, or one of another version, is refused
   assert.equal(requireWith(t, { loader: exported('') }), 'loaded\n');
 });
 
-test('what this package uses of the native part is checked when it is loaded', () => {
+test('the exports of the native part that js/ uses are checked when it is loaded', () => {
   const text = readFileSync(join(root, 'js/native.js'), 'utf8');
   const checked = new Set(/const EXPORTS = \[([^\]]*)\]/s.exec(text)[1].match(/\w+/g));
   const declared = readFileSync(join(root, 'binding.d.ts'), 'utf8').matchAll(/^export declare (?:class|function) (\w+)/gm);

@@ -1,5 +1,6 @@
 'use strict';
-// The class that users see: checks arguments, calls the native repository, gives errors a stack of the caller.
+// The public class: checks arguments, calls the native repository, and gives errors a stack of the
+// caller.
 
 const native = require('./native.js');
 const options = require('./options.js');
@@ -20,26 +21,28 @@ const repair = require('./repair.js');
 const verify = require('./verify.js');
 const { closed, fromNative, invalidArgument } = require('./error.js');
 
-/** Only connect() makes handles: the constructor is no part of the API. */
+/** Only connect() creates handles: the constructor is not part of the API. */
 const INTERNAL = Symbol('internal');
 
-/** The native calls behind init() and open(): the handle, and whether it is that of a new repository. */
+/** The native calls of init() and open(): the handle, and whether its repository is new. */
 const init = async (...given) => ({ handle: await native.init(...given), created: true });
 const open = async (...given) => ({ handle: await native.open(...given), created: false });
 
-/** The same for openOrInit(): the repository at the path is opened, and a new one made when there is none. */
+/**
+ * The same for openOrInit(): opens the repository at the path, or creates one when there is none.
+ */
 async function openOrInit(where, json, ...rest) {
   const existing = () => open(where, options.forOpen(json), ...rest);
   try {
     return await existing();
   } catch (error) {
-    // a certain one was asked for: a new one would not be that
+    // the caller asked for a certain repository, which a new one would not be
     if (error.code !== 'ERR_REPO_NOT_FOUND' || 'repositoryId' in JSON.parse(json)) throw error;
   }
   try {
     return await init(where, json, ...rest);
   } catch (error) {
-    // somebody else may have been quicker; if not, something else lies there
+    // another process may have created it first; if not, something else is at the path
     if (error.code !== 'ERR_REPO_EXISTS' && error.code !== 'ERR_NOT_EMPTY') throw error;
     return existing().catch((second) => {
       throw second.code === 'ERR_REPO_NOT_FOUND' ? error : second;
@@ -47,7 +50,7 @@ async function openOrInit(where, json, ...rest) {
   }
 }
 
-/** init(), open() and openOrInit(): the same but for the call and the options that it takes. */
+/** init(), open() and openOrInit(): they differ in the call and the options that it takes. */
 async function connect(call, takes, path, given) {
   const where = check.absolutePath(path, 'path');
   const { json, secret, signal } = options.repository(given, takes);
@@ -69,7 +72,7 @@ async function connect(call, takes, path, given) {
     signal?.throwIfAborted();
     const { handle, created } = await stoppable(signal, connected, { discard: (late) => late.handle.close() });
     if (created && takes === 'openOrInit') {
-      const message = `There was no repository at ${where}, and a new, empty one was made: ${handle.repositoryId}`;
+      const message = `There was no repository at ${where}, and a new, empty one was created: ${handle.repositoryId}`;
       onWarning('WARN_REPO_CREATED', message);
     }
     return new ContainerArchive(INTERNAL, handle, events, calls, created);
@@ -85,7 +88,7 @@ class ContainerArchive {
   #events;
   #calls;
   #keys = new Keys((call) => this.#call(call), (call, signal) => this.#alone(call, signal));
-  /** Aborted ingests, and aborted maintenance, that go on. */
+  /** Aborted ingests, and aborted maintenance, that still run. */
   #leftovers = new Leftovers();
   #maintaining = new Leftovers();
   #closing = null;
@@ -140,12 +143,12 @@ class ContainerArchive {
     const planned = this.#call((repo) => repo.restore(options.snapshotId(id), json), signal);
     const stream = await abortable(planned, signal, { discard: (late) => late.cancel() });
     if (signal?.aborted) {
-      // since it was planned: from here on the stream listens by itself
+      // after the plan was made: from here on the stream listens to the signal itself
       stream.cancel();
       throw signal.reason;
     }
     try {
-      // a pack that it meets damaged is healed, which is a warning
+      // a damaged pack that it reads is repaired, which is a warning
       return new RestoreStream(stream, this.#native, signal, this.#calls.begin());
     } catch (error) {
       stream.cancel();
@@ -250,7 +253,8 @@ class ContainerArchive {
     try {
       await this.#native.close();
     } catch (error) {
-      // Another close() tries again. The native side is closed all the same, and refuses every other call.
+      // Another close() tries again. The native side is closed nevertheless, and refuses all other
+      // calls.
       this.#closing = null;
       throw fromNative(error);
     }
@@ -260,7 +264,9 @@ class ContainerArchive {
     if (this.#closing) throw closed();
   }
 
-  /** Who hears of an operation: the events of that name, and for its progress the caller too. */
+  /**
+   * The listeners of an operation: the events of that name, and for its progress the caller too.
+   */
   #listeners(operation, onProgress) {
     const inContext = here();
     const emit = (event) => (value) => inContext(() => this.#events.emit(`${operation}:${event}`, value));
@@ -272,7 +278,7 @@ class ContainerArchive {
     return { progress, complete: emit('complete'), error: emit('error') };
   }
 
-  /** One call of the native repository. */
+  /** Makes one call of the native repository. */
   async #call(call, signal) {
     this.#assertOpen();
     signal?.throwIfAborted();
@@ -286,7 +292,7 @@ class ContainerArchive {
     }
   }
 
-  /** The same, of a call that ends when the signal aborts. */
+  /** The same, for a call that ends when the signal aborts. */
   async #stoppable(call, signal) {
     try {
       return await this.#call(call, signal);
@@ -295,10 +301,10 @@ class ContainerArchive {
     }
   }
 
-  /** The same, once what aborted calls of this handle have left is over: it would be in the way. */
+  /** The same, after all aborted calls of this handle have ended: they would hold locks. */
   async #alone(call, signal) {
     return this.#stoppable(async (repo) => {
-      // else at once: what is called before close() runs before it
+      // without such calls immediately: a call that precedes close() runs before it
       for (const left of [this.#leftovers, this.#maintaining]) if (left.any) await abortable(left.settled(), signal);
       return call(repo);
     }, signal);
@@ -306,7 +312,8 @@ class ContainerArchive {
 
   async #prune(retention, checked) {
     const listeners = this.#listeners('prune', checked.onProgress);
-    return this.#alone((repo) => prune.runPrune(repo, retention, checked, listeners, this.#maintaining), checked.signal);
+    const run = (repo) => prune.runPrune(repo, retention, checked, listeners, this.#maintaining);
+    return this.#alone(run, checked.signal);
   }
 
   async #ingest(unclaimed, { json, signal, onProgress, commitWhen, concurrency = 1 }) {
@@ -318,7 +325,7 @@ class ContainerArchive {
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);
       const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, this.#leftovers, progress);
-      // The last counters may still be on their way here.
+      // The last counters may not have arrived yet.
       if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);
       listeners.complete({
@@ -334,7 +341,7 @@ class ContainerArchive {
     }
   }
 
-  /** The native ingest, not yet running. When there is none, the sources are destroyed. */
+  /** Creates the native ingest, not yet running. When that fails, the sources are destroyed. */
   #begin(items, json, lanes, signal, progress) {
     try {
       this.#assertOpen();

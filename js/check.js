@@ -1,9 +1,10 @@
 'use strict';
-// Checks of single values, before anything crosses to the native side (which would coerce NaN and -1 silently).
+// Checks of single values, before they are passed to the native side (which would convert NaN and
+// -1 silently).
 //
 // Every function returns the checked value or throws ERR_INVALID_ARGUMENT with a message that names
-// the argument. What a value of the caller throws when it is read (a getter, a trap of a Proxy) is
-// the `cause` of one, whatever it is.
+// the argument. When reading a value of the caller throws (a getter, a trap of a Proxy), what it
+// throws is the `cause`, whatever its type.
 
 const { types } = require('node:util');
 const { resolve } = require('node:path');
@@ -11,7 +12,7 @@ const { invalidArgument, textOf } = require('./error.js');
 const { IIngestBaseOptions, MAX_TEXT_BYTES } = require('./schema.js');
 const { CallerSignal } = require('./signal.js');
 
-/** How a refused value is shown in a message. Never the content of strings: a secret may have slipped in. */
+/** How a refused value is shown in a message. Never the content of a string: it may be a secret. */
 function kindOf(value) {
   if (value === null) return 'null';
   if (typeof value === 'number') return String(value);
@@ -24,8 +25,8 @@ function kindOf(value) {
 }
 
 /**
- * What `read` gives, which touches a value of the caller; whatever it throws is the cause of a
- * refusal.
+ * Returns what `read` returns, which touches a value of the caller; what it throws is the cause of
+ * a refusal.
  */
 function reading(where, read) {
   try {
@@ -36,8 +37,8 @@ function reading(where, read) {
 }
 
 /**
- * Whether a value is an object as `{}` makes one, of any realm: whatever it says is in its own
- * members. May throw.
+ * Whether a value is an object like that of `{}`, of any realm: all its data is in its own members.
+ * May throw.
  */
 function isPlain(value) {
   if (value === null || typeof value !== 'object') return false;
@@ -45,26 +46,32 @@ function isPlain(value) {
   return proto === null || (Object.getPrototypeOf(proto) === null && Object.hasOwn(proto, 'isPrototypeOf'));
 }
 
-/** The own members of an object, hidden ones (as a secret may be) too, each read once, as pairs of a name and a value. */
+/**
+ * The own members of an object, non-enumerable ones included (a secret may be one), each read once,
+ * as pairs of name and value.
+ */
 function members(value, where) {
   return reading(where, () => Object.getOwnPropertyNames(value).map((name) => [name, value[name]]));
 }
 
-/** The entries of an array, each read once, the holes of a sparse one as undefined. */
+/** The entries of an array, each read once; holes of a sparse array are undefined. */
 function array(value, where) {
-  const entries = reading(where, () => (Array.isArray(value) ? Array.from({ length: value.length }, (_, i) => value[i]) : null));
+  const read = () => (Array.isArray(value) ? Array.from({ length: value.length }, (_, i) => value[i]) : null);
+  const entries = reading(where, read);
   if (entries === null) throw invalidArgument(`${where} must be an array, got ${kindOf(value)}`);
   return entries;
 }
 
 /**
- * An options object (or undefined) with no other keys than the known ones. A fresh object of its own members comes back,
- * each read once. Anything but a plain object is refused: a promise whose `await` was forgotten, or a Map, has no members
- * that anybody meant, and would pass for no options at all.
+ * An options object (or undefined) with no keys but those of `fields`, as a new object of its own
+ * members, each read once. Anything but a plain object is refused: a promise without its `await`,
+ * or a Map, has no such members, and would be treated as no options at all.
  */
 function options(value, fields, where) {
   if (value === undefined) return { __proto__: null };
-  if (!reading(where, () => isPlain(value))) throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
+  if (!reading(where, () => isPlain(value))) {
+    throw invalidArgument(`${where} must be a plain object, got ${kindOf(value)}`);
+  }
   const given = members(value, where);
   for (const [key] of given) {
     if (!Object.hasOwn(fields, key)) {
@@ -79,15 +86,18 @@ function options(value, fields, where) {
 /** A string that can be written as UTF-8 and read back as it was. */
 function wellFormed(value, where) {
   if (typeof value !== 'string') throw invalidArgument(`${where} must be a string, got ${kindOf(value)}`);
-  if (!value.isWellFormed()) throw invalidArgument(`${where} holds a lone surrogate, which UTF-8 cannot store`);
+  if (!value.isWellFormed()) throw invalidArgument(`${where} contains a lone surrogate, which UTF-8 cannot store`);
   return value;
 }
 
-/** A name, type or tag: well formed, at most MAX_TEXT_BYTES, not empty unless `mayBeEmpty`. Any character is allowed. */
+/**
+ * A name, type or tag: well formed, at most MAX_TEXT_BYTES, not empty unless `mayBeEmpty`. Any
+ * character is allowed.
+ */
 function text(value, where, mayBeEmpty = false) {
   wellFormed(value, where);
   if (value === '' && !mayBeEmpty) throw invalidArgument(`${where} must not be empty`);
-  // No code unit takes more than three bytes: short strings need no count.
+  // No code unit takes more than three bytes: short strings need not be measured.
   if (value.length * 3 > MAX_TEXT_BYTES && Buffer.byteLength(value) > MAX_TEXT_BYTES) {
     throw invalidArgument(`${where} is longer than ${MAX_TEXT_BYTES} bytes`);
   }
@@ -123,20 +133,25 @@ function callback(value, where) {
   return value;
 }
 
-/** Whether a value does what an AbortSignal does. */
+/** Whether a value has the members of an AbortSignal. */
 function isSignal(value) {
   return typeof value === 'object' && value !== null && typeof value.aborted === 'boolean' &&
     ['throwIfAborted', 'addEventListener', 'removeEventListener'].every((name) => typeof value[name] === 'function');
 }
 
-/** An AbortSignal, guarded, or undefined. */
+/** An AbortSignal, wrapped in a CallerSignal, or undefined. */
 function signal(value, where) {
   if (value === undefined) return undefined;
-  if (!reading(where, () => isSignal(value))) throw invalidArgument(`${where} must be an AbortSignal, got ${kindOf(value)}`);
+  if (!reading(where, () => isSignal(value))) {
+    throw invalidArgument(`${where} must be an AbortSignal, got ${kindOf(value)}`);
+  }
   return new CallerSignal(value, where);
 }
 
-/** A record of strings to strings. A fresh object comes back, so that later changes by the caller do nothing. */
+/**
+ * A record of strings to strings, as a new object, so that later changes by the caller have no
+ * effect.
+ */
 function tags(value, where) {
   if (!reading(where, () => isPlain(value))) {
     throw invalidArgument(`${where} must be a plain object of strings, got ${kindOf(value)}`);
@@ -152,18 +167,18 @@ function tags(value, where) {
 const ISO = /^(\d{4})-(\d{2})-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2}))?$/;
 
 /**
- * The first and the last second that a snapshot may be from: in every zone, its year has four
+ * The first and the last second that a snapshot may be dated: in every time zone, its year has four
  * digits.
  */
 const TIMES = [IIngestBaseOptions.createdAt.min, IIngestBaseOptions.createdAt.max].map(Date.parse);
-/** No snapshot is from this time or later. */
+/** No snapshot is dated at this time or later. */
 const AFTER_ALL = TIMES[1] + 999;
 
 /** An ISO 8601 date (midnight UTC) or date and time with zone, in milliseconds since 1970. */
 function milliseconds(value, where) {
   const match = typeof value === 'string' ? ISO.exec(value) : null;
   const date = match && new Date(value);
-  // Date takes 30 February for 1 March or 2: the day must survive the way there and back.
+  // Date reads 30 February as 1 or 2 March: the day must survive the round trip.
   const day = match && new Date(Date.UTC(+match[1], +match[2] - 1, +match[3])).getUTCDate() === +match[3];
   if (!match || !day || Number.isNaN(date.getTime())) {
     throw invalidArgument(`${where} must be an ISO 8601 date, or date and time with a zone ("2026-11-23T04:00:00Z")`);
@@ -171,7 +186,7 @@ function milliseconds(value, where) {
   return date.getTime();
 }
 
-/** The time of a snapshot; comes back as UTC with milliseconds. */
+/** The time of a snapshot, returned as UTC with milliseconds. */
 function time(value, where) {
   const ms = milliseconds(value, where);
   if (ms < TIMES[0] || ms > TIMES[1]) {
@@ -182,8 +197,7 @@ function time(value, where) {
 }
 
 /**
- * A time that those of snapshots are compared with: any, and beyond all of theirs it makes no
- * difference how far.
+ * A time to compare times of snapshots with: any, clamped to their range, which changes no result.
  */
 function timeBound(value, where) {
   const ms = milliseconds(value, where);
@@ -194,25 +208,25 @@ function timeBound(value, where) {
 function path(value, where) {
   wellFormed(value, where);
   if (value === '') throw invalidArgument(`${where} must not be empty`);
-  if (value.includes('\0')) throw invalidArgument(`${where} must not hold a NUL character`);
+  if (value.includes('\0')) throw invalidArgument(`${where} must not contain a NUL character`);
   return value;
 }
 
-/** The same, made absolute. */
+/** The same, as an absolute path. */
 function absolutePath(value, where) {
   const given = path(value, where);
-  // A relative one needs the working directory, which may have been deleted.
+  // A relative path needs the working directory, which may have been deleted.
   return reading(`The working directory, which ${where} is relative to,`, () => resolve(given));
 }
 
-/** Bytes: any Uint8Array, and so any Buffer, of any realm. */
+/** Whether a value is bytes: any Uint8Array, and so any Buffer, of any realm. */
 const isBytes = types.isUint8Array;
 
 const { at } = Uint8Array.prototype;
 const viewed = (name) => Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name).get;
 const [lengthOf, offsetOf, bufferOf] = ['byteLength', 'byteOffset', 'buffer'].map(viewed);
 
-/** The length of a Uint8Array; a subclass cannot answer for it. */
+/** The length of a Uint8Array; a subclass cannot override it. */
 function byteLength(bytes) {
   return lengthOf.call(bytes);
 }
@@ -223,8 +237,8 @@ function part(bytes, start, end) {
 }
 
 /**
- * Whether a Uint8Array has lost its memory: transferred away, or a resizable one that shrank to
- * less than the view. Its length reads as 0 then, but its bytes are lost and not absent.
+ * Whether a Uint8Array has lost its memory: it was transferred away, or is resizable and shrank to
+ * less than the view. Its length is 0 then, although its bytes are lost and not absent.
  */
 function isLost(bytes) {
   try {
@@ -236,6 +250,6 @@ function isLost(bytes) {
 }
 
 module.exports = {
-  absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, kindOf, members, options, part,
-  path, reading, signal, tags, text, time, timeBound, wellFormed,
+  absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, kindOf, members,
+  options, part, path, reading, signal, tags, text, time, timeBound, wellFormed,
 };

@@ -2,12 +2,12 @@
 // A command whose output is backed up: a source (see source.js) that starts a process of its own.
 //
 // What always holds:
-// - No shell: the arguments reach the program as they are.
-// - Its bytes end well only after the process has ended with exit code 0. A child's stdout ends
-//   cleanly however the child ends, so the end of the bytes proves nothing.
+// - No shell: the arguments reach the program unchanged.
+// - The source ends cleanly only after the process has exited with code 0. The stdout of a child
+//   ends cleanly however the child ends, so the end of the bytes proves nothing.
 // - A command that failed, that is no longer read, or whose host ends (see watch.js) is ended
-//   together with the processes that it started: asked first, killed after a grace. The ingest does
-//   not wait for that.
+//   together with the processes that it started: asked first, killed after a grace period. The
+//   ingest does not wait for that.
 
 const { spawn } = require('node:child_process');
 const { accessSync, constants, statSync } = require('node:fs');
@@ -19,14 +19,17 @@ const noop = () => {};
 const IS_WINDOWS = process.platform === 'win32';
 /** How much of what the command wrote to stderr is kept, in bytes from its end. */
 const TAIL_BYTES = 4096;
-/** How long the last of stderr is waited for after the exit; a process in the background may hold it open for ever. */
+/**
+ * How long to wait for the end of stderr after the exit; a background process may keep it open
+ * forever.
+ */
 const TAIL_WAIT_MS = 100;
-/** Between asking a group of processes to end and killing it. */
+/** Time between asking a group of processes to end and killing it. */
 const GRACE_MS = 3000;
-/** How often a group that was asked to end is looked at. */
+/** How often a group that was asked to end is checked. */
 const LOOK_MS = 50;
 
-/** Why no command can run in a folder: { why, cause }, or null when one can. */
+/** Why no command can run in a directory: { why, cause }, or null when one can. */
 function unusableFolder(cwd) {
   try {
     if (!statSync(cwd).isDirectory()) return { why: 'is not a directory' };
@@ -37,16 +40,16 @@ function unusableFolder(cwd) {
   }
 }
 
-/** Sends a signal to a group of processes; false when there is none any more. */
+/** Sends a signal to a group of processes; returns false when there is no such group any more. */
 function signalGroup(pid, signal) {
   try {
     return process.kill(-pid, signal);
   } catch (error) {
-    return error.code === 'EPERM'; // there is one, of somebody else: it changed its user
+    return error.code === 'EPERM'; // the group exists, but its user has changed
   }
 }
 
-/** The end of what was written to a stream. */
+/** The last bytes that were written to a stream. */
 class Tail {
   #bytes = Buffer.alloc(0);
   #cut = false;
@@ -62,7 +65,7 @@ class Tail {
 
   toString() {
     let start = 0;
-    // not within a character
+    // do not begin within a character
     while (this.#cut && start < this.#bytes.length && (this.#bytes[start] & 0xc0) === 0x80) start++;
     return this.#bytes.toString('utf8', start);
   }
@@ -71,7 +74,7 @@ class Tail {
 class Command {
   size = null;
   claim = null;
-  /** Its errors are of this package already. */
+  /** Its errors are ContainerArchiveErrors already. */
   typed = true;
   #spec;
   #fail = noop;
@@ -96,10 +99,10 @@ class Command {
   async *iterator() {
     this.#start();
     try {
-      // none, if there were no descriptors left for it
+      // null when there were no descriptors left for it
       if (this.#child.stdout) yield* this.#child.stdout.iterator({ destroyOnReturn: false });
     } catch (error) {
-      // why it ended says more, if it has
+      // the reason of its exit is more precise, if it has exited
       await Promise.race([this.#ended, sleep(TAIL_WAIT_MS, undefined, { ref: false })]);
       throw this.#error('its output cannot be read', { cause: error });
     }
@@ -118,12 +121,15 @@ class Command {
   release() {
     this.#over = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    // a process that it left behind may hold it open
+    // a process that it left in the background may keep it open
     this.#child?.stderr?.destroy();
     if (!this.#ending) this.#left();
   }
 
-  /** Ends it, for this process is about to exit. Without a watchdog, there is no grace. */
+  /**
+   * Ends the command because this process is about to exit. Without a watchdog, there is no grace
+   * period.
+   */
   endNow() {
     const { pid } = this.#child;
     if (IS_WINDOWS) this.#child.kill();
@@ -133,10 +139,10 @@ class Command {
 
   #start() {
     const { command: [file, ...args], cwd, env, timeoutMs } = this.#spec;
-    // first, so that there is no time in which the command runs alone but for that of one write
+    // first, so that the command runs without a watchdog only during one write
     this.#watchdog = new Watchdog();
     try {
-      // A group of its own, which is what makes it possible to end whatever it starts.
+      // A group of its own, so that everything it starts can be ended too.
       this.#child = spawn(file, args, {
         cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: !IS_WINDOWS, windowsHide: true,
       });
@@ -150,11 +156,11 @@ class Command {
     this.#tail = new Tail(child.stderr);
     child.stdout?.on('error', noop);
     this.#ended = this.#end(child, timeoutMs);
-    // at once, and not only when its output has ended
+    // at once, not only when its output has ended
     this.#ended.catch((error) => this.#fail(error));
   }
 
-  /** Settles when the command has ended: well with exit code 0 only. */
+  /** Settles when the command has ended: fulfilled only with exit code 0. */
   #end(child, timeoutMs) {
     if (child.pid !== undefined) join(this);
     const tooLate = () => this.#fail(this.#error(`it did not end within ${timeoutMs} ms`));
@@ -162,8 +168,8 @@ class Command {
     return new Promise((resolve, reject) => {
       child.on('error', (error) => reject(this.#notStarted(error)));
       child.once('exit', (exitCode, signal) => {
-        // its output may be held by what it has left in the background; else its number may soon be
-        // that of another group
+        // A background process that it left may hold its output; otherwise its number may soon be
+        // that of another group.
         if (exitCode === 0 && !this.#ending && !signalGroup(child.pid, 0)) this.#left();
         if (exitCode === 0) return void resolve();
         const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${exitCode}`;
@@ -174,13 +180,16 @@ class Command {
     });
   }
 
-  /** There is nothing of it that would have to end with this process. */
+  /** Nothing of the command is left that would have to end with this process. */
   #left() {
     leave(this);
     this.#watchdog?.over();
   }
 
-  /** Asks the command and all that it started to end, and kills what has not after the grace. */
+  /**
+   * Asks the command and everything that it started to end, and kills what is left after the grace
+   * period.
+   */
   #endGroup(child) {
     const { pid } = child;
     if (IS_WINDOWS) {
@@ -192,7 +201,7 @@ class Command {
     this.#ending = true;
     this.#watchdog.asked();
     const deadline = performance.now() + GRACE_MS;
-    // Checked often, so that the number cannot be that of another group in the meantime.
+    // Checked often, so that the number cannot become that of another group in the meantime.
     const look = setInterval(() => {
       const late = performance.now() >= deadline;
       if (signalGroup(pid, late ? 'SIGKILL' : 0) && !late) return;
@@ -202,8 +211,8 @@ class Command {
   }
 
   /**
-   * The command did not start. The system names the program, also when it is the folder that is
-   * missing.
+   * The error of a command that did not start. The system names the program, also when it is the
+   * directory that is missing.
    */
   #notStarted(cause) {
     const { cwd } = this.#spec;
@@ -216,11 +225,15 @@ class Command {
 
   #error(why, details = {}) {
     const { name, command } = this.#spec;
-    // Only the program: arguments may hold secrets.
+    // Only the program: arguments may contain secrets.
     const message = `The command ${JSON.stringify(command[0])} of item ${JSON.stringify(name)} failed: ${why}`;
     const stderrTail = this.#tail?.toString();
     return new ContainerArchiveError(message, {
-      hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT, ...details, code: 'ERR_SOURCE_FAILED', item: name, stderrTail,
+      hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT,
+      ...details,
+      code: 'ERR_SOURCE_FAILED',
+      item: name,
+      stderrTail,
     });
   }
 }

@@ -1,23 +1,23 @@
 'use strict';
-// In which AsyncLocalStorage context functions of the caller run: that of the call that causes it,
-// so that what they log has the request id and the trace of that call. What the native side calls
-// comes from no call that JavaScript knows, and runtimes differ in the context that they give it.
+// The AsyncLocalStorage context in which functions of the caller run: that of the call that causes
+// it, so that its logs have the request id and the trace of that call. A call from the native side
+// belongs to no JavaScript call, and runtimes differ in the context that they give it.
 
 const { AsyncLocalStorage } = require('node:async_hooks');
 
-/** Something that calls a function, with its arguments, in the context that is present now. */
+/** Returns a function that calls another one, with its arguments, in the current context. */
 const here = () => AsyncLocalStorage.snapshot();
 
 /**
- * The calls of one handle that run now, for warnings: the native side does not report whose they
- * are.
+ * The running calls of one handle, for warnings: the native side does not report which call they
+ * belong to.
  */
 class Calls {
-  /** Of the call that opened the handle. */
+  /** The context of the call that opened the handle. */
   #opened = here();
   #running = new Set();
 
-  /** A call begins; what comes back ends it. */
+  /** Begins a call; the function that it returns ends it. */
   begin() {
     const context = here();
     this.#running.add(context);
@@ -25,8 +25,8 @@ class Calls {
   }
 
   /**
-   * Calls `fn` in the context of the call that runs. With none or several of them, it is that of
-   * the one that opened the handle.
+   * Calls `fn` in the context of the running call. With none or several of them, it is that of the
+   * call that opened the handle.
    */
   run(fn) {
     const [only = this.#opened] = this.#running.size === 1 ? this.#running : [];

@@ -1,23 +1,24 @@
 'use strict';
-// The one error class of the package, and the only place where errors of the native engine become JS errors.
+// The one error class of the package, and the only file in which errors of the native engine become
+// JS errors.
 //
 // Native errors carry a code and ids but no JS stack; they are recreated here, so that a stack
-// names the caller. Both kinds are recognised by a brand: codes that begin with ERR_ are Node's
-// too, and what the caller's code throws may have no usable member at all.
+// names the caller. Both kinds are recognised by a brand: codes that begin with ERR_ are also used
+// by Node, and what the caller's code throws may have no usable member at all.
 //
 // What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves
 // this package.
 
 const { types } = require('node:util');
 
-/** What errors of the native engine own (src/binding/error.rs). */
+/** The brand of errors of the native engine (src/binding/error.rs). */
 const NATIVE = Symbol.for('containerarchive.native-error');
 
-/** The members, beside code and message, that an error may carry. */
+/** The members, besides code and message, that an error may carry. */
 const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail', 'holders'];
 
 /**
- * Whether something is a ContainerArchiveError. Runs no code of the caller, as `instanceof` would.
+ * Whether a value is a ContainerArchiveError. Runs no code of the caller, as `instanceof` would.
  */
 let isOurs;
 
@@ -30,9 +31,9 @@ class ContainerArchiveError extends Error {
   }
 
   /**
-   * @param {string} message what went wrong, naming the thing
-   * @param {object} details `code`, and what is known of `hint`, `cause`, `retryable`, `path`, `snapshotId`, `item`,
-   *   `pack`, `chunk`, `exitCode`, `signal`, `stderrTail`, `holders`
+   * @param {string} message what went wrong, and with what
+   * @param {object} details `code`, and those known of `hint`, `cause`, `retryable`, `path`,
+   * `snapshotId`, `item`, `pack`, `chunk`, `exitCode`, `signal`, `stderrTail`, `holders`
    */
   constructor(message, details) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -43,17 +44,17 @@ class ContainerArchiveError extends Error {
     }
   }
 }
-// On the prototype, as for the built-in errors: the name is no own member that every print shows.
+// On the prototype, as for the built-in errors: an own member would appear in every print.
 Object.defineProperty(ContainerArchiveError.prototype, 'name', {
   value: 'ContainerArchiveError',
   configurable: true,
   writable: true,
 });
 
-/** Longest text of something thrown that a message repeats, in UTF-16 code units. */
+/** Longest text of a thrown value that a message repeats, in UTF-16 code units. */
 const MAX_TEXT = 1000;
 
-/** Something thrown as text for a message, whatever it is. */
+/** A thrown value as text for a message, whatever its type. */
 function textOf(thing) {
   try {
     const said = [thing?.message, thing?.code].find((each) => typeof each === 'string' && each !== '');
@@ -73,7 +74,7 @@ function isError(thing) {
   }
 }
 
-/** A caller's mistake: ERR_INVALID_ARGUMENT. */
+/** A mistake of the caller: ERR_INVALID_ARGUMENT. */
 function invalidArgument(message, details) {
   return new ContainerArchiveError(message, { ...details, code: 'ERR_INVALID_ARGUMENT' });
 }
@@ -86,9 +87,9 @@ function closed() {
   });
 }
 
-const RETRY_HINT = 'No snapshot was made. What had been stored is reused when the ingest is tried again';
+const RETRY_HINT = 'There is no snapshot. Ingest again: what was stored is reused';
 
-/** A source failed: ERR_SOURCE_FAILED with the very thing that it threw as its cause. */
+/** A source failed: ERR_SOURCE_FAILED with the value that it threw as the cause. */
 function sourceFailed(item, cause) {
   return new ContainerArchiveError(`The source of item ${JSON.stringify(item)} failed: ${textOf(cause)}`, {
     code: 'ERR_SOURCE_FAILED',
@@ -98,16 +99,16 @@ function sourceFailed(item, cause) {
   });
 }
 
-/** What the commit waited for did not come: ERR_SOURCE_FAILED with the rejection as its cause. */
+/** `commitWhen` was not fulfilled: ERR_SOURCE_FAILED with the rejection as the cause. */
 function commitRefused(cause) {
-  return new ContainerArchiveError(`The commit was refused by commitWhen: ${textOf(cause)}`, {
+  return new ContainerArchiveError(`commitWhen refused the commit: ${textOf(cause)}`, {
     code: 'ERR_SOURCE_FAILED',
     cause,
     hint: RETRY_HINT,
   });
 }
 
-/** Whether something was thrown by the native engine. */
+/** Whether the native engine threw a value. */
 function isNative(thing) {
   try {
     return typeof thing === 'object' && thing !== null && Object.hasOwn(thing, NATIVE);
@@ -116,12 +117,15 @@ function isNative(thing) {
   }
 }
 
-/** Makes an error of the native engine a ContainerArchiveError; anything that is one already passes unchanged. */
+/**
+ * Converts an error of the native engine to a ContainerArchiveError; returns one that already is
+ * unchanged.
+ */
 function fromNative(error) {
   if (isOurs(error)) return error;
   if (!isNative(error)) {
-    // Of napi-rs itself ("InvalidArg", "GenericFailure"), or of Node: the checks of this package
-    // let something through.
+    // An error of napi-rs itself ("InvalidArg", "GenericFailure"), or of Node: the checks of this
+    // package missed something.
     return new ContainerArchiveError(textOf(error), { code: 'ERR_INTERNAL', cause: error });
   }
   const cause = typeof error.causeMessage === 'string' ? new Error(error.causeMessage) : undefined;
@@ -131,5 +135,6 @@ function fromNative(error) {
 }
 
 module.exports = {
-  ContainerArchiveError, RETRY_HINT, closed, commitRefused, fromNative, invalidArgument, isError, isOurs, sourceFailed, textOf,
+  ContainerArchiveError, RETRY_HINT, closed, commitRefused, fromNative, invalidArgument, isError, isOurs,
+  sourceFailed, textOf,
 };

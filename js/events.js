@@ -1,15 +1,15 @@
 'use strict';
-// Listeners of one handle: on() gives a Subscription, and the names that RxJS fromEvent and Node's events.on() look for
-// are there too.
+// Listeners of one handle: on() returns a Subscription. The names that RxJS fromEvent and Node's
+// events.on() look for exist too.
 //
-// What always holds: what a listener throws never reaches the engine nor the other listeners. It is thrown again on the
-// next tick, as an uncaught exception of the program that the listener belongs to.
+// What always holds: what a listener throws never reaches the engine nor the other listeners. It is
+// rethrown on the next tick, as an uncaught exception of the program that the listener belongs to.
 
 const { here } = require('./context.js');
 const { invalidArgument } = require('./error.js');
 const { kindOf } = require('./check.js');
 
-/** Calls a user's function and keeps what it throws out of the caller's way. */
+/** Calls a function of the caller, and rethrows on the next tick what it throws. */
 function callSafely(fn, ...args) {
   try {
     fn(...args);
@@ -33,7 +33,7 @@ class Subscription {
     return this.#remove === null;
   }
 
-  /** Removes the listener. Calling it again does nothing. */
+  /** Removes the listener. Further calls do nothing. */
   unsubscribe() {
     this.#remove?.();
     this.#remove = null;
@@ -41,7 +41,10 @@ class Subscription {
 }
 if (Symbol.dispose) Subscription.prototype[Symbol.dispose] = Subscription.prototype.unsubscribe;
 
-/** Events without a listener that are kept for the first one: a warning of open() precedes the handle itself. */
+/**
+ * How many events without a listener are kept for the first one: a warning of open() precedes the
+ * handle.
+ */
 const KEPT = { event: 'warning', most: 100 };
 
 /** The listeners of one handle. */
@@ -79,7 +82,7 @@ class Events {
     if (entry) this.#remove(event, (other) => other === entry);
   }
 
-  /** Calls every listener that is registered now. */
+  /** Calls every listener that is registered at this moment. */
   emit(event, value) {
     const listeners = this.#listeners.get(event);
     if (listeners) for (const { handler, call } of listeners) callSafely(call ?? handler, value);

@@ -29,14 +29,15 @@ function object(value, where, { fields, mayBeFalse }) {
 
 /** An algorithm, or { algorithm, level? }. */
 function compression(value, where) {
-  const given = typeof value === 'string' ? { algorithm: value } : check.options(value, Compression, where);
-  const algorithm = choice(given.algorithm, typeof value === 'string' ? where : `${where}.algorithm`, Compression.algorithm);
+  const isName = typeof value === 'string';
+  const given = isName ? { algorithm: value } : check.options(value, Compression, where);
+  const algorithm = choice(given.algorithm, isName ? where : `${where}.algorithm`, Compression.algorithm);
   const byDefault = algorithm === 'none' ? undefined : Compression.level.default;
   if (given.level === undefined) return { algorithm, level: byDefault };
   return { algorithm, level: check.integer(given.level, `${where}.level`, ...LEVELS[algorithm]) };
 }
 
-/** The check of each type of field. What is missing here is checked by the file that takes it. */
+/** The check of each type of field. Other types are checked by the file that takes the option. */
 const CHECKS = {
   boolean: check.boolean,
   choice,
@@ -53,8 +54,8 @@ const CHECKS = {
 };
 
 /**
- * The named options, checked, else their defaults. An option that is not given and has no default
- * is left out.
+ * Returns the named options, checked, or their defaults. An option that was not passed and has no
+ * default is omitted.
  * @param given what check.options() returned
  * @param fields of schema.js
  * @param {string[]} names which of the fields

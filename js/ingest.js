@@ -2,12 +2,14 @@
 // One ingest: reads the sources one after the other and pushes their bytes to the native side.
 //
 // What always holds:
-// - The native run() alone decides the outcome: a snapshot exists if and only if it resolved. A source that fails, an
-//   abort or a bad chunk only ever call abort() there, and the first such reason is what the caller sees.
-// - The native side hears of the end only when every source has ended and `commitWhen` has settled well. Until then it has
-//   written nothing that could become a snapshot, and holds no lock.
-// - Nothing here waits for a source that has been stopped: its next() may never return.
-// - An abort that comes in time rejects at once. What was read by then is still being stored, for the next try to reuse.
+// - The native run() alone decides the outcome: a snapshot exists if and only if it resolved. A
+//   source that fails, an abort or a bad chunk only call abort() there, and the caller sees the
+//   first such reason.
+// - The native side is told of the end only after every source has ended and `commitWhen` is
+//   fulfilled. Until then it has written nothing that could become a snapshot, and holds no lock.
+// - Nothing here waits for a source that was stopped: its next() may never return.
+// - An abort in time rejects at once. What was read until then is stored in the background, and the
+//   next ingest reuses it.
 
 const { byteLength, kindOf, part } = require('./check.js');
 const { chunkBytes, quietly } = require('./source.js');
@@ -15,7 +17,9 @@ const { abortable } = require('./stop.js');
 const { Turns } = require('./turns.js');
 const { closed, commitRefused, fromNative, isOurs, sourceFailed } = require('./error.js');
 
-/** Most bytes that one push() copies: it runs on the JS thread, beside everything else that the program does. */
+/**
+ * Most bytes that one push() copies: it runs on the JS thread, which it must not block for long.
+ */
 const SLICE_BYTES = 1024 * 1024;
 
 /** Pushes a chunk that is too long for one push(). */
@@ -29,13 +33,14 @@ async function pushSlices(lane, chunk, name) {
   }
 }
 
-/** What an error of a source means for the ingest. */
+/** The error of an ingest whose source threw `error`. */
 function failure({ name, source }, error) {
   return source.typed && isOurs(error) ? error : sourceFailed(name, error);
 }
 
 /**
- * What `call` gives, which runs code of a source; whatever it throws is the failure of that source.
+ * Returns what `call` returns, which runs code of a source; what it throws is the failure of that
+ * source.
  */
 function ofSource(item, call) {
   try {
@@ -58,7 +63,7 @@ async function feed(lane, item, turns, isStopped) {
     try {
       const step = await iterator.next();
       if (isStopped()) return;
-      if (Object(step) !== step) throw new TypeError(`its iterator gave ${kindOf(step)}, not an object`);
+      if (Object(step) !== step) throw new TypeError(`its iterator returned ${kindOf(step)}, not an object`);
       if (step.done) break;
       value = step.value;
     } catch (error) {
@@ -78,8 +83,8 @@ async function feed(lane, item, turns, isStopped) {
 }
 
 /**
- * Listens to all sources, also when one of them cannot be listened to: the others must not go
- * uncaught when they are stopped.
+ * Listens to the errors of all sources, also when one of them cannot be listened to: errors of the
+ * others would be uncaught exceptions when they are stopped.
  */
 function watchAll(items, fail) {
   const failures = [];
@@ -93,7 +98,7 @@ function watchAll(items, fail) {
   if (failures.length > 0) throw failures[0];
 }
 
-/** Reads items, one after the other, as long as there are any that no lane has begun. */
+/** Reads items, one after the other, until every item has been begun by a lane. */
 async function feedLane(lane, waiting, turns, progress, isStopped) {
   // No source is read while the ingest waits for others of its handle.
   await lane.drained();
@@ -106,13 +111,13 @@ async function feedLane(lane, waiting, turns, progress, isStopped) {
     else await feed(lane, item, turns, isStopped);
     if (isStopped()) return;
     lane.endItem();
-    // The native side has not even begun with it.
+    // The native side has not begun to read it yet.
     if (source.give) await lane.quiet();
     if (isStopped()) return;
   }
 }
 
-/** Reads all sources, as many at once as there are lanes, and waits for the gate. */
+/** Reads all sources, as many at once as there are lanes, and waits for `commitWhen`. */
 async function feedAll(lanes, items, gate, progress, isStopped) {
   const turns = new Turns();
   const waiting = items.entries();
@@ -122,7 +127,7 @@ async function feedAll(lanes, items, gate, progress, isStopped) {
   if (!isStopped()) for (const lane of lanes) lane.finish();
 }
 
-/** Lets the sources that need it prepare themselves; says how many bytes are to come in all, or null. */
+/** Lets the sources prepare themselves; returns how many bytes they have together, or null. */
 async function prepare(items) {
   const failed = (item) => (error) => {
     throw failure(item, error);
@@ -133,8 +138,9 @@ async function prepare(items) {
 }
 
 /**
- * What must settle well before the commit: `commitWhen`, a promise or a function that is called once all sources have ended.
- * A promise that rejects while the sources are still read ends the ingest at once, through `stop`.
+ * What must be fulfilled before the commit: `commitWhen`, a promise or a function that is called
+ * once all sources have ended. A promise that rejects while the sources are still read ends the
+ * ingest at once, through `stop`.
  */
 function commitGate(commitWhen, stop) {
   if (typeof commitWhen !== 'function') commitWhen?.catch((error) => stop(commitRefused(error)));
@@ -153,14 +159,14 @@ function commitGate(commitWhen, stop) {
  * @param lanes how many items it reads at once
  * @param items [{ name, type, source, expectedSize? }], claimed; the caller releases them
  * @param options { signal?, commitWhen? }
- * @param leftovers what earlier calls have left running: waited for, and added to when this one is aborted
+ * @param leftovers what aborted calls still do: waited for, and added to when this one is aborted
  * @returns the snapshot, or throws the reason why there is none
  */
 async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers, progress) {
   let stopped = null;
   let done = null;
   const isStopped = () => stopped !== null;
-  /** Whether this is the reason, and came in time. */
+  /** Stops the ingest; returns whether this is the first reason, and in time. */
   const stop = (error, byEngine = false) => {
     if (stopped) return false;
     stopped = { error, byEngine };
@@ -170,7 +176,7 @@ async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers
   };
   const run = async () => {
     try {
-      // All of them at once: one that fails before its turn would be an uncaught exception otherwise.
+      // All of them at once: a failure of one before its turn would be an uncaught exception.
       watchAll(items, stop);
       const gate = commitGate(commitWhen, stop);
       progress.total = await prepare(items);
@@ -179,14 +185,14 @@ async function runIngest(native, lanes, items, { signal, commitWhen }, leftovers
       done = native.run();
       const fed = Array.from({ length: lanes }, (_, number) => native.lane(number));
       feedAll(fed, items, gate, progress, isStopped).catch((error) => {
-        // What is not ours was thrown by the native side, which tells the reason through run().
+        // Any other error was thrown by the native side, which reports the reason through run().
         stop(fromNative(error), !isOurs(error));
       });
       return JSON.parse(await done);
     } catch (thrown) {
       const error = fromNative(thrown);
       const aborted = error.code === 'ABORT_ERR';
-      // Nobody here asked for that abort: the handle was closed under the ingest.
+      // No caller of this module asked for that abort: the handle was closed during the ingest.
       stop(aborted ? closed() : error, true);
       throw stopped.byEngine && !aborted ? error : stopped.error;
     }

@@ -13,7 +13,7 @@ function newKey(value, mayReplace) {
   const fields = mayReplace ? { ...INewKey, id: { type: 'text' } } : INewKey;
   const given = check.options(value, fields, 'options');
   if (given.key !== undefined && given.kdf !== undefined) {
-    throw invalidArgument('kdf is about passphrases: a raw key is not stretched');
+    throw invalidArgument('kdf cannot be combined with key: a raw key is not stretched');
   }
   const out = read(given, fields, Object.keys(fields).filter((name) => ['kdf', 'label', 'id'].includes(name)));
   const signal = check.signal(given.signal, 'signal');
@@ -22,14 +22,15 @@ function newKey(value, mayReplace) {
   return { json: JSON.stringify(out), secret: taken, signal };
 }
 
-/** The keys of one handle's repository. */
+/** The keys of the repository of one handle. */
 class Keys {
   #call;
   #alone;
 
   /**
    * @param call calls a function with the native repository; its errors are those of this package
-   * @param alone the same unless a signal is aborted, and only once nothing of this handle is in the way of a change
+   * @param alone the same unless a signal is aborted, after all aborted calls of this handle have
+   * ended
    */
   constructor(call, alone) {
     this.#call = call;
@@ -56,7 +57,7 @@ class Keys {
   async #make(made, method) {
     const { signal } = made;
     try {
-      // closed handles are told so before anybody is asked for a passphrase
+      // a closed handle refuses before a passphrase is asked for
       return await this.#alone((repo) => stoppable(signal, (stop) => made.secret.use(async (passphrase, key) => {
         signal?.throwIfAborted();
         return JSON.parse(await repo[method](made.json, passphrase, key, stop));

@@ -2,17 +2,17 @@
 // Loads the native addon through the generated loader (binding.js), and reports what to do when
 // that fails.
 //
-// What always holds: what is loaded is the native part of this very version, whole. One that is
-// not, or something else that a bundler or a loader put in its place, is refused here and not at
-// the first call.
+// What always holds: what is loaded is the complete native part of exactly this version. Anything
+// else, also what a bundler or a loader substituted, is refused here and not at the first call.
 
 const { existsSync } = require('node:fs');
 const { dirname, join } = require('node:path');
 const { version } = require('../package.json');
 
-/** What the other files of this package use of it. */
+/** The exports that the other files of this package use. */
 const EXPORTS = [
-  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRestore', 'NativeStop', 'init', 'open', 'version',
+  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRestore', 'NativeStop', 'init', 'open',
+  'version',
 ];
 
 /** The C library of this process on Linux: 'glibc 2.36', 'musl', or '' elsewhere. */
@@ -29,19 +29,19 @@ function platformPackage(clib) {
 }
 
 /**
- * The reasons of a failed load: the loader tries several files, and chains what each of them gave
- * as causes.
+ * The reasons of a failed load: the loader tries several files, and chains the error of each as
+ * causes.
  */
 function reasons(error) {
   const texts = [];
   for (let each = error; each instanceof Error && texts.length < 10; each = each.cause) texts.push(each.message);
-  // That a file of another kind of installation is missing explains nothing, and the loader's own
-  // text guesses.
+  // A missing file of another kind of installation explains nothing, and the loader's own text
+  // guesses.
   const telling = texts.slice(1).filter((text) => !text.startsWith('Cannot find module'));
   return telling.length > 0 ? telling.join('; ') : texts[0];
 }
 
-/** An error that names the platform and the ways out. */
+/** An error that states the platform, the reason and what to do. */
 function explain(cause) {
   const clib = libc();
   const where = [process.platform, process.arch, clib].filter(Boolean).join(', ');
@@ -50,9 +50,9 @@ function explain(cause) {
       `Cannot load the native addon of containerarchive ${version} (${where}, Node ${process.versions.node}).`,
       `Reason: ${reasons(cause)}`,
       'What to do:',
-      `  - Installed from npm: the addon is the optional dependency ${platformPackage(clib)}, of the same version. Install again`,
-      '    without "--omit=optional" / "--no-optional". A lock file or node_modules that was made on another platform or for',
-      '    another version lacks it: remove both and install again, or use "npm install --os=... --cpu=... --libc=...".',
+      `  - Installed from npm: the addon is the optional dependency ${platformPackage(clib)}, of the same version.`,
+      '    Reinstall without "--omit=optional" / "--no-optional". A lock file or node_modules of another platform or',
+      '    version lacks it: delete both and reinstall, or use "npm install --os=... --cpu=... --libc=...".',
       '  - In a clone of the source: "npm ci", then "npm run build".',
       '  - Electron with asar, or a bundler: keep "**/*.node" outside of the archive and of the bundle.',
       '  - Node started with --no-addons cannot load any native addon.',
@@ -66,17 +66,22 @@ function explain(cause) {
 
 /** The files that the addon was loaded from, as far as the module system knows. */
 function loadedFiles(addon) {
-  const isAddon = (loaded) => loaded.exports === addon && loaded.filename?.endsWith('.node');
-  return (module.children ?? []).flatMap((loader) => loader.children ?? []).filter(isAddon).map(({ filename }) => filename);
+  const isAddon = (each) => each.exports === addon && each.filename?.endsWith('.node');
+  const loaded = (module.children ?? []).flatMap((loader) => loader.children ?? []);
+  return loaded.filter(isAddon).map(({ filename }) => filename);
 }
 
-/** Throws unless this is the native part of this version. */
+/** Returns the addon; throws unless it is the native part of this version. */
 function check(addon) {
-  if (addon === null || typeof addon !== 'object') throw new Error(`the loader gave a ${typeof addon} instead of the native part`);
+  if (addon === null || typeof addon !== 'object') {
+    throw new Error(`the loader returned a ${typeof addon} instead of the native part`);
+  }
   const missing = EXPORTS.filter((name) => typeof addon[name] !== 'function');
-  // before its version is asked for: an old one may lack that function too
+  // before its version: an old one may lack that function too
   if (missing.length > 0) throw new Error(`the native part is of another version: it lacks ${missing.join(', ')}`);
-  if (addon.version() !== version) throw new Error(`the native part is of version ${addon.version()}, and not of ${version}`);
+  if (addon.version() !== version) {
+    throw new Error(`the native part is of version ${addon.version()}, and not of ${version}`);
+  }
   for (const file of loadedFiles(addon)) {
     const manifest = join(dirname(file), 'package.json');
     const { name, version: other } = existsSync(manifest) ? require(manifest) : {};

@@ -1,5 +1,5 @@
 'use strict';
-// From the options of the public calls to what the native side takes: JSON with only the keys that were given, checked.
+// From the options of the public calls to what the native side takes: JSON, checked, with defaults.
 //
 // Limits that depend on several values are checked on the native side.
 
@@ -11,24 +11,27 @@ const { invalidArgument } = require('./error.js');
 const { read } = require('./fields.js');
 const schema = require('./schema.js');
 
-/** The options of a call that takes a repository. */
+/** The options of the calls that return a handle. */
 const REPOSITORY = { init: schema.IInitOptions, open: schema.IOpenOptions, openOrInit: schema.IOpenOrInitOptions };
-/** Options that the native side does not take as JSON. */
+/** Options that are not part of the JSON. */
 const NOT_JSON = ['passphrase', 'key', 'signal'];
 
 /**
- * A secret that was meant and is not there, as of `process.env.NAME` that nobody set: a new repository would not be encrypted,
- * and nothing would say so.
+ * Refuses a secret that is intended but undefined, as `process.env.NAME` when NAME is not set: a
+ * new repository would not be encrypted, without any message.
  */
 function refuseMissingSecret(given) {
   const name = ['passphrase', 'key'].find((each) => Object.hasOwn(given, each));
   if (name === undefined) return;
   throw invalidArgument(`${name} is undefined, and the repository would not be encrypted`, {
-    hint: 'For a repository without encryption, leave the option out',
+    hint: 'Omit the option to create a repository without encryption',
   });
 }
 
-/** The options of 'init', 'open' or 'openOrInit': { json, secret, signal? }, of which the second may be null. */
+/**
+ * The options of 'init', 'open' or 'openOrInit': { json, secret, signal? }, of which the second may
+ * be null.
+ */
 function repository(value, call) {
   const mayInit = call !== 'open';
   const fields = REPOSITORY[call];
@@ -39,37 +42,38 @@ function repository(value, call) {
   if (mayInit && taken === null) refuseMissingSecret(given);
   if (out.keyless && taken) {
     taken.drop();
-    throw invalidArgument('keyless cannot be given together with a passphrase or key');
+    throw invalidArgument('keyless cannot be combined with passphrase or key');
   }
   return { json: JSON.stringify(out), secret: taken, signal };
 }
 
-/** The options of init() as JSON, without those that are only for it. */
+/** The options of init() as JSON, without those that only init() takes. */
 function forOpen(json) {
   const entries = Object.entries(JSON.parse(json));
   return JSON.stringify(Object.fromEntries(entries.filter(([name]) => Object.hasOwn(schema.IOpenOptions, name))));
 }
 
-/** A function as it is, or a promise: any thenable as one of our own, which does what it does. */
+/**
+ * A function unchanged, or a promise: any thenable as a native promise, which settles as it does.
+ */
 function commitWhen(value) {
   if (value === undefined || typeof value === 'function') return value;
   if (typeof check.reading('commitWhen', () => value?.then) !== 'function') {
-    throw invalidArgument(`commitWhen must be a promise, or a function that gives one, got ${check.kindOf(value)}`);
+    throw invalidArgument(`commitWhen must be a promise, or a function that returns one, got ${check.kindOf(value)}`);
   }
-  // not Promise.resolve(), which gives promises back as they are: one whose members were replaced,
-  // too
+  // not Promise.resolve(), which returns a promise unchanged, also one whose members were replaced
   const promise = new Promise((resolve) => resolve(value));
-  // Whatever becomes of the call: it knows of the promise, so a rejection is no uncaught exception.
+  // A rejection must never be an uncaught exception, whatever the outcome of the call.
   promise.catch(() => {});
   return promise;
 }
 
-/** Listens to the promise in options that are refused: nobody else will. */
+/** Handles rejections of the promise in refused options: nothing else will. */
 function heed(refused) {
   try {
     commitWhen(refused?.commitWhen);
   } catch {
-    // there is none, or none that can be listened to
+    // there is no promise, or none that can be listened to
   }
 }
 
@@ -98,8 +102,8 @@ function ingest(value, single) {
 }
 
 /**
- * The JSON of ingest() with what the snapshot will be made of: whether its manifest fits is known
- * before anything is read.
+ * The JSON of ingest() with the number and the size of names of the items: whether the manifest
+ * fits is known before anything is read.
  */
 function outlined(json, items) {
   const out = JSON.parse(json);
@@ -126,7 +130,7 @@ function singleItem(items) {
   return item(given[0], 'items[0]');
 }
 
-/** Items with different names: `read(item, where)` gives { name, … } of each. */
+/** Items with different names: `read(item, where)` returns { name, … } of each. */
 function distinct(items, what, read) {
   const all = check.array(items, what);
   if (all.length === 0) throw invalidArgument(`${what} must not be empty`);
@@ -146,7 +150,7 @@ function distinct(items, what, read) {
 function multiItems(items) {
   const fields = schema.IIngestItem;
   return distinct(items, 'items', (value, where) => {
-    // read once: what is checked is what is used
+    // read once, so that the checked value is the used one
     const given = check.options(value ?? null, fields, where);
     return { ...read(given, fields, ['name', 'type', 'expectedSize'], `${where}.`), source: given.stream };
   });
@@ -162,13 +166,16 @@ function commandLine(value, where) {
   }
   return parts.map((part, i) => {
     check.wellFormed(part, `${where}[${i}]`);
-    if (part.includes('\0')) throw invalidArgument(`${where}[${i}] must not hold a NUL character`);
+    if (part.includes('\0')) throw invalidArgument(`${where}[${i}] must not contain a NUL character`);
     if (i === 0 && part === '') throw invalidArgument(`${where}[0] must not be empty`);
     return part;
   });
 }
 
-/** The environment of a command: strings by name. What is undefined is left out, as in `{ ...process.env, NAME: undefined }`. */
+/**
+ * The environment of a command: strings by name. Undefined values are omitted, as in `{
+ * ...process.env, NAME: undefined }`.
+ */
 function environment(value, where) {
   if (value === null || typeof value !== 'object' || check.reading(where, () => Array.isArray(value))) {
     throw invalidArgument(`${where} must be an object of strings, got ${check.kindOf(value)}`);
@@ -178,13 +185,16 @@ function environment(value, where) {
   for (const [key, entry] of Object.entries(env)) {
     check.wellFormed(entry, `${where}[${JSON.stringify(key)}]`);
     if (key === '' || /[=\0]/.test(key) || entry.includes('\0')) {
-      throw invalidArgument(`${where} has a name or value that no environment can hold`);
+      throw invalidArgument(`${where} has a name or value that an environment cannot contain`);
     }
   }
   return env;
 }
 
-/** The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?, env?, expectedSize? }. */
+/**
+ * The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?,
+ * env?, expectedSize? }.
+ */
 function commands(value) {
   const fields = schema.IIngestCommand;
   const all = check.reading('commands', () => (Array.isArray(value) ? value : [value]));
@@ -213,9 +223,11 @@ function restore(value) {
   return { json: JSON.stringify({ item: name, ...range }), signal: check.signal(given.signal, 'signal') };
 }
 
-/** A snapshot id, or what stands for one; which it is, the native side decides. */
+/** A snapshot id, a prefix or 'latest': the native side decides which. */
 function snapshotId(value) {
   return check.text(value, 'id');
 }
 
-module.exports = { commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, singleItem, snapshotId };
+module.exports = {
+  commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, singleItem, snapshotId,
+};

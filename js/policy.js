@@ -1,8 +1,10 @@
 'use strict';
-// A retention policy, checked before it crosses: a typo in one must never delete data.
+// A retention policy, checked before it is passed to the native side: a typo must never delete
+// data.
 //
-// What always holds: what crosses has only known keys, each of the right kind, read once. Whether durations, zones and the
-// whole make sense is decided on the native side, before it reads anything. Every refusal is ERR_INVALID_POLICY.
+// What always holds: what is passed has only known keys, each of the right type, read once. The
+// native side checks durations, time zones and the policy as a whole before it reads anything.
+// Every refusal is ERR_INVALID_POLICY.
 
 const check = require('./check.js');
 const { ContainerArchiveError } = require('./error.js');
@@ -15,7 +17,7 @@ function invalidPolicy(message, hint, cause) {
   return new ContainerArchiveError(message, { code: 'ERR_INVALID_POLICY', hint, cause });
 }
 
-/** A check of check.js, whose refusals are about a policy here. */
+/** Calls a check of check.js; its refusals become ERR_INVALID_POLICY. */
 function checked(fn, ...args) {
   try {
     return fn(...args);
@@ -24,7 +26,7 @@ function checked(fn, ...args) {
   }
 }
 
-/** 'all', or how many: 0 turns the rule off. */
+/** 'all', or a number; 0 turns the rule off. */
 function count(value, key, { min, max }) {
   if (value === 'all') return value;
   if (typeof value !== 'number') {
@@ -33,15 +35,15 @@ function count(value, key, { min, max }) {
   return checked(check.integer, value, key, min, max);
 }
 
-/** A list, every entry of which passes. */
+/** A list, with `entry` as the check of every entry. */
 function list(value, key, entry) {
   return checked(check.array, value, key).map((one, i) => entry(one, `${key}[${i}]`));
 }
 
-/** Snapshots are removed by what stands here: only an id that can name no other one. */
+/** A full snapshot id: a prefix could select other snapshots. */
 function wholeId(value, where) {
   if (typeof value !== 'string' || !WHOLE_ID.test(value)) {
-    throw invalidPolicy(`${where} must be a whole snapshot id of 32 lower-case hex digits`);
+    throw invalidPolicy(`${where} must be a full snapshot id of 32 lower-case hex digits`);
   }
   return value;
 }
@@ -60,7 +62,7 @@ const CHECKS = {
   list: (value, key) => list(value, key, LISTS[key]),
 };
 
-/** The policy as JSON. */
+/** Returns the checked policy as JSON. */
 function policy(value) {
   const where = 'The retention policy';
   if (!checked(check.reading, where, () => check.isPlain(value))) {

@@ -1,11 +1,15 @@
 'use strict';
-// Progress of one operation: from the counters of the native side to the shape that users see, at most ten times a second
-// and once at the end; and nothing after close(), however late the native side may be.
+// Progress of one operation: from the counters of the native side to the public shape, at most ten
+// times a second and once at the end. Nothing is reported after close(), however late the native
+// side reports.
 
 const { randomUUID } = require('node:crypto');
 
 const INTERVAL_MS = 100;
-/** Share of the newest interval in the rate: it follows a change within about a second, and does not jump. */
+/**
+ * Weight of the newest interval in the rate: the rate follows a change within about a second, and
+ * does not jump.
+ */
 const RATE_WEIGHT = 0.2;
 
 /** A size for people: '12.3 MiB'. */
@@ -15,22 +19,22 @@ function human(bytes) {
   return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`;
 }
 
-/** How far something is, in percent; null where it is not known what the whole is. */
+/** The progress in percent; null while the total is not known. */
 function percentageOf(doneBytes, totalBytes) {
   if (totalBytes === null) return null;
   return totalBytes === 0 ? 100 : (doneBytes / totalBytes) * 100;
 }
 
-/** The average so far, and what it says of the rest. */
+/** The average rate so far, and the remaining time that it implies. */
 function average(doneBytes, totalBytes, seconds) {
   const rate = seconds > 0 ? doneBytes / seconds : 0;
   const etaSeconds = totalBytes === null || rate <= 0 ? null : Math.round((totalBytes - doneBytes) / rate);
   return { bytesPerSecond: Math.round(rate), etaSeconds };
 }
 
-/** What all of them do. Each operation describes its own counters. */
+/** What all kinds of progress share. Each operation describes its own counters. */
 class Progress {
-  /** Tells concurrent operations apart. */
+  /** Distinguishes concurrent operations. */
   operationId = randomUUID();
   /** The newest counters of the native side. */
   counters = { doneBytes: 0, totalBytes: 0 };
@@ -48,7 +52,7 @@ class Progress {
     this.#report = report;
   }
 
-  /** Nothing is reported after this. */
+  /** Nothing is reported after this call. */
   close() {
     this.#report = null;
   }
@@ -58,12 +62,12 @@ class Progress {
     if (this.#report === null) return;
     const before = this.phase;
     Object.assign(this.counters, JSON.parse(json));
-    // A change of the phase may be the last news for a long time.
+    // After a change of the phase, there may be no report for a long time.
     if (this.phase !== before) this.#emit(false);
     else if (this.isNews && performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
   }
 
-  /** 'waiting' before it has begun, while others of the handle use the memory. */
+  /** 'waiting' before the operation begins, while others of the handle use the memory. */
   get phase() {
     return this.counters.waiting === true ? 'waiting' : 'running';
   }
@@ -73,7 +77,7 @@ class Progress {
     return true;
   }
 
-  /** The last report, with what is known better by now. */
+  /** The last report, with the final figures. */
   finish(counters) {
     Object.assign(this.counters, counters, { waiting: false });
     this.#emit(true);
@@ -95,7 +99,7 @@ class Progress {
 class IngestProgress extends Progress {
   /** Name of the item that is being read, or null. */
   item = null;
-  /** Bytes to come, null when not known. */
+  /** Bytes of all items, null when not known. */
   total = null;
   counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
   #itemsTotal;
@@ -121,7 +125,7 @@ class IngestProgress extends Progress {
     this.item = null;
     this.total = originalSize;
     this.#last = { seconds: 0, bytes: 0 };
-    this.#rate = 0; // the last report tells the rate of the whole ingest
+    this.#rate = 0; // the last report has the average of the whole ingest
     super.finish({ doneBytes: originalSize, storedBytes: storedSize, chunks: chunkCount, itemsDone: this.#itemsTotal });
   }
 
@@ -131,7 +135,7 @@ class IngestProgress extends Progress {
     const rate = span > 0 ? (doneBytes - this.#last.bytes) / span : 0;
     this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
     this.#last = { seconds, bytes: doneBytes };
-    // A file that grows has more than it had.
+    // A growing file has more bytes than it had.
     const total = this.total === null ? null : Math.max(this.total, doneBytes);
     return {
       phase: this.phase,
@@ -168,7 +172,7 @@ class RestoreProgress extends Progress {
   }
 
   get isNews() {
-    // all of it is read, but the file does not have its name yet
+    // everything is read, but the file does not have its name yet
     return this.counters.doneBytes < this.counters.totalBytes;
   }
 
@@ -208,7 +212,7 @@ class VerifyProgress extends Progress {
 
   describe(seconds, isLast) {
     const { doneBytes, totalBytes, chunks, itemsDone } = this.counters;
-    // while it is not known how much there is to read, it is none
+    // while the amount to read is not known, the counter is 0
     const total = totalBytes > 0 || isLast ? totalBytes : null;
     return {
       level: this.#level,
@@ -224,13 +228,16 @@ class VerifyProgress extends Progress {
   }
 }
 
-/** The progress of an operation that is measured in bytes alone, and knows only as it goes how many there are. */
+/**
+ * The progress of an operation that is measured in bytes alone, and whose total is known only while
+ * it runs.
+ */
 class BytesProgress extends Progress {
   #message;
 
   /**
    * @param {string} operation
-   * @param {(bytes: string) => string} message what to say of so many bytes
+   * @param {(bytes: string) => string} message the message for a number of bytes
    * @param {(progress: object) => void} report
    */
   constructor(operation, message, report) {
@@ -241,7 +248,7 @@ class BytesProgress extends Progress {
   describe(seconds, isLast) {
     const { doneBytes, totalBytes } = this.counters;
     const known = totalBytes > 0;
-    // these bytes are nearly all of it; what follows has no measure
+    // these bytes are nearly all of it; what follows is not measured
     const percentage = known ? Math.min(99, percentageOf(doneBytes, totalBytes)) : null;
     return {
       message: this.#message(human(doneBytes)),

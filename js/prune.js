@@ -1,5 +1,5 @@
 'use strict';
-// Prune, forget and locks: options checked, progress passed on, the signal listened to.
+// Prune and forget: checks options, forwards progress, listens to the signal.
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
@@ -10,7 +10,7 @@ const { stoppable } = require('./stop.js');
 
 const WHOLE_ID = /^[0-9a-f]{32}$/;
 
-/** What the native side and run() take. */
+/** What the native side and runPrune() take. */
 function checked(given) {
   const { filter, ...out } = read(given, IPruneOptions, ['dryRun', 'filter', 'maxUnused', 'force', 'wait']);
   return {
@@ -31,12 +31,15 @@ function planOptions(value) {
   return checked({ ...check.options(value, IPlanPruneOptions, 'options'), dryRun: true });
 }
 
-/** The ids of forget(): whole ones, for nobody can take back what a prefix or 'latest' meant. */
+/**
+ * The ids of forget(): only full ones, because a removal by a wrong prefix or 'latest' cannot be
+ * undone.
+ */
 function forgetIds(value) {
   const ids = check.array(value, 'ids').map((id, i) => {
     if (typeof id === 'string' && WHOLE_ID.test(id)) return id;
-    throw invalidArgument(`ids[${i}] must be a whole snapshot id of 32 lower-case hex digits`, {
-      hint: 'listSnapshots() and getSnapshot() give whole ids',
+    throw invalidArgument(`ids[${i}] must be a full snapshot id of 32 lower-case hex digits`, {
+      hint: 'Take full ids from listSnapshots() or getSnapshot()',
     });
   });
   return [...new Set(ids)];
@@ -46,9 +49,9 @@ function forgetIds(value) {
  * Runs one prune.
  * @param repo the native repository
  * @param policy as JSON
- * @param options what pruneOptions() or planOptions() gave
+ * @param options what pruneOptions() or planOptions() returned
  * @param listeners { progress(value), complete(value) }
- * @param leftovers where an aborted one goes on
+ * @param leftovers to which an aborted prune is added
  * @returns the result, or throws what the native side threw
  */
 async function runPrune(repo, policy, { json, dryRun, signal }, listeners, leftovers) {
@@ -56,7 +59,7 @@ async function runPrune(repo, policy, { json, dryRun, signal }, listeners, lefto
   try {
     const update = (counters) => progress.update(counters);
     const run = (stop) => repo.prune(policy, json, update, stop);
-    // nothing waits for a dry run
+    // no other call waits for a dry run
     const result = JSON.parse(await stoppable(signal, run, dryRun ? {} : { leftovers }));
     progress.finish();
     const { keep, remove, timeZone, warnings, unprotectedPacks, ...figures } = result;

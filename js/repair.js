@@ -1,5 +1,5 @@
 'use strict';
-// Repair, reindex, unlock and stats: options checked, progress passed on, the signal listened to.
+// Repair, reindex, unlock and stats: checks options, forwards progress, listens to the signal.
 
 const check = require('./check.js');
 const { read } = require('./fields.js');
@@ -27,12 +27,16 @@ function unlockOptions(value) {
   return read(check.options(value, schema.unlock, 'options'), schema.unlock, ['force']);
 }
 
-/** Runs one repair. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` of its result. */
+/**
+ * Runs one repair. `listeners.progress` gets its progress, at most ten times a second and once at
+ * the end; `listeners.complete` gets its result.
+ */
 async function runRepair(repo, { signal }, listeners, leftovers) {
   const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, listeners.progress);
   try {
     const update = (json) => progress.update(json);
-    const result = JSON.parse(await stoppable(signal, (stop) => repo.repair(update, stop), { leftovers, patience: PATIENCE_MS }));
+    const run = (stop) => repo.repair(update, stop);
+    const result = JSON.parse(await stoppable(signal, run, { leftovers, patience: PATIENCE_MS }));
     progress.finish();
     listeners.complete({ operationId: progress.operationId, ...result });
     return result;
@@ -41,12 +45,12 @@ async function runRepair(repo, { signal }, listeners, leftovers) {
   }
 }
 
-/** Makes the index again. */
+/** Rebuilds the index. */
 function runReindex(repo, { signal }, leftovers) {
   return stoppable(signal, (stop) => repo.reindex(stop), { leftovers });
 }
 
-/** Counts what the repository holds and takes. */
+/** Counts what the repository contains and the space it takes. */
 async function runStats(repo, { signal }) {
   return JSON.parse(await stoppable(signal, (stop) => repo.stats(stop)));
 }

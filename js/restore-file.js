@@ -1,5 +1,5 @@
 'use strict';
-// A restore into a file: options checked, progress passed on, the signal listened to.
+// A restore into a file: checks options, forwards progress, listens to the signal.
 
 const check = require('./check.js');
 const { read } = require('./fields.js');
@@ -21,7 +21,10 @@ function restoreToFileOptions(value) {
   };
 }
 
-/** Runs one. `listeners.progress` hears of its progress, at most ten times a second and once at the end; `listeners.complete` that it is done. */
+/**
+ * Runs one restore into a file. `listeners.progress` gets its progress, at most ten times a second
+ * and once at the end; `listeners.complete` is called when it is done.
+ */
 async function runRestoreToFile(repo, id, { json, path, item, signal }, listeners) {
   const progress = new RestoreProgress(item, listeners.progress);
   try {

@@ -1,8 +1,9 @@
 'use strict';
 // The restored bytes as a Node Readable.
 //
-// What always holds: the stream ends cleanly only after every byte; anything else is destroy(error). It pulls: one push()
-// for each _read(), so a reader that stops reading stops the native side, and destroy() cancels it.
+// What always holds: the stream ends cleanly only after every byte; everything else is
+// destroy(error). It pulls: one push() for each _read(), so a reader that stops reading stops the
+// native side, and destroy() cancels it.
 
 const { Readable } = require('node:stream');
 const { ContainerArchiveError, fromNative, isError } = require('./error.js');
@@ -11,7 +12,7 @@ const { Turns } = require('./turns.js');
 /** Bytes per native read; 64 KiB costs twice the time per byte, 1 MiB gains little. */
 const CHUNK_BYTES = 256 * 1024;
 
-/** What destroys the stream when a signal aborts: its reason, as an Error. */
+/** The error that destroys the stream when a signal aborts: its reason, as an Error. */
 function abortError(signal) {
   const { reason } = signal;
   if (isError(reason)) return reason;
@@ -20,7 +21,10 @@ function abortError(signal) {
 
 class RestoreStream extends Readable {
   #native;
-  /** Never read, but held: a handle that is collected is closed, and the stream would end with it. */
+  /**
+   * Never read, but referenced: a handle that is garbage-collected is closed, and the stream would
+   * end with it.
+   */
   #owner;
   #left;
   #turns = new Turns();
@@ -31,7 +35,7 @@ class RestoreStream extends Readable {
    * @param native the native restore
    * @param owner the native repository that it reads
    * @param {AbortSignal | undefined} signal
-   * @param {() => void} ended called once it reads no more
+   * @param {() => void} ended called once it does not read any more
    */
   constructor(native, owner, signal, ended) {
     super({ highWaterMark: CHUNK_BYTES });
@@ -53,7 +57,9 @@ class RestoreStream extends Readable {
       const chunk = this.#native.read();
       if (chunk === undefined) return this.#readAfter(this.#native.ready());
       this.#left -= chunk === null ? 0 : chunk.length;
-      if (chunk === null && this.#left !== 0) throw new Error(`the restore ended ${this.#left} bytes off its size`);
+      if (chunk === null && this.#left !== 0) {
+        throw new Error(`the restore differs from its size by ${this.#left} bytes`);
+      }
       this.push(chunk);
     } catch (error) {
       this.destroy(fromNative(error));

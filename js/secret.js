@@ -1,8 +1,10 @@
 'use strict';
-// Passphrases and raw keys: checked, asked for, and kept in buffers of our own that are wiped.
+// Passphrases and raw keys: checked, read from functions, and kept in buffers of this package that
+// are wiped.
 //
-// A function is asked once, when everything else about the call has been checked; what it gives is checked like a value.
-// Strings cannot be wiped: they are the program's own. Never is a secret part of a message.
+// A function is called once, after all other arguments of the call have been checked; its result is
+// checked like a value. Strings cannot be wiped: they belong to the program. A secret is never part
+// of a message.
 
 const check = require('./check.js');
 const { ContainerArchiveError, invalidArgument, textOf } = require('./error.js');
@@ -30,13 +32,16 @@ function key(value) {
 
 const READ = { passphrase, key };
 
-/** What a function of the program gives, or an error that holds its error. */
+/**
+ * Returns the checked result of a function of the caller; its failure is an error with its error as
+ * the cause.
+ */
 async function ask(name, give) {
   let value;
   try {
     value = await give();
   } catch (cause) {
-    throw new ContainerArchiveError(`The function that gives the ${name} failed: ${textOf(cause)}`, {
+    throw new ContainerArchiveError(`The function that returns the ${name} failed: ${textOf(cause)}`, {
       code: 'ERR_PASSPHRASE_REQUIRED',
       cause,
     });
@@ -44,19 +49,21 @@ async function ask(name, give) {
   return READ[name](value);
 }
 
-/** Wipes what is held; it can be wiped again. */
+/** Wipes the buffers; may be called more than once. */
 function wipe(held) {
   for (const name of NAMES) held[name]?.fill(0);
 }
 
 /**
- * The secret in some options, or null when there is none. Values are copied now, functions are called by `use`.
+ * The secret in some options, or null when there is none. Values are copied immediately, functions
+ * are called by `use`.
  * @param given options with `passphrase` or `key`
- * @returns {{ use(run): Promise, drop(): void } | null} `use` calls run(passphrase?, key?) and wipes; `drop` only wipes
+ * @returns {{ use(run): Promise, drop(): void } | null} `use` calls run(passphrase?, key?) and
+ * wipes; `drop` only wipes
  */
 function take(given) {
   const names = NAMES.filter((each) => given[each] !== undefined);
-  if (names.length > 1) throw invalidArgument('passphrase and key cannot be given together');
+  if (names.length > 1) throw invalidArgument('passphrase cannot be combined with key');
   if (names.length === 0) return null;
   const [name] = names;
   const value = given[name];

@@ -1,6 +1,6 @@
 'use strict';
-// An AbortSignal of the caller. It may be another library's, or anything with the same methods:
-// what these throw must not be mistaken for an error of the engine, nor escape from a listener as
+// An AbortSignal of the caller. It may be that of another library, or anything with the same
+// methods: what these throw must not be treated as an error of the engine, nor leave a listener as
 // an uncaught exception.
 
 const { invalidArgument, textOf } = require('./error.js');
@@ -18,14 +18,12 @@ class CallerSignal {
     this.#where = where;
   }
 
-  /** Whether it is aborted. Throws ERR_INVALID_ARGUMENT when it cannot tell. */
+  /** Whether it is aborted. Throws ERR_INVALID_ARGUMENT when this cannot be read. */
   get aborted() {
     return this.#guarded(() => this.#signal.aborted === true);
   }
 
-  /**
-   * The reason, whatever it is; when it cannot be read, an error with what was thrown as its cause.
-   */
+  /** The reason; when it cannot be read, an error with what was thrown as its cause. */
   get reason() {
     try {
       return this.#signal.reason;
@@ -38,7 +36,7 @@ class CallerSignal {
     if (this.aborted) throw this.reason;
   }
 
-  /** Throws ERR_INVALID_ARGUMENT when it cannot be listened to. */
+  /** Throws ERR_INVALID_ARGUMENT when a listener cannot be added. */
   addEventListener(...args) {
     this.#guarded(() => this.#signal.addEventListener(...args));
   }

@@ -1,24 +1,22 @@
 'use strict';
-// What an ingest can read: one shape over Node streams, web streams, (async) iterables, byte arrays, Blobs and files.
+// What an ingest can read: one interface to Node streams, web streams, (async) iterables, byte
+// arrays, Blobs and files.
 //
-// A source is { size, claim, watch(fail), iterator(), stop(error), release() }:
-//   size       bytes to come, null when not known
-//   claim      the object that only one ingest may read at a time, or null
-//   watch      from now on its errors come to fail(error), before and while it is read, and never go uncaught
-//   prepare    if there is one: awaited before anything is read; may learn the size, may fail
-//   iterator   { next() }, to be read by one loop
-//   check      if there is one: called after each next(); throws when the bytes are decoded
-//   ended      if there is one: called with the number of bytes after a clean end; throws when bytes are
-//              missing
-//   give(lane) instead of iterator(): the native side reads it by itself
-//   stop       ends it early; next() that is waiting for a dead source need not return
-//   typed      its errors are ContainerArchiveErrors that say all there is to say; else they become the cause of one
-//   release    releases it; called once, after stop() or after the last next()
-// What would make an ingest silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
+// A source is { size, claim, watch(fail), iterator(), stop(error), release() }: size       bytes to
+// come, null when not known claim      the object that only one ingest may read at a time, or null
+// watch      from now on its errors are passed to fail(error), before and while it is read, and are
+// never uncaught prepare    optional: awaited before anything is read; may determine the size, may
+// fail iterator   { next() }, to be read by one loop check      optional: called after each next();
+// throws when the bytes are decoded ended      optional: called with the number of bytes after a
+// clean end; throws when bytes are missing give(lane) instead of iterator(): the native side reads
+// it itself stop       ends it early; a next() that waits for a dead source need not return typed
+// its errors are complete ContainerArchiveErrors; others become the cause of one release
+// releases it; called once, after stop() or after the last next() What would make an ingest
+// silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
 //
-// All but `size` and `claim` may run code of the caller, and so may throw anything: js/ingest.js
-// calls them, and names it. What is thrown while a source is recognised becomes
-// ERR_INVALID_ARGUMENT here.
+// All members but `size` and `claim` may run code of the caller, and so may throw anything:
+// js/ingest.js calls them, and reports it. What is thrown while the type of a source is determined
+// becomes ERR_INVALID_ARGUMENT here.
 
 const { createReadStream, promises: fs } = require('node:fs');
 const { finished, isDisturbed } = require('node:stream');
@@ -34,17 +32,18 @@ const LOST = 'it was transferred away, or its resizable ArrayBuffer shrank';
 /** Sources that an ingest is reading now. */
 const claimed = new WeakSet();
 /**
- * Streams and iterators that an ingest has begun to read. What is left of them is not all of it.
+ * Streams and iterators that an ingest has begun to read: their remaining bytes are not all of
+ * them.
  */
 const spent = new WeakSet();
 
-/** Calls code of the caller whose failure changes nothing any more. */
+/** Calls code of the caller whose failure has no effect any more. */
 function quietly(call) {
   try {
     const result = call();
     if (types.isPromise(result)) Promise.prototype.then.call(result, noop, noop);
   } catch {
-    // the call that it belongs to has ended already
+    // its call has ended already
   }
 }
 
@@ -52,7 +51,7 @@ const whereOf = (name) => `The source of item ${JSON.stringify(name)}`;
 
 /**
  * Whether a socket comes from Node's HTTP client after a handshake ('upgrade', 'connect'): it has
- * been read, but by the parser, which leaves it as if it had not. A listener, pipe() or pause()
+ * been read, but by the parser, which leaves it in its initial state. A listener, pipe() or pause()
  * since then would show in `readableFlowing`.
  */
 function isHandedOver(stream) {
@@ -60,45 +59,46 @@ function isHandedOver(stream) {
 }
 
 /**
- * What streamx streams remember of 'data' and 'readable' listeners and of resume(), as bits of
- * `_duplexState`. In 2.12 these bits stand for other traces of a reader, and never for anything
- * that an untouched stream has.
+ * What streamx streams record of 'data' and 'readable' listeners and of resume(), as bits of
+ * `_duplexState`. In 2.12 these bits are other traces of a reader, and never set in an untouched
+ * stream.
  */
 const STREAMX_TOUCHED = (0x10 | 0x80 | 0x100) << 4;
 
 /** Whether a Node-like stream was read before, or may have been. */
 function wasRead(stream) {
-  // emittedEnd: of minipass, which tells nothing else
+  // emittedEnd: of minipass, which has no other trace
   if (spent.has(stream) || stream.readableEnded || stream.emittedEnd === true) return true;
   if (typeof stream.readableDidRead === 'boolean') return stream.readableDidRead && !isHandedOver(stream);
-  // Other libraries do not count bytes, but an untouched stream neither flows nor is paused.
+  // Other libraries do not count bytes, but an untouched stream is neither flowing nor paused.
   const { _readableState: state, _duplexState: bits } = stream;
   if (typeof (stream.readableFlowing ?? state?.flowing) === 'boolean') return true;
   return typeof bits === 'number' && ((bits & STREAMX_TOUCHED) !== 0 || Boolean(state?.pipeTo));
 }
 
-const DECODED = 'has an encoding set: its bytes are decoded already. Do not call setEncoding()';
+const DECODED = 'has an encoding set: its bytes are decoded already. Remove the call of setEncoding()';
 
-/** Why a Node-like stream cannot be backed up whole, or null. */
+/** Why a Node-like stream cannot be backed up completely, or null. */
 function unfit(stream) {
   if (stream.readableEncoding) return DECODED;
   if (!stream.errored && wasRead(stream)) {
     return typeof stream.readableDidRead === 'boolean'
-      ? 'has been read before: its first bytes are gone'
-      : 'has been read before, or paused: its first bytes may be gone';
+      ? 'was read before: its first bytes are missing'
+      : 'was read before, or paused: its first bytes may be missing';
   }
   if (stream.readable === false && !stream.destroyed) return 'is not readable';
   if (typeof stream[Symbol.asyncIterator] !== 'function') {
-    return 'is of an old kind that cannot be iterated. Use new Readable().wrap(stream)';
+    return 'is of an old kind that cannot be iterated: use new Readable().wrap(stream)';
   }
   return null;
 }
 
-/** After a clean end: what a Node-like stream says of an end that was not clean, or null. */
+/** After a clean end: what shows that the end of a Node-like stream was not clean, or null. */
 function brokenOff(stream, http2) {
-  // Node ends HTTP/2 streams after RST_STREAM, GOAWAY or a lost connection as if they were whole.
+  // Node ends HTTP/2 streams after RST_STREAM, GOAWAY or a lost connection as if they were
+  // complete.
   if (http2 && http2.rstCode !== 0) return `the HTTP/2 stream was closed with error code ${http2.rstCode}`;
-  // by this program, or its session: no code then
+  // destroyed by this program, or its session: without a code
   if (http2?.readableAborted) return 'the HTTP/2 stream was destroyed before its end';
   if (stream.aborted === true) return 'it was aborted';
   if (typeof stream.httpVersion === 'string' && stream.complete === false) return 'the HTTP message is not complete';
@@ -110,7 +110,7 @@ function nodeStream(stream, name) {
   const where = `The stream of item ${JSON.stringify(name)}`;
   const why = check.reading(where, () => unfit(stream));
   if (why !== null) throw invalidArgument(`${where} ${why}`, { item: name });
-  // The second: that of a request of the compatibility API, which forgets it when it closes.
+  // The second one: a request of the compatibility API loses its stream when it closes.
   const http2 = check.reading(where, () => [stream, stream.stream].find((each) => typeof each?.rstCode === 'number'));
   let cleanup = noop;
   let watched = false;
@@ -119,8 +119,8 @@ function nodeStream(stream, name) {
     size: null,
     claim: stream,
     watch(fail) {
-      // Stays: an error after the end, or of stop(), must not become an uncaught exception. What is
-      // emitted need not be an error: Node treats 'error' without a value as a clean end.
+      // Stays: an error after the end, or of stop(), must not become an uncaught exception. The
+      // emitted value need not be an error: Node treats 'error' without a value as a clean end.
       stream.on('error', (error) => over || fail(error));
       watched = true;
       cleanup = finished(stream, { writable: false }, (error) => error && fail(error));
@@ -131,7 +131,9 @@ function nodeStream(stream, name) {
       return stream.iterator?.({ destroyOnReturn: false }) ?? stream[Symbol.asyncIterator]();
     },
     check() {
-      if (check.reading(where, () => stream.readableEncoding)) throw invalidArgument(`${where} ${DECODED}`, { item: name });
+      if (check.reading(where, () => stream.readableEncoding)) {
+        throw invalidArgument(`${where} ${DECODED}`, { item: name });
+      }
     },
     ended() {
       const how = brokenOff(stream, http2);
@@ -142,10 +144,11 @@ function nodeStream(stream, name) {
     stop(error) {
       over = true;
       try {
-        // an error that nothing listens for would be an uncaught exception
+        // an error without a listener would be an uncaught exception
         stream.destroy?.(watched ? error : undefined);
       } catch {
-        // Node reads the stack of the error, which may be a reason that the caller gave to a signal
+        // Node reads the stack of the error, which may be the reason that the caller gave to a
+        // signal
         stream.destroy?.();
       }
     },
@@ -156,14 +159,16 @@ function nodeStream(stream, name) {
   };
 }
 
-/** Why a web stream cannot be backed up whole, or null. */
+/** Why a web stream cannot be backed up completely, or null. */
 function unfitWeb(stream) {
   if (stream.locked) return 'is locked by another reader';
   // _disturbed: of web-streams-polyfill
-  return spent.has(stream) || isDisturbed(stream) || stream._disturbed === true ? 'has been read before' : null;
+  return spent.has(stream) || isDisturbed(stream) || stream._disturbed === true ? 'was read before' : null;
 }
 
-/** A web ReadableStream, or the stream of a Blob, which gives as many bytes as the Blob has. */
+/**
+ * A web ReadableStream, or the stream of a Blob, which must produce as many bytes as the Blob has.
+ */
 function webStream(stream, name, size = null) {
   const where = `The stream of item ${JSON.stringify(name)}`;
   const why = check.reading(where, () => unfitWeb(stream));
@@ -182,7 +187,7 @@ function webStream(stream, name, size = null) {
       return { next: () => reader.read() };
     },
     ended(length) {
-      if (size !== null && length !== size) throw new Error(`it gave ${length} of ${size} bytes`);
+      if (size !== null && length !== size) throw new Error(`it produced ${length} of ${size} bytes`);
     },
     stop(error) {
       over = true;
@@ -197,7 +202,8 @@ function webStream(stream, name, size = null) {
 
 /** An iterable or async iterable. */
 function iterable(source, method, name) {
-  const refused = () => invalidArgument(`${whereOf(name)} has been read before: its first bytes are gone`, { item: name });
+  const refused = () => (
+    invalidArgument(`${whereOf(name)} was read before: its first bytes are missing`, { item: name }));
   if (spent.has(source)) throw refused();
   let iterator;
   return {
@@ -207,14 +213,14 @@ function iterable(source, method, name) {
     watch: noop,
     iterator() {
       iterator = source[method]();
-      // The iterator of an array is a new one each time; a generator is its own.
-      if (spent.has(iterator)) throw new Error('it has been read before: its first bytes are gone');
+      // An array returns a new iterator each time; a generator returns itself.
+      if (spent.has(iterator)) throw new Error('it was read before: its first bytes are missing');
       if (typeof iterator === 'object' && iterator !== null) spent.add(iterator);
       return iterator;
     },
     stop() {
-      // A generator that waits for something answers only when that comes: the ingest does not wait
-      // for its answer.
+      // A generator that waits for something returns only when that arrives: the ingest does not
+      // wait for it.
       Promise.resolve()
         .then(() => iterator?.return?.())
         .catch(noop);
@@ -223,7 +229,7 @@ function iterable(source, method, name) {
   };
 }
 
-/** A Buffer or another Uint8Array, whole. */
+/** A Buffer or another Uint8Array, complete. */
 function bytes(array, name) {
   if (check.isLost(array)) throw invalidArgument(`${whereOf(name)} has lost its memory: ${LOST}`, { item: name });
   const size = check.byteLength(array);
@@ -233,29 +239,32 @@ function bytes(array, name) {
     watch: noop,
     iterator: () => [array][Symbol.iterator](),
     ended(length) {
-      if (length !== size) throw new Error(`its length went from ${size} to ${length} bytes`);
+      if (length !== size) throw new Error(`its length changed from ${size} to ${length} bytes`);
     },
     stop: noop,
     release: noop,
   };
 }
 
-/** Whether what a path or descriptor names can be read without waiting for anybody. */
+/** Whether a path or descriptor can be read without waiting for another process. */
 function isPlain(stat) {
   return stat.isFile() || stat.isBlockDevice();
 }
 
 const PLAIN_ONLY = 'Only regular files and block devices; for pipes, sockets and terminals, pass a stream';
 
-/** Files that are tried at once by the whole process. Each takes a descriptor for a moment, and thousands may be named. */
+/**
+ * Files that the whole process tries at once. Each takes a descriptor for a moment, and thousands
+ * may be passed.
+ */
 const MAX_TRIALS = 8;
 let trials = 0;
 const waiting = [];
 
-/** Calls `action` when fewer than MAX_TRIALS others are under way. */
+/** Calls `action` when fewer than MAX_TRIALS others are running. */
 async function inTurn(action) {
   if (trials < MAX_TRIALS) trials++;
-  else await new Promise((resolve) => waiting.push(resolve)); // the one that ends hands its turn on
+  else await new Promise((resolve) => waiting.push(resolve)); // one that ends passes on its turn
   try {
     return await action();
   } finally {
@@ -265,7 +274,7 @@ async function inTurn(action) {
   }
 }
 
-/** { path }: a file that the native side opens and reads at its turn. */
+/** { path }: a file that the native side opens and reads when its turn comes. */
 function pathFile(path) {
   return {
     size: null,
@@ -275,7 +284,7 @@ function pathFile(path) {
       await inTurn(async () => {
         const stat = await fs.stat(path);
         if (!isPlain(stat)) throw new Error(`${path} is not a regular file`);
-        // Whether it may be read: better known now than after an hour.
+        // Whether it can be opened: better known now than after an hour.
         await (await fs.open(path)).close();
         if (stat.isFile()) this.size = stat.size;
       });
@@ -287,8 +296,8 @@ function pathFile(path) {
 }
 
 /**
- * On Windows, what stands for a descriptor that is being read: its offset is shared, so only one
- * ingest may.
+ * On Windows, what represents a descriptor that is being read: its offset is shared, so only one
+ * ingest may read it.
  */
 const descriptors = new Map();
 
@@ -304,8 +313,8 @@ function descriptor(fd) {
 function openFile(fd, name) {
   const NativeFile = native.NativeFile;
   if (NativeFile.fromFd === undefined) {
-    // On Windows, descriptors are numbers of Node itself, which can neither be duplicated nor asked
-    // for their position.
+    // On Windows, descriptors are numbers of Node itself, which can neither be duplicated nor
+    // queried for their position.
     const stream = createReadStream('', { fd, autoClose: false, highWaterMark: 1 << 20 });
     return { ...nodeStream(stream, name), claim: descriptor(fd) };
   }
@@ -326,7 +335,7 @@ function plainFile(value, name, which) {
   return openFile(check.integer(given.fd, `${where}: fd`, 0, 2 ** 31 - 1), name);
 }
 
-/** Which kind of source a value is: the function that makes it one, or null. */
+/** The type of a source: the function that creates it, or null. */
 function kindOfSource(value) {
   if (value === null || typeof value !== 'object') return null;
   if (value instanceof Command) return (command) => command;
@@ -344,7 +353,7 @@ function kindOfSource(value) {
   return which === undefined ? null : (source, name) => plainFile(source, name, which);
 }
 
-/** The source that a value stands for; throws when it can be none. */
+/** The source for a value; throws when it can be none. */
 function recognise(value, name) {
   if (check.isBytes(value)) return bytes(value, name);
   const make = check.reading(whereOf(name), () => kindOfSource(value));
@@ -352,11 +361,14 @@ function recognise(value, name) {
   throw invalidArgument(
     `${whereOf(name)} must be a Readable, a ReadableStream, an (async) iterable of bytes, ` +
       `a Uint8Array, a Blob, { path } or { fd }, got ${check.kindOf(value)}`,
-    typeof value === 'string' ? { hint: 'To back up a text, use Buffer.from(text); a file, { path }' } : undefined,
+    typeof value === 'string' ? { hint: 'Pass Buffer.from(text) for a text, { path } for a file' } : undefined,
   );
 }
 
-/** Recognises and claims the source of each item, or of none: [{ name, type, source: value }] in, with sources out. */
+/**
+ * Creates and claims the sources of all items, or of none: [{ name, type, source: value }] in, with
+ * sources out.
+ */
 function claimAll(items) {
   const taken = [];
   try {
@@ -393,7 +405,7 @@ function releaseAll(items) {
   }
 }
 
-/** The bytes of one chunk: a Uint8Array as it is, a string as UTF-8. */
+/** The bytes of one chunk: a Uint8Array unchanged, a string as UTF-8. */
 function chunkBytes(chunk, name) {
   if (check.isBytes(chunk)) {
     if (check.isLost(chunk)) {

@@ -1,19 +1,24 @@
 'use strict';
 // From an AbortSignal to the native side.
 //
-// What always holds: once a promise has rejected with the reason of a signal, nothing more is seen of the call. What the native
-// side still does for it goes on without anybody, until its next step.
+// What always holds: once a promise has rejected with the reason of a signal, no effect of the call
+// can be seen any more. What the native side still does for it runs in the background, until its
+// next step.
 
 const native = require('./native.js');
 
-/** For calls that clean up behind them: nearly always that is done by then, and an abort is still answered soon. */
+/**
+ * For calls that clean up: nearly always they have done so within this time, and an abort is still
+ * answered soon.
+ */
 const PATIENCE_MS = 150;
 
 const noop = () => {};
 
 /**
- * What a promise gives; or the reason of the signal, when that aborts first and `stop` says that it was in time: at once, or
- * after `patience` milliseconds in which the promise may still settle. What comes afterwards goes to `discard`.
+ * Returns a promise that settles as `promise`, or rejects with the reason of the signal when that
+ * aborts first and `stop` returns that it was in time: at once, or after `patience` milliseconds in
+ * which `promise` may still settle. A value that arrives later is passed to `discard`.
  */
 function abortable(promise, signal, { stop = () => true, patience = 0, discard = noop } = {}) {
   if (!signal) return promise;
@@ -33,7 +38,7 @@ function abortable(promise, signal, { stop = () => true, patience = 0, discard =
       signal.addEventListener('abort', onAbort, { once: true });
       if (signal.aborted) onAbort();
     } catch (error) {
-      // a signal that cannot be listened to: nobody could end the call
+      // a signal without listeners could never end the call
       left = true;
       stop();
       reject(error);
@@ -49,8 +54,9 @@ function abortable(promise, signal, { stop = () => true, patience = 0, discard =
 }
 
 /**
- * Calls `run` with something that stops the native side when the signal aborts. Its end is not waited for longer than
- * `patience`, unless it makes a change just then that others see. While it goes on, it is among the `leftovers`.
+ * Calls `run` with an object that stops the native side when the signal aborts. An abort does not
+ * wait longer than `patience` for its end, unless the native side is making a change that others
+ * see. While it still runs, it is one of the `leftovers`.
  */
 function stoppable(signal, run, { leftovers, ...options } = {}) {
   const stop = new native.NativeStop();
@@ -63,7 +69,7 @@ function stoppable(signal, run, { leftovers, ...options } = {}) {
   return abortable(promise, signal, { ...options, stop: inTime });
 }
 
-/** What goes on although its call has rejected. */
+/** Work that still runs although its call has rejected. */
 class Leftovers {
   #running = new Set();
 
@@ -72,13 +78,13 @@ class Leftovers {
     return this.#running.size > 0;
   }
 
-  /** Adds a promise that settles when it is over. */
+  /** Adds a promise that settles when the work has ended. */
   keep(promise) {
     const over = promise.then(noop, noop).then(() => this.#running.delete(over));
     this.#running.add(over);
   }
 
-  /** Waits until all that was left until now is over. */
+  /** Waits until all work that is left at this moment has ended. */
   async settled() {
     await Promise.all(this.#running);
   }

@@ -1,8 +1,8 @@
 'use strict';
-// One verify: options checked, progress and problems passed on, the signal listened to.
+// One verify: checks options, forwards progress and problems, listens to the signal.
 //
-// What always holds: when the promise resolves, every error of the result has been an event, in the same order, and no
-// event comes after it.
+// What always holds: when the promise resolves, every error of the result has been an event, in the
+// same order, and no event follows.
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
@@ -36,7 +36,7 @@ function options(value) {
 /**
  * Runs one verify.
  * @param repo the native repository
- * @param checked what options() gave
+ * @param checked what options() returned
  * @param listeners { progress(value), error(value) }
  * @returns the result, or throws what the native side threw
  */
@@ -51,7 +51,7 @@ async function runVerify(repo, { json, level, signal }, listeners) {
     const update = (counters) => progress.update(counters);
     const onProblem = (error) => open && onError(JSON.parse(error));
     const report = JSON.parse(await stoppable(signal, (stop) => repo.verify(json, update, onProblem, stop)));
-    // callbacks and the promise come by different ways: what has not arrived yet is in the report
+    // callbacks and the promise arrive independently: what is not here yet is in the report
     open = false;
     report.errors.slice(progress.errors).forEach(onError);
     progress.finish(report.stats);

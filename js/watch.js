@@ -1,29 +1,29 @@
 'use strict';
-// Commands end with their host. A command has a session of its own, so nothing that ends the host
-// reaches it by itself: neither Ctrl-C nor a hangup, and no code runs here after SIGKILL, after a
-// crash or in a worker that is terminated.
+// Commands end with their host. A command has a session of its own, so what ends the host does not
+// reach it: neither Ctrl-C nor a hangup, and no code runs here after SIGKILL, after a crash or in a
+// worker that is terminated.
 //
 // What always holds:
 // - Each command has a watchdog: a shell that reads a pipe from this thread, and ends the command's
 //   group when the pipe ends. The kernel closes the pipe, however the thread ends. The command
-//   itself is a child of this process as it would be without: its exit code, arguments, environment
-//   and descriptors are its own, and it knows nothing of the pipe.
+//   itself is a child of this process as it would be without a watchdog: its exit code, arguments,
+//   environment and descriptors are its own, and it does not have the pipe.
 // - While commands run, and only then, this process listens for the signals that end it, unless the
-//   host does: it knows better what to do then. Commands of a host that exits are ended by 'exit'.
-// - Ours is the only listener of a signal, or it is none. Two libraries that both wait for the
-//   other one to act (signal-exit does) would make Ctrl-C do nothing.
+//   host does: then the host decides. Commands of a host that exits are ended by 'exit'.
+// - The listener of this file is the only one of a signal, or it is removed. Two libraries that
+//   both wait for the other one to act (signal-exit does) would disable Ctrl-C.
 
 const { spawn } = require('node:child_process');
 const { isMainThread } = require('node:worker_threads');
 
 const noop = () => {};
 const IS_WINDOWS = process.platform === 'win32';
-/** What ends a process that does not listen, and may be meant for its commands too. */
+/** The signals that end a process without a listener, and may be meant for its commands too. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-// Two lines come: the group, then what became of it. `over`: it ended. `asked`: the host has asked
-// it to end. The end of the pipe instead: the host has exited. Signals for all processes of a
-// service or a container are ignored: the host decides.
+// Two lines arrive: the group, then its state. `over`: it has ended. `asked`: the host has asked it
+// to end. The end of the pipe instead: the host has exited. Signals for all processes of a service
+// or a container are ignored: the host decides.
 const SCRIPT = `
 trap '' HUP INT TERM
 read -r group || exit 0
@@ -40,21 +40,26 @@ done
 kill -s KILL -- "-$group"
 `;
 
-/** Ends one command's group of processes when this thread ends. Made before the command starts. */
+/**
+ * Ends the process group of one command when this thread ends. Created before the command starts.
+ */
 class Watchdog {
   #child = null;
 
   constructor() {
-    // its processes are in a job of this one already, which ends them
+    // its processes are in the job of this one, which ends them
     if (IS_WINDOWS) return;
     try {
-      // In the root folder, so that it keeps no file system busy. Its environment is what `sleep`
-      // is found with.
+      // In the root directory, so that it keeps no file system busy. Its environment is for finding
+      // `sleep`.
       this.#child = spawn('/bin/sh', ['-c', SCRIPT, 'containerarchive-watchdog'], {
-        cwd: '/', env: { PATH: process.env.PATH ?? '/usr/bin:/bin' }, stdio: ['pipe', 'ignore', 'ignore'], detached: true,
+        cwd: '/',
+        env: { PATH: process.env.PATH ?? '/usr/bin:/bin' },
+        stdio: ['pipe', 'ignore', 'ignore'],
+        detached: true,
       });
     } catch {
-      return; // the command, which needs the same, reports why
+      return; // the command needs the same, and reports the reason
     }
     this.#child.on('error', () => (this.#child = null));
     this.#child.on('exit', () => (this.#child = null));
@@ -63,24 +68,27 @@ class Watchdog {
     this.#child.unref();
   }
 
-  /** Whether it is there, and kills what does not end when asked. A machine may have no shell. */
+  /**
+   * Whether the watchdog runs, and kills what does not end when asked. A machine may have no shell.
+   */
   get isAlive() {
     return this.#child?.pid !== undefined;
   }
 
-  /** The group to watch, of a command that has just started. */
+  /** Sets the group to watch, that of a command that has just started. */
   watch(pid) {
     this.#tell(pid);
   }
 
   /**
-   * The group was asked to end: it is killed after the grace, also if this process exits before.
+   * The group was asked to end: it is killed after the grace period, also if this process exits
+   * before.
    */
   asked() {
     this.#tell('asked');
   }
 
-  /** There is nothing to watch any more. */
+  /** The group has ended. */
   over() {
     this.#tell('over');
     this.#child?.stdin?.end();
@@ -92,14 +100,14 @@ class Watchdog {
   }
 }
 
-/** Commands that are running now. When this process exits, they have no one to write to. */
+/** Commands that are running now. When this process exits, nothing reads their output. */
 const running = new Set();
 
 const endAll = () => {
   for (const command of running) command.endNow();
 };
 
-/** No listener of the host is there: the process ends by this signal, as it would without us. */
+/** The host has no listener: the process ends by this signal, as it would without this file. */
 const onSignal = (signal) => {
   endAll();
   unlisten();
@@ -107,8 +115,8 @@ const onSignal = (signal) => {
 };
 
 /**
- * Ours is taken away once the host's is there: when a signal has no listener for a moment, Node
- * stops to catch it.
+ * Removes this listener once the host has one, not before: when a signal has no listener for a
+ * moment, Node stops to catch it.
  */
 const onNewListener = (name, listener) => {
   if (!SIGNALS.includes(name) || listener === onSignal) return;
@@ -141,7 +149,7 @@ function unlisten() {
   for (const signal of SIGNALS) process.off(signal, onSignal);
 }
 
-/** From now on the command ends with this process: its endNow() is called. */
+/** From now on the command ends with this process, which calls its endNow(). */
 function join(command) {
   if (running.size === 0) listen();
   running.add(command);
