@@ -1,5 +1,6 @@
-// Aborts at random instants of every long call. The promise rejects with the signal's reason and soon; nothing half-done can
-// be seen, then or later; the next call works. CI: some instants of each call. Deep: 100.
+// Aborts at random instants of every long call. The promise rejects soon, with the signal's reason;
+// nothing incomplete can be seen, then or later; the next call works. CI: some instants of each
+// call. Deep: 100.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -18,7 +19,7 @@ import {
 const { abortable } = createRequire(import.meta.url)('../js/stop.js');
 
 const INSTANTS = DEEP ? 100 : 8;
-/** No call may take longer to reject, on a machine however busy. What it takes is told in the diagnostics. */
+/** No call may take longer to reject, however busy the machine. The diagnostics report the time. */
 const LATEST_MS = 5000;
 const SEED = 20261123;
 
@@ -35,16 +36,19 @@ function randomNumbers(seed) {
 
 const LARGE = DEEP ? 32 * MIB : 8 * MIB;
 const SMALL = DEEP ? 8 * MIB : 2 * MIB;
-/** Many packs, so that it takes a while to look at them. */
+/** Many packs, so that checking them takes some time. */
 const MANY_PACKS = { size: SMALL, packSize: 64 * KIB, chunking: { min: 4 * KIB, avg: 16 * KIB, max: 64 * KIB } };
-/** What a key costs by default, said aloud because the tests' is cheaper. */
+/** The default costs of a key, explicit because those of the tests are lower. */
 const REAL_KDF = { memory: 65_536, time: 3, lanes: 4 };
 const SNAPSHOT_PATTERN = /^snapshots\//;
 
-/** After so many, what aborted repairs have left is repaired. */
+/** After so many aborts, what aborted repairs have left is repaired. */
 const HEALED_EACH = 8;
 
-/** A byte of a pack, changed: of those in a row, each in another row of the parity, which so can bring back all of them. */
+/**
+ * Changes a byte of a pack. Those of successive packs are in different rows of the parity, which
+ * can therefore recover all of them.
+ */
 function damageOnePack(path, number) {
   const packs = repoFiles(path, /^packs\/data\/.*\.pack$/).filter((pack) => statSync(pack).size > 60 * KIB);
   const fd = openSync(packs[number % packs.length], 'r+');
@@ -59,9 +63,9 @@ function damageOnePack(path, number) {
 const CAT = [process.execPath, '-e', 'fs.createReadStream(process.argv[1]).pipe(process.stdout)'];
 
 /**
- * The long calls: `call(repo, signal, context)` gives a promise, `prepare` makes work for it, `init` is for the repository,
- * with the `size` of what is in it. `publishes`: one that ended before the abort has made a snapshot. `left` looks at what
- * one that was aborted has left.
+ * The long calls: `call(repo, signal, context)` returns a promise, `prepare` creates work for it,
+ * `init` is for the repository, with the `size` of what is in it. `publishes`: one that ended
+ * before the abort has created a snapshot. `left` checks what an aborted one has left.
  */
 const CALLS = {
   ingest: {
@@ -100,7 +104,7 @@ const CALLS = {
     },
   },
   restore: {
-    // a stream can be destroyed with an Error only
+    // a stream can only be destroyed with an Error
     reasonOf: (error) => (error.code === 'ABORT_ERR' && error.cause !== undefined ? error.cause : error),
     call: async (repo, signal, { id }) => pipeline(await repo.restore(id, { signal }), new PassThrough().resume()),
   },
@@ -108,10 +112,10 @@ const CALLS = {
     call: (repo, signal, { id, file }) => repo.restoreToFile(id, { path: file, overwrite: true, signal }),
     left: async ({ folder, file, bytes }) => {
       const temporaries = () => readdirSync(folder).filter((name) => name !== 'file');
-      // a disk that takes its time to flush is not waited for
+      // the abort does not wait for a slow flush
       for (let i = 0; i < 500 && temporaries().length > 0; i++) await sleep(10);
       assert.deepEqual(temporaries(), [], 'no temporary file');
-      if (existsSync(file)) assert.equal(statSync(file).size, bytes.length, 'whole, of a call before');
+      if (existsSync(file)) assert.equal(statSync(file).size, bytes.length, 'complete, of an earlier call');
     },
   },
   verify: { init: MANY_PACKS, call: (repo, signal) => repo.verify({ level: 'full', signal }) },
@@ -168,7 +172,10 @@ const CALLS = {
 
 const REASONS = [undefined, new Error('enough'), 'a string'];
 
-/** Makes a call and aborts it after some milliseconds: how long the rejection took, or null when it had ended before. */
+/**
+ * Makes a call and aborts it after some milliseconds. Returns how long the rejection took, or null
+ * when the call had ended before.
+ */
 async function abortedAfter(ms, reason, reasonOf, call) {
   const controller = new AbortController();
   let abortedAt = null;
@@ -187,7 +194,7 @@ async function abortedAfter(ms, reason, reasonOf, call) {
   }
 }
 
-/** All of it for one of CALLS on one kind of repository. */
+/** The whole test for one of CALLS on one kind of repository. */
 async function abortAtRandomInstants(t, kind, name, { call, prepare, left, end, publishes, reasonOf = (error) => error, init = {} }) {
   const { size = LARGE, ...initOptions } = init;
   const { repo, path } = await freshRepo(t, kind, { compression: 'zstd', ...initOptions });
@@ -198,7 +205,7 @@ async function abortAtRandomInstants(t, kind, name, { call, prepare, left, end, 
   const seed = () => next++;
   const context = { path, id, folder, bytes, size, file: join(folder, 'file'), number: 0, seed, fresh: () => random(size, seed()) };
 
-  // how long it takes when nobody aborts it, once what is needed for it is loaded
+  // how long it takes without an abort, after everything it needs is loaded
   let whole = Infinity;
   for (let i = 0; i < 2; i++) {
     await prepare?.(repo, context);
@@ -220,12 +227,12 @@ async function abortAtRandomInstants(t, kind, name, { call, prepare, left, end, 
     const seen = listed();
     if (publishes) assert.equal(seen.length, before + (took === null ? 1 : 0), `seed ${SEED}, instant ${i}`);
     await left?.(context, repo);
-    // the repository is usable at once, and nothing comes later
+    // the repository is usable at once, and no event follows
     const start = performance.now();
     const small = await repo.ingest([`small ${i}`]);
     slowestNext = Math.max(slowestNext, performance.now() - start);
     assert.equal((await restored(repo, small.id)).toString(), `small ${i}`);
-    await repo.unlock(); // waits for what goes on
+    await repo.unlock(); // waits for what still runs
     assert.deepEqual(listed(), [...seen, `${small.id}.json`].sort(), `later: seed ${SEED}, instant ${i}`);
   }
   latencies.sort((a, b) => a - b);
@@ -239,7 +246,7 @@ async function abortAtRandomInstants(t, kind, name, { call, prepare, left, end, 
   assert.ok((await repo.locks()).every(({ held }) => !held));
 }
 
-/** What encryption can change, beside a plain repository. */
+/** What encryption can change, compared with a plain repository. */
 const ENCRYPTED_TOO = ['ingest', 'restore', 'prune'];
 
 for (const kind of [PLAIN, ENCRYPTED]) {
@@ -250,7 +257,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: what an aborted ingest had read is reused by a retry, also from a new handle after close()`, async (t) => {
+  test(`${kind.name}: a retry reuses what an aborted ingest had read, also on a new handle after close()`, async (t) => {
     for (const closes of [false, true]) {
       const { repo, path } = await freshRepo(t, kind);
       const bytes = random(24 * MIB, 300);
@@ -264,13 +271,14 @@ for (const kind of [PLAIN, ENCRYPTED]) {
       if (closes) await repo.close();
       const { chunkCount, newChunks } = await (closes ? await reopen(t, path, kind) : repo).ingest(bytes);
       t.diagnostic(`${newChunks} of ${chunkCount} chunks new`);
-      // at most 8 MiB were still on their way; and close() does not wait for what was read and is not stored
+      // at most 8 MiB were not stored yet; and close() does not wait for what was read and is not
+      // stored
       assert.ok(newChunks < (closes ? 1 : 0.5) * chunkCount, `${newChunks} of ${chunkCount} chunks new`);
     }
   });
 }
 
-test('an abort while the snapshot is published is too late, and one before is not: never both', async (t) => {
+test('an abort is too late once the snapshot is being published, and in time before: never both', async (t) => {
   const { repo } = await freshRepo(t);
   for (let i = 0; i < (DEEP ? 500 : 60); i++) {
     const before = (await repo.listSnapshots()).length;
@@ -281,12 +289,12 @@ test('an abort while the snapshot is published is too late, and one before is no
       return 0;
     });
     assert.equal((await repo.listSnapshots()).length, before + made);
-    await repo.unlock(); // waits for what is left of it
+    await repo.unlock(); // waits for what still runs of it
     assert.equal((await repo.listSnapshots()).length, before + made);
   }
 });
 
-test('prune, repair and unlock wait for what an aborted ingest leaves, and close() does', async (t) => {
+test('prune, repair, unlock and close() wait for what an aborted ingest still stores', async (t) => {
   const { repo } = await freshRepo(t);
   const aborted = async () => {
     const controller = new AbortController();
@@ -309,7 +317,7 @@ test('prune, repair and unlock wait for what an aborted ingest leaves, and close
 test('a signal that is aborted beforehand ends init, open and keys.add before they ask for a passphrase', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const signal = AbortSignal.abort();
-  const passphrase = () => assert.fail('nobody should ask');
+  const passphrase = () => assert.fail('a passphrase was asked for');
   const elsewhere = join(temporary(t), 'repo');
   for (const call of [
     () => ContainerArchive.init(elsewhere, { passphrase, signal }),
@@ -323,7 +331,7 @@ test('a signal that is aborted beforehand ends init, open and keys.add before th
   assert.ok(!existsSync(elsewhere));
 });
 
-test('a passphrase that never comes does not keep an abort waiting', async (t) => {
+test('a pending passphrase does not delay an abort', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   for (const call of [
     (options) => ContainerArchive.open(path, options),
@@ -335,7 +343,7 @@ test('a passphrase that never comes does not keep an abort waiting', async (t) =
   }
 });
 
-test('AbortSignal.timeout() and AbortSignal.any() do as well', async (t) => {
+test('AbortSignal.timeout() and AbortSignal.any() work too', async (t) => {
   const { repo } = await freshRepo(t);
   const never = () => (async function* () { yield 'x'; await new Promise(() => {}); })();
   await assert.rejects(repo.ingest(never(), { signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
@@ -349,7 +357,7 @@ test('AbortSignal.timeout() and AbortSignal.any() do as well', async (t) => {
   assert.deepEqual(await repo.listSnapshots(), []);
 });
 
-test('one signal for everything: when the calls are over, nothing listens to it any more', async (t) => {
+test('one signal for all calls has no listener left after they have ended', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const controller = new AbortController();
   const { signal } = controller;
@@ -375,11 +383,11 @@ test('one signal for everything: when the calls are over, nothing listens to it 
     await new Promise((resolve) => setImmediate(resolve)); // a stream that is destroyed closes on the next tick
     assert.equal(getEventListeners(signal, 'abort').length, 0, call.toString());
   }
-  controller.abort(); // and nothing ends
+  controller.abort(); // affects no call
   assert.equal((await repo.listSnapshots()).length, 3);
 });
 
-test('keys are changed once an aborted prune, repair or reindex is over, and beside a restore into a file', async (t) => {
+test('a change of keys waits for an aborted prune, repair or reindex, and not for a restore into a file', async (t) => {
   const { size, ...options } = MANY_PACKS;
   const { repo, path } = await freshRepo(t, ENCRYPTED, options);
   await repo.ingest(random(size, 302));
@@ -401,13 +409,13 @@ test('keys are changed once an aborted prune, repair or reindex is over, and bes
   }
 });
 
-test('a call that cleans up behind it is waited for a little, and not for long', async () => {
+test('an abort waits a short time for a call that cleans up', async () => {
   const abort = (promise, signal, stop) => abortable(promise, signal, { patience: 30, stop });
   const kept = AbortSignal.abort('enough');
   assert.equal(await abort(sleep(1, 'in time'), kept), 'in time');
   await assert.rejects(abort(sleep(1).then(() => { throw new Error('its own'); }), kept), { message: 'its own' });
   const late = sleep(500, 'late');
   assert.equal(await abort(late, kept).catch((reason) => reason), 'enough');
-  // what makes a change just then is waited for to its end
+  // an abort waits for the end of a call that is making a change
   assert.equal(await abort(late, kept, () => false), 'late');
 });

@@ -1,4 +1,4 @@
-// Arguments: unknown keys and wrong types are refused by name, before anything happens.
+// Arguments: unknown keys and wrong types are refused by name, before anything is done.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -8,7 +8,7 @@ import { CHEAP_KDF, ContainerArchive, ContainerArchiveError, freshRepo, rejectsW
 
 const NOT_OBJECTS = [null, 7, 'text', true, [], () => {}];
 
-test('init refuses unknown options and wrong values, and makes nothing', async (t) => {
+test('init refuses unknown options and wrong values, and creates nothing', async (t) => {
   const path = join(temporary(t), 'repo');
   const refused = [
     { passPhrase: 'x' }, { keepLast: 1 }, { compresion: 'gzip' }, { passphrase: '' }, { passphrase: Buffer.alloc(0) },
@@ -36,7 +36,7 @@ test('init refuses unknown options and wrong values, and makes nothing', async (
   assert.match(unknown.stack, /arguments\.spec/);
 });
 
-test('open refuses what only init can choose', async (t) => {
+test('open refuses options that only init takes', async (t) => {
   const { path } = await freshRepo(t);
   for (const options of [{ compression: 'gzip' }, { chunking: {} }, { packSize: 2 ** 20 }, { parity: false }, { kdf: CHEAP_KDF }, ...NOT_OBJECTS]) {
     await rejectsWith(ContainerArchive.open(path, options), 'ERR_INVALID_ARGUMENT');
@@ -86,7 +86,7 @@ test('listSnapshots and restore refuse unknown options and wrong values', async 
 /** Options that throw `thing` when they are read. */
 const throwing = (name, thing) => Object.defineProperty({}, name, { enumerable: true, get() { throw thing; } });
 
-test('an option that throws when it is read is refused, with the thing itself as cause', async (t) => {
+test('an option that throws when it is read is refused, with what it threw as cause', async (t) => {
   const { repo, path } = await freshRepo(t);
   const item = { name: 'a', type: 'x', stream: [] };
   const things = [new Error('boom'), Object.create(null), Symbol('x'), Object.assign(new Error('x'), { code: 'ERR_CLOSED' }),
@@ -125,7 +125,7 @@ test('an option that throws when it is read is refused, with the thing itself as
   assert.deepEqual(await repo.listSnapshots(), []);
 });
 
-test('a function that gives a passphrase may fail with anything', async (t) => {
+test('a function that returns a passphrase may throw anything', async (t) => {
   const path = join(temporary(t), 'repo');
   for (const thing of [new Error('boom'), Object.create(null), Symbol('x'), null, Object.assign(new Error('x'), { code: 'ERR_CLOSED' })]) {
     for (const passphrase of [() => { throw thing; }, async () => { throw thing; }, () => ({ get then() { throw thing; } })]) {
@@ -140,7 +140,7 @@ test('a signal of another library is obeyed, and one that fails ends the call', 
   const { repo } = await freshRepo(t);
   const boom = new Error('boom');
   const never = () => (async function* () { yield 'x'; await new Promise(() => {}); })();
-  /** What an AbortSignal does, with some of its members replaced. */
+  /** The members of an AbortSignal, some of them replaced. */
   const signal = (members) => ({ aborted: false, reason: undefined, throwIfAborted() {}, addEventListener() {}, removeEventListener() {}, ...members });
   let abort;
   const obeyed = repo.ingest(never(), { signal: signal({ reason: boom, addEventListener: (_, listener) => { abort = listener; } }) });
@@ -161,7 +161,7 @@ test('a signal of another library is obeyed, and one that fails ends the call', 
   await settle();
 });
 
-test('a relative path in a working directory that is gone is refused', (t) => {
+test('a relative path in a deleted working directory is refused', (t) => {
   const program = `
     const { ContainerArchive } = require(${JSON.stringify(join(root, 'index.js'))});
     process.chdir(process.argv[1]);
@@ -172,7 +172,7 @@ test('a relative path in a working directory that is gone is refused', (t) => {
   assert.equal(execFileSync(process.execPath, ['-e', program, cwd], { encoding: 'utf8' }), 'ERR_INVALID_ARGUMENT ENOENT\n');
 }, { skip: process.platform === 'win32' && 'a working directory cannot be deleted there' });
 
-test('the constructor is not for users, and errors are of one class', async () => {
+test('the constructor refuses to be called, and errors are of one class', async () => {
   assert.throws(() => new ContainerArchive('/tmp/x'), { code: 'ERR_INVALID_ARGUMENT' });
   const cause = new Error('why');
   const error = new ContainerArchiveError('what', { code: 'ERR_STORAGE', cause, path: '/x', retryable: true });

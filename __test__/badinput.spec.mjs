@@ -1,4 +1,5 @@
-// Bad input: paths, passphrases, unknown versions, damaged files. Each its own code, quickly, and nothing changed on disk.
+// Bad input: paths, passphrases, unknown versions, damaged files. Each has its own code, is refused
+// quickly, and changes nothing on disk.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -12,10 +13,10 @@ import {
   repoFiles, reopen, restored, rewriteChecked, root, settle, temporary, test, treeHash,
 } from './support/harness.mjs';
 
-/** Refusing must not take longer than this, even with an expensive key derivation. */
+/** A refusal must not take longer than this, even with an expensive key derivation. */
 const QUICK_MS = 3000;
 
-/** Fails unless the call rejects with this code, quickly, with no change below the folder. */
+/** Fails unless the call rejects with this code, quickly, and changes nothing in the directory. */
 async function refusedUnchanged(folder, call, code) {
   const before = treeHash(folder);
   const start = performance.now();
@@ -26,7 +27,7 @@ async function refusedUnchanged(folder, call, code) {
   return error;
 }
 
-test('open: a path that is missing, a file, an empty folder or no repository', async (t) => {
+test('open refuses a path that is missing, a file, an empty directory or not a repository', async (t) => {
   const folder = temporary(t);
   const at = (name) => join(folder, name);
   writeFileSync(at('file'), 'x');
@@ -45,7 +46,7 @@ test('open: a path that is missing, a file, an empty folder or no repository', a
   await refusedUnchanged(folder, () => ContainerArchive.open(at('file/below')), 'ERR_NOT_A_DIRECTORY');
 });
 
-test('init: a path that is a file, not empty or a repository already', async (t) => {
+test('init refuses a path that is a file, not empty or a repository', async (t) => {
   const folder = temporary(t);
   const at = (name) => join(folder, name);
   writeFileSync(at('file'), 'x');
@@ -60,7 +61,7 @@ test('init: a path that is a file, not empty or a repository already', async (t)
   }
 });
 
-test('init: an empty folder, a missing one with missing parents, and a path relative to the working directory', async (t) => {
+test('init accepts an empty directory, a missing one with missing parents, and a relative path', async (t) => {
   const folder = temporary(t);
   mkdirSync(join(folder, 'empty'));
   for (const path of [join(folder, 'empty'), join(folder, 'a/b/c'), join(folder, 'ü 👍 "x"')]) {
@@ -78,8 +79,9 @@ test('init: an empty folder, a missing one with missing parents, and a path rela
   await repo.close();
 });
 
-test('a folder that may not be read or written is ERR_PERMISSION', async (t) => {
-  // root may do everything: there the test runs as nobody, on a copy of the package that nobody can read.
+test('a directory that may not be read or written is ERR_PERMISSION', async (t) => {
+  // root has all permissions: there the test runs as the user nobody, on a copy of the package that
+  // this user can read.
   const folder = temporary(t);
   const copy = join(folder, 'package');
   for (const name of ['index.js', 'package.json', 'js', 'binding.js']) cpSync(join(root, name), join(copy, name), { recursive: true });
@@ -119,7 +121,7 @@ test('a folder that may not be read or written is ERR_PERMISSION', async (t) => 
   assert.deepEqual([other[0], other[2]], ['ERR_PERMISSION', true]);
 });
 
-test('a full disk is ERR_NO_SPACE, leaves no snapshot, and the handle works on', async (t) => {
+test('a full disk is ERR_NO_SPACE and leaves no snapshot, and the handle still works', async (t) => {
   const folder = temporary(t);
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', folder]);
   if (mounted.status !== 0) {
@@ -138,7 +140,7 @@ test('a full disk is ERR_NO_SPACE, leaves no snapshot, and the handle works on',
   assertSameBytes(await restored(repo, kept.id), small);
 });
 
-test('passphrases: wrong, missing, needless', async (t) => {
+test('a wrong, missing or superfluous passphrase is refused', async (t) => {
   for (const kind of KINDS.slice(0, 2)) {
     const { path, repo } = await freshRepo(t, kind);
     await repo.ingest(['x']);
@@ -150,12 +152,12 @@ test('passphrases: wrong, missing, needless', async (t) => {
       : [[{ passphrase: 'needless' }, 'ERR_NOT_ENCRYPTED'], [{ key: Buffer.alloc(32) }, 'ERR_NOT_ENCRYPTED']];
     for (const [options, code] of refused) {
       const error = await refusedUnchanged(path, () => ContainerArchive.open(path, options), code);
-      assert.ok(!JSON.stringify(error, Object.getOwnPropertyNames(error)).includes(options.passphrase ?? '\0'), 'the error does not tell the passphrase');
+      assert.ok(!JSON.stringify(error, Object.getOwnPropertyNames(error)).includes(options.passphrase ?? '\0'), 'the error does not contain the passphrase');
     }
   }
 });
 
-test('a passphrase can be a string or its bytes, a key 32 bytes; the given Buffer is not touched', async (t) => {
+test('a passphrase can be a string or bytes, a key 32 bytes, and the Buffer passed is not changed', async (t) => {
   const folder = temporary(t);
   const kdf = ENCRYPTED.init.kdf;
   const passphrase = Buffer.from('pässwörd 👍');
@@ -179,7 +181,7 @@ test('a passphrase can be a string or its bytes, a key 32 bytes; the given Buffe
   await rejectsWith(ContainerArchive.open(join(folder, 'k')), 'ERR_PASSPHRASE_REQUIRED');
 });
 
-test('another version, and a required feature that is not known, are refused by name', async (t) => {
+test('another version and an unknown required feature are refused by name', async (t) => {
   const changes = {
     'another version': (text) => text.replace('"version":1', '"version":2'),
     'version 0': (text) => text.replace('"version":1', '"version":0'),
@@ -249,7 +251,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
       assert.equal(treeHash(path), before);
     });
 
-    test(`${kind.name}: a damaged pack (${what}) without parity is a typed error of the restore, never wrong bytes`, async (t) => {
+    test(`${kind.name}: a damaged pack (${what}) without parity is a typed error of a restore, never wrong bytes`, async (t) => {
       const { path, repo } = await freshRepo(t, kind, { parity: false });
       const bytes = random(3 * MIB, 75);
       const { id } = await repo.ingest(bytes);
@@ -261,7 +263,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
       const before = treeHash(path);
       let error;
       const got = await collect(await other.restore(id)).catch((thrown) => { error = thrown; });
-      if (got && what === 'without its last byte') return assertSameBytes(got, bytes); // no chunk was hit
+      if (got && what === 'without its last byte') return assertSameBytes(got, bytes); // no chunk was affected
       assert.equal(got, undefined, 'the restore did not end cleanly');
       assert.ok(['ERR_PACK_CORRUPT', 'ERR_CHUNK_CORRUPT'].includes(error.code), `${error.code}: ${error.message}`);
       assert.ok(error.pack || error.chunk, 'the error names the pack or the chunk');
@@ -270,7 +272,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     });
   }
 
-  test(`${kind.name}: a damaged or missing pack costs a warning with parity, and is whole again afterwards`, async (t) => {
+  test(`${kind.name}: with parity, a damaged or missing pack is a warning, and is repaired afterwards`, async (t) => {
     const { path, repo } = await freshRepo(t, kind);
     const bytes = random(3 * MIB, 79);
     const { id } = await repo.ingest(bytes);
@@ -291,13 +293,13 @@ for (const kind of [PLAIN, ENCRYPTED]) {
       await other.close();
       await settle();
       if (codes.size === 0) {
-        // nothing that was read was hit, so nothing was noticed: verify finds such damage
+        // nothing that was read was damaged, so nothing was detected: verify detects such damage
         writeFileSync(pack, whole);
         continue;
       }
       assert.ok(codes.has('WARN_DEGRADED_READ') && codes.has('WARN_PACK_HEALED'), [...codes].join());
       assert.deepEqual(healed, [{ pack: basename(pack, '.pack') }]);
-      if (!readFileSync(pack).equals(whole)) assert.fail('the pack is whole again');
+      if (!readFileSync(pack).equals(whole)) assert.fail('the pack was not repaired');
     }
   });
 
@@ -314,7 +316,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.ok(packs[0].includes(error.pack));
   });
 
-  test(`${kind.name}: garbage in the index is no error: a warning, and the right bytes`, async (t) => {
+  test(`${kind.name}: garbage in the index is a warning and no error, and a restore has the right bytes`, async (t) => {
     for (const [what, damage] of Object.entries(damages)) {
       for (const pattern of [/^index\/.*\.seg$/, /^packs\/data\/.*\.idx$/]) {
         const { path, repo } = await freshRepo(t, kind);
@@ -337,7 +339,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     }
   });
 
-  test(`${kind.name}: what other programs leave in the folder does no harm`, async (t) => {
+  test(`${kind.name}: files of other programs in the directory do no harm`, async (t) => {
     const { path, repo } = await freshRepo(t, kind);
     const bytes = random(MIB, 78);
     const { id } = await repo.ingest(bytes);
@@ -361,13 +363,13 @@ for (const [what, damage] of Object.entries(damages)) {
   test(`damaged key files (${what}) are ERR_KEY_FILE_CORRUPT`, async (t) => {
     const { path, repo } = await freshRepo(t, ENCRYPTED);
     await repo.close();
-    // The second copies too: a single damaged copy must not lock anybody out.
+    // The second copies too: a single damaged copy must not lock the user out.
     repoFiles(path, /^(keys|packs\/parity\/keys)\/.*\.json$/).forEach(damage);
     await refusedUnchanged(path, () => ContainerArchive.open(path, ENCRYPTED.open), 'ERR_KEY_FILE_CORRUPT');
   });
 }
 
-test('a key file with absurd costs is refused at once', async (t) => {
+test('a key file with costs above the ceilings is refused at once', async (t) => {
   for (const [from, to] of [['"m":19456', '"m":4294967295'], ['"t":2', '"t":4000000000'], ['"p":1', '"p":100000']]) {
     const { path, repo } = await freshRepo(t, ENCRYPTED);
     await repo.close();
@@ -380,7 +382,7 @@ test('a key file with absurd costs is refused at once', async (t) => {
   }
 });
 
-test('an encrypted repository whose config was made to say plain is not written in clear', async (t) => {
+test('an encrypted repository whose config was changed to plain is not written in clear', async (t) => {
   const { path, repo } = await freshRepo(t, ENCRYPTED);
   await repo.close();
   rewriteChecked(join(path, 'config.json'), (text) => text
@@ -397,7 +399,7 @@ test('an encrypted repository whose config was changed is refused', async (t) =>
   await refusedUnchanged(path, () => ContainerArchive.open(path, ENCRYPTED.open), 'ERR_CONFIG_CORRUPT');
 });
 
-test('a member after the MAC of a config, which no key vouches for, is refused', async (t) => {
+test('a member after the MAC of a config, which no key authenticates, is refused', async (t) => {
   const { path, repo } = await freshRepo(t, ENCRYPTED);
   await repo.close();
   const config = join(path, 'config.json');
@@ -409,7 +411,7 @@ test('a member after the MAC of a config, which no key vouches for, is refused',
   }
 });
 
-test('a read-only handle reads, and refuses to write', async (t) => {
+test('a read-only handle reads and refuses to write', async (t) => {
   const { path, repo } = await freshRepo(t);
   const { id } = await repo.ingest(['x']);
   await repo.close();

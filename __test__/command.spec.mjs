@@ -1,4 +1,5 @@
-// ingestCommand: exactly what a command wrote, if it ended well; nothing at all, and no process left, if it did not.
+// ingestCommand: exactly what a command wrote, if it exited with code 0; otherwise no snapshot and
+// no process left.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -15,7 +16,7 @@ const POSIX = { skip: process.platform === 'win32' && 'signals and process group
 
 /** A command that runs a script of Node. */
 const node = (script, name = 'dump', more = {}) => ({ command: [process.execPath, '-e', script], name, ...more });
-/** The same of the shell. */
+/** A command that runs a script of the shell. */
 const sh = (script, name = 'dump', more = {}) => ({ command: ['sh', '-c', script], name, ...more });
 
 async function assertNothingPublished(repo, path) {
@@ -23,13 +24,13 @@ async function assertNothingPublished(repo, path) {
   assert.deepEqual(repoFiles(path, /^snapshots\/|^packs\/parity\/records\//), []);
 }
 
-/** Waits until a condition holds; a minute is for a machine that is busy, not for the code. */
+/** Waits until a condition holds; the limit of a minute is for a busy machine, not for the code. */
 async function eventually(what, holds) {
   for (const start = performance.now(); performance.now() - start < 60_000; await sleep(20)) if (holds()) return;
   assert.fail(`not within a minute: ${what}`);
 }
 
-/** Whether a process is there and no zombie. */
+/** Whether a process runs and is not a zombie. */
 function isAlive(pid) {
   try {
     process.kill(pid, 0);
@@ -47,7 +48,7 @@ async function pidIn(file) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: what a command writes is backed up, byte for byte`, async (t) => {
+  test(`${kind.name}: the output of a command is backed up, byte for byte`, async (t) => {
     const { repo } = await freshRepo(t, kind);
     const bytes = random(5 * MIB, 80);
     const file = join(temporary(t), 'file');
@@ -62,7 +63,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('several commands are one snapshot, in their order, each started at its turn', async (t) => {
+test('several commands are one snapshot, in order, each started when its turn comes', async (t) => {
   const { repo } = await freshRepo(t);
   const folder = temporary(t);
   const commands = ['a', 'b', 'c'].map((name) => ({
@@ -74,7 +75,7 @@ test('several commands are one snapshot, in their order, each started at its tur
   assert.equal((await restored(repo, id)).toString(), '\na\na,b\n');
 });
 
-test('arguments, environment and stdin are what was said, and nothing else', async (t) => {
+test('a command gets exactly the arguments, environment and stdin of the call', async (t) => {
   const { repo } = await freshRepo(t);
   const args = ['', ' a  b ', '$HOME', '*', '"', "'", '; echo x', 'ä👍', '--', '\n'];
   const script = 'console.log(JSON.stringify([process.argv.slice(1), process.env.ONE, process.env.TWO ?? null, fs.readFileSync(0).length]))';
@@ -86,7 +87,7 @@ test('arguments, environment and stdin are what was said, and nothing else', asy
   assert.equal((await repo.ingestCommand(node('process.stdout.write("x")', 'x', { env: process.env }))).originalSize, 1);
 });
 
-test('a command that writes nothing and ends well is an empty item', async (t) => {
+test('a command that writes nothing and exits with code 0 is an empty item', async (t) => {
   const { repo } = await freshRepo(t);
   assert.equal((await repo.ingestCommand(node(''))).originalSize, 0);
 });
@@ -133,7 +134,7 @@ test('a program that cannot be started is the cause', async (t) => {
   await assertNothingPublished(repo, path);
 });
 
-test('a working directory that cannot be used is named, and not the program', async (t) => {
+test('an unusable working directory is named instead of the program', async (t) => {
   const { repo, path } = await freshRepo(t);
   const folder = temporary(t);
   const file = join(folder, 'file');
@@ -144,7 +145,7 @@ test('a working directory that cannot be used is named, and not the program', as
     assert.equal(error.path, cwd);
     assert.match(error.hint, /^Create the directory, or correct cwd\./);
   }
-  // Both are missing: the directory comes first.
+  // Both are missing: the directory is reported.
   const both = { command: ['/nonexistent/program'], name: 'x', cwd: join(folder, 'missing') };
   assert.equal((await rejectsWith(repo.ingestCommand(both), 'ERR_SOURCE_FAILED')).path, both.cwd);
   const program = await rejectsWith(repo.ingestCommand({ command: ['/nonexistent/program'], name: 'x', cwd: folder }), 'ERR_SOURCE_FAILED');
@@ -153,7 +154,7 @@ test('a working directory that cannot be used is named, and not the program', as
   await assertNothingPublished(repo, path);
 }, POSIX);
 
-test('a command for which no descriptors are left is a typed error', async (t) => {
+test('a command without descriptors left for it is a typed error', async (t) => {
   const { path } = await freshRepo(t);
   const [begun, go] = ['begun', 'go'].map((name) => join(temporary(t), name));
   const { status, stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 128; exec "$0" -e "$1"', process.execPath, `
@@ -176,22 +177,23 @@ test('a command for which no descriptors are left is a typed error', async (t) =
   assert.deepEqual([status, stdout, stderr], [0, 'ERR_SOURCE_FAILED second EMFILE\n', '']);
 }, POSIX);
 
-test('of stderr the last 4096 bytes are kept, in whole characters', async (t) => {
+test('the last 4096 bytes of stderr are kept, in complete characters', async (t) => {
   const { repo } = await freshRepo(t);
   const error = await rejectsWith(repo.ingestCommand(node(
     `process.stderr.write('ä'.repeat(3e5) + 'x', () => process.exit(1))`)), 'ERR_SOURCE_FAILED');
   assert.equal(error.stderrTail, `${'ä'.repeat(2047)}x`);
-  // A command that says much on stderr and is well is well, and does not stall.
+  // A command that writes much to stderr and exits with code 0 succeeds, and does not stall.
   const { originalSize } = await repo.ingestCommand(node(`process.stderr.write('x'.repeat(5e6)); process.stdout.write('good')`));
   assert.equal(originalSize, 4);
 });
 
-test('a command that another process outlives: its exit counts, its output is read to the end', async (t) => {
+test('the exit of a command counts although a background process outlives it, and its output is read to the end', async (t) => {
   const { repo } = await freshRepo(t);
-  // Somebody in the background holds stderr open.
+  // A background process holds stderr open.
   const { id } = await repo.ingestCommand(sh('echo begin; (sleep 0.3; echo end) & (exec >&-; sleep 30) &'));
   assert.equal((await restored(repo, id)).toString(), 'begin\nend\n');
-  // Somebody in the background holds stdout open, and the command has failed: there is nothing to wait for.
+  // A background process holds stdout open, and the command has failed: there is nothing to wait
+  // for.
   const pidFile = join(temporary(t), 'pid');
   const error = await rejectsWith(repo.ingestCommand(sh(`sleep 300 & echo $! > ${pidFile}; echo why >&2; exit 4`)), 'ERR_SOURCE_FAILED');
   assert.deepEqual([error.exitCode, error.stderrTail], [4, 'why\n']);
@@ -199,7 +201,7 @@ test('a command that another process outlives: its exit counts, its output is re
   await eventually('the process in the background is ended', () => !isAlive(pid));
 }, POSIX);
 
-test('a command that takes too long is ended, with all that it started, also when it does not want to', async (t) => {
+test('a command that takes too long is ended with all processes that it started, also when it ignores SIGTERM', async (t) => {
   const { repo, path } = await freshRepo(t);
   const [one, two] = ['one', 'two'].map((name) => join(temporary(t), name));
   for (const script of [
@@ -225,10 +227,10 @@ test('the time of one command does not count for the next', async (t) => {
   const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = timers();
   await repo.ingestCommand(commands);
-  assert.ok(timers() <= before, 'no timer is left'); // one of an earlier test may end meanwhile
+  assert.ok(timers() <= before, 'no timer is left'); // one of an earlier test may end in the meantime
 });
 
-test('an abort, close(), a wrong size and a gate that rejects end the command', async (t) => {
+test('an abort, close(), a wrong size and a commitWhen that rejects end the command', async (t) => {
   const { repo, path } = await freshRepo(t);
   const pidFile = join(temporary(t), 'pid');
   const endless = sh(`sleep 300 & echo $! > ${pidFile}; cat /dev/zero`);
@@ -264,7 +266,7 @@ test('an abort, close(), a wrong size and a gate that rejects end the command', 
   assert.deepEqual(repoFiles(path, /^snapshots\//), []);
 }, POSIX);
 
-test('an abort before, and at a command that has not begun: it never begins', async (t) => {
+test('an abort before a command begins keeps it from starting', async (t) => {
   const { repo } = await freshRepo(t);
   const file = join(temporary(t), 'begun');
   const never = node(`fs.writeFileSync(${JSON.stringify(file)}, '')`);
@@ -295,7 +297,7 @@ test('a command is read no further than the engine can take', async (t) => {
   assert.ok(mib <= 512);
 });
 
-test('nothing is left behind: no zombie, no listener, no timer', async (t) => {
+test('a command leaves no zombie, no listener and no timer', async (t) => {
   const { repo } = await freshRepo(t);
   const listeners = () => process.eventNames().map((name) => [String(name), process.listenerCount(name)]).sort();
   const before = listeners();
@@ -412,7 +414,7 @@ for (const stubborn of [false, true]) {
   }, POSIX);
 }
 
-test('what a command has left in the background ends with the host that still reads its output', async (t) => {
+test('background processes of a command end with the host that still reads its output', async (t) => {
   const { path } = await freshRepo(t);
   const file = join(temporary(t), 'pid');
   const wait = `while kill -0 $$ 2> /dev/null; do sleep 0.1; done; mv ${file}.new ${file}; while :; do sleep 1; done`;
@@ -424,7 +426,7 @@ test('what a command has left in the background ends with the host that still re
   await assertEnded(left, 'SIGTERM');
 }, POSIX);
 
-test('a process that dies in the grace of its command has it killed all the same', async (t) => {
+test('a command is killed after its grace period although its host has died', async (t) => {
   const { path } = await freshRepo(t);
   const two = twoProcesses(t, { stubborn: true });
   const { child, ended, said } = host(t, path, two, 'await repo.close(); await ingest');
@@ -434,7 +436,7 @@ test('a process that dies in the grace of its command has it killed all the same
   await assertEnded(two, 'SIGKILL');
 }, POSIX);
 
-test('a host that listens for a signal decides what it does, whenever it began to listen', async (t) => {
+test('a host with a listener for a signal decides itself, whenever it was added', async (t) => {
   const { path } = await freshRepo(t);
   const listener = `process.on('SIGTERM', () => console.log('heard', process.listenerCount('SIGTERM')))`;
   for (const then of [`${listener}; begin(); await running()`, `begin(); await running(); ${listener}`]) {
@@ -442,12 +444,13 @@ test('a host that listens for a signal decides what it does, whenever it began t
     const { child, ended, said } = host(t, path, two, then);
     await said('ready');
     child.kill('SIGTERM');
-    // as the only one: a library that acts only if it is (signal-exit) must not wait for us
+    // as the only one: a library that acts only if it is (signal-exit) must not wait for this
+    // package
     await said('heard 1');
     child.kill('SIGTERM');
     await said('heard 1');
     for (const file of two.pids) assert.ok(isAlive(await pidIn(file)));
-    // of the signals for which it does not listen, it ends as ever
+    // it still ends by the signals for which it has no listener
     child.kill('SIGINT');
     assert.deepEqual(await ended, [null, 'SIGINT']);
     await assertEnded(two, 'SIGINT');
@@ -465,7 +468,7 @@ test('a host that stops listening while a command runs ends by the signal', asyn
   await assertEnded(two, 'SIGTERM');
 }, POSIX);
 
-test('a command knows nothing of what watches it', async (t) => {
+test('a command has no trace of its watchdog', async (t) => {
   const { repo } = await freshRepo(t);
   const listing = 'ls /proc/self/fd';
   const plain = spawnSync('sh', ['-c', listing], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).stdout;
@@ -478,7 +481,7 @@ test('a command knows nothing of what watches it', async (t) => {
   assert.equal(input, '/dev/null');
 }, { skip: process.platform !== 'linux' && 'needs /proc' });
 
-test('a process ends by itself after its commands', async (t) => {
+test('a process exits on its own after its commands', async (t) => {
   const { path } = await freshRepo(t);
   const script = `
     const { ContainerArchive } = require(${JSON.stringify(root)});
@@ -496,7 +499,7 @@ test('a process ends by itself after its commands', async (t) => {
   assert.ok(performance.now() - start < 45_000);
 }, POSIX);
 
-test('what is no command is refused, and nothing is started', async (t) => {
+test('an invalid command is refused, and nothing is started', async (t) => {
   const { repo } = await freshRepo(t);
   const file = join(temporary(t), 'begun');
   const good = node(`fs.writeFileSync(${JSON.stringify(file)}, '')`, 'good');
@@ -519,7 +522,7 @@ test('what is no command is refused, and nothing is started', async (t) => {
   assert.ok(!existsSync(file));
 });
 
-test('the shell that the refusal recommends hides no failure of a pipe or a sequence', async (t) => {
+test('the recommended shell command hides no failure of a pipe or a sequence', async (t) => {
   if (spawnSync('bash', ['-c', ':']).status !== 0) return t.skip('SKIPPED: there is no bash here');
   const { repo, path } = await freshRepo(t);
   const { hint } = await rejectsWith(repo.ingestCommand({ command: 'a | b', name: 'x' }), 'ERR_INVALID_ARGUMENT');

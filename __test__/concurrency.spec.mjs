@@ -1,4 +1,4 @@
-// Several at once: on one handle, on several handles, from several processes.
+// Concurrent operations: on one handle, on several handles, from several processes.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -10,7 +10,7 @@ import {
 } from './support/harness.mjs';
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: eight ingests, restores and lists at once on one handle`, async (t) => {
+  test(`${kind.name}: eight concurrent ingests, restores and lists work on one handle`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const shared = random(6 * MIB, 90);
     const data = Array.from({ length: 8 }, (_, i) => Buffer.concat([shared, random(2 * MIB, 91 + i)]));
@@ -33,7 +33,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     }
   });
 
-  test(`${kind.name}: what one handle stores, another one sees and reuses`, async (t) => {
+  test(`${kind.name}: a handle sees and reuses what another one stores`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const other = await reopen(t, path, kind);
     const bytes = random(3 * MIB, 100);
@@ -44,7 +44,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.equal((await repo.listSnapshots()).length, 2);
   });
 
-  test(`${kind.name}: four processes ingest into one repository at once`, async (t) => {
+  test(`${kind.name}: four processes ingest into one repository concurrently`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const source = `
       const { ContainerArchive } = require(${JSON.stringify(root)});
@@ -78,7 +78,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('of several inits at the same path one wins', async (t) => {
+test('one of several concurrent inits at the same path wins', async (t) => {
   const path = join(temporary(t), 'repo');
   const results = await Promise.allSettled(Array.from({ length: 6 }, () => ContainerArchive.init(path)));
   const won = results.filter(({ status }) => status === 'fulfilled');

@@ -1,5 +1,5 @@
 // Functions of the caller run in the AsyncLocalStorage context of the call that causes them, on
-// every runtime: what the native side calls here comes from no context, as on Node 24 and later.
+// every runtime: calls from the native side have no context here, as on Node 24 and later.
 
 import assert from 'node:assert/strict';
 import { AsyncLocalStorage } from 'node:async_hooks';
@@ -16,7 +16,7 @@ const { Calls } = require('../js/context.js');
 const storage = new AsyncLocalStorage();
 
 /**
- * Has the native side call its functions without a context, whatever this runtime does by itself.
+ * Makes the native side call functions without a context, whatever this runtime does.
  */
 const outside = AsyncLocalStorage.snapshot();
 const fromOutside = (args) => args.map((arg) => (typeof arg === 'function' ? (...given) => outside(arg, ...given) : arg));
@@ -31,14 +31,14 @@ for (const name of ['init', 'open']) {
   native[name] = (...args) => call(...fromOutside(args));
 }
 
-/** What was called, each in which context. */
+/** The functions that were called, each with its context. */
 function observer() {
   const seen = {};
   const see = (what) => () => (seen[what] ??= new Set()).add(storage.getStore());
   return { seen, see };
 }
 
-test('progress and events come in the context of their call', async (t) => {
+test('progress and events have the context of their call', async (t) => {
   const { repo } = await freshRepo(t, undefined, { compression: { algorithm: 'zstd', level: 15 } });
   const { seen, see } = observer();
   for (const name of ['ingest', 'restore', 'prune', 'repair', 'verify']) repo.on(`${name}:progress`, see(`${name}:progress`));
@@ -62,7 +62,7 @@ test('progress and events come in the context of their call', async (t) => {
   }
 });
 
-test('problems that verify reports come in its context, of several at once each in its own', async (t) => {
+test('problems that verify reports have its context, also with several calls at once', async (t) => {
   const { repo, path } = await freshRepo(t);
   await repo.ingest(random(MIB, 1));
   for (const pack of repoFiles(path, /^packs\/data\/.*\.pack$/)) truncateSync(pack, 100);
@@ -74,7 +74,7 @@ test('problems that verify reports come in its context, of several at once each 
   for (const [operation, context] of problems) assert.equal(contexts.get(operation), context);
 });
 
-test('a warning comes in the context of the call that runs, and that of open() to a listener that comes later', async (t) => {
+test('a warning has the context of the running call, one of open() that of open(), whenever it is delivered', async (t) => {
   const { repo, path } = await freshRepo(t);
   const { id } = await repo.ingest(random(MIB, 2));
   await repo.close();
@@ -87,7 +87,7 @@ test('a warning comes in the context of the call that runs, and that of open() t
   });
   assert.deepEqual(contexts, ['open']);
 
-  // the one with the data, and not that with the copies of the manifest
+  // the pack with the data, not the one with the copies of the manifest
   const packs = repoFiles(path, /^packs\/data\/.*\.pack$/).sort((a, b) => statSync(b).size - statSync(a).size);
   rmSync(packs[0]);
   const healed = new Promise((resolve) => opened.on('repair:healed', () => resolve(storage.getStore())));
@@ -95,7 +95,7 @@ test('a warning comes in the context of the call that runs, and that of open() t
   assert.equal(await healed, 'restore');
 });
 
-test('with several calls at once, a warning is that of none of them', () => {
+test('with several calls at once, a warning has the context of open()', () => {
   const calls = storage.run('open', () => new Calls());
   const seen = () => {
     let context;

@@ -1,4 +1,5 @@
-// A process that is short of descriptors: nothing is called damaged, nothing is remembered, and many paths need few of them.
+// A process without free descriptors: nothing is reported as damaged, nothing is recorded, and many
+// paths need few of them.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -8,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ContainerArchive, temporary, test } from './support/harness.mjs';
 
-/** Runs the test of this name alone, in a process that may open so many files. */
+/** Runs only the test of this name, in a process that may open this many files. */
 function limited(name, limit) {
   const pattern = `^${name}$`;
   const args = ['--test', '--test-name-pattern', pattern, fileURLToPath(import.meta.url)];
@@ -54,7 +55,7 @@ testLimited('a process without descriptors finds nothing damaged', 80, async (t)
       try {
         for (;;) taken.push(openSync('/dev/null'));
       } catch {
-        // that was the last one
+        // there are no more descriptors
       }
       taken.splice(0, spare).forEach((fd) => closeSync(fd));
       const found = await archive.verify({ level }).then(

@@ -1,4 +1,5 @@
-// docs/api.md says what index.d.ts says: no call, option, field, event or code is in one of them alone, and every example runs.
+// docs/api.md and index.d.ts are in step: no call, option, field, event or code is in only one of
+// them, and every example runs.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -15,7 +16,7 @@ const codesIn = (text) => new Set(text.match(CODE) ?? []);
 /** Calls as the page writes them. */
 const CALLS = { ContainerArchive: ['archive', 'ContainerArchive'], IKeys: ['archive.keys', ''] };
 
-test('every call of the types has a section of the page, and every section a call', () => {
+test('every call of index.d.ts has a section in api.md, and every section a call', () => {
   const expected = Object.entries(CALLS).flatMap(([type, [instance, itself]]) =>
     membersOf(declared(type)).map((member) => {
       const isStatic = member.modifiers?.some((modifier) => modifier.kind === ts.SyntaxKind.StaticKeyword);
@@ -30,7 +31,7 @@ test('every call of the types has a section of the page, and every section a cal
   assert.equal(new Set(found).size, found.length, 'a call has two sections');
 });
 
-test('every call has an example, and names every code that its type names', () => {
+test('every section of a call has an example, and every code that index.d.ts names for it', () => {
   const known = codesIn(declared('ContainerArchiveErrorCode').getText());
   for (const { heading, text } of sections(3)) {
     const own = text.split(/^#### /m)[0];
@@ -49,14 +50,14 @@ test('every call has an example, and names every code that its type names', () =
   }
 });
 
-test('every type of the types has a heading, and every heading a type', () => {
+test('every type of index.d.ts has a heading in api.md, and every heading a type', () => {
   const found = typeSections().map(([name]) => name);
   const expected = EXPORTED.map((statement) => statement.name.text).filter((name) => name !== 'ContainerArchive');
   assert.deepEqual(sorted(found), sorted(expected));
   assert.equal(new Set(found).size, found.length, 'a type has two headings');
 });
 
-test('every option, field and event of the types has a row, and every row one of them', () => {
+test('every option, field and event of index.d.ts has a row in api.md, and vice versa', () => {
   for (const [name, text] of typeSections()) {
     if (name === 'IKeys' || name === 'IngestSource') continue; // calls; kinds of values
     const found = rows(text).map(([cell]) => cell.replace(/^`|`$/g, ''));
@@ -65,9 +66,9 @@ test('every option, field and event of the types has a row, and every row one of
   }
 });
 
-test('the options that the calls take are those of the types', async (t) => {
+test('the calls take the options of index.d.ts', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED);
-  const unknown = { nobodyKnowsThis: 1 };
+  const unknown = { unknownOption: 1 };
   const within = (name) => (options) => ContainerArchive.init('x', { [name]: options });
   const calls = [
     [(options) => ContainerArchive.init('x', options), optionsOf('IInitOptions')],
@@ -106,15 +107,15 @@ test('the options that the calls take are those of the types', async (t) => {
   }
 });
 
-test('the codes in the types are those that the engine and the JavaScript side have', () => {
+test('the codes of index.d.ts are those of the engine and of js/', () => {
   const engine = codesIn(/fn code\(&self\)[^]*?\n    \}/.exec(read('src/error.rs'))[0]);
   const face = readdirSync(join(root, 'js')).flatMap((file) => [...codesIn(read(join('js', file)))]);
-  // a plain Error, before there is a class to be of
+  // a plain Error, because the class is not loaded yet
   const codes = [...engine, ...face].filter((code) => code !== 'ERR_NATIVE_LOAD');
   assert.deepEqual(sorted(codesIn(declared('ContainerArchiveErrorCode').getText())), sorted(codes));
 });
 
-test('every code in docs/errors.md says when it comes, and but for notes what to do', () => {
+test('every code in errors.md states when it occurs and, except for notes, what to do', () => {
   const all = rows(read('docs/errors.md'));
   assert.ok(all.length > 70, `only ${all.length} codes`);
   for (const [code, when, remedy] of all) {
@@ -123,7 +124,7 @@ test('every code in docs/errors.md says when it comes, and but for notes what to
   }
 });
 
-test('links within the pages lead somewhere', () => {
+test('links between the pages have a target', () => {
   const anchor = (heading) => heading.toLowerCase().replace(/[^\w\- ]/g, '').replace(/ /g, '-');
   const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)];
   for (const page of pages) {
@@ -137,7 +138,10 @@ test('links within the pages lead somewhere', () => {
   }
 });
 
-/** A folder with the files and the program that the examples speak of, from which the package can be required. */
+/**
+ * A directory with the files and the program of the examples, from which the package can be
+ * required.
+ */
 function workplace(t) {
   const folder = temporary(t);
   mkdirSync(join(folder, 'node_modules', '@serve.zone'), { recursive: true });
@@ -148,7 +152,7 @@ function workplace(t) {
   return folder;
 }
 
-/** Runs a program of the pages in such a folder; gives what it wrote to stdout. */
+/** Runs a program of the pages in such a directory; returns its stdout. */
 function runExample(folder, program) {
   writeFileSync(join(folder, 'example.cjs'), program.replaceAll('/var/backups/shop', join(folder, 'shop')));
   const env = { ...process.env, BACKUP_PASSPHRASE: PASSPHRASE, PATH: `${join(folder, 'bin')}${delimiter}${process.env.PATH}` };
@@ -156,17 +160,17 @@ function runExample(folder, program) {
 }
 
 const examples = (text) => [...text.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code);
-// The programs that they start are those of Unix.
+// The programs that the examples start exist on Unix only.
 const options = { skip: process.platform === 'win32' };
 
-test('the example of the README runs as it stands', (t) => {
+test('the example of the README runs unchanged', (t) => {
   const folder = workplace(t);
   const [program] = examples(read('README.md'));
   assert.match(runExample(folder, program), /^600000 bytes, \d+ stored, \d+ chunks reused\n$/);
   assert.deepEqual(readFileSync(join(folder, 'restored.sql')), readFileSync(join(folder, 'dump.sql')));
 }, options);
 
-test('the examples of the page run as they stand, one after the other', (t) => {
+test('the examples of api.md run unchanged, one after the other', (t) => {
   const folder = workplace(t);
   const [head, ...blocks] = examples(PAGE);
   assert.ok(blocks.length > 25, `only ${blocks.length} examples`);

@@ -1,4 +1,5 @@
-// Edge inputs: sizes around every chunk bound, repeated data, very many items, strange names, tiny and huge chunks.
+// Edge inputs: sizes around every chunk bound, repeated data, very many items, strange names, tiny
+// and huge chunks.
 
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
@@ -12,7 +13,7 @@ const BOUNDS = [64 * KIB, 256 * KIB, MIB];
 const SIZES = [0, 1, 2, ...BOUNDS.flatMap((bound) => [bound - 1, bound, bound + 1]), 2 * MIB + 1];
 
 for (const kind of KINDS) {
-  test(`${kind.name}: sizes at and beside every chunk bound`, async (t) => {
+  test(`${kind.name}: sizes at and next to every chunk bound are restored`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const cases = SIZES.flatMap((size) => [
       { name: `random ${size}`, bytes: random(size, size) },
@@ -35,7 +36,7 @@ for (const kind of KINDS) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: all zeros are stored once`, async (t) => {
+  test(`${kind.name}: zeros are stored once`, async (t) => {
     const { repo } = await freshRepo(t, kind);
     const snapshot = await repo.ingest(Buffer.alloc(64 * MIB));
     assert.ok(snapshot.newChunks <= 2, `${snapshot.newChunks} new chunks`);
@@ -43,7 +44,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assertSameBytes(await restored(repo, snapshot.id), Buffer.alloc(64 * MIB));
   });
 
-  test(`${kind.name}: 10,000 items in one snapshot`, async (t) => {
+  test(`${kind.name}: a snapshot can have 10,000 items`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const count = 10_000;
     const bytesOf = (i) => Buffer.from(`content of item ${i % 7000}`);
@@ -71,7 +72,7 @@ const NAMES = [
 ];
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: names, types and tags are data, whatever characters they hold`, async (t) => {
+  test(`${kind.name}: names, types and tags are data, whatever characters they contain`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const tags = Object.fromEntries(NAMES.map((name, i) => [name, NAMES[NAMES.length - 1 - i]]));
     const snapshot = await repo.ingestMulti(
@@ -105,7 +106,7 @@ test('names that cannot be stored, and names used twice, are refused', async (t)
   assert.deepEqual(await repo.listSnapshots(), []);
 });
 
-test('a stream of one-byte chunks', async (t) => {
+test('a stream of one-byte chunks is restored', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(500_000, 20);
   for (const [what, source] of [
@@ -124,7 +125,7 @@ test('a stream of one-byte chunks', async (t) => {
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: a stream of 64 MiB chunks, with flat memory and a live event loop`, async (t) => {
+  test(`${kind.name}: a stream of 64 MiB chunks keeps memory flat and the event loop responsive`, async (t) => {
     const { repo } = await freshRepo(t, kind, { compression: 'none' });
     const big = [random(64 * MIB, 21), random(64 * MIB, 22)];
     let turns = 0;
@@ -138,7 +139,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('how a stream is cut into chunks makes no difference', async (t) => {
+test('the chunks of a stream make no difference', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(5 * MIB, 23);
   const first = await repo.ingest(bytes);

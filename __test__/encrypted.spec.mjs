@@ -1,4 +1,4 @@
-// An encrypted repository: nothing of what went in can be found at rest, crash leftovers included.
+// An encrypted repository: no plaintext can be found at rest, not even in leftovers of a crash.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -10,13 +10,13 @@ import {
   restored, temporary, test,
 } from './support/harness.mjs';
 
-/** Texts that must not be found, each in every form that could stand in a file. */
+/** Texts that must not be found, each in every form that a file could contain. */
 function forms(text) {
   const bytes = Buffer.isBuffer(text) ? text : Buffer.from(text);
   return [bytes, Buffer.from(bytes.toString('hex')), Buffer.from(bytes.toString('base64').replace(/=+$/, '').slice(0, -1)), Buffer.from(bytes.toString('utf8'), 'utf16le')];
 }
 
-/** Names of files whose name or content holds one of the needles. */
+/** Names of files whose name or content contains one of the needles. */
 function findings(folder, needles) {
   const found = [];
   for (const name of filesIn(folder)) {
@@ -50,7 +50,7 @@ async function plant(repo) {
 }
 
 for (const kind of KINDS.filter((each) => each.encrypted)) {
-  test(`${kind.name}: content, names, tags and hashes are nowhere in the folder`, async (t) => {
+  test(`${kind.name}: no file contains content, names, tags or hashes`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const { content, snapshot } = await plant(repo);
     const small = Buffer.from(MARKS.content);
@@ -62,7 +62,7 @@ for (const kind of KINDS.filter((each) => each.encrypted)) {
   });
 }
 
-test('the search finds the marks in a repository without encryption', async (t) => {
+test('the search finds these texts in a repository without encryption', async (t) => {
   const { repo, path } = await freshRepo(t, KINDS[4]);
   await plant(repo);
   const found = findings(path, MARKS).map((finding) => finding.split(' in ')[0]);
@@ -70,7 +70,7 @@ test('the search finds the marks in a repository without encryption', async (t) 
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: folders have mode 0700 and files 0600`, { skip: process.platform === 'win32' }, async (t) => {
+  test(`${kind.name}: directories have mode 0700 and files 0600`, { skip: process.platform === 'win32' }, async (t) => {
     const previous = process.umask(0);
     afterwards(t, () => process.umask(previous));
     const { repo, path } = await freshRepo(t, kind);
@@ -82,7 +82,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('the same data in two encrypted repositories gives different chunk names and bytes', async (t) => {
+test('the same data has different chunk ids and bytes in two encrypted repositories', async (t) => {
   const contents = [];
   for (let i = 0; i < 2; i++) {
     const { repo, path } = await freshRepo(t, ENCRYPTED);
@@ -96,7 +96,7 @@ test('the same data in two encrypted repositories gives different chunk names an
   }
 });
 
-test('a passphrase or key that is undefined makes no repository without encryption', async (t) => {
+test('an undefined passphrase or key creates no repository without encryption', async (t) => {
   const path = join(temporary(t), 'repo');
   for (const secret of [{ passphrase: undefined }, { key: undefined }, { passphrase: undefined, key: undefined }]) {
     await rejectsWith(ContainerArchive.init(path, secret), 'ERR_INVALID_ARGUMENT');
@@ -106,6 +106,6 @@ test('a passphrase or key that is undefined makes no repository without encrypti
   const repo = await ContainerArchive.init(path, { key: random(32, 1), passphrase: undefined });
   assert.equal((await repo.keys.list()).length, 1);
   await repo.close();
-  // what is there says by itself that it needs one
+  // an existing repository states itself that it needs one
   await rejectsWith(ContainerArchive.open(path, { passphrase: undefined }), 'ERR_PASSPHRASE_REQUIRED');
 });

@@ -1,4 +1,4 @@
-// Events and progress: shapes, subscriptions, what a listener may and may not do.
+// Events and progress: shapes, subscriptions, and the effects of a listener.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -7,13 +7,13 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KIB, MIB, freshRepo, pieces, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
 
-/** All but `warning` and `repair:healed`, which need damage of another kind. */
+/** All events except `warning` and `repair:healed`, which need another kind of damage. */
 const EVENTS = [
   'ingest:progress', 'ingest:complete', 'restore:progress', 'restore:complete', 'prune:progress', 'prune:complete', 'verify:progress',
   'verify:error', 'repair:progress', 'repair:complete',
 ];
 
-/** A stream that takes a while. */
+/** A stream that takes some time. */
 async function* slow(bytes, ms = 300, steps = 12) {
   for (const piece of pieces(bytes, Math.ceil(bytes.length / steps))) {
     yield piece;
@@ -21,7 +21,7 @@ async function* slow(bytes, ms = 300, steps = 12) {
   }
 }
 
-test('progress of a stream: at most ten a second, growing, and one at the end', async (t) => {
+test('progress of a stream grows, at most ten times a second, and is reported at the end', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(12 * MIB, 40);
   const seen = [];
@@ -54,7 +54,7 @@ test('progress of a stream: at most ten a second, growing, and one at the end', 
   assert.equal(last.newBytes + last.reusedBytes, bytes.length);
 });
 
-test('progress knows the percentage when it knows the size', async (t) => {
+test('progress has a percentage when the size is known', async (t) => {
   const { repo } = await freshRepo(t, undefined, { compression: { algorithm: 'zstd', level: 12 } });
   const bytes = random(24 * MIB, 41);
   const seen = [];
@@ -87,7 +87,7 @@ test('an ingest that fails reports nothing afterwards', async (t) => {
   assert.equal(after, 0);
 });
 
-test('ingest:complete names the snapshot; concurrent ingests are told apart', async (t) => {
+test('ingest:complete names the snapshot, and concurrent ingests have different operation ids', async (t) => {
   const { repo } = await freshRepo(t);
   const complete = [];
   const progress = new Map();
@@ -103,7 +103,7 @@ test('ingest:complete names the snapshot; concurrent ingests are told apart', as
   }
 });
 
-test('a Subscription ends once, and for its listener only', async (t) => {
+test('a Subscription ends once, and only for its listener', async (t) => {
   const { repo } = await freshRepo(t);
   const calls = [];
   const handler = () => calls.push('a');
@@ -130,7 +130,7 @@ test('a Subscription ends once, and for its listener only', async (t) => {
   assert.throws(() => repo.on(7, () => {}), { code: 'ERR_INVALID_ARGUMENT' });
 });
 
-test("Node's events.once and events.on understand a handle", async (t) => {
+test("Node's events.once and events.on accept a handle", async (t) => {
   const { repo } = await freshRepo(t);
   const completed = once(repo, 'ingest:complete');
   const snapshot = await repo.ingest(['x']);
@@ -147,7 +147,7 @@ test("Node's events.once and events.on understand a handle", async (t) => {
   assert.deepEqual(seen, ids);
 });
 
-test('what a listener throws is the uncaught exception of its program, and does not harm the ingest', async (t) => {
+test('what a listener throws is an uncaught exception of the program, and does not affect the ingest', async (t) => {
   const script = `
     const { ContainerArchive } = require(${JSON.stringify(root)});
     const uncaught = [];
@@ -168,7 +168,7 @@ test('what a listener throws is the uncaught exception of its program, and does 
   assert.deepEqual([others, size], [1, 1000]);
 });
 
-test('counters of repeated data: reused bytes are told from new ones', async (t) => {
+test('counters distinguish reused bytes from new ones', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(4 * MIB, 43);
   await repo.ingest(bytes);
@@ -177,7 +177,7 @@ test('counters of repeated data: reused bytes are told from new ones', async (t)
   assert.deepEqual([last.newBytes, last.reusedBytes, last.storedBytes], [0, bytes.length, 0]);
 });
 
-test('a listener that throws harms no operation, whatever the event', async (t) => {
+test('a listener that throws affects no operation, whatever the event', async (t) => {
   const script = `
     const { ContainerArchive } = require(${JSON.stringify(root)});
     const fs = require('node:fs');

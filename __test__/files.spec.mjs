@@ -1,4 +1,4 @@
-// Files by path and descriptor, and items that are read at once.
+// Files by path and descriptor, and items that are read concurrently.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -73,7 +73,7 @@ test('a descriptor is read from its position at the call, and may be closed afte
   const { id } = await repo.ingest({ fd }, { onProgress: (p) => seen.push(p.bytesTotal) });
   assertSameBytes(await restored(repo, id), BYTES.subarray(1_000_000));
   if (!WINDOWS) assert.ok(seen.every((total) => total === BYTES.length - 1_000_000));
-  if (WINDOWS) return; // the descriptor is that of Node there: its offset is used
+  if (WINDOWS) return; // there the descriptor is that of Node, and its offset is used
   assert.equal((await repo.ingest({ fd })).originalSize, BYTES.length - 1_000_000, 'its offset was not moved');
   const again = opened(t, path);
   const ingest = repo.ingest({ fd: again.fd });
@@ -82,7 +82,7 @@ test('a descriptor is read from its position at the call, and may be closed afte
   assertSameBytes(await restored(repo, (await ingest).id), BYTES);
 });
 
-test('one descriptor given twice, or moved after the call, gives the bytes from its position at the call', async (t) => {
+test('a descriptor that is passed twice, or moved after the call, is read from its position at the call', async (t) => {
   const { repo } = await freshRepo(t);
   const path = fileOf(t);
   for (const concurrency of [1, 2]) {
@@ -117,7 +117,7 @@ test('a file that cannot be read is a failed source', async (t) => {
     assert.equal(error.cause.code, code);
     assert.ok(other.destroyed);
   }
-  // One that goes away before its turn.
+  // One that is deleted before its turn.
   const first = new PassThrough();
   const ingest = repo.ingestMulti([{ name: 'first', type: 'x', stream: first }, { name: 'gone', type: 'x', stream: { path: gone } }]);
   await sleep(50);
@@ -129,7 +129,7 @@ test('a file that cannot be read is a failed source', async (t) => {
   assert.equal((await repo.ingest(['x'])).originalSize, 1);
 });
 
-test('a pipe is not waited for', async (t) => {
+test('the path of a pipe is refused without waiting', async (t) => {
   const { repo } = await freshRepo(t);
   const pipe = join(temporary(t), 'pipe');
   execFileSync('mkfifo', [pipe]);
@@ -139,7 +139,7 @@ test('a pipe is not waited for', async (t) => {
   assert.match(error.hint, /stream/);
 }, { skip: WINDOWS && 'no such pipes' });
 
-test('what is no file is refused at the call', async (t) => {
+test('a path that is not a file is refused at the call', async (t) => {
   const { repo } = await freshRepo(t);
   const closed = opened(t, fileOf(t));
   closed.close();
@@ -174,14 +174,14 @@ const changes = {
 };
 
 for (const [what, change] of Object.entries(changes)) {
-  test(`a file that ${what} while it is read is reported, and the rest of the call is as ever`, async (t) => {
+  test(`a file that ${what} while it is read is reported, and the rest of the call is not affected`, async (t) => {
     const { repo } = await freshRepo(t);
     const path = fileOf(t);
     const writer = opened(t, path, 'r+');
     const reader = opened(t, path);
     const warnings = [];
     repo.on('warning', (warning) => warnings.push(warning));
-    // Opened with the call, read after the first item.
+    // Opened by the call, read after the first item.
     const first = new PassThrough();
     const ingest = repo.ingestMulti([
       { name: 'first', type: 'x', stream: first },
@@ -199,7 +199,7 @@ for (const [what, change] of Object.entries(changes)) {
   }, { skip: WINDOWS && 'descriptors are read through a stream there' });
 }
 
-test('an abort and close() end the reading of a file', async (t) => {
+test('an abort and close() stop reading a file', async (t) => {
   const { repo } = await freshRepo(t, PLAIN, { compression: { algorithm: 'zstd', level: 19 } });
   const path = fileOf(t, random(64 * MIB, 91));
   for (const stream of [{ path }, { fd: opened(t, path).fd }]) {
@@ -216,7 +216,7 @@ test('an abort and close() end the reading of a file', async (t) => {
   await rejectsWith(repo.ingest({ path }), 'ERR_CLOSED');
 });
 
-/** Items of every kind, and what each should restore to. */
+/** Items of every kind, and the bytes that each should restore to. */
 function mixedItems(t, count) {
   return Array.from({ length: count }, (_, i) => {
     const bytes = random((i * 617_369) % (2 * MIB), 92 + i);
@@ -231,7 +231,7 @@ function mixedItems(t, count) {
 
 for (const kind of [PLAIN, ENCRYPTED]) {
   for (const concurrency of [1, 2, 5, 16]) {
-    test(`${kind.name}: items of every kind, ${concurrency} at once, stand in their order with their bytes`, async (t) => {
+    test(`${kind.name}: items of every kind, ${concurrency} at once, are in the order given with their bytes`, async (t) => {
       const { repo } = await freshRepo(t, kind, { chunking: { min: 4096, avg: 16384, max: 65536 } });
       const items = mixedItems(t, 28);
       const snapshot = await repo.ingestMulti(items.map(({ bytes, ...item }) => ({ ...item, expectedSize: bytes.length })), { concurrency, digest: 'sha256' });
@@ -244,7 +244,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   }
 }
 
-test('with concurrency, slow sources are read at once; without, one after the other', async (t) => {
+test('slow sources are read concurrently with `concurrency`, otherwise one after the other', async (t) => {
   const { repo } = await freshRepo(t);
   for (const [concurrency, most] of [[undefined, 1], [1, 1], [2, 2], [3, 3], [16, 4]]) {
     let now = 0;
@@ -258,14 +258,14 @@ test('with concurrency, slow sources are read at once; without, one after the ot
     await repo.ingestMulti(items, concurrency === undefined ? {} : { concurrency });
     assert.equal(peak, most, `concurrency ${concurrency}`);
   }
-  // A source that waits for another one of the same ingest gets on.
+  // A source may wait for another one of the same ingest.
   let give;
   const waits = (async function* () { yield await new Promise((resolve) => { give = resolve; }); })();
   const gives = (async function* () { yield 'y'; give('x'); })();
   await repo.ingestMulti([{ name: 'waits', type: 'x', stream: waits }, { name: 'gives', type: 'x', stream: gives }], { concurrency: 2 });
 });
 
-test('of items that are read at once, one that fails ends all, and the failure is its own', async (t) => {
+test('one failing item ends all that are read concurrently, with its own error', async (t) => {
   const { repo, path } = await freshRepo(t, PLAIN, { lockWaitMs: 0 });
   const ways = {
     error: () => { const stream = new PassThrough(); stream.write('x'); setTimeout(() => stream.destroy(boom), 20); return { stream }; },
@@ -291,10 +291,10 @@ test('of items that are read at once, one that fails ends all, and the failure i
   assert.deepEqual(repoFiles(path, /^snapshots\/|^packs\/parity\/records\//), []);
 });
 
-test('commands run at once when asked to', async (t) => {
+test('commands run concurrently with `concurrency`', async (t) => {
   const { repo } = await freshRepo(t);
   const folder = temporary(t);
-  // Each ends only when the other has begun.
+  // Each ends only after the other has begun.
   const script = `fs.writeFileSync(process.argv[1], ''); const timer = setInterval(() => {
     if (fs.existsSync(process.argv[2])) { clearInterval(timer); process.stdout.write(process.argv[1]); } }, 10);`;
   const commands = [['a', 'b'], ['b', 'a']].map(([mine, other]) => ({
@@ -313,7 +313,7 @@ test('a concurrency out of range is refused', async (t) => {
   await rejectsWith(repo.ingest(['x'], { concurrency: 1 }), 'ERR_INVALID_ARGUMENT');
 });
 
-test('progress of items that are read at once adds up', async (t) => {
+test('progress of items that are read concurrently is their sum', async (t) => {
   const { repo } = await freshRepo(t);
   const seen = [];
   const items = mixedItems(t, 14);

@@ -1,4 +1,5 @@
-// File systems that lack something, mounted for the test: no free inode, neither hard links nor renames that replace nothing.
+// File systems with limits, mounted for the test: no free inode, neither hard links nor renames
+// without replacing.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -6,7 +7,10 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, statfsSync, writeFileSyn
 import { join } from 'node:path';
 import { ContainerArchive, afterwards, rejectsWith, temporary, test } from './support/harness.mjs';
 
-/** Mounts over a new folder until the test ends; `null`, and says so loudly, where that cannot be done. */
+/**
+ * Mounts over a new directory until the test ends; returns `null`, and prints it, where that is not
+ * possible.
+ */
 function mounted(t, what, mount) {
   const folder = temporary(t);
   const at = join(folder, 'mounted');
@@ -38,7 +42,7 @@ test('without a free inode, prune and forget free some at the first try', async 
         break;
       }
     }
-    // another program takes the last ones
+    // another program takes the last inodes
     for (let n = readdirSync(at).length; statfsSync(at).ffree > 0; n++) writeFileSync(join(at, `other${n}`), '');
     return repo.listSnapshots();
   };
@@ -47,7 +51,7 @@ test('without a free inode, prune and forget free some at the first try', async 
   assert.equal(pruned.removedSnapshots, first.length - 1);
   assert.ok(pruned.removedPacks > 0);
   assert.deepEqual(pruned.unprotectedPacks, []);
-  assert.ok(existsSync(join(at, 'repo', 'reserve-7')), 'the reserve was not made again');
+  assert.ok(existsSync(join(at, 'repo', 'reserve-7')), 'the reserve was not recreated');
 
   const second = await fill();
   assert.ok(second.length > 1);
@@ -58,7 +62,7 @@ test('without a free inode, prune and forget free some at the first try', async 
   assert.equal((await repo.verify()).ok, true);
 });
 
-test('init names what a file system lacks', async (t) => {
+test('init states what a file system lacks', async (t) => {
   const sftp = '/usr/lib/openssh/sftp-server';
   const at = mounted(t, 'sshfs without hard links', (at, folder) => {
     if (!existsSync(sftp)) throw new Error(`there is no ${sftp}`);

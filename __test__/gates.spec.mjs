@@ -1,5 +1,5 @@
-// What stands between the last byte and the snapshot: expectedSize and commitWhen. Nothing is published before all sources
-// and gates have settled well, and no lock is held while they have not.
+// The conditions of a commit: expectedSize and commitWhen. Nothing is published before all sources
+// have ended and commitWhen is fulfilled, and no lock is held until then.
 
 import assert from 'node:assert/strict';
 import { createServer, get } from 'node:http';
@@ -11,11 +11,11 @@ import {
 const BYTES = random(3 * MIB, 70);
 const boom = new Error('boom');
 
-/** Fails unless the repository holds no snapshot, nor anything that could ever become one. */
+/** Fails unless the repository contains no snapshot, nor anything that could become one. */
 async function assertNothingPublished(repo, path) {
   assert.deepEqual(await repo.listSnapshots(), []);
   assert.deepEqual(repoFiles(path, /^snapshots\//), []);
-  // such a record is written when the copy of a manifest may have been
+  // such a record is written when the copy of a manifest may have been written
   assert.deepEqual(repoFiles(path, /^packs\/parity\/records\//), []);
 }
 
@@ -51,14 +51,14 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('a source that goes on beyond its expected size is ended at once', async (t) => {
+test('a source that exceeds its expected size is ended at once', async (t) => {
   const { repo } = await freshRepo(t);
   const endless = new Readable({ highWaterMark: MIB, read() { this.push(Buffer.alloc(MIB)); } });
   await rejectsWith(repo.ingest(endless, { expectedSize: 3 * MIB }), 'ERR_SOURCE_FAILED');
   assert.ok(endless.destroyed);
 });
 
-test('an expected size makes the progress known', async (t) => {
+test('with an expected size, progress has a percentage', async (t) => {
   const { repo } = await freshRepo(t, PLAIN, { compression: { algorithm: 'zstd', level: 12 } });
   const seen = [];
   await repo.ingest(kinds.Readable(random(24 * MIB, 71)), { expectedSize: 24 * MIB, onProgress: (p) => seen.push(p) });
@@ -69,13 +69,13 @@ test('an expected size makes the progress known', async (t) => {
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: nothing is published before commitWhen settles well, and no lock is held meanwhile`, async (t) => {
+  test(`${kind.name}: nothing is published before commitWhen is fulfilled, and no lock is held until then`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     let open;
     const gate = new Promise((resolve) => { open = resolve; });
     let done = false;
     const ingest = repo.ingest(BYTES, { commitWhen: gate }).finally(() => { done = true; });
-    // Everything that takes a lock goes ahead, without waiting for it.
+    // Every call that takes a lock runs without waiting for the ingest.
     const other = await reopen(t, path, kind, { lockWaitMs: 0 });
     const { id } = await other.ingest(['other']);
     await other.reindex();
@@ -120,7 +120,7 @@ test('a commitWhen that rejects ends an ingest whose source stalls', async (t) =
   for (const stream of stalled) assert.ok(stream.destroyed);
 });
 
-test('a function is called once, when every source has ended; a thenable is asked once', async (t) => {
+test('commitWhen is called once, when every source has ended; a thenable is subscribed to once', async (t) => {
   const { repo } = await freshRepo(t);
   const streams = ['a', 'b', 'c'].map((text) => Readable.from([text]));
   const calls = [];
@@ -131,13 +131,13 @@ test('a function is called once, when every source has ended; a thenable is aske
   let asked = 0;
   await repo.ingest(['x'], { commitWhen: { then: (resolve) => { asked++; resolve(); } } });
   assert.equal(asked, 1);
-  // What it gives is no matter: only how it settles.
+  // Its value has no effect: only how it settles.
   for (const commitWhen of [Promise.resolve(false), () => null, async () => new Error('not thrown')]) await repo.ingest(['x'], { commitWhen });
   assert.equal((await repo.listSnapshots()).length, 5);
   await rejectsWith(repo.ingest(Readable.from((function* () { throw boom; })()), { commitWhen: () => assert.fail('called') }), 'ERR_SOURCE_FAILED');
 });
 
-test('an abort and close() end the wait for a gate that never settles', async (t) => {
+test('an abort and close() end the wait for a commitWhen that never settles', async (t) => {
   const { repo, path } = await freshRepo(t);
   const never = new Promise(() => {});
   for (const commitWhen of [never, () => never]) {
@@ -153,7 +153,7 @@ test('an abort and close() end the wait for a gate that never settles', async (t
   await closed;
 });
 
-test('a promise given to a call that fails otherwise is no unhandled rejection', async (t) => {
+test('the commitWhen of a call that fails for another reason is no unhandled rejection', async (t) => {
   const { repo } = await freshRepo(t);
   const rejecting = () => new Promise((resolve, reject) => { setTimeout(() => reject(boom), 5); });
   await rejectsWith(repo.ingest('no source', { commitWhen: rejecting() }), 'ERR_INVALID_ARGUMENT');
@@ -164,7 +164,7 @@ test('a promise given to a call that fails otherwise is no unhandled rejection',
   await new Promise((resolve) => setTimeout(resolve, 20));
 });
 
-test('what is no size or gate is refused, and the stream is left as it was', async (t) => {
+test('an invalid size or commitWhen is refused, and the stream is left untouched', async (t) => {
   const { repo } = await freshRepo(t);
   const stream = Readable.from([BYTES]);
   for (const expectedSize of [-1, 1.5, NaN, Infinity, 2 ** 53, '3', null, 3n]) {
@@ -179,7 +179,7 @@ test('what is no size or gate is refused, and the stream is left as it was', asy
   assertSameBytes(await restored(repo, (await repo.ingest(stream)).id), BYTES);
 });
 
-test('a handle that is closed destroys the streams it is given', async (t) => {
+test('a closed handle destroys the streams that are passed to it', async (t) => {
   const { repo } = await freshRepo(t);
   await repo.close();
   const streams = [new PassThrough(), new PassThrough()];
@@ -188,7 +188,7 @@ test('a handle that is closed destroys the streams it is given', async (t) => {
   for (const stream of streams) assert.ok(stream.destroyed);
 });
 
-test('of several streams, one that was destroyed, fails, closes or is aborted, at any place, ends all of them', async (t) => {
+test('one of several streams that was destroyed, fails, closes or is aborted, at any position, ends all', async (t) => {
   const { repo, path } = await freshRepo(t);
   const ways = {
     'errored before': (stream) => stream.on('error', () => {}).destroy(boom),
@@ -216,7 +216,7 @@ test('of several streams, one that was destroyed, fails, closes or is aborted, a
   await assertNothingPublished(repo, path);
 });
 
-test('an answer of a server that is cut off leaves no snapshot', async (t) => {
+test('an interrupted response of a server leaves no snapshot', async (t) => {
   const { repo, path } = await freshRepo(t);
   for (const headers of [{}, { 'content-length': 2 * BYTES.length }]) {
     const server = createServer((request, response) => {

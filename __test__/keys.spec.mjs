@@ -13,7 +13,7 @@ const require = createRequire(import.meta.url);
 const RAW = random(32, 500);
 const FOLDERS = ['keys', 'packs/parity/keys'];
 
-/** Opens a repository by a secret, and closes it again. */
+/** Opens a repository with a secret, and closes it. */
 async function opens(path, secret) {
   const repo = await ContainerArchive.open(path, secret);
   await repo.close();
@@ -70,7 +70,7 @@ test('a passphrase and a raw key can be added, listed, changed and removed', asy
   assertSameBytes(await restored(repo, snapshot.id), data);
 });
 
-test('of all changes of one key at once, one comes true', async (t) => {
+test('one of several concurrent changes of a key succeeds', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const keys = [1, 2, 3, 4].map((seed) => random(32, seed));
   const [{ id }] = await repo.keys.list();
@@ -82,7 +82,7 @@ test('of all changes of one key at once, one comes true', async (t) => {
   await rejectsWith(opens(path, { passphrase: PASSPHRASE }), 'ERR_WRONG_PASSPHRASE');
 });
 
-test('a function is asked for the secret, once, and may take its time', async (t) => {
+test('a function is called once for the secret, and may return a promise', async (t) => {
   const path = join(temporary(t), 'repo');
   let asked = 0;
   const counted = (give) => () => {
@@ -106,7 +106,7 @@ test('a function is asked for the secret, once, and may take its time', async (t
   assert.equal(asked, 9);
 });
 
-test('a function that fails or gives something else is an error with its cause', async (t) => {
+test('a function that fails or returns a wrong value is an error with its cause', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const before = treeHash(path);
   const cause = new Error('the keychain is locked');
@@ -132,7 +132,7 @@ test('a function that fails or gives something else is an error with its cause',
   assert.equal(treeHash(path), before);
 });
 
-test('nobody is asked for a secret when the call cannot be made anyway', async (t) => {
+test('no function is called for a secret when the call is refused anyway', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const never = () => assert.fail('asked');
   await rejectsWith(ContainerArchive.open(path, { passphrase: never, key: RAW }), 'ERR_INVALID_ARGUMENT');
@@ -143,7 +143,7 @@ test('nobody is asked for a secret when the call cannot be made anyway', async (
   await rejectsWith(repo.keys.change({ passphrase: never }), 'ERR_CLOSED');
 });
 
-test('our copies of secrets are wiped, the given ones are left alone, and may be wiped at once', async (t) => {
+test('copies of secrets are wiped, and those of the caller may be wiped at once', async (t) => {
   const { take } = require('../js/secret.js');
   const given = { passphrase: Buffer.from('secret'), key: Buffer.from(RAW) };
   const ways = Object.entries(given).flatMap(([name, value]) => [{ [name]: value }, { [name]: async () => value }]);
@@ -176,7 +176,7 @@ test('our copies of secrets are wiped, the given ones are left alone, and may be
   await (await opening).close();
 });
 
-test('the event loop turns while keys are derived', async (t) => {
+test('the event loop runs while keys are derived', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED);
   let turns = 0;
   let deriving = true;
@@ -190,7 +190,7 @@ test('the event loop turns while keys are derived', async (t) => {
   assert.ok(turns > 100, `${turns} turns`);
 });
 
-test('keys of repositories without encryption, read-only and closed handles', async (t) => {
+test('keys of repositories without encryption, and of read-only and closed handles, are refused', async (t) => {
   const plain = await freshRepo(t, PLAIN);
   assert.deepEqual(await plain.repo.keys.list(), []);
   await rejectsWith(plain.repo.keys.add({ passphrase: 'x' }), 'ERR_NOT_ENCRYPTED');
@@ -211,7 +211,7 @@ test('keys of repositories without encryption, read-only and closed handles', as
   for (const call of [...calls, (handle) => handle.keys.list()]) await rejectsWith(call(repo), 'ERR_CLOSED');
 });
 
-test('wrong arguments are refused, and what is wrong with a secret is never its content', async (t) => {
+test('wrong arguments are refused, and no message contains a secret', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const before = treeHash(path);
   const secret = 'MARKER-SECRET';

@@ -1,4 +1,4 @@
-// The life of a handle: closing, exiting while busy, workers that are terminated, streams that are abandoned.
+// The life of a handle: close, exit during a call, terminated workers, abandoned streams.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -35,7 +35,7 @@ async function script(source, { signal: kill, quiet = false, args = [] } = {}) {
 /** A source that never ends, for scripts. */
 const ENDLESS = `(async function* () { let n = 0; for (;;) { yield require('node:crypto').randomBytes(1 << 20); if (++n === 4) console.log('busy'); } })()`;
 
-/** Every method that gives a promise, with arguments that are good. */
+/** Every method that returns a promise, with valid arguments. */
 const EVERY_CALL = {
   ingest: (repo) => repo.ingest(['x']),
   ingestMulti: (repo) => repo.ingestMulti([{ name: 'a', type: 'x', stream: ['x'] }]),
@@ -62,7 +62,7 @@ const EVERY_KEY_CALL = {
   remove: (repo) => repo.keys.remove('0'.repeat(32)),
 };
 
-test('after close every call rejects with ERR_CLOSED, and close can be called again', async (t) => {
+test('after close() every call rejects with ERR_CLOSED, and close() can be called again', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED);
   const methods = Object.getOwnPropertyNames(ContainerArchive.prototype)
     .filter((name) => !['constructor', 'close', 'created', 'keys', 'repositoryId', 'on', 'once', 'off', 'addListener', 'removeListener'].includes(name));
@@ -80,7 +80,7 @@ test('after close every call rejects with ERR_CLOSED, and close can be called ag
   repo.on('warning', () => {}).unsubscribe();
 });
 
-test('close during every call: it ends, one way or the other, and the repository is whole', async (t) => {
+test('close() during any call ends that call, and the repository is intact', async (t) => {
   for (const [name, call] of [...Object.entries(EVERY_CALL), ...Object.entries(EVERY_KEY_CALL)]) {
     const { repo, path } = await freshRepo(t, ENCRYPTED);
     const bytes = random(MIB, name);
@@ -90,7 +90,7 @@ test('close during every call: it ends, one way or the other, and the repository
     const error = await running;
     if (error && name !== 'remove') assert.equal(error.code, 'ERR_CLOSED', name);
     const again = await reopen(t, path, ENCRYPTED).catch((wrong) => {
-      assert.equal(name, 'change', wrong); // the passphrase may be the new one
+      assert.equal(name, 'change', wrong); // the new passphrase may be the valid one
       return reopen(t, path, { open: { passphrase: 'another' } });
     });
     const left = await again.listSnapshots();
@@ -101,7 +101,7 @@ test('close during every call: it ends, one way or the other, and the repository
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: close stops a running ingest and a running restore`, async (t) => {
+  test(`${kind.name}: close() stops a running ingest and a running restore`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const bytes = random(32 * MIB, 60);
     const { id } = await repo.ingest(bytes);
@@ -123,7 +123,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('handles and restores that are dropped without close() let go of everything', async (t) => {
+test('handles and restores that are dropped without close() release everything', async (t) => {
   const { path } = await freshRepo(t);
   const { code, out } = await script(`
     const { readdirSync } = require('node:fs');
@@ -142,7 +142,7 @@ test('handles and restores that are dropped without close() let go of everything
       await (async () => {
         for (let i = 0; i < 10; i++) {
           const repo = await ContainerArchive.open(path, { threads: 2 });
-          (await repo.restore(id)).read(); // begun, and never read on
+          (await repo.restore(id)).read(); // begun, and never continued
         }
       })();
       const most = threads();
@@ -151,12 +151,12 @@ test('handles and restores that are dropped without close() let go of everything
     })();`, { args: ['--expose-gc'] });
   assert.equal(code, 0);
   const { before, most, after } = JSON.parse(out);
-  t.diagnostic(`${before.threads} threads, ${most} with ten handles, ${after.threads} after they are gone`);
+  t.diagnostic(`${before.threads} threads, ${most} with ten handles, ${after.threads} after they are closed`);
   assert.ok(most >= before.threads + 20, 'they had threads');
   assert.ok(after.threads <= before.threads && after.files <= before.files, out);
 }, { skip: process.platform !== 'linux' && 'needs /proc' });
 
-test('a restore of a handle that is dropped goes on to its end', async (t) => {
+test('a restore of a dropped handle continues to its end', async (t) => {
   const { repo, path } = await freshRepo(t);
   const { id } = await repo.ingest(random(20 * MIB, 66));
   const { code, out } = await script(`
@@ -173,7 +173,7 @@ test('a restore of a handle that is dropped goes on to its end', async (t) => {
   assert.deepEqual([code, out], [0, `${20 * MIB}\n`]);
 });
 
-test('an ingest of a handle that is dropped goes on, and its lease is gone with it', async (t) => {
+test('an ingest of a dropped handle completes, and its lease is removed with it', async (t) => {
   const { repo, path } = await freshRepo(t);
   const { code, out } = await script(`
     (async () => {
@@ -192,7 +192,7 @@ test('await using closes the handle', { skip: !Symbol.asyncDispose }, async (t) 
   await rejectsWith(repo.listSnapshots(), 'ERR_CLOSED');
 });
 
-test('a restore that is destroyed, aborted or abandoned ends, and leaves the handle usable', async (t) => {
+test('a restore that is destroyed, aborted or abandoned ends, and the handle stays usable', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(64 * MIB, 61);
   const { id } = await repo.ingest(bytes);
@@ -215,7 +215,7 @@ test('a restore that is destroyed, aborted or abandoned ends, and leaves the han
   assertSameBytes(await restored(repo, id), bytes);
 });
 
-test('a restore that nobody reads takes no more memory than its window', async (t) => {
+test('a restore that is not read takes no more memory than its window', async (t) => {
   const { repo } = await freshRepo(t);
   const { id } = await repo.ingest(Readable.from(pieces(random(128 * MIB, 62), MIB)));
   const before = process.memoryUsage().rss;
@@ -243,7 +243,7 @@ test(`${RESTORES} restores that are destroyed in the middle leave no thread, no 
   };
   const open = () => ({ threads: count('task'), files: count('fd') });
   const before = open();
-  // A destroyed restore ends behind its call, and the file it read is closed by the thread that read it.
+  // A destroyed restore ends in the background, and the thread that read its file closes it.
   const settled = async () => {
     for (let i = 0; ; i++, await sleep(10)) {
       const now = open();
@@ -251,7 +251,7 @@ test(`${RESTORES} restores that are destroyed in the middle leave no thread, no 
       assert.ok(i < 500, JSON.stringify({ before, now }));
     }
   };
-  await some(150); // what the allocator keeps is kept
+  await some(150); // from here on the allocator has what it keeps
   await settled();
   const rss = process.memoryUsage().rss;
   await some(RESTORES);
@@ -261,7 +261,7 @@ test(`${RESTORES} restores that are destroyed in the middle leave no thread, no 
   assert.ok(grown < 96, `${grown} MiB`);
 });
 
-test('a process ends by itself without close()', async (t) => {
+test('a process exits on its own without close()', async (t) => {
   const { path } = await freshRepo(t);
   const { code, out } = await script(`
     (async () => {
@@ -273,7 +273,7 @@ test('a process ends by itself without close()', async (t) => {
   assert.deepEqual([code, out], [0, 'done\n']);
 });
 
-test('after every call, nothing keeps a process alive: neither with close() nor without', async (t) => {
+test('after every call, nothing keeps a process alive, with or without close()', async (t) => {
   for (const end of ['await repo.close();', '']) {
     const { path } = await freshRepo(t, ENCRYPTED);
     const { code, out, seconds } = await script(`
@@ -296,7 +296,7 @@ test('after every call, nothing keeps a process alive: neither with close() nor 
       })();`);
     assert.equal(code, 0);
     const { left } = JSON.parse(out);
-    // the output of this process itself may still be under way
+    // the output of this process itself may not be written yet
     assert.deepEqual(left.filter((name) => !/Pipe|TTY|FSReqCallback|Immediate/.test(name)), [], end || 'without close()');
     t.diagnostic(`${seconds.toFixed(1)} s`);
   }
@@ -324,7 +324,7 @@ for (const [how, source, options] of [
   ['SIGINT', '', { signal: 'SIGINT' }],
   ['SIGKILL', '', { signal: 'SIGKILL' }],
 ]) {
-  test(`${how} in mid ingest: the process is gone at once, the repository needs no manual step`, async (t) => {
+  test(`${how} during an ingest ends the process at once, and the repository needs no manual step`, async (t) => {
     const { path } = await freshRepo(t);
     const ended = await script(`
       (async () => {
@@ -363,7 +363,7 @@ const messageOf = (of) => new Promise((resolve, reject) => of.once('message', re
 const CYCLES = DEEP ? 200 : 15;
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: ${CYCLES} workers that are terminated in mid ingest and restore do no harm, and their leases are free`, async (t) => {
+  test(`${kind.name}: ${CYCLES} workers that are terminated during ingest and restore do no harm, and their leases are released`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const bytes = random(6 * MIB, 64);
     const { id } = await repo.ingest(bytes);
@@ -399,7 +399,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('four workers and the main thread use one repository at once', async (t) => {
+test('four workers and the main thread use one repository concurrently', async (t) => {
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const workers = [0, 1, 2, 3].map((seed) => worker(
     `const { path, open, seed } = workerData;
@@ -425,7 +425,7 @@ test('four workers and the main thread use one repository at once', async (t) =>
   assert.deepEqual((await repo.verify({ level: 'full' })).errors, []);
 });
 
-test('four workers use four repositories at once', async (t) => {
+test('four workers use four repositories concurrently', async (t) => {
   const paths = [];
   for (let i = 0; i < 4; i++) paths.push((await freshRepo(t)).path);
   const sizes = await Promise.all(paths.map((path) => messageOf(worker(

@@ -1,4 +1,5 @@
-// Limits of the process: memory of many operations at once, the queue of ingests, open files, and moments without threads.
+// Limits of the process: memory of many concurrent operations, the queue of ingests, open files,
+// and lack of threads.
 
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
@@ -24,7 +25,7 @@ async function child(t, input, kind = PLAIN) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: 80 ingests at once wait for each other, and keep to the memory limit`, async (t) => {
+  test(`${kind.name}: 80 concurrent ingests wait for each other, and stay within the memory limit`, async (t) => {
     const { grown, snapshots, phases } = await child(t, { what: 'ingests', count: 80, memoryLimit: 64 * MIB }, kind);
     assert.equal(snapshots, 80);
     assert.deepEqual(phases, ['running', 'waiting']);
@@ -32,17 +33,17 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('60 restores that are not read yet keep to the memory limit', async (t) => {
+test('60 restores that are not read yet stay within the memory limit', async (t) => {
   const { grown, whole } = await child(t, { what: 'restores', count: 60, memoryLimit: 64 * MIB });
   assert.ok(whole);
   assert.ok(grown < 200, `${grown} MiB`);
 });
 
-test('24 openings at once share the memory for key derivations', async (t) => {
+test('24 concurrent openings share the memory for key derivations', async (t) => {
   const kdf = { memory: 65_536, time: 2, lanes: 4 };
   const kind = { ...ENCRYPTED, init: { ...ENCRYPTED.init, kdf } };
   const { grown } = await child(t, { what: 'opens', count: 24 }, kind);
-  // 1,536 MiB if all of them derived at once
+  // 1,536 MiB if all of them derived concurrently
   assert.ok(grown < 700, `${grown} MiB`);
 });
 
@@ -52,7 +53,10 @@ test('3,000 files in one ingest need few descriptors', async (t) => {
   assert.ok(most < 100, `${most} descriptors`);
 }, LINUX);
 
-/** An ingest whose source gives one byte and then waits: { done, end() }, once that byte was taken. */
+/**
+ * An ingest whose source produces one byte and then waits: { done, end() }, once that byte was
+ * read.
+ */
 async function stalled(repo) {
   let end;
   const gate = new Promise((resolve) => { end = resolve; });
@@ -64,7 +68,7 @@ async function stalled(repo) {
     await gate;
   };
   const done = repo.ingest(source());
-  // looked at later
+  // awaited later
   done.catch(() => {});
   await begun;
   return { done, end };
@@ -81,7 +85,9 @@ async function fullHandle(t) {
   return { repo, running, end };
 }
 
-/** An ingest of one byte that has to wait: { done, phases, wasRead() }, once it has said so. */
+/**
+ * An ingest of one byte that has to wait: { done, phases, wasRead() }, once it has reported that.
+ */
 async function waiting(repo, options = {}) {
   const phases = [];
   let read = false;
@@ -101,11 +107,11 @@ async function waiting(repo, options = {}) {
   return { done, phases, wasRead: () => read };
 }
 
-test('an ingest that waits says so, does not read its source, and begins when there is memory', async (t) => {
+test('a waiting ingest reports it, does not read its source, and begins when there is memory', async (t) => {
   const { repo, end } = await fullHandle(t);
   const { done, phases, wasRead } = await waiting(repo);
   assert.equal(wasRead(), false);
-  // others do not wait
+  // other operations do not wait
   assert.deepEqual(await repo.listSnapshots(), []);
   assert.equal((await repo.verify()).ok, true);
   await repo.prune({ keepLast: 1 });
@@ -116,7 +122,7 @@ test('an ingest that waits says so, does not read its source, and begins when th
   assert.equal(phases.at(-1), 'running');
 });
 
-test('an ingest that waits ends when its signal aborts, and when the handle is closed', async (t) => {
+test('a waiting ingest ends when its signal aborts, and when the handle is closed', async (t) => {
   const { repo, running } = await fullHandle(t);
   const controller = new AbortController();
   const first = await waiting(repo, { signal: controller.signal });
@@ -131,7 +137,7 @@ test('an ingest that waits ends when its signal aborts, and when the handle is c
   assert.ok(!first.wasRead() && !second.wasRead());
 });
 
-test('ingest(await restore()) ends at the smallest limit, any number of times at once, beside everything else', async (t) => {
+test('ingest(await restore()) completes at the smallest limit, any number of times, concurrently with all other calls', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED, { memoryLimit: 1 });
   const bytes = random(MIB, 210);
   const { id } = await repo.ingest(bytes);
@@ -159,7 +165,10 @@ test('an ingest may wait for another one of its handle at the smallest limit', a
 
 // ---- without threads
 
-/** A control group that this process may limit, or why there is none: { root, folder } or { reason }. */
+/**
+ * A control group that this process may limit, or why there is none: { root, folder } or { reason
+ * }.
+ */
 function pidsGroup() {
   const base = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup'].find((folder) => existsSync(join(folder, 'cgroup.procs')));
   if (process.platform !== 'linux' || base === undefined) return { reason: 'no control groups' };
@@ -174,20 +183,21 @@ function pidsGroup() {
   return { reason: 'no limit of processes' };
 }
 
-test('a moment without threads is ERR_NO_THREADS, and everything works again after it', async (t) => {
+test('a lack of threads is ERR_NO_THREADS, and everything works again afterwards', async (t) => {
   const { base, folder, reason } = pidsGroup();
   if (reason) return t.skip(`SKIPPED: ${reason} (needs root and the pids controller)`);
   const { repo, path } = await freshRepo(t, ENCRYPTED);
   const { id } = await repo.ingest(random(MIB, 212));
   const closing = await reopen(t, path, ENCRYPTED);
-  // Node starts the threads of its own pool with the first call, and ends the process when there are none.
+  // Node starts the threads of its own pool with the first call, and ends the process when there
+  // are none.
   await Promise.all(Array.from({ length: 8 }, () => stat(path)));
   const enter = (at) => writeFileSync(join(at, 'cgroup.procs'), String(process.pid));
   const limit = (most) => writeFileSync(join(folder, 'pids.max'), String(most));
   const options = { passphrase: PASSPHRASE };
   enter(folder);
   try {
-    // fewer than there are
+    // fewer than are running
     limit(1);
     const calls = [
       () => ContainerArchive.open(path, options), () => ContainerArchive.init(`${path}2`, { ...options, kdf: CHEAP_KDF }),
@@ -198,9 +208,10 @@ test('a moment without threads is ERR_NO_THREADS, and everything works again aft
       const error = await rejectsWith(call(), 'ERR_NO_THREADS');
       assert.equal(error.retryable, true);
     }
-    // needs none
+    // close() needs no thread
     await closing.close();
-    // One for the call, none for the derivation; two when a thread of an earlier call has just ended.
+    // One for the call, none for the derivation; two when a thread of an earlier call has just
+    // ended.
     limit(Number(readFileSync(join(folder, 'pids.current'), 'utf8')) + 1);
     await ContainerArchive.open(path, options).then(
       (opened) => opened.close(),
@@ -218,7 +229,7 @@ test('a moment without threads is ERR_NO_THREADS, and everything works again aft
   assert.equal((await restored(repo, id)).length, MIB);
 });
 
-test('lack of memory for a key derivation is ERR_NO_MEMORY, and it works again after it', async (t) => {
+test('a lack of memory for a key derivation is ERR_NO_MEMORY, and it works again afterwards', async (t) => {
   const { repo } = await freshRepo(t, ENCRYPTED);
   const address = (bytes) => spawnSync('prlimit', ['--pid', String(process.pid), `--as=${bytes}:unlimited`]);
   if (process.platform !== 'linux' || address('unlimited').status !== 0) {

@@ -1,4 +1,5 @@
-// Memory stays flat however long the stream is, and the event loop stays live. Deep: 5 GiB instead of 256 MiB.
+// Memory stays flat however long the stream is, and the event loop stays responsive. Deep: 5 GiB
+// instead of 256 MiB.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -7,14 +8,14 @@ import { promisify } from 'node:util';
 import { DEEP, ENCRYPTED, GIB, MIB, PLAIN, freshRepo, random, restored, root, temporary, test } from './support/harness.mjs';
 
 const run = promisify(execFile);
-/** Most growth over an idle process. */
+/** Maximum growth over an idle process. */
 const LIMIT_MIB = 256;
 const BYTES = DEEP ? 5 * GIB : 256 * MIB;
 
 for (const kind of [PLAIN, ENCRYPTED]) {
   for (const [what, seed] of [['repeating', null], ['new', 7]]) {
     const bytes = seed === null ? BYTES : Math.min(BYTES, GIB);
-    test(`${kind.name}: ${bytes / MIB} MiB of ${what} data in flat memory`, async (t) => {
+    test(`${kind.name}: ${bytes / MIB} MiB of ${what} data keep memory flat`, async (t) => {
       const input = { path: join(temporary(t), 'repo'), options: kind.init, bytes, seed };
       const { stdout } = await run(process.execPath, [join(root, '__test__/support/memory-child.mjs'), JSON.stringify(input)]);
       const { idle, ingest, restore, newChunks, reusedChunks, same } = JSON.parse(stdout);
@@ -31,7 +32,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   }
 }
 
-test('thousands of calls on one handle leave nothing behind', async (t) => {
+test('thousands of calls on one handle leave no memory behind', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(1000, 110);
   const rounds = DEEP ? 5000 : 300;
@@ -49,7 +50,7 @@ test('thousands of calls on one handle leave nothing behind', async (t) => {
   assert.ok(grown < 64, `${grown} MiB`);
 });
 
-test(`${DEEP ? 10_000 : 1000} calls that only look leave nothing behind`, async (t) => {
+test(`${DEEP ? 10_000 : 1000} calls that only read leave no memory behind`, async (t) => {
   const { repo } = await freshRepo(t);
   const { id } = await repo.ingest([random(1000, 111)]);
   const calls = [

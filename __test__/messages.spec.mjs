@@ -1,4 +1,4 @@
-// What errors say: the thing itself by its path or name, the limit that it passed, and a hint that
+// Error texts: the thing by its path or name, the limit that it exceeded, and a hint that
 // can be followed.
 
 import assert from 'node:assert/strict';
@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { ENCRYPTED, PLAIN, afterwards, ContainerArchive, freshRepo, rejectsWith, reopen, temporary, test } from './support/harness.mjs';
 
-test('a filter may name any time, and a snapshot any that can be stored; the message names the range', async (t) => {
+test('a filter accepts any time, a snapshot any that can be stored; the message states the range', async (t) => {
   const { repo } = await freshRepo(t);
   const first = await repo.ingest(['a'], { createdAt: '0000-01-01' });
   const last = await repo.ingest(['b'], { createdAt: '9999-12-30T22:00:00Z' });
   assert.equal(last.createdAt, '9999-12-30T22:00:00.000Z');
-  // what is dated in the future comes last
+  // a snapshot dated in the future comes last
   const ids = async (filter) => (await repo.listSnapshots(filter)).map(({ id }) => id);
   assert.deepEqual(await ids({ before: '9999-12-31' }), [first.id, last.id]);
   assert.deepEqual(await ids({ before: '9999-12-31T23:59:59-14:00', after: '0000-01-01T00:00:00+14:00' }), [first.id, last.id]);
@@ -27,7 +27,7 @@ test('a filter may name any time, and a snapshot any that can be stored; the mes
   }
 });
 
-test('a hint names no option that was set already', async (t) => {
+test('a hint names no option that is already set', async (t) => {
   const { repo } = await freshRepo(t);
   const { id } = await repo.ingest(['x']);
   const path = join(temporary(t), 'folder');
@@ -45,7 +45,7 @@ test('a hint names no option that was set already', async (t) => {
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: names that no manifest can hold are refused before anything is read`, async (t) => {
+  test(`${kind.name}: names that do not fit into a manifest are refused before anything is read`, async (t) => {
     const { repo } = await freshRepo(t, kind);
     let read = 0;
     function* counted() {
@@ -56,7 +56,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     const { message } = await rejectsWith(repo.ingestMulti(items(18_000)), 'ERR_INVALID_ARGUMENT');
     assert.match(message, /^The manifest of 18000 items, .* may need \d+ bytes, and the limit is \d+: use shorter names, or several snapshots$/);
     assert.equal(read, 0);
-    // as many tags would be too many too
+    // so are as many tags
     const tags = Object.fromEntries(Array.from({ length: 8_500 }, (_, i) => [String(i).padStart(4096, 'x'), 'y'.repeat(4096)]));
     await rejectsWith(repo.ingest(['x'], { tags }), 'ERR_INVALID_ARGUMENT');
     assert.deepEqual(await repo.listSnapshots(), []);
@@ -65,7 +65,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('a stream that is decoded while it is read is refused, and not stored decoded', async (t) => {
+test('a stream that is decoded while it is read is refused', async (t) => {
   const { repo } = await freshRepo(t);
   const stream = new PassThrough();
   stream.write(Buffer.from([0xff, 0xfe]));
@@ -88,11 +88,11 @@ test('a stream that is decoded while it is read is refused, and not stored decod
   assert.equal((await repo.ingest(Readable.from(['ä', 'b']))).originalSize, 3);
 });
 
-test('a missing lock file comes with the way to recreate it', async (t) => {
+test('the error of a missing lock file states how to recreate it', async (t) => {
   const { repo, path } = await freshRepo(t);
   for (const name of ['commit', 'maint']) {
     rmSync(join(path, 'locks', name));
-    // one that opens now finds out before it writes
+    // a handle that opens now detects it before it writes
     const other = await reopen(t, path);
     const calls = { commit: [() => repo.ingest(['x'])], maint: [() => repo.prune({ keepLast: 1 }), () => other.ingest(['x'])] };
     for (const call of calls[name]) {

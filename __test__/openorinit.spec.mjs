@@ -1,4 +1,4 @@
-// openOrInit: opens what is there, makes what is not, and is no way round any check.
+// openOrInit: opens an existing repository, creates a missing one, and bypasses no check.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,13 +16,13 @@ async function openOrInit(t, path, options) {
 }
 
 for (const kind of KINDS.slice(0, 4)) {
-  test(`${kind.name}: it is made once, and opened from then on`, async (t) => {
+  test(`${kind.name}: the repository is created once, and opened after that`, async (t) => {
     const path = join(temporary(t), 'a', 'repo');
     const options = { ...kind.init, packSize: 1 << 17, readOnly: false };
     const snapshot = await (await openOrInit(t, path, options)).ingest([random(1000, 1)]);
     const config = readFileSync(join(path, 'config.json'), 'utf8');
     assert.equal(JSON.parse(config).packSize, 1 << 17);
-    // other settings count only at the making
+    // other settings apply only at creation
     const again = await openOrInit(t, path, { ...options, packSize: 1 << 20, compression: 'none', kdf: { memory: 30_000 } });
     assert.deepEqual(await again.latest(), snapshot);
     assert.equal((await restored(again, 'latest')).length, 1000);
@@ -30,7 +30,7 @@ for (const kind of KINDS.slice(0, 4)) {
   });
 }
 
-test('of many at once, one makes it and all open it', async (t) => {
+test('one of many concurrent calls creates it and all open it', async (t) => {
   const path = join(temporary(t), 'repo');
   const repos = await Promise.all(Array.from({ length: 6 }, () => openOrInit(t, path, { passphrase: PASSPHRASE, kdf: CHEAP_KDF })));
   for (const [i, repo] of repos.entries()) await repo.ingest([Buffer.from([i])]);
@@ -38,7 +38,7 @@ test('of many at once, one makes it and all open it', async (t) => {
   assert.equal(filesIn(join(path, 'keys')).length, 1);
 });
 
-test('what cannot be opened is refused as by open, and nothing is made', async (t) => {
+test('what cannot be opened is refused as by open, and nothing is created', async (t) => {
   const encrypted = await freshRepo(t, KINDS[1]);
   const plain = await freshRepo(t, KINDS[0]);
   const folder = temporary(t);
@@ -56,19 +56,19 @@ test('what cannot be opened is refused as by open, and nothing is made', async (
   assert.deepEqual([encrypted.path, plain.path, folder].map(treeHash), before);
 });
 
-test('a repository that lost its config is never made anew over its packs', async (t) => {
+test('a repository that lost its config is never recreated over its packs', async (t) => {
   const { repo, path } = await freshRepo(t, KINDS[0], { parity: false });
   await repo.ingest([random(100_000, 2)]);
   await repo.close();
   rmSync(join(path, 'config.json'));
   const found = await openOrInit(t, path);
   assert.equal((await found.listSnapshots()).length, 1);
-  // not even when no copy of it is left
+  // not even when no copy of the config is left
   for (const name of filesIn(path).filter((file) => /\.(pack|idx|seg)$/.test(file)).slice(1)) rmSync(join(path, name));
   await rejectsWith(ContainerArchive.openOrInit(path), 'ERR_NOT_EMPTY');
 });
 
-test('a function is asked for the passphrase once', async (t) => {
+test('a function is called once for the passphrase', async (t) => {
   const path = join(temporary(t), 'repo');
   let asked = 0;
   const passphrase = async () => (asked++, PASSPHRASE);
@@ -78,7 +78,7 @@ test('a function is asked for the passphrase once', async (t) => {
   }
 });
 
-test('it says whether it made one, and warns of that', async (t) => {
+test('it reports whether it created a repository, and warns of that', async (t) => {
   const path = join(temporary(t), 'repo');
   const first = await openOrInit(t, path, {});
   const warnings = [];
@@ -98,7 +98,7 @@ test('it says whether it made one, and warns of that', async (t) => {
   assert.equal(second.repositoryId, JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')).id);
 });
 
-test('with repositoryId it opens that repository, refuses another one, and makes none', async (t) => {
+test('with repositoryId it opens that repository, refuses another one, and creates none', async (t) => {
   const base = temporary(t);
   const [one, other] = [await openOrInit(t, join(base, 'one'), {}), await openOrInit(t, join(base, 'other'), {})];
   assert.equal((await openOrInit(t, join(base, 'one'), { repositoryId: one.repositoryId })).created, false);

@@ -1,4 +1,5 @@
-// Limits and defaults of options: those of js/schema.js are the ones that index.d.ts and docs/api.md state and the engine has.
+// Limits and defaults of options: those of js/schema.js are the ones that index.d.ts and
+// docs/api.md state and the engine has.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

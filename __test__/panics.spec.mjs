@@ -1,5 +1,6 @@
-// A panic of the engine, wherever it is: the promise rejects with ERR_INTERNAL, the handle says that it is closed, the process
-// goes on, and the repository opens again, whole. The test build makes places panic by their name (src/panics.rs).
+// A panic of the engine, anywhere: the promise rejects with ERR_INTERNAL, the handle is closed, the
+// process continues, and the repository can be opened, intact. The test build makes named code
+// locations panic (src/panics.rs).
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ import {
 
 const BYTES = random(3 * MIB, 110);
 
-/** Runs fn while a place of the engine panics. */
+/** Runs fn while a code location of the engine panics. */
 async function whilePanicking(place, fn) {
   process.env.CONTAINERARCHIVE_PANIC = place;
   try {
@@ -24,7 +25,7 @@ async function whilePanicking(place, fn) {
 const items = () => ['a', 'b', 'c'].map((name) => ({ name, type: 'x', stream: random(MIB, name) }));
 const read = async (repo, id) => pipeline(await repo.restore(id), new PassThrough().resume());
 
-/** Place, and the call that comes there. */
+/** A code location, and the call that reaches it. */
 const places = [
   ['ca-ingest', (repo) => repo.ingest(['x'])],
   ['ca-worker', (repo) => repo.ingest(random(MIB, 111))],
@@ -72,7 +73,7 @@ for (const [place, call] of places) {
   });
 }
 
-test('a panic of an opening rejects it, and the next one works', async (t) => {
+test('a panic during open rejects it, and the next one works', async (t) => {
   const path = join(temporary(t), 'repo');
   await whilePanicking('ca-init', () => rejectsWith(ContainerArchive.init(path), 'ERR_INTERNAL'));
   const repo = await ContainerArchive.init(path);
@@ -82,7 +83,7 @@ test('a panic of an opening rejects it, and the next one works', async (t) => {
   assert.equal((await (await reopen(t, path)).listSnapshots()).length, 1);
 });
 
-test('the other operations of the handle end, and other handles go on', async (t) => {
+test('a panic ends the other operations of the handle, and no other handle', async (t) => {
   const { repo, path } = await freshRepo(t);
   const other = await reopen(t, path);
   const source = new PassThrough();
@@ -96,7 +97,7 @@ test('the other operations of the handle end, and other handles go on', async (t
   assertSameBytes(await restored(other, id), BYTES);
 });
 
-test('a panic says where it was, and prints nothing', async (t) => {
+test('the error of a panic states its location, and nothing is printed', async (t) => {
   const { repo } = await freshRepo(t);
   const written = [];
   const { write } = process.stderr;

@@ -1,4 +1,5 @@
-// prune, planPrune, forget, locks: what is refused, what stays and why, what is freed, who is told.
+// prune, planPrune, forget, locks: what is refused, what is kept and why, what is freed, which
+// events there are.
 
 import assert from 'node:assert/strict';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -21,7 +22,7 @@ function size(path) {
   return filesIn(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
 }
 
-/** A repository with a snapshot a day, the oldest first: { repo, path, snapshots }. */
+/** A repository with a snapshot per day, the oldest first: { repo, path, snapshots }. */
 async function daily(t, kind, count, tags = () => ({})) {
   const { repo, path } = await freshRepo(t, kind, SMALL);
   const snapshots = [];
@@ -50,12 +51,12 @@ const BAD_POLICIES = [
   { keepLast: 1, timeZone: 'Mars/Olympus' }, { keepLast: 1, timeZone: '' }, { keepLast: 1, timeZone: null },
   { keepLast: 1, dayStartsAt: '6:00' }, { keepLast: 1, dayStartsAt: '24:00' }, { keepLast: 1, dayStartsAt: 6 },
   { keepLast: 1, anchor: 'first' }, { keepLast: 1, anchor: new Date() },
-  // a rule that is not its own would be lost without a word
+  // an inherited rule would be ignored silently
   Object.assign(Object.create(Object.assign(Object.create(null), { keepMonths: 12 })), { keepLast: 3 }),
   { get keepLast() { throw new Error('later'); } }, Promise.resolve({ keepLast: 1 }),
 ];
 
-test('every policy that cannot be meant is refused, and nothing is read or removed', async (t) => {
+test('every invalid policy is refused, and nothing is read or removed', async (t) => {
   const { repo, path, snapshots } = await daily(t, PLAIN, 3);
   const before = treeHash(path);
   for (const bad of BAD_POLICIES) {
@@ -68,14 +69,14 @@ test('every policy that cannot be meant is refused, and nothing is read or remov
   assert.deepEqual(ids(await repo.listSnapshots()).sort(), ids(snapshots).sort());
 });
 
-test('options that are not known or not of their kind are refused, and nothing is removed', async (t) => {
+test('unknown options and options of a wrong type are refused, and nothing is removed', async (t) => {
   const { repo, path } = await daily(t, PLAIN, 2);
   const before = treeHash(path);
   const bad = [
     null, 1, 'true', [], { dryrun: true }, { dryRun: 'true' }, { dryRun: 1 }, { dryRun: null }, { force: 1 }, { wait: 'yes' },
     { maxUnused: NaN }, { maxUnused: -0.1 }, { maxUnused: 1.1 }, { maxUnused: '5%' }, { filter: null }, { filter: { after: '2026-01-01' } },
     { filter: { tags: { a: 1 } } }, { filter: { tags: [] } }, { filter: { tag: {} } }, { signal: {} }, { onProgress: 1 }, { keepLast: 1 },
-    // none of these may pass for "no options": a dry run was meant
+    // none of these may be treated as "no options": the caller intended a dry run
     Promise.resolve({ dryRun: true }), new Map([['dryRun', true]]), new Set(), new Date(), new Boolean(true), new Policy(),
     Object.create({ dryRun: true }), { filter: new Map([['tags', {}]]) }, { filter: Promise.resolve({}) },
     Object.defineProperty({}, 'dryrun', { value: true }), { get maxUnused() { throw new Error('later'); } }, { signal: { aborted: false, addEventListener() {}, removeEventListener() {} } },
@@ -91,7 +92,7 @@ test('options that are not known or not of their kind are refused, and nothing i
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: what a dry run says is what a prune does, and what stays restores byte for byte`, async (t) => {
+  test(`${kind.name}: a prune does what its dry run reports, and what is kept can be restored byte for byte`, async (t) => {
     const { repo, path, snapshots } = await daily(t, kind, 12);
     const policy = { keepLast: 1, keepWeeks: 3 };
     const before = treeHash(path);
@@ -113,7 +114,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.deepEqual([result.timeZone, result.warnings, result.pendingBytes], ['UTC', [], 0]);
     assert.deepEqual(result.unprotectedPacks, []);
     assert.ok(result.removedPacks > 0 && result.freedBytes > 0);
-    // beside the chunks, what described them and the padding goes
+    // besides the chunks, their entries and the padding are deleted
     const shrunk = sizeBefore - size(path);
     assert.ok(shrunk >= result.freedBytes && shrunk < result.freedBytes * 1.25, `${shrunk} ${result.freedBytes}`);
 
@@ -123,7 +124,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.equal((await repo.verify({ level: 'full' })).ok, true);
     const again = await repo.prune(policy);
     assert.deepEqual([again.removedSnapshots, again.remove, again.keep], [0, [], result.keep]);
-    // what was removed can be backed up again
+    // the removed data can be backed up again
     const more = await repo.ingest([dataOf(0)]);
     assertSameBytes(await restored(repo, more.id), dataOf(0));
   });
@@ -131,7 +132,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
 
 test('the reasons are those of the known answers', async (t) => {
   const cases = JSON.parse(readFileSync(join(root, 'tests/fixtures/vectors/retention.json'), 'utf8'));
-  // the time of the prune is now: what lies behind does not matter, unless it is the anchor or in the future
+  // the time of the prune is now: it has no effect on the past, unless it is the anchor
   const fit = cases.filter(({ snapshots, policy, now }) => snapshots?.length < 40 && policy.anchor !== 'now' && snapshots.every(({ createdAt }) => createdAt <= now));
   assert.ok(fit.length >= 12, String(fit.length));
   for (const { name, snapshots, policy, reasons } of fit) {
@@ -149,7 +150,7 @@ test('the reasons are those of the known answers', async (t) => {
   }
 });
 
-test('groups are counted apart, and what the filter leaves out stays', async (t) => {
+test('groups are counted separately, and snapshots outside the filter are kept', async (t) => {
   const { repo, snapshots } = await daily(t, PLAIN, 6, (n) => (n === 5 ? {} : { service: n % 2 ? 'db' : 'web' }));
   const grouped = await repo.planPrune({ keepLast: 1, groupBy: ['service'] });
   assert.deepEqual(grouped.keep.map(({ id, group }) => [id, group]), [
@@ -163,7 +164,7 @@ test('groups are counted apart, and what the filter leaves out stays', async (t)
   assert.deepEqual(ids(await repo.listSnapshots()), [5, 4, 3, 2, 0].map((n) => snapshots[n].id));
 });
 
-test('a future snapshot pushes no other one out', async (t) => {
+test('a snapshot dated in the future displaces no other one', async (t) => {
   const { repo } = await freshRepo(t);
   const real = await repo.ingest(['real']);
   const ahead = await repo.ingest(['ahead'], { createdAt: new Date(Date.now() + DAY_MS).toISOString() });
@@ -172,7 +173,7 @@ test('a future snapshot pushes no other one out', async (t) => {
   assert.deepEqual([remove, warnings.length], [[], 1]);
 });
 
-test('what was forgotten is gone for ever, and its space goes with the next prune', async (t) => {
+test('a forgotten snapshot never comes back, and the next prune frees its space', async (t) => {
   const { repo, path, snapshots } = await daily(t, ENCRYPTED, 4);
   const [first, second] = ids(snapshots);
   const before = treeHash(path);
@@ -184,7 +185,7 @@ test('what was forgotten is gone for ever, and its space goes with the next prun
 
   assert.deepEqual((await repo.forget([second, first, second])).sort(), [first, second].sort());
   await rejectsWith(repo.getSnapshot(first), 'ERR_SNAPSHOT_NOT_FOUND');
-  // a call that failed half-way may be made again
+  // a call that failed halfway may be repeated
   assert.deepEqual(await repo.forget([first, second]), []);
   assert.equal((await repo.repair()).manifestsRestored, 0);
   const sizeBefore = size(path);
@@ -195,7 +196,7 @@ test('what was forgotten is gone for ever, and its space goes with the next prun
   assert.equal((await repo.verify({ level: 'full' })).ok, true);
 });
 
-test('an ingest that is running is not harmed, and delays what it may rely on; locks() shows it', async (t) => {
+test('a running ingest is not harmed, delays the deletion of what it may rely on, and is listed by locks()', async (t) => {
   const { repo, path, snapshots } = await daily(t, PLAIN, 4);
   const reader = await reopen(t, path, PLAIN, { readOnly: true });
   let release;
@@ -239,7 +240,7 @@ test('an ingest that is running is not harmed, and delays what it may rely on; l
   assert.deepEqual(await repo.locks(), []);
 });
 
-test('locks() shows leases of sessions that are gone, and damaged ones', async (t) => {
+test('locks() lists leases of sessions that have exited, and damaged ones', async (t) => {
   const { repo, path } = await freshRepo(t);
   const session = 'ab'.repeat(16);
   writeFileSync(join(path, 'locks', `${session}.json`), '{}');
@@ -248,7 +249,7 @@ test('locks() shows leases of sessions that are gone, and damaged ones', async (
   assert.deepEqual(await repo.locks(), []);
 });
 
-test('a restore that is running when its snapshot is pruned gives all the right bytes or an error', async (t) => {
+test('a restore that runs while its snapshot is pruned returns all the right bytes or an error', async (t) => {
   const { repo, snapshots } = await daily(t, PLAIN, 3);
   const stream = await repo.restore(snapshots[0].id);
   await repo.prune({ keepLast: 1 });
@@ -257,7 +258,7 @@ test('a restore that is running when its snapshot is pruned gives all the right 
   else assertSameBytes(bytes, dataOf(0));
 });
 
-test('progress and the end are told, and nothing after it', async (t) => {
+test('progress and completion are reported, and nothing afterwards', async (t) => {
   const { repo } = await daily(t, PLAIN, 6);
   const [told, events] = [[], []];
   repo.on('prune:progress', (progress) => events.push(progress));
@@ -278,7 +279,7 @@ test('progress and the end are told, and nothing after it', async (t) => {
   assert.deepEqual([events.at(-1).dryRun, events.at(-1).removedSnapshots], [true, 1]);
 });
 
-test('a signal ends a prune with its reason, and the next one finishes it', async (t) => {
+test('a signal ends a prune with its reason, and the next prune finishes it', async (t) => {
   const { repo, snapshots } = await daily(t, PLAIN, 6);
   const reason = new Error('enough');
   await assert.rejects(repo.prune({ keepLast: 1 }, { signal: AbortSignal.abort(reason) }), reason);
@@ -286,7 +287,7 @@ test('a signal ends a prune with its reason, and the next one finishes it', asyn
   const controller = new AbortController();
   const running = repo.prune({ keepLast: 1 }, { signal: controller.signal });
   controller.abort(reason);
-  // it may have been quicker
+  // the prune may have ended before the abort
   await running.catch((error) => assert.equal(error, reason));
   await repo.prune({ keepLast: 1 });
   assert.deepEqual(ids(await repo.listSnapshots()), [snapshots[5].id]);
@@ -295,7 +296,7 @@ test('a signal ends a prune with its reason, and the next one finishes it', asyn
   assert.deepEqual([ok, notes], [true, []]);
 });
 
-test('closed and read-only handles', async (t) => {
+test('closed and read-only handles refuse to prune', async (t) => {
   const { repo, path, snapshots } = await daily(t, PLAIN, 2);
   const reader = await reopen(t, path, PLAIN, { readOnly: true });
   const before = treeHash(path);
@@ -308,7 +309,7 @@ test('closed and read-only handles', async (t) => {
   for (const call of calls) await rejectsWith(call(repo), 'ERR_CLOSED');
 });
 
-test('latest, the first of a listing and the newest of a plan are one snapshot, whatever a wrong clock dated', async (t) => {
+test('latest(), the first of a listing and the newest of a plan are the same snapshot, also after a wrong clock', async (t) => {
   const { repo } = await freshRepo(t);
   const warnings = [];
   repo.on('warning', ({ code }) => warnings.push(code));

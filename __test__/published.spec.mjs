@@ -1,5 +1,5 @@
-// Programs that were written for the published package go on working: every call of its API in the way they make it, by the
-// package's name, through `import` and through `require`. What came later is nowhere used here.
+// Programs for the published package still work: every call of its API as they make it, by the
+// package's name, through `import` and through `require`. Later additions are not used here.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -209,7 +209,7 @@ for (const [way, load] of Object.entries(WAYS)) {
         await assert.rejects(ContainerArchive.open(join(folder, 'nothing')), { code: 'ERR_REPO_NOT_FOUND' });
       });
 
-      await t.test('verify tells what is wrong, and verify:error does', async () => {
+      await t.test('verify and verify:error report what is wrong', async () => {
         const packs = join(path, 'packs', 'data');
         for (const name of readdirSync(packs).filter((file) => file.endsWith('.pack'))) rmSync(join(packs, name));
         const events = [];
@@ -224,7 +224,10 @@ for (const [way, load] of Object.entries(WAYS)) {
   }
 }
 
-/** The first program of a README, as a module and as a script: the first to load the package in its process. */
+/**
+ * The first program of a README, as a module and as a script: the first to load the package in its
+ * process.
+ */
 const PROGRAM = `
 (async () => {
   const repo = await ContainerArchive.init(process.argv[1], { passphrase: 'my-secret-passphrase', ...${JSON.stringify({ kdf: CHEAP_KDF })} });
@@ -235,7 +238,7 @@ const PROGRAM = `
   await repo.close();
 })();`;
 
-test('a module and a script of their own run', (t) => {
+test('a module and a script in processes of their own run', (t) => {
   const folder = temporary(t);
   const programs = {
     module: ['--input-type=module', `import { ContainerArchive } from '${NAME}'; import { Readable } from 'node:stream';`],

@@ -1,4 +1,4 @@
-// repair, reindex, unlock: shapes, progress, and what comes back.
+// repair, reindex, unlock: shapes, progress, and what is restored.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ async function filled(t, kind) {
   return { repo, path, snapshots };
 }
 
-/** Flips the byte at a place. */
+/** Flips the byte at an offset. */
 function flip(file, at) {
   const bytes = readFileSync(file);
   bytes[at] ^= 1;
@@ -34,14 +34,14 @@ const largest = (path, pattern) =>
   repoFiles(path, pattern).sort((a, b) => readFileSync(b).length - readFileSync(a).length);
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: a healthy repository is not changed by a byte`, async (t) => {
+  test(`${kind.name}: repair changes no byte of a healthy repository`, async (t) => {
     const { repo, path } = await filled(t, kind);
     const before = treeHash(path);
     assert.deepEqual(await repo.repair(), NOTHING);
     assert.equal(treeHash(path), before);
   });
 
-  test(`${kind.name}: what is lost comes back byte for byte`, async (t) => {
+  test(`${kind.name}: repair rebuilds lost files byte for byte`, async (t) => {
     const { repo, path } = await filled(t, kind);
     await repo.close();
     const before = treeHash(path);
@@ -62,7 +62,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.equal((await again.verify({ level: 'full' })).ok, true);
   });
 
-  test(`${kind.name}: what is damaged is kept in quarantine/, and what is beyond repair is named`, async (t) => {
+  test(`${kind.name}: damaged files are kept in quarantine/, and what cannot be repaired is listed`, async (t) => {
     const { repo, path, snapshots } = await filled(t, kind);
     const packs = largest(path, /\.pack$/);
     flip(packs[0], 5000);
@@ -71,7 +71,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.match(healed.quarantined.join(), /^quarantine\/packs_data_[0-9a-f]{64}\.pack-[0-9a-f]+$/);
     assert.ok(existsSync(join(path, healed.quarantined[0])));
 
-    // the same row of two packs of one group is more than one shard can make again
+    // one shard cannot rebuild the same row of two packs of one group
     flip(packs[0], 5000);
     flip(packs[1], 5000);
     const result = await repo.repair();
@@ -93,14 +93,14 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     const again = await repo.repair();
     assert.deepEqual(again, { ...NOTHING, lostChunks: 2, damagedSnapshots: result.damagedSnapshots });
     assert.equal(treeHash(path), settled);
-    // the data is still there to be backed up: then everything is whole again
+    // the data can still be backed up: then everything is complete again
     await repo.ingest([DATA]);
     assert.deepEqual(await repo.repair(), NOTHING);
     assertSameBytes(await restored(repo, snapshots[0].id), DATA);
   });
 }
 
-test('progress is told, at the end too, and nothing after it', async (t) => {
+test('progress is reported, also at the end, and nothing afterwards', async (t) => {
   const { repo } = await filled(t, PLAIN);
   const told = [];
   const events = [];
@@ -126,12 +126,12 @@ test('a signal ends a repair and a reindex with its reason', async (t) => {
   const controller = new AbortController();
   const running = repo.repair({ signal: controller.signal });
   controller.abort(reason);
-  // it may have been quicker
+  // the call may have ended before the abort
   await running.catch((error) => assert.equal(error, reason));
   assert.deepEqual(await repo.repair(), NOTHING);
 });
 
-test('reindex makes one segment of all, beside an ingest', async (t) => {
+test('reindex builds one segment, concurrently with an ingest', async (t) => {
   const { repo, path, snapshots } = await filled(t, ENCRYPTED);
   const more = random(300 * KIB, 3);
   const [snapshot] = await Promise.all([repo.ingest(pieces(more, 8 * KIB)), repo.reindex(), repo.listSnapshots()]);
@@ -143,7 +143,7 @@ test('reindex makes one segment of all, beside an ingest', async (t) => {
   assert.equal((await repo.verify({ level: 'full' })).ok, true);
 });
 
-test('unlock removes leases of sessions that are gone, and with force all', async (t) => {
+test('unlock removes leases of sessions that have exited, and with force all', async (t) => {
   const { repo, path } = await freshRepo(t);
   const lease = join(path, 'locks', `${'ab'.repeat(16)}.json`);
   for (const options of [undefined, {}, { force: false }, { force: true }]) {
@@ -156,7 +156,7 @@ test('unlock removes leases of sessions that are gone, and with force all', asyn
   assert.deepEqual(filesIn(join(path, 'locks')), ['commit', 'maint']);
 });
 
-test('wrong arguments, closed and read-only handles', async (t) => {
+test('wrong arguments, closed and read-only handles are refused', async (t) => {
   const { repo, path } = await freshRepo(t);
   for (const wrong of [null, 1, [], { level: 'full' }, { onProgress: 1 }, { signal: {} }]) {
     await rejectsWith(repo.repair(wrong), 'ERR_INVALID_ARGUMENT');
@@ -164,7 +164,7 @@ test('wrong arguments, closed and read-only handles', async (t) => {
   for (const wrong of [null, { force: true }, { signal: 1 }]) await rejectsWith(repo.reindex(wrong), 'ERR_INVALID_ARGUMENT');
   for (const wrong of [null, true, { force: 1 }, { all: true }]) await rejectsWith(repo.unlock(wrong), 'ERR_INVALID_ARGUMENT');
   const reader = await reopen(t, path, PLAIN, { readOnly: true });
-  // one after the other: a rejection that nobody awaits yet would fail the test
+  // one after the other: a rejection that is not awaited yet would fail the test
   const calls = [(handle) => handle.repair(), (handle) => handle.reindex(), (handle) => handle.unlock()];
   for (const call of calls) await rejectsWith(call(reader), 'ERR_READ_ONLY');
   await repo.close();
@@ -172,7 +172,7 @@ test('wrong arguments, closed and read-only handles', async (t) => {
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: what a handle has found damaged is stored again by its next ingest`, async (t) => {
+  test(`${kind.name}: the next ingest of a handle stores again what the handle has found damaged`, async (t) => {
     const { repo, path } = await freshRepo(t, kind, { ...SMALL, parity: false });
     await repo.ingest(DATA);
     for (const file of repoFiles(path, /\.pack$/).filter((name) => readFileSync(name).length > 100 * KIB)) {

@@ -1,4 +1,4 @@
-// restoreToFile: the right bytes under the name, or nothing at all.
+// restoreToFile: the right bytes under the name, or no file.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -12,7 +12,7 @@ const DATA = random(5 * MIB, 600);
 const SMALL = { packSize: 256 * KIB, chunking: { min: 4 * KIB, avg: 16 * KIB, max: 64 * KIB } };
 
 for (const kind of KINDS) {
-  test(`${kind.name}: a snapshot, an item, and nothing at all become files`, async (t) => {
+  test(`${kind.name}: a snapshot, an item, and an empty item are restored into files`, async (t) => {
     const { repo } = await freshRepo(t, kind);
     const folder = temporary(t);
     const items = [
@@ -34,7 +34,7 @@ for (const kind of KINDS) {
   });
 }
 
-test('a relative path is taken from the working directory', async (t) => {
+test('a relative path is relative to the working directory', async (t) => {
   const { repo } = await freshRepo(t);
   const snapshot = await repo.ingest([DATA]);
   const folder = temporary(t);
@@ -44,7 +44,7 @@ test('a relative path is taken from the working directory', async (t) => {
   assertSameBytes(readFileSync(path), DATA);
 });
 
-test('a file is replaced only on demand, anything else never', async (t) => {
+test('a file is replaced only with overwrite, anything else never', async (t) => {
   const { repo, path: place } = await freshRepo(t);
   const { id } = await repo.ingest([DATA]);
   const folder = temporary(t);
@@ -69,7 +69,7 @@ test('a file is replaced only on demand, anything else never', async (t) => {
   assert.deepEqual(readdirSync(folder).filter((name) => name.startsWith('.tmp-')), []);
 });
 
-test('damage, a signal and close() leave nothing', async (t) => {
+test('damage, a signal and close() leave no file', async (t) => {
   const { repo, path: place } = await freshRepo(t, PLAIN, { ...SMALL, parity: false });
   const { id } = await repo.ingest(pieces(DATA, MIB));
   const folder = temporary(t);
@@ -82,7 +82,7 @@ test('damage, a signal and close() leave nothing', async (t) => {
     const running = repo.restoreToFile(id, { path, signal: controller.signal, overwrite: true });
     for (let turn = 0; turn < i * 3; turn++) await new Promise((resolve) => setImmediate(resolve));
     controller.abort(reason);
-    // it may have been quicker
+    // the restore may have ended before the abort
     const result = await running.catch((error) => assert.equal(error, reason));
     assert.deepEqual(readdirSync(folder), result ? ['file'] : []);
     rmSync(path, { force: true });
@@ -103,7 +103,7 @@ test('damage, a signal and close() leave nothing', async (t) => {
   assert.deepEqual(readdirSync(folder), ['file']);
 });
 
-test('progress is told, at the end too, and nothing after it', async (t) => {
+test('progress is reported, also at the end, and nothing afterwards', async (t) => {
   const { repo } = await freshRepo(t);
   const { id } = await repo.ingestMulti([{ name: 'a', type: 'x', stream: [DATA] }]);
   const folder = temporary(t);
@@ -129,7 +129,7 @@ test('progress is told, at the end too, and nothing after it', async (t) => {
   }
 });
 
-test('wrong arguments, unknown snapshots and closed handles', async (t) => {
+test('wrong arguments, unknown snapshots and closed handles are refused', async (t) => {
   const { repo, path: place } = await freshRepo(t);
   const { id } = await repo.ingest([Buffer.from('x')]);
   const path = join(temporary(t), 'file');
@@ -154,7 +154,7 @@ test('a path that leads into the repository through a link or a bind mount is re
   const folder = temporary(t);
   symlinkSync(place, join(folder, 'link'));
   const ways = [join(folder, 'link')];
-  // a bind mount of a folder in the middle: no folder above it there is the repository's
+  // a bind mount of an inner directory: none of the directories above it is that of the repository
   mkdirSync(join(folder, 'mounted'));
   const mounted = spawnSync('mount', ['--bind', join(place, 'packs'), join(folder, 'mounted')]);
   if (mounted.status === 0) {

@@ -1,4 +1,5 @@
-// What goes in comes out: ingest, ingestMulti, restore, listSnapshots and getSnapshot on every kind of repository.
+// Round trips: ingest, ingestMulti, restore, listSnapshots and getSnapshot on every kind of
+// repository.
 
 import assert from 'node:assert/strict';
 import { createWriteStream, readFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ import {
 } from './support/harness.mjs';
 
 for (const kind of KINDS) {
-  test(`${kind.name}: several items come back one by one, together and after reopening`, async (t) => {
+  test(`${kind.name}: several items are restored one by one, together and after reopening`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const data = [random(3 * MIB, 1), compressible(5 * MIB, 2), Buffer.alloc(0), Buffer.from('short')];
     const items = data.map((bytes, i) => ({ name: `item ${i}`, type: `type ${i}`, stream: Readable.from(pieces(bytes, 64 * KIB)) }));
@@ -40,7 +41,7 @@ for (const kind of KINDS) {
     }
   });
 
-  test(`${kind.name}: the same data again is reused, changed data mostly`, async (t) => {
+  test(`${kind.name}: the same data is reused completely, changed data mostly`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const data = random(12 * MIB, 3);
     const first = await repo.ingest(Readable.from(pieces(data, 64 * KIB)));
@@ -60,7 +61,7 @@ for (const kind of KINDS) {
   });
 }
 
-test('without items, the one item is named data and has type data', async (t) => {
+test('without `items`, the one item has the name data and the type data', async (t) => {
   const { repo } = await freshRepo(t);
   const snapshot = await repo.ingest(Readable.from([Buffer.from('x')]));
   assert.deepEqual(snapshot.items, [{ name: 'data', type: 'data', size: 1, chunkCount: 1 }]);
@@ -77,7 +78,7 @@ test('a chunk that occurs twice in one snapshot counts as reused', async (t) => 
 });
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: ranges of an item and of a whole snapshot`, async (t) => {
+  test(`${kind.name}: ranges of an item and of a whole snapshot are restored`, async (t) => {
     const { repo } = await freshRepo(t, kind);
     const [a, b] = [random(40 * MIB, 5), random(3 * MIB, 6)];
     const { id } = await repo.ingestMulti([
@@ -132,7 +133,7 @@ test('snapshots are listed newest first and filtered by tags and time', async (t
   for (const wrong of [null, 1, { tag: {} }, { after: 'x' }]) await rejectsWith(repo.latest(wrong), 'ERR_INVALID_ARGUMENT');
 });
 
-test("a snapshot is found by 'latest' and by a beginning of its id", async (t) => {
+test("a snapshot is found by 'latest' and by a prefix of its id", async (t) => {
   const { repo } = await freshRepo(t);
   await rejectsWith(repo.getSnapshot('latest'), 'ERR_SNAPSHOT_NOT_FOUND');
   await repo.ingest([Buffer.from('old')], { createdAt: '2020-01-01' });
@@ -152,7 +153,7 @@ test("a snapshot is found by 'latest' and by a beginning of its id", async (t) =
   assert.equal(error.item, 'absent');
 });
 
-test('a digest is kept when asked for', async (t) => {
+test('a digest is stored with `digest`', async (t) => {
   const { repo } = await freshRepo(t);
   const bytes = random(2 * MIB, 7);
   const snapshot = await repo.ingest([bytes], { digest: 'sha256' });
@@ -189,7 +190,7 @@ test('a restored stream is a Node Readable: pipe, pipeline, toWeb', async (t) =>
   });
   assertSameBytes(readFileSync(piped), bytes);
   assertSameBytes(await collect(Readable.toWeb(await repo.restore(id))), bytes);
-  // And back in, as the source of an ingest.
+  // And as the source of an ingest.
   assert.equal((await repo.ingest(await repo.restore(id))).newChunks, 0);
 });
 

@@ -1,10 +1,11 @@
-// What programs that use RxJS do with a handle: fromEvent() takes it, and a Subscription of RxJS takes one of ours.
+// A handle with RxJS: fromEvent() accepts it, and a Subscription of RxJS accepts a Subscription of
+// this package.
 
 import assert from 'node:assert/strict';
 import { Subscription, firstValueFrom, fromEvent, map, merge, take, takeUntil, toArray } from 'rxjs';
 import { MIB, freshRepo, pieces, random, test } from './support/harness.mjs';
 
-test('fromEvent: one value for each event, and unsubscribing ends it', async (t) => {
+test('fromEvent has one value per event, until it is unsubscribed', async (t) => {
   const { repo } = await freshRepo(t);
   const seen = [];
   const complete = fromEvent(repo, 'ingest:complete');
@@ -20,7 +21,7 @@ test('fromEvent: one value for each event, and unsubscribing ends it', async (t)
   assert.deepEqual(seen, []);
 });
 
-test('fromEvent: operators that end a stream of events end the listening', async (t) => {
+test('an operator that ends the events of fromEvent removes the listener', async (t) => {
   const { repo } = await freshRepo(t);
   const progress = firstValueFrom(fromEvent(repo, 'ingest:progress').pipe(takeUntil(fromEvent(repo, 'ingest:complete')), toArray()));
   const both = firstValueFrom(merge(fromEvent(repo, 'ingest:complete'), fromEvent(repo, 'verify:progress')).pipe(take(2), toArray()));
@@ -35,7 +36,7 @@ test('fromEvent: operators that end a stream of events end the listening', async
   assert.equal(verified.operation, 'verify');
 });
 
-test('Subscription.add: a Subscription of RxJS takes ours, and ends them all at once', async (t) => {
+test('a Subscription of RxJS accepts a Subscription of a handle, and ends it', async (t) => {
   const { repo } = await freshRepo(t);
   let calls = 0;
   const all = new Subscription();
@@ -60,12 +61,12 @@ test('Subscription.add: a Subscription of RxJS takes ours, and ends them all at 
   kept.unsubscribe();
 });
 
-test('a subscriber that throws does not reach the engine', async (t) => {
+test('what a subscriber throws does not reach the engine', async (t) => {
   const { repo } = await freshRepo(t);
   const others = process.listeners('uncaughtException');
   process.removeAllListeners('uncaughtException');
   try {
-    // RxJS throws it again in a timer of its own
+    // RxJS rethrows it in a timer of its own
     const thrown = new Promise((resolve) => process.once('uncaughtException', resolve));
     const subscription = fromEvent(repo, 'ingest:complete').subscribe(() => { throw new Error('from a subscriber'); });
     const snapshot = await repo.ingest(['x']);

@@ -1,5 +1,5 @@
-// Sources: every kind that can be read, every kind that is refused, and every way to fail. A source that fails never
-// becomes a snapshot.
+// Sources: every kind that can be read, every kind that is refused, and every way to fail. A source
+// that fails never becomes a snapshot.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -20,7 +20,7 @@ import {
 
 const BYTES = random(3 * MIB, 30);
 
-test('every kind of source gives the same bytes', async (t) => {
+test('every kind of source produces the same bytes', async (t) => {
   const { repo } = await freshRepo(t);
   const file = join(temporary(t), 'file');
   writeFileSync(file, BYTES);
@@ -63,7 +63,7 @@ test('strings are stored as UTF-8, also mixed with Buffers in object mode', asyn
   }
 });
 
-test('a source whose buffer is used again after each chunk', async (t) => {
+test('a source may reuse its buffer after each chunk', async (t) => {
   const { repo } = await freshRepo(t);
   const source = async function* () {
     const buffer = Buffer.alloc(64 * KIB);
@@ -90,7 +90,7 @@ test('a socket can be read to its end and then answered', async (t) => {
   assertSameBytes(await restored(repo, answer), BYTES);
 });
 
-test('what is no source is refused', async (t) => {
+test('a value that is not a source is refused', async (t) => {
   const { repo } = await freshRepo(t);
   for (const bad of ['a string', null, undefined, 7, true, {}, Symbol('s'), () => {}, new ArrayBuffer(8), Promise.resolve(), { file: '/x' }]) {
     await rejectsWith(repo.ingest(bad), 'ERR_INVALID_ARGUMENT');
@@ -170,7 +170,7 @@ test('streams that were read, decoded, locked or are being read are refused', as
   assert.equal((await repo.listSnapshots()).length, 2);
 });
 
-test('what is left of a generator or stream that an ingest began is refused', async (t) => {
+test('the remainder of a generator or stream that an ingest began is refused', async (t) => {
   const { repo } = await freshRepo(t);
   const gone = async (source, code = 'ERR_INVALID_ARGUMENT') => {
     const error = await rejectsWith(repo.ingest(source), code);
@@ -189,14 +189,14 @@ test('what is left of a generator or stream that an ingest began is refused', as
   const stream = foreign(new PassThrough().end(BYTES));
   await repo.ingest(stream);
   await gone(stream);
-  // What gives a new iterator each time can be read again.
+  // An iterable that returns a new iterator each time can be read again.
   for (const again of [[BYTES], new Set([BYTES]), { async *[Symbol.asyncIterator]() { yield BYTES; } }]) {
     for (let i = 0; i < 2; i++) assert.equal((await repo.ingest(again)).originalSize, BYTES.length);
   }
   assert.equal((await repo.listSnapshots()).length, 9);
 });
 
-/** A stream as other libraries make them: without Node's own memory of whether it was read. */
+/** A stream like those of other libraries: without Node's record of whether it was read. */
 function foreign(stream, members = {}) {
   const hidden = { readableDidRead: undefined, readableEnded: undefined, ...members };
   return Object.defineProperties(stream, Object.fromEntries(Object.entries(hidden).map(([name, value]) => [name, { value }])));
@@ -205,18 +205,18 @@ function foreign(stream, members = {}) {
 test('a partly read stream of another library is refused, an untouched one is not', async (t) => {
   const { repo } = await freshRepo(t);
   const filled = () => { const stream = new PassThrough(); stream.write(BYTES.subarray(0, 1000)); stream.end(BYTES.subarray(1000)); return stream; };
-  // readable-stream 3: it flows, or is paused
+  // readable-stream 3: flowing, or paused
   const begun = foreign(filled());
   begun.once('data', () => begun.pause());
   await once(begun, 'data');
   const listened = foreign(filled()).on('data', () => {});
-  // streamx: bits of its state, and where it is piped to
+  // streamx: bits of its state, and its pipe target
   const streamx = (bits, pipeTo = null) => {
     const stream = foreign(filled(), { readableFlowing: undefined, _duplexState: bits });
     stream._readableState = Object.create(stream._readableState, { flowing: { value: undefined, writable: true }, pipeTo: { value: pipeTo } });
     return stream;
   };
-  // minipass: only that it has ended
+  // minipass: only whether it has ended
   for (const stream of [begun, listened, streamx(0x800), streamx(0x1000), streamx(0x100), streamx(0, {}), foreign(filled(), { emittedEnd: true })]) {
     const error = await rejectsWith(repo.ingest(stream), 'ERR_INVALID_ARGUMENT');
     assert.match(error.message, /read before/);
@@ -237,7 +237,7 @@ async function listening(t, server) {
   return server.address().port;
 }
 
-test('a socket that Node hands over after an HTTP handshake is backed up, unless it was touched since', async (t) => {
+test('a socket after an HTTP handshake is backed up, unless it was touched since', async (t) => {
   const { repo } = await freshRepo(t);
   const sent = new Set();
   const server = http.createServer();
@@ -281,7 +281,7 @@ function frame(type, flags, id, payload = Buffer.alloc(0)) {
   return Buffer.concat([head, payload]);
 }
 
-/** How an HTTP/2 response ends after its first 32,000 bytes, and whether it is whole then. */
+/** How an HTTP/2 response ends after its first 32,000 bytes, and whether it is complete then. */
 const ends = {
   'END_STREAM': { whole: true, end: ({ socket }) => socket.write(frame(0, 1, 1)) },
   'RST_STREAM': { end: ({ socket }) => socket.write(frame(3, 0, 1, Buffer.from([0, 0, 0, 8]))) },
@@ -316,7 +316,7 @@ for (const [how, { whole = false, end }] of Object.entries(ends)) {
   });
 }
 
-test('an HTTP/2 upload whose connection is lost is a failed source of the server', async (t) => {
+test('an HTTP/2 upload whose connection is lost is a failed source in the server', async (t) => {
   const { repo } = await freshRepo(t);
   const server = http2.createServer();
   const port = await listening(t, server);
@@ -326,7 +326,7 @@ test('an HTTP/2 upload whose connection is lost is a failed source of the server
     upload.write(BYTES.subarray(0, 1000));
     const [request, response] = await once(server, 'request');
     request.on('error', () => {});
-    // Node tells of an abort only as long as the other direction is open.
+    // Node reports an abort only as long as the other direction is open.
     if (answerFirst) response.end();
     const ingest = repo.ingest(request);
     await once(request, 'readable');
@@ -342,7 +342,7 @@ function shrinking(...bounds) {
   return [new Uint8Array(buffer, ...bounds).fill(7), () => buffer.resize(5)];
 }
 
-test('bytes whose memory shrank are lost, not absent', async (t) => {
+test('bytes whose memory shrank are refused', async (t) => {
   const { repo } = await freshRepo(t);
   const [chunk, shrinkChunk] = shrinking(0, 10);
   const head = async function* () { yield 'head'; shrinkChunk(); yield chunk; };
@@ -361,7 +361,7 @@ test('bytes whose memory shrank are lost, not absent', async (t) => {
   }
 });
 
-test('a subclass cannot answer for its bytes, nor a Blob for those it did not give', async (t) => {
+test('a subclass cannot misreport its bytes, nor a Blob those that it did not produce', async (t) => {
   const { repo } = await freshRepo(t);
   class Liar extends Uint8Array {
     get byteLength() { return 3; }
@@ -379,7 +379,10 @@ test('a subclass cannot answer for its bytes, nor a Blob for those it did not gi
   assert.match(error.message, new RegExp(`5 of ${BYTES.length} bytes`));
 });
 
-/** Ways of a source to fail in mid-stream: { source, cause } (the cause is checked by identity, or by its code). */
+/**
+ * Ways of a source to fail during reading: { source, cause } (the cause is checked by identity, or
+ * by its code).
+ */
 const boom = new Error('boom');
 const failures = {
   'destroyed with an error': () => {
@@ -430,7 +433,8 @@ const failures = {
 };
 
 /**
- * Things that can be thrown and cannot be converted to text, or have a code that looks like ours.
+ * Values that can be thrown and cannot be converted to text, or have a code like those of this
+ * package.
  */
 const strange = {
   'without a prototype': Object.create(null),
@@ -443,7 +447,7 @@ const strange = {
   'an error of ours': new ContainerArchiveError('x', { code: 'ERR_REPO_LOCKED', retryable: true }),
 };
 
-/** Sources that fail outside of the bytes that they give, with `thing`. */
+/** Sources that fail outside of their bytes, with `thing`. */
 const outside = {
   'an emitted error': (thing) => { const stream = new PassThrough(); stream.write('x'); setImmediate(() => stream.emit('error', thing)); return stream; },
   'a destroyed stream': (thing) => { const stream = new PassThrough(); stream.write('x'); setImmediate(() => stream.destroy(thing)); return stream; },
@@ -462,10 +466,10 @@ const outside = {
   'on() of a stream': (thing) => Object.assign(new PassThrough(), { on() { throw thing; } }),
 };
 for (const [what, make] of Object.entries(outside)) {
-  test(`a source that fails in ${what} fails the ingest with the thing itself as cause, and the others stop`, async (t) => {
+  test(`a source that fails in ${what} fails the ingest with what it threw as cause, and the others stop`, async (t) => {
     const { repo } = await freshRepo(t);
     for (const [kind, thing] of Object.entries(strange)) {
-      // destroy() reads the stack of its error, and null is none
+      // destroy() reads the stack of its error, and null has none
       if (make === outside['a destroyed stream'] && ['a message that throws', 'a revoked Proxy', 'null'].some((each) => kind.endsWith(each))) continue;
       const other = new PassThrough();
       const error = await rejectsWith(repo.ingestMulti([
@@ -482,7 +486,7 @@ for (const [what, make] of Object.entries(outside)) {
   });
 }
 
-test('steps that are no steps are a failed source', async (t) => {
+test('invalid results of an iterator are a failed source', async (t) => {
   const { repo } = await freshRepo(t);
   for (const step of [undefined, null, 7, 'x']) {
     const error = await rejectsWith(repo.ingest({ [Symbol.asyncIterator]: () => ({ next: async () => step }) }), 'ERR_SOURCE_FAILED');
@@ -493,7 +497,7 @@ test('steps that are no steps are a failed source', async (t) => {
   }
 });
 
-test('a source that throws while it is recognised is refused, with the thing itself as cause', async (t) => {
+test('a source that throws while its type is determined is refused, with what it threw as cause', async (t) => {
   const { repo } = await freshRepo(t);
   const throwing = (name, thing, from = {}) => Object.defineProperty(from, name, { get() { throw thing; } });
   for (const [kind, thing] of Object.entries(strange)) {
@@ -515,7 +519,7 @@ test('a source that throws while it is recognised is refused, with the thing its
   await rejectsWith(repo.ingest([proxy]), 'ERR_INVALID_ARGUMENT');
 });
 
-test('a commitWhen that rejects with anything leaves no snapshot, and it is the cause', async (t) => {
+test('a commitWhen that rejects leaves no snapshot, and the rejection is the cause, whatever its type', async (t) => {
   const { repo } = await freshRepo(t);
   for (const [kind, thing] of Object.entries(strange)) {
     const gates = {
@@ -550,7 +554,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`${kind.name}: what a failed ingest stored is reused by the retry, also from a new handle`, async (t) => {
+  test(`${kind.name}: a retry reuses what a failed ingest stored, also on a new handle`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const bytes = random(40 * MIB, 31);
     const failing = async function* () {
@@ -585,7 +589,7 @@ test('an ingestMulti is one snapshot or none: a failing stream ends the others',
   assert.deepEqual(await repo.listSnapshots(), []);
 });
 
-test('a later stream that fails before its turn is no uncaught exception, and ends the ingest at once', async (t) => {
+test('a stream that fails before its turn is no uncaught exception, and ends the ingest at once', async (t) => {
   const { repo } = await freshRepo(t);
   const never = new PassThrough();
   const web = new ReadableStream({ start(c) { setTimeout(() => c.error(boom), 20); } });
@@ -641,7 +645,7 @@ test('an abort ends the ingest with the reason of the signal, and the sources', 
   assert.equal((await repo.listSnapshots()).length, 1);
 });
 
-test('an error of a source after its end is not uncaught', async (t) => {
+test('an error of a source after its end is no uncaught exception', async (t) => {
   const { repo } = await freshRepo(t);
   const stream = new PassThrough({ autoDestroy: false });
   stream.end('x');
@@ -650,7 +654,7 @@ test('an error of a source after its end is not uncaught', async (t) => {
   await sleep(10);
 });
 
-test('an endless source that always has bytes ready does not starve the event loop', async (t) => {
+test('an endless source that always has bytes ready does not block the event loop', async (t) => {
   const { repo } = await freshRepo(t);
   const controller = new AbortController();
   const endless = (function* () { for (;;) yield Buffer.from('tiny'); })();
@@ -660,7 +664,7 @@ test('an endless source that always has bytes ready does not starve the event lo
   clearInterval(timer);
 });
 
-test('a stream is read no further than the engine can take', async (t) => {
+test('a stream is read only as far as the engine has room', async (t) => {
   const { repo } = await freshRepo(t, PLAIN, { compression: { algorithm: 'zstd', level: 19 } });
   let made = 0;
   const controller = new AbortController();
@@ -673,7 +677,7 @@ test('a stream is read no further than the engine can take', async (t) => {
   assert.ok(made <= 512 * MIB);
 });
 
-test('the clean end of a child or a pipe proves nothing, and the documented commitWhen knows', async (t) => {
+test('the documented commitWhen detects the failure of a child or a pipe that ends cleanly', async (t) => {
   const { repo } = await freshRepo(t);
   for (const exitCode of [0, 3]) {
     const child = spawn(process.execPath, ['-e', `process.stdout.write('part'); process.exitCode = ${exitCode};`]);

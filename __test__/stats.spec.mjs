@@ -5,7 +5,7 @@ import { statSync } from 'node:fs';
 import { ENCRYPTED, MIB, PLAIN, freshRepo, pieces, random, rejectsWith, repoFiles, test } from './support/harness.mjs';
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`what a repository holds and takes (${kind.name})`, async (t) => {
+  test(`stats counts what a repository contains and the space it takes (${kind.name})`, async (t) => {
     const { repo, path } = await freshRepo(t, kind, { packSize: MIB });
     const empty = await repo.stats();
     assert.deepEqual([empty.snapshots, empty.chunks, empty.dedupRatio, empty.parity.ratio], [0, 0, null, null]);
@@ -36,7 +36,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   });
 }
 
-test('without parity there is none to tell of; bad options and signals are listened to', async (t) => {
+test('without parity stats has none; bad options are refused and signals obeyed', async (t) => {
   const { repo } = await freshRepo(t, PLAIN, { parity: false });
   await repo.ingest(random(MIB, 81));
   assert.equal((await repo.stats({})).parity, null);

@@ -1,4 +1,4 @@
-// The types as a user's program sees them. Compiled by `npm run lint`, never run.
+// The types from the view of a user's program. Compiled by `npm run lint`, never run.
 
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
@@ -15,7 +15,7 @@ function same<A, B>(_same: Same<A, B>): void {}
 
 export async function calls(): Promise<void> {
   const keyless: IOpenOptions = { keyless: true };
-  // @ts-expect-error only an existing repository can be without its keys
+  // @ts-expect-error only an existing repository can be opened without its keys
   const never: IInitOptions = { keyless: true };
   void [keyless, never];
   const opening: IOpenOptions = { passphrase: 'x', readOnly: true, threads: 2, memoryLimit: 1, lockWaitMs: 1, verifyWrites: false };

@@ -28,7 +28,7 @@ function damage(file) {
 }
 
 for (const kind of [PLAIN, ENCRYPTED]) {
-  test(`a whole repository is ok at every level (${kind.name})`, async (t) => {
+  test(`an intact repository is ok at every level (${kind.name})`, async (t) => {
     const { repo, path } = await filled(t, kind);
     repo.on('verify:error', () => assert.fail('an error'));
     const before = treeHash(path);
@@ -44,7 +44,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
     assert.equal(treeHash(path), before);
   });
 
-  test(`a damaged pack is found, named, and whom it hits (${kind.name})`, async (t) => {
+  test(`a damaged pack is reported with the affected snapshots (${kind.name})`, async (t) => {
     const { repo, path, snapshots } = await filled(t, kind);
     const packs = repoFiles(path, /data[/\\][0-9a-f]+\.pack$/);
     for (const pack of packs) {
@@ -93,7 +93,7 @@ test('the parts of a subset find the damage once', async (t) => {
   assert.deepEqual([packs, errors], [repoFiles(path, /\.pack$/).length, 1]);
 });
 
-test('a handle that may not write can verify, beside an ingest too', async (t) => {
+test('a read-only handle can verify, also concurrently with an ingest', async (t) => {
   const { repo, path } = await filled(t);
   const reader = await reopen(t, path, PLAIN, { readOnly: true });
   const [result] = await Promise.all([reader.verify({ level: 'full' }), repo.ingest(pieces(random(8 * MIB, 73), MIB))]);
@@ -103,7 +103,7 @@ test('a handle that may not write can verify, beside an ingest too', async (t) =
   assert.deepEqual(errors.map(({ code, healable, snapshots }) => [code, healable, snapshots.length]), [['ERR_MANIFEST_CORRUPT', true, 1]]);
 });
 
-test('progress: the last one is whole', async (t) => {
+test('the last progress is complete', async (t) => {
   const { repo } = await filled(t);
   const [seen, events] = [[], []];
   repo.on('verify:progress', (progress) => events.push(progress));
@@ -119,7 +119,7 @@ test('progress: the last one is whole', async (t) => {
   }
 });
 
-test('a signal ends it with its reason; close ends it with ERR_CLOSED', async (t) => {
+test('a signal ends a verify with its reason, close() ends it with ERR_CLOSED', async (t) => {
   const { repo } = await filled(t);
   const reason = new Error('enough');
   await assert.rejects(repo.verify({ signal: AbortSignal.abort(reason) }), reason);
@@ -143,7 +143,7 @@ test('bad options are refused', async (t) => {
   }
 });
 
-test('without its keys an encrypted repository is verified, and nothing else', async (t) => {
+test('without its keys an encrypted repository can be verified, and nothing else', async (t) => {
   const { repo, path, snapshots } = await filled(t, ENCRYPTED);
   await repo.close();
   const before = treeHash(path);
@@ -180,7 +180,7 @@ test('without its keys an encrypted repository is verified, and nothing else', a
   assert.equal(errors[0].healable, true);
 });
 
-test('keyless goes with no secret, and changes nothing where there is none', async (t) => {
+test('keyless cannot be combined with a secret, and has no effect without encryption', async (t) => {
   const { path } = await filled(t, ENCRYPTED);
   await rejectsWith(ContainerArchive.open(path, { keyless: true, passphrase: 'x' }), 'ERR_INVALID_ARGUMENT');
   await rejectsWith(ContainerArchive.open(path, { keyless: 1 }), 'ERR_INVALID_ARGUMENT');

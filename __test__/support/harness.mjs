@@ -1,4 +1,5 @@
-// What all tests share: the package itself, tests with a time limit, temporary folders, data, and looks at a folder.
+// Helpers of all tests: the package itself, tests with a time limit, temporary directories, data,
+// and checks of a directory.
 
 import assert from 'node:assert/strict';
 import { createCipheriv, createHash } from 'node:crypto';
@@ -33,17 +34,20 @@ export const KINDS = ['gzip', 'zstd', 'none'].flatMap((compression) => [
     open: { passphrase: PASSPHRASE },
   },
 ]);
-/** One plain and one encrypted kind, for what compression cannot change. */
+/** One plain and one encrypted kind, for behaviour that does not depend on compression. */
 export const [PLAIN, ENCRYPTED] = [KINDS[2], KINDS[3]];
 
-/** A test that fails when it takes longer than two minutes (an hour when deep): a promise that never settles shows. */
+/**
+ * A test that fails when it takes longer than two minutes (an hour when deep), as with a promise
+ * that never settles.
+ */
 export function test(name, fn, options = {}) {
   return nodeTest(name, { timeout: DEEP ? 3_600_000 : 120_000, ...options }, fn);
 }
 
 const cleanups = new WeakMap();
 
-/** Calls fn when the test is over; what was set up last is taken down first. */
+/** Calls fn when the test is over, in the reverse order of these calls. */
 export function afterwards(t, fn) {
   if (!cleanups.has(t)) {
     cleanups.set(t, []);
@@ -54,7 +58,7 @@ export function afterwards(t, fn) {
   cleanups.get(t).push(fn);
 }
 
-/** A fresh folder that goes with the test. */
+/** A new directory that is deleted with the test. */
 export function temporary(t) {
   const folder = mkdtempSync(join(tmpdir(), 'containerarchive-test-'));
   afterwards(t, () => rmSync(folder, { recursive: true, force: true }));
@@ -92,7 +96,7 @@ export function compressible(length, seed) {
 
 export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
-/** A buffer as a stream of pieces of a given size. */
+/** A buffer as pieces of a given size. */
 export function* pieces(bytes, size) {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
@@ -109,13 +113,13 @@ export async function restored(repo, id, options) {
   return collect(await repo.restore(id, options));
 }
 
-/** Fails unless two byte arrays are equal; does not print megabytes when they differ. */
+/** Fails unless two byte arrays are equal; never prints megabytes. */
 export function assertSameBytes(actual, expected, what = 'bytes') {
   assert.equal(actual.length, expected.length, `length of ${what}`);
   assert.ok(Buffer.compare(actual, expected) === 0, `${what} differ`);
 }
 
-/** Fails unless a promise rejects with a ContainerArchiveError of this code; gives the error. */
+/** Fails unless a promise rejects with a ContainerArchiveError of this code; returns the error. */
 export async function rejectsWith(promise, code) {
   let error;
   try {
@@ -131,7 +135,7 @@ export async function rejectsWith(promise, code) {
   return error;
 }
 
-/** Every file below a folder, relative, sorted. */
+/** Every file in a directory, recursively: relative paths, sorted. */
 export function filesIn(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -139,7 +143,7 @@ export function filesIn(folder) {
     .sort();
 }
 
-/** A hash of every name, mode and byte below a folder. */
+/** A hash of every name, mode and byte in a directory. */
 export function treeHash(folder) {
   const hash = createHash('sha256');
   for (const entry of readdirSync(folder, { recursive: true }).sort()) {
@@ -150,7 +154,7 @@ export function treeHash(folder) {
   return hash.digest('hex');
 }
 
-/** The files of a repository that match, as whole paths. */
+/** The files of a repository that match, as full paths. */
 export function repoFiles(path, pattern) {
   return filesIn(path)
     .filter((name) => pattern.test(name))
@@ -164,7 +168,7 @@ export function rewriteChecked(file, change) {
   writeFileSync(file, `${body},"checksum":"${sha256(Buffer.from(body))}"}\n`);
 }
 
-/** Waits until the event loop has turned a few times: callbacks of the native side have arrived. */
+/** Waits for a few turns of the event loop: callbacks of the native side have arrived. */
 export async function settle() {
   for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
 }

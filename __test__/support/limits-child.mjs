@@ -1,5 +1,6 @@
-// Does one thing many times at once in a process of its own, and prints what that took: node limits-child.mjs '<json>'
-// { what, path, options, count, memoryLimit? } in; { grown (MiB of resident memory), most (open descriptors), … } out.
+// Runs one operation many times concurrently in a process of its own, and prints what that took:
+// node limits-child.mjs '<json>' { what, path, options, count, memoryLimit? } in; { grown (MiB of
+// resident memory), most (open descriptors), … } out.
 
 import { createCipheriv } from 'node:crypto';
 import { once } from 'node:events';
@@ -15,7 +16,7 @@ const random = (length, seed) => createCipheriv('aes-256-ctr', Buffer.alloc(32, 
 
 const descriptors = () => (process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0);
 
-/** Runs fn while watching what the process uses. */
+/** Runs fn while sampling what the process uses. */
 async function watched(fn) {
   let [peak, most, over] = [0, 0, false];
   const look = () => {
@@ -33,10 +34,10 @@ async function watched(fn) {
 }
 
 const things = {
-  /** Many ingests at once on one handle. */
+  /** Many concurrent ingests on one handle. */
   async ingests() {
     const repo = await ContainerArchive.init(path, { ...options, memoryLimit });
-    await repo.ingest(random(MIB, 0)); // what is loaded once is loaded
+    await repo.ingest(random(MIB, 0)); // loads everything that is loaded once
     const phases = new Set();
     const onProgress = ({ phase }) => phases.add(phase);
     const piece = random(256 * 1024, 7);
@@ -56,7 +57,7 @@ const things = {
     return { ...used, phases: [...phases].sort() };
   },
 
-  /** Many restores at once on one handle, which nothing reads before all have begun. */
+  /** Many concurrent restores on one handle, which are not read before all have begun. */
   async restores() {
     const repo = await ContainerArchive.init(path, { ...options, memoryLimit });
     const { id, originalSize } = await repo.ingest(random(6 * MIB, 1));
@@ -72,7 +73,7 @@ const things = {
     return used;
   },
 
-  /** Many openings at once, each with a key derivation. */
+  /** Many concurrent openings, each with a key derivation. */
   async opens() {
     await (await ContainerArchive.init(path, options)).close();
     return watched(async () => {

@@ -1,5 +1,6 @@
-// Runs one ingest and one restore in a process of its own, and prints what they took: node memory-child.mjs '<json>'
-// { path, options, bytes, seed (null: one megabyte repeated) } in; { idle, ingest, restore, delay, … } out, MiB and ms.
+// Runs one ingest and one restore in a process of its own, and prints what they took: node
+// memory-child.mjs '<json>' { path, options, bytes, seed (null: one megabyte repeated) } in; {
+// idle, ingest, restore, delay, … } out, MiB and ms.
 
 import { createCipheriv, createHash } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -9,7 +10,7 @@ import { ContainerArchive } from '../../index.js';
 const { path, options, bytes, seed } = JSON.parse(process.argv[2]);
 const MIB = 1024 * 1024;
 
-/** The test data in pieces of 1 MiB, hashed as they go. */
+/** The test data in pieces of 1 MiB, hashed as they are read. */
 function source(hash) {
   const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, seed ?? 1), Buffer.alloc(16));
   const repeated = seed === null ? cipher.update(Buffer.alloc(MIB)) : null;
@@ -26,7 +27,10 @@ function source(hash) {
   });
 }
 
-/** Runs fn while watching the memory: { peak (MiB), delay (ms, p99 of the event loop), seconds, value }. */
+/**
+ * Runs fn while sampling the memory: { peak (MiB), delay (ms, p99 of the event loop), seconds,
+ * value }.
+ */
 async function watched(fn) {
   const loop = monitorEventLoopDelay({ resolution: 5 });
   let peak = 0;
@@ -45,7 +49,7 @@ async function watched(fn) {
 }
 
 const repo = await ContainerArchive.init(path, options);
-await repo.ingest([Buffer.alloc(MIB)]); // what is loaded once is loaded
+await repo.ingest([Buffer.alloc(MIB)]); // loads everything that is loaded once
 const idle = process.memoryUsage.rss() / MIB;
 const fed = createHash('sha256');
 const ingest = await watched(() => repo.ingest(source(fed)));

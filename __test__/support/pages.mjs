@@ -13,7 +13,10 @@ export const declared = (name) => EXPORTED.find((statement) => statement.name.te
 
 export const sorted = (values) => [...new Set(values)].sort();
 
-/** The part of the page under each heading of a level, up to the next heading of that level or a higher one. */
+/**
+ * The part of the page under each heading of a level, up to the next heading of that level or a
+ * higher one.
+ */
 export function sections(level) {
   const parts = PAGE.split(new RegExp(`^(?=#{2,${level}} )`, 'm')).filter((part) => part.startsWith(`${'#'.repeat(level)} `));
   return parts.map((text) => ({ heading: text.split('\n', 1)[0], text }));
