@@ -1,5 +1,5 @@
-// Prose of the JavaScript side and of the pages: comments wrap at 100 columns, and words that
-// language rules replaced do not return.
+// Prose of the JavaScript side and of the pages: comments wrap at 100 columns, and words that were
+// replaced do not return.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -8,9 +8,7 @@ import { root, test } from './support/harness.mjs';
 
 const COLUMNS = 100;
 
-/**
- * Words that readers have to translate, and the file and line in which one is right all the same.
- */
+/** Words that a reader has to translate, and the uses in which one is right nevertheless. */
 const BANNED = new RegExp([
   'somebody|nobody|anybody|everybody|whoever', // another process, no process, the caller, any writer
   'anew|made again|makes? it again|made whole|whole again', // rebuilt, recreated, repaired
@@ -24,7 +22,8 @@ const filesIn = (folder, ending) => readdirSync(join(root, folder), { recursive:
   .filter((name) => ending.test(name))
   .map((name) => join(root, folder, name));
 const CODE = [
-  ...filesIn('js', /\.js$/), ...filesIn('__test__', /\.(mjs|ts)$/), join(root, 'index.js'), join(root, 'index.d.ts'),
+  ...filesIn('js', /\.js$/), ...filesIn('__test__', /\.(mjs|ts)$/), ...filesIn('scripts', /\.(mjs|py)$/),
+  join(root, 'index.js'), join(root, 'index.d.ts'),
 ];
 // Not yet: the pages of the format and of the invariants.
 const PAGES = [
@@ -40,7 +39,7 @@ function linesThat(isWrong, files) {
 }
 
 test('comments wrap at 100 columns', () => {
-  const isLong = (line) => line.length > COLUMNS && /^\s*(\/\/|\/?\*)/.test(line);
+  const isLong = (line) => line.length > COLUMNS && /^\s*(\/\/|\/\*|\*[ /])/.test(line);
   assert.deepEqual(linesThat(isLong, CODE), []);
   assert.ok(isLong(`  // ${'x'.repeat(COLUMNS)}`) && !isLong(`const ${'x'.repeat(COLUMNS)}; // code`));
 });

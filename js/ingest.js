@@ -103,10 +103,10 @@ async function feedLane(lane, waiting, turns, progress, isStopped) {
   // No source is read while the ingest waits for others of its handle.
   await lane.drained();
   if (isStopped()) return;
-  for (const [place, item] of waiting) {
+  for (const [position, item] of waiting) {
     const { name, type, expectedSize, source } = item;
     progress.item = name;
-    lane.beginItem(place, name, type, expectedSize);
+    lane.beginItem(position, name, type, expectedSize);
     if (source.give) source.give(lane);
     else await feed(lane, item, turns, isStopped);
     if (isStopped()) return;

@@ -1,8 +1,10 @@
-// npm run demo [-- PATH ...]: backs up real streams twice, restores both, and proves that every byte came back.
+// npm run demo [-- PATH ...]: backs up real streams twice, restores both, and checks that every
+// byte is right.
 //
-// Sources: the given files and folders (as a tar stream); `-`, or a pipe or file as standard input, for that; otherwise
-// the running Node binary and a tar stream of node_modules. The second backup has a part of the first stream changed in
-// its middle. Ends with status 1 when a single byte differs. `--keep` leaves the repository in its temporary folder.
+// Sources: the given files and directories (as a tar stream); `-`, or a pipe or file as standard
+// input, for that; otherwise the running Node binary and a tar stream of node_modules. The second
+// backup has a part of the first stream changed in its middle. Exits with status 1 when a single
+// byte differs. `--keep` leaves the repository in its temporary directory.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, fstatSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -13,13 +15,16 @@ import { preflight } from './preflight.mjs';
 import { install, npm, root } from './steps.mjs';
 
 const READ_BYTES = 1024 * 1024;
-/** The change: so many bytes in the middle are inverted, and a few come in before them, so that all later ones move. */
+/**
+ * The change: this many bytes in the middle are inverted, and a few are inserted before them, so
+ * that all later ones move.
+ */
 const INVERTED_BYTES = 4096;
 const INSERTED = Buffer.from('changed in the middle');
-/** How long a pipe that nobody asked for may stay silent before the demo does without it. */
+/** How long a pipe that was not requested may stay silent before the demo ignores it. */
 const STDIN_WAIT_MS = 10_000;
 
-/** All files below a folder, sorted, so that two streams of the same folder are equal. */
+/** All files in a directory, sorted, so that two streams of the same directory are equal. */
 function filesBelow(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => !entry.isDirectory())
@@ -27,7 +32,7 @@ function filesBelow(folder) {
     .sort();
 }
 
-/** A file as it is, a folder as a tar stream. */
+/** A file unchanged, a directory as a tar stream. */
 async function pathSource(path) {
   const name = basename(resolve(path));
   if (!statSync(path).isDirectory()) {
@@ -38,7 +43,7 @@ async function pathSource(path) {
   return { name: `${name}.tar`, type: 'tar', open: () => packTar(entries) };
 }
 
-/** Whether standard input brings something: 'data', 'nothing' (empty), or 'silence'. */
+/** Whether standard input has bytes: 'data', 'nothing' (empty), or 'silence'. */
 function awaitStdin(waitMs) {
   const { stdin } = process;
   return new Promise((answer) => {
@@ -50,13 +55,13 @@ function awaitStdin(waitMs) {
   });
 }
 
-/** Standard input. It can be read once only: the second time, the first restore is read instead. */
+/** Standard input. It can be read only once: the second time, the first restore is read instead. */
 const stdinSource = { name: 'stdin', type: 'stream', open: () => process.stdin, readsOnce: true };
 
 /** What to back up. */
 async function chooseSources(args) {
   if (args.includes('-')) {
-    if (args.length > 1) throw new Error('"-" cannot be given together with paths');
+    if (args.length > 1) throw new Error('"-" cannot be combined with paths');
     return [stdinSource];
   }
   if (args.length === 0) {
@@ -66,7 +71,7 @@ async function chooseSources(args) {
       const came = await awaitStdin(STDIN_WAIT_MS);
       if (came === 'data') return [stdinSource];
       process.stdin.destroy();
-      console.error(came === 'nothing' ? 'It is empty.' : 'Nothing came. To wait for it: npm run demo -- -');
+      console.error(came === 'nothing' ? 'It is empty.' : 'No bytes arrived. To wait for them: npm run demo -- -');
     }
     args = [process.execPath, join(root, 'node_modules')];
   }
@@ -79,7 +84,7 @@ async function chooseSources(args) {
   return sources;
 }
 
-/** Passes a stream on, changed at an offset when one is given, and measures what it passes on. */
+/** Forwards a stream, changed at an offset when one is given, and measures the forwarded bytes. */
 async function* measured(stream, measure, changeAt) {
   const hash = createHash('sha256');
   let at = 0;
@@ -115,7 +120,10 @@ async function backUp(repo, streams, tags, changeAt) {
   return { snapshot, fed, seconds: (performance.now() - start) / 1000 };
 }
 
-/** Restores every item of a backup and compares it with what was fed; gives the seconds that it took. */
+/**
+ * Restores every item of a backup and compares it with what was fed; returns the seconds that it
+ * took.
+ */
 async function proveRestore(repo, { snapshot, fed }) {
   const start = performance.now();
   for (const [i, { name }] of snapshot.items.entries()) {
@@ -133,7 +141,7 @@ async function proveRestore(repo, { snapshot, fed }) {
 const count = (n) => n.toLocaleString('en-US');
 const speed = (bytes, seconds) => (bytes / 1e6 / seconds).toLocaleString('en-US', { maximumSignificantDigits: 3 });
 
-/** Prints rows with aligned columns: the first to the left, the others to the right. */
+/** Prints rows with aligned columns: the first left-aligned, the others right-aligned. */
 function printTable(rows) {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   for (const row of rows) {
@@ -169,7 +177,7 @@ async function demo(repo, folder, args) {
   const openAll = () => sources.map((source) => ({ ...source, stream: source.open() }));
   const first = await backUp(repo, openAll(), { demo: 'first' });
 
-  // Half way through the first stream, as it was the first time.
+  // In the middle of the first stream, by its length in the first backup.
   const changeAt = Math.floor(first.fed[0].bytes / 2);
   const again = sources[0].readsOnce
     ? [{ ...sources[0], stream: await repo.restore(first.snapshot.id, { item: sources[0].name }) }]
@@ -177,7 +185,7 @@ async function demo(repo, folder, args) {
   const second = await backUp(repo, again, { demo: 'second' }, changeAt);
   if (second.fed[0].sha256 === first.fed[0].sha256) throw new Error('The second stream was not changed');
 
-  // A new handle: nothing is proven by what the first one still has in memory.
+  // A new handle: what the first one still has in memory proves nothing.
   await repo.close();
   const reopened = await ContainerArchive.open(folder);
   const runs = [];

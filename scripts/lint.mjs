@@ -1,4 +1,4 @@
-// Everything that must hold before a change lands, but for the tests. Any warning fails.
+// All checks of a change except the tests. Any warning fails.
 
 import { preflight } from './preflight.mjs';
 import { install, run } from './steps.mjs';
@@ -10,5 +10,5 @@ for (const features of [[], ['--no-default-features']]) {
   run('cargo', ['clippy', '--locked', '--all-targets', ...features, '--', '-D', 'warnings']);
 }
 run('cargo', ['doc', '--locked', '--no-deps', '--document-private-items'], { env: { RUSTDOCFLAGS: '-D warnings' } });
-// The types as a user's program sees them, through `exports` of package.json.
+// The types from the view of a user's program, through `exports` of package.json.
 run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '--project', '__test__/tsconfig.json']);

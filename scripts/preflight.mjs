@@ -1,4 +1,4 @@
-// Names what this machine lacks to build and test the project, and how to get it.
+// Reports what this machine lacks to build and test the project, and how to get it.
 // Only Node's own modules: it runs before anything is installed, and on a Node that is too old.
 
 import { spawnSync } from 'node:child_process';
@@ -26,7 +26,7 @@ function output(command, args, input = '') {
 
 /** Whether a C program that uses the C library can be compiled and linked. */
 function compilesC() {
-  if (process.platform === 'win32') return true; // MSVC is found by cargo itself, which names it when it is missing
+  if (process.platform === 'win32') return true; // cargo itself finds MSVC, and reports when it is missing
   const compiler = process.env.CC ?? 'cc';
   const folder = mkdtempSync(join(tmpdir(), 'containerarchive-preflight-'));
   const program = '#include <stdlib.h>\nint main(void) { return abs(0); }\n';
@@ -72,16 +72,16 @@ export function missing() {
   return found;
 }
 
-/** Ends the process with status 1 and an explanation when something is missing. */
+/** Exits with status 1 and an explanation when something is missing. */
 export function preflight() {
   const lacks = missing();
   if (lacks.length === 0) return;
-  console.error('This machine lacks what the project is built with:\n');
+  console.error('This machine lacks tools to build the project:\n');
   for (const { what, found, get } of lacks) console.error(`  ${what}\n    found: ${found}\n    get:   ${get}\n`);
   process.exit(1);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   preflight();
-  console.log(`Node ${process.versions.node}, ${output('rustc', ['--version'])} and a C compiler: all there.`);
+  console.log(`Node ${process.versions.node}, ${output('rustc', ['--version'])} and a C compiler are installed.`);
 }

@@ -5,16 +5,18 @@
     python3 scripts/reader.py REPO [--passphrase TEXT | --key HEX] restore ID [--item NAME] [-o FILE]
     python3 scripts/reader.py REPO [--passphrase TEXT | --key HEX] check
 
-It is here for two reasons: data must come back even when the program that wrote them is gone, and a format that only
-its own writer can read is not documented. The numbers in the comments are sections of docs/format.md.
+It exists for two reasons: data must be readable even without the program that wrote them, and a
+format that only its own writer can read is not documented. The numbers in the comments are sections
+of docs/format.md.
 
-`restore` finds chunks through the `.idx` files (or the packs, where one is missing) and never uses the global index; what a
-damaged or lost pack held it computes from parity (reader_parity.py). `check` reads every byte and shows that all of it
-agrees. Nothing is ever written into the repository.
+`restore` finds chunks through the `.idx` files (or the packs, where one is missing) and never uses
+the global index; it computes the contents of damaged or lost packs from parity (reader_parity.py).
+`check` reads every byte and checks that all parts agree. Nothing is ever written into the
+repository.
 
-Python 3.11 or newer; its standard library reads plain repositories. Sealed ones need the package `cryptography` (44 or
-newer, or an older one with `argon2-cffi` beside it); zstd needs Python 3.14, the package `zstandard`, or the program
-`zstd`.
+Python 3.11 or newer; its standard library reads plain repositories. Sealed ones need the package
+`cryptography` (44 or newer, or an older one together with `argon2-cffi`); zstd needs Python 3.14,
+the package `zstandard`, or the program `zstd`.
 """
 
 import argparse
@@ -40,7 +42,7 @@ MAX_ENTRIES, MAX_LEVEL, MAX_MANIFEST, MAX_KEPT = 65_535, 7, 64 << 20, 64 << 20
 
 
 class Problem(Exception):
-    """Something in the repository is not as docs/format.md says."""
+    """Something in the repository contradicts docs/format.md."""
 
 
 def want(condition, text):
@@ -95,7 +97,7 @@ def gcm_open(key, nonce, aad, sealed, what):
 
 
 def argon2id(passphrase, salt, m, t, p):
-    aes_gcm()  # says so when the package is missing
+    aes_gcm()  # reports when the package is missing
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -125,7 +127,7 @@ def le(data):
 
 
 def padme(length):
-    """6.2. Rounds a length up so that it tells little."""
+    """6.2. Rounds a length up so that it reveals little."""
     e = length.bit_length() - 1
     s = e.bit_length()
     unit = 1 << (e - s)
@@ -133,7 +135,7 @@ def padme(length):
 
 
 def checked_json(data, what):
-    """1.1. One JSON object whose last member is the SHA-256 of all before it."""
+    """1.1. One JSON object whose last member is the SHA-256 of everything before it."""
     cut = data.rfind(b',"checksum":"')
     want(cut > 0, f"{what} has no checksum")
     want(
@@ -183,7 +185,7 @@ def open_key_file(data, repo_id, passphrase, raw_key):
 
 
 class PlainSeal:
-    """How ids and tags are made in a plain repository (5, 6.3, 9)."""
+    """Ids and tags of a plain repository (5, 6.3, 9)."""
 
     sealed = False
     epochs = {0}
@@ -253,7 +255,7 @@ class Seal:
         return epoch in self.epochs and mac == hmac256(self.key(epoch, "kill-list"), digest)
 
     def padding(self, header, content_len, trailer_len):
-        """6.2. Padding brings the whole file to a Padmé length; its bytes can be made again."""
+        """6.2. Padding brings the whole file to a Padmé length; its bytes can be recomputed."""
         bare = content_len + trailer_len + 64
         length = padme(max(bare, 4096)) - bare
         key = hmac256(self.key(header.epoch, "pack-pad"), header.nonce)
@@ -280,7 +282,7 @@ class Seal:
 
 @cache
 def zstd_decoder():
-    """A function from one zstd frame to its bytes, by whatever this machine has."""
+    """A function from one zstd frame to its bytes, with what this machine has."""
     try:
         from compression.zstd import ZstdDecompressor as Decompressor  # Python 3.14
     except ImportError:
@@ -302,7 +304,7 @@ def zstd_decoder():
 
 
 def zstd_program():
-    """The same by the program `zstd`; it takes a process for each chunk, so this is slow."""
+    """The same with the program `zstd`; slow, because each chunk takes a process."""
     program = shutil.which("zstd")
     if not program:
         sys.exit("This repository holds zstd chunks. Install what decodes them: python3 -m pip install zstandard")
@@ -367,7 +369,7 @@ def parse_entries(data):
 
 
 def parse_pack(seal, repo_id, pack_id, length, header_bytes, trailer, footer_bytes):
-    """What header, trailer and footer say; they stand in the pack and again in its `.idx`."""
+    """The contents of header, trailer and footer, which are in the pack and in its `.idx`."""
     header = parse_header(header_bytes, repo_id)
     want(header.sealed == seal.sealed and header.epoch in seal.epochs, "pack does not fit this repository's encryption")
     trailer_offset, trailer_len, body_hash = parse_footer(footer_bytes, length)
@@ -391,7 +393,7 @@ def parse_pack(seal, repo_id, pack_id, length, header_bytes, trailer, footer_byt
 
 
 def parse_idx(seal, repo_id, pack_id, data):
-    """6.5. The pack index beside a pack."""
+    """6.5. The pack index of a pack."""
     want(len(data) >= 248 and data[:8] == b"CAPIDX01", "not a pack index")
     want(sha256(data[:-32]) == data[-32:], "pack index does not match its checksum")
     version, zero = struct.unpack_from("<II", data, 8)
@@ -447,7 +449,7 @@ class Repository:
             return f.read()
 
     def names(self, folder, form):
-        """Names of exactly this form in a folder, sorted; everything else is ignored (1)."""
+        """Names of exactly this form in a directory, sorted; everything else is ignored (1)."""
         try:
             names = os.listdir(os.path.join(self.path, folder))
         except FileNotFoundError:
@@ -511,7 +513,7 @@ class Repository:
         return parse_pack(self.seal, self.id, pack_id, len(data), *parts)
 
     def pack_ids(self):
-        """Packs that are there, or were: an .idx or a parity group knows them."""
+        """Packs that exist, or did: an .idx or a parity group names them."""
         names = self.names("packs/data", HEX32 + r"\.(pack|idx)")
         ids = {bytes.fromhex(name[:64]) for name in names}
         if self.groups:
@@ -520,7 +522,7 @@ class Repository:
 
     @cached_property
     def groups(self):
-        """10. None without parity, or without the file that knows how to read it."""
+        """10. None without parity, or without the file that can read it."""
         try:
             from reader_parity import Groups
         except ImportError:
@@ -528,7 +530,7 @@ class Repository:
         return Groups(self) if self.config["parity"] else None
 
     def rebuilt(self, pack_id):
-        """A pack by parity. The last one is kept: its chunks are asked for one after the other."""
+        """A pack computed from parity. The last one is cached: its chunks are read one after the other."""
         if self.last_rebuilt[0] != pack_id:
             data = self.groups.rebuild(pack_id) if self.groups else None
             want(data is not None, f"pack {pack_id.hex()} is damaged or gone, and parity does not give it back")
@@ -537,20 +539,20 @@ class Repository:
 
     @cached_property
     def places(self):
-        """All places of each chunk that items can use."""
+        """All locations of each chunk that items can use."""
         places = defaultdict(list)
         for pack_id in self.pack_ids():
             try:
                 pack = self.pack_index(pack_id)
             except (Problem, OSError):
-                continue  # whoever needs a chunk of it says so
+                continue  # reported where a chunk of it is needed
             for e in pack.entries:
                 if e.type in (DATA, LIST):
                     places[e.id].append((pack, e))
         return places
 
     def open_chunk(self, pack, entry, stored):
-        """The plaintext of a stored chunk, decoded and its id computed again (5)."""
+        """The plaintext of a stored chunk, decoded and its id recomputed (5)."""
         what = f"chunk {entry.id.hex()}"
         want(len(stored) == entry.payload_len, f"{what} ends early")
         encoded = self.seal.open_chunk(pack.header.epoch, entry, stored)
@@ -560,7 +562,7 @@ class Repository:
         return data
 
     def chunk(self, id, kind):
-        """A chunk from the first place where it is good. The last ones are kept: lists repeat themselves."""
+        """A chunk from the first location where it is intact. The last ones are cached: lists repeat themselves."""
         if (id, kind) in self.kept:
             return self.kept[id, kind]
         failed = None
@@ -591,7 +593,7 @@ class Repository:
         return data
 
     def chunks_of(self, item, strict=False):
-        """Yields (id, raw_len) of an item's chunks in order. `strict` also proves where the nodes of its tree end."""
+        """Yields (id, raw_len) of an item's chunks in order. `strict` also checks where the nodes of its tree end."""
         if "chunks" in item:
             yield from ((bytes.fromhex(id), raw_len) for id, raw_len in item["chunks"])
             return
@@ -617,7 +619,7 @@ class Repository:
             yield from below
 
     def restore(self, item, write):
-        """Writes an item; every chunk is proven before it is written."""
+        """Writes an item; every chunk is verified before it is written."""
         size = 0
         for id, raw_len in self.chunks_of(item):
             data = self.chunk(id, DATA)
@@ -636,7 +638,7 @@ def age(manifest):
 
 
 def list_command(repo):
-    """Oldest first; names and tags as JSON, because they may hold anything."""
+    """Oldest first; names and tags as JSON, because they may contain anything."""
     for m in sorted((repo.manifest(name)[1] for name in repo.manifest_names()), key=age):
         print(f"{m['id']}  {m['createdAt']}  {m['originalSize']:>14}  {json.dumps(m['tags'], ensure_ascii=False)}")
         for item in m["items"]:

@@ -1,8 +1,10 @@
-"""`reader.py REPO check`: reads every byte of a repository and proves that all its parts agree (docs/format.md).
+"""`reader.py REPO check`: reads every byte of a repository and checks that all its parts agree
+(docs/format.md).
 
-Packs against their names and their `.idx`, every chunk against its id, the global index against the packs, list trees
-against their rules, manifests against their copies in meta packs, parity against the packs. Problems are collected, so that
-one does not hide the next; a note is something that a writer may leave behind and that costs no data.
+Packs against their names and their `.idx`, every chunk against its id, the global index against the
+packs, list trees against their rules, manifests against their copies in meta packs, parity against
+the packs. Problems are collected, so that one does not hide the next; a note is something that a
+writer may leave and that loses no data.
 """
 
 import hashlib
@@ -63,7 +65,7 @@ def idx_of_pack(pack_id, data, trailer_offset):
 
 
 class Segment:
-    """One file of the global index, wholly read and checked. `places` are (pack id, entry)."""
+    """One file of the global index, completely read and checked. `places` are (pack id, entry)."""
 
     def __init__(self, seal, repo_id, name_id, data):
         self.pages = len(data) // 4096
@@ -88,7 +90,7 @@ class Segment:
         return self.seal.open_page(self, section, number, self.data[number * 4096 : number * 4096 + 4096])
 
     def items(self, section, size, per_page, count):
-        """The `count` records of a section (1 = data); what is left of each page must be zero."""
+        """The `count` records of a section (1 = data); the rest of each page must be zero."""
         pages = self.counts[section - 1]
         want(pages == -(-count // per_page), f"{pages} pages for {count} records in section {section}")
         first = 1 + sum(self.counts[: section - 1])
@@ -165,10 +167,10 @@ class Check:
             with self.of(f"pack {pack_id.hex()}"):
                 self.pack(pack_id)
             if pack_id not in self.packs and self.repo.groups and self.repo.groups.rebuild(pack_id):
-                self.notes.append(f"pack {pack_id.hex()} can be made again from parity")
+                self.notes.append(f"pack {pack_id.hex()} can be rebuilt from parity")
         for name in self.repo.names("packs/data", HEX32 + r"\.idx"):
             if bytes.fromhex(name[:64]) not in self.packs:
-                self.notes.append(f"{name} has no pack beside it (or a bad one)")
+                self.notes.append(f"{name} has no pack (or a bad one)")
         self.global_index()
         self.small_files()
         if self.repo.groups:

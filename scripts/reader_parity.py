@@ -1,7 +1,8 @@
-"""Parity groups (docs/format.md, section 10): proves every byte of them, and computes packs that are lost or damaged.
+"""Parity groups (docs/format.md, section 10): verifies every byte of them, and computes packs that
+are lost or damaged.
 
-`reader.py` asks this file only for what it cannot read otherwise; `check` reads all groups. Written for clarity: a row takes
-about a millisecond without the package `xxhash`.
+`reader.py` uses this file only for what it cannot read otherwise; `check` reads all groups. Written
+for clarity: a row takes about a millisecond without the package `xxhash`.
 """
 
 import os
@@ -60,7 +61,7 @@ def xor(a, b):
 
 
 def solve(slots, shards):
-    """The rows at `slots`, from as many pairs (shard number, what is left of its row without all other members)."""
+    """The rows at `slots`, from as many pairs (shard number, the remainder of its row without all other members)."""
     lines = [([factor(number, slot) for slot in slots], row) for number, row in shards[: len(slots)]]
     if len(lines) < len(slots):
         return None
@@ -186,7 +187,7 @@ except ImportError:
 
 
 class Record:
-    """What a group is, from one copy of its record."""
+    """A group, from one copy of its record."""
 
     def __init__(self, data, repo_id):
         self.bytes = data
@@ -232,7 +233,7 @@ class Record:
         return head + check8(head)
 
     def frame(self, shard):
-        """What lies before and behind a shard."""
+        """The bytes before and after a shard."""
         front = self.prefix(shard) + self.bytes
         return front + bytes(-len(front) % ROW), self.bytes + self.prefix(shard)
 
@@ -242,7 +243,7 @@ def size_class(length):
 
 
 def find_record(data, repo_id, group_id):
-    """The record in a `.grp` or `.par`, from whichever copy is whole."""
+    """The record in a `.grp` or `.par`, from an intact copy."""
     for prefix_at, record_at in ((0, lambda n: 64), (len(data) - 64, lambda n: len(data) - 64 - n)):
         prefix = data[prefix_at : prefix_at + 64]
         if len(prefix) == 64 and prefix[:8] == b"CAPAR001" and prefix[56:] == check8(prefix[:56]):
@@ -278,7 +279,7 @@ class Groups:
         return f"packs/parity/{record.id.hex()}.{'grp' if shard is None else f'{shard}.par'}"
 
     def sound(self, record):
-        """Shards (None: the `.grp`) that are there with the right length and prefix."""
+        """Shards (None: the `.grp`) that exist with the right length and prefix."""
         found = set()
         for shard in (None, *range(record.parity)):
             try:
@@ -293,7 +294,7 @@ class Groups:
         return found
 
     def column(self, name, offset, length, sums):
-        """Rows of a member or shard, padded to 4096 bytes; None for each that does not have its sum."""
+        """Rows of a member or shard, padded to 4096 bytes; None for each whose sum does not match."""
         try:
             with open(os.path.join(self.repo.path, name), "rb") as f:
                 f.seek(offset)
@@ -313,7 +314,7 @@ class Groups:
         return self.column(self.name(record, shard), offset, record.stripe_len, record.shard_sums[shard])
 
     def rebuild(self, pack_id):
-        """A pack whose file is damaged or gone, proven by its name; None when no group has enough left."""
+        """A pack whose file is damaged or missing, verified by its id; None when no group has enough left."""
         for record in self.live.values():
             if any(member.pack == pack_id for member in record.members):
                 data = self.rebuild_from(record, pack_id)
@@ -350,7 +351,7 @@ class Groups:
 
 
 def check_groups(check):
-    """Every byte of every file of every live group, and that each pack that a segment names is in one."""
+    """Checks every byte of every file of every live group, and that each pack that a segment names is in one."""
     repo, groups = check.repo, check.repo.groups
     for record in groups.live.values():
         with check.of(f"parity group {record.id.hex()}"):
@@ -360,7 +361,7 @@ def check_groups(check):
             check_record(check, groups, record)
     for id, names in groups.files.items():
         if id in groups.superseded:
-            check.notes.append(f"parity group {id.hex()} is superseded and still there")
+            check.notes.append(f"parity group {id.hex()} is superseded and still exists")
         elif id not in groups.live:
             check.problems.append(f"parity group {id.hex()} protects nothing ({', '.join(names)})")
     if repo.config["parity"] is None:

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Computes the known answers of docs/format.md ("Test vectors") once more: python3 scripts/reader_vectors.py [FILE]
+"""Recomputes the known answers of docs/format.md ("Test vectors"): python3
+scripts/reader_vectors.py [FILE]
 
-FILE (default: tests/fixtures/vectors/v1.json) was written by the engine; here everything in it is derived from the
-formulas again, with the reader's own functions. Where the reader only needs to open something, this makes it as well.
+The engine wrote FILE (default: tests/fixtures/vectors/v1.json); this program derives everything in
+it from the formulas, with the functions of the reader. What the reader only opens, this program
+also creates.
 """
 
 import hashlib
@@ -51,12 +53,12 @@ def default_gear():
 
 
 def cut_lengths(data, gear, low, avg, high):
-    """Section 5: FastCDC v2020. The crate looks at two bytes at a time; one at a time gives the same cuts."""
+    """Section 5: FastCDC v2020. The crate processes two bytes at a time; one at a time has the same cuts."""
     bits, lengths, at = round(math.log2(avg)), [], 0
     strict, loose = MASKS[bits + 3], MASKS[bits - 3]
     while at < len(data):
         left = min(len(data) - at, high)
-        # pairs of bytes: an odd byte at the end is never judged
+        # pairs of bytes: an odd byte at the end is never a cut point
         end, middle, value, length = left // 2 * 2, min(avg, left) // 2 * 2, 0, left
         for i in range(low, end) if left > low else ():
             value = (value << 1) + gear[data[at + i]] & (1 << 64) - 1
@@ -94,7 +96,7 @@ def check_chunks(v, seals):
         encoded = seal.open_chunk(1, entry, stored)
         same("stored chunk", reader.decode_chunk(c["codec"], encoded, len(raw)), raw)
         same("its id", seal.chunk_id(c["type"], raw), id)
-        # and the other way round
+        # and vice versa
         key = hmac256(seal.key(1, "chunk-key"), id, bytes([c["codec"]]))
         aad = b"CAC1" + seal.repo_id + id + struct.pack("<IBBI", len(raw), c["codec"], c["type"], len(stored))
         same("sealed again", stored[:12] + aes_gcm()(key).encrypt(stored[:12], encoded, aad), stored)

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Random answers for the retention rules, computed without the engine: python3 scripts/retention_vectors.py
+"""Random answers for the retention rules, computed without the engine: python3
+scripts/retention_vectors.py
 
-States the rules of `src/snapshot/retention.rs` a second time, on Python's own calendar and the system's time zones, and
-writes what they say about a few hundred random lists and policies to tests/fixtures/vectors/retention_random.json. The
-seed is fixed, so the file changes only with the rules. Times crowd around changes of the clock, ends of years and months.
+Implements the rules of `src/snapshot/retention.rs` a second time, on Python's own calendar and the
+system's time zones, and writes the results for a few hundred random lists and policies to
+tests/fixtures/vectors/retention_random.json. The seed is fixed, so the file changes only with the
+rules. Times cluster around changes of the clock, ends of years and months.
 """
 
 import calendar
@@ -41,7 +43,7 @@ def cut(anchor, text):
 
 
 def plan_group(group, policy, now, reasons):
-    """`group` holds (time, id, tags); gives `reasons[id]`."""
+    """`group` contains (time, id, tags); sets `reasons[id]`."""
     zone = ZoneInfo(policy.get("timeZone", "UTC"))
     hour, minute = policy.get("dayStartsAt", "00:00").split(":")
     late = timedelta(hours=int(hour), minutes=int(minute))
@@ -93,7 +95,7 @@ def plan(snapshots, policy, now):
     return reasons
 
 
-# Moments around which calendars are awkward, with the zone where they are.
+# Moments at which calendars have special cases, with their time zones.
 AWKWARD = [
     ("2026-10-25T01:00", "Europe/Berlin"),
     ("2026-03-29T01:00", "Europe/Berlin"),

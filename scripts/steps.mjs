@@ -1,17 +1,17 @@
-// The steps that the scripts share: running a command, installing the npm packages, finding the files of tests.
-// Only Node's own modules, because it runs before anything is installed.
+// Steps of several scripts: running a command, installing the npm packages, finding the files of
+// tests. Only Node's own modules, because it runs before anything is installed.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The folder of the project. */
+/** The directory of the project. */
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
 /**
- * Runs a command in the folder of the project, its output going where ours goes. Ends this process with the status of the
- * command when it fails.
+ * Runs a command in the directory of the project, with the output of this process. Exits with the
+ * status of the command when it fails.
  */
 export function run(command, args, { env = {}, timeoutMs } = {}) {
   console.error(`\n> ${[command === process.execPath ? 'node' : command, ...args].join(' ')}`);
@@ -27,8 +27,9 @@ export function run(command, args, { env = {}, timeoutMs } = {}) {
 }
 
 /**
- * The platform to compile for. The build of an addon always names it, and Cargo keeps what is compiled for a named one
- * apart: tests that name it too share the dependencies with the addon.
+ * The platform to compile for. The build of an addon always names it, and Cargo keeps what is
+ * compiled for a named platform in a directory of its own: tests that name it too share the
+ * dependencies with the addon.
  */
 export function platform() {
   if (process.env.CARGO_BUILD_TARGET) return process.env.CARGO_BUILD_TARGET;
@@ -36,14 +37,14 @@ export function platform() {
   return /^host: (.+)$/m.exec(stdout ?? '')?.[1];
 }
 
-/** Runs npm: the very one that runs this script, when one does. */
+/** Runs npm: the one that runs this script, if one does. */
 export function npm(...args) {
   const cli = process.env.npm_execpath;
   if (cli) run(process.execPath, [cli, ...args]);
   else run(process.platform === 'win32' ? 'npm.cmd' : 'npm', args);
 }
 
-/** Whether every development package is there in the version that package.json pins. */
+/** Whether every development package is installed in the version that package.json pins. */
 function isInstalled() {
   const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   return Object.entries(devDependencies).every(([name, version]) => {
@@ -52,12 +53,12 @@ function isInstalled() {
   });
 }
 
-/** Installs the development packages unless they are there. */
+/** Installs the development packages unless they are installed. */
 export function install() {
   if (!isInstalled()) npm('ci', '--no-audit', '--no-fund');
 }
 
-/** The one file in a folder (relative to the project) that ends like this. */
+/** The one file in a directory (relative to the project) with this ending. */
 export function onlyFile(folder, ending) {
   const names = readdirSync(join(root, folder)).filter((name) => name.endsWith(ending));
   if (names.length !== 1) throw new Error(`Expected one ${ending} file in ${folder}, found: ${names.join(', ') || 'none'}`);

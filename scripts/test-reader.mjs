@@ -1,8 +1,10 @@
-// Reads repositories with scripts/reader.py, which knows nothing but docs/format.md: node scripts/test-reader.mjs
+// Reads repositories with scripts/reader.py, which is written from docs/format.md alone: node
+// scripts/test-reader.mjs
 //
-// The known answers, the frozen repositories, damaged copies of one (a check that finds nothing proves nothing), and fresh
-// repositories made by the addon, when there is one. What Python lacks: in CI it is installed into target/reader-venv, and
-// failing that fails the test; elsewhere the test says SKIPPED and ends with status 0.
+// Input: the known answers, the frozen repositories, damaged copies of one (to show that damage is
+// found), and new repositories created by the addon, if there is one. Missing Python packages: in
+// CI they are installed into target/reader-venv, and a failure of that fails the test; elsewhere
+// the test prints SKIPPED and exits with status 0.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -88,7 +90,10 @@ function secretArgs(secret) {
 
 const reader = (repo, secret, ...command) => run(python, ['scripts/reader.py', repo, ...secretArgs(secret), ...command]);
 
-/** Checks a whole repository, and restores every item of the given snapshots, which know their hashes. */
+/**
+ * Checks a whole repository, and restores every item of the given snapshots, which contain their
+ * hashes.
+ */
 function readBack(what, repo, secret, snapshots) {
   const check = reader(repo, secret, 'check');
   expect(`${what}: check`, check.status === 0, `${check.stdout}${check.stderr}`);
@@ -120,7 +125,7 @@ function readFrozen() {
   }
 }
 
-/** One byte of one file of each sort is changed: check must say so. */
+/** Changes one byte of one file of each kind: check must report it. */
 function readDamaged(temporary) {
   const intact = join(FROZEN, 'v1/plain-parity/repo');
   for (const [folder, ending] of [
@@ -145,7 +150,7 @@ function readDamaged(temporary) {
 }
 
 /**
- * A member that no key vouches for is added after the MAC of a config, with a checksum that holds:
+ * Adds a member that no key authenticates after the MAC of a config, with a valid checksum:
  * the repository does not open.
  */
 function readForged(temporary) {
@@ -163,7 +168,10 @@ function readForged(temporary) {
   rmSync(copy, { recursive: true });
 }
 
-/** Each pack is taken away in turn, of a repository with two shards two at once: everything restores from the rest. */
+/**
+ * Removes each pack in turn, two at once in a repository with two shards: everything is restored
+ * from the rest.
+ */
 function readThroughParity(temporary) {
   for (const [name, lose] of [
     ['plain-parity', 1],
@@ -179,7 +187,7 @@ function readThroughParity(temporary) {
         rmSync(join(copy, 'packs/data', pack.replace('.pack', '.idx')));
       }
       const check = reader(copy, secrets[0], 'check');
-      expect(`${name}: lost packs are found`, check.status === 1 && `${check.stdout}`.includes('can be made again from parity'));
+      expect(`${name}: lost packs are found`, check.status === 1 && `${check.stdout}`.includes('can be rebuilt from parity'));
       const { id, items } = snapshots[at % snapshots.length];
       for (const item of items) {
         const { status, stdout, stderr } = reader(copy, secrets[0], 'restore', id, '--item', item.name);
@@ -208,7 +216,7 @@ async function readFresh(temporary) {
   try {
     ({ ContainerArchive } = createRequire(import.meta.url)(join(root, 'index.js')));
   } catch (error) {
-    console.error(`\n*** SKIPPED: no fresh repositories were read: ${error.message.split('\n')[0]}\n`);
+    console.error(`\n*** SKIPPED: no new repositories were read: ${error.message.split('\n')[0]}\n`);
     expect('the addon loads', !CI);
     return;
   }
@@ -255,5 +263,5 @@ try {
 } finally {
   rmSync(temporary, { recursive: true, force: true });
 }
-console.error(fails.length === 0 ? 'All repositories were read as they were written' : `${fails.length} failed`);
+console.error(fails.length === 0 ? 'All repositories were read correctly' : `${fails.length} failed`);
 process.exitCode = fails.length === 0 ? 0 : 1;

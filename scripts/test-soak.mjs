@@ -1,7 +1,8 @@
-// Lets real processes write, prune, verify and restore in one repository while they are killed and frozen at random times:
-// node scripts/test-soak.mjs [seconds, 3600] [seed]
+// Real processes write, prune, verify and restore in one repository while they are killed and
+// frozen at random times: node scripts/test-soak.mjs [seconds, 3600] [seed]
 //
-// What must hold at the end is in tests/integration/processes.rs. A failure names its seed; times are not repeatable.
+// The checks at the end are in tests/integration/processes.rs. A failure prints its seed; times are
+// not repeatable.
 
 import { preflight } from './preflight.mjs';
 import { run } from './steps.mjs';

@@ -1,12 +1,14 @@
-// Runs the tests, and installs and builds what they need: node scripts/test.mjs all | rust | node | deep
+// Runs the tests, and installs and builds what they need: node scripts/test.mjs all | rust | node |
+// deep
 //
-// The Node tests run against an addon of its own (target/addon): compiled quickly, with overflow checks on, and without
-// replacing a release build. Rust comes first, so that a broken engine shows before the boundary to it.
+// The Node tests run against an addon of their own (target/addon): compiled quickly, with overflow
+// checks, and without replacing a release build. The Rust tests run first, so that a broken engine
+// is reported before its binding.
 
 import { preflight } from './preflight.mjs';
 import { install, npm, onlyFile, platform, run, specs } from './steps.mjs';
 
-/** A hanging test must not hold a machine for hours. */
+/** A hanging test must not occupy a machine for hours. */
 const NODE_LIMIT_MS = 15 * 60_000;
 const RUST_LIMIT_MS = 30 * 60_000;
 const DEEP_LIMIT_MS = 120 * 60_000;
