@@ -166,8 +166,7 @@ test('an ingest may wait for another one of its handle at the smallest limit', a
 // ---- without threads
 
 /**
- * A control group that this process may limit, or why there is none: { root, folder } or { reason
- * }.
+ * A control group that this process may limit, { base, folder }, or why there is none, { reason }.
  */
 function pidsGroup() {
   const base = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup'].find((folder) => existsSync(join(folder, 'cgroup.procs')));

@@ -132,7 +132,7 @@ for (const kind of [PLAIN, ENCRYPTED]) {
 
 test('the reasons are those of the known answers', async (t) => {
   const cases = JSON.parse(readFileSync(join(root, 'tests/fixtures/vectors/retention.json'), 'utf8'));
-  // the time of the prune is now: it has no effect on the past, unless it is the anchor
+  // the time of the prune is now: it affects only the anchor and snapshots in the future
   const fit = cases.filter(({ snapshots, policy, now }) => snapshots?.length < 40 && policy.anchor !== 'now' && snapshots.every(({ createdAt }) => createdAt <= now));
   assert.ok(fit.length >= 12, String(fit.length));
   for (const { name, snapshots, policy, reasons } of fit) {

@@ -1,9 +1,9 @@
 'use strict';
-// The options of all public calls: kind, range, unit and default of each. Limits and defaults stand
+// The options of all public calls: type, range, unit and default of each. Limits and defaults are
 // here and nowhere else.
 //
-// What always holds: the checks of this folder read this table. A default that is a value is passed
-// to the native side from here, except those of a retention policy, which are the engine's.
+// What always holds: the checks of this directory read this table. A default that is a value is
+// passed to the native side from here, except those of a retention policy, which are the engine's.
 // __test__/options.spec.mjs compares the table with index.d.ts, with docs/api.md, and with the
 // limits and defaults that the engine has for itself.
 //

@@ -2,17 +2,23 @@
 // What an ingest can read: one interface to Node streams, web streams, (async) iterables, byte
 // arrays, Blobs and files.
 //
-// A source is { size, claim, watch(fail), iterator(), stop(error), release() }: size       bytes to
-// come, null when not known claim      the object that only one ingest may read at a time, or null
-// watch      from now on its errors are passed to fail(error), before and while it is read, and are
-// never uncaught prepare    optional: awaited before anything is read; may determine the size, may
-// fail iterator   { next() }, to be read by one loop check      optional: called after each next();
-// throws when the bytes are decoded ended      optional: called with the number of bytes after a
-// clean end; throws when bytes are missing give(lane) instead of iterator(): the native side reads
-// it itself stop       ends it early; a next() that waits for a dead source need not return typed
-// its errors are complete ContainerArchiveErrors; others become the cause of one release
-// releases it; called once, after stop() or after the last next() What would make an ingest
-// silently wrong (a stream that was read before, decoded text, a second reader) is refused here.
+// A source is { size, claim, watch(fail), iterator(), stop(error), release() }:
+//   size       bytes to come, null when not known
+//   claim      the object that only one ingest may read at a time, or null
+//   watch      from now on its errors are passed to fail(error), before and while it is read, and
+//              are never uncaught
+//   prepare    optional: awaited before anything is read; may determine the size, may fail
+//   iterator   { next() }, to be read by one loop
+//   check      optional: called after each next(); throws when the bytes are decoded
+//   ended      optional: called with the number of bytes after a clean end; throws when bytes are
+//              missing
+//   give(lane) instead of iterator(): the native side reads it itself
+//   stop       ends it early; a next() that waits for a dead source need not return
+//   typed      its errors are complete ContainerArchiveErrors; others become the cause of one
+//   release    releases it; called once, after stop() or after the last next()
+//
+// What would make an ingest silently wrong (a stream that was read before, decoded text, a second
+// reader) is refused here.
 //
 // All members but `size` and `claim` may run code of the caller, and so may throw anything:
 // js/ingest.js calls them, and reports it. What is thrown while the type of a source is determined

@@ -1,5 +1,5 @@
-// Reads repositories with scripts/reader.py, which is written from docs/format.md alone: node
-// scripts/test-reader.mjs
+// Reads repositories with scripts/reader.py, which is written from docs/format.md alone:
+// node scripts/test-reader.mjs
 //
 // Input: the known answers, the frozen repositories, damaged copies of one (to show that damage is
 // found), and new repositories created by the addon, if there is one. Missing Python packages: in

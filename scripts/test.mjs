@@ -1,5 +1,5 @@
-// Runs the tests, and installs and builds what they need: node scripts/test.mjs all | rust | node |
-// deep
+// Runs the tests, and installs and builds what they need:
+// node scripts/test.mjs all | rust | node | deep
 //
 // The Node tests run against an addon of their own (target/addon): compiled quickly, with overflow
 // checks, and without replacing a release build. The Rust tests run first, so that a broken engine

@@ -1,6 +1,8 @@
 // Runs one operation many times concurrently in a process of its own, and prints what that took:
-// node limits-child.mjs '<json>' { what, path, options, count, memoryLimit? } in; { grown (MiB of
-// resident memory), most (open descriptors), … } out.
+// node limits-child.mjs '<json>'
+//
+// In: { what, path, options, count, memoryLimit? }.
+// Out: { grown (MiB of resident memory), most (open descriptors), … }.
 
 import { createCipheriv } from 'node:crypto';
 import { once } from 'node:events';

@@ -1,6 +1,8 @@
-// Runs one ingest and one restore in a process of its own, and prints what they took: node
-// memory-child.mjs '<json>' { path, options, bytes, seed (null: one megabyte repeated) } in; {
-// idle, ingest, restore, delay, … } out, MiB and ms.
+// Runs one ingest and one restore in a process of its own, and prints what they took:
+// node memory-child.mjs '<json>'
+//
+// In: { path, options, bytes, seed (null: one megabyte repeated) }.
+// Out: { idle, ingest, restore, delay, … }, in MiB and ms.
 
 import { createCipheriv, createHash } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
