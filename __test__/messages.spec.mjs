@@ -105,3 +105,12 @@ test('the error of a missing lock file states how to recreate it', async (t) => 
     await repo.prune({ keepLast: 5 });
   }
 });
+
+test('the message of a number out of range states the limit and its unit', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const range = async (call) => /must be (.*), got/.exec((await rejectsWith(call, 'ERR_INVALID_ARGUMENT')).message)[1];
+  assert.equal(await range(ContainerArchive.init(`${path}-2`, { packSize: 5 })), 'from 65536 to 1073741824 bytes');
+  assert.equal(await range(ContainerArchive.open(path, { memoryLimit: 0 })), 'at least 1 bytes');
+  assert.equal(await range(ContainerArchive.open(path, { threads: 0 })), 'from 1 to 1024');
+  assert.equal(await range(repo.ingestMulti([], { concurrency: 17 })), 'from 1 to 16');
+});

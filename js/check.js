@@ -104,10 +104,13 @@ function text(value, where, mayBeEmpty = false) {
   return value;
 }
 
-/** A whole number in [min, max]. */
-function integer(value, where, min = 0, max = Number.MAX_SAFE_INTEGER) {
+/** A whole number in [min, max]; a message has `unit` after the limit. */
+function integer(value, where, min = 0, max = Number.MAX_SAFE_INTEGER, unit = '') {
   if (!Number.isSafeInteger(value)) throw invalidArgument(`${where} must be a whole number, got ${kindOf(value)}`);
-  if (value < min || value > max) throw invalidArgument(`${where} must be from ${min} to ${max}, got ${value}`);
+  if (value < min || value > max) {
+    const range = max === Number.MAX_SAFE_INTEGER ? `at least ${min}` : `from ${min} to ${max}`;
+    throw invalidArgument(`${where} must be ${range}${unit && ` ${unit}`}, got ${value}`);
+  }
   return value;
 }
 

@@ -5,6 +5,9 @@ const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { Compression, LEVELS } = require('./schema.js');
 
+/** Units that the name of a field does not state. */
+const MEASURES = ['bytes', 'KiB', 'milliseconds'];
+
 const quoted = (values) => values.map((value) => `'${value}'`).join(', ');
 
 /** One of a few strings. */
@@ -43,7 +46,8 @@ const CHECKS = {
   choice,
   compression,
   id: check.hexId,
-  integer: (value, where, { min, max }) => check.integer(value, where, min, max),
+  integer: (value, where, { min, max, unit }) => (
+    check.integer(value, where, min, max, MEASURES.includes(unit) ? unit : '')),
   number,
   object,
   path: check.path,
