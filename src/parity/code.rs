@@ -1,39 +1,21 @@
 //! The code: GF(2^8) and a Cauchy matrix whose first row is all ones (`docs/format.md` §10.1). Pure.
 //!
-//! Byte x of shard i is the sum over all members of `coefficient(i, slot) × byte x`. Any m shards and any m slots give an
-//! invertible matrix (Cauchy; scaling a column does not change that), so as many missing members as there are good shards
-//! can be solved for. The loops have no tables and no branches on data, so that the compiler turns them into vector code
-//! on any machine; with coefficient 1 they are a plain XOR.
+//! Byte x of shard i is the sum over all members of `coefficient(i, slot) × byte x`. Any m shards
+//! and any m slots give an invertible matrix (Cauchy; scaling a column does not change that), so as
+//! many missing members as there are good shards can be solved for.
+//!
+//! The field is `galois_8` of `reed-solomon-erasure`, whose polynomial is that of the format
+//! (0x11D). Its `ReedSolomon` is not used: its matrix has no row of ones. The loops over whole rows
+//! are our own, without tables and without branches on data, so that the compiler turns them into
+//! vector code on any machine: 1.2 to 1.7 times the speed of the crate's `mul_slice_xor`, and
+//! several times with factor 1, which is a plain XOR. The tests compare them with the crate.
+
+use reed_solomon_erasure::galois_8::{div, mul_slice, mul_slice_xor};
 
 /// Low byte of the field polynomial x^8 + x^4 + x^3 + x^2 + 1 (0x11D).
 const POLYNOMIAL: u8 = 0x1d;
-/// Cauchy points of the slots begin behind those of the shards.
+/// Cauchy point of slot 0; the points below it are those of the shards.
 const FIRST_SLOT_POINT: u8 = 32;
-
-/// Product in the field.
-pub const fn mul(a: u8, b: u8) -> u8 {
-    let (mut product, mut a, mut rest) = (0, a, b);
-    while rest != 0 {
-        if rest & 1 != 0 {
-            product ^= a;
-        }
-        a = times_x(a);
-        rest >>= 1;
-    }
-    product
-}
-
-/// Inverse in the field; 0 for 0, which has none.
-pub const fn inverse(a: u8) -> u8 {
-    // a^254, as a^255 = 1 for all a but 0: 254 = 2 + 4 + … + 128
-    let (mut power, mut result, mut bit) = (a, 1, 1);
-    while bit < 8 {
-        power = mul(power, power);
-        result = mul(result, power);
-        bit += 1;
-    }
-    result
-}
 
 const fn times_x(a: u8) -> u8 {
     (a << 1) ^ (POLYNOMIAL & (a >> 7).wrapping_neg())
@@ -43,10 +25,15 @@ const fn times_x(a: u8) -> u8 {
 pub fn coefficient(shard: u8, slot: u8) -> u8 {
     // c(i, j) / c(0, j), with c(i, j) = 1 / (i XOR (32 + j))
     let point = FIRST_SLOT_POINT.wrapping_add(slot);
-    mul(point, inverse(shard ^ point))
+    match shard ^ point {
+        // outside of the stated ranges only
+        0 => 0,
+        distance => div(point, distance),
+    }
 }
 
-/// Adds `factor × data` to the front of `acc`, as far as both go. Twice the same is nothing: the field's sum is XOR.
+/// Adds `factor × data` to the front of `acc`, as far as both go. Adding the same twice changes
+/// nothing: the field's sum is XOR.
 pub fn fold(acc: &mut [u8], factor: u8, data: &[u8]) {
     match factor {
         0 => {}
@@ -55,8 +42,9 @@ pub fn fold(acc: &mut [u8], factor: u8, data: &[u8]) {
     }
 }
 
-/// A product is the sum of `factor × x^bit` over the bits of the byte. An arithmetic shift spreads a bit over its byte, so
-/// each bit costs a vector comparison, an AND and an XOR for as many bytes as a register holds.
+/// Adds a product bit by bit: it is the sum of `factor × x^bit` over the bits of the byte. An
+/// arithmetic shift spreads a bit over its byte, so each bit costs a vector comparison, an AND and
+/// an XOR for as many bytes as a register holds.
 fn fold_product(acc: &mut [u8], factor: u8, data: &[u8]) {
     let mut powers = [factor; 8];
     for bit in 1..8 {
@@ -68,9 +56,9 @@ fn fold_product(acc: &mut [u8], factor: u8, data: &[u8]) {
     }
 }
 
-/// The missing members. `erased` are their slots; `sums` are as many shards (number and bytes), each with all known
-/// members already taken out by [`fold`]. In the order of `erased`; `None` when there are not enough shards, or the same
-/// shard or slot twice.
+/// Solves for the missing members, in the order of `erased`, which are their slots. `sums` are as
+/// many shards (number and bytes), from each of which [`fold`] has already removed all known
+/// members. `None` when there are not enough shards, or the same shard or slot twice.
 pub fn solve(erased: &[u8], sums: &[(u8, &[u8])]) -> Option<Vec<Vec<u8>>> {
     let used = sums.get(..erased.len())?;
     let shards: Vec<u8> = used.iter().map(|(shard, _)| *shard).collect();
@@ -85,7 +73,8 @@ pub fn solve(erased: &[u8], sums: &[(u8, &[u8])]) -> Option<Vec<Vec<u8>>> {
     Some(inverse.iter().map(member).collect())
 }
 
-/// Inverse of the matrix with a row for each of `shards` and a column for each of `slots`, by Gauss-Jordan elimination.
+/// Inverse of the matrix with a row for each of `shards` and a column for each of `slots`, by
+/// Gauss-Jordan elimination. `None` when it has none.
 fn invert(slots: &[u8], shards: &[u8]) -> Option<Vec<Vec<u8>>> {
     let size = slots.len();
     // left half: the matrix; right half: identity, which becomes the inverse
@@ -98,15 +87,14 @@ fn invert(slots: &[u8], shards: &[u8]) -> Option<Vec<Vec<u8>>> {
     for column in 0..size {
         let pivot = (column..size).find(|row| rows[*row][column] != 0)?;
         rows.swap(column, pivot);
-        let scale = inverse(rows[column][column]);
-        rows[column].iter_mut().for_each(|value| *value = mul(*value, scale));
-        let pivot_row = rows[column].clone();
+        let mut pivot_row = vec![0; 2 * size];
+        mul_slice(div(1, rows[column][column]), &rows[column], &mut pivot_row);
         for (at, row) in rows.iter_mut().enumerate() {
             if at != column {
-                let factor = row[column];
-                fold(row, factor, &pivot_row);
+                mul_slice_xor(row[column], &pivot_row, row);
             }
         }
+        rows[column] = pivot_row;
     }
     Some(rows.into_iter().map(|mut row| row.split_off(size)).collect())
 }
@@ -114,8 +102,10 @@ fn invert(slots: &[u8], shards: &[u8]) -> Option<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reed_solomon_erasure::galois_8::mul;
 
-    /// Multiplication as polynomials, then division with remainder by 0x11D: nothing in common with the code above.
+    /// Multiplication as polynomials, then division with remainder by 0x11D: nothing in common with
+    /// the crate's tables or with the code above.
     fn long_product(a: u8, b: u8) -> u8 {
         let mut product: u16 = 0;
         for bit in 0..8 {
@@ -128,21 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn products_and_inverses_are_those_of_the_field() {
+    fn products_and_inverses_are_those_of_the_field_of_the_format() {
         for a in 0..=255u8 {
             for b in 0..=255u8 {
                 assert_eq!(mul(a, b), long_product(a, b));
             }
-            assert_eq!(mul(a, inverse(a)), u8::from(a != 0));
+            if a != 0 {
+                assert_eq!(mul(a, div(1, a)), 1);
+            }
         }
     }
 
     #[test]
-    fn folding_multiplies_every_byte_and_folding_twice_is_nothing() {
+    fn folding_adds_the_product_of_every_byte_as_the_crate_does() {
         let data: Vec<u8> = (0..300u32).map(|at| (at * 7 % 256) as u8).collect();
         for factor in 0..=255 {
             let mut acc = vec![0x5a; 310];
             fold(&mut acc, factor, &data);
+            let mut crates = vec![0x5a; 310];
+            mul_slice_xor(factor, &data, &mut crates[..300]);
+            assert_eq!(acc, crates, "factor {factor}");
             for (at, byte) in acc.iter().enumerate() {
                 let expected = data.get(at).map_or(0, |byte| long_product(*byte, factor));
                 assert_eq!(*byte, 0x5a ^ expected);
@@ -160,7 +155,7 @@ mod tests {
         }
         assert_eq!(
             [coefficient(1, 0), coefficient(2, 0), coefficient(31, 223)],
-            [mul(32, inverse(33)), mul(32, inverse(34)), mul(255, inverse(224)),]
+            [div(32, 33), div(32, 34), div(255, 224)]
         );
     }
 
@@ -174,6 +169,10 @@ mod tests {
         assert_eq!(solve(&[9, 10], &[(1, &sum), (1, &sum)]), None);
     }
 
+    fn crate_fold(acc: &mut [u8], factor: u8, data: &[u8]) {
+        mul_slice_xor(factor, data, acc);
+    }
+
     /// `cargo test --release --no-default-features --lib parity::code -- --ignored --nocapture`
     #[test]
     #[ignore = "prints a speed"]
@@ -183,14 +182,16 @@ mod tests {
             .collect();
         let mut acc = vec![0; pack.len()];
         for factor in [1, 2, 0xa7] {
-            let start = std::time::Instant::now();
-            for _ in 0..50 {
-                for (sum, row) in acc.chunks_mut(4096).zip(pack.chunks(4096)) {
-                    fold(sum, factor, row);
+            for (whose, kernel) in [("ours", fold as fn(&mut [u8], u8, &[u8])), ("crate", crate_fold)] {
+                let start = std::time::Instant::now();
+                for _ in 0..50 {
+                    for (sum, row) in acc.chunks_mut(4096).zip(pack.chunks(4096)) {
+                        kernel(sum, factor, row);
+                    }
                 }
+                let rate = (50 * pack.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
+                println!("factor {factor}, {whose}: {rate:.1} GB/s");
             }
-            let rate = (50 * pack.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
-            println!("factor {factor}: {rate:.1} GB/s");
         }
     }
 }
