@@ -1,7 +1,7 @@
 //! The backup engine behind the Node addon: streams in, deduplicated, compressed, encrypted snapshots out.
 //!
 //! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`],
-//! [`budget`], [`buffer`] and [`panics`] are the base. [`chunk`], [`codec`] and [`crypto`] are
+//! [`budget`], [`buffer`], [`bytes`] and [`panics`] are the base. [`chunk`], [`codec`] and [`crypto`] are
 //! pure; [`storage`] is the only room that does I/O. [`pack`], [`parity`], [`index`], [`snapshot`]
 //! and [`lock`] each know one kind of file. [`repo`] holds them together as an open repository,
 //! [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map
@@ -35,6 +35,7 @@
 pub mod base;
 pub mod budget;
 pub mod buffer;
+pub mod bytes;
 pub mod catalog;
 pub mod checked_json;
 pub mod chunk;

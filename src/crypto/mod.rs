@@ -8,12 +8,14 @@ mod bundle;
 mod hierarchy;
 mod kdf;
 mod key_file;
+mod padding;
 mod secret;
 
 pub use bundle::{KeyBundle, Pin};
 pub use hierarchy::{EpochKeys, Keys, TABLE_LEN};
 pub use kdf::{KdfParams, MEMORY_AT_ONCE, Wanted, derive_ikm};
 pub use key_file::{Credential, KeyFile, KeyKind, MAX_KEY_FILE_LEN, NewKey};
+pub use padding::padme;
 pub use secret::SecretKey;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -23,7 +25,7 @@ use std::fmt;
 
 /// Length of an AES-256-GCM nonce in bytes.
 pub const NONCE_LEN: usize = 12;
-/// Length of an AES-256-GCM tag in bytes.
+/// Length of an AES-256-GCM tag in bytes; also that of [`tag16`], which stands for it where nothing is sealed.
 pub const TAG_LEN: usize = 16;
 
 /// Why keys or sealed bytes are refused.
@@ -123,7 +125,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// `tag16(domain, x)` of format.md §1: the first 16 bytes of `SHA-256(domain ‖ 0x00 ‖ x)`, x being all parts.
-pub fn tag16(domain: &str, parts: &[&[u8]]) -> [u8; 16] {
+pub fn tag16(domain: &str, parts: &[&[u8]]) -> [u8; TAG_LEN] {
     let mut hash = Sha256::new();
     hash.update(domain.as_bytes());
     hash.update([0]);
@@ -131,8 +133,11 @@ pub fn tag16(domain: &str, parts: &[&[u8]]) -> [u8; 16] {
     first(&hash.finalize().into())
 }
 
+/// Length of [`check8`] in bytes.
+pub const CHECK_LEN: usize = 8;
+
 /// `check8(x)` of format.md §1: the first 8 bytes of `SHA-256(x)`.
-pub fn check8(bytes: &[u8]) -> [u8; 8] {
+pub fn check8(bytes: &[u8]) -> [u8; CHECK_LEN] {
     first(&sha256(&[bytes]))
 }
 

@@ -6,7 +6,7 @@
 
 use super::error::{Damage, Error};
 use super::filter::Probe;
-use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, Page, Section, fence_of, u64_at};
+use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, PAGE_LEN, Page, Section, fence_at, fence_of};
 use super::segment::{PageRun, Segment};
 use super::{GlobalIndex, View};
 use crate::id::{ChunkId, SegmentId};
@@ -74,7 +74,7 @@ impl<'s> Fences<'s> {
         Self {
             segment,
             run: PageRun::new(segment, Section::Fence),
-            page: [0; super::format::PAGE_LEN],
+            page: [0; PAGE_LEN],
             at: 0,
             left: segment.footer.layout.pages(Section::Data),
         }
@@ -93,12 +93,12 @@ impl<'s> Fences<'s> {
             };
             self.page = *page;
             let number = (self.at / FENCES_PER_PAGE as u64) as usize;
-            if self.segment.top.get(number) != Some(&u64_at(&self.page, 0)) {
+            if self.segment.top.get(number) != Some(&fence_at(&self.page, 0)) {
                 return Err(self.segment.damaged(Damage::Contents));
             }
         }
         self.at += 1;
-        Ok(Some(u64_at(&self.page, row * 8)))
+        Ok(Some(fence_at(&self.page, row)))
     }
 }
 
@@ -117,7 +117,7 @@ impl<'s> Filter<'s> {
             run: PageRun::new(segment, Section::Filter),
             pages: segment.footer.layout.pages(Section::Filter),
             read: 0,
-            page: [0; super::format::PAGE_LEN],
+            page: [0; PAGE_LEN],
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::bytes::TooShort;
 use crate::entropy::NoEntropy;
 use crate::id::SegmentId;
 use crate::storage::{self, ErrorKind, FailedRead, Verdict};
@@ -28,6 +29,12 @@ pub enum Damage {
     },
     /// A page holds values that no writer makes (a bad pack ordinal, a wrong order).
     Contents,
+}
+
+impl From<TooShort> for Damage {
+    fn from(_: TooShort) -> Self {
+        Self::Footer
+    }
 }
 
 impl fmt::Display for Damage {

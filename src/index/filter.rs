@@ -1,20 +1,7 @@
 //! The filter of a segment: which ids it certainly does not hold. One page answers for one id.
 
-use super::format::{Page, bytes_at, fence_of, u64_at};
+use super::format::{BLOCK_LEN, BLOCKS_PER_PAGE, Page, fence_of};
 use crate::id::ChunkId;
-
-/// Length of a block in bytes: one cache line.
-const BLOCK_LEN: usize = 64;
-/// Blocks on a page; the 48 bytes behind them stay zero.
-const BLOCKS_PER_PAGE: u64 = 63;
-/// Bits for each entry: with six of them set per id, 0.44 % of absent ids look present.
-const BITS_PER_ENTRY: u64 = 12;
-const BITS_PER_PAGE: u64 = BLOCKS_PER_PAGE * BLOCK_LEN as u64 * 8;
-
-/// How many pages a filter of so many entries has, at least one; `None` when they cannot be counted.
-pub fn pages_for(entries: u64) -> Option<u64> {
-    Some(entries.checked_mul(BITS_PER_ENTRY)?.div_ceil(BITS_PER_PAGE).max(1))
-}
 
 /// Where the filter keeps an id: page, block and six bits (Putze, Sanders, Singler, *Cache-, Hash- and Space-Efficient
 /// Bloom Filters*, 2007). Pages follow the order of ids, so a writer has one page in memory at a time.
@@ -30,11 +17,13 @@ impl Probe {
     /// Where a filter of `pages` pages keeps `id`.
     pub fn new(id: &ChunkId, pages: u64) -> Self {
         let page = ((u128::from(fence_of(id)) * u128::from(pages)) >> 64) as u64;
-        let block = (u64::from(u32::from_be_bytes(bytes_at(&id.0, 8))) * BLOCKS_PER_PAGE) >> 32;
+        let words = id.0.as_chunks::<4>().0;
+        let block = (u64::from(u32::from_be_bytes(words[2])) * BLOCKS_PER_PAGE) >> 32;
+        let [low, high] = [words[3], words[4]].map(|word| u64::from(u32::from_le_bytes(word)));
         Self {
             page,
             block: block as usize * BLOCK_LEN,
-            bits: u64_at(&id.0, 12),
+            bits: low | high << 32,
         }
     }
 

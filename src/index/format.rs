@@ -4,22 +4,25 @@
 //! checked arithmetic before anything is derived from it, and a [`Layout`] exists only for counts that fit a file.
 
 use super::error::Damage;
-use crate::crypto;
+use crate::bytes::{ByteReader, ByteWriter, TooShort};
+use crate::crypto::{self, TAG_LEN};
 use crate::id::{ChunkId, PackId, RepoId, SegmentId};
 use crate::pack::PackEntry;
+pub use crate::pack::format::ENTRY_LEN;
+use crate::pack::format::{MAX_U24, decode_entry, encode_entry};
 
 /// Length of a page in bytes.
 pub const PAGE_LEN: usize = 4096;
 /// Length of a page without its tag, in bytes.
-pub const CONTENT_LEN: usize = 4080;
-/// Length of an entry in bytes.
-pub const ENTRY_LEN: usize = 48;
+pub const CONTENT_LEN: usize = PAGE_LEN - TAG_LEN;
 /// Entries on a data page.
 pub const ENTRIES_PER_PAGE: usize = CONTENT_LEN / ENTRY_LEN;
+/// Length of a value on a fence or top page, in bytes.
+pub const FENCE_LEN: usize = 8;
 /// Values on a fence or top page.
-pub const FENCES_PER_PAGE: usize = CONTENT_LEN / 8;
+pub const FENCES_PER_PAGE: usize = CONTENT_LEN / FENCE_LEN;
 /// Length of a row of the pack section in bytes.
-pub const PACK_LEN: usize = 40;
+pub const PACK_LEN: usize = PackId::LEN + 8;
 /// Packs on a pack page.
 pub const PACKS_PER_PAGE: usize = CONTENT_LEN / PACK_LEN;
 /// Segment ids on a superseded page.
@@ -32,7 +35,18 @@ const HEADER_DOMAIN: &str = "containerarchive/segment/v1";
 pub const VERSION: u32 = 1;
 const FLAG_SEALED: u32 = 1;
 
-const MAX_U24: u32 = 0xff_ffff;
+/// Length of a block of the filter in bytes: one cache line.
+pub const BLOCK_LEN: usize = 64;
+/// Blocks on a filter page; the rest of its content stays zero.
+pub const BLOCKS_PER_PAGE: u64 = (CONTENT_LEN / BLOCK_LEN) as u64;
+/// Bits for each entry: with six of them set per id, 0.44 % of absent ids look present.
+const BITS_PER_ENTRY: u64 = 12;
+const BITS_PER_PAGE: u64 = BLOCKS_PER_PAGE * BLOCK_LEN as u64 * 8;
+
+/// How many pages a filter of so many entries has, at least one; `None` when they cannot be counted.
+fn filter_pages(entries: u64) -> Option<u64> {
+    Some(entries.checked_mul(BITS_PER_ENTRY)?.div_ceil(BITS_PER_PAGE).max(1))
+}
 
 /// A whole page: content and tag.
 pub type Page = [u8; PAGE_LEN];
@@ -92,7 +106,7 @@ impl Layout {
         let data = entries.div_ceil(ENTRIES_PER_PAGE as u64);
         let fence = data.div_ceil(FENCES_PER_PAGE as u64);
         let top = fence.div_ceil(FENCES_PER_PAGE as u64);
-        let filter = super::filter::pages_for(entries)?;
+        let filter = filter_pages(entries)?;
         let pack = packs.div_ceil(PACKS_PER_PAGE as u64);
         let superseded_pages = superseded.div_ceil(IDS_PER_PAGE as u64);
         let pages = [1, data, fence, top, filter, pack, superseded_pages, 1];
@@ -164,44 +178,62 @@ pub enum BadHeader {
     Version(u32),
 }
 
+impl From<TooShort> for BadHeader {
+    fn from(_: TooShort) -> Self {
+        Self::Damaged
+    }
+}
+
 impl Header {
     /// Writes the header page, tag included.
     pub fn encode(&self, page: &mut Page) {
         page.fill(0);
-        page[0..8].copy_from_slice(MAGIC);
-        page[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        page[12..16].copy_from_slice(&(if self.sealed { FLAG_SEALED } else { 0 }).to_le_bytes());
-        page[16..32].copy_from_slice(&self.repo.0);
-        page[32..48].copy_from_slice(&self.segment.0);
-        page[48..80].copy_from_slice(&self.salt);
-        page[80..84].copy_from_slice(&self.epoch.to_le_bytes());
-        let tag = crypto::tag16(HEADER_DOMAIN, &[&page[..CONTENT_LEN]]);
-        page[CONTENT_LEN..].copy_from_slice(&tag);
+        let (content, tag) = page.split_at_mut(CONTENT_LEN);
+        ByteWriter::new(content)
+            .bytes(MAGIC)
+            .u32(VERSION)
+            .u32(if self.sealed { FLAG_SEALED } else { 0 })
+            .bytes(&self.repo.0)
+            .bytes(&self.segment.0)
+            .bytes(&self.salt)
+            .u32(self.epoch);
+        tag.copy_from_slice(&crypto::tag16(HEADER_DOMAIN, &[content]));
     }
 
     /// Reads a header page. The checksum comes before the version, so that a flipped bit is never taken for a later one.
     pub fn decode(page: &Page) -> Result<Self, BadHeader> {
-        let tag = crypto::tag16(HEADER_DOMAIN, &[&page[..CONTENT_LEN]]);
-        if page[CONTENT_LEN..] != tag || &page[0..8] != MAGIC {
+        let (content, tag) = page.split_last_chunk::<TAG_LEN>().ok_or(TooShort)?;
+        let mut reader = ByteReader::new(content);
+        if crypto::tag16(HEADER_DOMAIN, &[content]) != *tag || reader.array()? != *MAGIC {
             return Err(BadHeader::Damaged);
         }
-        let version = u32_at(page, 8);
+        let version = reader.u32()?;
         if version != VERSION {
             return Err(BadHeader::Version(version));
         }
-        let flags = u32_at(page, 12);
+        let flags = reader.u32()?;
         if flags & !FLAG_SEALED != 0 {
             return Err(BadHeader::Damaged);
         }
         Ok(Self {
             sealed: flags & FLAG_SEALED != 0,
-            repo: RepoId(bytes_at(page, 16)),
-            segment: SegmentId(bytes_at(page, 32)),
-            salt: bytes_at(page, 48),
-            epoch: u32_at(page, 80),
+            repo: RepoId(reader.array()?),
+            segment: SegmentId(reader.array()?),
+            salt: reader.array()?,
+            epoch: reader.u32()?,
         })
     }
 }
+
+/// The sections whose pages the footer counts, in its order.
+const COUNTED: [Section; 6] = [
+    Section::Data,
+    Section::Fence,
+    Section::Top,
+    Section::Filter,
+    Section::Pack,
+    Section::Superseded,
+];
 
 /// What the footer page says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,30 +250,36 @@ impl Footer {
     /// Writes the content of the footer page; the tag is the sealer's.
     pub fn encode(&self, page: &mut Page) {
         page.fill(0);
-        page[0..8].copy_from_slice(END_MAGIC);
-        put_u64(page, 8, self.layout.total_pages());
-        put_u64(page, 16, self.layout.entries);
-        for (at, section) in (24..).step_by(8).zip(&Section::ALL[1..7]) {
-            put_u64(page, at, self.layout.pages(*section));
+        let mut writer = ByteWriter::new(page);
+        writer
+            .bytes(END_MAGIC)
+            .u64(self.layout.total_pages())
+            .u64(self.layout.entries);
+        for section in COUNTED {
+            writer.u64(self.layout.pages(section));
         }
-        put_u64(page, 72, self.layout.packs);
-        put_u64(page, 80, self.layout.superseded);
-        page[88..120].copy_from_slice(&self.first.0);
-        page[120..152].copy_from_slice(&self.last.0);
+        writer
+            .u64(self.layout.packs)
+            .u64(self.layout.superseded)
+            .bytes(&self.first.0)
+            .bytes(&self.last.0);
     }
 
     /// Reads a footer page that was verified, of a file of `file_pages` pages. Every count must follow from the others.
     pub fn decode(page: &Page, file_pages: u64) -> Result<Self, Damage> {
-        if &page[0..8] != END_MAGIC {
+        let mut reader = ByteReader::new(page);
+        if reader.array()? != *END_MAGIC {
             return Err(Damage::Footer);
         }
-        let layout = Layout::for_counts(u64_at(page, 16), u64_at(page, 72), u64_at(page, 80)).ok_or(Damage::Footer)?;
-        for (at, section) in (24..).step_by(8).zip(&Section::ALL[1..7]) {
-            if u64_at(page, at) != layout.pages(*section) {
-                return Err(Damage::Footer);
-            }
+        let total_pages = reader.u64()?;
+        let entries = reader.u64()?;
+        let mut counts = [0; COUNTED.len()];
+        for count in &mut counts {
+            *count = reader.u64()?;
         }
-        if u64_at(page, 8) != layout.total_pages() {
+        let (packs, superseded) = (reader.u64()?, reader.u64()?);
+        let layout = Layout::for_counts(entries, packs, superseded).ok_or(Damage::Footer)?;
+        if counts != COUNTED.map(|section| layout.pages(section)) || total_pages != layout.total_pages() {
             return Err(Damage::Footer);
         }
         if layout.total_pages() != file_pages {
@@ -249,8 +287,8 @@ impl Footer {
         }
         let footer = Self {
             layout,
-            first: ChunkId(bytes_at(page, 88)),
-            last: ChunkId(bytes_at(page, 120)),
+            first: ChunkId(reader.array()?),
+            last: ChunkId(reader.array()?),
         };
         let zero = ChunkId([0; 32]);
         let empty_but_named = layout.entries == 0 && (footer.first != zero || footer.last != zero);
@@ -276,84 +314,40 @@ impl SegmentEntry {
         (self.entry.id, self.pack)
     }
 
-    /// Writes 48 bytes; `None` when a field does not fit the format.
-    pub fn encode(&self, out: &mut [u8]) -> Option<()> {
-        let PackEntry {
-            id,
-            offset,
-            payload_len,
-            raw_len,
-            codec,
-            kind,
-        } = self.entry;
-        if payload_len > MAX_U24 || raw_len > MAX_U24 || raw_len == 0 || !self.entry.is_indexed() {
-            return None;
-        }
-        out[0..32].copy_from_slice(&id.0);
-        out[32..36].copy_from_slice(&self.pack.to_le_bytes());
-        out[36..40].copy_from_slice(&offset.to_le_bytes());
-        out[40..43].copy_from_slice(&payload_len.to_le_bytes()[..3]);
-        out[43..46].copy_from_slice(&raw_len.to_le_bytes()[..3]);
-        out[46] = codec;
-        out[47] = kind;
-        Some(())
+    /// Writes it; `None` when a field does not fit the format.
+    pub fn encode(&self, out: &mut [u8; ENTRY_LEN]) -> Option<()> {
+        let entry = &self.entry;
+        let fits = entry.payload_len <= MAX_U24 && (1..=MAX_U24).contains(&entry.raw_len) && entry.is_indexed();
+        fits.then(|| encode_entry(entry, self.pack, out))
     }
 
-    /// Reads 48 bytes; `None` for what no writer makes. `packs` is the length of the pack table.
-    pub fn decode(bytes: &[u8], packs: u64) -> Option<Self> {
-        let pack = u32_at(bytes, 32);
-        let entry = PackEntry {
-            id: ChunkId(bytes_at(bytes, 0)),
-            offset: u32_at(bytes, 36),
-            payload_len: u24_at(bytes, 40),
-            raw_len: u24_at(bytes, 43),
-            codec: bytes[46],
-            kind: bytes[47],
-        };
+    /// Reads it; `None` for what no writer makes. `packs` is the length of the pack table.
+    pub fn decode(bytes: &[u8; ENTRY_LEN], packs: u64) -> Option<Self> {
+        let (entry, pack) = decode_entry(bytes).ok()?;
         let fits = u64::from(pack) < packs && entry.raw_len > 0 && entry.is_indexed();
         fits.then_some(Self { pack, entry })
     }
 }
 
 /// Writes a row of the pack section.
-pub fn encode_pack(pack: &(PackId, u64), out: &mut [u8]) {
-    out[..32].copy_from_slice(&pack.0.0);
-    out[32..40].copy_from_slice(&pack.1.to_le_bytes());
+pub fn encode_pack((pack, len): &(PackId, u64), out: &mut [u8; PACK_LEN]) {
+    ByteWriter::new(out).bytes(&pack.0).u64(*len);
 }
 
 /// Reads a row of the pack section.
-pub fn decode_pack(bytes: &[u8]) -> (PackId, u64) {
-    (PackId(bytes_at(bytes, 0)), u64_at(bytes, 32))
+pub fn decode_pack(bytes: &[u8; PACK_LEN]) -> Result<(PackId, u64), TooShort> {
+    let mut reader = ByteReader::new(bytes);
+    Ok((PackId(reader.array()?), reader.u64()?))
+}
+
+/// Row `row` of a fence or top page.
+pub fn fence_at(page: &Page, row: usize) -> u64 {
+    u64::from_le_bytes(page.as_chunks::<FENCE_LEN>().0[row])
 }
 
 /// What fences hold for an id: its first 8 bytes as a big-endian number, so that numbers sort as ids do.
 pub fn fence_of(id: &ChunkId) -> u64 {
-    u64::from_be_bytes(bytes_at(&id.0, 0))
-}
-
-/// `N` bytes at `at`. Callers pass places inside a page, so the range is always there.
-pub fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
-}
-
-/// The little-endian u64 at `at`.
-pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes_at(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes_at(bytes, at))
-}
-
-fn u24_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], 0])
-}
-
-/// Writes `value` little-endian at `at`.
-pub fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
-    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    u64::from_be_bytes(id.0.as_chunks().0[0])
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@
 use zeroize::Zeroizing;
 
 use super::error::Damage;
-use super::format::{CONTENT_LEN, Header, Page, Section, bytes_at};
-use crate::crypto::{self, SecretKey};
+use super::format::{CONTENT_LEN, Header, Page, Section};
+use crate::bytes::ByteWriter;
+use crate::crypto::{self, NONCE_LEN, SecretKey, TAG_LEN};
 use crate::id::{RepoId, SegmentId};
 
 const PAGE_DOMAIN: &str = "containerarchive/segment-page/v1";
+const AAD_MAGIC: &[u8; 4] = b"CAS1";
+const AAD_LEN: usize = AAD_MAGIC.len() + RepoId::LEN + SegmentId::LEN;
 
 /// `K("index-segment")` of one key epoch.
 pub struct EpochKey {
@@ -41,8 +44,13 @@ pub struct SegmentContext {
 
 /// Seals and opens the pages of one segment.
 pub(super) enum PageSeal {
-    Plain { segment: SegmentId },
-    Sealed { key: Zeroizing<[u8; 32]>, aad: [u8; 36] },
+    Plain {
+        segment: SegmentId,
+    },
+    Sealed {
+        key: Zeroizing<[u8; 32]>,
+        aad: [u8; AAD_LEN],
+    },
 }
 
 impl PageSeal {
@@ -61,10 +69,11 @@ impl PageSeal {
                 let EpochKey { key, .. } = found.ok_or(Damage::UnknownEpoch)?;
                 // one key a segment: HMAC(K("index-segment"), segment id ‖ salt)
                 let key = Zeroizing::new(key.hmac(&[&header.segment.0, &header.salt]));
-                let mut aad = [0; 36];
-                aad[..4].copy_from_slice(b"CAS1");
-                aad[4..20].copy_from_slice(&header.repo.0);
-                aad[20..].copy_from_slice(&header.segment.0);
+                let mut aad = [0; AAD_LEN];
+                ByteWriter::new(&mut aad)
+                    .bytes(AAD_MAGIC)
+                    .bytes(&header.repo.0)
+                    .bytes(&header.segment.0);
                 Ok(Self::Sealed { key, aad })
             }
             _ => Err(Damage::SealMismatch),
@@ -85,25 +94,22 @@ impl PageSeal {
     /// Checks a page read as page `number`, and decrypts it in place when sealed. `None` when it is not the page that was
     /// written there.
     pub fn open(&self, section: Section, number: u64, page: &mut Page) -> Option<()> {
-        let (content, tag) = page.split_at_mut(CONTENT_LEN);
+        let (content, tag) = page.split_last_chunk_mut::<TAG_LEN>()?;
         match self {
             Self::Plain { segment } => (plain_tag(segment, section, number, content) == *tag).then_some(()),
-            Self::Sealed { key, aad } => {
-                crypto::open_in_place(key, &nonce(section, number), aad, content, &bytes_at(tag, 0)).ok()
-            }
+            Self::Sealed { key, aad } => crypto::open_in_place(key, &nonce(section, number), aad, content, tag).ok(),
         }
     }
 }
 
-fn plain_tag(segment: &SegmentId, section: Section, number: u64, content: &[u8]) -> [u8; 16] {
+fn plain_tag(segment: &SegmentId, section: Section, number: u64, content: &[u8]) -> [u8; TAG_LEN] {
     let place = nonce(section, number);
     crypto::tag16(PAGE_DOMAIN, &[&segment.0, &place, content])
 }
 
 /// u32 section ‖ u64 page number: unique under the key of one segment.
-fn nonce(section: Section, number: u64) -> [u8; 12] {
-    let mut out = [0; 12];
-    out[..4].copy_from_slice(&(section as u32).to_le_bytes());
-    out[4..].copy_from_slice(&number.to_le_bytes());
+fn nonce(section: Section, number: u64) -> [u8; NONCE_LEN] {
+    let mut out = [0; NONCE_LEN];
+    ByteWriter::new(&mut out).u32(section as u32).u64(number);
     out
 }

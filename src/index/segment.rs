@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::error::{Damage, Error};
 use super::filter::Probe;
 use super::format::{
-    BadHeader, ENTRIES_PER_PAGE, ENTRY_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, PACK_LEN, PACKS_PER_PAGE,
-    PAGE_LEN, Page, Section, SegmentEntry, bytes_at, decode_pack, fence_of, u64_at,
+    BadHeader, ENTRIES_PER_PAGE, ENTRY_LEN, FENCE_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, PACK_LEN,
+    PACKS_PER_PAGE, PAGE_LEN, Page, Section, SegmentEntry, decode_pack, fence_at, fence_of,
 };
 use super::pages::PageCache;
 use super::seal::{PageSeal, SegmentContext};
@@ -188,7 +188,7 @@ impl Segment {
         let mut run = PageRun::new(self, Section::Pack);
         while let Some(page) = run.next_page()? {
             for row in rows::<PACK_LEN>(page, PACKS_PER_PAGE, &mut left) {
-                let (pack, len) = decode_pack(row);
+                let (pack, len) = decode_pack(row).map_err(|_| self.damaged(Damage::Contents))?;
                 if previous >= Some(pack) {
                     return Err(self.damaged(Damage::Contents));
                 }
@@ -222,7 +222,7 @@ impl Segment {
         let mut left = self.footer.layout.pages(Section::Fence);
         let mut run = PageRun::new(self, Section::Top);
         while let Some(page) = run.next_page()? {
-            top.extend(rows::<8>(page, FENCES_PER_PAGE, &mut left).map(|row| u64_at(row, 0)));
+            top.extend(rows::<FENCE_LEN>(page, FENCES_PER_PAGE, &mut left).map(|row| u64::from_le_bytes(*row)));
         }
         let first_fits = top.first().is_none_or(|first| *first == fence_of(&self.footer.first));
         if !top.is_sorted() || !first_fits {
@@ -237,7 +237,7 @@ impl Segment {
         let mut left = self.footer.layout.superseded;
         let mut run = PageRun::new(self, Section::Superseded);
         while let Some(page) = run.next_page()? {
-            ids.extend(rows::<16>(page, IDS_PER_PAGE, &mut left).map(|row| SegmentId(bytes_at(row, 0))));
+            ids.extend(rows::<{ SegmentId::LEN }>(page, IDS_PER_PAGE, &mut left).map(|row| SegmentId(*row)));
         }
         self.superseded = ids;
         Ok(())
@@ -274,7 +274,7 @@ impl Segment {
                 .and_then(|page| self.top.get(page).copied())
                 .ok_or_else(|| self.damaged(Damage::Contents));
         }
-        Ok(u64_at(&*self.page(Section::Fence, page)?, row * 8))
+        Ok(fence_at(&*self.page(Section::Fence, page)?, row))
     }
 
     /// The first data page that may hold an id with this prefix: the last one that begins below it, or else the first.
@@ -289,7 +289,7 @@ impl Segment {
         let (mut low, mut high) = (0, (pages - base).min(FENCES_PER_PAGE as u64));
         while low < high {
             let middle = low + (high - low) / 2;
-            if u64_at(&*page, middle as usize * 8) < prefix {
+            if fence_at(&page, middle as usize) < prefix {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -313,7 +313,7 @@ impl Segment {
             if entry[..ChunkId::LEN] != id.0[..] {
                 return Ok(false);
             }
-            let found = SegmentEntry::decode(*entry, self.footer.layout.packs);
+            let found = SegmentEntry::decode(entry, self.footer.layout.packs);
             each(found.ok_or_else(|| self.damaged(Damage::Contents))?)?;
         }
         Ok(true)
@@ -322,7 +322,7 @@ impl Segment {
     fn pack_at(&self, ordinal: u64) -> Result<(PackId, u64), Error> {
         let (page, row) = place(ordinal, PACKS_PER_PAGE);
         let page = self.page(Section::Pack, page)?;
-        Ok(decode_pack(&page[row * PACK_LEN..(row + 1) * PACK_LEN]))
+        decode_pack(&page.as_chunks::<PACK_LEN>().0[row]).map_err(|_| self.damaged(Damage::Contents))
     }
 }
 
@@ -419,7 +419,7 @@ impl SegmentScan<'_> {
             self.run.pages.get(self.run.at.wrapping_sub(1))
         };
         let entry = page.and_then(|page| {
-            let bytes = page.get(row * ENTRY_LEN..(row + 1) * ENTRY_LEN)?;
+            let bytes = page.as_chunks::<ENTRY_LEN>().0.get(row)?;
             SegmentEntry::decode(bytes, segment.footer.layout.packs)
         });
         let entry = entry.ok_or_else(|| segment.damaged(Damage::Contents))?;

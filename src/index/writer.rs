@@ -11,8 +11,8 @@ use std::io::{self, Read};
 use super::error::Error;
 use super::filter::Probe;
 use super::format::{
-    CONTENT_LEN, ENTRIES_PER_PAGE, ENTRY_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, Layout, PACK_LEN,
-    PACKS_PER_PAGE, PAGE_LEN, Page, Section, encode_pack, fence_of, put_u64,
+    CONTENT_LEN, ENTRIES_PER_PAGE, ENTRY_LEN, FENCE_LEN, FENCES_PER_PAGE, Footer, Header, IDS_PER_PAGE, Layout,
+    PACK_LEN, PACKS_PER_PAGE, PAGE_LEN, Page, Section, encode_pack, fence_of,
 };
 use super::seal::{PageSeal, SegmentContext, SegmentSeal};
 use super::source::{EntryScan, EntrySource};
@@ -163,7 +163,7 @@ impl<'s> DataPager<'s> {
                 return Err(Error::Writer("an entry names no pack"));
             }
             found
-                .encode(&mut page[row * ENTRY_LEN..(row + 1) * ENTRY_LEN])
+                .encode(&mut page.as_chunks_mut::<ENTRY_LEN>().0[row])
                 .ok_or(Error::Writer("an entry does not fit the format"))?;
             self.previous = Some(key);
             self.first.get_or_insert(found.entry.id);
@@ -355,21 +355,21 @@ fn page_of<T>(rows: &[T], index: u64, per_page: usize) -> &[T] {
 }
 
 fn fill_values<'v>(values: impl Iterator<Item = &'v u64>, page: &mut Page) {
-    for (at, value) in (0..).step_by(8).zip(values) {
-        put_u64(page, at, *value);
+    for (out, value) in page.as_chunks_mut::<FENCE_LEN>().0.iter_mut().zip(values) {
+        *out = value.to_le_bytes();
     }
 }
 
 fn fill_packs(rows: &[(PackId, u64)], page: &mut Page) {
     page.fill(0);
-    for (row, out) in rows.iter().zip(page.chunks_exact_mut(PACK_LEN)) {
+    for (row, out) in rows.iter().zip(page.as_chunks_mut::<PACK_LEN>().0) {
         encode_pack(row, out);
     }
 }
 
 fn fill_ids(rows: &[SegmentId], page: &mut Page) {
     page.fill(0);
-    for (row, out) in rows.iter().zip(page.chunks_exact_mut(SegmentId::LEN)) {
-        out.copy_from_slice(&row.0);
+    for (row, out) in rows.iter().zip(page.as_chunks_mut::<{ SegmentId::LEN }>().0) {
+        *out = row.0;
     }
 }

@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 
 use super::Error;
+use crate::bytes::{ByteReader, TooShort};
 use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, from_hex, to_hex};
 use crate::layout;
@@ -32,9 +33,9 @@ const LIST_VERSION: u32 = 2;
 const VERSION_WITHOUT_MAC: u32 = 1;
 const FLAG_HINT: u32 = 1;
 /// Length of what both versions begin with.
-const HEADER_LEN: usize = 56;
+const HEADER_LEN: usize = MAGIC.len() + 4 + 4 + RepoId::LEN + KillListId::LEN + 4 + 4;
 /// What version 2 adds to it: the epoch, and zeros.
-const MORE_LEN: usize = 8;
+const MORE_LEN: usize = 4 + 4;
 const MAC_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 32;
 const SUFFIX: &str = ".kill";
@@ -43,9 +44,12 @@ const PIECE_LEN: usize = 1 << 20;
 
 /// Name of a kill list, random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KillListId(pub [u8; 16]);
+pub struct KillListId(pub [u8; Self::LEN]);
 
 impl KillListId {
+    /// Length in bytes.
+    pub const LEN: usize = 16;
+
     /// The file of that list.
     pub fn key(&self) -> String {
         format!("{}/{}{SUFFIX}", layout::MARKS, to_hex(&self.0))
@@ -299,21 +303,19 @@ fn parse(
     if len < (HEADER_LEN + CHECKSUM_LEN) as u64 {
         return Err(damaged("it is too short"));
     }
-    let mut header = [0; HEADER_LEN];
-    fill(&mut header)?;
-    if header[0..8] != MAGIC {
+    let mut bytes = [0; HEADER_LEN];
+    fill(&mut bytes)?;
+    let too_short = |_: TooShort| damaged("it is too short");
+    let header = Header::decode(&bytes).map_err(too_short)?;
+    if header.magic != MAGIC {
         return Err(damaged("it does not begin as a kill list"));
     }
-    let (packs_said, sessions_said) = (
-        u32::from_le_bytes(field(&header, 48)),
-        u32::from_le_bytes(field(&header, 52)),
-    );
-    let version = u32::from_le_bytes(field(&header, 8));
+    let version = header.version;
     let has_mac = version == LIST_VERSION;
     let is_known = has_mac || version == VERSION_WITHOUT_MAC;
     let mut hash = Sha256::new();
-    hash.update(header);
-    let fills = file_len(version, packs_said, sessions_said).is_some_and(|said| said as u64 == len);
+    hash.update(bytes);
+    let fills = file_len(version, header.packs, header.sessions).is_some_and(|said| said as u64 == len);
     let (mut packs, mut sessions) = (Vec::new(), Vec::new());
     let (mut more, mut mac, mut digest) = ([0; MORE_LEN], [0; MAC_LEN], [0; 32]);
     if is_known && fills {
@@ -321,14 +323,14 @@ fn parse(
             fill(&mut more)?;
             hash.update(more);
         }
-        read_rows(packs_said, fill, &mut hash, &mut |pack| match packs.last() {
+        read_rows(header.packs, fill, &mut hash, &mut |pack| match packs.last() {
             Some(last) if *last >= PackId(pack) => Err(damaged("its packs are not sorted")),
             _ => {
                 packs.push(PackId(pack));
                 Ok(())
             }
         })?;
-        read_rows(sessions_said, fill, &mut hash, &mut |session| {
+        read_rows(header.sessions, fill, &mut hash, &mut |session| {
             sessions.push(SnapshotId(session));
             Ok(())
         })?;
@@ -358,15 +360,15 @@ fn parse(
     if !fills {
         return Err(damaged("its counts do not fill it"));
     }
-    if let Some(reason) = contradiction(&header, &more, &mac, expected, seal) {
+    let mut more = ByteReader::new(&more);
+    let (epoch, zeros) = (more.u32().map_err(too_short)?, more.rest());
+    if let Some(reason) = contradiction(&header, (epoch, zeros, &mac), expected, seal) {
         return Err(damaged(reason));
     }
-    let hint = u32::from_le_bytes(field(&header, 12)) & FLAG_HINT != 0;
-    let epoch = u32::from_le_bytes(field(&more, 0));
     let list = KillList {
         id: *expected,
-        repo: RepoId(field(&header, 16)),
-        hint,
+        repo: header.repo,
+        hint: header.flags & FLAG_HINT != 0,
         packs,
         sessions,
     };
@@ -378,25 +380,46 @@ fn parse(
     Ok(FoundList { list, proof })
 }
 
+/// What both versions begin with.
+struct Header {
+    magic: [u8; 8],
+    version: u32,
+    flags: u32,
+    repo: RepoId,
+    id: KillListId,
+    packs: u32,
+    sessions: u32,
+}
+
+impl Header {
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, TooShort> {
+        let mut reader = ByteReader::new(bytes);
+        Ok(Self {
+            magic: reader.array()?,
+            version: reader.u32()?,
+            flags: reader.u32()?,
+            repo: RepoId(reader.array()?),
+            id: KillListId(reader.array()?),
+            packs: reader.u32()?,
+            sessions: reader.u32()?,
+        })
+    }
+}
+
 /// What is wrong with the fields of a list that is whole.
 fn contradiction(
-    header: &[u8; HEADER_LEN],
-    more: &[u8; MORE_LEN],
-    mac: &[u8; MAC_LEN],
+    header: &Header,
+    (epoch, zeros, mac): (u32, &[u8], &[u8; MAC_LEN]),
     expected: &KillListId,
     seal: &dyn ListSeal,
 ) -> Option<&'static str> {
-    let flags = u32::from_le_bytes(field(header, 12));
-    let sessions = u32::from_le_bytes(field(header, 52));
-    let has_mac = field(more, 0) != [0; 4] || *mac != [0; MAC_LEN];
+    let has_mac = epoch != 0 || *mac != [0; MAC_LEN];
+    let is_hint = header.flags & FLAG_HINT != 0;
     let wrong = [
-        (flags & !FLAG_HINT != 0, "it has unknown flags"),
-        (field(header, 32) != expected.0, "it is another list than its name says"),
-        (
-            flags & FLAG_HINT == 0 && sessions != 0,
-            "it names sessions and is no hint",
-        ),
-        (field(more, 4) != [0; 4], "it has bytes that should be zero"),
+        (header.flags & !FLAG_HINT != 0, "it has unknown flags"),
+        (header.id != *expected, "it is another list than its name says"),
+        (!is_hint && header.sessions != 0, "it names sessions and is no hint"),
+        (zeros != [0; 4], "it has bytes that should be zero"),
         (!seal.has_macs() && has_mac, "it has a MAC, and the repository no keys"),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map(|(_, reason)| *reason)
@@ -446,13 +469,6 @@ fn file_len(version: u32, packs: u32, sessions: u32) -> Option<usize> {
 
 fn is_ascending(packs: &[PackId]) -> bool {
     packs.is_sorted_by(|a, b| a < b)
-}
-
-/// `N` bytes of the header, or of what version 2 adds to it.
-fn field<const N: usize>(header: &[u8], offset: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&header[offset..offset + N]);
-    out
 }
 
 #[cfg(test)]

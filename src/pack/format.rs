@@ -4,7 +4,9 @@
 //! only then arithmetic.
 
 use super::PackEntry;
-use crate::crypto::{check8, sha256};
+use crate::bytes::{ByteReader, ByteWriter, TooShort};
+pub use crate::crypto::padme;
+use crate::crypto::{CHECK_LEN, TAG_LEN, check8, sha256};
 use crate::id::{ChunkId, PackId, RepoId, SnapshotId};
 
 /// Length of a pack's header in bytes.
@@ -13,8 +15,8 @@ pub const HEADER_LEN: usize = 96;
 pub const FOOTER_LEN: usize = 64;
 /// Length of one trailer entry in bytes.
 pub const ENTRY_LEN: usize = 48;
-/// Length of the tag behind the entries in bytes.
-pub const TAG_LEN: usize = 16;
+/// Length of a pack's own nonce in bytes.
+pub const PACK_NONCE_LEN: usize = 16;
 /// Sealed trailers hold a multiple of this many entries, so that their length tells little.
 pub const SEALED_ENTRY_STEP: usize = 64;
 /// Most entries of one pack.
@@ -26,10 +28,12 @@ const PACK_MAGIC: &[u8; 8] = b"CAPACK01";
 const END_MAGIC: &[u8; 8] = b"CAPEND01";
 const INDEX_MAGIC: &[u8; 8] = b"CAPIDX01";
 const VERSION: u32 = 1;
-/// Magic, version, zero, pack id, pack length: what an `.idx` has before the pack's header.
-const INDEX_HEAD_LEN: usize = 56;
+/// Length of the SHA-256 at the end of an `.idx`, in bytes.
+const HASH_LEN: usize = 32;
+/// What an `.idx` has before the pack's header: magic, version, zeros, pack id, pack length.
+const INDEX_HEAD_LEN: usize = 8 + 4 + 4 + PackId::LEN + 8;
 /// Smallest file that can be an `.idx`.
-const INDEX_MIN_LEN: usize = INDEX_HEAD_LEN + HEADER_LEN + TAG_LEN + FOOTER_LEN + 32;
+const INDEX_MIN_LEN: usize = INDEX_HEAD_LEN + HEADER_LEN + TAG_LEN + FOOTER_LEN + HASH_LEN;
 
 /// Why bytes are not a pack or pack index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,12 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<TooShort> for Error {
+    fn from(_: TooShort) -> Self {
+        Self::Length
+    }
+}
+
 /// What stands at the beginning of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackHeader {
@@ -75,7 +85,7 @@ pub struct PackHeader {
     /// Who wrote it.
     pub session: SnapshotId,
     /// Random, so that no two packs are the same file.
-    pub nonce: [u8; 16],
+    pub nonce: [u8; PACK_NONCE_LEN],
     /// Key epoch; 0 in plain repositories.
     pub epoch: u32,
 }
@@ -83,43 +93,46 @@ pub struct PackHeader {
 impl PackHeader {
     /// The 96 bytes.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
-        let mut out = [0u8; HEADER_LEN];
-        out[..8].copy_from_slice(PACK_MAGIC);
-        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
         let flags = u32::from(self.sealed) | u32::from(self.meta) << 1;
-        out[12..16].copy_from_slice(&flags.to_le_bytes());
-        out[16..32].copy_from_slice(&self.repo.0);
-        out[32..48].copy_from_slice(&self.session.0);
-        out[48..64].copy_from_slice(&self.nonce);
-        out[64..68].copy_from_slice(&self.epoch.to_le_bytes());
-        let check = check8(&out[..88]);
-        out[88..].copy_from_slice(&check);
+        let mut out = [0; HEADER_LEN];
+        let (fields, check) = out.split_at_mut(HEADER_LEN - CHECK_LEN);
+        ByteWriter::new(fields)
+            .bytes(PACK_MAGIC)
+            .u32(VERSION)
+            .u32(flags)
+            .bytes(&self.repo.0)
+            .bytes(&self.session.0)
+            .bytes(&self.nonce)
+            .u32(self.epoch);
+        check.copy_from_slice(&check8(fields));
         out
     }
 
     /// Reads a header back.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Error> {
-        if bytes[..8] != *PACK_MAGIC {
+        let (fields, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TooShort)?;
+        let mut reader = ByteReader::new(fields);
+        if reader.array()? != *PACK_MAGIC {
             return Err(Error::Magic);
         }
-        if check8(&bytes[..88]) != bytes[88..] {
+        if check8(fields) != *check {
             return Err(Error::Checksum);
         }
-        let version = read_u32(bytes, 8);
+        let version = reader.u32()?;
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        let flags = read_u32(bytes, 12);
+        let flags = reader.u32()?;
         if flags > 3 {
             return Err(Error::Version(version));
         }
         Ok(Self {
             sealed: flags & 1 != 0,
             meta: flags & 2 != 0,
-            repo: RepoId(read_array(bytes, 16)),
-            session: SnapshotId(read_array(bytes, 32)),
-            nonce: read_array(bytes, 48),
-            epoch: read_u32(bytes, 64),
+            repo: RepoId(reader.array()?),
+            session: SnapshotId(reader.array()?),
+            nonce: reader.array()?,
+            epoch: reader.u32()?,
         })
     }
 }
@@ -138,28 +151,31 @@ pub struct PackFooter {
 impl PackFooter {
     /// The 64 bytes.
     pub fn encode(&self) -> [u8; FOOTER_LEN] {
-        let mut out = [0u8; FOOTER_LEN];
-        out[..8].copy_from_slice(END_MAGIC);
-        out[8..12].copy_from_slice(&self.trailer_offset.to_le_bytes());
-        out[12..16].copy_from_slice(&self.trailer_len.to_le_bytes());
-        out[16..48].copy_from_slice(&self.body_hash);
-        let check = check8(&out[..56]);
-        out[56..].copy_from_slice(&check);
+        let mut out = [0; FOOTER_LEN];
+        let (fields, check) = out.split_at_mut(FOOTER_LEN - CHECK_LEN);
+        ByteWriter::new(fields)
+            .bytes(END_MAGIC)
+            .u32(self.trailer_offset)
+            .u32(self.trailer_len)
+            .bytes(&self.body_hash);
+        check.copy_from_slice(&check8(fields));
         out
     }
 
-    /// Reads a footer back and holds it against the length of the pack.
+    /// Reads a footer back and checks it against the length of the pack.
     pub fn decode(bytes: &[u8; FOOTER_LEN], pack_len: u64) -> Result<Self, Error> {
-        if bytes[..8] != *END_MAGIC {
+        let (fields, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TooShort)?;
+        let mut reader = ByteReader::new(fields);
+        if reader.array()? != *END_MAGIC {
             return Err(Error::Magic);
         }
-        if check8(&bytes[..56]) != bytes[56..] {
+        if check8(fields) != *check {
             return Err(Error::Checksum);
         }
         let footer = Self {
-            trailer_offset: read_u32(bytes, 8),
-            trailer_len: read_u32(bytes, 12),
-            body_hash: read_array(bytes, 16),
+            trailer_offset: reader.u32()?,
+            trailer_len: reader.u32()?,
+            body_hash: reader.array()?,
         };
         let end = u64::from(footer.trailer_offset) + u64::from(footer.trailer_len) + FOOTER_LEN as u64;
         let entries_len = (footer.trailer_len as usize)
@@ -189,46 +205,50 @@ pub fn trailer_len(count: usize, sealed: bool) -> usize {
 /// The entries of a trailer in clear, without the tag; sealed trailers get empty entries at the end.
 pub fn encode_entries(entries: &[PackEntry], sealed: bool) -> Vec<u8> {
     let mut out = vec![0u8; trailer_len(entries.len(), sealed) - TAG_LEN];
-    for (ordinal, (entry, slot)) in (0u32..).zip(entries.iter().zip(out.chunks_exact_mut(ENTRY_LEN))) {
+    for (ordinal, (entry, slot)) in (0u32..).zip(entries.iter().zip(out.as_chunks_mut().0)) {
         encode_entry(entry, ordinal, slot);
     }
     out
 }
 
-/// Writes one 48-byte entry; `number` is the ordinal in a trailer and the pack ordinal in a segment.
-pub fn encode_entry(entry: &PackEntry, number: u32, out: &mut [u8]) {
-    out[..32].copy_from_slice(&entry.id.0);
-    out[32..36].copy_from_slice(&number.to_le_bytes());
-    out[36..40].copy_from_slice(&entry.offset.to_le_bytes());
-    out[40..43].copy_from_slice(&entry.payload_len.to_le_bytes()[..3]);
-    out[43..46].copy_from_slice(&entry.raw_len.to_le_bytes()[..3]);
-    out[46] = entry.codec;
-    out[47] = entry.kind;
+/// Writes one entry of a trailer or of a segment: the only two places of the format that have them.
+/// `number` is the ordinal of the entry in a trailer, and that of the pack in a segment.
+pub fn encode_entry(entry: &PackEntry, number: u32, out: &mut [u8; ENTRY_LEN]) {
+    ByteWriter::new(out)
+        .bytes(&entry.id.0)
+        .u32(number)
+        .u32(entry.offset)
+        .u24(entry.payload_len)
+        .u24(entry.raw_len)
+        .bytes(&[entry.codec, entry.kind]);
 }
 
-/// Reads one 48-byte entry and its number.
-pub fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> (PackEntry, u32) {
+/// Reads one entry and its number. Its values are not checked.
+pub fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> Result<(PackEntry, u32), TooShort> {
+    let mut reader = ByteReader::new(bytes);
+    let id = ChunkId(reader.array()?);
+    let number = reader.u32()?;
     let entry = PackEntry {
-        id: ChunkId(read_array(bytes, 0)),
-        offset: read_u32(bytes, 36),
-        payload_len: u32::from_le_bytes([bytes[40], bytes[41], bytes[42], 0]),
-        raw_len: u32::from_le_bytes([bytes[43], bytes[44], bytes[45], 0]),
-        codec: bytes[46],
-        kind: bytes[47],
+        id,
+        offset: reader.u32()?,
+        payload_len: reader.u24()?,
+        raw_len: reader.u24()?,
+        codec: reader.u8()?,
+        kind: reader.u8()?,
     };
-    (entry, read_u32(bytes, 32))
+    Ok((entry, number))
 }
 
 /// Reads opened entries: they must lie back to back from the header on and end at or before `trailer_offset`.
 pub fn decode_entries(bytes: &[u8], trailer_offset: u32) -> Result<Vec<PackEntry>, Error> {
     let mut entries = Vec::with_capacity(bytes.len() / ENTRY_LEN);
     let mut next = HEADER_LEN as u64;
-    let mut slots = bytes.chunks_exact(ENTRY_LEN);
+    let mut slots = bytes.as_chunks::<ENTRY_LEN>().0.iter();
     for slot in slots.by_ref() {
         if slot.iter().all(|&byte| byte == 0) {
             break;
         }
-        let (entry, ordinal) = decode_entry(&read_array(slot, 0));
+        let (entry, ordinal) = decode_entry(slot)?;
         if ordinal as usize != entries.len()
             || u64::from(entry.offset) != next
             || entry.raw_len == 0
@@ -282,52 +302,32 @@ impl IndexParts {
         if bytes.len() < INDEX_MIN_LEN {
             return Err(Error::Length);
         }
-        if bytes[..8] != *INDEX_MAGIC {
+        let (body, hash) = bytes.split_last_chunk::<HASH_LEN>().ok_or(TooShort)?;
+        let (body, footer) = body.split_last_chunk::<FOOTER_LEN>().ok_or(TooShort)?;
+        let mut reader = ByteReader::new(body);
+        if reader.array()? != *INDEX_MAGIC {
             return Err(Error::Magic);
         }
-        let (body, hash) = bytes.split_at(bytes.len() - 32);
-        if sha256(&[body]) != hash {
+        if sha256(&[body, footer]) != *hash {
             return Err(Error::Checksum);
         }
-        let version = read_u32(bytes, 8);
+        let version = reader.u32()?;
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        let (head, footer) = body.split_at(body.len() - FOOTER_LEN);
+        reader.slice(4)?;
         Ok(Self {
-            pack: PackId(read_array(bytes, 16)),
-            pack_len: u64::from_le_bytes(read_array(bytes, 48)),
-            header: read_array(bytes, INDEX_HEAD_LEN),
-            trailer: head[INDEX_HEAD_LEN + HEADER_LEN..].to_vec(),
-            footer: read_array(footer, 0),
+            pack: PackId(reader.array()?),
+            pack_len: reader.u64()?,
+            header: reader.array()?,
+            trailer: reader.rest().to_vec(),
+            footer: *footer,
         })
     }
 }
 
-/// Rounds a length up so that it tells little more than its order of magnitude (Padmé; Nikitin et al., PETS 2019).
-pub fn padme(len: u64) -> u64 {
-    if len < 2 {
-        return len;
-    }
-    let exponent = len.ilog2();
-    let significant = exponent.ilog2() + 1;
-    let mask = (1u64 << exponent.saturating_sub(significant)) - 1;
-    (len + mask) & !mask
-}
-
 /// Smallest length of a pack in a sealed repository.
 pub const SEALED_PACK_FLOOR: u64 = 4096;
-
-/// The `N` bytes at `at`. The caller has checked that they are there.
-fn read_array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0u8; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(read_array(bytes, at))
-}
 
 #[cfg(test)]
 mod tests {
@@ -396,24 +396,6 @@ mod tests {
             let mut bad = bytes;
             bad[at] ^= 1;
             assert!(PackFooter::decode(&bad, 224).is_err(), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn padme_matches_the_paper() {
-        for (len, padded) in [
-            (1, 1),
-            (8, 8),
-            (9, 10),
-            (4096, 4096),
-            (4097, 4352),
-            (8_388_609, 8_650_752),
-        ] {
-            assert_eq!(padme(len), padded, "{len}");
-        }
-        for len in 1..100_000u64 {
-            let padded = padme(len);
-            assert!(padded >= len && padme(padded) == padded && (padded - len) as f64 <= 0.12 * len as f64);
         }
     }
 }

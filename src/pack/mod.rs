@@ -17,7 +17,9 @@ pub use reader::{PackIndex, ReadError, is_foreign, open_parts, read_index, read_
 pub use splice::{parts_of, splice};
 pub use writer::{FinishedPack, PackWriter};
 
+use crate::crypto::TAG_LEN;
 use crate::id::{ChunkId, PackId};
+use format::PACK_NONCE_LEN;
 
 /// What a stored chunk is: a piece of somebody's data.
 pub const KIND_DATA: u8 = 0;
@@ -72,9 +74,9 @@ pub trait TrailerSeal {
     /// The key epoch that new packs carry; 0 in plain repositories.
     fn epoch(&self) -> u32;
     /// Seals `entries` in place and returns the tag. `body_hash` is the SHA-256 of everything before the trailer.
-    fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; 16]>;
+    fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; TAG_LEN]>;
     /// Opens `entries` in place; `false` when the tag does not fit or the epoch is unknown.
-    fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; 16]) -> bool;
+    fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; TAG_LEN]) -> bool;
     /// Fills `out` with the padding of the pack with this nonce.
-    fn pad(&self, pack_nonce: &[u8; 16], out: &mut [u8]) -> bool;
+    fn pad(&self, pack_nonce: &[u8; PACK_NONCE_LEN], out: &mut [u8]) -> bool;
 }

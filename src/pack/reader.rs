@@ -1,7 +1,8 @@
 //! What a pack holds: from its `.idx`, or from the pack itself.
 
-use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackHeader, TAG_LEN, decode_entries};
+use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackHeader, decode_entries};
 use super::{PackEntry, TrailerSeal};
+use crate::crypto::TAG_LEN;
 use crate::id::{PackId, RepoId};
 use crate::layout;
 use crate::storage::{self, FailedRead, Storage};
@@ -140,10 +141,8 @@ pub fn open_parts(mut parts: IndexParts, repo: &RepoId, seal: &dyn TrailerSeal) 
     if parts.trailer.len() != footer.trailer_len as usize {
         return Err(Error::Length);
     }
-    let (entries, tag) = parts.trailer.split_at_mut(footer.trailer_len as usize - TAG_LEN);
-    let mut tag_bytes = [0u8; TAG_LEN];
-    tag_bytes.copy_from_slice(tag);
-    if !seal.open(header.epoch, &footer.body_hash, entries, &tag_bytes) {
+    let (entries, tag) = parts.trailer.split_last_chunk_mut::<TAG_LEN>().ok_or(Error::Length)?;
+    if !seal.open(header.epoch, &footer.body_hash, entries, tag) {
         return Err(Error::Checksum);
     }
     let entries = decode_entries(entries, footer.trailer_offset)?;

@@ -55,7 +55,7 @@ pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<bool, NoMemory>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::format::TAG_LEN;
+    use crate::crypto::TAG_LEN;
 
     fn pack() -> (Vec<u8>, IndexParts) {
         let footer = PackFooter {

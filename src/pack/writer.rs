@@ -2,11 +2,12 @@
 //! written once it is whole.
 
 use super::format::{
-    FOOTER_LEN, HEADER_LEN, IndexParts, MAX_ENTRIES, PackFooter, PackHeader, SEALED_PACK_FLOOR, encode_entries, padme,
+    FOOTER_LEN, HEADER_LEN, IndexParts, MAX_ENTRIES, PackFooter, PackHeader, SEALED_PACK_FLOOR, encode_entries,
     trailer_len,
 };
 use super::{PackEntry, TrailerSeal};
 use crate::buffer::Buffer;
+use crate::crypto::padme;
 use crate::id::{ChunkId, PackId};
 use sha2::{Digest, Sha256};
 

@@ -4,7 +4,8 @@
 //! Every length is checked before it is used. Pure; where the files lie is left to others.
 
 use super::{Damage, MAX_DATA, MAX_PACK_LEN, Part, ROW_LEN, Shape, rows_of, size_class};
-use crate::crypto::{check8, sha256};
+use crate::bytes::ByteReader;
+use crate::crypto::{CHECK_LEN, check8, sha256};
 use crate::id::{GroupId, PackId, RepoId};
 use std::collections::HashSet;
 
@@ -27,6 +28,8 @@ const GROUP_FILE: u32 = u32::MAX;
 const ROW_BITS: u8 = ROW_LEN.trailing_zeros() as u8;
 const MEMBER_LEN: usize = 64;
 const HASH_LEN: usize = 32;
+/// Length of a row sum in bytes.
+const SUM_LEN: usize = 8;
 
 /// One pack of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +187,7 @@ pub fn sums_len<'a>(shape: Shape, members: impl Iterator<Item = &'a Member>) -> 
         sum += rows;
         longest = longest.max(rows);
     }
-    8 * (sum + longest * u64::from(shape.parity))
+    SUM_LEN as u64 * (sum + longest * u64::from(shape.parity))
 }
 
 fn head_len(superseded: u64, members: u64) -> u64 {
@@ -215,29 +218,29 @@ impl Fixed {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        let mut fields = Fields(bytes.get(..FIXED_LEN).ok_or(Damage::Length)?);
-        if fields.take()? != *RECORD_MAGIC {
+        let mut reader = ByteReader::new(bytes.get(..FIXED_LEN).ok_or(Damage::Length)?);
+        if reader.array()? != *RECORD_MAGIC {
             return Err(Damage::Contents);
         }
-        if fields.u32()? != VERSION {
+        if reader.u32()? != VERSION {
             return Err(Damage::Unsupported);
         }
-        fields.zeros::<4>()?;
-        let repo = RepoId(fields.take()?);
-        let id = GroupId(fields.take()?);
-        let stripe_len = fields.u64()?;
-        let [data, parity, class, row_bits] = fields.take()?;
+        zeros::<4>(&mut reader)?;
+        let repo = RepoId(reader.array()?);
+        let id = GroupId(reader.array()?);
+        let stripe_len = reader.u64()?;
+        let [data, parity, class, row_bits] = reader.array()?;
         let fixed = Self {
             repo,
             id,
             stripe_len,
             shape: Shape { data, parity },
             class,
-            members: fields.u32()?,
-            superseded: fields.u32()?,
-            config_len: fields.u32()?,
+            members: reader.u32()?,
+            superseded: reader.u32()?,
+            config_len: reader.u32()?,
         };
-        fields.zeros::<8>()?;
+        zeros::<8>(&mut reader)?;
         let possible = fixed.shape.is_valid()
             && class <= 3
             && row_bits == ROW_BITS
@@ -249,13 +252,13 @@ impl Fixed {
 }
 
 fn decode_member(bytes: &[u8; MEMBER_LEN], class: u8) -> Result<Member, Damage> {
-    let mut fields = Fields(bytes);
-    let slot = u16::from_le_bytes(fields.take()?);
-    fields.zeros::<2>()?;
-    let rows = fields.u32()?;
-    let pack = PackId(fields.take()?);
-    let len = fields.u64()?;
-    fields.zeros::<16>()?;
+    let mut reader = ByteReader::new(bytes);
+    let slot = reader.u16()?;
+    zeros::<2>(&mut reader)?;
+    let rows = reader.u32()?;
+    let pack = PackId(reader.array()?);
+    let len = reader.u64()?;
+    zeros::<16>(&mut reader)?;
     let possible = slot < u16::from(MAX_DATA)
         && (1..=MAX_PACK_LEN).contains(&len)
         && size_class(len) == class
@@ -302,19 +305,19 @@ impl GroupRecord {
             return Err(Damage::Record);
         }
         let front = usize::try_from(head.head_len()).map_err(|_| Damage::Length)?;
-        let mut fields = Fields(body.get(front..).ok_or(Damage::Length)?);
+        let mut reader = ByteReader::new(body.get(front..).ok_or(Damage::Length)?);
         let member_sums = (head.members.iter())
-            .map(|member| fields.sums(member.rows()))
+            .map(|member| sums(&mut reader, member.rows()))
             .collect::<Result<_, _>>()?;
         let stripe_rows = head.stripe_rows();
         let shard_sums = (0..head.shape.parity)
-            .map(|_| fields.sums(stripe_rows))
+            .map(|_| sums(&mut reader, stripe_rows))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             head,
             member_sums,
             shard_sums,
-            config: fields.0.to_vec(),
+            config: reader.rest().to_vec(),
         })
     }
 }
@@ -332,7 +335,7 @@ pub struct Prefix {
     pub stripe_len: u64,
     /// [`check8`] of the record's front, as long as [`needed_head_len`] says: who is in the group can be believed without
     /// reading the sums.
-    pub head_check: [u8; 8],
+    pub head_check: [u8; CHECK_LEN],
 }
 
 impl Prefix {
@@ -353,7 +356,7 @@ impl Prefix {
             &self.head_check,
         ]
         .concat();
-        let (front, check) = out.split_at_mut(PREFIX_LEN - 8);
+        let (front, check) = out.split_at_mut(PREFIX_LEN - CHECK_LEN);
         front.copy_from_slice(&body);
         check.copy_from_slice(&check8(&body));
         out
@@ -361,18 +364,18 @@ impl Prefix {
 
     /// Reads a prefix.
     pub fn decode(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Damage> {
-        let (body, check) = bytes.split_last_chunk::<8>().ok_or(Damage::Prefix)?;
+        let (body, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(Damage::Prefix)?;
         if check8(body) != *check {
             return Err(Damage::Prefix);
         }
-        let mut fields = Fields(body);
-        if fields.take()? != *PREFIX_MAGIC {
+        let mut reader = ByteReader::new(body);
+        if reader.array()? != *PREFIX_MAGIC {
             return Err(Damage::Prefix);
         }
-        if fields.u32()? != VERSION {
+        if reader.u32()? != VERSION {
             return Err(Damage::Unsupported);
         }
-        let part = match fields.u32()? {
+        let part = match reader.u32()? {
             GROUP_FILE => Part::Group,
             number => match u8::try_from(number) {
                 Ok(shard) if shard < super::MAX_PARITY => Part::Shard(shard),
@@ -381,39 +384,19 @@ impl Prefix {
         };
         Ok(Self {
             part,
-            group: GroupId(fields.take()?),
-            record_len: fields.u64()?,
-            stripe_len: fields.u64()?,
-            head_check: fields.take()?,
+            group: GroupId(reader.array()?),
+            record_len: reader.u64()?,
+            stripe_len: reader.u64()?,
+            head_check: reader.array()?,
         })
     }
 }
 
-/// Takes fields from the front.
-struct Fields<'a>(&'a [u8]);
+fn zeros<const N: usize>(reader: &mut ByteReader<'_>) -> Result<(), Damage> {
+    (reader.array()? == [0; N]).then_some(()).ok_or(Damage::Contents)
+}
 
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Damage::Length)?;
-        self.0 = rest;
-        Ok(*field)
-    }
-
-    fn u32(&mut self) -> Result<u32, Damage> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Damage> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn zeros<const N: usize>(&mut self) -> Result<(), Damage> {
-        (self.take()? == [0; N]).then_some(()).ok_or(Damage::Contents)
-    }
-
-    fn sums(&mut self, rows: u32) -> Result<Vec<u64>, Damage> {
-        let (sums, rest) = self.0.split_at_checked(rows as usize * 8).ok_or(Damage::Length)?;
-        self.0 = rest;
-        Ok(sums.as_chunks().0.iter().map(|sum| u64::from_le_bytes(*sum)).collect())
-    }
+fn sums(reader: &mut ByteReader<'_>, rows: u32) -> Result<Vec<u64>, Damage> {
+    let sums = reader.slice(rows as usize * SUM_LEN)?.as_chunks().0;
+    Ok(sums.iter().map(|sum| u64::from_le_bytes(*sum)).collect())
 }

@@ -24,6 +24,7 @@ pub use groups::{Groups, Problem};
 pub use rebuild::{damaged_rows, rebuild_file, rebuild_pack, rebuild_rows};
 pub use tails::{Tail, TailCache, Tails};
 
+use crate::bytes::TooShort;
 use crate::entropy::{Entropy, NoEntropy, random};
 use crate::id::{GroupId, PackId};
 use crate::layout;
@@ -128,6 +129,12 @@ pub enum Damage {
     ForeignRepository,
     /// It could not be read, which says nothing about it.
     Unreadable,
+}
+
+impl From<TooShort> for Damage {
+    fn from(_: TooShort) -> Self {
+        Self::Length
+    }
 }
 
 impl fmt::Display for Damage {

@@ -4,6 +4,7 @@
 //! whether a snapshot may be brought back from them, is left to the caller.
 
 use super::{Error, MAX_MANIFEST_LEN, damaged};
+use crate::bytes::ByteReader;
 use crate::crypto;
 use crate::id::SnapshotId;
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ pub const MAX_COPY_CHUNK_LEN: usize = 1 << 20;
 
 const MAGIC: [u8; 4] = *b"CAMC";
 const COPY_VERSION: u32 = 1;
-const HEADER_LEN: usize = 72;
+/// Magic, version, snapshot, part, parts, length and hash of the manifest.
+const HEADER_LEN: usize = MAGIC.len() + 4 + SnapshotId::LEN + 4 + 4 + 8 + 32;
 const MAX_PART_LEN: usize = MAX_COPY_CHUNK_LEN - HEADER_LEN;
 
 /// A part of a manifest file. Its header was checked, what it carries only as far as that goes.
@@ -57,19 +59,20 @@ impl CopyPart {
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             return damaged("a part of a manifest's copy is too short");
         };
-        if header[0..4] != MAGIC {
+        let mut reader = ByteReader::new(header);
+        if reader.array()? != MAGIC {
             return damaged("a part of a manifest's copy does not begin as one");
         }
-        let version = u32::from_le_bytes(field(header, 4));
+        let version = reader.u32()?;
         if version != COPY_VERSION {
             return Err(Error::UnsupportedVersion(u64::from(version)));
         }
         let part = Self {
-            snapshot: SnapshotId(field(header, 8)),
-            part: u32::from_le_bytes(field(header, 24)),
-            parts: u32::from_le_bytes(field(header, 28)),
-            manifest_len: u64::from_le_bytes(field(header, 32)),
-            manifest_sha256: field(header, 40),
+            snapshot: SnapshotId(reader.array()?),
+            part: reader.u32()?,
+            parts: reader.u32()?,
+            manifest_len: reader.u64()?,
+            manifest_sha256: reader.array()?,
             bytes: rest.to_vec(),
         };
         if rest.is_empty() || rest.len() > MAX_PART_LEN || part.manifest_len > MAX_MANIFEST_LEN {
@@ -181,11 +184,4 @@ pub fn join(parts: Vec<CopyPart>) -> Result<(SnapshotId, Vec<u8>), Error> {
     let mut joining = Joining::new(first);
     parts.for_each(|part| joining.add(part));
     joining.finish()
-}
-
-/// `N` bytes of the header.
-fn field<const N: usize>(header: &[u8; HEADER_LEN], offset: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&header[offset..offset + N]);
-    out
 }

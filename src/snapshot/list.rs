@@ -5,6 +5,7 @@
 //! in. Naming and storing nodes is left to the caller; reading a tree is [`super::list_reader`].
 
 use super::{Error, INLINE_PER_ITEM, ItemContent, MAX_RAW_LEN, MAX_SIZE, damaged};
+use crate::bytes::{ByteReader, ByteWriter, TooShort};
 use crate::id::ChunkId;
 
 /// Highest level a node may have.
@@ -14,7 +15,8 @@ pub const MAX_NODE_LEN: usize = HEADER_LEN + LEAF.max as usize * LEAF.entry_len;
 
 const MAGIC: [u8; 4] = *b"CALN";
 const NODE_VERSION: u8 = 1;
-const HEADER_LEN: usize = 16;
+/// Magic, version, level, length of an entry, number of entries, zeros.
+const HEADER_LEN: usize = MAGIC.len() + 1 + 1 + 2 + 4 + 4;
 
 /// The rules of one kind of node.
 struct Shape {
@@ -27,20 +29,23 @@ struct Shape {
     max: u32,
 }
 
-/// id (32) ‖ u32 raw_len
+/// id ‖ u32 raw_len
 const LEAF: Shape = Shape {
-    entry_len: 36,
+    entry_len: ChunkId::LEN + 4,
     min: 128,
     mask: 511,
     max: 2048,
 };
-/// id (32) ‖ u64 bytes ‖ u32 chunks
+/// id ‖ u64 bytes ‖ u32 chunks
 const INNER: Shape = Shape {
-    entry_len: 44,
+    entry_len: ChunkId::LEN + SUMS_LEN,
     min: 64,
     mask: 255,
     max: 1024,
 };
+
+/// u64 bytes ‖ u32 chunks
+const SUMS_LEN: usize = 8 + 4;
 
 impl Shape {
     fn of(level: u8) -> &'static Self {
@@ -136,8 +141,9 @@ impl ListBuilder {
         if self.chunk_count == 0 || (inline_allowed && self.chunk_count as usize <= INLINE_PER_ITEM) {
             // no leaf ends this early (LEAF.min), so the first one still holds every entry
             let entries = &self.levels[0].node[HEADER_LEN..];
+            let chunks = entries.chunks_exact(LEAF.entry_len).map(leaf_entry);
             return Ok(ItemContent::Inline(
-                entries.chunks_exact(LEAF.entry_len).map(leaf_entry).collect(),
+                chunks.collect::<Result<_, _>>().map_err(Error::from)?,
             ));
         }
         let mut level = 0;
@@ -176,9 +182,8 @@ impl ListBuilder {
         let (size, chunk_count) = (node.size, node.chunk_count);
         node.restart(id);
 
-        let mut sums = [0u8; 12];
-        sums[..8].copy_from_slice(&size.to_le_bytes());
-        sums[8..].copy_from_slice(&chunk_count.to_le_bytes());
+        let mut sums = [0; SUMS_LEN];
+        ByteWriter::new(&mut sums).u64(size).u32(chunk_count);
         Ok(self.levels[level + 1].append(&id, &sums, size, chunk_count))
     }
 }
@@ -212,11 +217,11 @@ impl Level {
 
     fn write_header(&mut self) {
         let entry_len = Shape::of(self.number).entry_len as u16;
-        self.node[0..4].copy_from_slice(&MAGIC);
-        self.node[4] = NODE_VERSION;
-        self.node[5] = self.number;
-        self.node[6..8].copy_from_slice(&entry_len.to_le_bytes());
-        self.node[8..12].copy_from_slice(&self.count.to_le_bytes());
+        ByteWriter::new(&mut self.node)
+            .bytes(&MAGIC)
+            .bytes(&[NODE_VERSION, self.number])
+            .bytes(&entry_len.to_le_bytes())
+            .u32(self.count);
     }
 
     fn restart(&mut self, id: ChunkId) {
@@ -284,19 +289,21 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return damaged("a list node is too short");
     };
-    if header[0..4] != MAGIC {
+    let mut header = ByteReader::new(header);
+    if header.array()? != MAGIC {
         return damaged("a list node does not begin as one");
     }
-    if header[4] != NODE_VERSION {
-        return Err(Error::UnsupportedVersion(u64::from(header[4])));
+    let version = header.u8()?;
+    if version != NODE_VERSION {
+        return Err(Error::UnsupportedVersion(u64::from(version)));
     }
-    let level = header[5];
+    let level = header.u8()?;
     if level > max_level || level > MAX_LEVEL {
         return damaged("a list node is of too high a level");
     }
     let shape = Shape::of(level);
-    let count = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-    if usize::from(u16::from_le_bytes([header[6], header[7]])) != shape.entry_len || header[12..] != [0; 4] {
+    let (entry_len, count) = (header.u16()?, header.u32()?);
+    if usize::from(entry_len) != shape.entry_len || header.rest() != [0; 4] {
         return damaged("the header of a list node is wrong");
     }
     // the count is bounded before it is multiplied
@@ -304,7 +311,10 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
         return damaged("the entries of a list node do not fill it");
     }
     if level == 0 {
-        let entries: Vec<_> = body.chunks_exact(LEAF.entry_len).map(leaf_entry).collect();
+        let entries: Vec<_> = body
+            .chunks_exact(LEAF.entry_len)
+            .map(leaf_entry)
+            .collect::<Result<_, _>>()?;
         if entries
             .iter()
             .any(|(_, raw_len)| *raw_len == 0 || *raw_len > MAX_RAW_LEN)
@@ -313,7 +323,10 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
         }
         return Ok(Node::Leaf(entries));
     }
-    let entries: Vec<_> = body.chunks_exact(INNER.entry_len).map(inner_entry).collect();
+    let entries: Vec<_> = body
+        .chunks_exact(INNER.entry_len)
+        .map(inner_entry)
+        .collect::<Result<_, _>>()?;
     let (mut size, mut chunk_count) = (0u64, 0u32);
     for entry in &entries {
         let sums = (size.checked_add(entry.size), chunk_count.checked_add(entry.chunk_count));
@@ -328,23 +341,16 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
     Ok(Node::Inner { level, entries })
 }
 
-/// `entry` is `LEAF.entry_len` long.
-fn leaf_entry(entry: &[u8]) -> (ChunkId, u32) {
-    (ChunkId(field(entry, 0)), u32::from_le_bytes(field(entry, 32)))
+fn leaf_entry(entry: &[u8]) -> Result<(ChunkId, u32), TooShort> {
+    let mut reader = ByteReader::new(entry);
+    Ok((ChunkId(reader.array()?), reader.u32()?))
 }
 
-/// `entry` is `INNER.entry_len` long.
-fn inner_entry(entry: &[u8]) -> InnerEntry {
-    InnerEntry {
-        id: ChunkId(field(entry, 0)),
-        size: u64::from_le_bytes(field(entry, 32)),
-        chunk_count: u32::from_le_bytes(field(entry, 40)),
-    }
-}
-
-/// `N` bytes of an entry that is known to be long enough.
-fn field<const N: usize>(entry: &[u8], offset: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&entry[offset..offset + N]);
-    out
+fn inner_entry(entry: &[u8]) -> Result<InnerEntry, TooShort> {
+    let mut reader = ByteReader::new(entry);
+    Ok(InnerEntry {
+        id: ChunkId(reader.array()?),
+        size: reader.u64()?,
+        chunk_count: reader.u32()?,
+    })
 }

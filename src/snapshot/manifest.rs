@@ -14,7 +14,7 @@ use super::{
     Error, ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Snapshot, SnapshotItem, VERSION, damaged,
     parse_exact_time,
 };
-use crate::crypto::{self, SecretKey};
+use crate::crypto::{self, NONCE_LEN, SecretKey, TAG_LEN, padme};
 use crate::entropy::{self, Entropy};
 use crate::id::{self, ChunkId, RepoId, SnapshotId};
 use crate::{checked_json, clock};
@@ -23,11 +23,10 @@ const TOOL: &str = "containerarchive";
 const ALGORITHM: &str = "aes-256-gcm";
 const AAD_DOMAIN: &[u8] = b"containerarchive/manifest/v1\0";
 const SALT_LEN: usize = 24;
-const TAG_LEN: usize = 16;
 /// Shorter manifests are padded up to this, in bytes.
 const MIN_SEALED_LEN: u64 = 1024;
 /// Key and nonce are used once: the key comes from a fresh salt.
-const ZERO_NONCE: [u8; 12] = [0; 12];
+const ZERO_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 
 /// Why a manifest cannot be written: see [`MAX_MANIFEST_LEN`].
 const TOO_LONG: &str = "the manifest would be longer than 64 MiB; use shorter names, or fewer items in a snapshot";
@@ -293,14 +292,6 @@ fn open_text(sealed: &SealedJson, id: &SnapshotId, repo: &RepoId, key: &SecretKe
 
 fn aad(repo: &RepoId, id: &SnapshotId) -> Vec<u8> {
     [AAD_DOMAIN, &repo.0, &id.0].concat()
-}
-
-/// Rounds `len` (at least 2) up so that it tells only O(log log len) bits: `docs/format.md` §6.2.
-fn padme(len: u64) -> u64 {
-    let exponent = len.ilog2();
-    let kept_bits = exponent.ilog2() + 1;
-    let mask = (1u64 << (exponent - kept_bits)) - 1;
-    (len + mask) & !mask
 }
 
 fn to_json(snapshot: &Snapshot) -> SnapshotJson {

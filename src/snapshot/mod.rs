@@ -19,6 +19,7 @@ pub mod retention;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::bytes::TooShort;
 use crate::clock;
 use crate::id::{ChunkId, SnapshotId};
 
@@ -160,6 +161,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<TooShort> for Error {
+    fn from(_: TooShort) -> Self {
+        Self::Damaged {
+            reason: "the bytes end too early",
+        }
+    }
+}
 
 /// Shorthand for what the checks of this room return most.
 fn damaged<T>(reason: &'static str) -> Result<T, Error> {
