@@ -2,7 +2,7 @@
 """Random answers for the retention rules, computed without the engine: python3
 scripts/retention_vectors.py
 
-Implements the rules of `src/snapshot/retention.rs` a second time, on Python's own calendar and the
+Implements the rules of `src/snapshot/retention/mod.rs` a second time, on Python's own calendar and the
 system's time zones, and writes the results for a few hundred random lists and policies to
 tests/fixtures/vectors/retention_random.json. The seed is fixed, so the file changes only with the
 rules. Times cluster around changes of the clock, ends of years and months.

@@ -8,30 +8,14 @@ use super::error::{Damage, Error};
 use super::filter::Probe;
 use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, PAGE_LEN, Page, Section, fence_at, fence_of};
 use super::segment::{PageRun, Segment};
-use super::{GlobalIndex, View};
-use crate::id::{ChunkId, SegmentId};
-use std::sync::Arc;
+use crate::id::ChunkId;
 
 /// Entries between two questions whether to go on: 64 pages.
 const ENTRIES_PER_STEP: u64 = 64 * ENTRIES_PER_PAGE as u64;
 
-impl GlobalIndex {
-    /// The live segments themselves, the smallest first.
-    pub fn segments(&self) -> Vec<Arc<Segment>> {
-        let view: View = self.view();
-        view.to_vec()
-    }
-
-    /// Opens the segment again, past everything this handle has read before, and checks all of it. `go_on` is asked now
-    /// and then; `Ok(false)` when it said no. [`Error::Damaged`] or [`Error::Unsupported`] name what is wrong;
-    /// [`Error::Storage`] with `NotFound` means that it was merged away.
-    pub fn check_segment(&self, id: SegmentId, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
-        Segment::open(&self.storage, &self.context, &self.cache, id)?.check(go_on)
-    }
-}
-
 impl Segment {
-    fn check(&self, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
+    /// Checks all of it; see [`GlobalIndex::check_segment`](super::GlobalIndex::check_segment).
+    pub(super) fn check(&self, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
         self.for_each_pack(&mut |_, _| {})?;
         let (mut fences, mut filter) = (Fences::new(self), Filter::new(self));
         let (mut first, mut last) = (ChunkId([0; 32]), ChunkId([0; 32]));

@@ -164,3 +164,12 @@ impl std::error::Error for Error {
         }
     }
 }
+
+/// A segment that is left out.
+#[derive(Debug, Clone)]
+pub struct BrokenSegment {
+    /// Which one.
+    pub id: SegmentId,
+    /// Why: [`Error::Damaged`], [`Error::Unsupported`], or [`Error::Unreadable`] for now.
+    pub error: Error,
+}

@@ -8,10 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use super::SegmentStats;
 use super::error::Error;
 use super::format::SegmentEntry;
-use super::segment::{Segment, SegmentScan};
+use super::segment::{Segment, SegmentScan, SegmentStats};
 use super::source::{EntryScan, EntrySource};
 use crate::id::{ChunkId, PackId, SegmentId};
 

@@ -22,6 +22,17 @@ use crate::storage::{self, ErrorKind, Storage};
 /// Pages read at once by a walk: 256 KiB.
 const RUN_PAGES: u64 = 64;
 
+/// Size of a live segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentStats {
+    /// Which one.
+    pub id: SegmentId,
+    /// Number of entries.
+    pub entries: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+}
+
 /// An open segment. It holds no file open: a look-up in a segment that was merged away meanwhile says so
 /// ([`Error::Storage`] with `NotFound`), and the handle lists again.
 pub struct Segment {
@@ -129,6 +140,15 @@ impl Segment {
     /// Length of the file in bytes.
     pub fn file_len(&self) -> u64 {
         self.footer.layout.file_len()
+    }
+
+    /// Its size.
+    pub fn stats(&self) -> SegmentStats {
+        SegmentStats {
+            id: self.id,
+            entries: self.entries(),
+            bytes: self.file_len(),
+        }
     }
 
     /// The segments that this one replaces.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::error::Error;
 use crate::id::SnapshotId;
 use crate::storage::{ErrorKind, LockGuard, Storage};
 use crate::{checked_json, layout};

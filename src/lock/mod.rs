@@ -8,81 +8,18 @@
 //! looked at. Safety depends on the two locks and the kill lists, never on a lease. What is done under a lock, and in
 //! which order, is left to the operations.
 
+mod error;
 pub mod kill_list;
 pub mod lease;
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::layout;
-use crate::storage::{self, FailedRead, LockGuard, LockMode, Storage};
+use crate::storage::{LockGuard, LockMode, Storage};
 
+pub use error::Error;
 pub use kill_list::{FoundList, KillList, KillListId, KillLists, ListSeal, Proof};
 pub use lease::{Lease, LeaseInfo};
-
-/// Why a lock, lease or kill list could not be had.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Error {
-    /// The store failed.
-    Storage(storage::Error),
-    /// A file is not what the format says.
-    Damaged {
-        /// Which file.
-        key: String,
-        /// What was found.
-        reason: &'static str,
-    },
-    /// Written by a later version; this code does not know how to read it.
-    UnsupportedVersion {
-        /// Which file.
-        key: String,
-        /// The version it names.
-        version: u32,
-    },
-    /// The caller wants to write something that the format cannot hold.
-    Invalid {
-        /// Which rule it breaks.
-        reason: &'static str,
-    },
-}
-
-impl FailedRead for Error {
-    fn unreadable(&self) -> Option<&storage::Error> {
-        match self {
-            Self::Storage(error) => error.unreadable(),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Storage(error) => error.fmt(f),
-            Self::Damaged { key, reason } => write!(f, "{key} is damaged: {reason}"),
-            Self::UnsupportedVersion { key, version } => {
-                write!(f, "{key} has version {version}, which is not supported")
-            }
-            Self::Invalid { reason } => write!(f, "Cannot be written: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Storage(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<storage::Error> for Error {
-    fn from(error: storage::Error) -> Self {
-        Self::Storage(error)
-    }
-}
 
 /// The commit lock is held until this is dropped.
 #[must_use = "dropping it frees the lock"]
@@ -137,7 +74,7 @@ mod tests {
     use super::*;
     use crate::storage::{MemoryStorage, put_bytes};
 
-    pub(super) fn new_storage() -> MemoryStorage {
+    pub(in crate::lock) fn new_storage() -> MemoryStorage {
         let storage = MemoryStorage::new();
         put_bytes(&storage, layout::COMMIT_LOCK, b"").unwrap();
         put_bytes(&storage, layout::MAINT_LOCK, b"").unwrap();

@@ -3,7 +3,7 @@
 //! Decoding believes nothing: magic, version and checksum first, then every length against what is really there, and
 //! only then arithmetic.
 
-use super::PackEntry;
+use super::entry::PackEntry;
 use crate::bytes::{ByteReader, ByteWriter, TooShort};
 pub use crate::crypto::padme;
 use crate::crypto::{CHECK_LEN, TAG_LEN, check8, sha256};

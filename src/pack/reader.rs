@@ -1,7 +1,8 @@
 //! What a pack holds: from its `.idx`, or from the pack itself.
 
+use super::entry::PackEntry;
 use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackHeader, decode_entries};
-use super::{PackEntry, TrailerSeal};
+use super::seal::TrailerSeal;
 use crate::crypto::TAG_LEN;
 use crate::id::{PackId, RepoId};
 use crate::layout;

@@ -1,11 +1,12 @@
 //! Builds one pack in memory: append stored chunks, then finish. The file is named by its hash, so it can only be
 //! written once it is whole.
 
+use super::entry::PackEntry;
 use super::format::{
     FOOTER_LEN, HEADER_LEN, IndexParts, MAX_ENTRIES, PackFooter, PackHeader, SEALED_PACK_FLOOR, encode_entries,
     trailer_len,
 };
-use super::{PackEntry, TrailerSeal};
+use super::seal::TrailerSeal;
 use crate::buffer::Buffer;
 use crate::crypto::padme;
 use crate::id::{ChunkId, PackId};

@@ -6,9 +6,10 @@
 //! start makes likely to hold.
 
 use super::code::{coefficient, fold};
+use super::error::{Error, Refusal};
 use super::format::{GroupHead, GroupRecord, MAX_CONFIG_LEN, MAX_SUMS_LEN, MAX_SUPERSEDED, Member, sums_len};
 use super::rebuild::rebuild_shard;
-use super::{Error, MAX_DATA, MAX_PACK_LEN, ROW_LEN, Refusal, Shape, row_sum, size_class};
+use super::shape::{MAX_DATA, MAX_PACK_LEN, ROW_LEN, Shape, row_sum, size_class};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::storage::Storage;
 

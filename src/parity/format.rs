@@ -3,7 +3,8 @@
 //! Decoding is strict: what decodes encodes to the same bytes again, so a lost file can be made again byte for byte.
 //! Every length is checked before it is used. Pure; where the files lie is left to others.
 
-use super::{Damage, MAX_DATA, MAX_PACK_LEN, Part, ROW_LEN, Shape, rows_of, size_class};
+use super::error::Damage;
+use super::shape::{MAX_DATA, MAX_PACK_LEN, MAX_PARITY, Part, ROW_LEN, Shape, rows_of, size_class};
 use crate::bytes::ByteReader;
 use crate::crypto::{CHECK_LEN, check8, sha256};
 use crate::id::{GroupId, PackId, RepoId};
@@ -378,7 +379,7 @@ impl Prefix {
         let part = match reader.u32()? {
             GROUP_FILE => Part::Group,
             number => match u8::try_from(number) {
-                Ok(shard) if shard < super::MAX_PARITY => Part::Shard(shard),
+                Ok(shard) if shard < MAX_PARITY => Part::Shard(shard),
                 _ => return Err(Damage::Prefix),
             },
         };
@@ -390,6 +391,14 @@ impl Prefix {
             head_check: reader.array()?,
         })
     }
+}
+
+/// What lies before and behind the shard in a `.par`; `record` is the encoded record.
+pub(super) fn frame(head: &GroupHead, record: &[u8], shard: u8) -> (std::io::Cursor<Vec<u8>>, Vec<u8>) {
+    let prefix = head.prefix(Part::Shard(shard)).encode();
+    let mut front = [&prefix[..], record].concat();
+    front.resize(front.len().next_multiple_of(ROW_LEN), 0);
+    (std::io::Cursor::new(front), [record, &prefix[..]].concat())
 }
 
 fn zeros<const N: usize>(reader: &mut ByteReader<'_>) -> Result<(), Damage> {

@@ -3,9 +3,11 @@
 //! The shards are put before the `.grp`, so an interrupted publish leaves a group that is either complete or counts for
 //! nothing. The record is read from whichever copy is whole; its own hash decides that, not where it was found.
 
-use super::format::{FIXED_LEN, GroupHead, GroupRecord, PREFIX_LEN, Prefix, needed_head_len};
+use super::accumulate::Group;
+use super::error::{Damage, Error, Refusal};
+use super::format::{FIXED_LEN, GroupHead, GroupRecord, PREFIX_LEN, Prefix, frame, needed_head_len};
 use super::rebuild::Reader;
-use super::{Damage, Error, Group, MAX_PARITY, Part, ROW_LEN, Refusal};
+use super::shape::{MAX_PARITY, Part, ROW_LEN};
 use crate::id::GroupId;
 use crate::layout;
 use crate::storage::{self, Created, ErrorKind, Storage, Verdict};
@@ -55,14 +57,6 @@ fn put(
             Err(error) => Err(error.into()),
         },
     }
-}
-
-/// What lies before and behind the shard in a `.par`; `record` is the encoded record.
-pub(super) fn frame(head: &GroupHead, record: &[u8], shard: u8) -> (std::io::Cursor<Vec<u8>>, Vec<u8>) {
-    let prefix = head.prefix(Part::Shard(shard)).encode();
-    let mut front = [&prefix[..], record].concat();
-    front.resize(front.len().next_multiple_of(ROW_LEN), 0);
-    (std::io::Cursor::new(front), [record, &prefix[..]].concat())
 }
 
 /// Reads exactly `len` bytes, or tells what is damaged. `len` must be known to lie within the file, so that nothing

@@ -6,9 +6,10 @@
 //! that no whole one supersedes are live. Whether the shards hold what they should is left to
 //! [`check_part`](super::check_part).
 
+use super::error::{Damage, Error};
 use super::format::{GroupHead, PREFIX_LEN, Prefix};
 use super::group::{read_exactly, read_proven_head, read_record, unreadable};
-use super::{Damage, Error, MAX_PARITY, Part};
+use super::shape::{MAX_PARITY, Part};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::layout;
 use crate::storage::Storage;

@@ -7,9 +7,9 @@
 //! against its own sum, and a whole pack against its name.
 
 use super::code::{coefficient, fold, solve};
-use super::format::{GroupRecord, Member};
-use super::group::frame;
-use super::{Error, Lost, Part, ROW_LEN, Refusal, row_sum};
+use super::error::{Error, Lost, Refusal};
+use super::format::{GroupRecord, Member, frame};
+use super::shape::{Part, ROW_LEN, row_sum};
 use crate::crypto::sha256;
 use crate::id::PackId;
 use crate::layout;

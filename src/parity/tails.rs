@@ -5,9 +5,11 @@
 //! looked at like [`Groups::load`](super::Groups::load) does, each time, so both come to the same judgement. What is damaged
 //! after it was read once is of no concern here: whoever grows a tail reads and checks its files anyway.
 
+use super::error::Error;
+use super::format::GroupHead;
 use super::group::read_proven_head;
 use super::groups::{Files, PartOrder, list, look_at};
-use super::{Error, GroupHead, Part, Shape};
+use super::shape::{Part, Shape};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::storage::Storage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

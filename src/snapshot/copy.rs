@@ -3,7 +3,8 @@
 //! Always true: what [`join`] gives back is, by hash, the exact file that was cut. Naming and storing the parts, and
 //! whether a snapshot may be brought back from them, is left to the caller.
 
-use super::{Error, MAX_MANIFEST_LEN, damaged};
+use super::error::{Error, damaged};
+use super::model::MAX_MANIFEST_LEN;
 use crate::bytes::ByteReader;
 use crate::crypto;
 use crate::id::SnapshotId;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Snapshot;
+use super::model::Snapshot;
 
 /// Conditions that a snapshot must meet, all of them; the default is met by every snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! Always true: the builder holds at most one unfinished node per level, and every node it gives out decodes to what went
 //! in. Naming and storing nodes is left to the caller; reading a tree is [`super::list_reader`].
 
-use super::{Error, INLINE_PER_ITEM, ItemContent, MAX_RAW_LEN, MAX_SIZE, damaged};
+use super::error::{Error, damaged};
+use super::model::{INLINE_PER_ITEM, ItemContent, MAX_RAW_LEN, MAX_SIZE};
 use crate::bytes::{ByteReader, ByteWriter, TooShort};
 use crate::id::ChunkId;
 

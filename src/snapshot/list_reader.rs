@@ -5,8 +5,9 @@
 //! the item) says is refused, so a walk that ends has given exactly the item's bytes. Fetching nodes, and checking that
 //! their bytes belong to their ids, is left to the caller.
 
+use super::error::{Error, damaged};
 use super::list::{MAX_LEVEL, Node, decode_node};
-use super::{Error, ItemContent, SnapshotItem, damaged};
+use super::model::{ItemContent, SnapshotItem};
 use crate::id::ChunkId;
 
 /// One chunk of an item.

@@ -9,10 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+use super::error::{Error, damaged};
 use super::list::MAX_LEVEL;
-use super::{
-    Error, ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Snapshot, SnapshotItem, VERSION, damaged,
-    parse_exact_time,
+use super::model::{
+    ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Snapshot, SnapshotItem, VERSION, parse_exact_time,
 };
 use crate::crypto::{self, NONCE_LEN, SecretKey, TAG_LEN, padme};
 use crate::entropy::{self, Entropy};

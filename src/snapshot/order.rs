@@ -6,7 +6,7 @@
 //! when all of them are, the clock that is asked is as suspect as the one that dated them, and
 //! their own times decide.
 
-use super::Snapshot;
+use super::model::Snapshot;
 use crate::id::SnapshotId;
 
 /// A snapshot counts as of the future when it is dated more than this ahead, in milliseconds:

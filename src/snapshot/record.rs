@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, VERSION, damaged, parse_exact_time};
+use super::error::{Error, damaged};
+use super::model::{VERSION, parse_exact_time};
 use crate::id::SnapshotId;
 use crate::{checked_json, clock};
 

@@ -4,7 +4,8 @@ mod damage;
 mod merging;
 mod writing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -12,9 +13,10 @@ use super::testing::{GeneratedSource, Trial, lookup_trial};
 use super::*;
 use crate::crypto::{self, SecretKey};
 use crate::entropy::{OsEntropy, SeededEntropy};
-use crate::id::RepoId;
-use crate::pack::PackEntry;
-use crate::storage::{LocalStorage, MemoryStorage};
+use crate::id::{ChunkId, PackId, RepoId, SegmentId};
+use crate::layout;
+use crate::pack::{ChunkLocation, PackEntry};
+use crate::storage::{self, ErrorKind, LocalStorage, MemoryStorage, Storage};
 
 const CACHE: usize = 1 << 20;
 

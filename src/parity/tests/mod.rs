@@ -10,9 +10,10 @@ mod loading;
 
 use super::*;
 use crate::crypto::sha256;
-use crate::entropy::SeededEntropy;
-use crate::id::RepoId;
-use crate::storage::{FaultyStorage, MemoryStorage, Storage, put_bytes};
+use crate::entropy::{Entropy, SeededEntropy};
+use crate::id::{GroupId, PackId, RepoId};
+use crate::layout;
+use crate::storage::{self, FaultyStorage, MemoryStorage, Storage, put_bytes};
 use std::sync::Arc;
 
 const REPO: RepoId = RepoId([7; 16]);

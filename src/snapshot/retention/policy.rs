@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use jiff::SignedDuration;
 use jiff::civil::{Date, Time};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::id::SnapshotId;
@@ -293,7 +293,7 @@ impl Within {
     /// hours are taken from the time that comes out. A time that the zone has twice is the first of the two, and one that
     /// it leaves out is as far behind the gap as it was into it.
     pub(super) fn before(self, anchor_ms: i64, zone: &TimeZone) -> Option<i64> {
-        let anchor = super::timestamp(anchor_ms);
+        let anchor = timestamp(anchor_ms);
         let civil = zone.to_offset(anchor).to_datetime(anchor);
         let months = i64::from(civil.year()) * 12 + i64::from(civil.month()) - 1 - self.months;
         let year = i16::try_from(months.div_euclid(12)).ok()?;
@@ -308,6 +308,11 @@ impl Within {
         let cut = time.checked_sub(SignedDuration::from_hours(self.hours)).ok()?;
         Some(cut.as_millisecond())
     }
+}
+
+/// The time as the calendar knows it; what is outside of its years (-9999 to 9999) counts as its begin or end.
+pub(super) fn timestamp(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T, PolicyError> {

@@ -10,7 +10,7 @@ use super::super::*;
 use super::sample;
 use crate::crypto;
 use crate::entropy::{Entropy, SeededEntropy};
-use crate::id::to_hex;
+use crate::id::{ChunkId, to_hex};
 
 /// Nodes by id.
 type Nodes = HashMap<ChunkId, Vec<u8>>;

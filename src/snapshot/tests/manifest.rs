@@ -1,14 +1,17 @@
 //! Manifests and their copies: golden text, damage, and what is refused although its checksum is right.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::super::copy::{CopyPart, MAX_COPY_CHUNK_LEN, join, split_copy};
+use super::super::error::damaged;
 use super::super::manifest::{decode, encode};
 use super::super::*;
 use super::sample;
 use crate::crypto::{self, SecretKey};
 use crate::entropy::{Entropy, NoEntropy, SeededEntropy};
-use crate::id::{RepoId, to_hex};
+use crate::id::{ChunkId, RepoId, SnapshotId, to_hex};
 use crate::{checked_json, clock};
 
 const REPO: RepoId = RepoId([0x11; 16]);

@@ -4,6 +4,7 @@ mod list;
 mod manifest;
 
 use super::*;
+use crate::id::{ChunkId, SnapshotId};
 
 /// A snapshot with every kind of item.
 pub(super) fn sample() -> Snapshot {

@@ -22,14 +22,13 @@ mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use super::order::{Recency, is_future};
 use crate::id::SnapshotId;
 
-use policy::Period;
 pub use policy::{Anchor, Keep, PolicyError, RetentionPolicy, Rules};
+use policy::{Period, timestamp};
 
 /// The value in `keep_tags` that any value meets.
 const ANY_VALUE: &str = "*";
@@ -283,11 +282,6 @@ fn has_tags(snapshot: &Candidate<'_>, wanted: &BTreeMap<String, String>) -> bool
         let has = snapshot.tags.get(tag);
         has.is_some_and(|has| has == value || value == ANY_VALUE)
     })
-}
-
-/// The time as the calendar knows it; what is outside of its years (-9999 to 9999) counts as its begin or end.
-fn timestamp(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 #[cfg(test)]
