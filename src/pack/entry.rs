@@ -2,38 +2,38 @@
 
 use crate::id::{ChunkId, PackId};
 
-/// What a stored chunk is: a piece of somebody's data.
+/// Kind of a stored chunk: a piece of a stream.
 pub const KIND_DATA: u8 = 0;
-/// A list node.
+/// Kind of a stored chunk: a list node.
 pub const KIND_LIST: u8 = 1;
-/// A part of a manifest's copy.
+/// Kind of a stored chunk: a part of a manifest's copy.
 pub const KIND_MANIFEST_COPY: u8 = 2;
-/// A copy of `config.json`.
+/// Kind of a stored chunk: a copy of `config.json`.
 pub const KIND_CONFIG_COPY: u8 = 3;
 
-/// One stored chunk as trailers and segments describe it.
+/// A stored chunk as trailers and segments describe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackEntry {
-    /// Name of the chunk.
+    /// Id of the chunk.
     pub id: ChunkId,
-    /// Where the stored chunk begins in its pack, in bytes.
+    /// Offset of the stored chunk in its pack, in bytes.
     pub offset: u32,
     /// Length of the stored chunk in bytes; fits 24 bits.
     pub payload_len: u32,
     /// Length of the plaintext in bytes, at least 1; fits 24 bits.
     pub raw_len: u32,
-    /// How it is encoded: 0 raw, 1 gzip, 2 zstd.
+    /// Encoding: 0 raw, 1 gzip, 2 zstd.
     pub codec: u8,
-    /// What it is: one of the `KIND_` constants.
+    /// One of the `KIND_` constants.
     pub kind: u8,
 }
 
-/// The highest codec there is.
+/// Highest codec that this version knows.
 const MAX_CODEC: u8 = 2;
 
 impl PackEntry {
-    /// Whether the global index holds such a chunk: data and list nodes of known codecs. Whoever forges a pack, or a later
-    /// version, may have stored others; nobody can look them up.
+    /// True when the global index holds such a chunk: data and list nodes of known codecs. A forged
+    /// pack, or one of a later version, may contain others; they cannot be looked up.
     pub fn is_indexed(&self) -> bool {
         self.kind <= KIND_LIST && self.codec <= MAX_CODEC
     }
@@ -44,6 +44,6 @@ impl PackEntry {
 pub struct ChunkLocation {
     /// The pack.
     pub pack: PackId,
-    /// Where in it.
+    /// The entry of the chunk in that pack.
     pub entry: PackEntry,
 }

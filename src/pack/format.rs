@@ -1,7 +1,8 @@
-//! The bytes of `.pack` and `.idx` files: encode and decode side by side. Layout: `docs/format.md` §6.
+//! The bytes of `.pack` and `.idx` files: encode and decode side by side. Layout: `docs/format.md`
+//! §6.
 //!
-//! Decoding believes nothing: magic, version and checksum first, then every length against what is really there, and
-//! only then arithmetic.
+//! Decoding trusts nothing: magic, checksum and version come first, then every length is checked
+//! against the bytes that exist, and only then is it used in arithmetic.
 
 use super::entry::PackEntry;
 use crate::bytes::{ByteReader, ByteWriter, TooShort};
@@ -17,7 +18,7 @@ pub const FOOTER_LEN: usize = 64;
 pub const ENTRY_LEN: usize = 48;
 /// Length of a pack's own nonce in bytes.
 pub const PACK_NONCE_LEN: usize = 16;
-/// Sealed trailers hold a multiple of this many entries, so that their length tells little.
+/// Sealed trailers hold a multiple of this many entries, so that their length reveals little.
 pub const SEALED_ENTRY_STEP: usize = 64;
 /// Most entries of one pack.
 pub const MAX_ENTRIES: usize = 65_535;
@@ -30,7 +31,7 @@ const INDEX_MAGIC: &[u8; 8] = b"CAPIDX01";
 const VERSION: u32 = 1;
 /// Length of the SHA-256 at the end of an `.idx`, in bytes.
 const HASH_LEN: usize = 32;
-/// What an `.idx` has before the pack's header: magic, version, zeros, pack id, pack length.
+/// Bytes of an `.idx` before the pack's header: magic, version, zeros, pack id, pack length.
 const INDEX_HEAD_LEN: usize = 8 + 4 + 4 + PackId::LEN + 8;
 /// Smallest file that can be an `.idx`.
 const INDEX_MIN_LEN: usize = INDEX_HEAD_LEN + HEADER_LEN + TAG_LEN + FOOTER_LEN + HASH_LEN;
@@ -38,27 +39,28 @@ const INDEX_MIN_LEN: usize = INDEX_HEAD_LEN + HEADER_LEN + TAG_LEN + FOOTER_LEN 
 /// Why bytes are not a pack or pack index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// Too short, or a length in it points outside.
+    /// The bytes are too short, or a length in them points outside.
     Length,
-    /// It begins with something else.
+    /// The bytes do not begin with the magic.
     Magic,
-    /// A version this software does not know.
+    /// A version that this software does not know.
     Version(u32),
-    /// A checksum or tag does not fit.
+    /// A checksum or tag is wrong.
     Checksum,
-    /// The entries contradict each other or the file.
+    /// The entries contradict each other, or the file.
     Entries,
-    /// It belongs to another repository or is sealed where it should not be (or the other way round).
+    /// It belongs to another repository, or is sealed in a plain repository, or plain in an
+    /// encrypted one.
     Foreign,
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Length => f.write_str("a length does not fit the file"),
-            Self::Magic => f.write_str("it does not begin like a pack"),
-            Self::Version(version) => write!(f, "version {version} is not known"),
-            Self::Checksum => f.write_str("a checksum does not fit"),
+            Self::Length => f.write_str("a length is wrong"),
+            Self::Magic => f.write_str("it does not begin as a pack or pack index"),
+            Self::Version(version) => write!(f, "version {version} is not supported"),
+            Self::Checksum => f.write_str("a checksum is wrong"),
             Self::Entries => f.write_str("its entries contradict each other"),
             Self::Foreign => f.write_str("it belongs to another repository"),
         }
@@ -73,25 +75,25 @@ impl From<TooShort> for Error {
     }
 }
 
-/// What stands at the beginning of a pack.
+/// The header of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackHeader {
     /// Chunks and trailer are sealed.
     pub sealed: bool,
-    /// Holds list nodes and copies rather than data.
+    /// A meta pack: it holds list nodes and copies, and no data.
     pub meta: bool,
     /// The repository.
     pub repo: RepoId,
-    /// Who wrote it.
+    /// The session that wrote it.
     pub session: SnapshotId,
-    /// Random, so that no two packs are the same file.
+    /// Random, so that no two packs are equal.
     pub nonce: [u8; PACK_NONCE_LEN],
     /// Key epoch; 0 in plain repositories.
     pub epoch: u32,
 }
 
 impl PackHeader {
-    /// The 96 bytes.
+    /// Encodes the header.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let flags = u32::from(self.sealed) | u32::from(self.meta) << 1;
         let mut out = [0; HEADER_LEN];
@@ -108,7 +110,7 @@ impl PackHeader {
         out
     }
 
-    /// Reads a header back.
+    /// Decodes a header.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Error> {
         let (fields, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TooShort)?;
         let mut reader = ByteReader::new(fields);
@@ -137,19 +139,19 @@ impl PackHeader {
     }
 }
 
-/// What stands at the end of a pack.
+/// The footer of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackFooter {
-    /// Where the trailer begins.
+    /// Offset of the trailer in the pack, in bytes.
     pub trailer_offset: u32,
-    /// Length of the trailer, tag included.
+    /// Length of the trailer in bytes, tag included.
     pub trailer_len: u32,
     /// SHA-256 of everything before the trailer.
     pub body_hash: [u8; 32],
 }
 
 impl PackFooter {
-    /// The 64 bytes.
+    /// Encodes the footer.
     pub fn encode(&self) -> [u8; FOOTER_LEN] {
         let mut out = [0; FOOTER_LEN];
         let (fields, check) = out.split_at_mut(FOOTER_LEN - CHECK_LEN);
@@ -162,7 +164,7 @@ impl PackFooter {
         out
     }
 
-    /// Reads a footer back and checks it against the length of the pack.
+    /// Decodes a footer and checks it against the length of the pack in bytes.
     pub fn decode(bytes: &[u8; FOOTER_LEN], pack_len: u64) -> Result<Self, Error> {
         let (fields, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TooShort)?;
         let mut reader = ByteReader::new(fields);
@@ -192,7 +194,7 @@ impl PackFooter {
     }
 }
 
-/// How long the trailer of `count` entries is, tag included.
+/// Length of the trailer of `count` entries in bytes, tag included.
 pub fn trailer_len(count: usize, sealed: bool) -> usize {
     let slots = if sealed {
         count.next_multiple_of(SEALED_ENTRY_STEP)
@@ -202,7 +204,8 @@ pub fn trailer_len(count: usize, sealed: bool) -> usize {
     slots * ENTRY_LEN + TAG_LEN
 }
 
-/// The entries of a trailer in clear, without the tag; sealed trailers get empty entries at the end.
+/// Encodes the entries of a trailer in plaintext, without the tag. Sealed trailers get empty
+/// entries at the end.
 pub fn encode_entries(entries: &[PackEntry], sealed: bool) -> Vec<u8> {
     let mut out = vec![0u8; trailer_len(entries.len(), sealed) - TAG_LEN];
     for (ordinal, (entry, slot)) in (0u32..).zip(entries.iter().zip(out.as_chunks_mut().0)) {
@@ -211,8 +214,8 @@ pub fn encode_entries(entries: &[PackEntry], sealed: bool) -> Vec<u8> {
     out
 }
 
-/// Writes one entry of a trailer or of a segment: the only two places of the format that have them.
-/// `number` is the ordinal of the entry in a trailer, and that of the pack in a segment.
+/// Encodes an entry of a trailer or of a segment. `number` is the ordinal of the entry in a
+/// trailer, and that of the pack in a segment.
 pub fn encode_entry(entry: &PackEntry, number: u32, out: &mut [u8; ENTRY_LEN]) {
     ByteWriter::new(out)
         .bytes(&entry.id.0)
@@ -223,7 +226,7 @@ pub fn encode_entry(entry: &PackEntry, number: u32, out: &mut [u8; ENTRY_LEN]) {
         .bytes(&[entry.codec, entry.kind]);
 }
 
-/// Reads one entry and its number. Its values are not checked.
+/// Decodes an entry and its number. The values are not checked.
 pub fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> Result<(PackEntry, u32), TooShort> {
     let mut reader = ByteReader::new(bytes);
     let id = ChunkId(reader.array()?);
@@ -239,7 +242,8 @@ pub fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> Result<(PackEntry, u32), TooShor
     Ok((entry, number))
 }
 
-/// Reads opened entries: they must lie back to back from the header on and end at or before `trailer_offset`.
+/// Decodes opened entries. The chunks must be stored back to back from the header on, and end at or
+/// before `trailer_offset`.
 pub fn decode_entries(bytes: &[u8], trailer_offset: u32) -> Result<Vec<PackEntry>, Error> {
     let mut entries = Vec::with_capacity(bytes.len() / ENTRY_LEN);
     let mut next = HEADER_LEN as u64;
@@ -270,18 +274,18 @@ pub fn decode_entries(bytes: &[u8], trailer_offset: u32) -> Result<Vec<PackEntry
 pub struct IndexParts {
     /// The pack it belongs to.
     pub pack: PackId,
-    /// Length of that pack.
+    /// Length of that pack in bytes.
     pub pack_len: u64,
     /// The pack's header.
     pub header: [u8; HEADER_LEN],
-    /// The pack's trailer as it is in the pack.
+    /// The pack's trailer, sealed as it is in the pack.
     pub trailer: Vec<u8>,
     /// The pack's footer.
     pub footer: [u8; FOOTER_LEN],
 }
 
 impl IndexParts {
-    /// The whole file.
+    /// Encodes the whole file.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(INDEX_MIN_LEN + self.trailer.len());
         out.extend_from_slice(INDEX_MAGIC);
@@ -297,7 +301,7 @@ impl IndexParts {
         out
     }
 
-    /// Reads a whole `.idx` file.
+    /// Decodes a whole `.idx` file.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() < INDEX_MIN_LEN {
             return Err(Error::Length);
@@ -326,7 +330,7 @@ impl IndexParts {
     }
 }
 
-/// Smallest length of a pack in a sealed repository.
+/// Smallest length of a pack in an encrypted repository, in bytes.
 pub const SEALED_PACK_FLOOR: u64 = 4096;
 
 #[cfg(test)]
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_round_trip_and_must_lie_back_to_back() {
+    fn entries_round_trip_and_chunks_must_be_stored_back_to_back() {
         let entries = [entry(96, 10), entry(106, MAX_U24)];
         for sealed in [false, true] {
             let bytes = encode_entries(&entries, sealed);
@@ -361,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn a_padding_entry_in_the_middle_is_refused() {
+    fn decode_refuses_an_empty_entry_before_the_end() {
         let mut bytes = encode_entries(&[entry(96, 10), entry(106, 10)], false);
         bytes[..ENTRY_LEN].fill(0);
         assert_eq!(decode_entries(&bytes, u32::MAX), Err(Error::Entries));
     }
 
     #[test]
-    fn every_flipped_byte_of_header_and_footer_is_found() {
+    fn decode_refuses_a_header_or_footer_with_any_byte_flipped() {
         let header = PackHeader {
             sealed: true,
             meta: false,

@@ -1,11 +1,11 @@
 //! Many stored chunks in one file.
 //!
-//! A pack is a header, stored chunks back to back, padding, a trailer with one entry per chunk, and a footer; its name is
-//! the SHA-256 of the whole file. The `.idx` beside it copies everything but the chunks, so either can be made again from
-//! the other. Layout: `docs/format.md` §6.
+//! A pack is a header, stored chunks back to back, padding, a trailer with one entry per chunk, and
+//! a footer; its id is the SHA-256 of the whole file. Its `.idx` is a copy of everything but the
+//! chunks, so either file can be rebuilt from the other. Layout: `docs/format.md` §6.
 //!
-//! This room knows bytes and offsets. What a stored chunk means, how it is encoded or sealed, and which key seals a
-//! trailer ([`TrailerSeal`]) is the business of `repo`.
+//! This room knows bytes and offsets. The meaning of a stored chunk, its encoding and sealing, and
+//! the key that seals a trailer ([`TrailerSeal`]) are left to `repo`.
 
 mod entry;
 pub mod format;

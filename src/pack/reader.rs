@@ -1,4 +1,4 @@
-//! What a pack holds: from its `.idx`, or from the pack itself.
+//! Reads the contents of a pack from its `.idx`, or from the pack itself.
 
 use super::entry::PackEntry;
 use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter, PackHeader, decode_entries};
@@ -17,12 +17,12 @@ pub struct PackIndex {
     pub pack_len: u64,
     /// Its header.
     pub header: PackHeader,
-    /// What it holds, in file order.
+    /// Its entries, in file order.
     pub entries: Vec<PackEntry>,
 }
 
 impl PackIndex {
-    /// Bytes of the chunks and list nodes that it stores, copies of manifests and configs left out.
+    /// Bytes of the stored chunks and list nodes, without copies of manifests and configs.
     pub fn stored(&self) -> u64 {
         let stored = self.entries.iter().filter(|entry| entry.is_indexed());
         stored.map(|entry| u64::from(entry.payload_len)).sum()
@@ -34,7 +34,7 @@ impl PackIndex {
 pub enum ReadError {
     /// The storage failed, or there is no such file.
     Storage(storage::Error),
-    /// The bytes are not what they should be.
+    /// The bytes are damaged or foreign.
     Format(Error),
 }
 
@@ -59,7 +59,7 @@ impl From<Error> for ReadError {
     }
 }
 
-/// Largest `.idx`: 65,535 entries and what stands around them, rounded up.
+/// Longest `.idx` in bytes: 65,535 entries and the rest of the file, rounded up.
 const MAX_INDEX_LEN: u64 = 4 << 20;
 
 /// Reads the `.idx` of a pack.
@@ -77,10 +77,11 @@ pub fn read_index(
     Ok(open_parts(parts, repo, seal)?)
 }
 
-/// True when a pack belongs to another repository than `repo`: its header and the copy in its `.idx` say so, as far as they
-/// can be read, and one of them can. Such a file is not damaged, and none of this repository's.
+/// True when a pack belongs to another repository than `repo`: its header and the copy of that in
+/// its `.idx` name another one, as far as they can be read, and at least one of them can. Such a
+/// file is not damaged, and it is not this repository's.
 pub fn is_foreign(storage: &dyn Storage, repo: &RepoId, pack: &PackId) -> bool {
-    // the copy first: as a rule it says so, and no pack is read
+    // the copy first: nearly always it decides, and no pack is read
     let copied = || {
         let bytes = storage.get(&layout::pack_index(pack), MAX_INDEX_LEN).ok()?;
         PackHeader::decode(&IndexParts::decode(&bytes).ok()?.header).ok()
@@ -97,7 +98,7 @@ pub fn is_foreign(storage: &dyn Storage, repo: &RepoId, pack: &PackId) -> bool {
     }
 }
 
-/// What a pack holds, from its own header, trailer and footer.
+/// Reads the contents of a pack from its own header, trailer and footer.
 pub fn read_index_from_pack(
     storage: &dyn Storage,
     repo: &RepoId,
@@ -107,7 +108,8 @@ pub fn read_index_from_pack(
     Ok(open_parts(read_parts(storage, pack)?, repo, seal)?)
 }
 
-/// Reads header, trailer and footer from the pack itself: what its `.idx` is made of. Only the footer is checked.
+/// Reads header, trailer and footer from the pack itself, which make up its `.idx`. Only the footer
+/// is checked.
 pub fn read_parts(storage: &dyn Storage, pack: &PackId) -> Result<IndexParts, ReadError> {
     let key = layout::pack(pack);
     let pack_len = storage

@@ -1,12 +1,13 @@
-//! A pack in memory and the parts that its `.idx` copies: taken out, and put in again where the pack's own are damaged.
+//! The parts of a pack that its `.idx` copies: taken from a pack in memory, and put back into one
+//! whose own parts are damaged.
 //!
-//! Nothing is proven here. Whether the result is the pack is told by its name alone, the SHA-256 of the whole.
+//! Nothing is proven here. The result is the pack only if its SHA-256 matches its id.
 
 use super::format::{Error, FOOTER_LEN, HEADER_LEN, IndexParts, PackFooter};
 use crate::buffer::NoMemory;
 use crate::id::PackId;
 
-/// Header, trailer and footer of the pack in `bytes`. Only the footer is checked.
+/// Returns header, trailer and footer of the pack in `bytes`. Only the footer is checked.
 pub fn parts_of(pack: &PackId, bytes: &[u8]) -> Result<IndexParts, Error> {
     let (Some(header), Some(footer)) = (bytes.first_chunk::<HEADER_LEN>(), bytes.last_chunk::<FOOTER_LEN>()) else {
         return Err(Error::Length);
@@ -23,9 +24,8 @@ pub fn parts_of(pack: &PackId, bytes: &[u8]) -> Result<IndexParts, Error> {
     })
 }
 
-/// Puts header, trailer and footer into a damaged pack, which gets its right length by that. The
-/// length in `parts` is believed up to 4 GiB, the longest pack. `Ok(false)`: the parts contradict
-/// each other.
+/// Puts header, trailer and footer into a damaged pack, which is given the length that `parts`
+/// states, at most 4 GiB (the longest pack). `Ok(false)` when the parts contradict each other.
 pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<bool, NoMemory> {
     let Ok(ends) = PackFooter::decode(&parts.footer, parts.pack_len) else {
         return Ok(false);
@@ -38,16 +38,16 @@ pub fn splice(bytes: &mut Vec<u8>, parts: &IndexParts) -> Result<bool, NoMemory>
     bytes.try_reserve_exact(more).map_err(|_| NoMemory)?;
     bytes.resize(len, 0);
     let start = ends.trailer_offset as usize;
-    let places = [
+    let targets = [
         (0, &parts.header[..]),
         (start, &parts.trailer),
         (len - FOOTER_LEN, &parts.footer),
     ];
-    for (offset, part) in places {
-        let Some(place) = bytes.get_mut(offset..offset.saturating_add(part.len())) else {
+    for (offset, part) in targets {
+        let Some(target) = bytes.get_mut(offset..offset.saturating_add(part.len())) else {
             return Ok(false);
         };
-        place.copy_from_slice(part);
+        target.copy_from_slice(part);
     }
     Ok(true)
 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_mends_a_pack_with_any_of_it_damaged_or_cut_off() {
+    fn splice_restores_the_parts_of_a_pack_where_they_are_damaged_or_missing() {
         let (bytes, parts) = pack();
         assert_eq!((parts.pack_len, parts.trailer.len()), (bytes.len() as u64, 64));
         for len in [0, 50, 96, 196, 200, bytes.len(), bytes.len() + 9] {
@@ -79,14 +79,14 @@ mod tests {
                 damaged[at] = 0xee;
             }
             assert!(splice(&mut damaged, &parts).unwrap());
-            // the body is whole as far as it was there
+            // the body is intact only as far as it was not cut off
             let whole = len >= 196;
             assert_eq!(damaged == bytes, whole, "{len}");
         }
     }
 
     #[test]
-    fn refuses_parts_that_contradict_each_other() {
+    fn splice_refuses_parts_that_contradict_each_other() {
         let (bytes, parts) = pack();
         for wrong in [
             IndexParts {

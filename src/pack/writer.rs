@@ -1,5 +1,5 @@
-//! Builds one pack in memory: append stored chunks, then finish. The file is named by its hash, so it can only be
-//! written once it is whole.
+//! Builds one pack in memory: append stored chunks, then finish. The file is named by its hash, so
+//! it can be written only when it is complete.
 
 use super::entry::PackEntry;
 use super::format::{
@@ -12,26 +12,27 @@ use crate::crypto::padme;
 use crate::id::{ChunkId, PackId};
 use sha2::{Digest, Sha256};
 
-/// A pack that is being filled. It lies in a [`Buffer`] whose size is its upper bound.
+/// A pack that is being filled, in a [`Buffer`] whose size is the upper bound.
 pub struct PackWriter {
     buffer: Buffer,
     header: PackHeader,
     entries: Vec<PackEntry>,
 }
 
-/// A whole pack, ready to be put.
+/// A complete pack, ready to be put.
 pub struct FinishedPack {
-    /// Its name.
+    /// Its id.
     pub id: PackId,
-    /// The file.
+    /// The bytes of the file.
     pub bytes: Buffer,
-    /// The `.idx` file.
+    /// The bytes of its `.idx`.
     pub index: Vec<u8>,
-    /// What it holds, in file order.
+    /// Its entries, in file order.
     pub entries: Vec<PackEntry>,
 }
 
-/// Bytes that a pack needs beside its chunks when it holds `count` of them, padding included, for `chunk_bytes` of chunks.
+/// Length in bytes of a pack with `count` stored chunks of `chunk_bytes` bytes together, padding
+/// included.
 fn whole_len(chunk_bytes: usize, count: usize, sealed: bool) -> usize {
     let bare = HEADER_LEN + chunk_bytes + trailer_len(count, sealed) + FOOTER_LEN;
     if sealed {
@@ -42,7 +43,7 @@ fn whole_len(chunk_bytes: usize, count: usize, sealed: bool) -> usize {
 }
 
 impl PackWriter {
-    /// Starts a pack in an empty `buffer`. `None` when the buffer cannot even hold the header.
+    /// Starts a pack in an empty `buffer`. `None` when the buffer cannot hold the header.
     pub fn create(mut buffer: Buffer, header: PackHeader) -> Option<Self> {
         buffer.clear();
         buffer.extend_from_slice(&header.encode()).ok()?;
@@ -53,7 +54,7 @@ impl PackWriter {
         })
     }
 
-    /// True when a further stored chunk of `payload_len` bytes still fits.
+    /// True when another stored chunk of `payload_len` bytes fits.
     pub fn fits(&self, payload_len: usize) -> bool {
         self.entries.len() < MAX_ENTRIES
             && whole_len(
@@ -63,8 +64,9 @@ impl PackWriter {
             ) <= self.buffer.len()
     }
 
-    /// True when this pack holds something and would get longer than `target` bytes by a further stored chunk of
-    /// `payload_len` bytes. Its buffer may be larger than the target, so that every chunk fits some pack.
+    /// True when this pack is not empty and another stored chunk of `payload_len` bytes would make
+    /// it longer than `target` bytes. Its buffer may be larger than the target, so that every chunk
+    /// fits into an empty pack.
     pub fn would_pass(&self, target: u64, payload_len: usize) -> bool {
         let chunk_bytes = self.body_len() + payload_len;
         let whole = whole_len(chunk_bytes, self.entries.len() + 1, self.header.sealed);
@@ -76,7 +78,7 @@ impl PackWriter {
         self.buffer.filled().len() - HEADER_LEN
     }
 
-    /// What it holds so far, in file order.
+    /// Its entries so far, in file order.
     pub fn entries(&self) -> &[PackEntry] {
         &self.entries
     }
@@ -87,7 +89,8 @@ impl PackWriter {
         self.buffer.filled().get(start..start + entry.payload_len as usize)
     }
 
-    /// Appends a stored chunk that [`fits`](Self::fits). `false`, and nothing done, when it does not.
+    /// Appends a stored chunk that [`fits`](Self::fits). Otherwise returns `false` and changes
+    /// nothing.
     pub fn append(&mut self, id: ChunkId, raw_len: u32, codec: u8, kind: u8, payload: &[u8]) -> bool {
         let offset = self.buffer.filled().len();
         let (Ok(offset), Ok(payload_len)) = (u32::try_from(offset), u32::try_from(payload.len())) else {
@@ -107,7 +110,8 @@ impl PackWriter {
         true
     }
 
-    /// Adds padding, trailer and footer. `None` only if sealing fails, which means that something is badly wrong.
+    /// Adds padding, trailer and footer. `None` only when the cipher fails, which it does for no
+    /// pack.
     pub fn finish(mut self, seal: &dyn TrailerSeal) -> Option<FinishedPack> {
         let sealed = self.header.sealed;
         let whole = whole_len(self.body_len(), self.entries.len(), sealed);
