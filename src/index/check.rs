@@ -1,8 +1,10 @@
-//! Judging a whole segment: every page is read, its tag checked, and the sections are held against each other.
+//! Checks a whole segment: every page is read, its tag is checked, and the sections are compared
+//! with each other.
 //!
-//! A page with a good tag was written so; what is checked beyond the tags is that look-ups find every entry: the fences and
-//! the top say where each data page begins, the filter admits each id, the footer names the first and the last. What the
-//! entries say about packs is left to others.
+//! A page with a right tag is as it was written. The checks beyond the tags are that look-ups find
+//! every entry: the fences and the top hold the first prefix of each data page, the filter admits
+//! each id, the footer names the first and the last id. Whether the entries are right about the
+//! packs is left to the caller.
 
 use super::error::{Damage, Error};
 use super::filter::Probe;
@@ -10,7 +12,7 @@ use super::format::{ENTRIES_PER_PAGE, FENCES_PER_PAGE, PAGE_LEN, Page, Section, 
 use super::segment::{PageRun, Segment};
 use crate::id::ChunkId;
 
-/// Entries between two questions whether to go on: 64 pages.
+/// Entries between two calls of `go_on`: 64 pages.
 const ENTRIES_PER_STEP: u64 = 64 * ENTRIES_PER_PAGE as u64;
 
 impl Segment {
@@ -35,7 +37,7 @@ impl Segment {
                 return Err(self.damaged(Damage::Contents));
             }
         }
-        // what look-ups would read and no entry leads to
+        // pages that a look-up would read and no entry leads to
         while filter.run.next_page()?.is_some() {}
         if fences.next()?.is_some() || (first, last) != (self.footer.first, self.footer.last) {
             return Err(self.damaged(Damage::Contents));
@@ -44,7 +46,7 @@ impl Segment {
     }
 }
 
-/// The fence section, value by value.
+/// The fence section, one value after the other.
 struct Fences<'s> {
     segment: &'s Segment,
     run: PageRun<'s>,
@@ -64,7 +66,7 @@ impl<'s> Fences<'s> {
         }
     }
 
-    /// The first id prefix of the next data page, as its fence has it.
+    /// The first id prefix of the next data page, from its fence.
     fn next(&mut self) -> Result<Option<u64>, Error> {
         if self.left == 0 {
             return Ok(None);

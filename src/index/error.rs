@@ -1,4 +1,4 @@
-//! What can go wrong with the global index, told apart by what the caller can do: rebuild, retry, or give up.
+//! Errors of the global index, distinguished by what the caller can do: rebuild, retry, or fail.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use crate::entropy::NoEntropy;
 use crate::id::SegmentId;
 use crate::storage::{self, ErrorKind, FailedRead, Verdict};
 
-/// What is wrong with a damaged segment.
+/// The damage of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// The length of the file is not what its footer says, or no whole number of pages.
+    /// The length of the file is not the one in its footer, or not a whole number of pages.
     Length,
-    /// The header page fails its checksum, or is not the header of this segment.
+    /// The header page has a wrong checksum, or is not the header of this segment.
     Header,
     /// The segment belongs to another repository.
     ForeignRepository,
-    /// Plain in an encrypted repository, or the other way round.
+    /// Plain in an encrypted repository, or sealed in a plain one.
     SealMismatch,
     /// Sealed with a key epoch that the key bundle does not hold.
     UnknownEpoch,
-    /// The footer page opens but contradicts itself.
+    /// The footer page has a right tag and contradicts itself.
     Footer,
-    /// A page fails its checksum or does not open.
+    /// A page has a wrong tag.
     Page {
-        /// Place of the page in the file, the header page being 0.
+        /// Number of the page in the file; the header page is 0.
         number: u64,
     },
     /// A page holds values that no writer makes (a bad pack ordinal, a wrong order).
@@ -47,7 +47,7 @@ impl fmt::Display for Damage {
             Self::UnknownEpoch => f.write_str("it names an unknown key epoch"),
             Self::Footer => f.write_str("its footer is damaged"),
             Self::Page { number } => write!(f, "page {number} is damaged"),
-            Self::Contents => f.write_str("it holds impossible values"),
+            Self::Contents => f.write_str("it contains values that no writer makes"),
         }
     }
 }
@@ -55,21 +55,21 @@ impl fmt::Display for Damage {
 /// A failed call on the global index.
 #[derive(Debug, Clone)]
 pub enum Error {
-    /// A segment is damaged. It can be made again from the pack indexes.
+    /// A segment is damaged. It can be rebuilt from the pack indexes.
     Damaged {
         /// Which segment.
         segment: SegmentId,
-        /// What is wrong with it.
+        /// Its damage.
         reason: Damage,
     },
-    /// A part of a segment could not be read (a bad sector), which says nothing about the segment. It is left out as long as
-    /// this read fails.
+    /// A part of a segment could not be read (a bad sector), which proves no damage. The segment is
+    /// left out while this read fails.
     Unreadable {
         /// Which segment.
         segment: SegmentId,
-        /// Where in the file, in bytes.
+        /// Offset of the read in the file, in bytes.
         offset: u64,
-        /// How many bytes were to be read.
+        /// Length of the read in bytes.
         len: usize,
         /// The read that failed.
         source: storage::Error,
@@ -85,23 +85,23 @@ pub enum Error {
     Storage(storage::Error),
     /// The system gave no random bytes.
     NoEntropy,
-    /// Entries handed to a writer break its rules; nothing was written. A bug of the caller.
+    /// Entries given to a writer break its rules; nothing was written. A bug of the caller.
     Writer(&'static str),
 }
 
 impl Error {
-    /// True when a file was not there: list again.
+    /// True when a file did not exist: the caller lists again.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Storage(error) if error.kind == ErrorKind::NotFound)
     }
 
-    /// True when a segment could not be read and may be another time.
+    /// True when a segment could not be read now; a later read may succeed.
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }
 
-    /// Sorts a failed read: a file that is too short is damaged. One that the device fails to read can be done
-    /// without for now; any other failure is about more than this segment.
+    /// Classifies a failed read. A file that is too short is damaged. A segment that the device
+    /// fails to read can be left out for now. Any other failure concerns more than this segment.
     pub(super) fn from_read(segment: SegmentId, (offset, len): (u64, usize), source: storage::Error) -> Self {
         match source.kind.verdict() {
             Verdict::Wrong => Self::Damaged {
@@ -165,11 +165,12 @@ impl std::error::Error for Error {
     }
 }
 
-/// A segment that is left out.
+/// A segment that is left out of look-ups.
 #[derive(Debug, Clone)]
 pub struct BrokenSegment {
     /// Which one.
     pub id: SegmentId,
-    /// Why: [`Error::Damaged`], [`Error::Unsupported`], or [`Error::Unreadable`] for now.
+    /// [`Error::Damaged`], [`Error::Unsupported`] or [`Error::Unreadable`]; the last may end by
+    /// itself.
     pub error: Error,
 }

@@ -1,10 +1,11 @@
-//! The filter of a segment: which ids it certainly does not hold. One page answers for one id.
+//! The filter of a segment: which ids it certainly does not hold. One page decides about one id.
 
 use super::format::{BLOCK_LEN, BLOCKS_PER_PAGE, Page, fence_of};
 use crate::id::ChunkId;
 
-/// Where the filter keeps an id: page, block and six bits (Putze, Sanders, Singler, *Cache-, Hash- and Space-Efficient
-/// Bloom Filters*, 2007). Pages follow the order of ids, so a writer has one page in memory at a time.
+/// The bits of the filter that stand for one id: page, block and six bits in it (Putze, Sanders,
+/// Singler, *Cache-, Hash- and Space-Efficient Bloom Filters*, 2007). Pages are in the order of
+/// ids, so a writer holds one page at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     /// Page within the filter section.
@@ -14,7 +15,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Where a filter of `pages` pages keeps `id`.
+    /// The bits for `id` in a filter of `pages` pages.
     pub fn new(id: &ChunkId, pages: u64) -> Self {
         let page = ((u128::from(fence_of(id)) * u128::from(pages)) >> 64) as u64;
         let words = id.0.as_chunks::<4>().0;
@@ -34,7 +35,7 @@ impl Probe {
         })
     }
 
-    /// Remembers the id in its page.
+    /// Adds the id to its page.
     pub fn set(self, page: &mut Page) {
         for (byte, mask) in self.positions() {
             page[byte] |= mask;

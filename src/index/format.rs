@@ -1,7 +1,9 @@
-//! The bytes of a segment (`docs/format.md` §9): sections, header and footer page, entries, fences and filter.
+//! The bytes of a segment (`docs/format.md` §9): sections, header and footer page, entries, fences
+//! and filter.
 //!
-//! Only values in, values out: no I/O and no keys. What is encoded here is decoded beside it. Every count is checked with
-//! checked arithmetic before anything is derived from it, and a [`Layout`] exists only for counts that fit a file.
+//! Pure: no I/O and no keys. Each encode is next to its decode. Every count is checked with checked
+//! arithmetic before anything is derived from it, and a [`Layout`] exists only for counts that fit
+//! into a file.
 
 use super::error::Damage;
 use crate::bytes::{ByteReader, ByteWriter, TooShort};
@@ -43,7 +45,8 @@ pub const BLOCKS_PER_PAGE: u64 = (CONTENT_LEN / BLOCK_LEN) as u64;
 const BITS_PER_ENTRY: u64 = 12;
 const BITS_PER_PAGE: u64 = BLOCKS_PER_PAGE * BLOCK_LEN as u64 * 8;
 
-/// How many pages a filter of so many entries has, at least one; `None` when they cannot be counted.
+/// How many pages a filter of so many entries has, at least one; `None` when they cannot be
+/// counted.
 fn filter_pages(entries: u64) -> Option<u64> {
     Some(entries.checked_mul(BITS_PER_ENTRY)?.div_ceil(BITS_PER_PAGE).max(1))
 }
@@ -51,7 +54,7 @@ fn filter_pages(entries: u64) -> Option<u64> {
 /// A whole page: content and tag.
 pub type Page = [u8; PAGE_LEN];
 
-/// What a page holds. The number is the section number of the format.
+/// The contents of a page. The number is the section number of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Section {
@@ -67,7 +70,7 @@ pub enum Section {
     Filter = 4,
     /// Pack ids and lengths, sorted.
     Pack = 5,
-    /// Segments that this one replaces.
+    /// Segments that this one supersedes.
     Superseded = 6,
     /// The last page.
     Footer = 7,
@@ -87,7 +90,7 @@ impl Section {
     ];
 }
 
-/// Which pages a segment has; follows from three counts.
+/// The pages of a segment, which follow from three counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Entries in the data section.
@@ -100,7 +103,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for these counts; `None` when a file cannot hold them or ordinals would not fit 32 bits.
+    /// The layout for these counts; `None` when a file cannot hold them, or ordinals do not fit
+    /// into 32 bits.
     pub fn for_counts(entries: u64, packs: u64, superseded: u64) -> Option<Self> {
         u32::try_from(packs).ok()?;
         let data = entries.div_ceil(ENTRIES_PER_PAGE as u64);
@@ -120,7 +124,7 @@ impl Layout {
         })
     }
 
-    /// Pages of one section.
+    /// Number of pages of a section.
     pub fn pages(&self, section: Section) -> u64 {
         self.pages[section as usize]
     }
@@ -130,7 +134,7 @@ impl Layout {
         self.pages[..section as usize].iter().sum()
     }
 
-    /// Pages in the file.
+    /// Number of pages in the file.
     pub fn total_pages(&self) -> u64 {
         self.pages.iter().sum()
     }
@@ -140,7 +144,8 @@ impl Layout {
         self.total_pages() * PAGE_LEN as u64
     }
 
-    /// The section of a page and the page's place in it; `None` behind the end.
+    /// The section of page `page` of the file, and the number of the page in that section; `None`
+    /// past the end.
     pub fn section_of(&self, page: u64) -> Option<(Section, u64)> {
         let mut rest = page;
         for section in Section::ALL {
@@ -154,16 +159,16 @@ impl Layout {
     }
 }
 
-/// What the header page says.
+/// The fields of the header page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// True in an encrypted repository.
     pub sealed: bool,
     /// Repository it belongs to.
     pub repo: RepoId,
-    /// Its own id.
+    /// Its id.
     pub segment: SegmentId,
-    /// Makes the key of this segment; zero in plain repositories.
+    /// Salt of the key of this segment; zero in plain repositories.
     pub salt: [u8; 32],
     /// Key epoch, 0 in plain repositories.
     pub epoch: u32,
@@ -172,7 +177,7 @@ pub struct Header {
 /// Why a header page was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadHeader {
-    /// Bad magic, checksum or flags.
+    /// The magic, the checksum or the flags are wrong.
     Damaged,
     /// A later version.
     Version(u32),
@@ -185,7 +190,7 @@ impl From<TooShort> for BadHeader {
 }
 
 impl Header {
-    /// Writes the header page, tag included.
+    /// Encodes the header page, tag included.
     pub fn encode(&self, page: &mut Page) {
         page.fill(0);
         let (content, tag) = page.split_at_mut(CONTENT_LEN);
@@ -200,7 +205,8 @@ impl Header {
         tag.copy_from_slice(&crypto::tag16(HEADER_DOMAIN, &[content]));
     }
 
-    /// Reads a header page. The checksum comes before the version, so that a flipped bit is never taken for a later one.
+    /// Decodes a header page. The checksum is checked before the version, so that a flipped bit is
+    /// not mistaken for a later version.
     pub fn decode(page: &Page) -> Result<Self, BadHeader> {
         let (content, tag) = page.split_last_chunk::<TAG_LEN>().ok_or(TooShort)?;
         let mut reader = ByteReader::new(content);
@@ -235,10 +241,10 @@ const COUNTED: [Section; 6] = [
     Section::Superseded,
 ];
 
-/// What the footer page says.
+/// The fields of the footer page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footer {
-    /// Counts and pages.
+    /// Counts and page numbers.
     pub layout: Layout,
     /// Smallest id, zero when empty.
     pub first: ChunkId,
@@ -247,7 +253,7 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// Writes the content of the footer page; the tag is the sealer's.
+    /// Encodes the content of the footer page, without the tag.
     pub fn encode(&self, page: &mut Page) {
         page.fill(0);
         let mut writer = ByteWriter::new(page);
@@ -265,7 +271,8 @@ impl Footer {
             .bytes(&self.last.0);
     }
 
-    /// Reads a footer page that was verified, of a file of `file_pages` pages. Every count must follow from the others.
+    /// Decodes a footer page whose tag was checked, of a file of `file_pages` pages. Every count
+    /// must follow from the others.
     pub fn decode(page: &Page, file_pages: u64) -> Result<Self, Damage> {
         let mut reader = ByteReader::new(page);
         if reader.array()? != *END_MAGIC {
@@ -299,29 +306,30 @@ impl Footer {
     }
 }
 
-/// One entry of a segment. `pack` is an ordinal: the place of the pack in the segment's (or source's) pack table.
+/// One entry of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentEntry {
-    /// Place of the pack in the pack table.
+    /// Ordinal of the pack: its row in the pack table of the segment or source.
     pub pack: u32,
-    /// The chunk as the pack's trailer describes it.
+    /// The entry of the chunk in the pack's trailer.
     pub entry: PackEntry,
 }
 
 impl SegmentEntry {
-    /// The order of entries in a segment; two entries with equal keys are the same (id, pack) pair.
+    /// The order of entries in a segment. Entries with equal keys are the same (id, pack) pair.
     pub fn sort_key(&self) -> (ChunkId, u32) {
         (self.entry.id, self.pack)
     }
 
-    /// Writes it; `None` when a field does not fit the format.
+    /// Encodes the entry; `None` when a field does not fit the format.
     pub fn encode(&self, out: &mut [u8; ENTRY_LEN]) -> Option<()> {
         let entry = &self.entry;
         let fits = entry.payload_len <= MAX_U24 && (1..=MAX_U24).contains(&entry.raw_len) && entry.is_indexed();
         fits.then(|| encode_entry(entry, self.pack, out))
     }
 
-    /// Reads it; `None` for what no writer makes. `packs` is the length of the pack table.
+    /// Decodes an entry; `None` for one that no writer makes. `packs` is the number of rows of the
+    /// pack table.
     pub fn decode(bytes: &[u8; ENTRY_LEN], packs: u64) -> Option<Self> {
         let (entry, pack) = decode_entry(bytes).ok()?;
         let fits = u64::from(pack) < packs && entry.raw_len > 0 && entry.is_indexed();
@@ -329,23 +337,24 @@ impl SegmentEntry {
     }
 }
 
-/// Writes a row of the pack section.
+/// Encodes a row of the pack section: id of a pack and its length in bytes.
 pub fn encode_pack((pack, len): &(PackId, u64), out: &mut [u8; PACK_LEN]) {
     ByteWriter::new(out).bytes(&pack.0).u64(*len);
 }
 
-/// Reads a row of the pack section.
+/// Decodes a row of the pack section.
 pub fn decode_pack(bytes: &[u8; PACK_LEN]) -> Result<(PackId, u64), TooShort> {
     let mut reader = ByteReader::new(bytes);
     Ok((PackId(reader.array()?), reader.u64()?))
 }
 
-/// Row `row` of a fence or top page.
+/// The value in row `row` of a fence or top page.
 pub fn fence_at(page: &Page, row: usize) -> u64 {
     u64::from_le_bytes(page.as_chunks::<FENCE_LEN>().0[row])
 }
 
-/// What fences hold for an id: its first 8 bytes as a big-endian number, so that numbers sort as ids do.
+/// The fence value of an id: its first 8 bytes as a big-endian number, so that values sort as ids
+/// do.
 pub fn fence_of(id: &ChunkId) -> u64 {
     u64::from_be_bytes(id.0.as_chunks().0[0])
 }
@@ -355,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_follow_from_counts() {
+    fn layout_follows_from_counts() {
         let layout = Layout::for_counts(85 * 510 * 2 + 1, 103, 256).unwrap();
         assert_eq!(layout.pages, [1, 1021, 3, 1, 33, 2, 2, 1]);
         assert_eq!(layout.section_of(0), Some((Section::Header, 0)));
@@ -373,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn header_and_footer_come_back_as_written() {
+    fn header_and_footer_round_trip() {
         let header = Header {
             sealed: true,
             repo: RepoId([1; 16]),
@@ -396,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_apart_from_damage() {
+    fn decode_distinguishes_a_later_version_from_damage() {
         let header = Header {
             sealed: false,
             repo: RepoId([1; 16]),
@@ -414,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_do_not_fit_are_refused_both_ways() {
+    fn encode_and_decode_refuse_entries_that_do_not_fit() {
         let entry = PackEntry {
             id: ChunkId([5; 32]),
             offset: 96,

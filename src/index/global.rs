@@ -1,4 +1,4 @@
-//! The global index as a handle has it open: its view of the live segments, and look-ups in that.
+//! An open global index: the view of the live segments, and look-ups in it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -14,26 +14,27 @@ use crate::layout;
 use crate::pack::ChunkLocation;
 use crate::storage::{self, ErrorKind, Storage};
 
-/// How often a vanished segment makes a handle list again before it gives up. Each round needs another merge to finish
-/// in between, so more than one or two are never seen.
+/// Number of times that a vanished segment makes a handle list again before it fails. Each round
+/// needs another merge to finish in between, so more than one or two do not occur.
 const LIST_ROUNDS: usize = 16;
 
 type View = Arc<Vec<Arc<Segment>>>;
 
-/// A handle's view of the global index. All methods may be called from any thread.
+/// The global index of a handle. All methods may be called from any thread.
 pub struct GlobalIndex {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) context: Arc<SegmentContext>,
     pub(super) cache: Arc<PageCache>,
-    /// All files seen in the folder. Held while the view changes, never during look-ups.
+    /// All files that were seen in the directory. Locked while the view changes, never during
+    /// look-ups.
     known: Mutex<Known>,
-    /// Live segments, the smallest first: the newest are small until they are merged.
+    /// Live segments, smallest first: the newest are small until they are merged.
     view: RwLock<View>,
 }
 
 impl GlobalIndex {
-    /// Lists and opens the segments. `cache_bytes` bounds the page cache. Segments that do not open are left out and
-    /// returned.
+    /// Lists and opens the segments, and returns those that do not open, which are left out.
+    /// `cache_bytes` is the limit of the page cache in bytes.
     pub fn load(
         storage: Arc<dyn Storage>,
         context: Arc<SegmentContext>,
@@ -44,7 +45,7 @@ impl GlobalIndex {
         Ok((index, broken))
     }
 
-    /// A view without any segment: nothing is listed until somebody asks for it.
+    /// An index without any segment: nothing is listed before the first [`Self::refresh`].
     pub fn unread(storage: Arc<dyn Storage>, context: Arc<SegmentContext>, cache_bytes: usize) -> Self {
         Self {
             storage,
@@ -55,15 +56,17 @@ impl GlobalIndex {
         }
     }
 
-    /// Lists again and opens what is new, and what could not be read before; cheap when there is nothing of these. Returns
-    /// segments that were not known to be broken; those that cannot be read are left out in silence: see [`Self::check_read`].
+    /// Lists again and opens the segments that are new or could not be read before; cheap when
+    /// there are none. Returns those that were not known to be broken. One that cannot be read is
+    /// left out and not returned: see [`Self::check_read`].
     pub fn refresh(&self) -> Result<Vec<BrokenSegment>, Error> {
         self.list(&mut self.known())
     }
 
-    /// All known places of a chunk, those of small (new) segments first; empty when there is none. A place is a hint: the
-    /// pack may be gone or condemned. [`Error::Damaged`] names a segment with a bad page: see [`Self::set_aside`]. One that
-    /// cannot be read, the second time neither, is left out.
+    /// All known locations of a chunk, those in small (new) segments first; empty when there are
+    /// none. A location is a hint: the pack may be deleted or condemned. [`Error::Damaged`] names a
+    /// segment with a bad page: see [`Self::set_aside`]. A segment that fails to be read twice is
+    /// left out.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>, Error> {
         let mut failed = None;
         loop {
@@ -78,21 +81,23 @@ impl GlobalIndex {
         }
     }
 
-    /// [`Self::locate`] for many ids, in their order. Reads each page once as long as the cache holds it.
+    /// [`Self::locate`] for many ids, in the order of `ids`. Reads each page once while the cache
+    /// holds it.
     pub fn locate_batch(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkLocation>>, Error> {
         let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_unstable_by_key(|place| ids[*place]);
+        order.sort_unstable_by_key(|at| ids[*at]);
         self.with_view(|view| {
             let mut found = vec![Vec::new(); ids.len()];
             // id order is page order in all sections but the pack section
-            for place in &order {
-                found[*place] = locate_in(view, &ids[*place])?;
+            for at in &order {
+                found[*at] = locate_in(view, &ids[*at])?;
             }
             Ok(found)
         })
     }
 
-    /// `Err` when a segment is left out because it cannot be read, so that what the others say is not all there is.
+    /// Fails with [`Error::Unreadable`] when a segment is left out because it cannot be read: the
+    /// others do not hold the whole index.
     pub fn check_read(&self) -> Result<(), Error> {
         let known = self.known();
         let mut unreadable = known.broken.values().filter(|error| error.is_unreadable());
@@ -131,7 +136,8 @@ impl GlobalIndex {
         })
     }
 
-    /// All packs that live segments name, with their lengths in bytes. 40 bytes a pack and more: for maintenance.
+    /// All packs that live segments name, with their lengths in bytes. Takes at least 40 bytes of
+    /// memory for each pack: for maintenance.
     pub fn packs(&self) -> Result<HashMap<PackId, u64>, Error> {
         self.check_read()?;
         self.readable_packs()
@@ -150,7 +156,7 @@ impl GlobalIndex {
         })
     }
 
-    /// All entries of all live segments in order of id, repeated pairs included, as a source that can be walked.
+    /// All entries of all live segments in order of id, repeated pairs included, as a source.
     pub fn all_entries(&self) -> Result<MergeSource, Error> {
         self.check_read()?;
         self.readable_entries()
@@ -161,24 +167,25 @@ impl GlobalIndex {
         self.with_view(|view| MergeSource::new(view.to_vec(), &HashSet::new()))
     }
 
-    /// The live segments, the smallest first.
+    /// Sizes of the live segments, smallest first.
     pub fn live_segments(&self) -> Vec<SegmentStats> {
         self.view().iter().map(|segment| segment.stats()).collect()
     }
 
-    /// The live segments themselves, the smallest first.
+    /// The live segments, smallest first.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         self.view().to_vec()
     }
 
-    /// Opens the segment again, past everything this handle has read before, and checks all of it. `go_on` is asked now
-    /// and then; `Ok(false)` when it said no. [`Error::Damaged`] or [`Error::Unsupported`] name what is wrong;
-    /// [`Error::Storage`] with `NotFound` means that it was merged away.
+    /// Opens the segment again, without the pages that this handle has cached, and checks all of
+    /// it. `go_on` is called every 64 pages; `Ok(false)` when it returned false. [`Error::Damaged`]
+    /// or [`Error::Unsupported`] state what is wrong; [`Error::Storage`] with `NotFound` means that
+    /// the segment was merged.
     pub fn check_segment(&self, id: SegmentId, go_on: &mut dyn FnMut() -> bool) -> Result<bool, Error> {
         Segment::open(&self.storage, &self.context, &self.cache, id)?.check(go_on)
     }
 
-    /// All broken segments that lie in the folder, as far as this handle knows.
+    /// All broken segments in the directory, as of the last listing.
     pub fn broken_segments(&self) -> Vec<BrokenSegment> {
         let known = self.known();
         known
@@ -191,12 +198,13 @@ impl GlobalIndex {
             .collect()
     }
 
-    /// All segments in the folder that belong to another repository, as far as this handle knows.
+    /// All segments in the directory that belong to another repository, as of the last listing.
     pub fn foreign_segments(&self) -> Vec<SegmentId> {
         self.known().foreign.iter().copied().collect()
     }
 
-    /// Forgets all segments and pages: the folder was replaced. The next [`Self::refresh`] lists it from the start.
+    /// Drops all segments and cached pages, after the directory was replaced. The next
+    /// [`Self::refresh`] lists all of it.
     pub fn forget(&self) {
         let mut known = self.known();
         *known = Known::default();
@@ -204,14 +212,14 @@ impl GlobalIndex {
         self.show(&known);
     }
 
-    /// Pages read from storage so far.
+    /// Number of pages read from storage so far.
     pub fn page_reads(&self) -> PageReads {
         self.cache.reads()
     }
 
-    /// Leaves a segment out from now on, because a look-up found `error` in it; one that could not be read, until that read
-    /// works. Look-ups then go on without it, and what it superseded counts again if it is still there. The file stays until
-    /// [`Self::supersede`] replaces it.
+    /// Leaves a segment out of all look-ups, because one failed with `error`; a segment that could
+    /// not be read, only until that read succeeds. The segments that it superseded are live again
+    /// if they still exist. The file stays until [`Self::supersede`] replaces it.
     pub fn set_aside(&self, id: SegmentId, error: Error) {
         let mut known = self.known();
         if known.open.remove(&id).is_some() {
@@ -232,7 +240,8 @@ impl GlobalIndex {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known.live());
     }
 
-    /// Calls `action` with the view, and again with a fresh one as long as segments vanish under it.
+    /// Calls `action` with the view, and again with a fresh one while segments vanish during the
+    /// call.
     fn with_view<T>(&self, action: impl Fn(&[Arc<Segment>]) -> Result<T, Error>) -> Result<T, Error> {
         let mut result = action(&self.view());
         for _ in 0..LIST_ROUNDS {
@@ -247,7 +256,8 @@ impl GlobalIndex {
         result
     }
 
-    /// Opens a segment, twice if a read fails, and repeats the read for which it was left out.
+    /// Opens a segment, with a second attempt if a read fails, and repeats the read for which it
+    /// was left out.
     pub(super) fn open_again(&self, id: SegmentId, left_out: Option<&Error>) -> Result<Segment, Error> {
         let open = || Segment::open(&self.storage, &self.context, &self.cache, id);
         let segment = match open() {
@@ -260,7 +270,7 @@ impl GlobalIndex {
         Ok(segment)
     }
 
-    /// Brings `known` and the view up to date with the folder.
+    /// Updates `known` and the view from a listing of the directory.
     pub(super) fn list(&self, known: &mut Known) -> Result<Vec<BrokenSegment>, Error> {
         let mut newly_broken = Vec::new();
         for _ in 0..LIST_ROUNDS {
@@ -320,10 +330,10 @@ fn locate_in(view: &[Arc<Segment>], id: &ChunkId) -> Result<Vec<ChunkLocation>, 
     for segment in view {
         let known = found.len();
         segment.locate(id, &mut found)?;
-        // several segments may hold the same pair
-        for place in (known..found.len()).rev() {
-            if found[..known].iter().any(|earlier| earlier.pack == found[place].pack) {
-                found.swap_remove(place);
+        // several segments may hold the same (id, pack) pair
+        for at in (known..found.len()).rev() {
+            if found[..known].iter().any(|earlier| earlier.pack == found[at].pack) {
+                found.swap_remove(at);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The files of the index folder as a handle has seen them, and which of them are live.
+//! The segments that a handle has seen in the directory, and which of them are live.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::id::SegmentId;
 pub(super) struct Known {
     pub(super) open: HashMap<SegmentId, Arc<Segment>>,
     pub(super) broken: HashMap<SegmentId, Error>,
-    /// Whole segments of other repositories: left out, and left alone.
+    /// Intact segments of other repositories: left out, and never changed.
     pub(super) foreign: HashSet<SegmentId>,
 }
 
 impl Known {
-    /// All open segments that no other one supersedes, the smallest first.
+    /// All open segments that no other one supersedes, smallest first.
     pub(super) fn live(&self) -> Vec<Arc<Segment>> {
         let named: HashSet<SegmentId> = self.open.values().flat_map(|segment| self.names(segment)).collect();
         let mut live: Vec<Arc<Segment>> = self
@@ -29,12 +29,13 @@ impl Known {
         live
     }
 
-    /// What a segment supersedes; its own name there means nothing.
+    /// Ids that a segment supersedes, without its own, which would mean nothing.
     fn names<'s>(&self, segment: &'s Segment) -> impl Iterator<Item = SegmentId> + use<'s> {
         segment.superseded().iter().copied().filter(|id| *id != segment.id())
     }
 
-    /// `old` and everything in the folder that these supersede, directly or not; the superseded before the superseding.
+    /// `old` and everything in the directory that these supersede, directly or not; superseded
+    /// segments come before those that supersede them.
     pub(super) fn with_predecessors(&self, old: &[SegmentId]) -> Vec<SegmentId> {
         let here = |id: &SegmentId| self.open.contains_key(id) || self.broken.contains_key(id);
         let mut left: Vec<SegmentId> = Vec::new();
@@ -55,7 +56,7 @@ impl Known {
             };
             let (later, mut free): (Vec<SegmentId>, Vec<SegmentId>) = left.iter().partition(|id| waits(id));
             if free.is_empty() {
-                // a circle, which no writer makes: any order does
+                // a cycle, which no writer makes: any order is right
                 ordered.extend(later);
                 break;
             }

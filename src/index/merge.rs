@@ -1,8 +1,9 @@
-//! Which segments to merge, and the streaming merge of their entries.
+//! The choice of segments to merge, and the streaming merge of their entries.
 //!
-//! A merge keeps every (id, pack) pair: a second copy of a chunk is what is left when the first pack is damaged or
-//! condemned. Only packs that the caller names (those of a kill list that is being finished) lose their entries. Memory:
-//! 40 bytes a pack for the merged table, 4 bytes a pack and 256 KiB for each input.
+//! A merge keeps every (id, pack) pair: a second copy of a chunk is used when the first pack is
+//! damaged or condemned. Only packs that the caller names (those of a kill list that is being
+//! finished) lose their entries. Memory: 40 bytes a pack for the merged table, and 4 bytes a pack
+//! and 256 KiB for each input.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -14,30 +15,33 @@ use super::segment::{Segment, SegmentScan, SegmentStats};
 use super::source::{EntryScan, EntrySource};
 use crate::id::{ChunkId, PackId, SegmentId};
 
-/// A segment stays as it is while it holds at least this many times what all smaller ones hold together; so there are
-/// never more than `1 + log4(all / smallest)` segments.
+/// A segment is not merged while it holds at least this many times as many entries as all smaller
+/// ones together. So there are at most `1 + log4(all / smallest)` segments.
 const RATIO: u128 = 3;
 
-/// Which segments a geometric merge would join: the fewest of the smallest, so that every segment then holds at least
-/// three times as many entries as all smaller ones together. Empty when that is so already.
+/// The segments that a geometric merge joins: the fewest of the smallest, so that every segment
+/// then holds at least three times as many entries as all smaller ones together. Empty when that is
+/// the case already. `segments` are ids with numbers of entries.
 pub fn plan_merge(segments: &[(SegmentId, u64)]) -> Vec<SegmentId> {
     let mut sorted: Vec<(u64, SegmentId)> = segments.iter().map(|(id, entries)| (*entries, *id)).collect();
     sorted.sort_unstable();
     let mut smaller = 0u128;
     let mut join = 0;
-    for (place, (entries, _)) in sorted.iter().enumerate() {
-        // a segment of no entries (its packs hold only copies) weighs something too, or such ones would pile up
+    for (at, (entries, _)) in sorted.iter().enumerate() {
+        // a segment without entries (its packs hold only copies) counts as one entry, so that such
+        // segments are merged too
         let weight = u128::from(*entries).max(1);
         if weight < smaller * RATIO {
-            join = place + 1;
+            join = at + 1;
         }
         smaller += weight;
     }
     sorted.into_iter().take(join).map(|(_, id)| id).collect()
 }
 
-/// The same where no more than `most_bytes` may be read: the largest segments are left out, as if they were not there, until
-/// what is due among the others is little enough. So those that are too large to be merged do not keep small ones from it.
+/// The same when at most `most_bytes` bytes may be read: the largest segments are left out, as if
+/// they did not exist, until the merge of the others is small enough. So a segment that is too
+/// large to be merged does not prevent the merge of small ones.
 pub fn plan_merge_within(segments: &[SegmentStats], most_bytes: u64) -> Vec<SegmentId> {
     let mut rest: Vec<&SegmentStats> = segments.iter().collect();
     rest.sort_unstable_by_key(|segment| (segment.entries, segment.id));
@@ -53,7 +57,7 @@ pub fn plan_merge_within(segments: &[SegmentStats], most_bytes: u64) -> Vec<Segm
     }
 }
 
-/// All entries of several segments in one order, less those of dropped packs.
+/// All entries of several segments in one order, without those of dropped packs.
 pub struct MergeSource {
     packs: Vec<(PackId, u64)>,
     inputs: Vec<Input>,
@@ -68,7 +72,7 @@ struct Input {
 const DROPPED: u32 = u32::MAX;
 
 impl MergeSource {
-    /// Reads the pack tables. Of equal pairs the one of the earlier segment counts.
+    /// Reads the pack tables. Of equal (id, pack) pairs, the one in the earlier segment is used.
     pub fn new(segments: Vec<Arc<Segment>>, drop_packs: &HashSet<PackId>) -> Result<Self, Error> {
         let mut packs = Vec::new();
         for segment in &segments {
@@ -77,11 +81,12 @@ impl MergeSource {
                     packs.push((pack, len));
                 }
             })?;
-            // once per input, so that shared packs do not pile up; stable, so that the earlier row counts
+            // after each input, so that shared packs do not accumulate; stable, so that the earlier
+            // row is kept
             packs.sort_by_key(|(pack, _)| *pack);
             packs.dedup_by_key(|(pack, _)| *pack);
         }
-        // ordinals are below u32::MAX, so DROPPED is none
+        // ordinals are below u32::MAX, so DROPPED is none of them
         if packs.len() >= DROPPED as usize {
             return Err(Error::Writer("too many packs for one segment"));
         }
@@ -89,8 +94,8 @@ impl MergeSource {
         for segment in segments {
             let mut ordinals = Vec::new();
             segment.for_each_pack(&mut |pack, _| {
-                let place = packs.binary_search_by_key(&pack, |(pack, _)| *pack);
-                ordinals.push(place.map_or(DROPPED, |place| place as u32));
+                let found = packs.binary_search_by_key(&pack, |(pack, _)| *pack);
+                ordinals.push(found.map_or(DROPPED, |at| at as u32));
             })?;
             inputs.push(Input { segment, ordinals });
         }
@@ -117,7 +122,8 @@ impl EntrySource for MergeSource {
     }
 }
 
-/// One input of a walk. Both pack tables are sorted, so the order of a lane survives the change of ordinals.
+/// One input of a walk. Both pack tables are sorted, so translating the ordinals keeps the order of
+/// a lane.
 struct Lane<'s> {
     scan: SegmentScan<'s>,
     ordinals: &'s [u32],
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn joins_the_fewest_small_segments() {
+    fn plan_joins_the_fewest_small_segments() {
         assert!(joined(&[]).is_empty());
         assert!(joined(&[7]).is_empty());
         assert!(joined(&[3, 1]).is_empty());
@@ -239,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_keeps_no_small_ones_from_being_joined() {
+    fn a_large_segment_does_not_prevent_the_merge_of_small_ones() {
         let within = |sizes: &[u64], most_bytes: u64| -> Vec<u8> {
             let stats = named(sizes).into_iter().map(|(id, entries)| SegmentStats {
                 id,
@@ -252,7 +258,8 @@ mod tests {
         assert_eq!(within(&[100, 40, 1, 1], 10_000), [2, 3, 1, 0]);
         assert_eq!(within(&[100, 40, 1, 1], 1_420), [2, 3, 1, 0]);
         assert_eq!(within(&[100, 40, 1, 1], 1_419), [2, 3]);
-        // the next one is not joined with the large rest of the last time until it is worth it
+        // the next one is not joined with the large result of the last merge until the ratio
+        // demands it
         assert!(within(&[100, 40, 2], 1_000).is_empty());
         assert!(within(&[100, 100, 100], 1_999).is_empty());
         assert_eq!(within(&[100, 100, 100], 2_000), [0, 1]);
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_are_joined_too() {
+    fn plan_joins_empty_segments_too() {
         assert!(joined(&[100, 0]).is_empty());
         assert_eq!(joined(&[0, 0]), [0, 1]);
         assert_eq!(joined(&[100, 0, 0, 0]), [1, 2, 3]);
@@ -268,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_planned_merge_ends_with_a_geometric_row(sizes in prop::collection::vec(0u64..10_000, 0..40)) {
+        fn a_planned_merge_leaves_a_geometric_series(sizes in prop::collection::vec(0u64..10_000, 0..40)) {
             let segments = named(&sizes);
             let plan = plan_merge(&segments);
             prop_assert_ne!(plan.len(), 1);
@@ -278,8 +285,8 @@ mod tests {
                 row.push(segments.iter().filter(|(id, _)| plan.contains(id)).map(|(_, size)| *size).sum());
             }
             row.sort_unstable();
-            for place in 0..row.len() {
-                prop_assert!(row[place] >= 3 * row[..place].iter().sum::<u64>());
+            for at in 0..row.len() {
+                prop_assert!(row[at] >= 3 * row[..at].iter().sum::<u64>());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! A bounded cache of verified pages, shared by all segments of a handle.
 //!
-//! Memory stays below the budget whatever the size of the index. Replacement is CLOCK (Corbató 1968): a page that was
-//! used since the hand came by stays for another round. Pages are cached after they were verified and decrypted.
+//! Memory stays below the budget whatever the size of the index. Replacement is CLOCK (Corbató
+//! 1968): a page that was used since the hand passed it stays for another round. Pages are cached
+//! after they were verified and decrypted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::format::{PAGE_LEN, Page, Section};
 use crate::id::SegmentId;
 
-/// Default budget in bytes.
+/// Default budget of a cache, in bytes.
 pub const DEFAULT_CACHE_BYTES: usize = 32 << 20;
-/// Locks are split so that look-ups of several threads rarely meet.
+/// Locks are split so that look-ups of several threads rarely wait for each other.
 const SHARDS: usize = 8;
-/// What a cached page costs beside its bytes, at most: slot, map entry at its lowest load, counters.
+/// Most bytes that a cached page takes besides its contents: slot, map entry at its lowest load,
+/// counters.
 const OVERHEAD: usize = 256;
 
 type Key = (SegmentId, u64);
 
-/// Pages read from storage so far, by section.
+/// Number of pages read from storage, by section.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageReads {
     /// Filter pages.
@@ -32,7 +34,7 @@ pub struct PageReads {
     pub pack: u64,
 }
 
-/// Verified pages of segments, at most as many as fit the budget.
+/// Verified pages of segments, at most as many as fit into the budget.
 pub struct PageCache {
     shards: Vec<Mutex<Shard>>,
     reads: [AtomicU64; 8],
@@ -41,7 +43,7 @@ pub struct PageCache {
 #[derive(Default)]
 struct Shard {
     slots: Vec<Slot>,
-    places: HashMap<Key, usize>,
+    positions: HashMap<Key, usize>,
     hand: usize,
     capacity: usize,
 }
@@ -53,7 +55,7 @@ struct Slot {
 }
 
 impl PageCache {
-    /// A cache of at most `bytes` bytes, but room for one page in each of its eight parts.
+    /// A cache of at most `bytes` bytes, or of one page in each of its eight parts if that is more.
     pub fn new(bytes: usize) -> Self {
         let capacity = (bytes / (PAGE_LEN + OVERHEAD) / SHARDS).max(1);
         let shards = (0..SHARDS)
@@ -82,7 +84,7 @@ impl PageCache {
         }
     }
 
-    /// Pages that were not in the cache and had to be read.
+    /// Number of pages that were not in the cache and were read.
     pub fn reads(&self) -> PageReads {
         let count = |section: Section| self.reads[section as usize].load(Ordering::Relaxed);
         PageReads {
@@ -93,7 +95,8 @@ impl PageCache {
         }
     }
 
-    /// The page, from the cache or else from `read`. Two threads that miss together both read; either result is right.
+    /// Returns the page, from the cache or else from `read`. Two threads that miss at the same time
+    /// both read it; either result is right.
     pub(super) fn get_or_read<E>(
         &self,
         segment: SegmentId,
@@ -118,28 +121,28 @@ impl PageCache {
 
 impl Shard {
     fn get(&mut self, key: &Key) -> Option<Arc<Page>> {
-        let slot = self.slots.get_mut(*self.places.get(key)?)?;
+        let slot = self.slots.get_mut(*self.positions.get(key)?)?;
         slot.used = true;
         Some(Arc::clone(&slot.page))
     }
 
     fn insert(&mut self, key: Key, page: Arc<Page>) {
-        if self.places.contains_key(&key) {
+        if self.positions.contains_key(&key) {
             return;
         }
         let slot = Slot { key, page, used: false };
         if self.slots.len() < self.capacity {
-            self.places.insert(key, self.slots.len());
+            self.positions.insert(key, self.slots.len());
             self.slots.push(slot);
             return;
         }
-        // ends after two rounds at most: the first clears every mark
+        // ends after at most two rounds: the first clears every mark
         while self.slots[self.hand].used {
             self.slots[self.hand].used = false;
             self.hand = (self.hand + 1) % self.slots.len();
         }
-        self.places.remove(&self.slots[self.hand].key);
-        self.places.insert(key, self.hand);
+        self.positions.remove(&self.slots[self.hand].key);
+        self.positions.insert(key, self.hand);
         self.slots[self.hand] = slot;
         self.hand = (self.hand + 1) % self.slots.len();
     }
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_within_its_budget_and_keeps_what_is_used() {
+    fn cache_stays_within_its_budget_and_keeps_used_pages() {
         let cache = PageCache::new(SHARDS * 4 * (PAGE_LEN + OVERHEAD));
         for number in 0..1000 {
             read(&cache, number * SHARDS as u64);
@@ -168,12 +171,12 @@ mod tests {
         assert_eq!(cache.reads().data, 1000, "the hot page was read once");
         for shard in &cache.shards {
             let shard = shard.lock().unwrap();
-            assert!(shard.slots.len() <= 4 && shard.places.len() == shard.slots.len());
+            assert!(shard.slots.len() <= 4 && shard.positions.len() == shard.slots.len());
         }
     }
 
     #[test]
-    fn the_smallest_cache_still_works() {
+    fn cache_without_a_budget_still_works() {
         let cache = PageCache::new(0);
         for number in 0..100 {
             read(&cache, number);
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_leaves_nothing_behind() {
+    fn a_failed_read_is_not_cached() {
         let cache = PageCache::new(1 << 20);
         let failed = cache.get_or_read(SegmentId([1; 16]), Section::Data, 0, || Err("bad"));
         assert_eq!(failed, Err("bad"));

@@ -1,4 +1,4 @@
-//! What changes the set of segments: publishing, merging, superseding.
+//! Changes to the set of segments: publish, merge, supersede.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use crate::layout;
 use crate::pack::ChunkLocation;
 
 impl GlobalIndex {
-    /// Publishes a segment of new entries, each with the length of its pack in bytes, and adds it to the view. Adds only,
-    /// so no lock is needed; durable after the next barrier. `None` when there is nothing to publish.
+    /// Publishes a segment of new entries, each with the length of its pack in bytes, and adds it
+    /// to the view. It replaces nothing, so no lock is needed; it is durable after the next
+    /// barrier. `None` when `entries` is empty.
     pub fn publish(
         &self,
         entropy: &dyn Entropy,
@@ -37,7 +38,7 @@ impl GlobalIndex {
                 known.open.insert(id, Arc::new(segment));
                 self.show(&known);
             }
-            // merged away already by somebody else
+            // another process has merged it already
             Err(error) if error.is_not_found() => {
                 self.refresh()?;
             }
@@ -46,8 +47,8 @@ impl GlobalIndex {
         Ok(id)
     }
 
-    /// Merges those of `ids` that are live into one segment without the entries of `drop_packs`. `None` when none of them
-    /// is live. **The caller holds the maintenance lock.**
+    /// Merges those of `ids` that are live into one segment, without the entries of `drop_packs`.
+    /// `None` when none of them is live. **The caller holds the maintenance lock.**
     pub fn merge(
         &self,
         entropy: &dyn Entropy,
@@ -55,7 +56,7 @@ impl GlobalIndex {
         drop_packs: &HashSet<PackId>,
     ) -> Result<Option<SegmentId>, Error> {
         self.refresh()?;
-        // one that is left out may supersede some of them
+        // a segment that is left out may supersede some of them
         self.check_read()?;
         let inputs: Vec<Arc<Segment>> = self
             .view()
@@ -71,38 +72,40 @@ impl GlobalIndex {
         self.supersede(entropy, &source, &ids).map(Some)
     }
 
-    /// Publishes a segment of `source` that takes the place of `old` (live, superseded or broken ones; those that are gone
-    /// are ignored), waits until it is durable, then deletes the old files. **The caller holds the maintenance lock.**
+    /// Publishes a segment of `source` that replaces `old` (live, superseded or broken segments;
+    /// those that no longer exist are ignored), waits until it is durable, then deletes the old
+    /// files. **The caller holds the maintenance lock.**
     ///
-    /// The new segment also names every file that its inputs supersede and that is still there (an interrupted earlier
-    /// deletion); files go in the order oldest first. So at every instant whatever is superseded is named by a segment
-    /// that is there (rule R5 of protocol K).
+    /// The new segment also names every file that its inputs supersede and that still exists (after
+    /// an interrupted deletion), and files are deleted oldest first. So at every instant each
+    /// superseded segment is named by one that exists (rule R5 of protocol K).
     pub fn supersede(
         &self,
         entropy: &dyn Entropy,
         source: &dyn EntrySource,
         old: &[SegmentId],
     ) -> Result<SegmentId, Error> {
-        let doomed = {
+        let replaced = {
             let mut known = self.known();
             self.list(&mut known)?;
             known.with_predecessors(old)
         };
-        // without the lock on `known`: the write may take minutes, and others go on adding
-        let id = write_segment(&*self.storage, &self.context, entropy, &doomed, source)?;
+        // without the lock on `known`: the write may take minutes, and other threads publish in the
+        // meantime
+        let id = write_segment(&*self.storage, &self.context, entropy, &replaced, source)?;
         // reads header and footer back before anything is deleted
         let segment = self.open_again(id, None)?;
         self.storage.barrier()?;
         {
             let mut known = self.known();
-            for gone in &doomed {
+            for gone in &replaced {
                 known.open.remove(gone);
                 known.broken.remove(gone);
             }
             known.open.insert(id, Arc::new(segment));
             self.show(&known);
         }
-        for gone in &doomed {
+        for gone in &replaced {
             self.storage.delete(&layout::segment(gone))?;
         }
         Ok(id)

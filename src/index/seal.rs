@@ -1,5 +1,5 @@
-//! Tags and encryption of pages. Every page but the header is bound to its segment, section and place, so that pages
-//! cannot be swapped; in an encrypted repository also to the repository.
+//! Tags and encryption of pages. Every page but the header is bound to its segment, section and
+//! page number, so that pages cannot be swapped; in an encrypted repository also to the repository.
 
 use zeroize::Zeroizing;
 
@@ -21,20 +21,20 @@ pub struct EpochKey {
     pub key: SecretKey,
 }
 
-/// How the segments of a repository are protected.
+/// The protection of the segments of a repository.
 pub enum SegmentSeal {
     /// Checksums only.
     Plain,
     /// AES-256-GCM.
     Sealed {
-        /// All epochs whose segments can be read, newest last; new segments use the last.
+        /// All epochs whose segments can be read, newest last; new segments use the newest.
         epochs: Vec<EpochKey>,
         /// `K("hedge")` of the newest epoch.
         hedge: SecretKey,
     },
 }
 
-/// Whose segments they are and how they are protected; shared by all segments of a handle.
+/// The repository of the segments and their protection; shared by all segments of a handle.
 pub struct SegmentContext {
     /// The repository.
     pub repo: RepoId,
@@ -54,8 +54,8 @@ pub(super) enum PageSeal {
 }
 
 impl PageSeal {
-    /// The seal of the segment with this header; refuses one that is not protected as the repository is, so that nobody
-    /// can plant a plain segment in an encrypted repository.
+    /// The seal of the segment with this header. Refuses a segment that is not protected as the
+    /// repository is, so that a plain one cannot be planted in an encrypted repository.
     pub fn for_header(context: &SegmentContext, header: &Header) -> Result<Self, Damage> {
         if header.repo != context.repo {
             return Err(Damage::ForeignRepository);
@@ -67,7 +67,7 @@ impl PageSeal {
             (SegmentSeal::Sealed { epochs, .. }, true) => {
                 let found = epochs.iter().find(|epoch| epoch.epoch == header.epoch);
                 let EpochKey { key, .. } = found.ok_or(Damage::UnknownEpoch)?;
-                // one key a segment: HMAC(K("index-segment"), segment id ‖ salt)
+                // one key for each segment: HMAC(K("index-segment"), segment id ‖ salt)
                 let key = Zeroizing::new(key.hmac(&[&header.segment.0, &header.salt]));
                 let mut aad = [0; AAD_LEN];
                 ByteWriter::new(&mut aad)
@@ -80,8 +80,8 @@ impl PageSeal {
         }
     }
 
-    /// Puts the tag on a page whose content is written, and encrypts the content when sealed. `None` when the cipher
-    /// fails (it never does for a page).
+    /// Writes the tag of a page whose content is written, and encrypts the content when sealed.
+    /// `None` when the cipher fails (it does not for a page).
     pub fn seal(&self, section: Section, number: u64, page: &mut Page) -> Option<()> {
         let (content, tag) = page.split_at_mut(CONTENT_LEN);
         tag.copy_from_slice(&match self {
@@ -91,8 +91,8 @@ impl PageSeal {
         Some(())
     }
 
-    /// Checks a page read as page `number`, and decrypts it in place when sealed. `None` when it is not the page that was
-    /// written there.
+    /// Checks a page that was read as page `number`, and decrypts it in place when sealed. `None`
+    /// when its tag is wrong for that page.
     pub fn open(&self, section: Section, number: u64, page: &mut Page) -> Option<()> {
         let (content, tag) = page.split_last_chunk_mut::<TAG_LEN>()?;
         match self {
@@ -103,8 +103,8 @@ impl PageSeal {
 }
 
 fn plain_tag(segment: &SegmentId, section: Section, number: u64, content: &[u8]) -> [u8; TAG_LEN] {
-    let place = nonce(section, number);
-    crypto::tag16(PAGE_DOMAIN, &[&segment.0, &place, content])
+    let position = nonce(section, number);
+    crypto::tag16(PAGE_DOMAIN, &[&segment.0, &position, content])
 }
 
 /// u32 section ‖ u64 page number: unique under the key of one segment.

@@ -1,8 +1,9 @@
-//! Reading one segment: opening it, looking an id up, walking it from end to end.
+//! Reads one segment: open, look-up of an id, walk over all entries.
 //!
-//! Opening reads header, footer, top and superseded pages, so it costs the same for a thousand entries as for a hundred
-//! million (the top section is 8 bytes for 43,350 entries). Look-ups read single pages through the shared cache; walks read
-//! runs of pages past it. Nothing is used before its tag and its place were checked.
+//! Opening reads header, footer, top and superseded pages, so it costs the same for a thousand
+//! entries as for a hundred million (the top section is 8 bytes for 43,350 entries). Look-ups read
+//! single pages through the shared cache; walks read runs of pages without it. No page is used
+//! before its tag is checked.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::layout;
 use crate::pack::ChunkLocation;
 use crate::storage::{self, ErrorKind, Storage};
 
-/// Pages read at once by a walk: 256 KiB.
+/// Pages that a walk reads at once: 256 KiB.
 const RUN_PAGES: u64 = 64;
 
 /// Size of a live segment.
@@ -33,8 +34,8 @@ pub struct SegmentStats {
     pub bytes: u64,
 }
 
-/// An open segment. It holds no file open: a look-up in a segment that was merged away meanwhile says so
-/// ([`Error::Storage`] with `NotFound`), and the handle lists again.
+/// An open segment. It keeps no file open: a look-up in a segment that was merged in the meantime
+/// fails ([`Error::Storage`] with `NotFound`), and the handle lists again.
 pub struct Segment {
     id: SegmentId,
     key: String,
@@ -46,8 +47,8 @@ pub struct Segment {
     superseded: Vec<SegmentId>,
 }
 
-/// What can be said of a segment without the keys of its repository: that its length is possible, and its header the one of
-/// this segment.
+/// Checks a segment without the keys of its repository: that its length is possible, and its header
+/// is that of this segment and of the repository `repo`.
 pub fn check_header(storage: &dyn Storage, repo: &RepoId, id: SegmentId) -> Result<(), Error> {
     let (header, _) = read_header(storage, id)?;
     let reason = Damage::ForeignRepository;
@@ -65,7 +66,7 @@ fn read_header(storage: &dyn Storage, id: SegmentId) -> Result<(Header, u64), Er
         .map_err(|error| Error::from_read(id, (0, PAGE_LEN), error))?
         .ok_or_else(|| storage::Error::new(ErrorKind::NotFound, "size", key.as_str()))?;
     let file_pages = len / PAGE_LEN as u64;
-    // header, filter and footer are always there
+    // there is always a header, a filter and a footer page
     if len % PAGE_LEN as u64 != 0 || file_pages < 3 {
         return Err(damaged(Damage::Length));
     }
@@ -85,7 +86,7 @@ fn read_header(storage: &dyn Storage, id: SegmentId) -> Result<(Header, u64), Er
 }
 
 impl Segment {
-    /// Opens `index/<id>.seg` and checks all that is not read by page later.
+    /// Opens `index/<id>.seg` and checks everything except the pages that look-ups read later.
     pub fn open(
         storage: &Arc<dyn Storage>,
         context: &SegmentContext,
@@ -121,7 +122,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Reads bytes that could not be read before, and only looks whether that works now.
+    /// Reads bytes that could not be read before, only to find out whether that succeeds now.
     pub(super) fn try_range(&self, offset: u64, len: usize) -> Result<(), Error> {
         let read = self.storage.get_range(&self.key, offset, &mut vec![0; len]);
         read.map_err(|error| Error::from_read(self.id, (offset, len), error))
@@ -151,12 +152,12 @@ impl Segment {
         }
     }
 
-    /// The segments that this one replaces.
+    /// The segments that this one supersedes.
     pub fn superseded(&self) -> &[SegmentId] {
         &self.superseded
     }
 
-    /// Adds every place of `id` that this segment knows to `out`.
+    /// Appends every location of `id` in this segment to `out`.
     pub fn locate(&self, id: &ChunkId, out: &mut Vec<ChunkLocation>) -> Result<(), Error> {
         self.find(id, &mut |found| {
             let (pack, _) = self.pack_at(u64::from(found.pack))?;
@@ -168,7 +169,8 @@ impl Segment {
         })
     }
 
-    /// Calls `each` with every entry of `id`: filter page, top (in memory), one fence page, the data page.
+    /// Calls `each` with every entry of `id`: filter page, top (in memory), one fence page, the
+    /// data page.
     fn find(&self, id: &ChunkId, each: &mut dyn FnMut(SegmentEntry) -> Result<(), Error>) -> Result<(), Error> {
         if self.entries() == 0 || *id < self.footer.first || *id > self.footer.last || !self.filter_admits(id)? {
             return Ok(());
@@ -176,7 +178,7 @@ impl Segment {
         let pages = self.footer.layout.pages(Section::Data);
         let prefix = fence_of(id);
         let mut page = self.first_candidate(prefix)?;
-        // the run of one prefix may span pages: go on as long as the next page begins with it
+        // entries of one prefix may span pages: continue while the next page begins with it
         while self.collect(page, id, each)? {
             page += 1;
             if page >= pages || self.fence(page)? > prefix {
@@ -201,7 +203,8 @@ impl Segment {
         Ok(false)
     }
 
-    /// Walks the pack section in order: pack id and length of the pack in bytes.
+    /// Calls `each` with every row of the pack section in order: pack id and length of the pack in
+    /// bytes.
     pub fn for_each_pack(&self, each: &mut dyn FnMut(PackId, u64)) -> Result<(), Error> {
         let mut left = self.footer.layout.packs;
         let mut previous = None;
@@ -219,7 +222,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Walks all entries in order.
+    /// Returns all entries in order.
     pub fn scan(&self) -> SegmentScan<'_> {
         SegmentScan {
             run: PageRun::new(self, Section::Data),
@@ -263,7 +266,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Page `index` of a section, through the cache.
+    /// Returns page `index` of a section, through the cache.
     fn page(&self, section: Section, index: u64) -> Result<Arc<Page>, Error> {
         let number = self.footer.layout.start(section) + index;
         self.cache.get_or_read(self.id, section, number, || {
@@ -285,9 +288,9 @@ impl Segment {
         Ok(probe.may_contain(&*self.page(Section::Filter, probe.page)?))
     }
 
-    /// The first id prefix of a data page. The first of each fence page is in memory.
+    /// The first id prefix of a data page. The first value of each fence page is in memory.
     fn fence(&self, data_page: u64) -> Result<u64, Error> {
-        let (page, row) = place(data_page, FENCES_PER_PAGE);
+        let (page, row) = page_and_row(data_page, FENCES_PER_PAGE);
         if row == 0 {
             return usize::try_from(page)
                 .ok()
@@ -297,7 +300,8 @@ impl Segment {
         Ok(fence_at(&*self.page(Section::Fence, page)?, row))
     }
 
-    /// The first data page that may hold an id with this prefix: the last one that begins below it, or else the first.
+    /// The first data page that may hold an id with this prefix: the last one that begins below it,
+    /// or page 0.
     fn first_candidate(&self, prefix: u64) -> Result<u64, Error> {
         let pages = self.footer.layout.pages(Section::Data);
         if pages == 1 {
@@ -318,7 +322,8 @@ impl Segment {
         Ok((base + low).saturating_sub(1))
     }
 
-    /// Hands the entries of `id` on one data page to `each`; true when the next page may hold more of them.
+    /// Calls `each` with the entries of `id` on one data page. True when the next page may hold
+    /// more of them.
     fn collect(
         &self,
         data_page: u64,
@@ -340,25 +345,25 @@ impl Segment {
     }
 
     fn pack_at(&self, ordinal: u64) -> Result<(PackId, u64), Error> {
-        let (page, row) = place(ordinal, PACKS_PER_PAGE);
+        let (page, row) = page_and_row(ordinal, PACKS_PER_PAGE);
         let page = self.page(Section::Pack, page)?;
         decode_pack(&page.as_chunks::<PACK_LEN>().0[row]).map_err(|_| self.damaged(Damage::Contents))
     }
 }
 
-/// Page and row of the row `index` of a section.
-fn place(index: u64, per_page: usize) -> (u64, usize) {
+/// The page of row `index` of a section, and the row on that page.
+fn page_and_row(index: u64, per_page: usize) -> (u64, usize) {
     (index / per_page as u64, (index % per_page as u64) as usize)
 }
 
-/// The used rows of a page; `left` counts down the rows of the section.
+/// The used rows of a page. `left` is the number of rows of the section that are left.
 fn rows<'p, const N: usize>(page: &'p Page, per_page: usize, left: &mut u64) -> impl Iterator<Item = &'p [u8; N]> {
     let count = (*left).min(per_page as u64);
     *left -= count;
     page.as_chunks::<N>().0.iter().take(count as usize)
 }
 
-/// Reads a section from front to back, many pages at once, past the cache.
+/// Reads a section from front to back, many pages at once, without the cache.
 pub(super) struct PageRun<'s> {
     segment: &'s Segment,
     section: Section,
@@ -417,7 +422,7 @@ impl<'s> PageRun<'s> {
     }
 }
 
-/// All entries of a segment in order. After an error there is nothing more.
+/// All entries of a segment in order. An error ends the iteration.
 pub struct SegmentScan<'s> {
     run: PageRun<'s>,
     left: u64,
@@ -443,7 +448,7 @@ impl SegmentScan<'_> {
             SegmentEntry::decode(bytes, segment.footer.layout.packs)
         });
         let entry = entry.ok_or_else(|| segment.damaged(Damage::Contents))?;
-        // a merge relies on the order: a wrong one would hide entries from look-ups
+        // a merge relies on the order: a wrong order would hide entries from look-ups
         if self.previous >= Some(entry.sort_key()) {
             return Err(segment.damaged(Damage::Contents));
         }

@@ -11,8 +11,8 @@ use crate::storage::Storage;
 /// Chunks in a pack of 8 MiB.
 const CHUNKS_PER_PACK: u64 = 32;
 
-/// `count` made-up entries, each a function of its number, so that a walk over any number of them needs no memory but the
-/// pack table. Ids are sorted and spread evenly with a random part, as hashes are.
+/// `count` generated entries, each a function of its number, so that a walk needs no memory but the
+/// pack table. Ids are sorted and evenly distributed with a random part, as hashes are.
 pub struct GeneratedSource {
     seed: u64,
     count: u64,
@@ -52,7 +52,7 @@ impl GeneratedSource {
         }
     }
 
-    /// The place that a look-up of entry `number` must find.
+    /// The location that a look-up of entry `number` must find.
     pub fn location(&self, number: u64) -> ChunkLocation {
         let SegmentEntry { pack, entry } = self.entry(number);
         ChunkLocation {
@@ -80,7 +80,8 @@ impl EntrySource for GeneratedSource {
     }
 }
 
-/// 32 bytes that grow with `number` (of `count`), otherwise random; the last byte is even.
+/// 32 bytes that increase with `number` (of `count`) and are random otherwise; the last byte is
+/// even.
 fn spread(seed: u64, number: u64, count: u64) -> [u8; 32] {
     let step = u64::MAX / count;
     let mut out = [0; 32];
@@ -102,10 +103,10 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What [`lookup_trial`] saw.
+/// Result of [`lookup_trial`].
 #[derive(Debug, Clone, Copy)]
 pub struct Trial {
-    /// Look-ups of present ids; all were found in the right place.
+    /// Look-ups of present ids; all returned the right location.
     pub hits: u64,
     /// Look-ups of absent ids; none was found.
     pub misses: u64,
@@ -113,14 +114,15 @@ pub struct Trial {
     pub reads: PageReads,
     /// Greatest number of fence and data pages read by one hit.
     pub most_for_a_hit: u64,
-    /// Hits that read more than one fence and one data page (an id that begins a page also looks at the page before).
+    /// Hits that read more than one fence and one data page (for an id that begins a page, the page
+    /// before is read too).
     pub hits_over_two: u64,
     /// Fence, data and pack pages read by misses.
     pub reads_for_misses: u64,
 }
 
-/// Writes one segment of `source`, opens the index with an empty cache of `cache_bytes`, and looks up `lookups` ids, half
-/// of them absent. Panics on a wrong answer.
+/// Writes one segment of `source`, opens the index with an empty cache of `cache_bytes`, and looks
+/// up `lookups` ids, half of them absent. Panics on a wrong answer.
 pub fn lookup_trial(
     storage: &Arc<dyn Storage>,
     context: &Arc<SegmentContext>,

@@ -1,10 +1,12 @@
-//! Writing one segment: from a source to `index/<id>.seg`, a page at a time.
+//! Writes one segment from a source to `index/<id>.seg`, one page at a time.
 //!
-//! The file is handed to the storage as a stream, so that a segment of gigabytes needs no more memory than its pack table
-//! and 8 bytes for each data page. Three walks over the source: the first counts (all sections follow from the counts)
-//! and hashes what will be sealed, the second makes the data pages, the third the filter. The second must give what the
-//! first has hashed, or nothing is published: the salt of the key depends on that hash, so that even a random generator
-//! that repeats itself (a cloned machine) cannot seal two different pages with one key and nonce.
+//! The storage gets the file as a stream, so that a segment of gigabytes needs no more memory than
+//! its pack table and 8 bytes for each data page. There are three walks over the source: the first
+//! counts (all sections follow from the counts) and hashes what will be sealed, the second makes
+//! the data pages, the third the filter. If the second gives other entries than the first has
+//! hashed, nothing is published: the salt of the key depends on that hash, so that even a random
+//! generator that repeats itself (on a cloned machine) cannot seal two different pages with one key
+//! and nonce.
 
 use std::io::{self, Read};
 
@@ -22,11 +24,12 @@ use crate::id::{ChunkId, PackId, SegmentId};
 use crate::layout;
 use crate::storage::{Created, Storage};
 
-/// Ids tried before a writer gives up: two taken 128-bit ids in a row mean a broken random generator.
+/// Ids that a writer tries before it fails: two taken 128-bit ids in a row mean a broken random
+/// generator.
 const ID_ROUNDS: usize = 3;
 
-/// Writes a segment with the entries of `source`, naming `superseded`, and publishes it. It is durable after the next
-/// barrier of the storage.
+/// Writes and publishes a segment with the entries of `source` that supersedes `superseded`. It is
+/// durable after the next barrier of the storage.
 pub fn write_segment(
     storage: &dyn Storage,
     context: &SegmentContext,
@@ -51,14 +54,14 @@ pub fn write_segment(
     Err(Error::Writer("every random id was taken"))
 }
 
-/// What the first walk finds.
+/// Result of the first walk.
 struct Plan {
     layout: Layout,
     first: ChunkId,
     last: ChunkId,
     /// Hash chain over the data pages.
     data_hash: [u8; 32],
-    /// Over all that is sealed: data pages, pack table, superseded ids.
+    /// Hash of all that is sealed: data pages, pack table, superseded ids.
     content_hash: [u8; 32],
 }
 
@@ -143,7 +146,8 @@ impl<'s> DataPager<'s> {
         }
     }
 
-    /// Fills the content of the next data page and returns the fence value of the page; `None` behind the last entry.
+    /// Fills the content of the next data page and returns its fence value; `None` past the last
+    /// entry.
     fn next_page(&mut self, page: &mut Page) -> Result<Option<u64>, Error> {
         page.fill(0);
         let mut fence = None;
@@ -178,7 +182,7 @@ impl<'s> DataPager<'s> {
     }
 }
 
-/// Makes filter pages from one walk. Page order is id order, so one page is in memory.
+/// Makes filter pages from one walk. Page order is id order, so only one page is in memory.
 struct FilterPager<'s> {
     scan: EntryScan<'s>,
     pages: u64,
@@ -215,7 +219,7 @@ impl<'s> FilterPager<'s> {
     }
 }
 
-/// The file as a reader: makes each page when it is asked for.
+/// The file as a reader: makes each page when it is read.
 struct SegmentStream<'s> {
     plan: &'s Plan,
     source: &'s dyn EntrySource,
@@ -258,7 +262,7 @@ impl<'s> SegmentStream<'s> {
         }
     }
 
-    /// Makes the next page; false behind the footer.
+    /// Makes the next page; false past the footer.
     fn advance(&mut self) -> Result<bool, Error> {
         let layout = &self.plan.layout;
         let Some((section, index)) = layout.section_of(self.next) else {
@@ -282,7 +286,7 @@ impl<'s> SegmentStream<'s> {
                 let pager = self.filter.get_or_insert_with(|| FilterPager::new(self.source, pages));
                 pager.fill(index, page)?;
                 if index + 1 == pages {
-                    // frees the buffers of the walk
+                    // releases the buffers of the walk
                     self.filter = None;
                 }
             }
@@ -314,7 +318,7 @@ impl<'s> SegmentStream<'s> {
             None => return Err(changed),
         }
         if index + 1 == self.plan.layout.pages(Section::Data) {
-            // nothing but repetitions may follow, and the pages must be those that the salt was made from
+            // only repetitions may follow, and the pages must be those that the salt was made from
             let whole = pager.next_page(&mut [0; PAGE_LEN])?.is_none() && pager.hash == self.plan.data_hash;
             self.data = None;
             if !whole {

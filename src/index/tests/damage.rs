@@ -1,17 +1,17 @@
-//! Damaged, foreign and swapped bytes: found, never a wrong place.
+//! Damaged, foreign and swapped bytes are detected and never give a wrong location.
 
 use super::*;
 use crate::storage::put_bytes;
 
 #[test]
-fn every_flipped_byte_is_found_and_never_gives_a_wrong_place() {
+fn every_flipped_byte_is_detected_and_never_gives_a_wrong_location() {
     for context in [plain(), sealed()] {
         let storage = memory();
         let superseded = [SegmentId([1; 16])];
         let source = MemorySource::new(many(100));
         write_segment(&*storage, &context, &entropy(1), &superseded, &source).unwrap();
         let (key, good) = segment_files(&storage).remove(0);
-        let places = many(100);
+        let wanted_entries = many(100);
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
@@ -22,7 +22,7 @@ fn every_flipped_byte_is_found_and_never_gives_a_wrong_place() {
                 .iter()
                 .any(|broken| matches!(broken.error, Error::Damaged { .. }));
             // first and last entries reach all pages of this small segment
-            for (wanted, _) in &places {
+            for (wanted, _) in &wanted_entries {
                 match index.locate(&wanted.entry.id) {
                     Ok(found) => assert!(found == [*wanted] || noticed && found.is_empty(), "byte {at}"),
                     Err(Error::Damaged { .. }) => noticed = true,
@@ -86,7 +86,7 @@ fn foreign_segments_and_moved_pages_are_refused() {
         }),
         Damage::SealMismatch
     );
-    // left out, and no damage
+    // left out, and not damaged
     let other = SegmentContext {
         repo: RepoId([8; 16]),
         seal: SegmentSeal::Plain,
@@ -121,7 +121,7 @@ fn foreign_segments_and_moved_pages_are_refused() {
 }
 
 #[test]
-fn an_unknown_epoch_is_damage_and_an_old_one_is_readable() {
+fn an_unknown_epoch_is_damage_and_an_old_one_can_be_read() {
     let storage = memory();
     load(&storage, &sealed()).publish(&entropy(1), many(10)).unwrap();
     let with = |epochs: &[u32]| {
@@ -154,7 +154,7 @@ fn a_broken_segment_is_left_out_reported_once_and_can_be_replaced() {
     let (storage, context, random) = (memory(), plain(), entropy(3));
     let index = load(&storage, &context);
     let bad = index.publish(&random, many(1000)).unwrap().unwrap();
-    index.publish(&random, vec![place(hashed(5000), 1)]).unwrap().unwrap();
+    index.publish(&random, vec![located(hashed(5000), 1)]).unwrap().unwrap();
     // damage the pages of data, not header or footer
     let key = layout::segment(&bad);
     let mut bytes = storage.get(&key, 1 << 30).unwrap();
@@ -167,7 +167,7 @@ fn a_broken_segment_is_left_out_reported_once_and_can_be_replaced() {
     assert!(matches!(error, Error::Damaged { segment, reason: Damage::Page { number: 1 } } if segment == bad));
     assert!(
         index.all_entries().unwrap().scan().any(|entry| entry.is_err()),
-        "a walk sees it too"
+        "a walk detects it too"
     );
     index.set_aside(bad, error);
     assert!(packs_of(&index, &hashed(1)).is_empty());
@@ -203,7 +203,10 @@ fn a_segment_that_cannot_be_read_is_left_out_until_it_can_be_read() {
         assert!(broken.is_empty() && index.live_segments().is_empty());
         assert_eq!(read(&index), 0);
         for unknown in [index.packs().err(), index.all_entries().err(), index.check_read().err()] {
-            assert!(unknown.unwrap().is_unreadable(), "what the others say is not all");
+            assert!(
+                unknown.unwrap().is_unreadable(),
+                "the other segments are not the whole index"
+            );
         }
         assert!(index.contains_pack(&PackId([9; 32])).unwrap_err().is_unreadable());
         assert!(
@@ -217,7 +220,7 @@ fn a_segment_that_cannot_be_read_is_left_out_until_it_can_be_read() {
         assert_eq!(read(&index), 3000);
         index.check_read().unwrap();
 
-        // later, on a page that only look-ups read; and again as long as that fails
+        // after opening, on a page that only look-ups read; and each time while that fails
         let id = index.live_segments()[0].id;
         let data = (1..bytes.len() as u64 / format::PAGE_LEN as u64 - 1).find_map(|page| {
             let offset = page * format::PAGE_LEN as u64;
@@ -227,12 +230,12 @@ fn a_segment_that_cannot_be_read_is_left_out_until_it_can_be_read() {
             faulty.heal();
             lost.then_some(offset)
         });
-        faulty.fail_range(data.expect("there are such pages"), ErrorKind::Io);
+        faulty.fail_range(data.expect("a page that only look-ups read"), ErrorKind::Io);
         let fresh = load(&storage, &context);
         assert!(read(&fresh) < 3000);
         assert_eq!(fresh.broken_segments()[0].id, id);
         fresh.refresh().unwrap();
-        assert!(fresh.live_segments().is_empty(), "the very read that failed is tried");
+        assert!(fresh.live_segments().is_empty(), "the read that failed is tried again");
         faulty.heal();
         fresh.refresh().unwrap();
         assert_eq!(read(&fresh), 3000);

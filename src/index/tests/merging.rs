@@ -1,4 +1,4 @@
-//! Which segments count, merging them, and others who merge at the same time.
+//! Which segments are live, merging them, and merges by other processes at the same time.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use super::*;
 use crate::storage::{Created, Entry, LockGuard, LockMode, put_bytes};
 
 #[test]
-fn superseded_segments_do_not_count() {
+fn superseded_segments_are_not_live() {
     let (storage, context) = (memory(), plain());
     let write = |seed, superseded: &[SegmentId], number| {
-        let source = MemorySource::new(vec![place(hashed(number), seed as u8)]);
+        let source = MemorySource::new(vec![located(hashed(number), seed as u8)]);
         write_segment(&*storage, &context, &entropy(seed), superseded, &source).unwrap()
     };
     let first = write(1, &[], 1);
@@ -24,7 +24,7 @@ fn superseded_segments_do_not_count() {
     let fourth = write(4, &[second, third], 4);
     assert!(index.refresh().unwrap().is_empty());
     assert_eq!(index.live_segments()[0].id, fourth);
-    // one that names itself counts still: only another one can supersede
+    // a segment that names itself is live: only another one can supersede it
     assert_eq!(packs_of(&index, &hashed(4)), [4]);
 }
 
@@ -35,7 +35,7 @@ fn a_merge_keeps_every_pair_and_drops_only_named_packs() {
         let index = load(&storage, &context);
         for pack in 0..6u8 {
             let entries = (0..400)
-                .map(|n| place(hashed(n + u64::from(pack) * 100), pack))
+                .map(|n| located(hashed(n + u64::from(pack) * 100), pack))
                 .collect();
             index.publish(&random, entries).unwrap();
         }
@@ -50,7 +50,7 @@ fn a_merge_keeps_every_pair_and_drops_only_named_packs() {
         }
         assert!(
             index.merge(&random, &ids, &HashSet::new()).unwrap().is_none(),
-            "they are gone"
+            "deleted"
         );
 
         let drop = HashSet::from([PackId([2; 32]), PackId([77; 32])]);
@@ -64,10 +64,10 @@ fn a_merge_keeps_every_pair_and_drops_only_named_packs() {
 }
 
 #[test]
-fn dropping_every_pack_leaves_an_empty_segment_that_works() {
+fn dropping_every_pack_leaves_a_valid_empty_segment() {
     let (storage, context, random) = (memory(), sealed(), entropy(3));
     let index = load(&storage, &context);
-    let id = index.publish(&random, vec![place(hashed(1), 1)]).unwrap().unwrap();
+    let id = index.publish(&random, vec![located(hashed(1), 1)]).unwrap().unwrap();
     index
         .merge(&random, &[id], &HashSet::from([PackId([1; 32])]))
         .unwrap()
@@ -90,7 +90,7 @@ fn an_interrupted_deletion_is_finished_by_the_next_merge() {
     // the old file was not deleted before the crash
     put_bytes(&*storage, &old[0].0, &old[0].1).unwrap();
     let index = load(&storage, &context);
-    assert!(packs_of(&index, &hashed(3)).is_empty(), "superseded files stay out");
+    assert!(packs_of(&index, &hashed(3)).is_empty(), "superseded segments stay out");
     let third = index.merge(&random, &[second], &HashSet::new()).unwrap().unwrap();
     assert_eq!(segment_files(&storage).len(), 1);
     let segment = Segment::open(&storage, &context, &Arc::new(PageCache::new(CACHE)), third).unwrap();
@@ -102,13 +102,13 @@ fn an_interrupted_deletion_is_finished_by_the_next_merge() {
 }
 
 #[test]
-fn a_segment_merged_away_by_another_handle_is_no_error() {
+fn a_segment_that_another_handle_merged_is_not_an_error() {
     let (storage, context, random) = (memory(), sealed(), entropy(3));
     let ours = load(&storage, &context);
     ours.publish(&random, many(5)).unwrap();
     let theirs = load(&storage, &context);
     for round in 0..3 {
-        theirs.publish(&random, vec![place(hashed(100 + round), 9)]).unwrap();
+        theirs.publish(&random, vec![located(hashed(100 + round), 9)]).unwrap();
         let ids: Vec<SegmentId> = theirs.live_segments().iter().map(|stats| stats.id).collect();
         theirs.merge(&random, &ids, &HashSet::new()).unwrap().unwrap();
         // pages of the old file may be cached; its pack section is not
@@ -118,7 +118,8 @@ fn a_segment_merged_away_by_another_handle_is_no_error() {
     assert_eq!(ours.all_entries().unwrap().scan().filter(Result::is_ok).count(), 8);
 }
 
-/// Forwards to a store; while armed, a segment is deleted the moment it is opened, as if a merge had just ended.
+/// Forwards to a store. While armed, it deletes a segment when that is opened, as if a merge had
+/// just ended.
 struct Vanishing {
     inner: MemoryStorage,
     armed: AtomicBool,

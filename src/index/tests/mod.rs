@@ -1,4 +1,4 @@
-//! Tests of the room as a whole. Crafted ids show the cases that hashes never give.
+//! Tests of the room as a whole. Crafted ids cover the cases that hashes never give.
 
 mod damage;
 mod merging;
@@ -62,7 +62,7 @@ fn entropy(seed: u64) -> SeededEntropy {
     SeededEntropy::new(seed)
 }
 
-/// An id that begins with `prefix` and is otherwise made from `rest`.
+/// An id that begins with `prefix`; the rest is derived from `rest`.
 fn id(prefix: u64, rest: u64) -> ChunkId {
     let mut bytes = crypto::sha256(&[&rest.to_le_bytes()]);
     bytes[..8].copy_from_slice(&prefix.to_be_bytes());
@@ -73,7 +73,7 @@ fn hashed(number: u64) -> ChunkId {
     ChunkId(crypto::sha256(&[b"chunk", &number.to_le_bytes()]))
 }
 
-fn place(id: ChunkId, pack: u8) -> (ChunkLocation, u64) {
+fn located(id: ChunkId, pack: u8) -> (ChunkLocation, u64) {
     let offset = 96 + u32::from(pack) * 1000;
     let entry = PackEntry {
         id,
@@ -99,7 +99,7 @@ fn packs_of(index: &GlobalIndex, id: &ChunkId) -> Vec<u8> {
 }
 
 fn many(count: u64) -> Vec<(ChunkLocation, u64)> {
-    (0..count).map(|n| place(hashed(n), (n % 200) as u8)).collect()
+    (0..count).map(|n| located(hashed(n), (n % 200) as u8)).collect()
 }
 
 fn segment_files(storage: &Arc<dyn Storage>) -> Vec<(String, Vec<u8>)> {
@@ -110,7 +110,7 @@ fn segment_files(storage: &Arc<dyn Storage>) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn what_was_published_is_found_by_this_and_the_next_handle() {
+fn published_entries_are_found_by_this_and_the_next_handle() {
     for context in [plain(), sealed()] {
         let storage = memory();
         let index = load(&storage, &context);
@@ -138,7 +138,7 @@ fn what_was_published_is_found_by_this_and_the_next_handle() {
 }
 
 #[test]
-fn a_sealed_segment_shows_no_id() {
+fn a_sealed_segment_reveals_no_id() {
     let storage = memory();
     load(&storage, &sealed()).publish(&entropy(1), many(100)).unwrap();
     let (_, bytes) = segment_files(&storage).remove(0);
@@ -167,7 +167,7 @@ proptest! {
         for batch in batches {
             let mut entries = Vec::new();
             for (prefix, rest, pack) in batch {
-                let (found, len) = place(id(prefix, rest), pack);
+                let (found, len) = located(id(prefix, rest), pack);
                 oracle.entry(found.entry.id).or_default().insert(pack, found);
                 entries.push((found, len));
             }
@@ -192,7 +192,7 @@ proptest! {
 fn a_chunk_in_many_packs_is_found_in_all_of_them() {
     let (storage, context) = (memory(), plain());
     let index = load(&storage, &context);
-    let mut entries: Vec<(ChunkLocation, u64)> = (0..=255).map(|pack| place(hashed(0), pack)).collect();
+    let mut entries: Vec<(ChunkLocation, u64)> = (0..=255).map(|pack| located(hashed(0), pack)).collect();
     entries.extend(many(500));
     entries.extend(many(500));
     index.publish(&entropy(1), entries).unwrap();
@@ -212,7 +212,7 @@ fn equal_prefixes_may_span_data_and_fence_pages() {
         let index = load(&storage, &context);
         // runs of 1000 equal prefixes; the fence page ends at data page 510, inside run 43
         let entries = (0..50_000)
-            .map(|n| place(id(n / 1000 * 7, n), (n % 50) as u8))
+            .map(|n| located(id(n / 1000 * 7, n), (n % 50) as u8))
             .collect();
         index.publish(&entropy(1), entries).unwrap();
         for n in (0..50_000).filter(|n| n % 7 == 0 || n / 1000 == 43) {
@@ -248,7 +248,8 @@ fn the_filter_admits_less_than_one_absent_id_in_a_hundred() {
 fn check(trial: Trial) {
     assert_eq!((trial.hits, trial.misses), (500, 500));
     assert!(trial.reads.fence + trial.reads.data <= 2 * trial.hits, "{trial:?}");
-    // an id that is the first of its page (1 in 85) costs one more: the page before may hold it too
+    // an id that is the first of its page (1 in 85) needs one more read: the page before may hold
+    // it too
     assert!(
         trial.most_for_a_hit <= 3 && trial.hits_over_two <= trial.hits / 30,
         "{trial:?}"

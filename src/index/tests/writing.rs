@@ -1,9 +1,9 @@
-//! What a writer refuses, and the exact bytes that it makes.
+//! Sources that a writer refuses, and the exact bytes that it makes.
 
 use super::*;
 use crate::id::to_hex;
 
-/// A source that gives other entries on a later walk, or entries in no order.
+/// A source that gives other entries on a later walk, or entries out of order.
 struct BadSource {
     walks: std::cell::Cell<u32>,
     packs: Vec<(PackId, u64)>,
@@ -21,7 +21,7 @@ impl EntrySource for BadSource {
         Box::new(ids.into_iter().map(|n| {
             Ok(SegmentEntry {
                 pack: 0,
-                entry: place(id(n, n), 1).0.entry,
+                entry: located(id(n, n), 1).0.entry,
             })
         }))
     }
@@ -58,7 +58,7 @@ fn a_source_that_breaks_its_promises_publishes_nothing() {
 }
 
 #[test]
-fn repeated_randomness_never_repeats_a_key_for_other_contents() {
+fn repeated_randomness_never_repeats_a_key_for_different_contents() {
     let salt_of = |entries, superseded: &[SegmentId]| {
         let storage = memory();
         write_segment(
@@ -96,9 +96,9 @@ fn a_taken_id_is_never_overwritten() {
 fn only_chunks_and_list_nodes_enter_the_index() {
     let (storage, context) = (memory(), plain());
     let index = load(&storage, &context);
-    let mut copy = place(hashed(1), 1);
+    let mut copy = located(hashed(1), 1);
     copy.0.entry.kind = 2;
-    index.publish(&entropy(1), vec![copy, place(hashed(2), 2)]).unwrap();
+    index.publish(&entropy(1), vec![copy, located(hashed(2), 2)]).unwrap();
     assert!(packs_of(&index, &hashed(1)).is_empty());
     assert!(index.contains_pack(&PackId([1; 32])).unwrap());
 }
