@@ -1,9 +1,9 @@
-//! Making groups: packs are folded into the shards while they are in memory, and old groups are taken up again by reading
-//! only their shards.
+//! Makes groups: packs are folded into the shards while they are in memory, and an existing group
+//! is resumed by reading only its shards.
 //!
-//! What always holds: a refused call changes nothing; members keep distinct slots. With one shard every factor is 1 and a
-//! slot is only a label, so any two groups can be put together; with more, their slots must not collide, which a random
-//! start makes likely to hold.
+//! Invariants: a refused call changes nothing; members have distinct slots. With one shard every
+//! factor is 1 and a slot is only a label, so any two groups can be merged. With more shards, their
+//! slots must not collide, which a random first slot makes likely.
 
 use super::code::{coefficient, fold};
 use super::error::{Error, Refusal};
@@ -22,19 +22,19 @@ pub struct Group {
     pub shards: Vec<Vec<u8>>,
 }
 
-/// A group in the making. Holds one buffer per shard, as long as the longest member.
+/// A group that is being made. Holds one buffer per shard, as long as the longest member.
 pub struct Accumulator {
     shape: Shape,
     class: u8,
-    /// Where the search for a free slot begins.
+    /// The slot at which the search for a free one begins.
     next_slot: u8,
     members: Vec<(Member, Vec<u64>)>,
     shards: Vec<Vec<u8>>,
 }
 
 impl Accumulator {
-    /// An empty group for packs of size class `class`. Slots are given out from `first_slot` on, going round; take
-    /// [`random_slot`](super::random_slot).
+    /// An empty group for packs of size class `class`. Slots are assigned from `first_slot` on,
+    /// modulo [`MAX_DATA`]; see [`random_slot`](super::random_slot).
     pub fn new(shape: Shape, class: u8, first_slot: u8) -> Result<Self, Refusal> {
         if !shape.is_valid() || class > 3 {
             return Err(Refusal::Shape);
@@ -48,8 +48,8 @@ impl Accumulator {
         })
     }
 
-    /// Takes up a published group again, to add packs or to take some away. Reads its shards; rows whose sum is wrong are
-    /// made again from the members ([`Error::Lost`] when that fails).
+    /// Resumes a published group, to add or remove packs. Reads its shards; rows with a wrong sum
+    /// are rebuilt from the members ([`Error::Lost`] when that fails).
     pub fn resume(storage: &dyn Storage, record: &GroupRecord) -> Result<Self, Error> {
         let head = &record.head;
         let shards = (0..head.shape.parity)
@@ -85,7 +85,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Takes a pack out again; `bytes` must be those that were added.
+    /// Removes a pack; `bytes` must be those that were added.
     pub fn remove(&mut self, pack: &PackId, bytes: &[u8]) -> Result<(), Refusal> {
         let at = self.position(pack).ok_or(Refusal::NotAMember)?;
         let (member, sums) = self.members.get(at).ok_or(Refusal::NotAMember)?;
@@ -100,7 +100,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Puts the members of `other` into this group, which needs no pack: the shards are added up.
+    /// Moves the members of `other` into this group. That needs no pack: the shards are added.
     pub fn absorb(&mut self, other: Self) -> Result<(), Refusal> {
         self.can_absorb(&other)?;
         self.extend(other.shards.first().map_or(0, Vec::len))?;
@@ -109,7 +109,7 @@ impl Accumulator {
         }
         for (mut member, sums) in other.members {
             if self.members.iter().any(|(mine, _)| mine.slot == member.slot) {
-                // only with one shard, where it changes no byte of it
+                // only with one shard, where it changes no byte of the shard
                 member.slot = self.free_slot().ok_or(Refusal::Full)?;
             }
             self.next_slot = after(member.slot);
@@ -118,7 +118,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Whether [`absorb`](Self::absorb) would take `other` in.
+    /// Whether [`absorb`](Self::absorb) would accept `other`.
     pub fn can_absorb(&self, other: &Self) -> Result<(), Refusal> {
         let pairs = |members: &[(Member, Vec<u64>)]| members.iter().map(|(member, _)| *member).collect::<Vec<_>>();
         check_merge(
@@ -127,8 +127,8 @@ impl Accumulator {
         )
     }
 
-    /// True when a pack of `len` bytes can be added: there are fewer packs than there may be, and the record stays short
-    /// enough. A group without members has room for any pack that can be.
+    /// True when a pack of `len` bytes can be added: the group is not full, and its record stays
+    /// within [`MAX_SUMS_LEN`]. A group without members has room for any pack of a valid length.
     pub fn has_room(&self, len: u64) -> bool {
         let new = Member {
             pack: PackId([0; 32]),
@@ -138,7 +138,7 @@ impl Accumulator {
         !self.is_full() && sums_len(self.shape, self.members().chain([&new])) <= MAX_SUMS_LEN
     }
 
-    /// True when no pack can be added, however short.
+    /// True when no pack of any length can be added.
     pub fn is_full(&self) -> bool {
         self.members.len() >= usize::from(self.shape.data)
     }
@@ -148,7 +148,7 @@ impl Accumulator {
         self.members.is_empty()
     }
 
-    /// The packs so far, in the order in which they came.
+    /// The packs so far, in the order in which they were added.
     pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.iter().map(|(member, _)| member)
     }
@@ -158,7 +158,7 @@ impl Accumulator {
         self.class
     }
 
-    /// Most packs, and number of shards.
+    /// Number of packs of a full group, and of shards.
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -168,8 +168,9 @@ impl Accumulator {
         self.shards.iter().map(Vec::len).sum()
     }
 
-    /// Closes the group. `superseded` are all groups that it replaces, and every older one that is still there
-    /// ([`Groups::superseding`](super::Groups::superseding)); `config` are the exact bytes of `config.json`.
+    /// Closes the group. `superseded` are all groups that it replaces, and every older superseded
+    /// one that still exists ([`Groups::superseding`](super::Groups::superseding)); `config` are
+    /// the exact bytes of `config.json`.
     pub fn finish(
         mut self,
         repo: RepoId,
@@ -225,7 +226,7 @@ impl Accumulator {
         usize::try_from(longest).unwrap_or(usize::MAX)
     }
 
-    /// Makes all shards at least `len` bytes long, with zeros.
+    /// Extends all shards with zeros to at least `len` bytes.
     fn extend(&mut self, len: usize) -> Result<(), Refusal> {
         for shard in &mut self.shards {
             let more = len.saturating_sub(shard.len());
@@ -237,7 +238,8 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Folds `bytes`, a row at a time so that it stays in the nearest cache, and gives the row sums.
+    /// Folds `bytes` into all shards, one row at a time so that the row stays in the L1 cache, and
+    /// returns the row sums.
     fn fold_rows(&mut self, slot: u8, bytes: &[u8]) -> Vec<u64> {
         let factors: Vec<u8> = (0..self.shape.parity).map(|shard| coefficient(shard, slot)).collect();
         let fold_row = |(row, data): (usize, &[u8])| {
@@ -279,14 +281,15 @@ fn check_merge(a: (Shape, u8, &[Member]), b: (Shape, u8, &[Member])) -> Result<(
     Ok(())
 }
 
-/// Tells whether two groups can become one without reading a pack: same shape and class, few enough members, none in
-/// both, and with several shards no slot in both.
+/// Checks whether two groups can be merged without reading a pack: same shape and class, not too
+/// many members, no member in both, and with several shards no slot in both.
 pub fn can_merge(a: &GroupHead, b: &GroupHead) -> Result<(), Refusal> {
     check_merge((a.shape, a.class, &a.members), (b.shape, b.class, &b.members))
 }
 
-/// The group of `tail` and what `add` holds. Reads the old shards only; bad rows of them are made again from the members.
-/// The new group belongs to the repository of `tail` and supersedes it and `superseded`.
+/// Makes a group of the members of `tail` and those of `add`. Reads only the old shards; their bad
+/// rows are rebuilt from the members. The new group belongs to the repository of `tail` and
+/// supersedes it and `superseded`.
 pub fn grow(
     storage: &dyn Storage,
     tail: &GroupRecord,
@@ -306,7 +309,8 @@ pub fn grow(
     Ok(whole.finish(tail.head.repo, id, superseded, config)?)
 }
 
-/// One group out of several, by reading their shards only. It supersedes them and `superseded`.
+/// Merges several groups into one by reading only their shards. It supersedes them and
+/// `superseded`.
 pub fn merge(
     storage: &dyn Storage,
     groups: &[GroupRecord],

@@ -1,4 +1,5 @@
-//! The code: GF(2^8) and a Cauchy matrix whose first row is all ones (`docs/format.md` §10.1). Pure.
+//! The code: GF(2^8) and a Cauchy matrix whose first row is all ones (`docs/format.md` §10.1).
+//! Pure.
 //!
 //! Byte x of shard i is the sum over all members of `coefficient(i, slot) × byte x`. Any m shards
 //! and any m slots give an invertible matrix (Cauchy; scaling a column does not change that), so as
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_shard_is_plain_xor_and_others_are_not() {
+    fn coefficients_of_the_first_shard_are_one_and_others_are_not() {
         for slot in 0..224 {
             assert_eq!(coefficient(0, slot), 1);
             assert!((1..32).all(|shard| coefficient(shard, slot) > 1));

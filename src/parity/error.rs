@@ -1,4 +1,4 @@
-//! What can go wrong with a group, told apart by what the caller can do about it.
+//! Errors of parity groups, distinguished by what the caller can do.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,26 +8,26 @@ use crate::entropy::NoEntropy;
 use crate::id::{GroupId, PackId};
 use crate::storage::{self, FailedRead};
 
-/// What is wrong with a group or one of its files.
+/// The damage of a group or of one of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// A file that belongs to a complete group is not there.
+    /// A file of a complete group does not exist.
     Missing,
-    /// The group was never finished, or lost too many of its files: it protects nothing.
+    /// The group was never completed, or has lost too many of its files: it protects nothing.
     Incomplete,
-    /// The length of the file is not what its record says.
+    /// The length of the file is not the one in its record.
     Length,
     /// The prefix is damaged or belongs to another file.
     Prefix,
-    /// No copy of the record in it is whole.
+    /// No copy of the record in it is intact.
     Record,
-    /// The record holds values that no writer makes.
+    /// The record contains values that no writer makes.
     Contents,
-    /// Written by a later version.
+    /// It was written by a later version.
     Unsupported,
     /// It belongs to another repository.
     ForeignRepository,
-    /// It could not be read, which says nothing about it.
+    /// It could not be read, which proves no damage.
     Unreadable,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Damage {
             Self::Length => "its length is wrong",
             Self::Prefix => "its prefix is damaged",
             Self::Record => "its record is damaged",
-            Self::Contents => "it holds impossible values",
+            Self::Contents => "it contains values that no writer makes",
             Self::Unsupported => "it is of an unknown version",
             Self::ForeignRepository => "it belongs to another repository",
             Self::Unreadable => "it cannot be read",
@@ -53,20 +53,21 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why packs or groups do not go together. A mistake of the caller, or a plan that the packs do not fit; nothing changed.
+/// Why packs or groups cannot form a group: a mistake of the caller, or a plan that the packs do
+/// not fit. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The group has as many members as it may have.
+    /// The group has as many members as it can.
     Full,
     /// A group without members.
     Empty,
-    /// Numbers of packs and shards outside of their ranges, or two groups that differ in them.
+    /// The numbers of packs and shards are out of range, or two groups differ in them.
     Shape,
     /// The pack is empty, too long, or of another size class.
     SizeClass,
-    /// The pack is a member already.
+    /// The pack is already a member.
     Duplicate,
-    /// The pack is no member, or the group has no such shard or rows.
+    /// The pack is not a member, or the group has no such shard or rows.
     NotAMember,
     /// The bytes are not those of the member.
     WrongBytes,
@@ -74,9 +75,9 @@ pub enum Refusal {
     Slots,
     /// The copy of the settings is too long, or there are too many superseded groups.
     TooLong,
-    /// The name is taken.
+    /// Another group has this id.
     NameTaken,
-    /// The system gave no memory for the shards.
+    /// There is no memory for the shards.
     NoMemory,
 }
 
@@ -85,34 +86,35 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::Full => "the group is full",
             Self::Empty => "the group has no members",
-            Self::Shape => "the numbers of packs and shards do not fit",
+            Self::Shape => "the numbers of packs and shards are out of range or differ",
             Self::SizeClass => "the pack is of another size class",
-            Self::Duplicate => "the pack is a member already",
+            Self::Duplicate => "the pack is already a member",
             Self::NotAMember => "the group has no such member, shard or row",
             Self::WrongBytes => "the bytes are not those of the member",
             Self::Slots => "the groups use the same slots",
             Self::TooLong => "the record would be too long",
-            Self::NameTaken => "the name is taken",
-            Self::NoMemory => "the system gave no memory for the shards",
+            Self::NameTaken => "another group has this id",
+            Self::NoMemory => "there is not enough memory for the shards",
         })
     }
 }
 
-/// Rows that could not be made again: more is bad at their place than the group has good shards.
+/// Rows that could not be rebuilt: more rows of their number are bad than the group has good
+/// shards.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The group.
     pub group: GroupId,
-    /// The member, or `None` when a shard was to be made again.
+    /// The member, or `None` when a shard was to be rebuilt.
     pub pack: Option<PackId>,
-    /// The lost rows, as row numbers of the pack or shard, in order. All rows when the rows are good one by one but the
-    /// pack does not have its name.
+    /// The lost rows, as row numbers of the pack or shard, in order. All rows when each row is good
+    /// and the hash of the pack still does not match its id.
     pub rows: Vec<Range<u32>>,
     /// First row in `bytes`.
     pub first_row: u32,
-    /// The rows that were asked for; zeros in place of the lost ones.
+    /// The requested rows, with zeros for the lost ones.
     pub bytes: Vec<u8>,
-    /// A read that failed on the way. Then the rows may be good, or rebuilt, another time.
+    /// A read that failed. If it succeeds later, the rows may be good or can be rebuilt.
     pub unreadable: Option<storage::Error>,
 }
 
@@ -126,21 +128,21 @@ impl fmt::Debug for Lost {
     }
 }
 
-/// A failed call on parity.
+/// A failed call on parity groups.
 #[derive(Debug, Clone)]
 pub enum Error {
-    /// The storage failed, which says nothing about the group.
+    /// The storage failed, which proves nothing about the group.
     Storage(storage::Error),
     /// The group cannot be used.
     Damaged {
         /// Which group.
         group: GroupId,
-        /// What is wrong with it.
+        /// Its damage.
         reason: Damage,
     },
-    /// Some rows are beyond repair.
+    /// Some rows cannot be rebuilt.
     Lost(Box<Lost>),
-    /// The packs or groups do not go together.
+    /// The packs or groups cannot form a group.
     Refused(Refusal),
     /// The system gave no random bytes.
     NoEntropy,
@@ -164,7 +166,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
-    /// True when it is about this one group, and others can do without that.
+    /// True when the error concerns this group only, so that work on others can continue.
     pub fn is_of_group(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Lost(_) => true,

@@ -1,7 +1,7 @@
-//! The bytes of `.grp` and `.par` files (`docs/format.md` §10.4): prefix and record, encode and decode.
+//! The bytes of `.grp` and `.par` files (`docs/format.md` §10.4): prefix and record.
 //!
-//! Decoding is strict: what decodes encodes to the same bytes again, so a lost file can be made again byte for byte.
-//! Every length is checked before it is used. Pure; where the files lie is left to others.
+//! Decoding is strict: what decodes encodes to the same bytes, so a lost file can be rebuilt byte
+//! for byte. Every length is checked before it is used. Pure: no I/O.
 
 use super::error::Damage;
 use super::shape::{MAX_DATA, MAX_PACK_LEN, MAX_PARITY, Part, ROW_LEN, Shape, rows_of, size_class};
@@ -12,14 +12,15 @@ use std::collections::HashSet;
 
 /// Length of a prefix in bytes.
 pub const PREFIX_LEN: usize = 64;
-/// Length of the part of a record before its lists, in bytes.
+/// Length in bytes of the part of a record before its lists.
 pub const FIXED_LEN: usize = 80;
 /// Longest copy of the settings in a record, in bytes.
 pub const MAX_CONFIG_LEN: usize = 1 << 20;
-/// Most superseded groups that a record names.
+/// Most superseded groups in a record.
 pub const MAX_SUPERSEDED: usize = 1 << 20;
-/// Longest row sums of a record, in bytes: those of the most shards over a pack of the largest size that can be chosen, and
-/// no longer, for whoever reads a record holds it in memory. A group takes no member that would go beyond it.
+/// Longest row sums of a record, in bytes: those of the most shards over a pack of the largest size
+/// that can be chosen. Not more, since a reader holds a record in memory. A group takes no member
+/// that would exceed it.
 pub const MAX_SUMS_LEN: u64 = 72 << 20;
 
 const VERSION: u32 = 1;
@@ -32,36 +33,37 @@ const HASH_LEN: usize = 32;
 /// Length of a row sum in bytes.
 const SUM_LEN: usize = 8;
 
-/// One pack of a group.
+/// A pack of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     /// The pack.
     pub pack: PackId,
     /// Its length in bytes, at least 1.
     pub len: u64,
-    /// Its column of the code, below [`MAX_DATA`].
+    /// Its column in the code, below [`MAX_DATA`].
     pub slot: u8,
 }
 
 impl Member {
-    /// Number of its rows; the last may be short.
+    /// Number of rows; the last may be short.
     pub fn rows(&self) -> u32 {
         rows_of(self.len)
     }
 }
 
-/// Who is in a group and what it supersedes: the record without its sums.
+/// The members of a group and the groups that it supersedes: the record without its sums and
+/// settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupHead {
     /// The repository.
     pub repo: RepoId,
     /// The group.
     pub id: GroupId,
-    /// Most members, and number of shards.
+    /// Number of members of a full group, and of shards.
     pub shape: Shape,
     /// Size class of all members.
     pub class: u8,
-    /// Groups that this one replaces.
+    /// Groups that this one supersedes.
     pub superseded: Vec<GroupId>,
     /// In ascending order of slots; at least one.
     pub members: Vec<Member>,
@@ -70,7 +72,7 @@ pub struct GroupHead {
 }
 
 impl GroupHead {
-    /// Rows of a shard: those of the longest member.
+    /// Number of rows of a shard: that of the longest member.
     pub fn stripe_rows(&self) -> u32 {
         self.members.iter().map(Member::rows).max().unwrap_or(0)
     }
@@ -85,7 +87,7 @@ impl GroupHead {
         self.head_len() + sums_len(self.shape, self.members.iter()) + u64::from(self.config_len) + HASH_LEN as u64
     }
 
-    /// Where the shard begins in a `.par`, in bytes.
+    /// Offset of the shard in a `.par`, in bytes.
     pub fn shard_offset(&self) -> u64 {
         (PREFIX_LEN as u64 + self.record_len()).next_multiple_of(ROW_LEN as u64)
     }
@@ -98,7 +100,7 @@ impl GroupHead {
         }
     }
 
-    /// The member that is `pack`, as a place in `members`.
+    /// The position of `pack` in `members`.
     pub fn position(&self, pack: &PackId) -> Option<usize> {
         self.members.iter().position(|member| member.pack == *pack)
     }
@@ -128,7 +130,7 @@ impl GroupHead {
         out.extend(self.id.0);
         out.extend(self.stripe_len().to_le_bytes());
         out.extend([self.shape.data, self.shape.parity, self.class, ROW_BITS]);
-        // both counts are bounded by whoever makes a head
+        // both counts were bounded when the head was made
         out.extend((self.members.len() as u32).to_le_bytes());
         out.extend((self.superseded.len() as u32).to_le_bytes());
         out.extend(self.config_len.to_le_bytes());
@@ -144,8 +146,9 @@ impl GroupHead {
         }
     }
 
-    /// Reads the front of a record. The record's hash is not checked here (it covers the sums too): whoever trusts a head
-    /// has compared [`prefix`](Self::prefix) with the one before it, or decoded a whole record.
+    /// Decodes the front of a record. The record's hash is not checked here (it covers the sums
+    /// too): a caller that trusts a head has compared its [`prefix`](Self::prefix) with the one in
+    /// the file, or decoded the whole record.
     pub fn decode(record: &[u8]) -> Result<Self, Damage> {
         let fixed = Fixed::decode(record)?;
         let lists = usize::try_from(fixed.head_len())
@@ -195,13 +198,13 @@ fn head_len(superseded: u64, members: u64) -> u64 {
     FIXED_LEN as u64 + GroupId::LEN as u64 * superseded + MEMBER_LEN as u64 * members
 }
 
-/// How long the front of a record is that [`GroupHead::decode`] needs, in bytes; `fixed` are at least its first
-/// [`FIXED_LEN`] bytes.
+/// Length in bytes of the front of a record that [`GroupHead::decode`] needs; `fixed` are at least
+/// its first [`FIXED_LEN`] bytes.
 pub fn needed_head_len(fixed: &[u8]) -> Result<u64, Damage> {
     Fixed::decode(fixed).map(|fixed| fixed.head_len())
 }
 
-/// The front of a record whose length is fixed, with its own checks done.
+/// The fixed part of a record, checked by itself.
 struct Fixed {
     repo: RepoId,
     id: GroupId,
@@ -268,10 +271,10 @@ fn decode_member(bytes: &[u8; MEMBER_LEN], class: u8) -> Result<Member, Damage> 
     possible.then_some(Member { pack, len, slot }).ok_or(Damage::Contents)
 }
 
-/// Everything about a group but its shards.
+/// A group without its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRecord {
-    /// Members and what is superseded.
+    /// Members and superseded groups.
     pub head: GroupHead,
     /// Row sums of each member, in the order of `head.members`.
     pub member_sums: Vec<Vec<u64>>,
@@ -282,7 +285,7 @@ pub struct GroupRecord {
 }
 
 impl GroupRecord {
-    /// The record's bytes.
+    /// Encodes the record.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(usize::try_from(self.head.record_len()).unwrap_or(0));
         self.head.encode(&mut out);
@@ -295,7 +298,7 @@ impl GroupRecord {
         out
     }
 
-    /// Reads a whole record; `bytes` must be exactly it.
+    /// Decodes a whole record; `bytes` must hold nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
         let (body, hash) = bytes.split_last_chunk::<HASH_LEN>().ok_or(Damage::Length)?;
         let head = GroupHead::decode(body)?;
@@ -323,7 +326,7 @@ impl GroupRecord {
     }
 }
 
-/// What a file of a group begins with (and a `.par` ends with).
+/// The prefix of a file of a group (a `.par` also ends with it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
     /// Which file it is.
@@ -334,13 +337,13 @@ pub struct Prefix {
     pub record_len: u64,
     /// Length of a shard in bytes.
     pub stripe_len: u64,
-    /// [`check8`] of the record's front, as long as [`needed_head_len`] says: who is in the group can be believed without
-    /// reading the sums.
+    /// [`check8`] of the front of the record, of the length that [`needed_head_len`] returns: it
+    /// proves the list of members without reading the sums.
     pub head_check: [u8; CHECK_LEN],
 }
 
 impl Prefix {
-    /// The prefix's bytes.
+    /// Encodes the prefix.
     pub fn encode(&self) -> [u8; PREFIX_LEN] {
         let number = match self.part {
             Part::Group => GROUP_FILE,
@@ -363,7 +366,7 @@ impl Prefix {
         out
     }
 
-    /// Reads a prefix.
+    /// Decodes a prefix.
     pub fn decode(bytes: &[u8; PREFIX_LEN]) -> Result<Self, Damage> {
         let (body, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(Damage::Prefix)?;
         if check8(body) != *check {
@@ -393,7 +396,7 @@ impl Prefix {
     }
 }
 
-/// What lies before and behind the shard in a `.par`; `record` is the encoded record.
+/// The bytes before and after the shard in a `.par`; `record` is the encoded record.
 pub(super) fn frame(head: &GroupHead, record: &[u8], shard: u8) -> (std::io::Cursor<Vec<u8>>, Vec<u8>) {
     let prefix = head.prefix(Part::Shard(shard)).encode();
     let mut front = [&prefix[..], record].concat();

@@ -1,7 +1,8 @@
-//! The files of one group: publish, read back, check.
+//! The files of one group: publish, read, check.
 //!
-//! The shards are put before the `.grp`, so an interrupted publish leaves a group that is either complete or counts for
-//! nothing. The record is read from whichever copy is whole; its own hash decides that, not where it was found.
+//! The shards are put before the `.grp`, so an interrupted publish leaves a group that is either
+//! complete or ignored. The record is read from any copy that is intact; its own hash decides that,
+//! not the file that holds it.
 
 use super::accumulate::Group;
 use super::error::{Damage, Error, Refusal};
@@ -13,9 +14,9 @@ use crate::layout;
 use crate::storage::{self, Created, ErrorKind, Storage, Verdict};
 use std::io::Read;
 
-/// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. A file that is there already
-/// with the same bytes is fine: whoever maintains the repository meanwhile completes groups that look interrupted.
-/// [`Refusal::NameTaken`] when it holds something else.
+/// Puts all files of a new group: the shards, then the `.grp`. Not durable before a barrier. A file
+/// that exists with the same bytes is accepted: the holder of the maintenance lock completes groups
+/// that look interrupted. [`Refusal::NameTaken`] when it contains other bytes.
 pub fn publish(storage: &dyn Storage, group: &Group) -> Result<(), Error> {
     let head = &group.record.head;
     let record = group.record.encode();
@@ -36,7 +37,7 @@ pub fn publish(storage: &dyn Storage, group: &Group) -> Result<(), Error> {
     put(storage, head, Part::Group, &mut prefix.chain(&record[..]), bytes)
 }
 
-/// Puts one file; `bytes` are all that `file` gives.
+/// Puts one file; `bytes` returns the contents of `file`.
 fn put(
     storage: &dyn Storage,
     head: &GroupHead,
@@ -51,16 +52,16 @@ fn put(
             Ok(found) if found == bytes() => Ok(()),
             Ok(_) => Err(Refusal::NameTaken.into()),
             Err(error) if error.kind == ErrorKind::TooLarge => Err(Refusal::NameTaken.into()),
-            // whoever maintains the repository took it for one that a power cut had left without its last file, gave it
-            // that, and has replaced it by another group since
+            // the holder of the maintenance lock mistook it for a group that a power cut had left
+            // without its last file, completed it, and has since replaced it by another group
             Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         },
     }
 }
 
-/// Reads exactly `len` bytes, or tells what is damaged. `len` must be known to lie within the file, so that nothing
-/// absurd is allocated.
+/// Reads exactly `len` bytes, or returns the damage. The caller has checked that they are within
+/// the file, so that the allocation is bounded.
 pub(super) fn read_exactly(
     storage: &dyn Storage,
     key: &str,
@@ -77,7 +78,8 @@ pub(super) fn read_exactly(
     }
 }
 
-/// What a failed read of one file of a group leaves to the others; `None` for a failure that is about more than one file.
+/// The damage that a failed read of one file of a group stands for; `None` for a failure that
+/// concerns more than this file.
 fn damage_of(error: &storage::Error) -> Option<Damage> {
     match error.kind.verdict() {
         Verdict::Missing => Some(Damage::Missing),
@@ -86,13 +88,14 @@ fn damage_of(error: &storage::Error) -> Option<Damage> {
     }
 }
 
-/// The error for a group of which a file cannot be read, and the others do not do.
+/// The error for a group of which a file cannot be read, and the others are not enough.
 pub(super) fn unreadable(id: &GroupId) -> Error {
     storage::Error::new(ErrorKind::Io, "get", layout::group(id)).into()
 }
 
-/// The record of a group, from the `.grp`, else from either copy in any `.par`. [`Error::Damaged`] with the reason of the
-/// file that came nearest when no copy is whole, and [`Error::Storage`] when one of the copies could not be read.
+/// Reads the record of a group from the `.grp`, or from either copy in any `.par`. When no copy is
+/// intact, fails with [`Error::Storage`] if one of them could not be read, else with
+/// [`Error::Damaged`] and the damage of the last file that exists.
 pub fn read_record(storage: &dyn Storage, id: &GroupId) -> Result<GroupRecord, Error> {
     let mut reason = Damage::Missing;
     for part in [Part::Group].into_iter().chain((0..MAX_PARITY).map(Part::Shard)) {
@@ -131,7 +134,8 @@ fn read_record_of(storage: &dyn Storage, id: &GroupId, part: Part) -> Result<Res
     }))
 }
 
-/// The copy behind the first prefix. Its own fields tell its length, so a damaged prefix does not matter.
+/// Reads the copy after the first prefix. Its length is in its own fields, so a damaged prefix does
+/// not matter.
 fn read_first_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
     let head = match read_head(storage, key, file_len)? {
         Ok(head) => head,
@@ -143,12 +147,12 @@ fn read_first_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Re
     read_exactly(storage, key, PREFIX_LEN as u64, head.record_len())
 }
 
-/// The front of the first copy of the record; nothing proves it.
+/// Reads the front of the first copy of the record, which nothing proves.
 fn read_head(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<GroupHead, Damage>, Error> {
     Ok(read_front(storage, key, file_len)?.and_then(|bytes| decode_head(&bytes)))
 }
 
-/// The front of the record in the file of `part`, proven by the prefix before it.
+/// Reads the front of the record in the file of `part`, proven by the prefix before it.
 pub(super) fn read_proven_head(
     storage: &dyn Storage,
     id: &GroupId,
@@ -167,7 +171,7 @@ fn decode_head(front: &[u8]) -> Result<GroupHead, Damage> {
     GroupHead::decode(front.get(PREFIX_LEN..).ok_or(Damage::Length)?)
 }
 
-/// A file up to the end of the front of its first record.
+/// Reads a file up to the end of the front of its first record.
 fn read_front(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
     // one read is enough for nearly all groups
     let guess = file_len.min(ROW_LEN as u64);
@@ -191,7 +195,7 @@ fn read_front(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<
     Ok(Ok(bytes))
 }
 
-/// The copy before the last prefix of a `.par`.
+/// Reads the copy before the last prefix of a `.par`.
 fn read_last_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Result<Vec<u8>, Damage>, Error> {
     let Some(end) = file_len.checked_sub(PREFIX_LEN as u64) else {
         return Ok(Err(Damage::Length));
@@ -207,8 +211,8 @@ fn read_last_copy(storage: &dyn Storage, key: &str, file_len: u64) -> Result<Res
     }
 }
 
-/// The rows of a shard as they lie there, and which of them are bad (all when the file is gone). Bad rows are to be
-/// ignored.
+/// Reads the rows of a shard as they are stored, and the numbers of the bad ones (all when the file
+/// does not exist), whose bytes are not to be used.
 pub fn read_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Result<(Vec<u8>, Vec<u32>), Error> {
     if shard >= record.head.shape.parity {
         return Err(Refusal::NotAMember.into());
@@ -219,25 +223,25 @@ pub fn read_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Res
     Ok((out, bad))
 }
 
-/// What [`check_part`] found.
+/// Result of [`check_part`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartState {
-    /// What is wrong around the shard (all there is, in a `.grp`), if anything.
+    /// The damage of the file outside of the shard, if any.
     pub frame: Option<Damage>,
     /// Bad rows of the shard.
     pub rows: Vec<u32>,
-    /// A read that failed. What it would have given is not known, and counted here as bad.
+    /// A read that failed. The bytes are unknown, and their rows are listed as bad.
     pub unreadable: Option<storage::Error>,
 }
 
 impl PartState {
-    /// True when every byte of the file is as it should be.
+    /// True when every byte of the file is right.
     pub fn is_intact(&self) -> bool {
         self.frame.is_none() && self.rows.is_empty()
     }
 }
 
-/// Reads one file of a group whole and judges every byte of it, given the group's record.
+/// Reads all of one file of a group and checks every byte against the group's record.
 pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Result<PartState, Error> {
     let head = &record.head;
     let bytes = record.encode();
@@ -265,7 +269,7 @@ pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Re
     let back_offset = head.file_len(part).saturating_sub(back.len() as u64);
     for (offset, expected) in [(0, &front), (back_offset, &back)] {
         if frame.is_none() && !expected.is_empty() {
-            let damage = |found: &Vec<u8>| (found != expected).then(|| place_of(found, expected));
+            let damage = |found: &Vec<u8>| (found != expected).then(|| difference(found, expected));
             frame =
                 read_exactly(storage, &key, offset, expected.len() as u64)?.map_or_else(Some, |found| damage(&found));
         }
@@ -287,8 +291,8 @@ pub fn check_part(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Re
     })
 }
 
-/// Names a difference by where it begins.
-fn place_of(found: &[u8], expected: &[u8]) -> Damage {
+/// The damage for a difference, by the position at which it begins.
+fn difference(found: &[u8], expected: &[u8]) -> Damage {
     match found.iter().zip(expected).position(|(a, b)| a != b) {
         Some(at) if at < PREFIX_LEN => Damage::Prefix,
         _ => Damage::Record,

@@ -1,9 +1,10 @@
-//! Which groups there are, which of them count, and which packs they protect.
+//! The groups of a repository: which are live, and which packs they protect.
 //!
-//! Loading reads the front of one file of each group (the member table, not the sums) and the prefixes of the others. The
-//! prefix before a front proves it; when all fronts are damaged, a whole record does. Memory is about 100 bytes a pack. A
-//! group is complete when its `.grp` or all its shards are well-formed, and whole when all its shards are; complete groups
-//! that no whole one supersedes are live. Whether the shards hold what they should is left to
+//! Loading reads the front of one file of each group (the member table, not the sums) and the
+//! prefixes of the others. The prefix before a front proves it; when all fronts are damaged, a
+//! whole record is read. Memory is about 100 bytes for each pack. A group is *complete* when its
+//! `.grp` or all its shards are well-formed, and *whole* when all its shards are. Complete groups
+//! that no whole one supersedes are *live*. The rows of the shards are not read: see
 //! [`check_part`](super::check_part).
 
 use super::error::{Damage, Error};
@@ -15,14 +16,14 @@ use crate::layout;
 use crate::storage::Storage;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A file of a group that is not as it should be.
+/// A missing or damaged file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The group.
     pub group: GroupId,
     /// Which file.
     pub part: Part,
-    /// What is wrong with it.
+    /// Its damage.
     pub reason: Damage,
 }
 
@@ -30,13 +31,13 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub struct Groups {
     live: BTreeMap<GroupId, GroupHead>,
-    /// For each protected pack one live group, the one with most shards if there are several.
+    /// One live group for each protected pack: the one with most good shards if there are several.
     by_pack: HashMap<PackId, GroupId>,
-    /// Superseded groups with files that are still there, oldest first.
+    /// Superseded groups of which files still exist, oldest first.
     superseded: Vec<GroupId>,
     /// Groups that are not complete and that no whole one supersedes.
     incomplete: Vec<GroupId>,
-    /// Groups of which it cannot be told whether they are complete, because a file of theirs could not be read.
+    /// Groups that may be complete: a file of theirs could not be read.
     unread: Vec<GroupId>,
     problems: Vec<Problem>,
 }
@@ -57,12 +58,13 @@ impl PartOrder {
     }
 }
 
-/// One group after looking at its files.
+/// One group after its files were inspected.
 pub(super) struct Found {
-    /// None when no front could be believed.
+    /// `None` when no front is proven.
     pub(super) head: Option<GroupHead>,
     pub(super) complete: bool,
-    /// Shards that are there, as long as they should be and well-formed; and whether these are all.
+    /// Number of shards that exist, have the right length and are well-formed; `whole` when these
+    /// are all.
     sound: u8,
     pub(super) whole: bool,
     /// A file of it could not be read.
@@ -84,14 +86,14 @@ impl Found {
 }
 
 impl Groups {
-    /// Lists and judges all groups of the repository `repo`, whose packs have at most `longest` bytes; a group of longer ones
-    /// is none of its. Damage is a [`Problem`], not an error.
-    /// Without the maintenance lock a group that is being replaced can be missed: load again before calling a pack
-    /// unprotected.
+    /// Lists and inspects all groups of the repository `repo`, whose packs have at most `longest`
+    /// bytes; a group of longer packs is not a group of this repository. Damage is a [`Problem`],
+    /// not an error. Without the maintenance lock, a group that is being replaced can be missed:
+    /// load again before reporting a pack as unprotected.
     pub fn load(storage: &dyn Storage, repo: &RepoId, longest: u64) -> Result<Self, Error> {
         let mut found = BTreeMap::new();
         for (id, files) in list(storage)? {
-            if let Some(group) = look_at(storage, (repo, longest), id, files)? {
+            if let Some(group) = inspect(storage, (repo, longest), id, files)? {
                 found.insert(id, group);
             }
         }
@@ -101,7 +103,7 @@ impl Groups {
     fn sort_out(found: BTreeMap<GroupId, Found>) -> Self {
         let mut groups = Self::default();
         let mut named: HashMap<GroupId, usize> = HashMap::new();
-        // one that a crash left without a shard protects less than what it was to replace
+        // a group that a crash left without a shard protects less than those that it was to replace
         for head in found
             .values()
             .filter(|group| group.whole)
@@ -111,7 +113,7 @@ impl Groups {
                 .iter()
                 .for_each(|old| *named.entry(*old).or_default() += 1);
         }
-        // the best last, so that a pack in several is looked up in that
+        // the best last, so that a pack in several groups is looked up in the best
         let mut found: Vec<_> = found.into_iter().collect();
         found.sort_by_key(|(_, group)| (group.whole, group.sound));
         for (id, group) in found {
@@ -126,7 +128,7 @@ impl Groups {
                 _ => groups.incomplete.push(id),
             }
         }
-        // a newer group names all older ones that are there, so the oldest is named most often
+        // a newer group names all older ones that exist, so the oldest is named most often
         groups
             .superseded
             .sort_by_key(|id| std::cmp::Reverse(named.get(id).copied()));
@@ -134,7 +136,7 @@ impl Groups {
     }
 
     fn add_live(&mut self, mut head: GroupHead) {
-        // what it superseded has been counted; the names are not needed in memory
+        // the groups that it supersedes have been counted; their ids are not needed in memory
         head.superseded = Vec::new();
         for member in &head.members {
             self.by_pack.insert(member.pack, head.id);
@@ -147,17 +149,17 @@ impl Groups {
         self.live.values()
     }
 
-    /// A live group.
+    /// The live group with this id.
     pub fn get(&self, id: &GroupId) -> Option<&GroupHead> {
         self.live.get(id)
     }
 
-    /// A live group that protects `pack`.
+    /// The live group that protects `pack`.
     pub fn group_of(&self, pack: &PackId) -> Option<&GroupHead> {
         self.live.get(self.by_pack.get(pack)?)
     }
 
-    /// All live groups that protect `pack`: normally one. Looks through all groups.
+    /// All live groups that protect `pack`: normally one. Searches all groups.
     pub fn groups_of<'a>(&'a self, pack: &PackId) -> impl Iterator<Item = &'a GroupHead> {
         let pack = *pack;
         self.live.values().filter(move |head| head.position(&pack).is_some())
@@ -172,41 +174,44 @@ impl Groups {
             .collect()
     }
 
-    /// Packs in live groups, each once, in no order.
+    /// Packs in live groups, each once, in no particular order.
     pub fn packs(&self) -> impl Iterator<Item = &PackId> {
         self.by_pack.keys()
     }
 
-    /// Superseded groups that are still there, oldest first: the order in which the holder of the maintenance lock
-    /// deletes them.
+    /// Superseded groups that still exist, oldest first: the order in which the holder of the
+    /// maintenance lock deletes them.
     pub fn superseded(&self) -> &[GroupId] {
         &self.superseded
     }
 
-    /// Groups that count for nothing: interrupted, still being published by somebody, or beyond use.
+    /// Groups that protect nothing: interrupted, still being published by another process, or
+    /// damaged.
     pub fn incomplete(&self) -> &[GroupId] {
         &self.incomplete
     }
 
-    /// `Err` when a group could not be read, so that others than the known ones may protect packs: nothing may be deleted or
-    /// moved then.
+    /// Fails when a group could not be read: it may protect packs, so the caller must not delete or
+    /// move any file.
     pub fn check_read(&self) -> Result<(), Error> {
         self.unread.first().map_or(Ok(()), |id| Err(unreadable(id)))
     }
 
-    /// What a new group that replaces `groups` must name: these, and every superseded group that is still there.
+    /// The ids that a new group that replaces `groups` must name: these, and every superseded group
+    /// that still exists.
     pub fn superseding(&self, groups: &[GroupId]) -> Vec<GroupId> {
         let all: BTreeSet<_> = groups.iter().chain(&self.superseded).copied().collect();
         all.into_iter().collect()
     }
 
-    /// Missing and damaged files of groups that nobody supersedes, as far as loading could see.
+    /// Missing and damaged files of groups that no other one supersedes, as far as loading inspects
+    /// them.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 }
 
-/// The files of all groups, by their names.
+/// Lists the files of all groups.
 pub(super) fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Error> {
     let mut listed: BTreeMap<GroupId, Files> = BTreeMap::new();
     for entry in storage.list(layout::PARITY)? {
@@ -217,7 +222,7 @@ pub(super) fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Er
     Ok(listed)
 }
 
-/// The group and part in a key; `None` for a foreign name.
+/// The group and part in a key; `None` for any other name.
 fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
     let name = key.rsplit('/').next()?;
     if let Some(hex) = name.strip_suffix(".grp") {
@@ -225,12 +230,12 @@ fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
     }
     let (hex, number) = name.strip_suffix(".par")?.split_once('.')?;
     let shard: u8 = number.parse().ok().filter(|shard| *shard < MAX_PARITY)?;
-    // one name for each file: no sign, no leading zero
+    // one valid name for each file: no sign, no leading zero
     (shard.to_string() == number).then_some((GroupId::from_hex(hex)?, PartOrder(Some(shard))))
 }
 
-/// Judges the files of one group; `None` when all of them vanished meanwhile.
-pub(super) fn look_at(
+/// Inspects the files of one group; `None` when all of them have vanished in the meantime.
+pub(super) fn inspect(
     storage: &dyn Storage,
     (repo, longest): (&RepoId, u64),
     id: GroupId,
@@ -253,12 +258,12 @@ pub(super) fn look_at(
     let all = [PartOrder(None)]
         .into_iter()
         .chain((0..head.shape.parity).map(|shard| PartOrder(Some(shard))));
-    for place in all {
-        let part = place.part();
-        let reason = match files.get(&place) {
+    for order in all {
+        let part = order.part();
+        let reason = match files.get(&order) {
             None => Some(Damage::Missing),
             Some(len) if *len != head.file_len(part) => Some(Damage::Length),
-            Some(_) if proven == Some(place) => None,
+            Some(_) if proven == Some(order) => None,
             Some(_) => check_prefix(storage, &head, part)?,
         };
         match (reason, part) {
@@ -280,11 +285,11 @@ pub(super) fn look_at(
     )))
 }
 
-/// All files of a group that protects nothing.
+/// The state of a group that protects nothing, for the same reason in all its files.
 fn unusable(group: GroupId, files: &Files, reason: Damage) -> Found {
-    let problem = |place: &PartOrder| Problem {
+    let problem = |order: &PartOrder| Problem {
         group,
-        part: place.part(),
+        part: order.part(),
         reason,
     };
     Found::new(None, (false, false), 0, files.keys().map(problem).collect())
@@ -300,18 +305,18 @@ fn check_prefix(storage: &dyn Storage, head: &GroupHead, part: Part) -> Result<O
     })
 }
 
-/// The head of a group, and the file whose prefix proves it; none when only a whole record does. Takes files out of `files`
-/// that have vanished.
+/// The head of a group, and the file whose prefix proves it (`None` when only a whole record does).
+/// Removes files that have vanished from `files`.
 fn believed_head(
     storage: &dyn Storage,
     id: GroupId,
     files: &mut Files,
 ) -> Result<Result<(GroupHead, Option<PartOrder>), Damage>, Error> {
-    for (place, len) in files.clone() {
-        match read_proven_head(storage, &id, place.part(), len)? {
-            Ok(head) => return Ok(Ok((head, Some(place)))),
+    for (order, len) in files.clone() {
+        match read_proven_head(storage, &id, order.part(), len)? {
+            Ok(head) => return Ok(Ok((head, Some(order)))),
             Err(Damage::Missing) => {
-                files.remove(&place);
+                files.remove(&order);
             }
             Err(_) => {}
         }

@@ -1,13 +1,19 @@
-//! Reed-Solomon parity over packs: what a group is, and what it can make again. Layout and code: `docs/format.md` §10.
+//! Reed-Solomon parity over packs: groups, and rebuilding packs from them. Layout and code:
+//! `docs/format.md` §10.
 //!
-//! A group protects up to `data` packs of one size class with `parity` shards. It is judged and decoded in rows of 4 KiB,
-//! each with its own sum, so that packs damaged at different places are all healed. What always holds: a group is a set of
-//! immutable files under a unique name; one that grows, shrinks or is merged is a new one that names what it supersedes;
-//! every file of a group can be made again, byte for byte, from any other one and the members; nothing is handed out as
-//! rebuilt that its sum (a row) or its name (a whole pack) does not prove; lengths are checked before they are used.
+//! A group protects up to `data` packs of one size class with `parity` shards. It is checked and
+//! decoded in rows of 4 KiB, each with its own sum, so that several packs with damage at different
+//! rows are all repaired.
 //!
-//! Packs are opaque bytes here. Who may supersede (the holder of the maintenance lock), which packs exist, when files are
-//! deleted and what a repair writes is left to others.
+//! Invariants:
+//! - A group is a set of immutable files under a unique id. A group that grows, shrinks or is merged
+//!   is a new one that names those it supersedes.
+//! - Every file of a group can be rebuilt, byte for byte, from any other one and the members.
+//! - Nothing is returned as rebuilt that its sum (of a row) or its id (of a pack) does not prove.
+//! - Lengths are checked before they are used.
+//!
+//! Packs are opaque bytes here. Who may supersede (the holder of the maintenance lock), which packs
+//! exist, when files are deleted and what a repair writes is left to the caller.
 
 mod accumulate;
 pub mod code;

@@ -1,10 +1,11 @@
-//! Making lost bytes again: rows of a member, whole packs, whole files of a group.
+//! Rebuilds lost bytes: rows of a member, whole packs, whole files of a group.
 //!
-//! A row is judged by its sum alone. A missing or short file, a read that the device fails and a wrong sum are the same thing,
-//! an erasure, and each row is solved by itself. Where that does not succeed, [`Lost`] tells of the reads that failed: what they
-//! would have given may be good. Work goes in stripes of [`STRIPE_ROWS`] rows, one member after the other, on
-//! at most two threads, so the memory beside the result is 2 × (shards + 2) MiB whatever the sizes. What was solved is checked
-//! against its own sum, and a whole pack against its name.
+//! The sum of a row alone decides whether it is good. A missing or short file, a read that the
+//! device fails and a wrong sum are all erasures, and each row is solved by itself. Where that does
+//! not succeed, [`Lost`] reports a read that failed: its bytes may be good. The work is done in
+//! stripes of [`STRIPE_ROWS`] rows, one member after the other, on at most two threads, so the
+//! memory besides the result is 2 × (shards + 2) MiB whatever the sizes. Each solved row is checked
+//! against its sum, and a whole pack against its id.
 
 use super::code::{coefficient, fold, solve};
 use super::error::{Error, Lost, Refusal};
@@ -17,10 +18,10 @@ use crate::storage::{self, ErrorKind, FailedRead, Storage};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows worked on together: 1 MiB of each file.
+/// Rows of a stripe: 1 MiB of each file.
 const STRIPE_ROWS: u32 = 256;
 
-/// Something that has rows: a member (its place in the record) or a shard.
+/// A member (its position in the record) or a shard: it has rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     Member(usize),
@@ -36,17 +37,17 @@ impl From<Part> for Column {
     }
 }
 
-/// Reads rows and judges them.
+/// Reads rows and checks their sums.
 pub(super) struct Reader<'a> {
     storage: &'a dyn Storage,
     record: &'a GroupRecord,
     shard_offset: u64,
-    /// The first read that failed and was taken for an erasure.
+    /// The first read that failed and was treated as an erasure.
     unreadable: Mutex<Option<storage::Error>>,
 }
 
-/// Where the rows of a column lie.
-struct Place<'a> {
+/// The stored rows of a column.
+struct Stored<'a> {
     key: String,
     offset: u64,
     len: u64,
@@ -64,7 +65,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// True for a failed read that leaves an erasure. Takes note of one that says nothing about the file.
+    /// True for a failed read that is an erasure. Records one that proves no damage.
     fn erases(&self, error: &storage::Error) -> bool {
         if let Some(unreadable) = error.unreadable() {
             let mut first = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,12 +74,12 @@ impl<'a> Reader<'a> {
         error.kind.is_erasure()
     }
 
-    /// A read that failed so far, if there was one.
+    /// The first read that failed so far, if any.
     pub(super) fn unreadable(&self) -> Option<storage::Error> {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn place(&self, column: Column) -> Place<'a> {
+    fn stored(&self, column: Column) -> Stored<'a> {
         let head = &self.record.head;
         let (key, offset, len, sums) = match column {
             Column::Member(at) => {
@@ -98,22 +99,22 @@ impl<'a> Reader<'a> {
             }
         };
         let sums = sums.map_or(&[][..], Vec::as_slice);
-        Place { key, offset, len, sums }
+        Stored { key, offset, len, sums }
     }
 
-    /// Reads `rows` into `out` (whole rows; zeros behind the end of the column) and gives those that are bad, as row
-    /// numbers of the column. Rows behind its end are good zeros.
+    /// Reads `rows` into `out` (whole rows; zeros past the end of the column) and returns the bad
+    /// ones, as row numbers of the column. Rows past its end are good zeros.
     pub(super) fn read(&self, column: Column, rows: Range<u32>, out: &mut [u8]) -> Result<Vec<u32>, Error> {
-        let place = self.place(column);
-        let end = rows.end.min(u32::try_from(place.sums.len()).unwrap_or(u32::MAX));
-        let real = real_len(&(rows.start..end), place.len);
-        let (real_out, behind) = out.split_at_mut(real.min(out.len()));
-        behind.fill(0);
+        let stored = self.stored(column);
+        let end = rows.end.min(u32::try_from(stored.sums.len()).unwrap_or(u32::MAX));
+        let real = real_len(&(rows.start..end), stored.len);
+        let (real_out, past_end) = out.split_at_mut(real.min(out.len()));
+        past_end.fill(0);
         if real_out.is_empty() {
             return Ok(Vec::new());
         }
-        let offset = place.offset + u64::from(rows.start) * ROW_LEN as u64;
-        let whole = self.storage.get_range(&place.key, offset, real_out);
+        let offset = stored.offset + u64::from(rows.start) * ROW_LEN as u64;
+        let whole = self.storage.get_range(&stored.key, offset, real_out);
         let one_by_one = match whole {
             Ok(()) => false,
             Err(error) if error.kind == ErrorKind::NotFound => {
@@ -126,15 +127,15 @@ impl<'a> Reader<'a> {
         let mut bad = Vec::new();
         for (row, bytes) in (rows.start..end).zip(real_out.chunks_mut(ROW_LEN)) {
             if one_by_one {
-                // one bad sector must not take its neighbours with it
-                let offset = place.offset + u64::from(row) * ROW_LEN as u64;
-                match self.storage.get_range(&place.key, offset, bytes) {
+                // one bad sector must not cost its neighbours
+                let offset = stored.offset + u64::from(row) * ROW_LEN as u64;
+                match self.storage.get_range(&stored.key, offset, bytes) {
                     Ok(()) => {}
                     Err(error) if self.erases(&error) => bytes.fill(0),
                     Err(error) => return Err(error.into()),
                 }
             }
-            if place.sums.get(row as usize) != Some(&row_sum(bytes)) {
+            if stored.sums.get(row as usize) != Some(&row_sum(bytes)) {
                 bad.push(row);
             }
         }
@@ -143,7 +144,7 @@ impl<'a> Reader<'a> {
 
     /// All bad rows of a column.
     pub(super) fn bad_rows(&self, column: Column) -> Result<Vec<u32>, Error> {
-        let all = u32::try_from(self.place(column).sums.len()).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.stored(column).sums.len()).unwrap_or(u32::MAX);
         let mut buffer = vec![0; byte_len(&(0..all.min(STRIPE_ROWS)))];
         let mut bad = Vec::new();
         for start in (0..all).step_by(STRIPE_ROWS as usize) {
@@ -152,8 +153,8 @@ impl<'a> Reader<'a> {
         Ok(bad)
     }
 
-    /// `rows` of a column, good rows as they lie there and the others made again; with the rows that could not be.
-    /// What spans several stripes is made by two threads.
+    /// Returns `rows` of a column, good rows as they are stored and the others rebuilt, and the
+    /// numbers of those that could not be rebuilt. Several stripes are divided between two threads.
     fn healed(&self, column: Column, rows: Range<u32>) -> Result<(Vec<u8>, Vec<u32>), Error> {
         let mut out = zeros(byte_len(&rows))?;
         let starts = (rows.start..rows.end).step_by(STRIPE_ROWS as usize);
@@ -171,7 +172,8 @@ impl<'a> Reader<'a> {
             run()?
         } else {
             std::thread::scope(|scope| {
-                // judging and folding cost more than reading; without the thread this one does it all
+                // sums and folding take longer than reading; if no thread starts, this one does all
+                // the work
                 let other = std::thread::Builder::new().spawn_scoped(scope, run).ok();
                 let mut lost = run()?;
                 if let Some(other) = other {
@@ -196,10 +198,12 @@ impl<'a> Reader<'a> {
         Ok(lost)
     }
 
-    /// Makes `rows` of `wanted`, all of them bad, from everything else; gives those that stay lost (zeros in `out`).
+    /// Rebuilds `rows` of `wanted`, all of them bad, from all other columns; returns those that
+    /// stay lost (zeros in `out`).
     ///
-    /// Nearly always nothing else is bad there: then one shard is enough for a member, and none for a shard. Only what
-    /// that leaves is read again with all shards, each of which costs as much as all members of the first attempt.
+    /// Nearly always no other column is bad there: then one shard is enough for a member, and none
+    /// for a shard. Only the rows that stay lost are read again with all shards, each of which
+    /// costs as much as all members of the first attempt.
     fn solve_run(&self, wanted: Column, rows: Range<u32>, out: &mut [u8]) -> Result<Vec<u32>, Error> {
         let few = match wanted {
             Column::Member(_) => 0..1,
@@ -220,7 +224,7 @@ impl<'a> Reader<'a> {
         Ok(lost)
     }
 
-    /// One attempt of [`solve_run`](Self::solve_run), with the help of these shards.
+    /// One attempt of [`solve_run`](Self::solve_run), with these shards.
     fn solve_rows(
         &self,
         wanted: Column,
@@ -240,7 +244,7 @@ impl<'a> Reader<'a> {
             } else {
                 self.read(Column::Member(at), rows.clone(), &mut buffer)?
             };
-            stripe.take_out(at, member, &bad, &buffer);
+            stripe.remove(at, member, &bad, &buffer);
         }
         let mut lost = Vec::new();
         for (row, bytes) in rows.zip(out.chunks_mut(ROW_LEN)) {
@@ -252,7 +256,8 @@ impl<'a> Reader<'a> {
         Ok(lost)
     }
 
-    /// One row of `wanted`; `None` when too much is bad there, or the result does not have its sum.
+    /// Solves one row of `wanted`; `None` when too many columns are bad there, or the sum of the
+    /// result is wrong.
     fn solve_row(&self, stripe: &Stripe, wanted: Column, row: u32) -> Option<Vec<u8>> {
         let members = &self.record.head.members;
         let erased = stripe.erased(row)?;
@@ -260,8 +265,8 @@ impl<'a> Reader<'a> {
         let missing = solve(&slots, &stripe.good_shards(row)?)?;
         let solved = match wanted {
             Column::Member(at) => {
-                let place = erased.iter().position(|erased| *erased == at)?;
-                missing.into_iter().nth(place)?
+                let nth = erased.iter().position(|erased| *erased == at)?;
+                missing.into_iter().nth(nth)?
             }
             Column::Shard(shard) => {
                 let mut sum = stripe.shard_row(shard, row)?.to_vec();
@@ -271,20 +276,20 @@ impl<'a> Reader<'a> {
                 sum
             }
         };
-        let place = self.place(wanted);
-        let real = real_len(&(row..row.checked_add(1)?), place.len);
-        (place.sums.get(row as usize) == Some(&row_sum(solved.get(..real)?))).then_some(solved)
+        let stored = self.stored(wanted);
+        let real = real_len(&(row..row.checked_add(1)?), stored.len);
+        (stored.sums.get(row as usize) == Some(&row_sum(solved.get(..real)?))).then_some(solved)
     }
 }
 
-/// The shards at some rows, with all known members taken out, so that what is left are the sums of the unknown ones.
+/// The shards at some rows without all known members: the sums of the unknown ones.
 struct Stripe {
     first: u32,
-    /// By shard; empty where it does not take part.
+    /// By shard; empty for one that is not used.
     sums: Vec<Vec<u8>>,
     /// By row, then shard.
     usable: Vec<Vec<bool>>,
-    /// By row: places of the members that are bad there.
+    /// By row: positions of the members that are bad there.
     erased: Vec<Vec<usize>>,
 }
 
@@ -312,19 +317,20 @@ impl Stripe {
         Ok(stripe)
     }
 
-    /// Takes the good rows of a member out of all shards, and notes where it is erased.
-    fn take_out(&mut self, at: usize, member: &Member, bad: &[u32], bytes: &[u8]) {
+    /// Removes the good rows of a member from all shards, and records the rows at which it is
+    /// erased.
+    fn remove(&mut self, at: usize, member: &Member, bad: &[u32], bytes: &[u8]) {
         for row in bad {
             if let Some(erased) = self.erased.get_mut((row - self.first) as usize) {
                 erased.push(at);
             }
         }
         let present = bytes.chunks(ROW_LEN).zip(self.first..member.rows()).enumerate();
-        for (place, (data, row)) in present {
+        for (nth, (data, row)) in present {
             if bad.binary_search(&row).is_ok() {
                 continue;
             }
-            let start = place * ROW_LEN;
+            let start = nth * ROW_LEN;
             for (shard, sum) in (0..).zip(&mut self.sums) {
                 if let Some(sum) = sum.get_mut(start..start + ROW_LEN) {
                     fold(sum, coefficient(shard, member.slot), data);
@@ -333,10 +339,10 @@ impl Stripe {
         }
     }
 
-    /// Places of the members that are bad at `row`.
+    /// Positions of the members that are bad at `row`.
     fn erased(&self, row: u32) -> Option<&[usize]> {
-        let place = row.checked_sub(self.first)? as usize;
-        self.erased.get(place).map(Vec::as_slice)
+        let nth = row.checked_sub(self.first)? as usize;
+        self.erased.get(nth).map(Vec::as_slice)
     }
 
     /// The good shards at `row`.
@@ -356,12 +362,12 @@ impl Stripe {
     }
 }
 
-/// Bytes of `rows` in a buffer of whole rows.
+/// Length of `rows` in a buffer of whole rows, in bytes.
 fn byte_len(rows: &Range<u32>) -> usize {
     rows.len().saturating_mul(ROW_LEN)
 }
 
-/// Bytes of `rows` in a column of `len` bytes, whose last row may be short.
+/// Length of `rows` in a column of `len` bytes, whose last row may be short.
 fn real_len(rows: &Range<u32>, len: u64) -> usize {
     let row = ROW_LEN as u64;
     let end = (u64::from(rows.end) * row).min(len);
@@ -375,7 +381,7 @@ fn zeros(len: usize) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
-/// Joins ascending row numbers to ranges.
+/// Joins ascending row numbers into ranges.
 fn runs(rows: &[u32]) -> Vec<Range<u32>> {
     let mut runs: Vec<Range<u32>> = Vec::new();
     for row in rows {
@@ -387,14 +393,15 @@ fn runs(rows: &[u32]) -> Vec<Range<u32>> {
     runs
 }
 
-/// The bad rows of a member as it lies there: a missing or short file, failing reads and wrong sums.
+/// The bad rows of a stored pack: missing or cut off, failing to be read, or with a wrong sum.
 pub fn damaged_rows(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) -> Result<Vec<Range<u32>>, Error> {
     let at = record.head.position(pack).ok_or(Refusal::NotAMember)?;
     Ok(runs(&Reader::new(storage, record).bad_rows(Column::Member(at))?))
 }
 
-/// `rows` of a pack: the good ones from its own file, the others made from the rest of the group. The last row is as
-/// short as the pack's. [`Error::Lost`], with what could be had, when some cannot be made.
+/// Returns `rows` of a pack: the good ones from its own file, the others rebuilt from the rest of
+/// the group. The last row is as short as the pack's. [`Error::Lost`], with the rows that are
+/// known, when some cannot be rebuilt.
 pub fn rebuild_rows(
     storage: &dyn Storage,
     record: &GroupRecord,
@@ -424,7 +431,8 @@ pub fn rebuild_rows(
     })))
 }
 
-/// A whole pack, with the good rows of its own file kept, proven by its name. [`Error::Lost`] with what could be had.
+/// Returns a whole pack, with the good rows of its own file kept, proven by its id.
+/// [`Error::Lost`], with the rows that are known, when it cannot be rebuilt.
 pub fn rebuild_pack(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) -> Result<Vec<u8>, Error> {
     let at = record.head.position(pack).ok_or(Refusal::NotAMember)?;
     let rows = 0..record.head.members.get(at).map_or(0, Member::rows);
@@ -442,7 +450,7 @@ pub fn rebuild_pack(storage: &dyn Storage, record: &GroupRecord, pack: &PackId) 
     })))
 }
 
-/// A whole shard: its good rows kept, the others made from the members.
+/// Returns a whole shard: its good rows kept, the others rebuilt from the members.
 pub(super) fn rebuild_shard(storage: &dyn Storage, record: &GroupRecord, shard: u8) -> Result<Vec<u8>, Error> {
     let rows = 0..record.head.stripe_rows();
     let reader = Reader::new(storage, record);
@@ -460,7 +468,7 @@ pub(super) fn rebuild_shard(storage: &dyn Storage, record: &GroupRecord, shard: 
     })))
 }
 
-/// A lost or damaged file of a group, byte for byte as it was, from its record and the members.
+/// Rebuilds a lost or damaged file of a group, byte for byte, from its record and the members.
 pub fn rebuild_file(storage: &dyn Storage, record: &GroupRecord, part: Part) -> Result<Vec<u8>, Error> {
     let bytes = record.encode();
     match part {

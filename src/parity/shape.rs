@@ -13,12 +13,12 @@ pub const MAX_PARITY: u8 = 32;
 /// Longest pack that a group takes, in bytes.
 pub const MAX_PACK_LEN: u64 = 1 << 32;
 
-/// How many packs a full group has and how many shards protect them.
+/// Number of packs in a full group, and of the shards that protect them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Packs in a full group, 1 to [`MAX_DATA`].
     pub data: u8,
-    /// Shards, 1 to [`MAX_PARITY`]: as many bad rows at the same place can be made again.
+    /// Shards, 1 to [`MAX_PARITY`]: as many bad rows of the same number can be rebuilt.
     pub parity: u8,
 }
 
@@ -39,7 +39,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Where this part of `group` lies.
+    /// The key of this part of `group`.
     pub fn key(self, group: &GroupId) -> String {
         match self {
             Self::Group => layout::group(group),
@@ -48,7 +48,8 @@ impl Part {
     }
 }
 
-/// The size class of a pack of `len` bytes; a group holds packs of one class (`docs/format.md` §10.3).
+/// The size class of a pack of `len` bytes; a group holds packs of one class (`docs/format.md`
+/// §10.3).
 pub fn size_class(len: u64) -> u8 {
     match len {
         0..=262_144 => 0,
@@ -58,24 +59,25 @@ pub fn size_class(len: u64) -> u8 {
     }
 }
 
-/// A name for a new group.
+/// A random id for a new group.
 pub fn new_group_id(entropy: &dyn Entropy) -> Result<GroupId, NoEntropy> {
     random(entropy).map(GroupId)
 }
 
-/// A slot to start a new [`Accumulator`] at, so that groups made apart seldom collide and can be merged.
+/// A random first slot for a new [`Accumulator`](super::Accumulator), so that groups that are made
+/// independently rarely collide and can be merged.
 pub fn random_slot(entropy: &dyn Entropy) -> Result<u8, NoEntropy> {
-    // 8 bytes over 224 slots: the bias is far below anything that matters for a label
+    // 8 bytes over 224 slots: the bias does not matter for a label
     let number = u64::from_le_bytes(random(entropy)?) % u64::from(MAX_DATA);
     Ok(u8::try_from(number).unwrap_or_default())
 }
 
-/// Number of rows of `len` bytes.
+/// Number of rows of `len` bytes; the last may be short.
 pub(super) fn rows_of(len: u64) -> u32 {
     u32::try_from(len.div_ceil(ROW_LEN as u64)).unwrap_or(u32::MAX)
 }
 
-/// Sum of one row.
+/// Sum of one row: its XXH3-64.
 pub(super) fn row_sum(row: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(row)
 }

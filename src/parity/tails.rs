@@ -1,35 +1,38 @@
-//! Which groups can grow: what a writer must know of the groups, for less than loading them all.
+//! The groups that can grow: what a writer needs to know of the groups, at a lower cost than
+//! loading them all.
 //!
-//! Groups are immutable, so each `.grp` is read once by a handle (one small read); after that, finding the tails takes one
-//! listing. A known full group costs 16 bytes of memory, a tail 32 bytes a pack. A group that is not as it should be is
-//! looked at like [`Groups::load`](super::Groups::load) does, each time, so both come to the same judgement. What is damaged
-//! after it was read once is of no concern here: whoever grows a tail reads and checks its files anyway.
+//! Groups are immutable, so each `.grp` is read once by a handle (one small read); after that,
+//! finding the tails takes one listing. A known full group takes 16 bytes of memory, a tail 32
+//! bytes for each pack. A group with missing or damaged files is inspected on each load in the same
+//! way as by [`Groups::load`](super::Groups::load), so both return the same result. Damage that
+//! occurs after the first read is not detected here: growing a tail reads and checks its files.
 
 use super::error::Error;
 use super::format::GroupHead;
 use super::group::read_proven_head;
-use super::groups::{Files, PartOrder, list, look_at};
+use super::groups::{Files, PartOrder, inspect, list};
 use super::shape::{Part, Shape};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::storage::Storage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// What a handle remembers of the groups of one repository from one load to the next.
+/// The facts that a handle keeps about the groups of one repository between loads.
 #[derive(Debug, Default)]
 pub struct TailCache {
-    /// Groups that cannot grow and name no group that is still there.
+    /// Groups that cannot grow and name no group that still exists.
     settled: HashSet<GroupId>,
     others: HashMap<GroupId, Facts>,
 }
 
-/// What does not change about a group, but for the groups that it names: they go one by one.
+/// The facts about a group that do not change, except that the groups which it names are deleted
+/// one by one.
 #[derive(Debug, Clone)]
 struct Facts {
     class: u8,
-    /// Of a group to which members may be added.
+    /// The members, if more can be added.
     open: Option<Arc<[PackId]>>,
-    /// Superseded groups that were still there.
+    /// Superseded groups that still existed.
     names: Vec<GroupId>,
 }
 
@@ -44,10 +47,10 @@ pub struct Tail {
     pub members: Arc<[PackId]>,
 }
 
-/// The groups that can grow, and those that are to be deleted.
+/// The groups that can grow, and those to delete.
 #[derive(Debug, Default)]
 pub struct Tails {
-    /// The fullest first.
+    /// Fullest first.
     open: Vec<Tail>,
     /// Oldest first.
     superseded: Vec<GroupId>,
@@ -55,8 +58,8 @@ pub struct Tails {
 }
 
 impl Tails {
-    /// Lists the groups of the repository `repo`, whose packs have at most `longest` bytes; groups of another shape than
-    /// `shape` are no tails. The caller holds the maintenance lock.
+    /// Lists the groups of the repository `repo`, whose packs have at most `longest` bytes; groups
+    /// of another shape than `shape` are not tails. **The caller holds the maintenance lock.**
     pub fn load(
         storage: &dyn Storage,
         (repo, longest): (&RepoId, u64),
@@ -78,7 +81,7 @@ impl Tails {
                         cache.others.insert(*id, facts);
                     }
                     None => {
-                        let found = look_at(storage, (repo, longest), *id, files.clone())?;
+                        let found = inspect(storage, (repo, longest), *id, files.clone())?;
                         let head = found.filter(|found| found.complete).and_then(|found| found.head);
                         odd.extend(head.map(|head| (*id, Facts::of(&head, shape, &listed))));
                     }
@@ -89,8 +92,8 @@ impl Tails {
             };
             facts.names.retain(|name| listed.contains_key(name));
             if !facts.names.is_empty() {
-                // one that a crash left without a shard takes the place of nothing
-                if look_at(storage, (repo, longest), *id, files.clone())?.is_some_and(|found| found.whole) {
+                // a group that a crash left without a shard replaces nothing
+                if inspect(storage, (repo, longest), *id, files.clone())?.is_some_and(|found| found.whole) {
                     facts.names.iter().for_each(|old| *named.entry(*old).or_default() += 1);
                 }
             } else if facts.open.is_none() && cache.others.remove(id).is_some() {
@@ -108,7 +111,7 @@ impl Tails {
             })
             .collect();
         open.sort_unstable_by_key(|tail| (std::cmp::Reverse(tail.members.len()), tail.id));
-        // a newer group names all older ones that are there, so the oldest is named most often
+        // a newer group names all older ones that exist, so the oldest is named most often
         let mut superseded: Vec<GroupId> = named.keys().copied().collect();
         superseded.sort_unstable_by_key(|id| (std::cmp::Reverse(named.get(id).copied()), *id));
         let has_no_record = |id: &&GroupId| {
@@ -124,13 +127,13 @@ impl Tails {
         })
     }
 
-    /// Live groups of this class that are not full, the fullest first.
+    /// Live groups of this class that are not full, fullest first.
     pub fn of_class(&self, class: u8) -> impl Iterator<Item = &Tail> {
         self.open.iter().filter(move |tail| tail.class == class)
     }
 
-    /// Counts in a new group that takes the place of `old`, and returns all that it must name: every superseded group that
-    /// is still there.
+    /// Records that a new group replaces `old`, and returns the ids that it must name: all
+    /// superseded groups that still exist.
     pub fn replace(&mut self, old: &[GroupId]) -> Vec<GroupId> {
         if old.is_empty() {
             return Vec::new();
@@ -141,12 +144,13 @@ impl Tails {
         all.into_iter().collect()
     }
 
-    /// Live groups whose `.grp` is missing, as a power cut leaves them. Their shards hold the record too.
+    /// Live groups whose `.grp` is missing, as after a power cut. Their shards contain the record
+    /// too.
     pub fn without_record(&self) -> &[GroupId] {
         &self.without_record
     }
 
-    /// Superseded groups that are still there, oldest first: the order in which they are deleted.
+    /// Superseded groups that still exist, oldest first: the order in which they are deleted.
     pub fn superseded(&self) -> &[GroupId] {
         &self.superseded
     }
@@ -164,7 +168,7 @@ impl Facts {
     }
 }
 
-/// From the `.grp` alone; `None` when that will not do.
+/// Reads the facts from the `.grp` alone; `None` when it is missing or damaged.
 fn read_facts(
     storage: &dyn Storage,
     (repo, longest): (&RepoId, u64),

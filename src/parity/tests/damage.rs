@@ -1,10 +1,10 @@
-//! Damage of all kinds: what is healed, what is lost, and that each changed byte is noticed.
+//! Damage of all kinds: what is rebuilt, what is lost, and that each changed byte is detected.
 
 use super::*;
 use crate::storage::ErrorKind;
 
 #[test]
-fn packs_damaged_at_different_rows_are_all_healed() {
+fn packs_damaged_at_different_rows_are_all_rebuilt() {
     let (storage, record, packs) = stored(shape(5, 1), &[30_000, 9000, 30_001, 4096, 1], 1);
     flip(&storage, &layout::pack(&packs[0].0), 0);
     flip(&storage, &layout::pack(&packs[1].0), 8999);
@@ -21,7 +21,7 @@ fn packs_damaged_at_different_rows_are_all_healed() {
 }
 
 #[test]
-fn the_same_row_bad_in_two_packs_is_lost_and_nothing_else() {
+fn only_a_row_that_is_bad_in_two_packs_is_lost() {
     let (storage, record, packs) = stored(shape(20, 1), &[20_000, 20_000, 20_000], 2);
     for (pack, at) in [(0, 4096), (1, 8191), (0, 12_288), (1, 0)] {
         flip(&storage, &layout::pack(&packs[pack].0), at);
@@ -44,7 +44,7 @@ fn the_same_row_bad_in_two_packs_is_lost_and_nothing_else() {
 }
 
 #[test]
-fn with_two_shards_any_two_lost_files_are_healed() {
+fn with_two_shards_any_two_lost_files_are_rebuilt() {
     let lens = [10_000, 4096, 1, 20_000];
     for a in 0..6usize {
         for b in 0..a {
@@ -83,7 +83,7 @@ fn a_short_file_loses_only_its_end_and_a_failing_sector_only_its_row() {
 }
 
 #[test]
-fn what_is_no_damage_is_an_error_and_not_an_erasure() {
+fn a_failure_that_is_no_damage_is_an_error_and_not_an_erasure() {
     let (storage, record, packs) = stored(shape(3, 1), &[4000, 4000], 5);
     storage.delete(&layout::pack(&packs[0].0)).unwrap();
     let faulty = FaultyStorage::new(Arc::new(storage));
@@ -94,7 +94,7 @@ fn what_is_no_damage_is_an_error_and_not_an_erasure() {
 }
 
 #[test]
-fn a_rebuilt_pack_must_have_its_name() {
+fn the_hash_of_a_rebuilt_pack_must_match_its_id() {
     let storage = MemoryStorage::new();
     let mut packs = packs(&storage, &[5000, 6000], 6);
     packs[0].0 = PackId([9; 32]);
@@ -106,14 +106,14 @@ fn a_rebuilt_pack_must_have_its_name() {
 }
 
 #[test]
-fn every_flipped_byte_of_a_group_file_is_found_and_put_right() {
+fn every_flipped_byte_of_a_group_file_is_detected_and_repaired() {
     let (storage, record, _) = stored(shape(3, 2), &[5000, 100], 7);
     for part in [Part::Group, Part::Shard(0), Part::Shard(1)] {
         let key = part.key(&record.head.id);
         let whole = file(&storage, &key);
         assert_eq!(whole.len() as u64, record.head.file_len(part));
         assert!(check_part(&storage, &record, part).unwrap().is_intact());
-        // one byte of each row is like another; all bytes around the shard
+        // some bytes of each row of the shard, and all bytes around it
         let stripe =
             record.head.shard_offset() as usize..(record.head.shard_offset() + record.head.stripe_len()) as usize;
         let rare = |at: &usize| part == Part::Group || !stripe.contains(at) || at.is_multiple_of(97);
@@ -147,7 +147,7 @@ fn every_flipped_byte_of_a_group_file_is_found_and_put_right() {
 }
 
 #[test]
-fn the_record_is_read_from_any_copy_that_is_whole() {
+fn the_record_is_read_from_any_intact_copy() {
     let (storage, record, _) = stored(shape(3, 2), &[5000, 100], 8);
     let id = record.head.id;
     storage.delete(&layout::group(&id)).unwrap();
@@ -180,7 +180,7 @@ fn the_record_is_read_from_any_copy_that_is_whole() {
 }
 
 #[test]
-fn a_flipped_byte_of_a_record_is_refused() {
+fn decode_refuses_a_record_or_prefix_with_any_byte_flipped() {
     let (_, record, _) = stored(shape(3, 2), &[5000, 100], 9);
     let bytes = record.encode();
     for at in 0..bytes.len() {
@@ -198,7 +198,7 @@ fn a_flipped_byte_of_a_record_is_refused() {
 }
 
 #[test]
-fn stripes_longer_than_one_are_healed_across_their_borders() {
+fn several_stripes_are_rebuilt_across_their_borders() {
     let len = 300 * 4096 + 5;
     let (storage, record, packs) = stored(shape(3, 1), &[len, len - 4096 * 2, len], 10);
     storage.delete(&layout::pack(&packs[0].0)).unwrap();

@@ -1,4 +1,5 @@
-//! A decoder written from the specification alone, and the property that it heals what the code protects.
+//! A decoder written from the specification alone, and the property that it restores what the code
+//! protects.
 
 use super::*;
 use proptest::prelude::*;
@@ -69,7 +70,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> usize {
         .fold(0, |sum, byte| sum << 8 | usize::from(bytes[at + byte]))
 }
 
-/// Reads a record with nothing but the offsets of the specification.
+/// Decodes a record by the offsets of the specification alone.
 fn decode(record: &[u8]) -> Decoded {
     assert_eq!(&record[..8], b"CAGRP001");
     let (stripe, m) = (number(record, 48, 8), number(record, 57, 1));
@@ -98,7 +99,7 @@ fn decode(record: &[u8]) -> Decoded {
     }
 }
 
-/// All members, from whatever of members and shards is good. `None` stands for a missing file.
+/// All members, from the good rows of members and shards. `None` stands for a missing file.
 fn heal(record: &[u8], members: &[Option<Vec<u8>>], shards: &[Option<Vec<u8>>]) -> Vec<Vec<u8>> {
     let decoded = decode(record);
     let row = |bytes: &Option<Vec<u8>>, sums: &[u64], row: usize| -> Option<Vec<u8>> {
@@ -147,7 +148,7 @@ fn heal(record: &[u8], members: &[Option<Vec<u8>>], shards: &[Option<Vec<u8>>]) 
     out
 }
 
-/// Where a shard and its record lie in a `.par`, by the specification.
+/// The shard and the record of a `.par`, by the specification.
 fn open_par(par: &[u8]) -> (&[u8], &[u8]) {
     let (record_len, stripe_len) = (number(par, 32, 8), number(par, 40, 8));
     let shard = (64 + record_len).next_multiple_of(4096);
@@ -163,9 +164,10 @@ fn open_par(par: &[u8]) -> (&[u8], &[u8]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any packs, any slots, and at each row up to m erasures among members and shards: both decoders give all back.
+    /// Any packs, any slots, and at each row up to m erasures among members and shards: both
+    /// decoders restore all.
     #[test]
-    fn any_damage_that_the_code_covers_is_healed(
+    fn any_damage_that_the_code_covers_is_repaired(
         lens in prop::collection::vec(1usize..20_000, 1..9),
         parity in 1u8..5,
         first_slot in 0u8..224,
@@ -218,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_refused_without_panic(
+    fn decode_refuses_garbage_without_panic(
         garbage in prop::collection::vec(any::<u8>(), 0..400),
         at in 0usize..400,
         patch in any::<u64>(),
@@ -228,7 +230,8 @@ proptest! {
         if let Some(prefix) = garbage.first_chunk() {
             let _ = format::Prefix::decode(prefix);
         }
-        // a record with eight wild bytes and a right hash: decodes to what encodes to the same, or not at all
+        // a record with eight random bytes and a right hash either does not decode, or encodes to
+        // the same bytes
         let (_, record, _) = stored(shape(4, 2), &[5000, 10], 3);
         let mut bytes = record.encode();
         let body = bytes.len() - 32;
@@ -243,7 +246,7 @@ proptest! {
 }
 
 #[test]
-fn the_widest_code_heals_thirty_two_lost_packs() {
+fn the_widest_code_restores_thirty_two_lost_packs() {
     let storage = MemoryStorage::new();
     let lens: Vec<usize> = (0..224).map(|at| 1 + at % 40).collect();
     let packs = packs(&storage, &lens, 5);

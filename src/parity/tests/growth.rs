@@ -14,7 +14,8 @@ fn a_group_grown_one_by_one_equals_the_group_made_at_once() {
         let mut tail = group_of(shape(5, parity), 220, 1, &packs[..1], &[]).record;
         publish(&storage, &group_of(shape(5, parity), 220, 1, &packs[..1], &[])).unwrap();
         for (at, pack) in packs.iter().enumerate().skip(1) {
-            // as the engine does it: an own accumulator, which may start at any slot with one shard
+            // as the engine does it: a separate accumulator, which may start at any slot with one
+            // shard
             let slot = if parity == 1 { 220 } else { (220 + at as u8) % 224 };
             let add = accumulate(shape(5, parity), slot, std::slice::from_ref(pack));
             let grown = grow(&storage, &tail, add, id(at as u8 + 1), vec![], CONFIG.to_vec()).unwrap();
@@ -24,7 +25,7 @@ fn a_group_grown_one_by_one_equals_the_group_made_at_once() {
         }
         let mut whole = group_of(shape(5, parity), 220, 5, &packs, &[4]);
         if parity == 1 {
-            // its slots are labels, given out anew
+            // its slots are labels, assigned again
             let by_pack = |record: &GroupRecord| {
                 let mut members: Vec<_> = record.head.members.iter().map(|member| member.pack).collect();
                 members.sort();
@@ -69,7 +70,7 @@ fn growing_reads_no_pack_while_the_old_parity_is_good() {
 }
 
 #[test]
-fn bad_rows_of_old_parity_are_made_again_before_it_is_folded() {
+fn bad_rows_of_old_parity_are_rebuilt_before_it_is_folded() {
     for (parity, bad_packs) in [(1, 0), (2, 1)] {
         let storage = MemoryStorage::new();
         let packs = packs(&storage, &[9000, 6000, 7000], 3);
@@ -85,7 +86,7 @@ fn bad_rows_of_old_parity_are_made_again_before_it_is_folded() {
         let mut clean = accumulate(shape(5, parity), 10, &packs[..2]);
         clean.absorb(add()).unwrap();
         assert_eq!(grown, clean.finish(REPO, id(2), vec![id(1)], CONFIG.to_vec()).unwrap());
-        // one more than the shards can bear
+        // one more than the shards can repair
         flip(&storage, &layout::pack(&packs[bad_packs].0), 4300);
         let error = grow(&storage, &tail.record, add(), id(2), vec![], vec![]).unwrap_err();
         assert!(matches!(error, Error::Lost(lost) if lost.rows == [1..2] && lost.pack.is_none()));
@@ -171,7 +172,7 @@ fn a_removed_member_leaves_the_group_as_if_it_had_never_been_in() {
 }
 
 #[test]
-fn what_does_not_belong_in_a_group_is_refused() {
+fn packs_that_do_not_fit_a_group_are_refused() {
     assert!(Accumulator::new(shape(0, 1), 0, 0).is_err());
     assert!(Accumulator::new(shape(225, 1), 0, 0).is_err());
     assert!(Accumulator::new(shape(20, 0), 0, 0).is_err());
@@ -197,7 +198,7 @@ fn what_does_not_belong_in_a_group_is_refused() {
     assert!(classes.iter().all(|(len, class)| size_class(*len) == *class));
 }
 
-/// A group of packs as long as they may be, of which there is nothing but the head.
+/// The head of a group of packs of the greatest length, without the rest.
 fn head_of(shape: Shape, members: u8, first: u8) -> GroupHead {
     let member = |number: u8| Member {
         pack: PackId([number; 32]),
@@ -233,7 +234,7 @@ fn a_group_takes_no_member_that_would_make_its_record_too_long() {
     let empty = Accumulator::new(shape(224, 32), 3, 0).unwrap();
     assert!(empty.has_room(1 << 30), "one pack can always be protected");
 
-    // and one that says so is none
+    // and a record with such a member does not decode
     let record = |members| {
         let head = head_of(shape(224, 1), members, 0);
         let record = GroupRecord {

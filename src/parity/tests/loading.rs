@@ -1,4 +1,4 @@
-//! Which groups count, after publishes and deletions that were cut short anywhere.
+//! Which groups are live after publishes and deletions that were interrupted at any call.
 
 use super::*;
 use crate::storage::{ErrorKind, RecordingStorage};
@@ -12,7 +12,7 @@ fn live(groups: &Groups) -> Vec<u8> {
     groups.live().map(|head| head.id.0[0]).collect()
 }
 
-/// The tails, by the first byte of their names, and what is to be deleted.
+/// The tails, by the first byte of their ids, and the groups to delete.
 fn tails(storage: &dyn Storage, shape: Shape) -> (BTreeSet<u8>, Vec<GroupId>) {
     let mut cache = TailCache::default();
     let fresh = Tails::load(storage, (&REPO, u64::MAX), shape, &mut cache).unwrap();
@@ -63,7 +63,8 @@ fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
     assert_eq!(tails(&storage, shape(2, 1)), ([2].into(), vec![]));
     assert_eq!(tails(&storage, shape(2, 2)), ([].into(), vec![]));
     assert!(groups.problems().is_empty() && groups.superseded().is_empty() && groups.incomplete().is_empty());
-    // a maintainer may have completed the group in the meantime; anything else under the name is somebody else's
+    // the holder of the maintenance lock may have completed the group in the meantime; other bytes
+    // under its id belong to another group
     publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[2..3], &[])).unwrap();
     assert!(matches!(
         publish(&storage, &group_of(shape(2, 1), 0, 2, &packs[3..], &[])),
@@ -71,7 +72,7 @@ fn a_group_protects_its_members_and_tails_are_the_groups_with_room() {
     ));
 }
 
-/// Whoever maintains the repository has completed the group meanwhile, and put another one in its place.
+/// The holder of the maintenance lock has completed the group in the meantime, and replaced it.
 #[test]
 fn a_group_that_was_replaced_while_it_was_published_is_published() {
     let storage = Arc::new(MemoryStorage::new());
@@ -86,10 +87,10 @@ fn a_group_that_was_replaced_while_it_was_published_is_published() {
     assert!(matches!(publish(&faulty, &group), Err(Error::Storage(_))));
 }
 
-/// Stops a publish after each call, and a deletion of the old group after each call: there is always exactly one live
-/// group for each pack that was protected before.
+/// Stops a publish after each call, and a deletion of the old group after each call: there is
+/// always exactly one live group for each pack that was protected before.
 #[test]
-fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
+fn a_pack_stays_protected_when_a_replacement_is_interrupted_at_any_call() {
     for parity in [1u8, 2] {
         let files = usize::from(parity) + 1;
         for stop in 0..=2 * files {
@@ -131,7 +132,7 @@ fn a_pack_stays_protected_wherever_a_replacement_is_cut_short() {
 }
 
 #[test]
-fn a_group_without_a_shard_takes_the_place_of_nothing() {
+fn a_group_without_one_of_its_shards_supersedes_nothing() {
     for (number, harm) in [(2, "missing"), (2, "short"), (2, "prefix"), (0, "missing")] {
         let storage = MemoryStorage::new();
         let packs = packs(&storage, &[9000, 6000], 7);
@@ -147,7 +148,7 @@ fn a_group_without_a_shard_takes_the_place_of_nothing() {
         let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
         assert_eq!(groups.live().count(), 2, "{harm}");
         assert!(groups.superseded().is_empty());
-        // whichever comes first by its name
+        // the one with the smaller id
         assert_eq!(groups.group_of(&packs[0].0).unwrap().id, id(1), "{harm}");
         assert_eq!(groups.group_of(&packs[1].0).unwrap().id, id(number));
         assert_eq!(tails(&storage, shape(4, 2)), judged(&groups, 4));
@@ -169,14 +170,14 @@ fn superseded_groups_are_listed_oldest_first() {
 }
 
 #[test]
-fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
+fn damaged_and_foreign_files_are_reported_and_intact_ones_are_used() {
     let (storage, record, packs) = stored(shape(4, 2), &[9000, 6000], 5);
     let head = &record.head;
     let parts = [Part::Group, Part::Shard(0), Part::Shard(1)];
     let whole: Vec<_> = parts.iter().map(|part| file(&storage, &part.key(&head.id))).collect();
     for (part, bytes) in parts.iter().zip(&whole) {
         let key = part.key(&head.id);
-        // the prefix, and each byte of the front that is believed without its hash
+        // the prefix, and each byte of the front that is trusted without its hash
         for at in (0..64).step_by(5).chain((64..64 + 80 + 128).step_by(3)) {
             flip(&storage, &key, at);
             let groups = Groups::load(&storage, &REPO, u64::MAX).unwrap();
@@ -192,7 +193,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
         );
         overwrite(&storage, &key, bytes);
     }
-    // only one copy of the record left anywhere
+    // only one copy of the record is left
     storage.delete(&layout::group(&head.id)).unwrap();
     storage.delete(&layout::shard(&head.id, 1)).unwrap();
     flip(&storage, &layout::shard(&head.id, 0), 64 + 80 + 20);
@@ -217,7 +218,7 @@ fn damaged_and_foreign_files_are_named_and_what_is_whole_still_counts() {
 }
 
 #[test]
-fn an_unreadable_front_is_a_problem_and_a_forbidden_one_an_error() {
+fn a_front_that_cannot_be_read_is_a_problem_and_a_denied_one_an_error() {
     let (storage, record, _) = stored(shape(4, 1), &[9000, 6000], 6);
     let faulty = FaultyStorage::new(Arc::new(storage));
     faulty.fail_when(|op, key| op == "get_range" && key.ends_with(".grp"), ErrorKind::Io);
@@ -251,7 +252,7 @@ fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
     };
     assert_eq!(load(), (vec![6], 7));
     assert_eq!(load(), (vec![6], 0));
-    // a new group names its predecessor: its shards are looked at, until that is gone
+    // a new group names its predecessor: its shards are inspected until that is deleted
     publish(&*inner, &group_of(shape(2, 1), 0, 7, &packs[11..], &[6])).unwrap();
     assert_eq!(load(), (vec![], 3));
     assert_eq!(load(), (vec![], 2));
@@ -266,7 +267,7 @@ fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
 }
 
 #[test]
-fn a_new_group_names_all_that_is_superseded_and_takes_the_place_of_tails() {
+fn a_new_group_names_all_superseded_groups_and_replaces_tails() {
     let storage = MemoryStorage::new();
     let packs = packs(&storage, &[9000, 6000, 50], 9);
     publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();

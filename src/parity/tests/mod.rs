@@ -1,4 +1,4 @@
-//! Tests of the room: with an independent decoder, over damage, growth, and what counts as a group.
+//! Tests of the room: an independent decoder, damage, growth, and which groups are live.
 
 #![expect(clippy::single_range_in_vec_init, reason = "lost rows are lists of ranges")]
 
@@ -23,7 +23,7 @@ fn shape(data: u8, parity: u8) -> Shape {
     Shape { data, parity }
 }
 
-/// Repeatable bytes.
+/// Reproducible bytes.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; len];
     SeededEntropy::new(seed).fill(&mut out).unwrap();
