@@ -1,7 +1,8 @@
-//! The copy of a manifest in a session's last meta pack (`docs/format.md` §8.3): cut into parts that are stored like chunks.
+//! The copy of a manifest in the last meta pack of its session (`docs/format.md` §8.3), split into
+//! parts that are stored like chunks.
 //!
-//! Always true: what [`join`] gives back is, by hash, the exact file that was cut. Naming and storing the parts, and
-//! whether a snapshot may be brought back from them, is left to the caller.
+//! Invariant: the result of [`join`] is, by its hash, the exact file that was split. Ids and
+//! storage of the parts, and whether a snapshot may be restored from them, are left to the caller.
 
 use super::error::{Error, damaged};
 use super::model::MAX_MANIFEST_LEN;
@@ -10,23 +11,23 @@ use crate::crypto;
 use crate::id::SnapshotId;
 use std::collections::BTreeMap;
 
-/// Longest part with its header, in bytes.
+/// Longest encoded part, header included, in bytes.
 pub const MAX_COPY_CHUNK_LEN: usize = 1 << 20;
 
 const MAGIC: [u8; 4] = *b"CAMC";
 const COPY_VERSION: u32 = 1;
-/// Magic, version, snapshot, part, parts, length and hash of the manifest.
+/// Magic, version, snapshot, part, parts; length and hash of the manifest.
 const HEADER_LEN: usize = MAGIC.len() + 4 + SnapshotId::LEN + 4 + 4 + 8 + 32;
 const MAX_PART_LEN: usize = MAX_COPY_CHUNK_LEN - HEADER_LEN;
 
-/// A part of a manifest file. Its header was checked, what it carries only as far as that goes.
+/// A part of a manifest file. Only its header was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyPart {
-    /// Which snapshot.
+    /// The snapshot.
     pub snapshot: SnapshotId,
-    /// Which part, from 0.
+    /// Number of this part, from 0.
     pub part: u32,
-    /// How many parts there are.
+    /// Number of parts.
     pub parts: u32,
     /// Length of the whole manifest file in bytes.
     pub manifest_len: u64,
@@ -36,7 +37,8 @@ pub struct CopyPart {
     pub bytes: Vec<u8>,
 }
 
-/// Cuts the exact bytes of a manifest file into encoded parts, each at most [`MAX_COPY_CHUNK_LEN`] long.
+/// Splits the exact bytes of a manifest file into encoded parts of at most [`MAX_COPY_CHUNK_LEN`]
+/// bytes.
 pub fn split_copy(id: SnapshotId, manifest: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let sha256 = crypto::sha256(&[manifest]);
     let parts = manifest.len().div_ceil(MAX_PART_LEN) as u32;
@@ -55,14 +57,14 @@ pub fn split_copy(id: SnapshotId, manifest: &[u8]) -> impl Iterator<Item = Vec<u
 }
 
 impl CopyPart {
-    /// Reads one part. Fails with `Damaged` or `UnsupportedVersion`.
+    /// Decodes a part. Fails with `Damaged` or `UnsupportedVersion`.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             return damaged("a part of a manifest's copy is too short");
         };
         let mut reader = ByteReader::new(header);
         if reader.array()? != MAGIC {
-            return damaged("a part of a manifest's copy does not begin as one");
+            return damaged("a part of a manifest's copy has no magic");
         }
         let version = reader.u32()?;
         if version != COPY_VERSION {
@@ -90,7 +92,8 @@ impl CopyPart {
     }
 }
 
-/// The parts of one manifest file as they are found, in whatever order and however often. Never holds more than that file.
+/// Joins the parts of one manifest file, which may come in any order and repeatedly. Holds at most
+/// the length of that file.
 pub struct Joining {
     snapshot: SnapshotId,
     parts: u32,
@@ -101,7 +104,7 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Begins with one of the parts.
+    /// Starts with any of the parts.
     pub fn new(first: CopyPart) -> Self {
         let mut joining = Self {
             snapshot: first.snapshot,
@@ -115,7 +118,8 @@ impl Joining {
         joining
     }
 
-    /// Adds a part. One of another file, one that is there already, and one that would be too much are left out.
+    /// Adds a part. Ignores a part of another file, one that was added before, and one that would
+    /// exceed the length of the file.
     pub fn add(&mut self, part: CopyPart) {
         let whole = (part.snapshot, part.parts, part.manifest_len, part.manifest_sha256);
         let len = self.found_len + part.bytes.len() as u64;
@@ -128,38 +132,40 @@ impl Joining {
         }
     }
 
-    /// The manifest file. Fails with `Damaged` when parts are missing, or the whole does not have its hash.
+    /// Returns the manifest file. Fails with `Damaged` when parts are missing, or the hash of the
+    /// file is wrong.
     pub fn finish(self) -> Result<(SnapshotId, Vec<u8>), Error> {
         if self.found_len != self.manifest_len || self.found.len() as u64 != u64::from(self.parts) {
             return damaged("a manifest's copy is not complete");
         }
-        // the numbers differ and are below the number of parts, so they are all there
+        // the numbers differ and are below the number of parts, so no part is missing
         let bytes: Vec<u8> = self.found.into_values().flatten().collect();
         if crypto::sha256(&[&bytes]) != self.manifest_sha256 {
-            return damaged("a manifest's copy does not have its hash");
+            return damaged("the hash of a manifest's copy is wrong");
         }
         Ok((self.snapshot, bytes))
     }
 }
 
-/// The first whole copy of the manifest of `wanted` that `accept` takes, from parts that lie at `places`. They are read
-/// twice, so that there is never more than one copy in memory, however many parts of however many copies there are.
+/// Returns the result of `accept` for the first complete copy of the manifest of `wanted` that it
+/// accepts. `locations` are those of parts. They are read twice, so that at most one copy is in
+/// memory, whatever the number of parts and copies.
 pub fn join_from<P, T, E>(
     wanted: &SnapshotId,
-    places: &[P],
+    locations: &[P],
     read: &mut dyn FnMut(&P) -> Result<Option<CopyPart>, E>,
     accept: &mut dyn FnMut(&[u8]) -> Option<T>,
 ) -> Result<Option<T>, E> {
     let mut copies: BTreeMap<[u8; 32], Vec<&P>> = BTreeMap::new();
-    for place in places {
-        if let Some(part) = read(place)?.filter(|part| part.snapshot == *wanted) {
-            copies.entry(part.manifest_sha256).or_default().push(place);
+    for location in locations {
+        if let Some(part) = read(location)?.filter(|part| part.snapshot == *wanted) {
+            copies.entry(part.manifest_sha256).or_default().push(location);
         }
     }
-    for places in copies.into_values() {
+    for locations in copies.into_values() {
         let mut joining: Option<Joining> = None;
-        for place in places {
-            match (read(place)?, &mut joining) {
+        for location in locations {
+            match (read(location)?, &mut joining) {
                 (Some(part), Some(joining)) => joining.add(part),
                 (Some(part), None) => joining = Some(Joining::new(part)),
                 (None, _) => {}
@@ -176,7 +182,7 @@ pub fn join_from<P, T, E>(
     Ok(None)
 }
 
-/// Puts the parts of one manifest file together; see [`Joining`].
+/// Joins the parts of one manifest file; see [`Joining`].
 pub fn join(parts: Vec<CopyPart>) -> Result<(SnapshotId, Vec<u8>), Error> {
     let mut parts = parts.into_iter();
     let Some(first) = parts.next() else {

@@ -8,24 +8,24 @@ use crate::bytes::TooShort;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes are not what the format says: altered, cut, or written wrongly.
+    /// The bytes do not follow the format: altered, cut off, or written wrongly.
     Damaged {
-        /// What was found.
+        /// The rule that they break.
         reason: &'static str,
     },
-    /// Written by a later version; this code does not know how to read it.
+    /// Written by a later version, and cannot be read by this one.
     UnsupportedVersion(u64),
-    /// Sealed with a key epoch that the caller has no key for.
+    /// Sealed with a key epoch for which the caller has no key.
     Key {
-        /// The epoch that is named.
+        /// The epoch.
         epoch: u32,
     },
-    /// The caller wants to encode something that the format cannot hold.
+    /// The caller tries to encode something that the format does not allow.
     Invalid {
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
-    /// The system had no randomness to give.
+    /// The system gave no random bytes.
     Entropy,
 }
 
@@ -34,9 +34,9 @@ impl fmt::Display for Error {
         match self {
             Self::Damaged { reason } => write!(f, "Damaged: {reason}"),
             Self::UnsupportedVersion(version) => write!(f, "Version {version} is not supported"),
-            Self::Key { epoch } => write!(f, "Sealed with key epoch {epoch}, which is not at hand"),
+            Self::Key { epoch } => write!(f, "Sealed with key epoch {epoch}, for which there is no key"),
             Self::Invalid { reason } => write!(f, "Cannot be written: {reason}"),
-            Self::Entropy => f.write_str("The system has no randomness to give"),
+            Self::Entropy => f.write_str("The system gave no random bytes"),
         }
     }
 }
@@ -51,7 +51,7 @@ impl From<TooShort> for Error {
     }
 }
 
-/// Shorthand for what the checks of this room return most.
+/// Shorthand for the most frequent result of the checks.
 pub(super) fn damaged<T>(reason: &'static str) -> Result<T, Error> {
     Err(Error::Damaged { reason })
 }

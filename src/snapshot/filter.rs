@@ -1,13 +1,13 @@
-//! Which snapshots somebody means: by tags and by date. Pure.
+//! Selection of snapshots by tags and by date. Pure.
 
 use std::collections::BTreeMap;
 
 use super::model::Snapshot;
 
-/// Conditions that a snapshot must meet, all of them; the default is met by every snapshot.
+/// Conditions, all of which a snapshot must meet. Every snapshot meets the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotFilter {
-    /// Tags it must have, with exactly these values. It may have others.
+    /// Tags that it must have, with exactly these values. It may have others.
     pub tags: BTreeMap<String, String>,
     /// Made at or after this time, in milliseconds since 1970-01-01T00:00:00Z.
     pub after_ms: Option<i64>,
@@ -16,7 +16,7 @@ pub struct SnapshotFilter {
 }
 
 impl SnapshotFilter {
-    /// Whether `snapshot` meets the conditions.
+    /// True when `snapshot` meets the conditions.
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
         let made = snapshot.created_at_ms;
         self.after_ms.is_none_or(|after| made >= after)
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wanted_tag_must_be_there_with_its_value() {
+    fn every_tag_of_the_filter_must_match() {
         let filter = |pairs: &[(&str, &str)]| SnapshotFilter {
             tags: pairs
                 .iter()

@@ -1,15 +1,17 @@
-//! List nodes: the content-defined tree of an item's chunk ids (`docs/format.md` §7), built from the left and decoded.
+//! List nodes: the content-defined tree of the chunk ids of an item (`docs/format.md` §7), built
+//! from left to right, and decoded.
 //!
-//! Where a node ends depends on the ids alone, so two lists that differ in one place share all nodes but the few near it.
-//! Always true: the builder holds at most one unfinished node per level, and every node it gives out decodes to what went
-//! in. Naming and storing nodes is left to the caller; reading a tree is [`super::list_reader`].
+//! The end of a node depends on the ids alone, so two lists that differ at one position share all
+//! nodes but the few near it. Invariants: the builder holds at most one unfinished node for each
+//! level, and every node that it emits decodes to the entries that were added. Ids and storage of
+//! nodes are left to the caller; a tree is read by [`super::list_reader`].
 
 use super::error::{Error, damaged};
 use super::model::{INLINE_PER_ITEM, ItemContent, MAX_RAW_LEN, MAX_SIZE};
 use crate::bytes::{ByteReader, ByteWriter, TooShort};
 use crate::id::ChunkId;
 
-/// Highest level a node may have.
+/// Highest level of a node.
 pub const MAX_LEVEL: u8 = 7;
 /// Longest node, in bytes.
 pub const MAX_NODE_LEN: usize = HEADER_LEN + LEAF.max as usize * LEAF.entry_len;
@@ -19,14 +21,14 @@ const NODE_VERSION: u8 = 1;
 /// Magic, version, level, length of an entry, number of entries, zeros.
 const HEADER_LEN: usize = MAGIC.len() + 1 + 1 + 2 + 4 + 4;
 
-/// The rules of one kind of node.
+/// The limits of one kind of node.
 struct Shape {
     entry_len: usize,
-    /// A node does not end before it has this many entries …
+    /// A node has at least this many entries (except the last of its level) …
     min: u32,
-    /// … and then ends after an id whose last two bytes are zero under this mask …
+    /// … then ends after an id whose last two bytes are zero under this mask …
     mask: u16,
-    /// … or at the latest when it has this many.
+    /// … and has at most this many.
     max: u32,
 }
 
@@ -54,10 +56,10 @@ impl Shape {
     }
 }
 
-/// Takes an encoded node, stores it, and gives back the id that it got.
+/// Stores an encoded node and returns its id.
 pub type NodeSink<'a, E> = dyn FnMut(&[u8]) -> Result<ChunkId, E> + 'a;
 
-/// Builds the tree of one item, chunk by chunk. After an error it must not be used any more.
+/// Builds the tree of one item, chunk by chunk. It must not be used after an error.
 pub struct ListBuilder {
     levels: Vec<Level>,
     size: u64,
@@ -67,12 +69,12 @@ pub struct ListBuilder {
 /// The unfinished node of one level.
 struct Level {
     number: u8,
-    /// Room for the header, then the entries.
+    /// Space for the header, then the entries.
     node: Vec<u8>,
     count: u32,
     size: u64,
     chunk_count: u32,
-    /// How many nodes of this level were finished, and the id of the last one.
+    /// Number of finished nodes of this level; `last` is the id of the last one.
     finished: u64,
     last: ChunkId,
 }
@@ -103,9 +105,10 @@ impl ListBuilder {
         u64::from(self.chunk_count)
     }
 
-    /// Adds a chunk of `raw_len` bytes at the end. Each node that becomes complete goes to `sink`, children before their
-    /// parents; none does while the list could still be kept inline. Fails with `Invalid` when the length is not that of a
-    /// chunk or the list grows past what the format can count, else only as `sink` fails.
+    /// Appends a chunk of `raw_len` bytes. Each node that becomes complete is passed to `sink`,
+    /// children before their parents; none is while the list could still be kept inline. Fails with
+    /// `Invalid` when the length is out of range or the list exceeds the counts of the format, else
+    /// only when `sink` fails.
     pub fn push<E: From<Error>>(&mut self, id: ChunkId, raw_len: u32, sink: &mut NodeSink<'_, E>) -> Result<(), E> {
         if raw_len == 0 || raw_len > MAX_RAW_LEN {
             return Err(Error::Invalid {
@@ -132,15 +135,16 @@ impl ListBuilder {
         Ok(())
     }
 
-    /// Ends the list. When it has at most [`INLINE_PER_ITEM`] chunks and `inline_allowed`, or none at all, no node is made
-    /// and the chunks themselves come back; else the nodes that are still open go to `sink`, the root last.
+    /// Ends the list. A list without chunks, or with at most [`INLINE_PER_ITEM`] if
+    /// `inline_allowed`, is returned as its chunks, and no node is made. Else the nodes that are
+    /// still open are passed to `sink`, the root last.
     pub fn finish<E: From<Error>>(
         mut self,
         inline_allowed: bool,
         sink: &mut NodeSink<'_, E>,
     ) -> Result<ItemContent, E> {
         if self.chunk_count == 0 || (inline_allowed && self.chunk_count as usize <= INLINE_PER_ITEM) {
-            // no leaf ends this early (LEAF.min), so the first one still holds every entry
+            // no leaf ends before LEAF.min entries, so the first one holds all entries
             let entries = &self.levels[0].node[HEADER_LEN..];
             let chunks = entries.chunks_exact(LEAF.entry_len).map(leaf_entry);
             return Ok(ItemContent::Inline(
@@ -150,7 +154,8 @@ impl ListBuilder {
         let mut level = 0;
         loop {
             if self.levels[level].count > 0 {
-                // a parent that this completes is closed by the next round: it is the last of its level anyway
+                // a parent that this completes is closed in the next round: it is the last of its
+                // level anyway
                 self.close_node(level, sink)?;
             }
             let done = &self.levels[level];
@@ -164,12 +169,13 @@ impl ListBuilder {
         }
     }
 
-    /// Gives the open node of `level` to the sink and enters it one level up; tells whether that completed the parent.
+    /// Passes the open node of `level` to the sink and adds it one level up. True when that
+    /// completes the parent.
     fn close_node<E: From<Error>>(&mut self, level: usize, sink: &mut NodeSink<'_, E>) -> Result<bool, E> {
         if self.levels.len() == level + 1 {
             let number = self.levels[level].number + 1;
             if number > MAX_LEVEL + 1 {
-                // out of reach while chunks are counted in 32 bits: six levels hold 2^32 of them
+                // cannot happen while chunks are counted in 32 bits: six levels hold 2^32 of them
                 return Err(Error::Invalid {
                     reason: "a list tree is too deep",
                 }
@@ -203,13 +209,13 @@ impl Level {
         }
     }
 
-    /// Adds an entry and tells whether the node ends with it.
+    /// Adds an entry. True when the node ends with it.
     fn append(&mut self, id: &ChunkId, rest: &[u8], size: u64, chunk_count: u32) -> bool {
         let shape = Shape::of(self.number);
         self.node.extend_from_slice(&id.0);
         self.node.extend_from_slice(rest);
         self.count += 1;
-        // both stay within what `push` has checked for the whole list
+        // no overflow: `push` has checked the sums of the whole list
         self.size += size;
         self.chunk_count += chunk_count;
         let marks_end = u16::from_le_bytes([id.0[30], id.0[31]]) & shape.mask == 0;
@@ -233,7 +239,7 @@ impl Level {
     }
 }
 
-/// A decoded list node. Its level, lengths and sums were checked; that its id belongs to it was not.
+/// A decoded list node. Its level, lengths and sums were checked, its id was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// Level 0: chunk ids and their lengths in bytes.
@@ -247,7 +253,7 @@ pub enum Node {
     },
 }
 
-/// What an inner node says about one node below it.
+/// The entry of an inner node for one node below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InnerEntry {
     /// Id of that node.
@@ -267,7 +273,7 @@ impl Node {
         }
     }
 
-    /// Bytes of all chunks below it. At most [`MAX_SIZE`].
+    /// Length of all chunks below it in bytes, at most [`MAX_SIZE`].
     pub fn size(&self) -> u64 {
         match self {
             Self::Leaf(entries) => entries.iter().map(|(_, raw_len)| u64::from(*raw_len)).sum(),
@@ -275,7 +281,7 @@ impl Node {
         }
     }
 
-    /// Number of chunks below it. At most `u32::MAX`.
+    /// Number of chunks below it, at most `u32::MAX`.
     pub fn chunk_count(&self) -> u64 {
         match self {
             Self::Leaf(entries) => entries.len() as u64,
@@ -284,15 +290,15 @@ impl Node {
     }
 }
 
-/// Decodes a node of at most `max_level`. Fails with `Damaged` on anything that a [`ListBuilder`] could not have written
-/// (save for where nodes end), and with `UnsupportedVersion`.
+/// Decodes a node of at most `max_level`. Fails with `Damaged` on anything that a [`ListBuilder`]
+/// does not write (except for the positions at which nodes end), and with `UnsupportedVersion`.
 pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return damaged("a list node is too short");
     };
     let mut header = ByteReader::new(header);
     if header.array()? != MAGIC {
-        return damaged("a list node does not begin as one");
+        return damaged("a list node has no magic");
     }
     let version = header.u8()?;
     if version != NODE_VERSION {
@@ -300,7 +306,7 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
     }
     let level = header.u8()?;
     if level > max_level || level > MAX_LEVEL {
-        return damaged("a list node is of too high a level");
+        return damaged("the level of a list node is too high");
     }
     let shape = Shape::of(level);
     let (entry_len, count) = (header.u16()?, header.u32()?);
@@ -309,7 +315,7 @@ pub fn decode_node(bytes: &[u8], max_level: u8) -> Result<Node, Error> {
     }
     // the count is bounded before it is multiplied
     if count == 0 || count > shape.max || body.len() != count as usize * shape.entry_len {
-        return damaged("the entries of a list node do not fill it");
+        return damaged("the length of a list node does not match its number of entries");
     }
     if level == 0 {
         let entries: Vec<_> = body

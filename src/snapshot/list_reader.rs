@@ -1,9 +1,10 @@
-//! Walks the chunks of an item in order, from any byte on.
+//! Walks over the chunks of an item in order, from any byte on.
 //!
-//! Inline lists and trees look the same from outside. Always true: at most one node per level is in memory; a position is
-//! reached by reading at most `level + 1` nodes; a node that is not exactly of the level and the sums that its parent (or
-//! the item) says is refused, so a walk that ends has given exactly the item's bytes. Fetching nodes, and checking that
-//! their bytes belong to their ids, is left to the caller.
+//! Inline lists and trees have the same interface. Invariants: at most one node for each level is
+//! in memory; a position is reached by reading at most `level + 1` nodes; a node whose level or
+//! sums differ from those in its parent (or in the item) is refused, so a walk that ends without an
+//! error has returned all chunks of the item. Fetching nodes, and checking their bytes against
+//! their ids, is left to the caller.
 
 use super::error::{Error, damaged};
 use super::list::{MAX_LEVEL, Node, decode_node};
@@ -13,25 +14,25 @@ use crate::id::ChunkId;
 /// One chunk of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedChunk {
-    /// Its name.
+    /// Its id.
     pub id: ChunkId,
     /// Its length in bytes.
     pub raw_len: u32,
-    /// Where it begins in the item.
+    /// Its offset in the item, in bytes.
     pub offset: u64,
 }
 
 /// A position in an item's list.
 pub struct ListWalker {
-    /// What was not read yet: the root, until the first step.
+    /// The root, until it is read by the first step.
     root: Option<Expected>,
     /// The nodes from the root down to the position.
     path: Vec<Visit>,
-    /// Chunks that end at or before this byte are passed over.
+    /// Chunks that end at or before this byte are skipped.
     start: u64,
 }
 
-/// What a node must be, by the word of its parent.
+/// The values of a node that its parent states.
 #[derive(Clone, Copy)]
 struct Expected {
     id: ChunkId,
@@ -40,17 +41,18 @@ struct Expected {
     chunk_count: u64,
 }
 
-/// A node and how far it was walked.
+/// A node and the position in it.
 struct Visit {
     node: Node,
     next: usize,
-    /// Where the bytes of entry `next` begin in the item.
+    /// Offset of entry `next` in the item, in bytes.
     offset: u64,
 }
 
 impl ListWalker {
-    /// Stands before the chunk that holds byte `start` of `item`; behind the end if `start` is not below its size. Reads
-    /// nothing yet. Fails with `Damaged` when the list cannot be that of an item of this size.
+    /// A walker before the chunk that contains byte `start` of `item`, or past the end if `start`
+    /// is not below its size. Reads nothing yet. Fails with `Damaged` when the list cannot be that
+    /// of an item of this size.
     pub fn new(item: &SnapshotItem, start: u64) -> Result<Self, Error> {
         let mut walker = Self {
             root: None,
@@ -64,7 +66,7 @@ impl ListWalker {
                     size = size.saturating_add(u64::from(*raw_len));
                 }
                 if size != item.size || chunks.len() as u64 != item.chunk_count {
-                    return damaged("the chunks of an item do not add up");
+                    return damaged("the sizes of the chunks of an item do not match its size or count");
                 }
                 if start < item.size {
                     walker.enter(Node::Leaf(chunks.clone()), 0);
@@ -88,8 +90,8 @@ impl ListWalker {
         Ok(walker)
     }
 
-    /// The next chunk, or `None` behind the last one. `fetch` reads a list node by its id. After an error the walker stands
-    /// where it stood, so a caller may try again.
+    /// Returns the next chunk, or `None` past the last one. `fetch` reads a list node by its id. An
+    /// error leaves the walker where it is, so the caller may try again.
     pub fn next_chunk<E: From<Error>>(
         &mut self,
         fetch: &mut dyn FnMut(&ChunkId) -> Result<Vec<u8>, E>,
@@ -134,11 +136,12 @@ impl ListWalker {
         }
     }
 
-    /// Goes into a node whose bytes begin at `offset`, to its first entry that is not wholly before the start.
+    /// Enters a node that begins at `offset` of the item, at its first entry that ends after the
+    /// start.
     fn enter(&mut self, node: Node, mut offset: u64) {
         let mut next = 0;
         let mut pass = |len: u64| {
-            // no overflow: the node's sum was checked against its parent's
+            // no overflow: the sum of the node was checked against its parent
             let end = offset.saturating_add(len);
             let passed = end <= self.start;
             if passed {
@@ -159,18 +162,18 @@ impl ListWalker {
     }
 }
 
-/// Reads a node and holds it against what its parent says.
+/// Reads a node and checks it against its parent.
 fn load<E: From<Error>>(expected: &Expected, fetch: &mut dyn FnMut(&ChunkId) -> Result<Vec<u8>, E>) -> Result<Node, E> {
     let node = decode_node(&fetch(&expected.id)?, expected.level)?;
     if node.level() != expected.level {
         return Err(Error::Damaged {
-            reason: "a list node is not of the level that its parent says",
+            reason: "the level of a list node differs from that in its parent",
         }
         .into());
     }
     if node.size() != expected.size || node.chunk_count() != expected.chunk_count {
         return Err(Error::Damaged {
-            reason: "the sums of a list node are not what its parent says",
+            reason: "the sums of a list node differ from those in its parent",
         }
         .into());
     }

@@ -1,7 +1,9 @@
-//! The manifest of a snapshot: its JSON form (`docs/format.md` §8.1) and the sealed envelope around it (§8.2).
+//! The manifest of a snapshot: its JSON form (`docs/format.md` §8.1) and the sealed envelope around
+//! it (§8.2).
 //!
-//! Always true: a plain manifest is never taken in a sealed repository nor the other way round, since whoever can write
-//! into the folder could else pass off a manifest of their own. Where a manifest lies is left to the caller.
+//! Invariant: a plain manifest is never accepted in an encrypted repository, nor a sealed one in a
+//! plain repository. Otherwise anyone who can write into the directory could plant a manifest.
+//! Storage is left to the caller.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,29 +30,30 @@ const MIN_SEALED_LEN: u64 = 1024;
 /// Key and nonce are used once: the key comes from a fresh salt.
 const ZERO_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 
-/// Why a manifest cannot be written: see [`MAX_MANIFEST_LEN`].
+/// Reason why a manifest cannot be written: see [`MAX_MANIFEST_LEN`].
 const TOO_LONG: &str = "the manifest would be longer than 64 MiB; use shorter names, or fewer items in a snapshot";
 
-/// How to write a manifest.
+/// The seal of a manifest that is written.
 pub enum ManifestSeal<'a> {
-    /// As it is, in a plain repository.
+    /// None, in a plain repository.
     Plain,
-    /// Sealed, in an encrypted one.
+    /// For an encrypted repository.
     Sealed {
-        /// Epoch of the master key that `key` comes from.
+        /// Epoch of the master key from which `key` is derived.
         epoch: u32,
         /// `K("manifest")` of that epoch.
         key: &'a SecretKey,
-        /// `K("hedge")`: mixes the text into the salt, so that a broken random generator repeats no key.
+        /// `K("hedge")`: mixes the text into the salt, so that a broken random generator does not
+        /// repeat a key.
         hedge: &'a SecretKey,
     },
 }
 
-/// What manifests may be read with.
+/// The keys for manifests that are read.
 pub enum ManifestKeys<'a> {
     /// A plain repository.
     Plain,
-    /// An encrypted one: gives `K("manifest")` of an epoch, if there is one.
+    /// An encrypted repository: returns `K("manifest")` of an epoch, if there is one.
     Sealed(&'a dyn Fn(u32) -> Option<&'a SecretKey>),
 }
 
@@ -74,7 +77,7 @@ struct SealedJson {
     ct: String,
 }
 
-/// Finds out which of the two forms a file has.
+/// The member by which the two forms of a file differ.
 #[derive(Deserialize)]
 struct FormJson {
     sealed: Option<serde::de::IgnoredAny>,
@@ -98,7 +101,7 @@ struct SnapshotJson {
     items: Vec<ItemJson>,
 }
 
-/// Manifests of versions that did not know it stay as they are when they are written again.
+/// Keeps manifests of versions without a sequence unchanged when they are encoded again.
 fn is_zero(sequence: &u64) -> bool {
     *sequence == 0
 }
@@ -137,8 +140,9 @@ struct DigestJson {
     sha256: Option<String>,
 }
 
-/// The bytes of the manifest file. Fails with `Invalid` when the snapshot breaks a rule of the format (names unique, sums
-/// right, sizes at most [`MAX_SIZE`], file at most [`MAX_MANIFEST_LEN`]) and with `Entropy`.
+/// Encodes the manifest file. Fails with `Invalid` when the snapshot breaks a rule of the format
+/// (unique names, right sums, sizes at most [`MAX_SIZE`], file at most [`MAX_MANIFEST_LEN`] bytes),
+/// and with `Entropy` when there are no random bytes.
 pub fn encode(
     snapshot: &Snapshot,
     seal: &ManifestSeal<'_>,
@@ -164,11 +168,11 @@ pub fn encode(
     Ok(file.into_bytes())
 }
 
-/// Reads a manifest file that lies under the name of `expected`. Fails with `Damaged`, `UnsupportedVersion`, or `Key` when
-/// it is sealed with an epoch that `keys` does not have.
+/// Decodes the manifest file of the snapshot `expected`. Fails with `Damaged`,
+/// `UnsupportedVersion`, or `Key` when it is sealed with an epoch that is not in `keys`.
 pub fn decode(bytes: &[u8], expected: &SnapshotId, keys: &ManifestKeys<'_>, repo: &RepoId) -> Result<Snapshot, Error> {
     if bytes.len() as u64 > MAX_MANIFEST_LEN {
-        return damaged("the manifest is too long");
+        return damaged("the manifest is longer than 64 MiB");
     }
     let text = verified(bytes)?;
     let form: FormJson = parse(text)?;
@@ -190,10 +194,11 @@ pub fn decode(bytes: &[u8], expected: &SnapshotId, keys: &ManifestKeys<'_>, repo
     }
 }
 
-/// What can be said of a sealed manifest file without its keys: that it is whole, and the one of `expected`.
+/// Checks a sealed manifest file without its keys: its checksum, its form, and that it is that of
+/// `expected`.
 pub fn check_sealed(bytes: &[u8], expected: &SnapshotId) -> Result<(), Error> {
     if bytes.len() as u64 > MAX_MANIFEST_LEN {
-        return damaged("the manifest is too long");
+        return damaged("the manifest is longer than 64 MiB");
     }
     let text = verified(bytes)?;
     let form: FormJson = parse(text)?;
@@ -207,10 +212,10 @@ pub fn check_sealed(bytes: &[u8], expected: &SnapshotId) -> Result<(), Error> {
     Ok(())
 }
 
-/// The text of a checked JSON file of a version that is known here.
+/// The text of a checked JSON file of a supported version.
 fn verified(bytes: &[u8]) -> Result<&str, Error> {
     let Some(text) = checked_json::verify(bytes) else {
-        return damaged("the checksum of the manifest does not hold");
+        return damaged("the checksum of the manifest is wrong");
     };
     let head: HeadJson = parse(text)?;
     if head.version != u64::from(VERSION) {
@@ -221,7 +226,7 @@ fn verified(bytes: &[u8]) -> Result<&str, Error> {
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|_| Error::Damaged {
-        reason: "the manifest does not have the form of one",
+        reason: "the manifest is not valid JSON of its form",
     })
 }
 
@@ -232,8 +237,9 @@ fn json_text<T: Serialize>(json: &T) -> Result<String, Error> {
     Ok(checked_json::finish(body))
 }
 
-/// Pads and seals the text. The key is `HMAC(K("manifest"), id ‖ salt)`, the salt the first 24 bytes of
-/// `HMAC(K("hedge"), 32 random bytes ‖ text)`: as long as the generator works or the texts differ, no key comes twice.
+/// Pads and seals the text. The key is `HMAC(K("manifest"), id ‖ salt)`, the salt the first 24
+/// bytes of `HMAC(K("hedge"), 32 random bytes ‖ text)`: while the generator works or the texts
+/// differ, no key is used twice.
 fn seal_text(
     mut text: Vec<u8>,
     id: &SnapshotId,
@@ -266,7 +272,7 @@ fn seal_text(
     })
 }
 
-/// Opens a sealed text and takes the padding off.
+/// Opens a sealed text and removes the padding.
 fn open_text(sealed: &SealedJson, id: &SnapshotId, repo: &RepoId, key: &SecretKey) -> Result<Vec<u8>, Error> {
     if sealed.alg != ALGORITHM {
         return damaged("the manifest is sealed with an unknown algorithm");
@@ -283,7 +289,7 @@ fn open_text(sealed: &SealedJson, id: &SnapshotId, repo: &RepoId, key: &SecretKe
     text.truncate(text.len() - TAG_LEN);
     let text_key = key.hmac(&[&id.0, &salt]);
     crypto::open_in_place(&text_key, &ZERO_NONCE, &aad(repo, id), &mut text, &tag).map_err(|_| Error::Damaged {
-        reason: "the sealed manifest does not open",
+        reason: "the sealed manifest does not decrypt",
     })?;
     let text_len = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     text.truncate(text_len);
@@ -371,11 +377,11 @@ fn item_from_json(json: ItemJson) -> Result<SnapshotItem, Error> {
             root: chunk_id(&list.root)?,
             level: list.level,
         },
-        _ => return damaged("an item does not have either chunks or a list"),
+        _ => return damaged("an item must have either chunks or a list"),
     };
     let sha256 = match json.digest.and_then(|digest| digest.sha256) {
         Some(text) => Some(id::from_hex(&text).ok_or(Error::Damaged {
-            reason: "the digest of an item is not one",
+            reason: "the digest of an item is not a SHA-256",
         })?),
         None => None,
     };
@@ -392,11 +398,11 @@ fn item_from_json(json: ItemJson) -> Result<SnapshotItem, Error> {
 
 fn chunk_id(text: &str) -> Result<ChunkId, Error> {
     ChunkId::from_hex(text).ok_or(Error::Damaged {
-        reason: "a chunk id in the manifest is not one",
+        reason: "a chunk id in the manifest is not valid",
     })
 }
 
-/// The rules that hold for every manifest, written or read. The reason when one does not.
+/// Checks the rules for every manifest, written or read. `Err` is the rule that is broken.
 fn check(snapshot: &Snapshot) -> Result<(), &'static str> {
     let totals = [
         snapshot.original_size,
@@ -410,12 +416,12 @@ fn check(snapshot: &Snapshot) -> Result<(), &'static str> {
         return Err("the version is not the current one");
     }
     if totals.iter().any(|total| *total > MAX_SIZE) {
-        return Err("a number is out of range");
+        return Err("a size or count is larger than 2^53");
     }
-    // whoever restores adds the sizes up
+    // a restore adds the sizes
     let sizes = snapshot.items.iter().map(|item| item.size);
     if sizes.fold(0, u64::saturating_add) > MAX_SIZE {
-        return Err("a number is out of range");
+        return Err("a size or count is larger than 2^53");
     }
     let mut names = HashSet::with_capacity(snapshot.items.len());
     for item in &snapshot.items {
@@ -429,7 +435,7 @@ fn check(snapshot: &Snapshot) -> Result<(), &'static str> {
 
 fn check_item(item: &SnapshotItem) -> Result<(), &'static str> {
     if item.size > MAX_SIZE || item.chunk_count > MAX_SIZE {
-        return Err("a number is out of range");
+        return Err("a size or count is larger than 2^53");
     }
     match &item.content {
         ItemContent::Inline(chunks) => {
@@ -437,12 +443,12 @@ fn check_item(item: &SnapshotItem) -> Result<(), &'static str> {
                 .iter()
                 .any(|(_, raw_len)| *raw_len == 0 || *raw_len > MAX_RAW_LEN)
             {
-                return Err("a chunk's length is out of range");
+                return Err("the length of a chunk is not 1 to 16777215 bytes");
             }
-            // no overflow: a 256 MiB file holds far fewer than 2^40 lengths of 24 bits
+            // no overflow: a file of 64 MiB contains far fewer than 2^40 lengths of 24 bits
             let size: u64 = chunks.iter().map(|(_, raw_len)| u64::from(*raw_len)).sum();
             if size != item.size || chunks.len() as u64 != item.chunk_count {
-                return Err("the chunks of an item do not add up");
+                return Err("the sizes of the chunks of an item do not match its size or count");
             }
         }
         ItemContent::List { level, .. } => {
@@ -451,7 +457,7 @@ fn check_item(item: &SnapshotItem) -> Result<(), &'static str> {
             }
             // chunks are counted in 32 bits inside the tree, and none is empty
             if item.chunk_count == 0 || item.chunk_count > u64::from(u32::MAX) || item.size < item.chunk_count {
-                return Err("the size of an item cannot be that of its list");
+                return Err("the size and chunk count of an item with a list contradict each other");
             }
         }
     }

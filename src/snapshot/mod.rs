@@ -1,11 +1,12 @@
-//! What was backed up: the snapshot, its manifest, and the tree of chunk ids of each item.
+//! Snapshots: their manifests, and the tree of chunk ids of each item.
 //!
-//! A snapshot is one point in time and holds *items*, named streams. Its *manifest* is a small JSON file; an item with many
-//! chunks keeps their ids in *list nodes*, which are stored like chunks. Byte forms: `docs/format.md` §7 and §8.
+//! A snapshot is one point in time and contains *items*, which are named streams. Its *manifest* is
+//! a small JSON file; the chunk ids of an item with many chunks are in *list nodes*, which are
+//! stored like chunks. Byte forms: `docs/format.md` §7 and §8.
 //!
-//! Always true: what is decoded here was checked (checksum or seal first, then every number), and what is encoded here
-//! passes the same checks, so a snapshot that was written can be read. Nothing here does I/O: reading and storing files
-//! and chunks, and verifying a chunk's id, is left to the caller.
+//! Invariants: whatever is decoded was checked (checksum or seal first, then every number), and
+//! whatever is encoded passes the same checks, so a snapshot that was written can be read. No I/O:
+//! reading and storing files and chunks, and verifying the id of a chunk, is left to the caller.
 
 pub mod copy;
 mod error;

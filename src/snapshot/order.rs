@@ -1,38 +1,38 @@
-//! Which of two snapshots is the newer one: one rule for listings, for `latest` and for retention.
+//! The order of snapshots, from newest to oldest: one rule for listings, `latest` and retention.
 //! Pure.
 //!
-//! The times come from clocks, and a clock may be wrong. One that was ahead once must not name the
-//! newest snapshot for years, so what is dated in the future counts as older than everything else;
-//! when all of them are, the clock that is asked is as suspect as the one that dated them, and
-//! their own times decide.
+//! The times come from clocks, and a clock may be wrong. A snapshot of a clock that was ahead must
+//! not be the newest for years, so snapshots dated in the future are sorted as the oldest. When all
+//! snapshots are, the present clock is as doubtful as the one that dated them, and their times
+//! decide.
 
 use super::model::Snapshot;
 use crate::id::SnapshotId;
 
-/// A snapshot counts as of the future when it is dated more than this ahead, in milliseconds:
-/// clocks of different machines may differ by a little.
+/// A snapshot is dated in the future when its time is more than this ahead, in milliseconds: clocks
+/// of different machines differ a little.
 pub const FUTURE_TOLERANCE_MS: i64 = 5 * 60 * 1000;
 
-/// True for a time that lies in the future at the time `now_ms`, both in milliseconds since
+/// True when the time is in the future at the time `now_ms`, both in milliseconds since
 /// 1970-01-01T00:00:00Z.
 pub fn is_future(created_at_ms: i64, now_ms: i64) -> bool {
     created_at_ms > now_ms.saturating_add(FUTURE_TOLERANCE_MS)
 }
 
-/// What decides, the most important part first; the greatest is the newest.
+/// Sort key, the most significant part first; the greatest is the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Recency {
     /// It is not dated in the future.
     pub is_current: bool,
     created_at_ms: i64,
-    /// Of the same millisecond, the one that was committed later.
+    /// Orders those of the same millisecond: the one that was committed later is the newer.
     sequence: u64,
-    /// Of two that were committed at once, either; but always the same one.
+    /// Orders two that were committed at the same time: arbitrary, but always the same.
     id: SnapshotId,
 }
 
 impl Recency {
-    /// Of a snapshot with these members, at the time `now_ms`.
+    /// The key of a snapshot with these values, at the time `now_ms`.
     pub fn new((created_at_ms, sequence, id): (i64, u64, SnapshotId), now_ms: i64) -> Self {
         Self {
             is_current: !is_future(created_at_ms, now_ms),
@@ -42,13 +42,13 @@ impl Recency {
         }
     }
 
-    /// Of a snapshot, at the time `now_ms`.
+    /// The key of a snapshot, at the time `now_ms`.
     pub fn of(snapshot: &Snapshot, now_ms: i64) -> Self {
         Self::new((snapshot.created_at_ms, snapshot.sequence, snapshot.id), now_ms)
     }
 }
 
-/// The newest first, and those dated in the future last.
+/// Sorts the newest first, and those dated in the future last.
 pub fn sort_newest_first(snapshots: &mut [Snapshot], now_ms: i64) {
     snapshots.sort_by_cached_key(|snapshot| std::cmp::Reverse(Recency::of(snapshot, now_ms)));
 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dated_in_the_future_comes_last_and_a_little_ahead_is_not_the_future() {
+    fn snapshots_dated_in_the_future_come_last_and_a_little_ahead_is_not_the_future() {
         let now = 1_000_000;
         let ahead = now + FUTURE_TOLERANCE_MS;
         let list = || {

@@ -1,6 +1,6 @@
-//! Records of snapshots that must not come back (`docs/format.md` §8.4).
+//! Records of snapshots that a repair must not restore (`docs/format.md` §8.4).
 //!
-//! The existence of the file under its name is what counts; what it says is for people. A repair therefore treats a record
+//! Only the existence of the file matters; its contents are for users. So a repair treats a record
 //! that does not decode like one that does.
 
 use serde::{Deserialize, Serialize};
@@ -13,24 +13,25 @@ use crate::{checked_json, clock};
 /// Longest record that is read, in bytes.
 pub const MAX_RECORD_LEN: u64 = 64 << 10;
 
-/// Why a snapshot must not come back.
+/// Why a snapshot must not be restored from its copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForgotReason {
-    /// Somebody forgot it.
+    /// It was forgotten.
     Forgotten,
-    /// Its ingest ended after the copy of the manifest was written, and before the manifest was.
+    /// Its ingest was abandoned after the copy of the manifest was written, and before the manifest
+    /// was.
     Abandoned,
 }
 
-/// A note that a snapshot must not be brought back from its copy.
+/// A record that a snapshot must not be restored from its copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgotRecord {
-    /// Which snapshot.
+    /// The snapshot.
     pub id: SnapshotId,
-    /// Why.
+    /// The reason.
     pub reason: ForgotReason,
-    /// When, in milliseconds since 1970-01-01T00:00:00Z.
+    /// Time of the record, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: i64,
 }
 
@@ -48,7 +49,7 @@ struct HeadJson {
 }
 
 impl ForgotRecord {
-    /// The bytes of the file.
+    /// Encodes the file.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let json = RecordJson {
             version: u64::from(VERSION),
@@ -62,13 +63,13 @@ impl ForgotRecord {
         Ok(checked_json::finish(body).into_bytes())
     }
 
-    /// Reads a record that lies under the name of `expected`.
+    /// Decodes the record of the snapshot `expected`. Fails with `Damaged` or `UnsupportedVersion`.
     pub fn decode(bytes: &[u8], expected: &SnapshotId) -> Result<Self, Error> {
         let Some(text) = checked_json::verify(bytes) else {
-            return damaged("the checksum of a record does not hold");
+            return damaged("the checksum of a record is wrong");
         };
         let not_a_record = |_| Error::Damaged {
-            reason: "a record does not have the form of one",
+            reason: "a record is not valid JSON of its form",
         };
         let head: HeadJson = serde_json::from_str(text).map_err(not_a_record)?;
         if head.version != u64::from(VERSION) {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_the_record_of_that_snapshot() {
+    fn decode_refuses_anything_but_the_record_of_that_snapshot() {
         let bytes = record().encode().unwrap();
         assert!(ForgotRecord::decode(&bytes, &SnapshotId([0; 16])).is_err());
         for at in 0..bytes.len() {

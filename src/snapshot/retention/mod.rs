@@ -1,20 +1,24 @@
-//! Which snapshots a policy keeps, and why: a pure function of the list, the policy and the time.
+//! The snapshots that a policy keeps, and why: a pure function of the list, the policy and the
+//! time.
 //!
-//! The snapshots are put into groups (`group_by`), and each group is walked from the newest to the oldest:
+//! The snapshots are divided into groups (`group_by`). In each group, from the newest to the
+//! oldest:
 //!
 //! ```text
 //! the newest                        kept as "newest"
-//! dated more than 5 minutes ahead   kept as "future"; the rest goes on as if it were not there
-//! keepX: n                          the newest of each of the first n periods that have a snapshot, as "keepX 3/7";
-//!                                   if less than n were found, the oldest of the group too, as "keepX oldest"
-//! keepWithin: d                     everything from `anchor - d` on, that moment included
-//! keepTags, keepIds                 whatever they name
+//! dated more than 5 minutes ahead   kept as "future"; no rule below applies to it
+//! keepX: n                          the newest of each of the first n periods that have a
+//!                                   snapshot, as "keepX 3/7"; if there are fewer than n, the
+//!                                   oldest of the group too, as "keepX oldest"
+//! keepWithin: d                     all from `anchor - d` on, inclusive, as "keepWithin 7d"
+//! keepTags, keepIds                 all that match
 //! ```
 //!
-//! Always true: the rules do not know each other, so adding one or raising a count never lets a snapshot go, and a list
-//! that was pruned loses nothing more by the same policy. The order of the list does not matter: of two snapshots made in
-//! the same millisecond the one with the greater id counts as newer. Periods are those of the calendar in the policy's zone, shifted
-//! by `day_starts_at`; a period without a snapshot does not count, so that a job that stood still loses nothing.
+//! Invariants: the rules are independent, so adding one or raising a count never removes a
+//! snapshot, and the same policy removes nothing from a list that it has pruned. The order of the
+//! list does not matter: see [`Recency`]. Periods are those of the calendar in the time zone of the
+//! policy, shifted by `day_starts_at`; a period without a snapshot does not count, so that a job
+//! that was suspended loses nothing.
 //!
 //! Deleting is left to the caller.
 
@@ -30,19 +34,19 @@ use crate::id::SnapshotId;
 pub use policy::{Anchor, Keep, PolicyError, RetentionPolicy, Rules};
 use policy::{Period, timestamp};
 
-/// The value in `keep_tags` that any value meets.
+/// The value in `keep_tags` that matches any value.
 const ANY_VALUE: &str = "*";
-/// The tag by which series are told apart; counting several of them together is worth a warning.
+/// The tag that distinguishes series; counting several of them together gives a warning.
 const SERIES_TAG: &str = "service";
 
-/// What a policy looks at of a snapshot.
+/// The values of a snapshot that a policy uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Which one.
     pub id: SnapshotId,
     /// When it was made, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_at_ms: i64,
-    /// Tells those of the same time apart: the greater one is the newer.
+    /// Orders snapshots of the same time: the greater is the newer.
     pub sequence: u64,
     /// Its tags.
     pub tags: &'a BTreeMap<String, String>,
@@ -54,39 +58,39 @@ impl Candidate<'_> {
     }
 }
 
-/// What becomes of a snapshot.
+/// The decision about a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotChoice {
     /// Which one.
     pub id: SnapshotId,
     /// When it was made, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_at_ms: i64,
-    /// Its group: the tags of `group_by`. One that the snapshot does not have is left out.
+    /// Its group: the tags of `group_by`, without those that it does not have.
     pub group: BTreeMap<String, String>,
-    /// Why it is kept, as `keepDays 1/7`; empty when it goes.
+    /// Why it is kept, such as `keepDays 1/7`; empty when it is removed.
     pub reasons: Vec<String>,
 }
 
 impl SnapshotChoice {
-    /// True when some rule keeps it.
+    /// True when any rule keeps it.
     pub fn is_kept(&self) -> bool {
         !self.reasons.is_empty()
     }
 }
 
-/// What a policy decides about a list of snapshots.
+/// The decisions of a policy about a list of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionPlan {
     /// One for each snapshot, in the order of the list.
     pub choices: Vec<SnapshotChoice>,
-    /// Name of the time zone that was used.
+    /// Name of the time zone of the policy.
     pub time_zone: String,
-    /// What looks as if it were not meant, in words; nothing is decided by it.
+    /// Texts about probable mistakes; they do not change the decisions.
     pub warnings: Vec<String>,
 }
 
 impl Rules {
-    /// Decides about `list`, at the time `now_ms` (milliseconds since 1970-01-01T00:00:00Z).
+    /// Applies the rules to `list` at the time `now_ms` (milliseconds since 1970-01-01T00:00:00Z).
     pub fn plan(&self, list: &[Candidate<'_>], now_ms: i64) -> RetentionPlan {
         let mut groups: BTreeMap<Vec<Option<&str>>, Vec<usize>> = BTreeMap::new();
         for (at, snapshot) in list.iter().enumerate() {
@@ -112,7 +116,7 @@ impl Rules {
         }
     }
 
-    /// Values of the tags that tell groups apart. No value is another one than an empty value.
+    /// Values of the tags of `group_by`. A missing tag differs from an empty value.
     fn group_of<'a>(&self, snapshot: &Candidate<'a>) -> Vec<Option<&'a str>> {
         let value = |tag: &String| snapshot.tags.get(tag).map(String::as_str);
         self.group_by.iter().map(value).collect()
@@ -123,7 +127,8 @@ impl Rules {
         self.group_by.iter().filter_map(pair).collect()
     }
 
-    /// Gives reasons to the snapshots of one group; `members` are places in `list`, the newest first.
+    /// Adds the reasons for the snapshots of one group; `members` are positions in `list`, newest
+    /// first.
     fn plan_group(&self, list: &[Candidate<'_>], members: &[usize], now_ms: i64, reasons: &mut [Vec<String>]) {
         let Some(&newest) = members.first() else { return };
         reasons[newest].push("newest".to_owned());
@@ -166,7 +171,7 @@ impl Rules {
         }
     }
 
-    /// What the clocks on the wall show at a time.
+    /// The local time of a moment.
     fn moment(&self, ms: i64) -> Moment {
         let time = timestamp(ms);
         let offset = self.zone.to_offset(time);
@@ -174,12 +179,12 @@ impl Rules {
         Moment {
             clock,
             offset: offset.seconds(),
-            // at the very begin of the calendar a day that starts late is cut short
+            // at the start of the calendar, a day that starts after midnight is shortened
             day: clock.checked_sub(self.day_starts_after).unwrap_or(DateTime::MIN),
         }
     }
 
-    /// What is odd about the whole list.
+    /// Warnings about the whole list.
     fn warnings(&self, list: &[Candidate<'_>], now_ms: i64) -> Vec<String> {
         let mut found = Vec::new();
         let future = list
@@ -188,7 +193,7 @@ impl Rules {
             .count();
         if future > 0 {
             found.push(format!(
-                "{future} of {} snapshots are dated in the future; they are kept and count for no rule",
+                "{future} of {} snapshots are dated in the future; they are kept, and no rule counts them",
                 list.len()
             ));
         }
@@ -202,7 +207,7 @@ impl Rules {
             let there: BTreeSet<_> = list.iter().map(|snapshot| snapshot.id).collect();
             for id in self.keep_ids.iter().filter(|id| !there.contains(id)) {
                 found.push(format!(
-                    "keepIds: there is no snapshot {id} among those that the policy is asked about"
+                    "keepIds: the snapshot {id} is not among those that the policy is applied to"
                 ));
             }
         }
@@ -221,22 +226,24 @@ impl Rules {
     }
 }
 
-/// A time as the clocks on the wall show it.
+/// A time in the time zone of the policy.
 struct Moment {
     clock: DateTime,
     /// Distance from UTC, in seconds.
     offset: i32,
-    /// The clock put back so that its date is the one of the policy's day.
+    /// The local time minus the start of the day, so that its date is that of the day of the
+    /// policy.
     day: DateTime,
 }
 
 impl Moment {
-    /// Names the period that the time is in. Only names of the same kind of period can be compared.
+    /// A key of the period that contains the time. Only keys of the same kind of period can be
+    /// compared.
     fn period(&self, period: Period) -> (i16, i16, i32) {
         let date = self.day.date();
         match period {
             Period::Each => (0, 0, 0),
-            // the offset tells the two hours apart that have the same name when clocks are put back
+            // the offset distinguishes the two equal hours when clocks are set back
             Period::Hour => {
                 let day = self.clock.date().day_of_year();
                 (self.clock.year(), day * 24 + i16::from(self.clock.hour()), self.offset)
@@ -252,7 +259,7 @@ impl Moment {
     }
 }
 
-/// Applies one counting rule to `current`, the newest first; `moments` are their times.
+/// Applies one counting rule to `current`, newest first; `moments` are their times.
 fn count(period: Period, keep: Keep, current: &[usize], moments: &[Moment], reasons: &mut [Vec<String>]) {
     let limit = match keep {
         Keep::Off => 0,
@@ -262,7 +269,7 @@ fn count(period: Period, keep: Keep, current: &[usize], moments: &[Moment], reas
     let rule = period.rule();
     let mut used = 0u64;
     let mut last = None;
-    for (place, (&at, moment)) in current.iter().zip(moments).enumerate() {
+    for (nth, (&at, moment)) in current.iter().zip(moments).enumerate() {
         if used == limit {
             return;
         }
@@ -271,7 +278,7 @@ fn count(period: Period, keep: Keep, current: &[usize], moments: &[Moment], reas
             used += 1;
             last = Some(this);
             reasons[at].push(format!("{rule} {used}/{keep}"));
-        } else if place + 1 == current.len() {
+        } else if nth + 1 == current.len() {
             reasons[at].push(format!("{rule} oldest"));
         }
     }

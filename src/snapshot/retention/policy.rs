@@ -1,7 +1,8 @@
-//! What somebody wants to keep, and whether it can be meant.
+//! Retention policies as the user states them, and their checks.
 //!
-//! A [`RetentionPolicy`] is what the user said, as a struct or as JSON; [`Rules`] is the same after every check, and the only
-//! thing that can be applied. So a policy that is empty, misspelt or out of range is refused before anything is read.
+//! A [`RetentionPolicy`] is the input of the user, as a struct or as JSON. [`Rules`] is the same
+//! after all checks, and the only form that can be applied. So a policy that is empty, misspelt or
+//! out of range is refused before anything is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::id::SnapshotId;
 
-/// Keys of a policy in JSON, in the order in which messages list them.
+/// Keys of a policy in JSON, in the order of messages.
 const KEYS: [&str; 13] = [
     "keepLast",
     "keepHours",
@@ -30,15 +31,15 @@ const KEYS: [&str; 13] = [
     "anchor",
 ];
 
-/// How many a counting rule keeps.
+/// The number of snapshots that a counting rule keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Keep {
     /// The rule is off.
     #[default]
     Off,
-    /// So many; 0 is the same as [`Keep::Off`].
+    /// This many; 0 is the same as [`Keep::Off`].
     Count(u32),
-    /// One of each period, however many there are.
+    /// One of each period, without a limit.
     All,
 }
 
@@ -59,7 +60,7 @@ impl fmt::Display for Keep {
     }
 }
 
-/// What `keep_within` is counted back from.
+/// The time from which `keep_within` is counted back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Anchor {
     /// The newest snapshot of the group that is not dated in the future.
@@ -69,12 +70,14 @@ pub enum Anchor {
     Now,
 }
 
-/// Which snapshots to keep. A snapshot stays when any of the rules names it; the newest of each group always stays.
+/// Which snapshots to keep. A snapshot is kept when any rule selects it; the newest of each group
+/// is always kept.
 ///
-/// The names are those of the JSON form in snake case. The default has every rule off, which [`Rules::new`] refuses.
+/// The names are those of the JSON form in snake case. In the default every rule is off, which
+/// [`Rules::new`] refuses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// The newest ones.
+    /// The newest snapshots.
     pub keep_last: Keep,
     /// The newest of each of the last hours that have one.
     pub keep_hours: Keep,
@@ -86,28 +89,30 @@ pub struct RetentionPolicy {
     pub keep_months: Keep,
     /// The newest of each of the last calendar years that have one.
     pub keep_years: Keep,
-    /// Everything at most this old, seen from the anchor: `7d`, `1y6m`, `2w`, `36h`; units in the order y, m, w, d, h.
+    /// All snapshots at most this much older than the anchor: `7d`, `1y6m`, `2w`, `36h`; units in
+    /// the order y, m, w, d, h.
     pub keep_within: Option<String>,
-    /// Snapshots that have all tags of one of these maps; the value `*` is met by any value.
+    /// Snapshots that have all tags of one of these maps; the value `*` matches any value.
     pub keep_tags: Vec<BTreeMap<String, String>>,
-    /// These ones.
+    /// The snapshots with these ids.
     pub keep_ids: Vec<SnapshotId>,
-    /// Snapshots that differ in one of these tags are counted apart.
+    /// Snapshots that differ in one of these tags are counted separately.
     pub group_by: Vec<String>,
-    /// Name of the time zone that calendar periods are of, as `Europe/Berlin`; `UTC` when `None`.
+    /// Name of the time zone of calendar periods, such as `Europe/Berlin`; `UTC` when `None`.
     pub time_zone: Option<String>,
-    /// When a day begins, as `HH:MM`; midnight when `None`. Weeks, months and years begin with a day, hours do not.
+    /// Start of a day as `HH:MM`; midnight when `None`. It shifts weeks, months and years too, but
+    /// not hours.
     pub day_starts_at: Option<String>,
-    /// What `keep_within` is counted back from.
+    /// The time from which `keep_within` is counted back.
     pub anchor: Anchor,
 }
 
 impl RetentionPolicy {
-    /// The policy that a JSON object states. Members that are `null` are as if they were not there.
+    /// Parses a policy from a JSON object. Members that are `null` are ignored.
     ///
     /// # Errors
-    /// When it is not such an object, has a key that no policy has, or a value of the wrong kind. Whether the whole can be
-    /// meant is checked by [`Rules::new`].
+    /// When the text is not such an object, has an unknown key, or a value of the wrong kind. The
+    /// policy as a whole is checked by [`Rules::new`].
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
         let Ok(Value::Object(members)) = serde_json::from_str(text) else {
             return refuse("it is not a JSON object");
@@ -115,7 +120,10 @@ impl RetentionPolicy {
         let mut policy = Self::default();
         for (key, value) in &members {
             if !KEYS.contains(&key.as_str()) {
-                return refuse(format!("{key:?} is no key of a policy; there are {}", KEYS.join(", ")));
+                return refuse(format!(
+                    "{key:?} is not a key of a policy; the keys are {}",
+                    KEYS.join(", ")
+                ));
             }
             if !value.is_null() {
                 policy.set(key, value)?;
@@ -124,7 +132,7 @@ impl RetentionPolicy {
         Ok(policy)
     }
 
-    /// Sets what `key` stands for; `key` is one of [`KEYS`].
+    /// Sets the field of `key`, which is one of [`KEYS`].
     fn set(&mut self, key: &str, value: &Value) -> Result<(), PolicyError> {
         match key {
             "keepLast" => self.keep_last = count(key, value)?,
@@ -144,7 +152,7 @@ impl RetentionPolicy {
         Ok(())
     }
 
-    /// The counting rules with their names, in the order in which reasons are given.
+    /// The counting rules with their periods, in the order of reasons.
     fn counts(&self) -> [(Period, Keep); 6] {
         [
             (Period::Each, self.keep_last),
@@ -157,10 +165,10 @@ impl RetentionPolicy {
     }
 }
 
-/// A policy is refused. Nothing was done.
+/// A policy is refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    /// Which part of it, and why.
+    /// The refused part, and why.
     pub reason: String,
 }
 
@@ -172,10 +180,10 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// What a counting rule counts.
+/// The unit of a counting rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Period {
-    /// Every snapshot by itself.
+    /// Each snapshot.
     Each,
     Hour,
     Day,
@@ -185,7 +193,7 @@ pub(super) enum Period {
 }
 
 impl Period {
-    /// Name of the rule that counts it.
+    /// Key of the rule that counts it.
     pub(super) fn rule(self) -> &'static str {
         match self {
             Self::Each => KEYS[0],
@@ -198,18 +206,18 @@ impl Period {
     }
 }
 
-/// A policy that passed every check and can be applied.
+/// A policy that passed all checks and can be applied.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The counting rules that are on.
     pub(super) counts: Vec<(Period, Keep)>,
-    /// `keepWithin` as it was written, and what it says.
+    /// `keepWithin` as text and parsed.
     pub(super) within: Option<(String, Within)>,
     pub(super) keep_tags: Vec<BTreeMap<String, String>>,
     pub(super) keep_ids: BTreeSet<SnapshotId>,
     pub(super) group_by: Vec<String>,
     pub(super) zone: TimeZone,
-    /// From midnight to the begin of the day.
+    /// From midnight to the start of the day.
     pub(super) day_starts_after: SignedDuration,
     pub(super) anchor: Anchor,
 }
@@ -218,7 +226,7 @@ impl Rules {
     /// Checks `policy`.
     ///
     /// # Errors
-    /// When it keeps nothing, or a duration, zone or time of day is not one.
+    /// When it keeps nothing, or when a duration, time zone or time of day is not valid.
     pub fn new(policy: &RetentionPolicy) -> Result<Self, PolicyError> {
         let counts: Vec<_> = policy.counts().into_iter().filter(|(_, keep)| keep.is_on()).collect();
         let within = match &policy.keep_within {
@@ -233,7 +241,7 @@ impl Rules {
             },
         };
         if counts.is_empty() && within.is_none() && policy.keep_tags.is_empty() && policy.keep_ids.is_empty() {
-            return refuse("it keeps nothing; to remove snapshots on purpose, forget them by their ids");
+            return refuse("it keeps nothing; to remove all snapshots, forget them by their ids");
         }
         Ok(Self {
             counts,
@@ -247,13 +255,13 @@ impl Rules {
         })
     }
 
-    /// Name of the time zone that calendar periods are of.
+    /// Name of the time zone of calendar periods.
     pub fn time_zone(&self) -> &str {
         self.zone.iana_name().unwrap_or("UTC")
     }
 }
 
-/// A length of time by the calendar and the clock.
+/// A duration in calendar units and hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Within {
     months: i64,
@@ -262,16 +270,16 @@ pub(super) struct Within {
 }
 
 impl Within {
-    /// Parses `1y2m3w4d5h`, of which at least one part must be there, in this order.
+    /// Parses `1y2m3w4d5h`: at least one of these parts, in this order.
     fn parse(text: &str) -> Option<Self> {
         let mut rest = text;
         let mut parts = [None; 5];
         for (part, unit) in parts.iter_mut().zip(['y', 'm', 'w', 'd', 'h']) {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let (number, behind) = rest.split_at(digits);
-            if let (false, Some(behind)) = (number.is_empty(), behind.strip_prefix(unit)) {
+            let (number, after) = rest.split_at(digits);
+            if let (false, Some(after)) = (number.is_empty(), after.strip_prefix(unit)) {
                 *part = Some(i64::from(number.parse::<u32>().ok()?));
-                rest = behind;
+                rest = after;
             }
         }
         if !rest.is_empty() || parts.iter().all(Option::is_none) {
@@ -279,19 +287,19 @@ impl Within {
         }
         let [years, months, weeks, days, hours] = parts.map(Option::unwrap_or_default);
         Some(Self {
-            // parsed from 32 bits, so that none of these can overflow
+            // parsed as 32 bits, so none of these can overflow
             months: years * 12 + months,
             days: weeks * 7 + days,
             hours,
         })
     }
 
-    /// The time so long before `anchor_ms`, both in milliseconds since 1970-01-01T00:00:00Z; `None` when that is before all
-    /// time that the calendar knows.
+    /// The time of this duration before `anchor_ms`, both in milliseconds since
+    /// 1970-01-01T00:00:00Z; `None` when it is before the first year of the calendar.
     ///
-    /// Months, then days are taken from the date in `zone`, where a day that the month does not have becomes its last one;
-    /// hours are taken from the time that comes out. A time that the zone has twice is the first of the two, and one that
-    /// it leaves out is as far behind the gap as it was into it.
+    /// Months, then days are subtracted from the date in `zone`; a day that the month does not have
+    /// becomes its last one. Then hours are subtracted. Of a time that occurs twice in the zone the
+    /// first is used, and a time in a gap is moved past it by the same distance.
     pub(super) fn before(self, anchor_ms: i64, zone: &TimeZone) -> Option<i64> {
         let anchor = timestamp(anchor_ms);
         let civil = zone.to_offset(anchor).to_datetime(anchor);
@@ -310,7 +318,7 @@ impl Within {
     }
 }
 
-/// The time as the calendar knows it; what is outside of its years (-9999 to 9999) counts as its begin or end.
+/// The time in the calendar, clamped to its years (-9999 to 9999).
 pub(super) fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
@@ -319,12 +327,12 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, PolicyError> {
     Err(PolicyError { reason: reason.into() })
 }
 
-/// The zone of that name in the database that comes with this software. The system's own is not asked, so that a policy
-/// keeps the same snapshots on every machine.
+/// The time zone of that name in the bundled database. The database of the system is not used, so
+/// that a policy keeps the same snapshots on every machine.
 fn zone(name: &str) -> Result<TimeZone, PolicyError> {
     match TimeZoneDatabase::bundled().get(name) {
         Ok(zone) if !zone.is_unknown() => Ok(zone),
-        _ => refuse(format!("timeZone: there is no zone {name:?}")),
+        _ => refuse(format!("timeZone: there is no time zone {name:?}")),
     }
 }
 
@@ -353,17 +361,19 @@ fn count(key: &str, value: &Value) -> Result<Keep, PolicyError> {
     match value.as_u64().map(u32::try_from) {
         Some(Ok(count)) => Ok(Keep::Count(count)),
         Some(Err(_)) => refuse(format!(
-            "{key}: {value} is more than {}; to keep all, say \"all\"",
+            "{key}: {value} is more than {}; to keep all, use \"all\"",
             u32::MAX
         )),
-        None => refuse(format!("{key}: {value} is not a whole number from 0 on, nor \"all\"")),
+        None => refuse(format!(
+            "{key}: {value} is neither a whole number from 0 on nor \"all\""
+        )),
     }
 }
 
 fn text(key: &str, value: &Value) -> Result<String, PolicyError> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        other => refuse(format!("{key}: {other} is not a text")),
+        other => refuse(format!("{key}: {other} is not a string")),
     }
 }
 
@@ -374,7 +384,7 @@ fn list<T>(
 ) -> Result<Vec<T>, PolicyError> {
     match value {
         Value::Array(entries) => entries.iter().map(|value| entry(key, value)).collect(),
-        other => refuse(format!("{key}: {other} is not a list")),
+        other => refuse(format!("{key}: {other} is not an array")),
     }
 }
 

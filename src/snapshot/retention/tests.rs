@@ -1,7 +1,8 @@
-//! Known answers, laws, and what is refused.
+//! Known answers, properties, and refused policies.
 //!
-//! `retention.json` holds the chosen cases, each with the reason why it is there; `retention_random.json` was written by
-//! `scripts/retention_vectors.py`, which states the rules a second time on another calendar library.
+//! `retention.json` contains chosen cases, each with the reason for it; `retention_random.json` was
+//! written by `scripts/retention_vectors.py`, which implements the rules a second time on another
+//! calendar library.
 
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -33,7 +34,7 @@ impl One {
     }
 }
 
-/// The id that a short name of the vectors stands for; the order stays the same.
+/// The id for a short name of the vectors, in the same order.
 fn id(name: &str) -> SnapshotId {
     let mut bytes = [0; 16];
     bytes[..name.len()].copy_from_slice(name.as_bytes());
@@ -114,7 +115,7 @@ fn the_chosen_cases_give_the_known_reasons() {
 }
 
 #[test]
-fn the_random_cases_give_the_reasons_that_another_program_found() {
+fn the_random_cases_give_the_reasons_of_another_implementation() {
     let cases: Vec<Value> = serde_json::from_str(RANDOM).unwrap();
     assert_eq!(cases.len(), 350);
     for (number, case) in cases.iter().enumerate() {
@@ -143,7 +144,7 @@ fn the_random_cases_give_the_reasons_that_another_program_found() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_and_named() {
+fn an_invalid_policy_is_refused_with_the_reason() {
     let tag = json!([{ "env": 1 }]);
     let bad = [
         (json!({}), "keeps nothing"),
@@ -247,7 +248,7 @@ fn every_key_of_the_json_form_is_read() {
 }
 
 #[test]
-fn every_zone_that_people_use_is_at_hand_without_the_system() {
+fn every_common_time_zone_is_bundled() {
     for zone in [
         "UTC",
         "Etc/UTC",
@@ -264,7 +265,7 @@ fn every_zone_that_people_use_is_at_hand_without_the_system() {
 }
 
 #[test]
-fn the_group_and_the_order_of_the_list_are_in_the_answer() {
+fn the_plan_has_the_group_of_each_snapshot_in_the_order_of_the_list() {
     let pair = |tag: &str, value: &str| BTreeMap::from([(tag.to_owned(), value.to_owned())]);
     let (db, none) = (pair("service", "db"), pair("other", "x"));
     let mut list = vec![
@@ -290,7 +291,7 @@ fn the_group_and_the_order_of_the_list_are_in_the_answer() {
 }
 
 #[test]
-fn no_value_of_a_tag_is_another_group_than_an_empty_value() {
+fn a_missing_tag_is_another_group_than_an_empty_value() {
     let mut list = vec![One::new(id("a"), NOW - 5), One::new(id("b"), NOW - 9)];
     list[0].tags = BTreeMap::from([("service".to_owned(), String::new())]);
     let apart = rules(&json!({ "keepLast": 1, "groupBy": ["service"] })).unwrap();
@@ -299,7 +300,7 @@ fn no_value_of_a_tag_is_another_group_than_an_empty_value() {
 }
 
 #[test]
-fn of_snapshots_that_are_all_dated_in_the_future_the_newest_is_called_so() {
+fn when_all_snapshots_are_dated_in_the_future_the_newest_has_that_reason() {
     let list = [One::new(id("a"), NOW + DAY_MS), One::new(id("b"), NOW + 2 * DAY_MS)];
     let plan = plan(&rules(&json!({ "keepLast": 1 })).unwrap(), &list, NOW);
     let reasons: Vec<_> = plan.choices.iter().map(|choice| choice.reasons.join(", ")).collect();
@@ -310,7 +311,7 @@ fn of_snapshots_that_are_all_dated_in_the_future_the_newest_is_called_so() {
 #[test]
 fn of_eight_snapshots_of_one_millisecond_the_one_committed_last_is_the_newest() {
     let no_tags = Tags::new();
-    // ids in an order of their own
+    // ids in another order
     let list: Vec<Candidate<'_>> = (0..8u8)
         .map(|at| Candidate {
             id: SnapshotId([at.wrapping_mul(91); 16]),
@@ -338,7 +339,7 @@ fn a_little_ahead_is_not_the_future() {
 }
 
 #[test]
-fn times_outside_of_the_calendar_are_decided_about_too() {
+fn times_outside_of_the_calendar_are_planned_too() {
     let list = [
         One::new(id("a"), i64::MIN),
         One::new(id("b"), i64::MIN + 1),
@@ -353,7 +354,7 @@ fn times_outside_of_the_calendar_are_decided_about_too() {
     assert_eq!(kept(&rules_of_all, &list), BTreeSet::from([id("b"), id("c"), id("d")]));
     assert_eq!(plan(&rules_of_all, &list, i64::MIN).choices.len(), 4);
     assert_eq!(plan(&rules_of_all, &list, i64::MAX).choices.len(), 4);
-    // a duration that reaches behind the begin of time keeps everything
+    // a duration that reaches before the first year of the calendar keeps everything
     for long in [
         "4294967295y",
         "4294967295m",
@@ -367,7 +368,7 @@ fn times_outside_of_the_calendar_are_decided_about_too() {
 }
 
 #[test]
-fn what_looks_like_a_mistake_gives_a_warning() {
+fn a_probable_mistake_gives_a_warning() {
     let mut list = vec![One::new(id("a"), NOW), One::new(id("b"), NOW - DAY_MS)];
     list[0].tags = BTreeMap::from([("service".to_owned(), "db".to_owned())]);
     list[1].tags = BTreeMap::from([("service".to_owned(), "web".to_owned())]);
@@ -384,7 +385,7 @@ fn what_looks_like_a_mistake_gives_a_warning() {
             json!({ "keepTags": [{ "service": "db", "env": "*" }] }),
             "env=*, service=db",
         ),
-        (json!({ "keepIds": [id("c").to_hex()] }), "there is no snapshot 63"),
+        (json!({ "keepIds": [id("c").to_hex()] }), "the snapshot 63"),
     ] {
         let warnings = warnings(policy);
         assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}");
@@ -392,18 +393,18 @@ fn what_looks_like_a_mistake_gives_a_warning() {
 }
 
 #[test]
-#[ignore = "deep: shows how long a large list takes"]
-fn a_hundred_thousand_snapshots_are_decided_about() {
-    decide_about(100_000);
+#[ignore = "deep: a large list"]
+fn a_hundred_thousand_snapshots_are_planned() {
+    plan_of(100_000);
 }
 
 #[test]
-fn a_thousand_snapshots_are_decided_about() {
-    decide_about(1000);
+fn a_thousand_snapshots_are_planned() {
+    plan_of(1000);
 }
 
-/// One snapshot an hour: each rule finds as many periods as it asks for.
-fn decide_about(count: i64) {
+/// One snapshot an hour: each rule finds as many periods as its count.
+fn plan_of(count: i64) {
     let list: Vec<One> = (0..count)
         .map(|at| One::new(SnapshotId((at as u128).to_be_bytes()), NOW - at * 3_600_000))
         .collect();
@@ -450,7 +451,7 @@ fn lists() -> impl Strategy<Value = Vec<One>> {
     })
 }
 
-/// Where and when; the same for the policies that are compared.
+/// Time zone, start of the day and groups; the same for all policies that are compared.
 fn frames() -> impl Strategy<Value = Value> {
     let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia"]);
     let days = prop::sample::select(vec!["00:00", "08:00", "02:30"]);
@@ -519,7 +520,7 @@ proptest! {
     fn the_newest_of_each_group_is_kept(list in lists(), frame in frames(), ahead in 0..3i64) {
         let now = NOW - ahead * DAY_MS;
         let mut policy = frame.clone();
-        policy["keepTags"] = json!([{ "nobody": "has it" }]);
+        policy["keepTags"] = json!([{ "missing": "tag" }]);
         let choices = plan(&rules(&policy).unwrap(), &list, now).choices;
         let mut newest: BTreeMap<_, _> = BTreeMap::new();
         let order = |choice: &SnapshotChoice| {

@@ -1,4 +1,4 @@
-//! List trees: golden bytes, round trips, how little changes and is read, and what is refused.
+//! List trees: golden bytes, round trips, the cost of changes and reads, and refused nodes.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::id::{ChunkId, to_hex};
 /// Nodes by id.
 type Nodes = HashMap<ChunkId, Vec<u8>>;
 
-/// Repeatable chunks; about one id in `every` is one that many nodes end after.
+/// Reproducible chunks; about one id in `every` ends a node.
 fn chunks(seed: u64, count: usize, every: u64) -> Vec<(ChunkId, u32)> {
     let entropy = SeededEntropy::new(seed);
     (0..count)
@@ -55,7 +55,8 @@ fn build(chunks: &[(ChunkId, u32)], inline_allowed: bool, nodes: &mut Nodes) -> 
     }
 }
 
-/// Walks an item from byte `start` to its end; also how many nodes were read before the first chunk came.
+/// Walks an item from byte `start` to its end; returns also the number of nodes that were read
+/// before the first chunk.
 fn walk(item: &SnapshotItem, nodes: &Nodes, start: u64) -> Result<(Vec<ListedChunk>, usize), Error> {
     let fetches = Cell::new(0);
     let mut fetch = |id: &ChunkId| {
@@ -81,7 +82,7 @@ fn level(item: &SnapshotItem) -> u8 {
 
 fn listed(chunks: &[(ChunkId, u32)]) -> Vec<ListedChunk> {
     let mut offset = 0;
-    let place = |(id, raw_len): &(ChunkId, u32)| {
+    let chunk_at = |(id, raw_len): &(ChunkId, u32)| {
         let chunk = ListedChunk {
             id: *id,
             raw_len: *raw_len,
@@ -90,7 +91,7 @@ fn listed(chunks: &[(ChunkId, u32)]) -> Vec<ListedChunk> {
         offset += u64::from(*raw_len);
         chunk
     };
-    chunks.iter().map(place).collect()
+    chunks.iter().map(chunk_at).collect()
 }
 
 fn hex_id(byte: &str) -> String {
@@ -99,7 +100,8 @@ fn hex_id(byte: &str) -> String {
 
 #[test]
 fn list_nodes_have_their_golden_bytes() {
-    // a leaf ends after 128 entries at the earliest, and there only after an id with nine low zero bits
+    // a leaf ends after 128 entries at the earliest, and there only after an id with nine low zero
+    // bits
     let mut chunks = vec![(ChunkId([0x33; 32]), 7u32); 150];
     for marked in [100, 127, 130] {
         chunks[marked] = (ChunkId([0; 32]), 0x0001_0203);
@@ -145,7 +147,7 @@ fn short_lists_stay_inline_if_they_may() {
         (33, true, false),
         (33, false, false),
     ] {
-        // ids that every node would end after: the minimum keeps short lists from making one
+        // ids each of which could end a node: the minimum prevents nodes in short lists
         let (chunks, mut nodes) = (chunks(1, count, 1), Nodes::new());
         let item = build(&chunks, inline_allowed, &mut nodes);
         assert_eq!(matches!(item.content, ItemContent::Inline(_)), inline, "{count}");
@@ -179,7 +181,7 @@ fn nodes_end_at_their_smallest_and_largest_size() {
 }
 
 #[test]
-fn a_whole_number_of_nodes_leaves_no_empty_one() {
+fn a_list_that_fills_its_nodes_has_no_empty_node() {
     for count in [128, 256, 128 * 64, 128 * 64 + 1, 128 * 64 * 2] {
         let (chunks, mut nodes) = (chunks(3, count, 1), Nodes::new());
         let item = build(&chunks, true, &mut nodes);
@@ -188,7 +190,7 @@ fn a_whole_number_of_nodes_leaves_no_empty_one() {
 }
 
 #[test]
-fn one_chunk_more_makes_only_few_new_nodes() {
+fn one_more_chunk_makes_only_a_few_new_nodes() {
     let mut chunks = chunks(4, 100_000, 0);
     let mut nodes = Nodes::new();
     build(&chunks, true, &mut nodes);
@@ -207,17 +209,17 @@ fn one_chunk_more_makes_only_few_new_nodes() {
 }
 
 #[test]
-fn walks_from_any_byte_and_reads_one_node_per_level_to_get_there() {
+fn a_walk_from_any_byte_reads_one_node_per_level_to_start() {
     let (chunks, mut nodes) = (chunks(5, 150_000, 1), Nodes::new());
     let item = build(&chunks, true, &mut nodes);
     assert!(level(&item) >= 2);
     let all = listed(&chunks);
     let interesting = [0, 1, 127, 128, 129, 8_192, 149_999];
-    for place in interesting.into_iter().chain((0..150_000).step_by(8_733)) {
-        let chunk = all[place];
+    for at in interesting.into_iter().chain((0..150_000).step_by(8_733)) {
+        let chunk = all[at];
         for start in [chunk.offset, chunk.offset + u64::from(chunk.raw_len) - 1] {
             let (tail, descent) = walk(&item, &nodes, start).unwrap();
-            assert_eq!(tail, all[place..], "from {start}");
+            assert_eq!(tail, all[at..], "from {start}");
             assert!(descent <= usize::from(level(&item)) + 1);
         }
     }
@@ -227,7 +229,7 @@ fn walks_from_any_byte_and_reads_one_node_per_level_to_get_there() {
 }
 
 #[test]
-fn refuses_trees_that_are_not_what_they_say() {
+fn a_walk_refuses_nodes_that_differ_from_their_parents() {
     let (chunks, mut nodes) = (chunks(6, 20_000, 2), Nodes::new());
     let item = build(&chunks, true, &mut nodes);
     let ItemContent::List { root, level } = item.content else {
@@ -265,7 +267,7 @@ fn refuses_trees_that_are_not_what_they_say() {
             "{wrong:?}"
         );
     }
-    // each other node under the name of one: wrong sums or a wrong level
+    // each other node under the id of one: wrong sums or a wrong level
     let Node::Inner { entries, .. } = decode_node(&nodes[&root], level).unwrap() else {
         panic!("an inner node")
     };
@@ -277,7 +279,7 @@ fn refuses_trees_that_are_not_what_they_say() {
 }
 
 #[test]
-fn a_walk_goes_on_where_a_fetch_failed() {
+fn a_walk_continues_where_a_fetch_failed() {
     let (chunks, mut nodes) = (chunks(7, 3_000, 2), Nodes::new());
     let item = build(&chunks, true, &mut nodes);
     let mut walker = ListWalker::new(&item, 0).unwrap();
@@ -301,7 +303,7 @@ fn a_walk_goes_on_where_a_fetch_failed() {
 }
 
 #[test]
-fn refuses_nodes_with_wrong_headers_lengths_and_sums() {
+fn decode_refuses_nodes_with_wrong_headers_lengths_and_sums() {
     let mut nodes = Nodes::new();
     let item = build(&chunks(8, 300, 1), true, &mut nodes);
     let ItemContent::List { root, level: 1 } = item.content else {
@@ -343,7 +345,7 @@ fn refuses_nodes_with_wrong_headers_lengths_and_sums() {
 }
 
 #[test]
-fn refuses_chunks_that_no_list_can_hold() {
+fn push_refuses_chunks_of_an_invalid_length() {
     let mut sink = |_: &[u8]| -> Result<ChunkId, Error> { panic!("no node") };
     for raw_len in [0, MAX_RAW_LEN + 1, u32::MAX] {
         let pushed = ListBuilder::new().push(ChunkId([0; 32]), raw_len, &mut sink);
@@ -356,7 +358,8 @@ fn refuses_chunks_that_no_list_can_hold() {
     );
 }
 
-/// A list of so many chunks, whose nodes are only counted; its manifest must stay small and its tree flat.
+/// Checks that the manifest of a list of so many chunks is small and its tree flat. The nodes are
+/// only counted.
 fn is_small_with(count: u64, max_level: u8) {
     let entropy = SeededEntropy::new(count);
     let mut node_count = 0u64;
@@ -396,7 +399,7 @@ fn four_million_chunks_make_a_small_manifest_and_a_flat_tree() {
 
 proptest! {
     #[test]
-    fn any_list_comes_back_from_any_byte(
+    fn any_list_round_trips_from_any_byte(
         seed in any::<u64>(),
         count in 0usize..6_000,
         every in 0u64..40,

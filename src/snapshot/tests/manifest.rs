@@ -1,4 +1,4 @@
-//! Manifests and their copies: golden text, damage, and what is refused although its checksum is right.
+//! Manifests and their copies: golden text, damage, and wrong contents under a right checksum.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ fn decode_plain(bytes: &[u8]) -> Result<Snapshot, Error> {
     decode(bytes, &sample().id, &ManifestKeys::Plain, &REPO)
 }
 
-/// The golden text with something replaced, under a right checksum.
+/// The golden text with a part replaced, under a right checksum.
 fn with(from: &str, to: &str) -> Result<Snapshot, Error> {
     assert!(GOLDEN.contains(from), "{from}");
     decode_plain(checked_json::finish(GOLDEN.replacen(from, to, 1)).as_bytes())
@@ -110,7 +110,7 @@ fn the_sequence_follows_the_time_and_its_absence_is_zero() {
 }
 
 #[test]
-fn a_sealed_manifest_has_its_golden_bytes_and_shows_nothing() {
+fn a_sealed_manifest_has_its_golden_bytes_and_reveals_nothing() {
     let keys = Keys::new();
     let bytes = keys.encode(&sample(), 1);
     let text = String::from_utf8(bytes.clone()).unwrap();
@@ -130,7 +130,7 @@ fn a_sealed_manifest_has_its_golden_bytes_and_shows_nothing() {
 }
 
 #[test]
-fn a_sealed_manifest_is_padded_so_that_near_lengths_look_alike() {
+fn sealed_manifests_of_similar_lengths_are_padded_to_the_same_length() {
     let keys = Keys::new();
     let longer = |extra: usize| Snapshot {
         writer_version: "1".repeat(extra),
@@ -177,7 +177,7 @@ fn a_broken_random_generator_does_not_repeat_a_salt_for_another_text() {
 }
 
 #[test]
-fn refuses_manifests_with_any_byte_flipped_or_missing() {
+fn decode_refuses_manifests_with_any_byte_flipped_or_missing() {
     let (keys, id) = (Keys::new(), sample().id);
     let (plain, sealed) = (encode_plain(&sample()).unwrap(), keys.encode(&sample(), 1));
     for bytes in [&plain, &sealed] {
@@ -201,7 +201,7 @@ fn refuses_manifests_with_any_byte_flipped_or_missing() {
 }
 
 #[test]
-fn refuses_a_sealed_manifest_altered_under_a_right_checksum() {
+fn decode_refuses_a_sealed_manifest_altered_under_a_right_checksum() {
     let keys = Keys::new();
     let text = String::from_utf8(keys.encode(&sample(), 1)).unwrap();
     let body = format!("{}}}", text.split(r#","checksum""#).next().unwrap());
@@ -214,7 +214,7 @@ fn refuses_a_sealed_manifest_altered_under_a_right_checksum() {
 }
 
 #[test]
-fn refuses_a_plain_manifest_in_a_sealed_repository_and_the_other_way_round() {
+fn decode_refuses_a_plain_manifest_in_an_encrypted_repository_and_a_sealed_one_in_a_plain_one() {
     let (keys, id) = (Keys::new(), sample().id);
     let refused = keys.decode(&encode_plain(&sample()).unwrap(), &id);
     assert_eq!(refused, damaged("the manifest is not sealed and the repository is"));
@@ -225,7 +225,7 @@ fn refuses_a_plain_manifest_in_a_sealed_repository_and_the_other_way_round() {
 }
 
 #[test]
-fn tells_a_missing_key_and_a_later_version_from_damage() {
+fn decode_distinguishes_a_missing_key_and_a_later_version_from_damage() {
     let (keys, id) = (Keys::new(), sample().id);
     let bytes = keys.encode(&sample(), 1);
     assert_eq!(
@@ -249,7 +249,7 @@ fn tells_a_missing_key_and_a_later_version_from_damage() {
 }
 
 #[test]
-fn a_manifest_counts_only_under_its_own_name_and_repository() {
+fn a_manifest_is_valid_only_under_its_own_id_and_repository() {
     let (keys, other) = (Keys::new(), SnapshotId([1; 16]));
     let plain = encode_plain(&sample()).unwrap();
     assert!(decode(&plain, &other, &ManifestKeys::Plain, &REPO).is_err());
@@ -257,7 +257,7 @@ fn a_manifest_counts_only_under_its_own_name_and_repository() {
     assert!(keys.decode(&sealed, &other).is_err());
     let key_of = |_| Some(&keys.manifest);
     assert!(decode(&sealed, &sample().id, &ManifestKeys::Sealed(&key_of), &RepoId([2; 16])).is_err());
-    // renamed outside, with the checksum made right: the seal still knows
+    // renamed outside, with a corrected checksum: the seal detects it
     let text = String::from_utf8(sealed)
         .unwrap()
         .replace(&sample().id.to_hex(), &other.to_hex());
@@ -277,7 +277,7 @@ fn unknown_members_are_ignored() {
 }
 
 #[test]
-fn refuses_wrong_contents_under_a_right_checksum() {
+fn decode_refuses_wrong_contents_under_a_right_checksum() {
     let wrong = [
         (r#""version":1"#, r#""version":"1""#),
         (r#""version":1,"#, ""),
@@ -319,7 +319,7 @@ fn refuses_wrong_contents_under_a_right_checksum() {
 }
 
 #[test]
-fn does_not_write_what_it_would_not_read() {
+fn encode_refuses_what_decode_would_refuse() {
     let mut two_alike = sample();
     two_alike.items.push(two_alike.items[0].clone());
     let mut wrong_sum = sample();
@@ -347,7 +347,7 @@ fn does_not_write_what_it_would_not_read() {
 }
 
 #[test]
-fn a_manifest_comes_back_whole_from_its_copy() {
+fn a_manifest_is_restored_from_its_copy() {
     let id = sample().id;
     let manifest: Vec<u8> = (0..2_500_000u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -385,7 +385,7 @@ fn a_copy_part_has_its_golden_header() {
 }
 
 #[test]
-fn refuses_a_copy_with_any_byte_flipped() {
+fn join_refuses_a_copy_with_any_byte_flipped() {
     let id = sample().id;
     let manifest = encode_plain(&sample()).unwrap();
     let whole = |part: &[u8]| -> Result<Snapshot, Error> {
@@ -423,7 +423,7 @@ proptest! {
     ) {
         let mut text: Vec<char> = GOLDEN.chars().collect();
         for (at, with) in edits {
-            // the braces stay: what is checked in behind them must be reached
+            // the braces stay, so that the checks after them are reached
             let at = 1 + at % (text.len() - 2);
             text[at] = with.chars().next().unwrap();
         }

@@ -1,4 +1,4 @@
-//! Tests of the room: what several files use, then one file per subject.
+//! Tests of the room, one file per subject, and what they share.
 
 mod list;
 mod manifest;
