@@ -1,17 +1,20 @@
-//! Checked JSON (format.md §1.1): one JSON object whose last member is the SHA-256 of everything before it.
+//! Checked JSON (format.md §1.1): one JSON object whose last member is the SHA-256 of everything
+//! before it.
 //!
-//! The checksum finds damage; it proves no author. What the members mean is left to whoever writes them.
+//! The checksum detects damage; it does not authenticate. The meaning of the members is left to the
+//! caller.
 
 use sha2::{Digest, Sha256};
 
-/// What stands before the 64 hex digits.
+/// The bytes before the hex digits of the checksum.
 const MEMBER: &str = ",\"checksum\":\"";
-/// What stands behind them.
+/// The bytes after them.
 const END: &str = "\"}\n";
-/// Hex digits of a SHA-256.
+/// Number of hex digits of a SHA-256.
 const DIGITS: usize = 64;
 
-/// Appends the checksum member and the newline to `body`, a compact JSON object `{…}` with at least one member.
+/// Appends the checksum member and the newline to `body`, a compact JSON object `{…}` with at least
+/// one member.
 pub fn finish(mut body: String) -> String {
     if body.ends_with('}') {
         body.pop();
@@ -24,8 +27,9 @@ pub fn finish(mut body: String) -> String {
     body
 }
 
-/// The text of a file whose checksum holds, `None` otherwise. The text still has its `checksum` member, which readers
-/// ignore as any member that they do not know; apart from the checksum, nothing says that it is valid JSON.
+/// Returns the text of a file whose checksum is right, else `None`. The text still has its
+/// `checksum` member, which readers ignore like any unknown member. It may not be valid JSON: only
+/// the checksum is checked.
 pub fn verify(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let rest = text.strip_suffix(END)?;
@@ -36,8 +40,8 @@ pub fn verify(bytes: &[u8]) -> Option<&str> {
     (body.starts_with('{') && Sha256::digest(body.as_bytes()).as_slice() == stated).then_some(text)
 }
 
-/// Whether these are the checksum member and the end of a file, and nothing else. Whether the
-/// checksum holds, only [`verify`] finds out.
+/// True when `bytes` have the form of the checksum member and the end of a file. The checksum
+/// itself is checked by [`verify`].
 pub fn is_end(bytes: &[u8]) -> bool {
     bytes.len() == MEMBER.len() + DIGITS + END.len() && bytes.starts_with(MEMBER.as_bytes())
 }
@@ -66,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_byte_is_seen() {
+    fn verify_detects_any_changed_byte() {
         let good = finish("{\"version\":1,\"checksum\":\"inner\",\"x\":\"ä\"}".into()).into_bytes();
         assert!(verify(&good).is_some());
         for at in 0..good.len() {
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_checked_json() {
+    fn verify_refuses_text_that_is_not_checked_json() {
         let digits = "0".repeat(64);
         for text in [
             "",

@@ -1,8 +1,8 @@
-//! Every path and file name inside a repository. Nothing here knows what the files hold.
+//! Every path and file name inside a repository. The contents of the files are left to their rooms.
 
 use crate::id::{GroupId, KeyId, PackId, SegmentId, SnapshotId};
 
-/// The repository's settings.
+/// The settings of the repository.
 pub const CONFIG: &str = "config.json";
 /// Packs and their `.idx` files.
 pub const DATA: &str = "packs/data";
@@ -22,19 +22,20 @@ pub const MARKS: &str = "index/marks";
 pub const KEYS: &str = "keys";
 /// Lock files and leases.
 pub const LOCKS: &str = "locks";
-/// What a repair moved out of the way.
+/// Files that a repair has moved away.
 pub const QUARANTINE: &str = "quarantine";
-/// Locked for milliseconds around a commit (shared) and a prune's decision (exclusive).
+/// The commit lock: held for milliseconds around a commit (shared) and the decision of a prune
+/// (exclusive).
 pub const COMMIT_LOCK: &str = "locks/commit";
-/// Held by whoever supersedes or deletes.
+/// The maintenance lock: held by an operation that supersedes or deletes files.
 pub const MAINT_LOCK: &str = "locks/maint";
 
-/// Space that a prune, a forget or a repair may use when the disk is full.
+/// Reserved space that a prune, a forget or a repair uses when the disk is full.
 pub const RESERVE: &str = "reserve";
 /// Empty files next to [`RESERVE`], each of which reserves an inode.
 pub const RESERVE_FILES: u8 = 7;
 
-/// All folders, parents first.
+/// All directories, parents first.
 pub const FOLDERS: [&str; 11] = [
     "packs", DATA, PARITY, KEY_COPIES, RECORDS, SNAPSHOTS, INDEX, MARKS, KEYS, LOCKS, QUARANTINE,
 ];
@@ -44,7 +45,7 @@ pub fn pack(id: &PackId) -> String {
     format!("{DATA}/{id}.pack")
 }
 
-/// The pack index beside a pack.
+/// The pack index of a pack.
 pub fn pack_index(id: &PackId) -> String {
     format!("{DATA}/{id}.idx")
 }
@@ -84,22 +85,23 @@ pub fn lease(session: &SnapshotId) -> String {
     format!("{LOCKS}/{session}.json")
 }
 
-/// The record that a snapshot was forgotten, or given up after its copy was written.
+/// The record that a snapshot was forgotten, or abandoned after its copy was written.
 pub fn forgot_record(id: &SnapshotId) -> String {
     format!("{RECORDS}/{id}.forgot")
 }
 
-/// One of the [`RESERVE_FILES`] empty files of the reserve, numbered from 1.
+/// An empty file of the reserve; `number` is 1 to [`RESERVE_FILES`].
 pub fn reserve_file(number: u8) -> String {
     format!("{RESERVE}-{number}")
 }
 
-/// Whether a key names a file of the reserve.
+/// True when the key is that of a file of the reserve.
 pub fn is_reserve(key: &str) -> bool {
     key == RESERVE || (1..=RESERVE_FILES).any(|number| key == reserve_file(number))
 }
 
-/// The id in a key such as `packs/data/<hex>.pack`: its file name must be exactly `<hex><suffix>`.
+/// The id in a key such as `packs/data/<hex>.pack`; `None` unless its file name is exactly
+/// `<hex><suffix>`.
 pub fn id_of<const N: usize>(key: &str, suffix: &str) -> Option<[u8; N]> {
     let name = key.rsplit('/').next()?;
     crate::id::from_hex(name.strip_suffix(suffix)?)
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_back_from_names_and_foreign_names_are_not() {
+    fn ids_are_parsed_from_names_and_foreign_names_are_refused() {
         let id = PackId([7; 32]);
         assert_eq!(id_of(&pack(&id), ".pack"), Some(id.0));
         for foreign in [

@@ -8,25 +8,25 @@ use crate::storage::{self, FailedRead};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store failed.
+    /// The storage failed.
     Storage(storage::Error),
-    /// A file is not what the format says.
+    /// A file does not follow the format.
     Damaged {
         /// Which file.
         key: String,
-        /// What was found.
+        /// The rule that it breaks.
         reason: &'static str,
     },
-    /// Written by a later version; this code does not know how to read it.
+    /// A file was written by a later version and cannot be read by this one.
     UnsupportedVersion {
         /// Which file.
         key: String,
-        /// The version it names.
+        /// The version in the file.
         version: u32,
     },
-    /// The caller wants to write something that the format cannot hold.
+    /// The caller tries to write something that the format does not allow.
     Invalid {
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
 }

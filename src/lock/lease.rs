@@ -1,7 +1,9 @@
-//! Leases: a small file per session, kernel-locked for the session's life (`docs/format.md` §11.2).
+//! Leases: a small file for each session, locked by the kernel for the session's life
+//! (`docs/format.md` §11.2).
 //!
-//! A hint only. A prune spares the packs of sessions whose lease is held, and people see who is writing; nothing is lost
-//! when a lease is missing, stale or damaged. It holds no names and no tags.
+//! A lease is only a hint. A prune spares the packs of sessions whose lease is held, and users see
+//! the sessions that are writing; no data is lost when a lease is missing, stale or damaged. It
+//! contains no names and no tags.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,37 +16,38 @@ use crate::{checked_json, layout};
 const MAX_LEASE_LEN: u64 = 64 << 10;
 const VERSION: u32 = 1;
 
-/// What the lease of an ingest says.
+/// `operation` in the lease of an ingest.
 pub const INGEST: &str = "ingest";
-/// What the lease of a prune says.
+/// `operation` in the lease of a prune.
 pub const PRUNE: &str = "prune";
-/// What the lease of a repair says.
+/// `operation` in the lease of a repair.
 pub const REPAIR: &str = "repair";
-/// What the lease of a reindex says.
+/// `operation` in the lease of a reindex.
 pub const REINDEX: &str = "reindex";
 
-/// A lease that this process holds. Dropping it ends the lease and removes its file.
+/// A lease that this process holds. Dropping it ends the lease and deletes its file.
 #[must_use = "dropping it ends the lease"]
 pub struct Lease {
     session: SnapshotId,
     guard: Box<dyn LockGuard>,
 }
 
-/// What is known of a lease in the repository.
+/// A lease in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
-    /// Whose it is.
+    /// The session that holds it.
     pub session: SnapshotId,
-    /// What the session does, as `ingest`; `None` when the file is damaged.
+    /// The operation of the session, such as `ingest`; `None` when the file is damaged.
     pub operation: Option<String>,
-    /// When it began, as it was written; `None` when the file is damaged.
+    /// Start of the session as RFC 3339 text; `None` when the file is damaged.
     pub started_at: Option<String>,
-    /// Whether its owner is still there.
+    /// Whether its holder is alive.
     pub held: bool,
 }
 
 impl LeaseInfo {
-    /// False for operations whose session gives its id to no pack and to no copy of a manifest.
+    /// False for operations that write no pack and no copy of a manifest under the id of their
+    /// session.
     pub fn may_leave_copies(&self) -> bool {
         !matches!(self.operation.as_deref(), Some(PRUNE | REPAIR | REINDEX))
     }
@@ -60,7 +63,7 @@ struct LeaseJson {
 }
 
 impl Lease {
-    /// Publishes a lease for `session`, already held. `started_at` is RFC 3339.
+    /// Publishes a lease for `session` that is held from the start. `started_at` is RFC 3339.
     pub fn take(
         storage: &dyn Storage,
         session: SnapshotId,
@@ -72,12 +75,13 @@ impl Lease {
         Ok(Self { session, guard })
     }
 
-    /// Whose it is.
+    /// The session that holds it.
     pub fn session(&self) -> SnapshotId {
         self.session
     }
 
-    /// Ends the lease and leaves its file, as a session that died does: others then clean up behind it.
+    /// Ends the lease and leaves its file, as a session that was killed does. Others then clean up
+    /// after it.
     pub fn leave(self) {
         self.guard.leave();
     }
@@ -96,14 +100,14 @@ fn encode(session: &SnapshotId, operation: &str, started_at: String) -> Result<V
     Ok(checked_json::finish(body).into_bytes())
 }
 
-/// `None` for whatever is not a whole lease of that session.
+/// `None` for anything but an intact lease of that session.
 fn decode(bytes: &[u8], session: &SnapshotId) -> Option<LeaseJson> {
     let json: LeaseJson = serde_json::from_str(checked_json::verify(bytes)?).ok()?;
     (json.version == VERSION && json.session == session.to_hex()).then_some(json)
 }
 
-/// All leases, sorted by session. One that cannot be read is listed too: its name says whose it is, its lock whether that
-/// session is alive.
+/// Lists all leases, sorted by session. One that cannot be read is listed too: its key contains the
+/// session, and its lock shows whether that is alive.
 pub fn list(storage: &dyn Storage) -> Result<Vec<LeaseInfo>, Error> {
     let mut leases = Vec::new();
     for entry in storage.list(layout::LOCKS)? {
@@ -130,16 +134,17 @@ pub fn list(storage: &dyn Storage) -> Result<Vec<LeaseInfo>, Error> {
     Ok(leases)
 }
 
-/// Removes the leases whose owner is gone and returns their sessions, sorted. Session ids are random and used once, so
-/// none of them can be taken again in between.
+/// Deletes the leases whose holder has exited and returns their sessions, sorted. Session ids are
+/// random and used once, so no lease can be taken again in between.
 pub fn remove_stale(storage: &dyn Storage) -> Result<Vec<SnapshotId>, Error> {
     let files = storage.list(layout::LOCKS)?;
     let sessions = files.iter().filter_map(|file| layout::id_of(&file.key, ".json"));
     remove(storage, sessions.map(SnapshotId), |held| !held)
 }
 
-/// Removes these leases, of live sessions too, and returns the sessions of those that were still there. A writer that is
-/// hit either fails cleanly or commits a whole snapshot: it does not rely on its lease.
+/// Deletes these leases, also those of live sessions, and returns the sessions of those that still
+/// existed. A writer that loses its lease either fails cleanly or commits a whole snapshot: it does
+/// not rely on its lease.
 pub fn remove_all(storage: &dyn Storage, leases: &[LeaseInfo]) -> Result<Vec<SnapshotId>, Error> {
     remove(storage, leases.iter().map(|lease| lease.session), |_| true)
 }
@@ -170,7 +175,7 @@ mod tests {
     const STARTED: &str = "2026-11-23T01:45:00.000Z";
 
     #[test]
-    fn a_lease_is_listed_while_it_is_held_and_gone_when_dropped() {
+    fn a_lease_is_listed_while_it_is_held_and_deleted_when_dropped() {
         let storage = new_storage();
         let (a, b) = (SnapshotId([1; 16]), SnapshotId([2; 16]));
         let second = Lease::take(&storage, b, "prune", STARTED.into()).unwrap();
@@ -192,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn stale_and_damaged_leases_are_listed_and_removed_and_other_files_are_left() {
+    fn stale_and_damaged_leases_are_listed_and_deleted_and_other_files_are_kept() {
         let storage = new_storage();
         let (stale, broken, alive) = (SnapshotId([1; 16]), SnapshotId([2; 16]), SnapshotId([3; 16]));
         let bytes = encode(&stale, "ingest", STARTED.into()).unwrap();
         put_bytes(&storage, &layout::lease(&stale), &bytes).unwrap();
-        put_bytes(&storage, &layout::lease(&broken), &bytes).unwrap(); // names another session
+        put_bytes(&storage, &layout::lease(&broken), &bytes).unwrap(); // it names another session
         put_bytes(&storage, "locks/readme.json", b"x").unwrap();
         let held = Lease::take(&storage, alive, "ingest", STARTED.into()).unwrap();
         let listed = list(&storage).unwrap();
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_lease_with_any_byte_flipped() {
+    fn decode_refuses_a_lease_with_any_byte_flipped() {
         let session = SnapshotId([7; 16]);
         let bytes = encode(&session, "ingest", STARTED.into()).unwrap();
         let golden =

@@ -1,12 +1,13 @@
-//! Who may do what right now: the commit lock, the maintenance lock, leases and kill lists.
+//! Locks of a repository: the commit lock, the maintenance lock, leases and kill lists.
 //!
-//! Words: a writer holds the *commit lock* shared for milliseconds around its commit; a prune holds it exclusive for
-//! milliseconds, to decide and to publish its *kill list*. Whoever supersedes or deletes holds the *maintenance lock* the
-//! whole time. A *lease* is a hint who is writing.
+//! A writer holds the *commit lock* shared for milliseconds around its commit; a prune holds it
+//! exclusively for milliseconds, to decide and to publish its *kill list*. An operation that
+//! supersedes or deletes holds the *maintenance lock* the whole time. A *lease* is a hint that a
+//! session is writing.
 //!
-//! Always true: locks belong to the kernel, so a process that is gone holds none, and no clock, process id or host name is
-//! looked at. Safety depends on the two locks and the kill lists, never on a lease. What is done under a lock, and in
-//! which order, is left to the operations.
+//! Invariants: the kernel holds the locks, so a process that has exited holds none, and no clock,
+//! process id or host name is used. Safety depends on the two locks and the kill lists, never on a
+//! lease. The work under a lock and its order are left to the operations.
 
 mod error;
 pub mod kill_list;
@@ -21,31 +22,35 @@ pub use error::Error;
 pub use kill_list::{FoundList, KillList, KillListId, KillLists, ListSeal, Proof};
 pub use lease::{Lease, LeaseInfo};
 
-/// The commit lock is held until this is dropped.
-#[must_use = "dropping it frees the lock"]
+/// The commit lock, held until this is dropped.
+#[must_use = "dropping it releases the lock"]
 pub struct CommitLock {
     _guard: Box<dyn LockGuard>,
 }
 
-/// The maintenance lock is held until this is dropped. Whoever supersedes or deletes files asks for a reference to one.
-#[must_use = "dropping it frees the lock"]
+/// The maintenance lock, held until this is dropped. Functions that supersede or delete files take
+/// a reference to one.
+#[must_use = "dropping it releases the lock"]
 pub struct MaintLock {
     _guard: Box<dyn LockGuard>,
 }
 
-/// Takes the commit lock together with other writers, waiting up to `wait`. `None`: a prune still held it then.
+/// Takes the commit lock shared with other writers, and waits up to `wait` for it. `None` when a
+/// prune still holds it then.
 pub fn commit_shared(storage: &dyn Storage, wait: Duration) -> Result<Option<CommitLock>, Error> {
     let guard = storage.lock(layout::COMMIT_LOCK, LockMode::Shared, wait)?;
     Ok(guard.map(|_guard| CommitLock { _guard }))
 }
 
-/// Takes the commit lock alone, waiting up to `wait`. `None`: somebody still held it then.
+/// Takes the commit lock exclusively, and waits up to `wait` for it. `None` when another process or
+/// thread still holds it then.
 pub fn commit_exclusive(storage: &dyn Storage, wait: Duration) -> Result<Option<CommitLock>, Error> {
     let guard = storage.lock(layout::COMMIT_LOCK, LockMode::Exclusive, wait)?;
     Ok(guard.map(|_guard| CommitLock { _guard }))
 }
 
-/// Takes the maintenance lock, waiting up to `wait`. `None`: somebody still held it then.
+/// Takes the maintenance lock, and waits up to `wait` for it. `None` when another process or thread
+/// still holds it then.
 pub fn maint(storage: &dyn Storage, wait: Duration) -> Result<Option<MaintLock>, Error> {
     let guard = storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, wait)?;
     Ok(guard.map(|_guard| MaintLock { _guard }))
@@ -56,14 +61,14 @@ pub fn try_maint(storage: &dyn Storage) -> Result<Option<MaintLock>, Error> {
     maint(storage, Duration::ZERO)
 }
 
-/// While this lives, nobody maintains.
-#[must_use = "dropping it lets others maintain"]
+/// The maintenance lock, held shared: no maintenance runs until this is dropped.
+#[must_use = "dropping it allows maintenance again"]
 pub struct MaintPause {
     _guard: Box<dyn LockGuard>,
 }
 
-/// Keeps others from maintaining for the moment of a second look: what seemed wrong may have been half done. `None`:
-/// somebody is at it.
+/// Prevents maintenance while the caller rechecks: what seemed damaged may have been an unfinished
+/// change. `None` when maintenance is running.
 pub fn pause_maint(storage: &dyn Storage) -> Result<Option<MaintPause>, Error> {
     let guard = storage.lock(layout::MAINT_LOCK, LockMode::Shared, Duration::ZERO)?;
     Ok(guard.map(|_guard| MaintPause { _guard }))
@@ -82,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_commit_together_and_a_prune_decides_alone() {
+    fn writers_share_the_commit_lock_and_a_prune_holds_it_exclusively() {
         let (storage, now) = (new_storage(), Duration::ZERO);
         let one = commit_shared(&storage, now).unwrap().unwrap();
         let two = commit_shared(&storage, now).unwrap().unwrap();
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_holds_the_maintenance_lock_and_commits_go_on_beside_it() {
+    fn the_maintenance_lock_has_one_holder_and_does_not_block_commits() {
         let storage = new_storage();
         let held = try_maint(&storage).unwrap().unwrap();
         assert!(try_maint(&storage).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! All kill lists of a repository, and what they say about a pack together.
+//! All kill lists of a repository, and the state of a pack that follows from them.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::layout;
 use crate::lock::error::Error;
 use crate::storage::Storage;
 
-/// All kill lists of a repository at one moment.
+/// All kill lists of a repository at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KillLists {
     lists: Vec<FoundList>,
@@ -19,10 +19,10 @@ pub struct KillLists {
 }
 
 impl KillLists {
-    /// Reads all kill lists of the repository `repo`. Lists that are removed concurrently are left
-    /// out: their packs are gone, or have been found to be needed. One that cannot be read fails
-    /// the whole call, with its key, since any pack could be in it; what to do then is the caller's
-    /// choice. A list of another repository says nothing about this one.
+    /// Reads all kill lists of the repository `repo`. Lists that are deleted concurrently are left
+    /// out: their packs are deleted, or spared. One that cannot be read or is damaged fails the
+    /// whole call, with its key, since any pack could be in it. Lists of another repository are
+    /// ignored.
     pub fn load_all(storage: &dyn Storage, repo: &RepoId, seal: &dyn ListSeal) -> Result<Self, Error> {
         let mut all = Self::default();
         for entry in storage.list(layout::MARKS)? {
@@ -47,30 +47,30 @@ impl KillLists {
         Ok(all)
     }
 
-    /// Whether a prune has condemned that pack, and it was not [spared](Self::spare): it is as good
-    /// as gone.
+    /// Whether a prune has condemned the pack, and it is not [spared](Self::spare): it may be
+    /// deleted at any time.
     pub fn condemned(&self, pack: &PackId) -> bool {
         self.condemned.contains(pack) && !self.spared.contains(pack)
     }
 
-    /// Whether a list that is no hint names that pack, proven or not, spared or not: no snapshot
-    /// may rely on it.
+    /// Whether a list that is not a hint names the pack, proven or not, spared or not: no new
+    /// snapshot may rely on it.
     pub fn is_listed(&self, pack: &PackId) -> bool {
         self.condemned.contains(pack) || self.unproven.contains(pack)
     }
 
-    /// The packs for which [`is_listed`](Self::is_listed) holds, some of them twice.
+    /// The packs for which [`is_listed`](Self::is_listed) is true, some of them twice.
     pub fn listed(&self) -> impl Iterator<Item = &PackId> {
         self.condemned.iter().chain(&self.unproven)
     }
 
-    /// Whether new snapshots should not reuse that pack: a list names it, or a hint.
+    /// Whether new snapshots should not reuse the pack: a list or a hint names it.
     pub fn avoid(&self, pack: &PackId) -> bool {
         self.is_listed(pack) || self.hinted.contains(pack)
     }
 
-    /// Takes packs out of those that are condemned: a snapshot needs them. Writers avoid them as
-    /// long as their list exists.
+    /// Marks packs as spared, because a snapshot needs them: they are not condemned. Writers avoid
+    /// them while their list exists.
     pub fn spare(&mut self, packs: HashSet<PackId>) {
         self.spared.extend(packs);
     }

@@ -1,4 +1,4 @@
-//! One kill list: its bytes, and how it is read and published.
+//! One kill list: its bytes, reading and publishing it.
 
 use crate::bytes::{ByteReader, TooShort};
 use crate::crypto;
@@ -14,20 +14,20 @@ pub const MAX_KILL_LIST_LEN: u64 = 512 << 20;
 
 pub(super) const MAGIC: [u8; 8] = *b"CAKILL01";
 const LIST_VERSION: u32 = 2;
-/// The first version: without epoch and MAC.
+/// The first version, without epoch and MAC.
 const VERSION_WITHOUT_MAC: u32 = 1;
 const FLAG_HINT: u32 = 1;
-/// Length of what both versions begin with.
+/// Length of the header that both versions begin with, in bytes.
 pub(super) const HEADER_LEN: usize = MAGIC.len() + 4 + 4 + RepoId::LEN + KillListId::LEN + 4 + 4;
-/// What version 2 adds to it: the epoch, and zeros.
+/// Length of what version 2 adds to the header: the epoch, and zeros.
 pub(super) const MORE_LEN: usize = 4 + 4;
 pub(super) const MAC_LEN: usize = 32;
 pub(super) const CHECKSUM_LEN: usize = 32;
 const SUFFIX: &str = ".kill";
-/// Bytes read at a time.
+/// Most bytes that are read at a time.
 const PIECE_LEN: usize = 1 << 20;
 
-/// Name of a kill list, random.
+/// Random id of a kill list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KillListId(pub [u8; Self::LEN]);
 
@@ -35,19 +35,19 @@ impl KillListId {
     /// Length in bytes.
     pub const LEN: usize = 16;
 
-    /// The file of that list.
+    /// The key of that list.
     pub fn key(&self) -> String {
         format!("{}/{}{SUFFIX}", layout::MARKS, to_hex(&self.0))
     }
 
-    /// The id in a key such as `index/marks/<hex>.kill`; `None` for any other name.
+    /// The id in a key such as `index/marks/<hex>.kill`; `None` for any other key.
     pub fn from_key(key: &str) -> Option<Self> {
         let name = key.strip_prefix(layout::MARKS)?.strip_prefix('/')?;
         from_hex(name.strip_suffix(SUFFIX)?).map(Self)
     }
 }
 
-/// The key that proves lists, as the repository has it.
+/// The MACs of kill lists, as the repository computes them.
 pub trait ListSeal {
     /// True for an encrypted repository: its lists have MACs.
     fn has_macs(&self) -> bool;
@@ -55,59 +55,58 @@ pub trait ListSeal {
     /// The epoch whose key proves new lists; 0 in a plain repository.
     fn mac_epoch(&self) -> u32;
 
-    /// The MAC of what a list says, by its SHA-256, with the key of that epoch. `None` without that
-    /// key.
+    /// The MAC of a list with this SHA-256, with the key of that epoch. `None` without that key.
     fn list_mac(&self, epoch: u32, digest: &[u8; 32]) -> Option<[u8; 32]>;
 }
 
 /// Whether a list was written by a holder of the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// Its MAC is right, or the repository is not encrypted.
+    /// The MAC is right, or the repository is not encrypted.
     Valid,
-    /// It is of version 1, in an encrypted repository.
+    /// The list is of version 1, in an encrypted repository.
     NoMac,
-    /// Its MAC is wrong, or of an epoch that is not known.
+    /// The MAC is wrong, or of an unknown epoch.
     Wrong,
     /// The repository was opened without its keys.
     Unknown,
 }
 
-/// A list that was read, and whether it is proven.
+/// A list that was read, and its proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundList {
-    /// What it says.
+    /// The list.
     pub list: KillList,
-    /// Who may have said it.
+    /// Whether it is proven.
     pub proof: Proof,
 }
 
 impl FoundList {
-    /// True when it condemns its packs: it is proven, and no hint.
+    /// True when it condemns its packs: it is proven, and not a hint.
     pub fn condemns(&self) -> bool {
         self.proof == Proof::Valid && !self.list.hint
     }
 }
 
-/// Packs that a prune has condemned, or hints at.
+/// Packs that a prune has condemned, or a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillList {
-    /// Its name.
+    /// Its id.
     pub id: KillListId,
-    /// The repository it was made for.
+    /// The repository.
     pub repo: RepoId,
-    /// Packs to avoid, not condemned.
+    /// True for a hint: its packs are to be avoided, and not condemned.
     pub hint: bool,
     /// The packs, sorted, none twice.
     pub packs: Vec<PackId>,
-    /// The sessions that were writing when a hint was made. Empty when it is none.
+    /// The sessions that were writing when the hint was made. Empty in a list that is not a hint.
     pub sessions: Vec<SnapshotId>,
 }
 
 impl KillList {
-    /// The bytes of the file. Fails with `Invalid` when the packs are not sorted and unique,
-    /// sessions are in a list that is no hint, it is too long, or the key that proves it is not
-    /// there.
+    /// Encodes the file. Fails with `Invalid` when the packs are not sorted and unique, when a list
+    /// that is not a hint names sessions, when it is longer than [`MAX_KILL_LIST_LEN`], or when
+    /// there is no key for its MAC.
     pub fn encode(&self, seal: &dyn ListSeal) -> Result<Vec<u8>, Error> {
         if !is_ascending(&self.packs) {
             return Err(Error::Invalid {
@@ -116,11 +115,11 @@ impl KillList {
         }
         if !self.hint && !self.sessions.is_empty() {
             return Err(Error::Invalid {
-                reason: "only hints name sessions",
+                reason: "a kill list that is not a hint names sessions",
             });
         }
         let too_long = || Error::Invalid {
-            reason: "a kill list is too long",
+            reason: "a kill list is longer than 512 MiB",
         };
         let packs = u32::try_from(self.packs.len()).map_err(|_| too_long())?;
         let sessions = u32::try_from(self.sessions.len()).map_err(|_| too_long())?;
@@ -145,7 +144,7 @@ impl KillList {
             .for_each(|session| out.extend_from_slice(&session.0));
         let mac = match seal.has_macs() {
             true => seal.list_mac(epoch, &crypto::sha256(&[&out])).ok_or(Error::Invalid {
-                reason: "a kill list cannot be proven without the keys",
+                reason: "a kill list has no MAC without the keys",
             })?,
             false => [0; MAC_LEN],
         };
@@ -155,7 +154,7 @@ impl KillList {
         Ok(out)
     }
 
-    /// Reads the list that is stored under the name of `expected`. Fails with `Damaged` or
+    /// Decodes the list that is stored under the id `expected`. Fails with `Damaged` or
     /// `UnsupportedVersion`.
     pub fn decode(bytes: &[u8], expected: &KillListId, seal: &dyn ListSeal) -> Result<FoundList, Error> {
         let mut rest = bytes;
@@ -168,8 +167,8 @@ impl KillList {
         })
     }
 
-    /// Reads a list from the repository, a piece at a time, so that no more of a forged one is held than what may be packs.
-    /// `None` when there is none.
+    /// Reads a list from the repository in pieces, so that of a forged list no more than the
+    /// possible packs are held in memory. `None` when it does not exist.
     pub fn read(storage: &dyn Storage, id: &KillListId, seal: &dyn ListSeal) -> Result<Option<FoundList>, Error> {
         let key = id.key();
         let Some(len) = storage.size(&key)? else {
@@ -187,18 +186,18 @@ impl KillList {
         }
     }
 
-    /// Puts the list into the repository. It is durable after the next barrier.
+    /// Publishes the list. It is durable after the next barrier.
     pub fn publish(&self, storage: &dyn Storage, seal: &dyn ListSeal) -> Result<(), Error> {
         match storage::put_bytes(storage, &self.id.key(), &self.encode(seal)?)? {
             Created::Created => Ok(()),
             Created::Exists => Err(Error::Invalid {
-                reason: "a kill list of that name is there already",
+                reason: "a kill list with this id exists already",
             }),
         }
     }
 }
 
-/// Reads a list of `len` bytes from front to back: `fill` gives the next bytes.
+/// Decodes a list of `len` bytes from front to back; `fill` reads the next bytes.
 fn parse(
     expected: &KillListId,
     len: u64,
@@ -210,7 +209,7 @@ fn parse(
         reason,
     };
     if len > MAX_KILL_LIST_LEN {
-        return Err(damaged("it is too long"));
+        return Err(damaged("it is longer than 512 MiB"));
     }
     if len < (HEADER_LEN + CHECKSUM_LEN) as u64 {
         return Err(damaged("it is too short"));
@@ -252,7 +251,7 @@ fn parse(
             hash.update(mac);
         }
     } else {
-        // what it says is not known, only whether it is whole
+        // the fields are not known, only whether the checksum is right
         let body = len - (HEADER_LEN + CHECKSUM_LEN) as u64;
         let (rows, rest) = (body / 32, body % 32);
         read_rows::<32>(rows as u32, fill, &mut hash, &mut |_| Ok(()))?;
@@ -261,7 +260,7 @@ fn parse(
     let mut checksum = [0; CHECKSUM_LEN];
     fill(&mut checksum)?;
     if hash.finalize().as_slice() != checksum {
-        return Err(damaged("its checksum does not hold"));
+        return Err(damaged("its checksum is wrong"));
     }
     if !is_known {
         return Err(Error::UnsupportedVersion {
@@ -270,7 +269,7 @@ fn parse(
         });
     }
     if !fills {
-        return Err(damaged("its counts do not fill it"));
+        return Err(damaged("its counts do not match its length"));
     }
     let mut more = ByteReader::new(&more);
     let (epoch, zeros) = (more.u32().map_err(too_short)?, more.rest());
@@ -292,7 +291,7 @@ fn parse(
     Ok(FoundList { list, proof })
 }
 
-/// What both versions begin with.
+/// The header of both versions.
 struct Header {
     magic: [u8; 8],
     version: u32,
@@ -318,7 +317,7 @@ impl Header {
     }
 }
 
-/// What is wrong with the fields of a list that is whole.
+/// The rule that the fields of an intact list break, if any.
 fn contradiction(
     header: &Header,
     (epoch, zeros, mac): (u32, &[u8], &[u8; MAC_LEN]),
@@ -329,15 +328,18 @@ fn contradiction(
     let is_hint = header.flags & FLAG_HINT != 0;
     let wrong = [
         (header.flags & !FLAG_HINT != 0, "it has unknown flags"),
-        (header.id != *expected, "it is another list than its name says"),
-        (!is_hint && header.sessions != 0, "it names sessions and is no hint"),
-        (zeros != [0; 4], "it has bytes that should be zero"),
-        (!seal.has_macs() && has_mac, "it has a MAC, and the repository no keys"),
+        (header.id != *expected, "it is the list of another id"),
+        (!is_hint && header.sessions != 0, "it names sessions and is not a hint"),
+        (zeros != [0; 4], "it has bytes that must be zero and are not"),
+        (
+            !seal.has_macs() && has_mac,
+            "it has a MAC, and the repository has no keys",
+        ),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map(|(_, reason)| *reason)
 }
 
-/// Compares a MAC in constant time.
+/// Checks a MAC, in constant time.
 fn prove(seal: &dyn ListSeal, epoch: u32, digest: &[u8; 32], mac: &[u8; MAC_LEN]) -> Proof {
     if seal.mac_epoch() == 0 {
         return Proof::Unknown;
@@ -348,7 +350,7 @@ fn prove(seal: &dyn ListSeal, epoch: u32, digest: &[u8; 32], mac: &[u8; MAC_LEN]
     }
 }
 
-/// Reads `count` rows of `N` bytes, each of which goes into the hash and to `each`.
+/// Reads `count` rows of `N` bytes; each is added to the hash and passed to `each`.
 fn read_rows<const N: usize>(
     count: u32,
     fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>,
@@ -368,7 +370,7 @@ fn read_rows<const N: usize>(
     Ok(())
 }
 
-/// Length of a file of that version with so many packs and sessions; `None` on overflow.
+/// Length in bytes of a file of that version with so many packs and sessions; `None` on overflow.
 fn file_len(version: u32, packs: u32, sessions: u32) -> Option<usize> {
     let fixed = match version {
         VERSION_WITHOUT_MAC => HEADER_LEN + CHECKSUM_LEN,

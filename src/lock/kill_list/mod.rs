@@ -1,17 +1,18 @@
-//! Kill lists: the packs that a prune has condemned, until every trace of them is gone (`docs/format.md` §11.1).
+//! Kill lists: the packs that a prune has condemned, until everything of them is deleted
+//! (`docs/format.md` §11.1).
 //!
-//! A pack is condemned first and deleted after, and its list goes last. So a writer that wants to
-//! rely on a pack loads the kill lists **before** it checks whether the pack exists, both under the
-//! shared commit lock: a list that vanished in between has no pack left to point at. A *hint*
-//! condemns nothing; it names packs that new snapshots should not reuse, because a later prune will
-//! sweep them once the sessions it names have ended.
+//! A pack is condemned first and deleted after that, and its list is deleted last. So a writer that
+//! is about to rely on a pack loads the kill lists **before** it checks whether the pack exists,
+//! both under the shared commit lock: when a list vanished before that, its packs are deleted. A
+//! *hint* condemns nothing; it names packs that new snapshots should not reuse, because a later
+//! prune will delete them once the sessions that it names have ended.
 //!
-//! In an encrypted repository a list is *proven* by a MAC. One without a valid MAC condemns
-//! nothing: a file that anyone could have put there must not decide what is deleted. Writers avoid
-//! its packs all the same, since an older version, whose lists have no MAC, may be deleting them.
+//! In an encrypted repository a list is *proven* by a MAC. A list without a valid MAC condemns
+//! nothing: a file that anyone could have written must not decide what is deleted. Writers still
+//! avoid its packs, since an older version, whose lists have no MAC, may be deleting them.
 //!
-//! Deciding what to condemn, which of the packs in a list that was found are still needed, and
-//! finishing it, is left to prune.
+//! What to condemn, which packs of an existing list are still needed, and finishing a list is left
+//! to prune.
 
 mod all;
 mod format;

@@ -1,4 +1,4 @@
-//! The bytes of kill lists, their proof, and what they say about packs.
+//! The bytes of kill lists, their proof, and the state of packs.
 
 use super::format::{CHECKSUM_LEN, HEADER_LEN, MAC_LEN, MAGIC, MORE_LEN};
 use super::*;
@@ -38,7 +38,7 @@ impl ListSeal for Keys {
 const PLAIN: Keys = Keys::Plain;
 const SEALED: Keys = Keys::Sealed(1);
 
-/// The same list as version 1 has it.
+/// The list in version 1.
 fn without_mac(list: &KillList) -> Vec<u8> {
     let bytes = list.encode(&PLAIN).unwrap();
     let mut old = bytes[..HEADER_LEN].to_vec();
@@ -62,7 +62,7 @@ fn list(id: u8, hint: bool, packs: &[u8]) -> KillList {
     }
 }
 
-/// Makes the checksum right again, so that the checks behind it are reached.
+/// Corrects the checksum, so that the checks after it are reached.
 fn reseal(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.len() - CHECKSUM_LEN);
     let checksum = crypto::sha256(&[&bytes]);
@@ -101,7 +101,7 @@ fn a_kill_list_has_its_golden_bytes() {
 }
 
 #[test]
-fn refuses_a_kill_list_with_any_byte_flipped_or_missing() {
+fn decode_refuses_a_kill_list_with_any_byte_flipped_or_missing() {
     for (hint, keys) in [(false, PLAIN), (true, PLAIN), (false, SEALED), (true, SEALED)] {
         let list = list(1, hint, &[3, 4, 9]);
         for (bytes, proof) in [
@@ -126,14 +126,14 @@ fn refuses_a_kill_list_with_any_byte_flipped_or_missing() {
 }
 
 #[test]
-fn a_list_is_proven_by_its_mac_and_by_nothing_else() {
+fn only_its_mac_proves_a_list() {
     let list = list(1, false, &[3, 4, 9]);
     let bytes = list.encode(&SEALED).unwrap();
     let proof = |bytes: &[u8], keys: &Keys| KillList::decode(bytes, &list.id, keys).unwrap().proof;
     assert_eq!(proof(&bytes, &SEALED), Proof::Valid);
     assert_eq!(proof(&bytes, &Keys::Sealed(2)), Proof::Wrong);
     assert_eq!(proof(&bytes, &Keys::Locked), Proof::Unknown);
-    // whatever it says, the MAC covers it: a checksum is no proof
+    // the MAC covers every field: a checksum is no proof
     for at in [12, 16, 56, 95, 100, 159, 170] {
         let mut forged = bytes.clone();
         forged[at] ^= 1;
@@ -149,7 +149,7 @@ fn a_list_is_proven_by_its_mac_and_by_nothing_else() {
 }
 
 #[test]
-fn a_list_without_a_valid_mac_condemns_nothing_and_is_avoided() {
+fn a_list_without_a_valid_mac_condemns_nothing_and_its_packs_are_avoided() {
     for (name, forge) in [
         ("version 1", without_mac as fn(&KillList) -> Vec<u8>),
         ("another key", |list| list.encode(&Keys::Sealed(2)).unwrap()),
@@ -168,7 +168,7 @@ fn a_list_without_a_valid_mac_condemns_nothing_and_is_avoided() {
 }
 
 #[test]
-fn a_list_of_another_repository_says_nothing() {
+fn a_list_of_another_repository_is_ignored() {
     let storage = new_storage();
     list(1, false, &[10]).publish(&storage, &PLAIN).unwrap();
     let all = KillLists::load_all(&storage, &RepoId([0x12; 16]), &PLAIN).unwrap();
@@ -176,7 +176,7 @@ fn a_list_of_another_repository_says_nothing() {
 }
 
 #[test]
-fn a_spared_pack_is_not_condemned_and_writers_avoid_it_still() {
+fn a_spared_pack_is_not_condemned_and_writers_still_avoid_it() {
     let storage = new_storage();
     list(1, false, &[10, 11]).publish(&storage, &PLAIN).unwrap();
     let mut all = KillLists::load_all(&storage, &REPO, &PLAIN).unwrap();
@@ -187,7 +187,7 @@ fn a_spared_pack_is_not_condemned_and_writers_avoid_it_still() {
 }
 
 #[test]
-fn refuses_wrong_fields_under_a_right_checksum() {
+fn decode_refuses_wrong_fields_under_a_right_checksum() {
     let good = list(1, false, &[3, 4]);
     let bytes = good.encode(&PLAIN).unwrap();
     for (at, value) in [
@@ -214,7 +214,7 @@ fn refuses_wrong_fields_under_a_right_checksum() {
 }
 
 #[test]
-fn does_not_write_what_it_would_not_read() {
+fn encode_refuses_what_decode_would_refuse() {
     assert!(list(1, false, &[4, 3]).encode(&PLAIN).is_err());
     assert!(list(1, false, &[3, 3]).encode(&PLAIN).is_err());
     let with_sessions = KillList {
