@@ -68,9 +68,30 @@ impl GlobalIndex {
     /// segment with a bad page: see [`Self::set_aside`]. A segment that fails to be read twice is
     /// left out.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>, Error> {
+        self.without_unreadable(|view| locate_in(view, id))
+    }
+
+    /// [`Self::locate`] for many ids, in the order of `ids`. Reads each page once while the cache
+    /// holds it.
+    pub fn locate_batch(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkLocation>>, Error> {
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|at| ids[*at]);
+        self.without_unreadable(|view| {
+            let mut found = vec![Vec::new(); ids.len()];
+            // id order is page order in all sections but the pack section
+            for at in &order {
+                found[*at] = locate_in(view, &ids[*at])?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Calls `look` with the live segments, and again without each one that cannot be read the
+    /// second time either.
+    fn without_unreadable<T>(&self, look: impl Fn(&[Arc<Segment>]) -> Result<T, Error>) -> Result<T, Error> {
         let mut failed = None;
         loop {
-            match self.with_view(|view| locate_in(view, id)) {
+            match self.with_view(&look) {
                 Err(error @ Error::Unreadable { segment, .. }) => {
                     if failed.replace(segment) == Some(segment) {
                         self.set_aside(segment, error);
@@ -79,21 +100,6 @@ impl GlobalIndex {
                 other => return other,
             }
         }
-    }
-
-    /// [`Self::locate`] for many ids, in the order of `ids`. Reads each page once while the cache
-    /// holds it.
-    pub fn locate_batch(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkLocation>>, Error> {
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_unstable_by_key(|at| ids[*at]);
-        self.with_view(|view| {
-            let mut found = vec![Vec::new(); ids.len()];
-            // id order is page order in all sections but the pack section
-            for at in &order {
-                found[*at] = locate_in(view, &ids[*at])?;
-            }
-            Ok(found)
-        })
     }
 
     /// Fails with [`Error::Unreadable`] when a segment is left out because it cannot be read: the

@@ -44,6 +44,11 @@ impl Repository {
         self.with_index(|index| index.locate(id))
     }
 
+    /// [`locate_published`](Self::locate_published) for many chunks, in the order of `ids`.
+    pub fn locate_published_batch(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkLocation>>> {
+        self.with_index(|index| index.locate_batch(ids))
+    }
+
     /// All known places of a chunk, for reading: also those in packs that are damaged, or that could not be published.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
         let mut places = self.locate_published(id)?;

@@ -136,10 +136,7 @@ impl Session {
             .iter()
             .map(|data| self.repo.seal().chunk_id(KIND_DATA, data))
             .collect();
-        let mut stored = Vec::with_capacity(ids.len());
-        for id in &ids {
-            stored.push(self.is_stored(id)?);
-        }
+        let stored = self.are_stored(&ids)?;
         let new: Vec<bool> = {
             let mut claimed = lock(&self.claimed);
             ids.iter()
@@ -197,13 +194,34 @@ impl Session {
             .map(|_| ())
     }
 
-    /// True when this session has claimed the chunk or a good pack holds it; that pack is then relied on.
+    /// [`is_stored`](Self::is_stored) for each of a batch.
+    fn are_stored(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        // before the index is searched: a chunk that is published in between is found there
+        let mut stored: Vec<bool> = {
+            let claimed = lock(&self.claimed);
+            ids.iter().map(|id| claimed.contains(id)).collect()
+        };
+        let open: Vec<usize> = (0..ids.len()).filter(|&at| !stored[at]).collect();
+        let unclaimed: Vec<ChunkId> = open.iter().map(|&at| ids[at]).collect();
+        let found = self.repo.locate_published_batch(&unclaimed)?;
+        for (at, locations) in open.into_iter().zip(found) {
+            stored[at] = self.rely_on_any(&locations)?;
+        }
+        Ok(stored)
+    }
+
+    /// True when this session has claimed the chunk, or a good pack has it, which is then relied on.
     fn is_stored(&self, id: &ChunkId) -> Result<bool> {
         if lock(&self.claimed).contains(id) {
             return Ok(true);
         }
-        for location in self.repo.locate_published(id)? {
-            if self.is_good(&location)? {
+        self.rely_on_any(&self.repo.locate_published(id)?)
+    }
+
+    /// Relies on the first good pack of these locations; `false` when there is none.
+    fn rely_on_any(&self, locations: &[ChunkLocation]) -> Result<bool> {
+        for location in locations {
+            if self.is_good(location)? {
                 lock(&self.relied).insert(location.pack);
                 return Ok(true);
             }
