@@ -32,7 +32,7 @@ function testLimited(name, limit, body) {
   );
 }
 
-testLimited('a thousand paths take a few descriptors', 256, async (t) => {
+testLimited('a thousand paths need few descriptors', 256, async (t) => {
   const folder = temporary(t);
   const archive = await ContainerArchive.init(join(folder, 'repo'));
   const items = Array.from({ length: 1000 }, (_, number) => {
@@ -45,7 +45,7 @@ testLimited('a thousand paths take a few descriptors', 256, async (t) => {
   await archive.close();
 });
 
-testLimited('a process without descriptors finds nothing damaged', 80, async (t) => {
+testLimited('a process without descriptors reports no damage', 80, async (t) => {
   const folder = join(temporary(t), 'repo');
   const archive = await ContainerArchive.init(folder, { packSize: 65536 });
   for (let number = 0; number < 3; number++) await archive.ingest(randomBytes(300_000));
