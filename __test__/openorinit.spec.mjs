@@ -68,6 +68,25 @@ test('a repository that lost its config is never recreated over its packs', asyn
   await rejectsWith(ContainerArchive.openOrInit(path), 'ERR_NOT_EMPTY');
 });
 
+test('a README.txt of the user is refused and kept, and that of an interrupted init is accepted', async (t) => {
+  const { path: made } = await freshRepo(t, KINDS[0]);
+  const text = readFileSync(join(made, 'README.txt'), 'utf8');
+  assert.match(text, /^[\n -~]+$/);
+  assert.ok(text.split('\n').every((line) => line.length <= 80));
+  const path = temporary(t);
+  for (const other of ['mine\n', '', `${text}\n`]) {
+    writeFileSync(join(path, 'README.txt'), other);
+    await rejectsWith(ContainerArchive.openOrInit(path), 'ERR_NOT_EMPTY');
+    await rejectsWith(ContainerArchive.init(path), 'ERR_NOT_EMPTY');
+    assert.deepEqual(filesIn(path), ['README.txt']);
+    assert.equal(readFileSync(join(path, 'README.txt'), 'utf8'), other);
+  }
+  writeFileSync(join(path, 'README.txt'), text);
+  const repo = await openOrInit(t, path);
+  assert.equal(repo.created, true);
+  assert.equal((await repo.verify()).ok, true);
+});
+
 test('a function is called once for the passphrase', async (t) => {
   const path = join(temporary(t), 'repo');
   let asked = 0;

@@ -4,6 +4,8 @@ use crate::id::{GroupId, KeyId, PackId, SegmentId, SnapshotId};
 
 /// The settings of the repository.
 pub const CONFIG: &str = "config.json";
+/// A note for people who find the folder. Init writes it; nothing reads it later.
+pub const README: &str = "README.txt";
 /// Packs and their `.idx` files.
 pub const DATA: &str = "packs/data";
 /// Parity files.

@@ -16,6 +16,7 @@ mod manifests;
 mod open;
 mod options;
 mod place;
+mod readme;
 mod seal;
 mod wait;
 mod writing;

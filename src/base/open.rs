@@ -13,7 +13,7 @@ use super::options::{InitOptions, OpenOptions, Secret};
 use super::place::{Generations, Place};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
-use super::{Base, Environment};
+use super::{Base, Environment, readme};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
 use crate::entropy::random;
@@ -69,7 +69,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     }
     // what an interrupted init may have left; a name that ends with a slash allows every file right in that folder
     let (keys, copies) = (format!("{}/", layout::KEYS), format!("{}/", layout::KEY_COPIES));
-    let allowed = [layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
+    let allowed = [layout::README, layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
+    readme::check_free(&env)?;
     let made = storage.create_folders(&layout::FOLDERS, &allowed);
     if !made.map_err(|error| error.at_root(&env.place))? {
         return Err(Error::NotEmpty {
@@ -93,6 +94,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     if storage.size(layout::CONFIG)?.is_some() {
         return Err(exists(&env));
     }
+    readme::put(&env)?;
     for folder in [layout::KEYS, layout::KEY_COPIES] {
         for entry in storage.list(folder)? {
             storage.delete(&entry.key)?;

@@ -65,9 +65,12 @@ fn standard_reads_every_byte_of_every_pack_and_parity_file_and_no_key_is_asked_f
     recording.clear();
     assert!(verify(&repo, VerifyLevel::Standard).unwrap().ok());
     let read = read(&recording);
-    let full = |key: &&String| !key.starts_with(layout::LOCKS) && !layout::is_reserve(key);
     assert!(
-        known.files.keys().filter(full).all(|key| read.contains(key)),
+        known
+            .files
+            .keys()
+            .filter(|key| is_needed(key))
+            .all(|key| read.contains(key)),
         "{read:?}"
     );
 }
@@ -79,8 +82,7 @@ fn every_damage_that_needs_no_key_to_be_seen_is_found_and_named_without_one() {
         _ if key.ends_with(".pack") || key.ends_with(".par") || key.ends_with(".grp") => VerifyLevel::Standard,
         _ => VerifyLevel::Quick,
     };
-    let holds_something = |key: &&String| !key.starts_with(layout::LOCKS) && !layout::is_reserve(key);
-    for key in known.files.keys().filter(holds_something) {
+    for key in known.files.keys().filter(|key| is_needed(key)) {
         for (name, changed) in faults(&known.files[key], None, 997) {
             // a lost manifest or segment leaves no trace that can be read; nor does a changed page of a segment
             let gone = changed.is_none() && (key.ends_with(".seg") || key.starts_with(layout::SNAPSHOTS));

@@ -38,6 +38,7 @@ mod processes;
 mod protect;
 mod prune;
 mod prune_states;
+mod readme;
 mod reindex;
 mod repair;
 mod restore_file;

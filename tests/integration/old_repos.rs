@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was made.
-const RECIPES: [Recipe; 8] = [
+const RECIPES: [Recipe; 10] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -131,6 +131,30 @@ const RECIPES: [Recipe; 8] = [
         seed: 1,
         unfinished_prune: false,
     },
+    Recipe {
+        name: "plain-readme",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 96,
+        unfinished_prune: false,
+    },
+    Recipe {
+        name: "sealed-readme",
+        secrets: &[TextSecret::Passphrase("correct horse battery stäple")],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 2 }),
+        seed: 1,
+        unfinished_prune: false,
+    },
 ];
 
 /// The recipes that still give the frozen bytes. The others were frozen before manifests had a
@@ -166,7 +190,12 @@ struct Recipe {
 impl Recipe {
     /// Its manifests have a `sequence`.
     fn has_sequences(&self) -> bool {
-        self.name.ends_with("-sequence") || self.unfinished_prune
+        self.name.ends_with("-sequence") || self.unfinished_prune || self.has_readme()
+    }
+
+    /// It was frozen with its `README.txt`.
+    fn has_readme(&self) -> bool {
+        self.name.ends_with("-readme")
     }
 }
 
@@ -228,7 +257,10 @@ fn make(recipe: &Recipe) -> (Files, Value) {
     if recipe.unfinished_prune {
         begin_a_prune(&repo, recipe, &storage);
     }
-    let files = files_of(&*storage);
+    let mut files = files_of(&*storage);
+    if !recipe.has_readme() {
+        files.remove(layout::README);
+    }
     (files, expected(&repo, recipe, &snapshots))
 }
 
@@ -367,7 +399,7 @@ fn begin_a_prune(repo: &Arc<Repository>, recipe: &Recipe, storage: &Arc<dyn Stor
 fn files_of(storage: &dyn Storage) -> Files {
     let folders = layout::FOLDERS.iter().flat_map(|folder| storage.list(folder).unwrap());
     let mut names: Vec<String> = folders.map(|file| file.key).collect();
-    names.push(layout::CONFIG.to_owned());
+    names.extend([layout::README, layout::CONFIG].map(str::to_owned));
     let read = |name: String| {
         let bytes = storage.get(&name, u64::MAX).unwrap();
         (name, bytes)
@@ -711,6 +743,7 @@ fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
             "reused chunks",
             snapshots.iter().any(|s| s["reusedChunks"].as_u64() > Some(100)),
         );
+        assert_eq!(copy.files.contains_key(layout::README), recipe.has_readme());
         let count = |ending: &str| copy.files.keys().filter(|name| name.ends_with(ending)).count();
         has("packs enough", count(".pack") >= 8);
         let numbers: Vec<Option<u64>> = snapshots.iter().map(|snapshot| snapshot["sequence"].as_u64()).collect();

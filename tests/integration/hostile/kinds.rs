@@ -26,6 +26,15 @@ pub(super) const CASES: &[Case] = &[
         "verify=ERR_CONFIG_CORRUPT",
         |at| folder(at, layout::CONFIG),
     ),
+    case(Plain, "kinds: a link in place of README.txt", "", |at| {
+        link(at, layout::README, "canary");
+    }),
+    case(Sealed, "kinds: a pipe in place of README.txt", "", |at| {
+        pipe(at, layout::README);
+    }),
+    case(Bare, "kinds: a folder in place of README.txt", "", |at| {
+        folder(at, layout::README);
+    }),
     case(
         Sealed,
         "kinds: a link in place of a key file",

@@ -396,6 +396,11 @@ pub fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     containerarchive::checked_json::finish(format!("{}}}", body.replacen(from, to, 1))).into_bytes()
 }
 
+/// Whether a file holds something that a repository needs: lock files, the reserve and `README.txt` do not.
+pub fn is_needed(key: &str) -> bool {
+    !key.starts_with(layout::LOCKS) && !layout::is_reserve(key) && key != layout::README
+}
+
 /// The code of an error, or `ok`.
 pub fn code<T>(result: Result<T>) -> &'static str {
     result.map_or_else(|error| error.code(), |_| "ok")

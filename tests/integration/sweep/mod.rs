@@ -60,8 +60,8 @@ fn faults(world: &World, key: &str, depth: Depth) -> Vec<Fault> {
         // empty and only locked: what is written into one means nothing
         return faults;
     }
-    if kind_of(key) == "reserve" {
-        // it takes up space, and nothing depends on it
+    if ["reserve", "readme"].contains(&kind_of(key)) {
+        // nothing depends on them
         return Vec::new();
     }
     if kind_of(key) == "record" {
@@ -208,7 +208,7 @@ fn a_folder_in_the_place_of_any_file_is_found_and_moved_away() {
         for key in world
             .files
             .keys()
-            .filter(|key| !["record", "reserve"].contains(&kind_of(key)))
+            .filter(|key| !["record", "reserve", "readme"].contains(&kind_of(key)))
         {
             let result = judge_folder(&world, key).map_err(|failure| format!("{key}: {failure}"));
             table.add(kind_of(key), "a folder", result);

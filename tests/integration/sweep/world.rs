@@ -109,6 +109,7 @@ pub fn kind_of(key: &str) -> &'static str {
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
     match folder {
         "" if layout::is_reserve(name) => "reserve",
+        "" if key == layout::README => "readme",
         "" => "config",
         layout::KEYS => "key",
         layout::KEY_COPIES => "key copy",
