@@ -138,6 +138,23 @@ def check_segment(v, seals):
         same(f"sealed tag of page {number}", sealed[4080:], page["sealedTag"])
 
 
+def check_derived(known):
+    """4.1: every step from a passphrase to the bundle."""
+    f, derived = json.loads(known["file"]), known["derived"]
+    kdf, wrap, key_id = f["kdf"], f["wrap"], bytes.fromhex(f["id"])
+    salt, costs = reader.unb64(kdf["salt"]), (kdf["m"], kdf["t"], kdf["p"])
+    ikm = reader.argon2id(known["secret"].encode(), salt, *costs)
+    prk = hmac256(key_id + salt, ikm)
+    kek = expand(prk, b"containerarchive/v1/kek", 32)
+    domain = b"containerarchive/keyfile/v1\0"
+    aad = sha256(domain, key_id, bytes.fromhex(f["repo"]), struct.pack("<III", *costs), salt, f["type"].encode())
+    for name, got in (("ikm", ikm), ("prk", prk), ("kek", kek), ("aad", aad)):
+        same(name, got, derived[name])
+    same("commit", expand(prk, b"containerarchive/v1/commit", 32), reader.unb64(wrap["commit"]))
+    sealed = aes_gcm()(kek).encrypt(reader.unb64(wrap["nonce"]), derived["bundle"].encode(), aad)
+    same("bundle", sealed, reader.unb64(wrap["ct"]))
+
+
 def check_files(v, seals):
     repo_id = bytes.fromhex(v["keys"]["repo"])
     leaf, root = v["listNodes"]["leaf"], v["listNodes"]["root"]
@@ -154,6 +171,8 @@ def check_files(v, seals):
         else:
             secret["passphrase"] = known["secret"].encode()
         bundle = reader.open_key_file(known["file"].encode(), repo_id, **secret)
+        if "derived" in known:
+            check_derived(known)
         same("master key", reader.unb64(bundle["epochs"][0]["key"]), v["keys"]["masterKey"])
         same("dedup key", reader.unb64(bundle["dedup"]), v["keys"]["dedupKey"])
 

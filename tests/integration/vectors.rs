@@ -5,11 +5,15 @@
 //! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features known_answers`.
 
 use crate::support::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use containerarchive::base::{ChunkMeta, RepoSeal, Seals};
 use containerarchive::buffer::BufferPool;
 use containerarchive::chunk::{ChunkerParams, Cutter, Gear};
 use containerarchive::codec::{Compression, Encoder};
-use containerarchive::crypto::{Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin, sha256};
+use containerarchive::crypto::{
+    Credential, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin, SecretKey, derive_ikm, open_in_place, sha256,
+};
 use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
 use containerarchive::id::{ChunkId, GroupId, KeyId, PackId, RepoId, SegmentId, SnapshotId, from_hex, to_hex};
 use containerarchive::index::{EpochKey, MemorySource, SegmentContext, SegmentSeal, write_segment};
@@ -266,9 +270,39 @@ fn key_files() -> Value {
         let file = KeyFile::wrap(&bundle(), &credential, &kdf, &new, &SeededEntropy::new(8), &|| true).unwrap();
         String::from_utf8(file).unwrap()
     };
+    let file = wrap(Credential::Passphrase(b"correct horse"));
+    let derived = derived_from(&file, b"correct horse", &kdf);
     json!({
-        "passphrase": { "secret": "correct horse", "file": wrap(Credential::Passphrase(b"correct horse")) },
+        "passphrase": { "secret": "correct horse", "file": file, "derived": derived },
         "raw": { "secret": to_hex(&[0x5c; 32]), "file": wrap(Credential::Raw(&[0x5c; 32])) },
+    })
+}
+
+/// Every step from a passphrase to the bundle, as format.md §4.1 writes them.
+fn derived_from(file: &str, passphrase: &[u8], kdf: &KdfParams) -> Value {
+    let file: Value = serde_json::from_str(file).unwrap();
+    let bytes = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+    let id = |member: &str| from_hex::<16>(file[member].as_str().unwrap()).unwrap();
+    let (key, repo) = (id("id"), id("repo"));
+    let salt: [u8; 16] = bytes(&file["kdf"]["salt"]).try_into().unwrap();
+    let ikm = derive_ikm(passphrase, &salt, kdf, &|| true).ok().unwrap();
+    let extract_salt: [u8; 32] = [key, salt].concat().try_into().unwrap();
+    let prk = SecretKey::new(extract_salt).hmac_key(&[ikm.as_bytes()]);
+    let kek = prk.derive(&[b"containerarchive/v1/kek"]);
+    let commit = prk.expand::<32>(&[b"containerarchive/v1/commit"]);
+    assert_eq!(bytes(&file["wrap"]["commit"]), *commit);
+    let costs = [kdf.memory_kib, kdf.time, kdf.lanes].map(u32::to_le_bytes);
+    let domain = b"containerarchive/keyfile/v1\0";
+    let aad = sha256(&[domain, &key, &repo, costs.as_flattened(), &salt, b"passphrase"]);
+    let nonce: [u8; 12] = bytes(&file["wrap"]["nonce"]).try_into().unwrap();
+    let mut bundle = bytes(&file["wrap"]["ct"]);
+    let tag: [u8; 16] = bundle.split_off(bundle.len() - 16).try_into().unwrap();
+    open_in_place(kek.as_bytes(), &nonce, &aad, &mut bundle, &tag)
+        .ok()
+        .unwrap();
+    json!({
+        "ikm": to_hex(ikm.as_bytes()), "prk": to_hex(prk.as_bytes()), "kek": to_hex(kek.as_bytes()),
+        "aad": to_hex(&aad), "bundle": String::from_utf8(bundle).unwrap(),
     })
 }
 
@@ -507,10 +541,29 @@ fn the_page_of_the_format_prints_the_same_answers() {
         "/killLists/sealed/0",
         "/packs/plain/id",
         "/packs/plain/pack",
+        "/packs/sealed/id",
+        "/packs/sealed/pack",
         "/listNodes/leaf/node",
+        "/listNodes/leaf/id",
+        "/keyFiles/passphrase/file",
+        "/keyFiles/passphrase/derived/ikm",
+        "/keyFiles/passphrase/derived/prk",
+        "/keyFiles/passphrase/derived/kek",
+        "/keyFiles/passphrase/derived/aad",
+        "/keyFiles/passphrase/derived/bundle",
+        "/manifests/plainNumbered",
+        "/manifests/sealedNumbered",
+        "/parity/group",
+        "/parity/shards/0",
+        "/parity/shards/1",
     ] {
-        hex.push(known.pointer(value).unwrap().as_str().unwrap());
+        hex.push(known.pointer(value).unwrap().as_str().unwrap().trim_end());
     }
+    // `commit` of the key file, in hex
+    let key_file: Value = serde_json::from_str(known["keyFiles"]["passphrase"]["file"].as_str().unwrap()).unwrap();
+    let commit = STANDARD.decode(key_file["wrap"]["commit"].as_str().unwrap()).unwrap();
+    let commit = to_hex(&<[u8; 32]>::try_from(commit).unwrap());
+    hex.push(&commit);
     // lengths 1, 8, 16, 128, 240 and 4096
     for at in [0, 3, 5, 8, 10, 15] {
         let value = known.pointer(&format!("/parity/rowSums/{at}/1")).unwrap();
