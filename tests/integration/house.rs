@@ -167,6 +167,53 @@ fn every_source_file_opens_with_a_head_and_stays_small() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// Widest line of a comment; code may be wider (`rustfmt.toml`).
+const COMMENT_COLUMNS: usize = 100;
+/// Words that the field has better ones for, in comments, texts and names. Spelt in two parts, so that
+/// this list does not find itself.
+const ODD_WORDS: &[[&str; 2]] = &[
+    ["some", "body"],
+    ["no", "body"],
+    ["who", "ever"],
+    ["a", "new"],
+    ["for", " ever"],
+    ["made", " again"],
+    ["make", " again"],
+    ["made", " whole"],
+    ["make", " whole"],
+    ["comes to", " lie"],
+    ["puts up", " with"],
+    ["of its own", " accord"],
+];
+
+#[test]
+fn comments_keep_to_their_columns_and_words_to_those_of_the_field() {
+    let odd: Vec<String> = ODD_WORDS.iter().map(|parts| parts.concat()).collect();
+    let mut found = Vec::new();
+    for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
+        for (number, line) in (1..).zip(source.text.lines()) {
+            let at = format!("{}:{number}", source.name());
+            if line.trim_start().starts_with("//") && line.chars().count() > COMMENT_COLUMNS {
+                found.push(format!("{at}: a comment of {} columns", line.chars().count()));
+            }
+            let words: String = line
+                .chars()
+                .map(|sign| {
+                    if sign.is_ascii_alphabetic() {
+                        sign.to_ascii_lowercase()
+                    } else {
+                        ' '
+                    }
+                })
+                .collect();
+            let words = format!(" {} ", words.split_whitespace().collect::<Vec<_>>().join(" "));
+            let used = odd.iter().filter(|odd| words.contains(&format!(" {odd} ")));
+            found.extend(used.map(|odd| format!("{at}: {odd:?}: see the words in CONTRIBUTING.md")));
+        }
+    }
+    assert!(found.is_empty(), "{} lines\n{}", found.len(), found.join("\n"));
+}
+
 #[test]
 fn every_test_file_is_declared_and_tests_stand_behind_a_gate() {
     let tests = root().join("tests/integration");
