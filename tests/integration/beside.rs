@@ -70,7 +70,7 @@ fn a_retry_after_a_forced_unlock_and_a_prune_is_protected() {
 }
 
 #[test]
-fn a_reader_that_slept_looks_again_before_it_takes_the_index_for_lost() {
+fn a_reader_with_a_stale_index_lists_it_again_before_reporting_it_lost() {
     let flavor = Flavor::plain();
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let writer = init(environment(storage.clone(), 1), flavor).unwrap();
@@ -96,7 +96,7 @@ fn a_reader_that_slept_looks_again_before_it_takes_the_index_for_lost() {
 
 /// The `.idx` of a pack appears at any moment of a look at it.
 #[test]
-fn a_pack_index_that_is_just_put_is_not_missing() {
+fn a_pack_index_that_was_just_written_is_not_reported_missing() {
     let flavor = Flavor::plain();
     let (repo, storage) = memory_repo(flavor);
     ingest(&repo, &random_bytes(1, 50_000)).unwrap();
@@ -130,7 +130,7 @@ fn a_pack_index_that_is_just_put_is_not_missing() {
 
 /// Whatever merges segments or prunes at any moment of a dry run.
 #[test]
-fn a_dry_run_goes_on_while_others_merge_and_prune() {
+fn a_dry_run_continues_while_other_processes_merge_and_prune() {
     type Act = fn(&Arc<Repository>);
     let merges: Act = |other| {
         for seed in 50..53 {

@@ -110,7 +110,7 @@ fn assert_whole(repo: &Arc<Repository>, data: &[Vec<u8>]) {
 }
 
 #[test]
-fn every_operation_stops_at_each_place_where_it_listens_and_the_next_one_works() {
+fn every_operation_stops_at_each_cancellation_point_and_the_next_one_works() {
     let operations: [(&str, Operation); 6] = [
         ("ingest", ingest_more),
         ("prune", prune_some),
@@ -153,7 +153,7 @@ fn every_operation_stops_at_each_place_where_it_listens_and_the_next_one_works()
 }
 
 #[test]
-fn whoever_waits_for_a_lock_hears_that_it_should_stop() {
+fn waiting_for_a_lock_ends_when_it_is_cancelled() {
     let operations: [(&str, Operation, bool); 5] = [
         ("ingest", ingest_more, false),
         ("prune, at the beginning", prune_some, true),
@@ -178,7 +178,7 @@ fn whoever_waits_for_a_lock_hears_that_it_should_stop() {
 }
 
 #[test]
-fn whoever_waits_for_a_lock_hears_that_the_handle_was_closed() {
+fn waiting_for_a_lock_ends_when_the_handle_is_closed() {
     struct CloseAt<'a>(&'a Repository, StopAt);
     impl Monitor for CloseAt<'_> {
         fn is_cancelled(&self) -> bool {
@@ -218,7 +218,7 @@ impl Monitor for Commits {
 }
 
 #[test]
-fn whatever_others_would_see_asks_once_before_and_a_no_changes_nothing() {
+fn a_visible_change_calls_begin_commit_once_and_changes_nothing_if_refused() {
     let (storage, data) = prepared(Flavor::sealed(), false);
     let repo = open_for_ever(&storage, Flavor::sealed());
     let operations: [(&str, Operation); 4] = [
@@ -260,7 +260,7 @@ fn cheap_key() -> KeyOptions {
 }
 
 #[test]
-fn an_init_that_is_stopped_makes_nothing_and_an_open_changes_nothing() {
+fn a_stopped_init_creates_nothing_and_a_stopped_open_changes_nothing() {
     let flavor = Flavor::sealed();
     let stopped = |storage: &Arc<MemoryStorage>| Environment {
         monitor: Arc::new(StopAt::new(0)),

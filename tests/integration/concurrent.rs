@@ -56,7 +56,7 @@ impl Drop for CountDown<'_> {
 }
 
 #[test]
-fn several_ingests_at_once_on_one_handle() {
+fn several_concurrent_ingests_on_one_handle() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage = Arc::new(MemoryStorage::new());
         let repo = init(threaded_environment(storage.clone(), 1, 2), flavor).unwrap();
@@ -87,7 +87,7 @@ fn several_ingests_at_once_on_one_handle() {
 }
 
 #[test]
-fn several_handles_write_and_read_one_real_folder() {
+fn several_handles_write_and_read_one_real_directory() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let dir = tempfile::tempdir().unwrap();
         drop(init(real(dir.path(), 1), flavor).unwrap());
@@ -128,7 +128,7 @@ fn several_handles_write_and_read_one_real_folder() {
 }
 
 #[test]
-fn handles_find_what_others_stored_without_being_opened_again() {
+fn open_handles_find_chunks_that_other_handles_stored() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let flavor = Flavor::sealed();
     let one = init(environment(Arc::clone(&storage), 1), flavor).unwrap();
@@ -143,7 +143,7 @@ fn handles_find_what_others_stored_without_being_opened_again() {
 }
 
 #[test]
-fn a_reader_goes_on_while_segments_are_merged_under_it() {
+fn a_reader_continues_while_segments_are_merged() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let writer = init(environment(Arc::clone(&storage), 1), flavor).unwrap();
@@ -166,7 +166,7 @@ fn a_reader_goes_on_while_segments_are_merged_under_it() {
 }
 
 #[test]
-fn a_restore_goes_on_when_its_handle_ingests_and_merges() {
+fn a_restore_continues_while_its_handle_ingests_and_merges() {
     let flavor = Flavor::sealed();
     let (repo, _) = memory_repo(flavor);
     let data = random_bytes(1, 400_000);
@@ -186,7 +186,7 @@ fn a_restore_goes_on_when_its_handle_ingests_and_merges() {
 }
 
 #[test]
-fn a_closed_handle_ends_what_runs_and_breaks_nothing() {
+fn closing_a_handle_ends_its_operations_and_damages_nothing() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage = Arc::new(MemoryStorage::new());
         let repo = init(threaded_environment(storage.clone(), 2, 2), flavor).unwrap();

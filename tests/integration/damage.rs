@@ -31,7 +31,7 @@ fn each_fault(known: &Known, key: &str, stride: usize, check: &dyn Fn(&Verdict, 
 }
 
 #[test]
-fn a_damaged_config_is_read_from_its_copy_and_without_one_fails_the_opening_by_name() {
+fn a_damaged_config_is_read_from_its_copy_and_without_a_copy_open_fails_by_name() {
     for known in both() {
         each_fault(&known, layout::CONFIG, 3, &|verdict, what| {
             assert!(verdict.is_whole(), "{what}: {verdict:?}");
@@ -51,7 +51,7 @@ fn a_damaged_config_is_read_from_its_copy_and_without_one_fails_the_opening_by_n
 }
 
 #[test]
-fn a_copy_of_a_config_is_held_against_the_key_and_needs_the_right_secret() {
+fn a_copy_of_a_config_is_checked_against_the_key_and_needs_the_right_secret() {
     let known = Known::new(Flavor::sealed());
     let files = with(&known.files, layout::CONFIG, None);
     let opened = |secret: Option<&str>| {
@@ -65,7 +65,7 @@ fn a_copy_of_a_config_is_held_against_the_key_and_needs_the_right_secret() {
 }
 
 #[test]
-fn a_damaged_key_file_fails_the_opening_by_name_or_not_at_all() {
+fn a_damaged_key_file_fails_open_by_name_or_not_at_all() {
     let known = Known::new(Flavor::sealed());
     for key in known.keys(layout::KEYS, ".json") {
         each_fault(&known, &key, 3, &|verdict, what| {
@@ -83,7 +83,7 @@ fn a_damaged_key_file_fails_the_opening_by_name_or_not_at_all() {
 }
 
 #[test]
-fn a_damaged_manifest_costs_its_own_snapshot_and_no_other() {
+fn a_damaged_manifest_loses_its_own_snapshot_and_no_other() {
     for known in both() {
         let (snapshot, _) = &known.snapshots[1];
         each_fault(&known, &layout::snapshot(&snapshot.id), 7, &|verdict, what| {
@@ -100,7 +100,7 @@ fn a_damaged_manifest_costs_its_own_snapshot_and_no_other() {
 }
 
 #[test]
-fn a_damaged_segment_or_pack_index_heals_and_nobody_notices_but_by_a_warning() {
+fn a_damaged_segment_or_pack_index_is_healed_with_only_a_warning() {
     for known in both() {
         let segments = known.keys(layout::INDEX, ".seg");
         let indexes = known.keys(layout::DATA, ".idx");
@@ -132,7 +132,7 @@ fn a_damaged_segment_or_pack_index_heals_and_nobody_notices_but_by_a_warning() {
 }
 
 #[test]
-fn a_healed_index_stays_healed_and_deduplicates() {
+fn a_healed_index_stays_intact_and_deduplicates() {
     for known in both() {
         for changed in [None, Some(b"garbage".to_vec())] {
             let mut files = known.files.clone();
@@ -154,7 +154,7 @@ fn a_healed_index_stays_healed_and_deduplicates() {
 }
 
 #[test]
-fn a_damaged_pack_gives_the_right_bytes_or_says_what_is_damaged() {
+fn a_restore_from_a_damaged_pack_is_correct_or_names_the_damage() {
     for known in both() {
         for key in known.keys(layout::DATA, ".pack") {
             each_fault(&known, &key, 997, &|verdict, what| {
@@ -170,7 +170,7 @@ fn a_damaged_pack_gives_the_right_bytes_or_says_what_is_damaged() {
 }
 
 #[test]
-fn an_ingest_over_damaged_packs_relies_on_none_that_is_gone_or_too_short() {
+fn an_ingest_reuses_no_pack_that_is_missing_or_too_short() {
     for known in both() {
         for (name, cut) in [("deleted", None), ("emptied", Some(0)), ("cut", Some(3))] {
             let mut files = known.files.clone();
@@ -196,7 +196,7 @@ fn an_ingest_over_damaged_packs_relies_on_none_that_is_gone_or_too_short() {
 }
 
 #[test]
-fn a_forged_manifest_is_judged_and_not_believed() {
+fn a_forged_manifest_is_checked_and_not_trusted() {
     let known = Known::new(Flavor::plain());
     let (snapshot, data) = &known.snapshots[2];
     let key = layout::snapshot(&snapshot.id);
@@ -280,7 +280,7 @@ fn leases_of_any_form_are_ignored() {
 }
 
 #[test]
-fn a_damaged_kill_list_stops_ingests_and_no_restore() {
+fn a_damaged_kill_list_stops_ingests_but_not_restores() {
     for known in both() {
         for bytes in [&b""[..], b"garbage", b"CAKILL01", &[0; 200]] {
             let key = format!("{}/{}.kill", layout::MARKS, "ab".repeat(16));
@@ -305,7 +305,7 @@ fn a_damaged_kill_list_stops_ingests_and_no_restore() {
 }
 
 #[test]
-fn a_lost_lock_file_stops_writers_and_no_reader() {
+fn a_lost_lock_file_stops_writers_but_not_readers() {
     for known in both() {
         for key in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
             let files = with(&known.files, key, None);
@@ -320,7 +320,7 @@ fn a_lost_lock_file_stops_writers_and_no_reader() {
 }
 
 #[test]
-fn a_read_that_fails_is_an_error_with_the_systems_reason_and_heals_with_it() {
+fn a_failed_read_is_an_error_with_the_system_reason_and_is_temporary() {
     for known in both() {
         for (folder, end) in [
             (layout::DATA, ".pack"),
@@ -363,7 +363,7 @@ fn a_read_that_fails_is_an_error_with_the_systems_reason_and_heals_with_it() {
 }
 
 #[test]
-fn nothing_can_be_written_and_a_broken_index_is_still_no_reason_not_to_restore() {
+fn a_restore_with_a_broken_index_works_when_nothing_can_be_written() {
     for known in both() {
         for kind in [ErrorKind::NoSpace, ErrorKind::ReadOnly, ErrorKind::Io] {
             for changed in [None, Some(b"garbage".to_vec())] {
@@ -386,7 +386,7 @@ fn nothing_can_be_written_and_a_broken_index_is_still_no_reason_not_to_restore()
 }
 
 #[test]
-fn a_broken_index_is_replaced_only_where_it_is_known_who_is_at_work() {
+fn a_broken_index_is_replaced_only_if_running_sessions_can_be_listed() {
     for known in both() {
         for changed in [None, Some(b"garbage".to_vec())] {
             let mut files = known.files.clone();
@@ -436,7 +436,7 @@ fn a_read_only_handle_heals_in_memory_and_writes_nothing() {
 }
 
 #[test]
-fn two_faults_at_once_are_no_worse_than_their_sum() {
+fn simultaneous_faults_pass_the_same_checks_as_single_faults() {
     for known in both() {
         let keys: Vec<&String> = known.files.keys().filter(|key| !key.starts_with("locks/")).collect();
         for seed in 0..300u64 {

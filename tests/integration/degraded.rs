@@ -40,7 +40,7 @@ fn repository(flavor: Flavor) -> (SimFs, Vec<(String, Vec<u8>)>) {
 }
 
 #[test]
-fn any_one_pack_may_be_gone_cut_or_flipped_and_every_restore_is_right() {
+fn every_restore_is_correct_with_any_one_pack_missing_truncated_or_flipped() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (disk, snapshots) = repository(flavor);
         for (path, whole) in packs(&disk) {
@@ -68,7 +68,7 @@ fn any_one_pack_may_be_gone_cut_or_flipped_and_every_restore_is_right() {
 }
 
 #[test]
-fn a_restore_that_met_damage_makes_the_pack_whole_unless_told_not_to() {
+fn a_restore_that_finds_damage_heals_the_pack_unless_healing_is_off() {
     let (disk, snapshots) = repository(Flavor::plain());
     let healthy = packs(&disk);
     let biggest = healthy
@@ -92,7 +92,7 @@ fn a_restore_that_met_damage_makes_the_pack_whole_unless_told_not_to() {
 }
 
 #[test]
-fn the_only_pack_of_a_small_snapshot_is_lost_on_a_disk_that_cannot_be_written() {
+fn a_small_snapshot_restores_without_its_only_pack_from_a_disk_that_cannot_be_written() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let disk = SimFs::new();
         let repo = init(environment(storage(&disk), 7), flavor).unwrap();
@@ -152,7 +152,7 @@ fn packs_of_one_group_damaged_at_different_rows_are_all_read() {
 }
 
 #[test]
-fn a_small_snapshot_restores_from_a_folder_that_refuses_every_write() {
+fn a_small_snapshot_restores_from_a_directory_that_refuses_every_write() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, memory) = memory_repo(flavor);
         let data = random_bytes(1, 20_000);
@@ -216,7 +216,7 @@ fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_gro
 
 /// A process out of descriptors, or a bus that was reset.
 #[test]
-fn a_read_that_failed_for_a_moment_is_no_damage() {
+fn a_temporary_read_failure_is_not_damage() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let known = Known::new(flavor);
         for (kind, failures) in [

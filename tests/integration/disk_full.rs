@@ -219,7 +219,7 @@ fn sizes() -> Vec<u64> {
 }
 
 #[test]
-fn a_full_simulated_disk_reads_prunes_and_takes_more() {
+fn a_full_simulated_disk_can_be_read_pruned_and_written_again() {
     let mut most = Outcome::TooSmall;
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for size in sizes() {
@@ -287,7 +287,7 @@ fn mount_namespace() -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn a_full_tmpfs_reads_prunes_and_takes_more() {
+fn a_full_tmpfs_can_be_read_pruned_and_written_again() {
     let Some(arguments) = mount_namespace() else {
         println!("SKIPPED: nothing may be mounted here, so NO REAL FILE SYSTEM WAS FILLED");
         return;
@@ -335,7 +335,7 @@ fn the_reserve_grows_with_the_repository() {
 
 /// A repository that outgrows its reserve on a disk with no room for a longer one keeps what it needs to get out of there.
 #[test]
-fn a_reserve_that_cannot_grow_is_still_one() {
+fn a_reserve_that_cannot_grow_is_still_usable() {
     let mut tried = 0;
     for free in (150_000..360_000u64).step_by(30_000) {
         let disk = Simulated {

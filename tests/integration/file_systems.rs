@@ -84,7 +84,7 @@ const REFUSED: &str = "CONTAINERARCHIVE_FILE_SYSTEM_REFUSED";
 const NOT_MOUNTED: i32 = 97;
 
 #[test]
-fn every_file_system_of_the_docs_does_what_they_say() {
+fn every_file_system_behaves_as_the_docs_state() {
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/file-systems.md")).unwrap();
     let mut tried = Vec::new();
     for kind in &KINDS {

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 #[test]
-fn what_goes_in_comes_out_in_every_flavor_and_size() {
+fn data_of_every_size_is_restored_in_every_flavor() {
     for flavor in flavors() {
         let (repo, storage) = memory_repo(flavor);
         let mut snapshots = Vec::new();
@@ -61,7 +61,7 @@ fn the_same_data_again_stores_nothing_new() {
 }
 
 #[test]
-fn a_change_in_the_middle_stores_only_what_is_near_it() {
+fn a_change_in_the_middle_stores_only_the_chunks_near_it() {
     let (repo, _) = memory_repo(Flavor::sealed());
     let mut data = random_bytes(1, 1_000_000);
     let first = ingest(&repo, &data).unwrap();
@@ -77,7 +77,7 @@ fn a_change_in_the_middle_stores_only_what_is_near_it() {
 }
 
 #[test]
-fn items_come_back_one_by_one_and_all_together() {
+fn items_are_restored_one_by_one_and_all_together() {
     for flavor in flavors() {
         let (repo, _) = memory_repo(flavor);
         let big = random_bytes(3, 700_000);
@@ -97,7 +97,7 @@ fn items_come_back_one_by_one_and_all_together() {
 }
 
 #[test]
-fn any_range_is_a_slice_of_the_whole() {
+fn any_restored_range_is_a_slice_of_the_item() {
     let (repo, _) = memory_repo(Flavor::sealed());
     let (one, two) = (random_bytes(1, 300_000), random_bytes(2, 50_000));
     let snapshot = ingest_items(&repo, &[("one", &one), ("two", &two)]).unwrap();
@@ -171,7 +171,7 @@ fn a_source_that_fails_leaves_no_snapshot_and_a_retry_reuses_its_chunks() {
 }
 
 #[test]
-fn a_source_of_another_size_than_promised_leaves_neither_a_snapshot_nor_the_copy_of_one() {
+fn a_source_of_the_wrong_size_leaves_neither_a_snapshot_nor_a_copy_of_its_manifest() {
     let data = random_bytes(6, 3_000_000);
     let promised = |size: u64| ItemSpec {
         expected_size: Some(size),
@@ -207,7 +207,7 @@ fn a_source_of_another_size_than_promised_leaves_neither_a_snapshot_nor_the_copy
 }
 
 #[test]
-fn item_names_are_data_but_must_be_there_and_unique() {
+fn item_names_may_be_any_text_but_must_be_present_and_unique() {
     let (repo, _) = memory_repo(Flavor::plain());
     for items in [
         vec![("same", &b"1"[..]), ("same", b"2")],
@@ -224,7 +224,7 @@ fn item_names_are_data_but_must_be_there_and_unique() {
 }
 
 #[test]
-fn workers_change_nothing_about_the_result() {
+fn the_number_of_workers_does_not_change_the_result() {
     let data = [text_bytes(1, 20_000_000), random_bytes(2, 10_000_000)].concat();
     let mut lists = Vec::new();
     for threads in [1, 2, 8] {
@@ -278,7 +278,7 @@ fn lanes_of(items: &[Vec<u8>], lanes: usize) -> Vec<Box<dyn ItemStream + Send + 
 }
 
 #[test]
-fn items_that_are_read_at_once_stand_in_their_order_with_their_bytes() {
+fn items_read_concurrently_keep_their_order_and_bytes() {
     let items: Vec<Vec<u8>> = (0..23)
         .map(|n| random_bytes(n, (n as usize * 77_777) % 900_000))
         .collect();
@@ -313,7 +313,7 @@ fn items_that_are_read_at_once_stand_in_their_order_with_their_bytes() {
 }
 
 #[test]
-fn of_items_that_are_read_at_once_the_first_failure_ends_all() {
+fn the_first_failure_ends_all_items_that_are_read_concurrently() {
     struct Breaks;
     impl Read for Breaks {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -415,7 +415,7 @@ fn packs_keep_to_their_target_length() {
 }
 
 #[test]
-fn snapshots_without_anything_new_do_not_pile_up_segments() {
+fn snapshots_without_new_data_do_not_accumulate_segments() {
     let (repo, storage) = memory_repo(Flavor::plain());
     let data = random_bytes(22, 50_000);
     for _ in 0..20 {

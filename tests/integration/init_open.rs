@@ -56,7 +56,7 @@ fn open_with(storage: Arc<dyn Storage>, secret: Option<&Secret>) -> Result<Repos
 }
 
 #[test]
-fn a_bad_place_is_refused_by_name_and_left_alone() {
+fn an_unsuitable_path_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (file, full, made, missing) = (
         dir.path().join("file"),
@@ -83,7 +83,7 @@ fn a_bad_place_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
-fn options_that_cannot_be_are_refused_before_anything_is_made() {
+fn invalid_options_are_refused_before_anything_is_created() {
     let small = Flavor::sealed().small();
     let bad = |change: &dyn Fn(&mut InitOptions)| {
         let mut options = small.clone();
@@ -106,7 +106,7 @@ fn options_that_cannot_be_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn only_the_right_secret_opens_and_the_others_are_told_why() {
+fn only_the_right_secret_opens_and_the_error_names_the_reason() {
     let made = |secret: Option<&Secret>| {
         let storage = Arc::new(MemoryStorage::new());
         repo::init(environment(storage.clone(), 1), secret, &Flavor::sealed().small()).unwrap();
@@ -140,7 +140,7 @@ fn only_the_right_secret_opens_and_the_others_are_told_why() {
 }
 
 #[test]
-fn a_config_of_the_future_or_of_nowhere_is_refused() {
+fn a_config_of_an_unknown_version_or_with_invalid_values_is_refused() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         drop(repo);
@@ -196,7 +196,7 @@ fn a_config_of_the_future_or_of_nowhere_is_refused() {
 }
 
 #[test]
-fn a_sealed_repository_does_not_pass_for_another_or_for_a_plain_one() {
+fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
     let sealed = Known::new(Flavor::sealed());
     let (plain, other) = (Known::new(Flavor::plain()), {
         let storage = Arc::new(MemoryStorage::new());
@@ -251,7 +251,7 @@ fn a_sealed_repository_does_not_pass_for_another_or_for_a_plain_one() {
 }
 
 #[test]
-fn costs_above_the_ceiling_are_refused_before_they_are_paid() {
+fn kdf_costs_above_the_maximum_are_refused_before_the_derivation() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     drop(repo);
     let files = files_of(storage.as_ref());
@@ -280,7 +280,7 @@ fn costs_above_the_ceiling_are_refused_before_they_are_paid() {
 }
 
 #[test]
-fn every_short_key_file_and_a_crowd_of_them_is_survived() {
+fn truncated_key_files_are_refused_and_other_damaged_ones_do_not_prevent_open() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     drop(repo);
     let files = files_of(storage.as_ref());
@@ -342,7 +342,7 @@ fn an_init_that_fails_at_any_call_can_be_repeated() {
 }
 
 #[test]
-fn of_two_inits_at_once_exactly_one_wins_and_its_passphrase_opens() {
+fn exactly_one_of_two_concurrent_inits_succeeds_and_its_passphrase_opens() {
     for round in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("a/b/repo");
@@ -460,7 +460,7 @@ fn a_read_only_handle_changes_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_may_not_be_written_can_be_read() {
+fn a_directory_without_write_permission_can_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let repo = init(folder_environment(dir.path()), Flavor::sealed()).unwrap();
@@ -484,7 +484,7 @@ fn a_folder_that_may_not_be_written_can_be_read() {
 }
 
 #[test]
-fn a_store_without_locks_can_be_read_and_not_written() {
+fn a_store_without_locks_can_be_read_but_not_written() {
     let known = Known::new(Flavor::sealed());
     let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
     faulty.fail_when(
@@ -502,7 +502,7 @@ fn a_store_without_locks_can_be_read_and_not_written() {
 }
 
 #[test]
-fn an_init_beside_one_that_is_stuck_waits_and_then_gives_up() {
+fn an_init_concurrent_with_a_stuck_one_waits_and_then_fails() {
     let storage = Arc::new(MemoryStorage::new());
     put_bytes(storage.as_ref(), layout::COMMIT_LOCK, b"").unwrap();
     put_bytes(storage.as_ref(), layout::MAINT_LOCK, b"").unwrap();
@@ -542,7 +542,7 @@ impl Monitor for GivenUp {
 }
 
 #[test]
-fn the_floor_of_the_costs_holds_for_new_keys() {
+fn the_minimum_kdf_costs_apply_to_new_keys() {
     // the floor is lowered for tests; the ceiling is not
     let defaults = KdfParams::default();
     assert!(defaults.memory_kib >= 19_456 && defaults.time >= 2, "{defaults:?}");

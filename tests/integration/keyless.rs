@@ -35,7 +35,7 @@ fn judge(files: &Files, level: VerifyLevel) -> VerifyReport {
 }
 
 #[test]
-fn a_whole_repository_is_ok_without_its_keys() {
+fn an_undamaged_repository_is_ok_without_its_keys() {
     let known = Known::new(Flavor::sealed());
     let packs = known.keys(layout::DATA, ".pack").len() as u64;
     for level in [VerifyLevel::Quick, VerifyLevel::Standard] {
@@ -48,7 +48,7 @@ fn a_whole_repository_is_ok_without_its_keys() {
 }
 
 #[test]
-fn standard_reads_every_byte_of_every_pack_and_parity_file_and_no_key_is_asked_for() {
+fn verify_standard_without_keys_reads_every_byte_of_every_pack_and_parity_file() {
     let known = Known::new(Flavor::sealed());
     let recording = Arc::new(RecordingStorage::new(memory_of(&known.files)));
     let repo = open_without_keys(recording.clone()).unwrap();
@@ -76,7 +76,7 @@ fn standard_reads_every_byte_of_every_pack_and_parity_file_and_no_key_is_asked_f
 }
 
 #[test]
-fn every_damage_that_needs_no_key_to_be_seen_is_found_and_named_without_one() {
+fn verify_without_keys_finds_and_names_all_damage_that_needs_no_key() {
     let known = Known::new(Flavor::sealed());
     let from = |key: &str| match key {
         _ if key.ends_with(".pack") || key.ends_with(".par") || key.ends_with(".grp") => VerifyLevel::Standard,
@@ -110,7 +110,7 @@ fn every_damage_that_needs_no_key_to_be_seen_is_found_and_named_without_one() {
 }
 
 #[test]
-fn with_and_without_keys_the_same_packs_are_damaged() {
+fn verify_reports_the_same_damaged_packs_with_and_without_keys() {
     let known = Known::new(Flavor::sealed());
     let damaged = |report: &VerifyReport| -> BTreeSet<String> {
         let packs = report.problems.iter().filter_map(|problem| problem.pack);
@@ -130,7 +130,7 @@ fn with_and_without_keys_the_same_packs_are_damaged() {
 }
 
 #[test]
-fn more_packs_than_parity_reaches_are_not_healable_without_keys_either() {
+fn more_damaged_packs_than_parity_covers_are_not_healable_without_keys() {
     let known = Known::new(Flavor::sealed());
     let mut files = known.files.clone();
     files.retain(|key, _| !key.ends_with(".pack"));
@@ -144,7 +144,7 @@ fn more_packs_than_parity_reaches_are_not_healable_without_keys_either() {
 }
 
 #[test]
-fn a_handle_without_keys_does_nothing_else() {
+fn a_handle_without_keys_refuses_every_other_operation() {
     let known = Known::new(Flavor::sealed());
     let storage = memory_of(&known.files);
     let repo = open_without_keys(storage.clone()).unwrap();
@@ -185,7 +185,7 @@ fn a_handle_without_keys_does_nothing_else() {
 }
 
 #[test]
-fn a_plain_repository_has_no_keys_to_be_without() {
+fn a_plain_repository_opened_without_keys_is_fully_usable() {
     let known = Known::new(Flavor::plain());
     let repo = open_without_keys(memory_of(&known.files)).unwrap();
     for level in [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full] {

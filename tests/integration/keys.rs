@@ -77,7 +77,7 @@ fn problems(repo: &Arc<Repository>) -> (Vec<&'static str>, Vec<&'static str>) {
 }
 
 #[test]
-fn a_key_that_was_added_opens_the_repository_and_is_listed() {
+fn an_added_key_opens_the_repository_and_is_listed() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let data = random_bytes(1, 50_000);
     let snapshot = ingest(&repo, &data).unwrap();
@@ -116,7 +116,7 @@ fn a_key_that_was_added_opens_the_repository_and_is_listed() {
 }
 
 #[test]
-fn a_changed_key_takes_the_place_of_the_old_one_and_of_its_copy() {
+fn a_changed_key_replaces_the_old_one_and_its_copy() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let old = ops::list_keys(&repo).unwrap().remove(0);
     let mail = ops::add_key(&repo, &text("mail"), &labelled(Some("mail")), &NullMonitor).unwrap();
@@ -187,7 +187,7 @@ fn a_removed_key_opens_nothing_and_no_repair_brings_it_back() {
 }
 
 #[test]
-fn the_steps_come_in_the_order_that_a_power_cut_needs() {
+fn key_changes_write_in_the_order_that_survives_a_power_loss() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     drop(repo);
     let recording = Arc::new(RecordingStorage::new(storage));
@@ -218,7 +218,7 @@ fn the_steps_come_in_the_order_that_a_power_cut_needs() {
 }
 
 #[test]
-fn there_are_never_more_keys_than_an_opening_tries() {
+fn a_repository_never_has_more_keys_than_open_tries() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     for number in 1..31 {
         ops::add_key(&repo, &raw(number), &cheap(), &NullMonitor).unwrap();
@@ -246,7 +246,7 @@ fn there_are_never_more_keys_than_an_opening_tries() {
 }
 
 #[test]
-fn who_may_not_is_refused_by_name_and_nothing_changes() {
+fn refused_key_changes_are_named_errors_and_change_nothing() {
     let known = Known::new(Flavor::sealed());
     let (plain, plain_storage) = memory_repo(Flavor::plain());
     let storage: Arc<dyn Storage> = memory_of(&known.files);
@@ -310,7 +310,7 @@ fn who_may_not_is_refused_by_name_and_nothing_changes() {
 }
 
 #[test]
-fn the_last_whole_key_stays_whatever_else_lies_beside_it() {
+fn the_last_intact_key_stays_whatever_other_files_are_next_to_it() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let good = ops::list_keys(&repo).unwrap().remove(0).id;
     let other = ops::add_key(&repo, &text("other"), &cheap(), &NullMonitor).unwrap().id;
@@ -348,7 +348,7 @@ fn the_last_whole_key_stays_whatever_else_lies_beside_it() {
 }
 
 #[test]
-fn a_key_file_without_its_copy_gets_it_again_at_the_next_open() {
+fn a_missing_copy_of_a_key_file_is_recreated_at_the_next_open() {
     let known = Known::new(Flavor::sealed());
     let copy = known.keys(layout::KEY_COPIES, ".json").remove(0);
     let files = with(&known.files, &copy, None);
@@ -379,7 +379,7 @@ fn a_key_file_without_its_copy_gets_it_again_at_the_next_open() {
 }
 
 #[test]
-fn an_open_beside_a_change_sees_the_old_key_or_the_new_one() {
+fn an_open_during_a_key_change_sees_the_old_key_or_the_new_one() {
     // at each call of the open, another process changes the key
     for at in 0.. {
         let (repo, storage) = memory_repo(Flavor::sealed());
@@ -462,7 +462,7 @@ fn folder_environment(path: &std::path::Path) -> Environment {
 }
 
 #[test]
-fn of_two_that_remove_the_last_two_keys_at_once_one_is_refused() {
+fn one_of_two_concurrent_removals_of_the_last_two_keys_is_refused() {
     for round in 0..20 {
         let dir = tempfile::tempdir().unwrap();
         let repo = init(folder_environment(dir.path()), Flavor::sealed()).unwrap();
@@ -494,7 +494,7 @@ fn of_two_that_remove_the_last_two_keys_at_once_one_is_refused() {
 }
 
 #[test]
-fn many_who_change_the_same_key_at_once_leave_one_new_key() {
+fn many_concurrent_changes_of_the_same_key_leave_one_new_key() {
     for round in 0..5 {
         let dir = tempfile::tempdir().unwrap();
         drop(init(folder_environment(dir.path()), Flavor::sealed()).unwrap());

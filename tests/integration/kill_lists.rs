@@ -158,7 +158,7 @@ fn a_copy_made_during_a_prune_keeps_every_snapshot_through_the_next_prune() {
 }
 
 #[test]
-fn verify_says_what_a_copy_made_during_a_prune_lacks_and_repair_gives_it_back() {
+fn verify_reports_what_a_copy_made_during_a_prune_lacks_and_repair_restores_it() {
     for (flavor, parity) in [shapes()[1], shapes()[2]] {
         let (copies, promised) = copies_during_a_prune(flavor, parity);
         for (number, files) in copies
@@ -323,7 +323,7 @@ fn forged(repo: &Repository, list: &KillList) -> [(&'static str, Vec<u8>); 3] {
 }
 
 #[test]
-fn a_list_of_every_pack_costs_no_snapshot_though_its_mac_is_right() {
+fn a_kill_list_of_every_pack_with_a_valid_mac_loses_no_snapshot() {
     for (flavor, parity) in shapes() {
         let (repo, storage, promised) = filled(flavor, parity);
         let list = of_all_packs(&repo);
@@ -351,7 +351,7 @@ fn a_list_of_every_pack_costs_no_snapshot_though_its_mac_is_right() {
 }
 
 #[test]
-fn a_list_without_a_valid_mac_condemns_nothing() {
+fn a_kill_list_without_a_valid_mac_condemns_nothing() {
     let flavor = Flavor::sealed();
     let (repo, storage, promised) = filled(flavor, shapes()[2].1);
     // some packs are not needed any more
@@ -389,7 +389,7 @@ fn a_list_without_a_valid_mac_condemns_nothing() {
 }
 
 #[test]
-fn a_verify_without_keys_names_every_list_and_reads_the_packs_in_it() {
+fn verify_without_keys_reports_every_kill_list_and_reads_the_packs_in_it() {
     let (repo, storage, _) = filled(Flavor::sealed(), shapes()[2].1);
     let list = of_all_packs(&repo);
     let mut lists = forged(&repo, &list).to_vec();
@@ -426,7 +426,7 @@ fn a_verify_without_keys_names_every_list_and_reads_the_packs_in_it() {
 }
 
 #[test]
-fn nothing_is_deleted_where_it_cannot_be_known_what_a_snapshot_needs() {
+fn nothing_is_deleted_when_the_needs_of_a_snapshot_are_unknown() {
     for (flavor, parity) in [shapes()[1], shapes()[2]] {
         let (repo, storage, _) = filled(flavor, parity);
         let list = of_all_packs(&repo);
@@ -473,7 +473,7 @@ fn assert_packs_are_as_before(before: &Files, storage: &dyn Storage) {
 }
 
 #[test]
-fn a_listed_pack_that_is_lost_and_needed_is_given_back_by_its_group() {
+fn a_listed_pack_that_is_lost_and_needed_is_rebuilt_from_its_parity_group() {
     let (flavor, parity) = shapes()[2];
     let (repo, storage, promised) = filled(flavor, parity);
     let list = of_all_packs(&repo);
@@ -512,7 +512,7 @@ fn a_listed_pack_that_is_lost_and_needed_is_given_back_by_its_group() {
 }
 
 #[test]
-fn a_list_of_another_repository_is_left_alone() {
+fn a_kill_list_of_another_repository_is_left_alone() {
     let (repo, storage, promised) = filled(Flavor::sealed(), None);
     let (other, _) = memory_repo(Flavor::sealed());
     let foreign = KillList {

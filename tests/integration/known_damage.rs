@@ -60,7 +60,7 @@ fn latest(repo: &Arc<Repository>) -> String {
 }
 
 #[test]
-fn chunks_of_a_pack_that_a_verify_or_a_restore_found_damaged_are_stored_again() {
+fn chunks_of_a_pack_found_damaged_by_verify_or_restore_are_stored_again() {
     let data = random_bytes(5, 200_000);
     for flavor in FLAVORS.map(|flavor| flavor()) {
         for level in [None, Some(VerifyLevel::Standard), Some(VerifyLevel::Full)] {
@@ -83,7 +83,7 @@ fn chunks_of_a_pack_that_a_verify_or_a_restore_found_damaged_are_stored_again() 
 }
 
 #[test]
-fn a_pack_that_parity_reaches_is_healed_before_it_is_reused_unless_the_handle_may_not() {
+fn a_pack_that_parity_covers_is_healed_before_reuse_unless_healing_is_off() {
     let data = random_bytes(6, 200_000);
     for flavor in FLAVORS.map(|flavor| flavor()) {
         for heal in [true, false] {
@@ -105,7 +105,7 @@ fn a_pack_that_parity_reaches_is_healed_before_it_is_reused_unless_the_handle_ma
 }
 
 #[test]
-fn a_pack_that_was_repaired_since_is_reused() {
+fn a_pack_repaired_after_its_damage_was_found_is_reused() {
     let data = random_bytes(7, 200_000);
     let flavor = Flavor::plain();
     let (storage, hit) = damaged(flavor, &data, false);
@@ -144,7 +144,7 @@ impl ItemStream for Then<'_> {
 }
 
 #[test]
-fn damage_that_is_found_while_an_ingest_relies_on_it_fails_the_commit_or_is_healed() {
+fn damage_found_in_a_pack_that_a_running_ingest_reuses_is_healed_or_fails_the_commit() {
     let data = random_bytes(8, 200_000);
     for flavor in FLAVORS.map(|flavor| flavor()) {
         for parity in [false, true] {
@@ -177,7 +177,7 @@ fn damage_that_is_found_while_an_ingest_relies_on_it_fails_the_commit_or_is_heal
 
 /// Its pack has the right hash, so no look at the pack as a whole shows it.
 #[test]
-fn a_chunk_that_was_written_wrong_is_stored_again() {
+fn a_chunk_that_was_written_with_wrong_bytes_is_stored_again() {
     let (repo, storage) = memory_repo(Flavor::plain());
     let data = random_bytes(9, 200);
     let id = repo.seal().chunk_id(KIND_DATA, &data);
@@ -213,7 +213,7 @@ fn a_chunk_that_was_written_wrong_is_stored_again() {
 /// The handle that stored the chunks again knows which copy is good; the one that prunes has read
 /// neither.
 #[test]
-fn a_prune_of_another_handle_keeps_the_copies_that_took_the_place_of_damaged_ones() {
+fn a_prune_by_another_handle_keeps_the_copies_that_replaced_damaged_chunks() {
     let data = random_bytes(10, 100_000);
     for flavor in FLAVORS.map(|flavor| flavor()) {
         for seed in 0..8 {

@@ -119,7 +119,7 @@ fn many_items(flavor: Flavor, count: u64) {
 }
 
 #[test]
-fn ten_thousand_items_come_back_each_by_its_name() {
+fn ten_thousand_items_are_restored_each_by_its_name() {
     many_items(Flavor::sealed(), 10_000);
 }
 
@@ -189,7 +189,7 @@ fn stream_through(len: u64) -> Option<u64> {
 }
 
 #[test]
-fn a_stream_of_many_batches_and_packs_comes_back() {
+fn a_stream_of_many_batches_and_packs_is_restored() {
     stream_through(40 << 20);
 }
 

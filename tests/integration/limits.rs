@@ -163,7 +163,7 @@ fn a_waiting_ingest_holds_nothing_and_ends_when_it_is_stopped() {
 }
 
 #[test]
-fn a_waiting_ingest_begins_when_another_one_ends() {
+fn a_waiting_ingest_starts_when_another_one_ends() {
     let repo = smallest(Flavor::plain(), 2);
     std::thread::scope(|scope| {
         let full = Full::new(scope, &repo);

@@ -75,7 +75,7 @@ fn all_listed_restore(storage: Arc<dyn Storage>, flavor: Flavor) {
 }
 
 #[test]
-fn a_lease_is_held_while_an_ingest_runs_and_gone_after_it() {
+fn a_lease_is_held_while_an_ingest_runs_and_deleted_after_it() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 100_000);
@@ -104,7 +104,7 @@ fn a_lease_is_held_while_an_ingest_runs_and_gone_after_it() {
 }
 
 #[test]
-fn a_lease_removed_by_force_ends_its_ingest_and_breaks_no_snapshot() {
+fn a_lease_removed_by_force_ends_its_ingest_and_damages_no_snapshot() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 100_000);
@@ -122,7 +122,7 @@ fn a_lease_removed_by_force_ends_its_ingest_and_breaks_no_snapshot() {
 
 /// In mid-stream; right before the copies of the manifest are put; and right before the manifest is.
 #[test]
-fn an_ingest_that_is_unlocked_by_force_leaves_no_snapshot_and_nothing_that_looks_lost() {
+fn an_ingest_unlocked_by_force_leaves_no_snapshot_and_nothing_reported_lost() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for at in 0..3 {
             let (first, storage) = memory_repo(flavor);
@@ -242,7 +242,7 @@ impl Monitor for PruneBeside {
 }
 
 #[test]
-fn whoever_waits_for_a_repair_hears_that_it_is_one() {
+fn the_error_after_waiting_for_a_repair_names_the_repair() {
     let (repo, storage) = memory_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
     let monitor = PruneBeside {
@@ -262,7 +262,7 @@ fn whoever_waits_for_a_repair_hears_that_it_is_one() {
 }
 
 #[test]
-fn a_repair_beside_a_stuck_commit_leaves_manifests_to_the_next_one() {
+fn a_repair_during_a_stuck_commit_leaves_manifests_to_the_next_repair() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (first, storage) = memory_repo(flavor);
         let data = random_bytes(1, 50_000);
@@ -319,7 +319,7 @@ fn a_commit_lock_held_too_long_fails_the_commit_and_a_retry_reuses_the_chunks() 
 }
 
 #[test]
-fn a_commit_waits_for_a_prune_that_decides_and_goes_on_after_it() {
+fn a_commit_waits_while_a_prune_decides_and_continues_after_it() {
     let flavor = Flavor::sealed();
     let (repo, storage) = memory_repo(flavor);
     drop(repo);
@@ -341,7 +341,7 @@ fn a_commit_waits_for_a_prune_that_decides_and_goes_on_after_it() {
 }
 
 #[test]
-fn a_condemned_pack_is_not_relied_on_and_its_chunks_are_stored_again() {
+fn a_condemned_pack_is_not_reused_and_its_chunks_are_stored_again() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for hint in [false, true] {
             let (repo, storage) = memory_repo(flavor);
@@ -402,7 +402,7 @@ fn a_pack_condemned_while_the_source_is_read_fails_the_ingest_cleanly() {
 }
 
 #[test]
-fn a_copy_elsewhere_saves_a_commit_whose_pack_was_condemned() {
+fn a_copy_of_the_chunks_in_another_pack_saves_a_commit_whose_pack_was_condemned() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 500_000);
@@ -506,7 +506,7 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
 }
 
 #[test]
-fn a_storage_call_that_fails_leaves_no_snapshot_or_a_whole_one() {
+fn a_storage_call_that_fails_leaves_no_snapshot_or_a_complete_one() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let old = random_bytes(1, 40_000);
@@ -592,7 +592,7 @@ fn a_store_that_fails_for_good_fails_the_ingest_and_keeps_the_rest() {
 }
 
 #[test]
-fn two_stores_know_nothing_of_each_others_locks() {
+fn locks_of_two_stores_are_independent() {
     // what the tests above rely on: locks belong to one store
     let one = MemoryStorage::new();
     put_bytes(&one, layout::COMMIT_LOCK, b"").unwrap();

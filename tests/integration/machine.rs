@@ -514,5 +514,5 @@ prop_state_machine! {
     #![proptest_config(config())]
 
     #[test]
-    fn random_histories_keep_what_was_promised(sequential 5..40 => Histories);
+    fn random_histories_lose_no_committed_snapshot(sequential 5..40 => Histories);
 }

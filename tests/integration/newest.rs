@@ -61,7 +61,7 @@ fn newest(repo: &Arc<Repository>) -> SnapshotId {
 }
 
 #[test]
-fn a_snapshot_of_a_wrong_clock_is_not_the_newest_and_a_warning_says_that_it_is_passed_over() {
+fn a_snapshot_dated_in_the_future_is_not_the_newest_and_a_warning_reports_it() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         init(environment(Arc::clone(&storage), 1), flavor).unwrap();
@@ -86,7 +86,7 @@ fn a_snapshot_of_a_wrong_clock_is_not_the_newest_and_a_warning_says_that_it_is_p
 }
 
 #[test]
-fn when_all_are_dated_in_the_future_the_newest_of_them_counts_with_a_warning() {
+fn if_all_snapshots_are_dated_in_the_future_the_newest_is_used_with_a_warning() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     init(environment(Arc::clone(&storage), 1), Flavor::plain()).unwrap();
     let (mut environment, monitor) = watched(Arc::clone(&storage), 2);
@@ -102,7 +102,7 @@ fn when_all_are_dated_in_the_future_the_newest_of_them_counts_with_a_warning() {
 }
 
 #[test]
-fn of_eight_snapshots_of_one_time_the_one_committed_last_is_the_newest_whoever_made_it() {
+fn among_snapshots_with_the_same_time_the_one_committed_last_is_the_newest() {
     for created_at_ms in [None, Some(NOW_MS - 5)] {
         let (repo, storage) = memory_repo(Flavor::plain());
         let other = open(environment(Arc::clone(&storage), 9), Flavor::plain()).unwrap();
@@ -174,7 +174,7 @@ fn an_ingest_reads_few_of_many_manifests_unless_it_is_given_its_time() {
 }
 
 #[test]
-fn manifests_without_a_sequence_count_as_zero_and_what_cannot_be_read_for_nothing() {
+fn manifests_without_a_sequence_count_as_zero_and_unreadable_ones_are_ignored() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let like = ingest_at(&repo, None, b"x");
     assert_eq!(like.sequence, 1);

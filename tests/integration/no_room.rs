@@ -88,7 +88,7 @@ fn without_inodes(inodes: u64, flavor: Flavor) -> (SimFs, Arc<Repository>, Vec<S
 }
 
 #[test]
-fn a_prune_without_inodes_frees_some_at_the_first_try() {
+fn a_prune_without_free_inodes_frees_some_at_the_first_attempt() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for inodes in 60..68 {
             // a repository of an earlier version has one file of the reserve
@@ -117,7 +117,7 @@ fn a_prune_without_inodes_frees_some_at_the_first_try() {
 }
 
 #[test]
-fn a_forget_without_inodes_or_space_uses_the_reserve() {
+fn a_forget_without_free_inodes_or_space_uses_the_reserve() {
     for bytes in [None, Some(0)] {
         let (disk, repo, days) = without_inodes(70, Flavor::plain());
         disk.set_free_bytes(bytes);
@@ -132,7 +132,7 @@ fn a_forget_without_inodes_or_space_uses_the_reserve() {
 }
 
 #[test]
-fn an_unlock_without_inodes_removes_more_leases_than_the_reserve_has_files() {
+fn an_unlock_without_free_inodes_removes_more_leases_than_the_reserve_has_files() {
     for force in [false, true] {
         let disk = SimFs::new();
         let repo = init(on(&disk, 1), Flavor::plain()).unwrap();
@@ -151,7 +151,7 @@ fn an_unlock_without_inodes_removes_more_leases_than_the_reserve_has_files() {
 }
 
 #[test]
-fn a_repair_without_inodes_uses_the_reserve() {
+fn a_repair_without_free_inodes_uses_the_reserve() {
     let (disk, repo, days) = without_inodes(70, Flavor::plain());
     let lost = repo.storage().list(layout::SNAPSHOTS).unwrap().remove(0).key;
     drop(repo);
@@ -164,7 +164,7 @@ fn a_repair_without_inodes_uses_the_reserve() {
 }
 
 #[test]
-fn a_reindex_without_inodes_gives_up_its_lease_and_uses_the_reserve() {
+fn a_reindex_without_free_inodes_gives_up_its_lease_and_uses_the_reserve() {
     // with one inode, the lease takes it
     for free in [0, 1] {
         let (disk, repo, days) = without_inodes(70, Flavor::plain());
@@ -202,7 +202,7 @@ fn history() -> Files {
 }
 
 #[test]
-fn a_prune_that_resolves_has_protected_what_it_keeps_or_names_it() {
+fn a_successful_prune_has_protected_what_it_keeps_or_names_what_is_unprotected() {
     let files = history();
     let (mut met, mut named, mut protected) = (0, 0, 0);
     for max_unused in [0.0, 1.0] {

@@ -570,7 +570,7 @@ fn assert_as_expected(copy: &Copy, repo: &Arc<Repository>) {
 }
 
 #[test]
-fn every_frozen_repository_is_in_the_table() {
+fn every_frozen_repository_is_listed_in_the_table() {
     assert_eq!(folder_names(&fixtures()), ["v1"]);
     let mut listed = RECIPES.map(|recipe| recipe.name.to_owned());
     listed.sort();
@@ -626,7 +626,7 @@ fn a_frozen_repository_can_be_written_on_and_still_deduplicates() {
 }
 
 #[test]
-fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
+fn a_frozen_repository_with_parity_restores_each_lost_file() {
     for recipe in RECIPES.iter().filter(|recipe| recipe.parity.is_some()) {
         let copy = Copy::of(recipe.name);
         let secrets = copy.secrets();
@@ -650,7 +650,7 @@ fn a_frozen_repository_with_parity_gives_back_each_file_that_is_lost() {
 }
 
 #[test]
-fn a_frozen_unfinished_prune_is_finished_and_costs_no_snapshot() {
+fn a_frozen_unfinished_prune_is_finished_and_loses_no_snapshot() {
     for recipe in RECIPES.iter().filter(|recipe| recipe.unfinished_prune) {
         let copy = Copy::of(recipe.name);
         let condemned = copy.condemned();
@@ -721,7 +721,7 @@ fn members_of_groups(copy: &Copy) -> Vec<usize> {
 }
 
 #[test]
-fn the_frozen_repositories_hold_what_a_reader_has_to_cope_with() {
+fn the_frozen_repositories_contain_every_case_a_reader_must_handle() {
     for recipe in &RECIPES {
         let copy = Copy::of(recipe.name);
         let snapshots = copy.expected["snapshots"].as_array().unwrap();

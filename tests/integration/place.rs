@@ -114,7 +114,7 @@ fn assert_all(calls: &[(&str, &str)], expected: &str, flavor: Flavor) {
 }
 
 #[test]
-fn a_handle_touches_no_other_repository_that_is_put_in_its_place() {
+fn a_handle_does_not_touch_another_repository_that_replaces_its_own() {
     for flavor in FLAVORS.map(|flavor| flavor()) {
         let temp = tempfile::tempdir().unwrap();
         let [disk_a, disk_b, mount] = ["a", "b", "mount"].map(|name| temp.path().join(name));
@@ -141,7 +141,7 @@ fn a_handle_touches_no_other_repository_that_is_put_in_its_place() {
 }
 
 #[test]
-fn a_folder_that_is_gone_or_not_mounted_is_not_an_empty_repository() {
+fn a_missing_or_unmounted_directory_is_not_an_empty_repository() {
     for flavor in FLAVORS.map(|flavor| flavor()) {
         for empty_folder in [false, true] {
             let temp = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ fn ingest_during(repo: &Arc<Repository>, seed: u64, hook: impl FnMut() + Send) -
 }
 
 #[test]
-fn an_ingest_under_way_ends_when_another_repository_takes_its_place() {
+fn a_running_ingest_fails_when_another_repository_replaces_its_own() {
     for flavor in FLAVORS.map(|flavor| flavor()) {
         let temp = tempfile::tempdir().unwrap();
         let [disk_a, disk_b, mount] = ["a", "b", "mount"].map(|name| temp.path().join(name));
@@ -203,7 +203,7 @@ fn an_ingest_under_way_ends_when_another_repository_takes_its_place() {
 }
 
 #[test]
-fn a_copy_that_takes_its_place_is_served_and_an_ingest_under_way_is_to_be_tried_again() {
+fn a_copy_that_replaces_the_repository_is_served_and_a_running_ingest_must_be_retried() {
     for flavor in FLAVORS.map(|flavor| flavor()) {
         let temp = tempfile::tempdir().unwrap();
         let [disk_a, clone, mount] = ["a", "clone", "mount"].map(|name| temp.path().join(name));
@@ -232,7 +232,7 @@ fn a_copy_that_takes_its_place_is_served_and_an_ingest_under_way_is_to_be_tried_
 }
 
 #[test]
-fn a_lost_config_alone_is_damage_and_the_handle_goes_on() {
+fn a_lost_config_alone_is_damage_and_the_handle_keeps_working() {
     for flavor in FLAVORS.map(|flavor| flavor()) {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("repo");
@@ -262,7 +262,7 @@ fn a_lost_config_alone_is_damage_and_the_handle_goes_on() {
 }
 
 #[test]
-fn files_of_another_repository_are_left_alone_by_every_call() {
+fn every_call_leaves_files_of_another_repository_alone() {
     for (own, other) in [
         (Flavor::plain(), Flavor::plain()),
         (Flavor::sealed(), Flavor::sealed()),
@@ -311,7 +311,7 @@ fn files_of_another_repository_are_left_alone_by_every_call() {
 }
 
 #[test]
-fn a_repository_is_opened_by_its_id_and_no_other_one() {
+fn open_with_an_expected_id_refuses_any_other_repository() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("repo");
     let (id, _) = make(&folder, Flavor::plain(), 1);

@@ -549,7 +549,7 @@ fn assert_sound(place: &Path) {
 }
 
 #[test]
-fn a_frozen_writer_that_was_unlocked_and_pruned_fails_cleanly_or_commits_a_whole_snapshot() {
+fn a_frozen_writer_that_was_unlocked_and_pruned_fails_cleanly_or_commits_a_complete_snapshot() {
     let (temp, result) = pause(true, |repo| {
         assert_eq!(ops::unlock(repo, true).unwrap().len(), 1);
         let report = prune_all(repo, true);
@@ -580,7 +580,7 @@ fn a_paused_ingest_delays_no_prune_and_still_commits() {
 }
 
 #[test]
-fn a_handle_that_slept_through_a_prune_stores_the_same_data_again() {
+fn a_handle_older_than_a_prune_stores_the_deleted_data_again() {
     let temp = tempfile::tempdir().unwrap();
     let place = temp.path();
     let slept = init(real_environment(place), Flavor::sealed()).unwrap();

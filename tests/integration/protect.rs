@@ -20,7 +20,7 @@ fn listed(storage: &dyn Storage, folder: &str, end: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn replaced_parity_that_cannot_be_deleted_is_a_warning_and_goes_later() {
+fn replaced_parity_that_cannot_be_deleted_is_a_warning_and_is_deleted_later() {
     for kind in [ErrorKind::Io, ErrorKind::PermissionDenied] {
         let (repo, memory) = memory_repo(Flavor::plain());
         ingest(&repo, &random_bytes(1, 3000)).unwrap();
@@ -187,7 +187,7 @@ fn ingest_patterns(files: &Files, sizes: &[usize], depth: u64, done: &str, tried
 }
 
 #[test]
-fn after_every_pattern_of_small_ingests_each_pack_alone_can_be_lost() {
+fn after_every_pattern_of_small_ingests_any_single_pack_can_be_lost() {
     for (data, parity) in [(2, 1), (3, 1), (4, 1), (3, 2)] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let options = InitOptions {
@@ -204,7 +204,7 @@ fn after_every_pattern_of_small_ingests_each_pack_alone_can_be_lost() {
 }
 
 #[test]
-fn a_writer_that_finds_another_at_work_makes_a_group_of_its_own_and_the_next_one_merges_it() {
+fn a_concurrent_writer_creates_its_own_parity_group_and_the_next_writer_merges_it() {
     let (repo, storage) = memory_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 3000)).unwrap();
     assert_eq!(assert_protected(&repo, "first"), [2]);
@@ -221,7 +221,7 @@ fn a_writer_that_finds_another_at_work_makes_a_group_of_its_own_and_the_next_one
 }
 
 #[test]
-fn two_writers_that_grow_the_same_groups_leave_no_pack_bare() {
+fn two_writers_that_grow_the_same_groups_leave_no_pack_unprotected() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let first = init(threaded_environment(Arc::clone(&storage), 1, 2), flavor).unwrap();
@@ -266,7 +266,7 @@ fn two_writers_that_grow_the_same_groups_leave_no_pack_bare() {
 }
 
 #[test]
-fn nothing_new_relies_on_damaged_packs_of_a_failed_ingest() {
+fn no_snapshot_reuses_damaged_packs_of_a_failed_ingest() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         drop(init(environment(Arc::clone(&storage), 1), flavor).unwrap());

@@ -98,7 +98,7 @@ fn day(n: u64) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_kept_restores_and_the_rest_leaves_the_disk() {
+fn prune_keeps_what_snapshots_need_and_deletes_the_rest() {
     for flavor in flavors() {
         let (_, repo) = new_repo(flavor);
         let days: Vec<_> = (0..8).map(|n| (ingest_at(&repo, &day(n), n as i64).id, n)).collect();
@@ -183,7 +183,7 @@ fn stored_forms(repo: &Repository) -> BTreeMap<containerarchive::id::ChunkId, Ve
 
 /// More chunks than are marked in one walk of the index, in more packs than are rewritten after one.
 #[test]
-fn exactly_what_is_needed_of_many_chunks_stays_as_it_is_stored() {
+fn prune_keeps_exactly_the_needed_chunks_in_their_stored_form() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (_, repo) = new_repo(flavor);
         let data = [1, 2].map(|seed| random_bytes(seed, 3_000_000));
@@ -212,7 +212,7 @@ fn exactly_what_is_needed_of_many_chunks_stays_as_it_is_stored() {
 }
 
 #[test]
-fn where_all_waste_may_stay_nothing_is_copied() {
+fn prune_that_allows_all_waste_copies_nothing() {
     assert_eq!(PruneOptions::keep_all().max_unused, 0.05);
     let (_, repo) = new_repo(Flavor::plain());
     let ids: Vec<SnapshotId> = (0..40)
@@ -229,7 +229,7 @@ fn where_all_waste_may_stay_nothing_is_copied() {
 }
 
 #[test]
-fn forgotten_snapshots_are_gone_at_once_and_their_data_with_the_next_prune() {
+fn forgotten_snapshots_disappear_at_once_and_their_data_with_the_next_prune() {
     let (_, repo) = new_repo(Flavor::sealed());
     let one = ingest(&repo, &random_bytes(1, 150_000)).unwrap();
     let two = ingest(&repo, &random_bytes(2, 150_000)).unwrap();
@@ -251,7 +251,7 @@ fn forgotten_snapshots_are_gone_at_once_and_their_data_with_the_next_prune() {
 }
 
 #[test]
-fn removing_everything_but_one_empty_snapshot_leaves_next_to_nothing() {
+fn prune_of_all_but_one_empty_snapshot_leaves_almost_nothing() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (_, repo) = new_repo(flavor);
         for n in 0..6 {
@@ -270,7 +270,7 @@ fn removing_everything_but_one_empty_snapshot_leaves_next_to_nothing() {
 }
 
 #[test]
-fn small_packs_of_many_small_snapshots_are_gathered() {
+fn prune_combines_small_packs_of_many_small_snapshots() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (_, repo) = new_repo(flavor);
         let all: Vec<SnapshotId> = (0..40)
@@ -314,7 +314,7 @@ fn small_packs_of_many_small_snapshots_are_gathered() {
 }
 
 #[test]
-fn parity_still_heals_any_pack_after_packs_have_left_their_groups() {
+fn parity_still_heals_any_pack_after_a_prune_removed_members_of_groups() {
     for (data, parity) in [(4, 1), (5, 2)] {
         for flavor in [Flavor::plain(), Flavor::sealed()] {
             let options = InitOptions {
@@ -356,7 +356,7 @@ fn parity_still_heals_any_pack_after_packs_have_left_their_groups() {
 }
 
 #[test]
-fn the_next_prune_finds_no_more_waste_than_is_allowed() {
+fn a_second_prune_finds_no_more_waste_than_is_allowed() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for max_unused in [0.02, 0.1, 0.2, 0.3, 0.5] {
             let (_, repo) = new_repo(flavor);
@@ -421,7 +421,7 @@ fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
 }
 
 #[test]
-fn a_prune_puts_the_record_of_a_group_again_that_a_power_cut_took() {
+fn prune_writes_a_group_record_again_that_a_power_loss_removed() {
     let (storage, repo) = new_repo(Flavor::plain());
     let all: Vec<_> = (0..5)
         .map(|n| ingest(&repo, &random_bytes(n, 300_000)).unwrap().id)
@@ -441,7 +441,7 @@ fn a_prune_puts_the_record_of_a_group_again_that_a_power_cut_took() {
 }
 
 #[test]
-fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
+fn damage_to_a_condemned_pack_is_not_a_problem() {
     let (storage, repo) = new_repo(Flavor::plain());
     let old = ingest(&repo, &random_bytes(1, 60_000)).unwrap();
     let packs: BTreeMap<PackId, u64> = repo.index().packs().unwrap().into_iter().collect();
@@ -478,7 +478,7 @@ fn damage_to_a_pack_that_is_condemned_is_nobodys_problem() {
 }
 
 #[test]
-fn an_ingest_whose_packs_a_forced_prune_took_fails_and_nobody_misses_them() {
+fn an_ingest_whose_packs_a_forced_prune_deleted_fails_and_leaves_no_damage() {
     let (storage, repo) = new_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
     let other = open(environment(storage.clone(), 2), Flavor::plain()).unwrap();
@@ -510,7 +510,7 @@ fn an_ingest_whose_packs_a_forced_prune_took_fails_and_nobody_misses_them() {
 }
 
 #[test]
-fn a_writer_that_dies_after_a_forced_unlock_leaves_no_lost_snapshot() {
+fn a_writer_that_dies_after_a_forced_unlock_leaves_no_snapshot_reported_lost() {
     let (storage, repo) = new_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
     // before it stores the copy of its manifest, and after that
@@ -542,7 +542,7 @@ fn a_writer_that_dies_after_a_forced_unlock_leaves_no_lost_snapshot() {
 }
 
 #[test]
-fn what_was_forgotten_does_not_come_back_with_a_lost_or_damaged_pack() {
+fn forgotten_snapshots_do_not_come_back_with_a_lost_or_damaged_pack() {
     for is_lost in [true, false] {
         let (storage, repo) = new_repo(Flavor::plain());
         let kept = ingest(&repo, &random_bytes(1, 60_000)).unwrap();
@@ -609,7 +609,7 @@ fn interrupted(
 }
 
 #[test]
-fn a_verify_that_meets_a_prune_at_any_moment_finds_nothing_wrong() {
+fn verify_reports_no_damage_at_any_moment_of_a_prune() {
     let all = PruneOptions {
         max_unused: 0.0,
         ..PruneOptions::keep_all()
@@ -651,7 +651,7 @@ fn a_verify_that_meets_a_prune_at_any_moment_finds_nothing_wrong() {
 }
 
 #[test]
-fn a_forget_of_many_lets_others_commit_in_between() {
+fn a_forget_of_many_lets_other_processes_commit_in_between() {
     let (storage, repo) = new_repo(Flavor::plain());
     let ids: Vec<SnapshotId> = (0..150).map(|hour| ingest_at(&repo, b"same", hour).id).collect();
     let (removed, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -673,7 +673,7 @@ fn a_forget_of_many_lets_others_commit_in_between() {
 
 /// What the snapshot needs is all there, but for the copy of its own manifest.
 #[test]
-fn an_ingest_that_stores_nothing_but_its_manifest_notices_that_a_prune_took_the_copy() {
+fn an_ingest_without_new_data_notices_that_a_prune_deleted_its_manifest_copy() {
     let (storage, repo) = new_repo(Flavor::plain());
     let kept = ingest(&repo, &random_bytes(1, 100_000)).unwrap();
     let (commits, other) = (AtomicUsize::new(0), Arc::clone(&repo));
@@ -701,7 +701,7 @@ fn an_ingest_that_stores_nothing_but_its_manifest_notices_that_a_prune_took_the_
 }
 
 #[test]
-fn a_forget_that_failed_half_way_can_be_made_again() {
+fn a_forget_that_failed_halfway_can_be_retried() {
     let (storage, repo) = new_repo(Flavor::plain());
     let ids: Vec<SnapshotId> = (0..100).map(|hour| ingest_at(&repo, b"same", hour).id).collect();
     let faulty = Arc::new(FaultyStorage::new(storage));

@@ -129,7 +129,7 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
 
 /// An ingest that begins at any moment of a prune relies on the whole copy, while the other one was cut off.
 #[test]
-fn a_copy_that_was_cut_off_does_not_stand_in_for_a_whole_one() {
+fn a_truncated_copy_does_not_replace_an_intact_one() {
     let shared = random_bytes(1, 30_000);
     let (storage, both) = stored_twice(&shared, [&[], &[]]);
     let repo = open(environment(storage.clone(), 8), Flavor::plain()).unwrap();
@@ -179,7 +179,7 @@ fn new_repo() -> (Arc<MemoryStorage>, Arc<Repository>) {
 }
 
 #[test]
-fn a_plan_knows_that_a_session_which_died_came_to_nothing() {
+fn a_plan_treats_a_dead_session_as_abandoned() {
     let (storage, repo) = new_repo();
     ingest_at(&repo, &random_bytes(1, 100_000)[..], 0);
     let killed = ingest_at(&repo, &random_bytes(2, 100_000)[..], 1);
@@ -192,7 +192,7 @@ fn a_plan_knows_that_a_session_which_died_came_to_nothing() {
 }
 
 #[test]
-fn what_a_prune_that_was_cut_short_had_left_is_planned_and_counted() {
+fn leftovers_of_an_interrupted_prune_are_planned_and_counted() {
     let (storage, repo) = new_repo();
     let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
     let packs: BTreeSet<PackId> = repo.index().packs().unwrap().into_keys().collect();
@@ -223,7 +223,7 @@ fn what_a_prune_that_was_cut_short_had_left_is_planned_and_counted() {
 }
 
 #[test]
-fn a_plan_beside_a_prune_counts_what_that_does_not_delay() {
+fn a_plan_during_a_prune_counts_what_that_prune_does_not_delay() {
     let (storage, repo) = new_repo();
     let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
     ingest_at(&repo, &random_bytes(2, 6_000)[..], 0);
@@ -248,7 +248,7 @@ impl Monitor for Impatient {
 
 /// The session that delays it ends just when another one begins.
 #[test]
-fn a_prune_waits_for_those_that_delay_it_and_for_nobody_else() {
+fn a_prune_waits_only_for_sessions_that_block_it() {
     let (storage, repo) = new_repo();
     // of two services, and one is dated in the future
     for (number, service) in ["db", "web", "db", "web", "db"].into_iter().enumerate() {
@@ -326,7 +326,7 @@ fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
 
 /// The pack has nothing but the copy of a manifest, which nothing looks for as long as the manifest is there.
 #[test]
-fn a_lost_pack_that_parity_can_give_back_outlives_the_prunes_before_its_repair() {
+fn a_lost_pack_that_parity_can_rebuild_survives_prunes_before_its_repair() {
     let (storage, [first, second, (kept, data)]) = three_days_in_one_group();
     let repo = open(environment(storage.clone(), 3), Flavor::plain()).unwrap();
     let files = files_of(storage.as_ref());
@@ -347,7 +347,7 @@ fn a_lost_pack_that_parity_can_give_back_outlives_the_prunes_before_its_repair()
 }
 
 #[test]
-fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
+fn a_prune_without_free_descriptors_removes_no_protection() {
     let (storage, kept, [_, _, packs]) = two_of_one_group_go();
 
     // most of the group goes, so that new parity is made of what stays
@@ -385,7 +385,7 @@ fn a_prune_that_runs_out_of_descriptors_takes_no_protection() {
 
 /// A group that is damaged in two of its packs, at different places, can give both back, and neither may leave it before.
 #[test]
-fn a_pack_that_its_damaged_group_cannot_let_go_stays_and_is_not_counted() {
+fn a_pack_that_its_damaged_group_cannot_release_stays_and_is_not_counted() {
     let (storage, kept, days) = two_of_one_group_go();
     let whole = files_of(storage.as_ref());
     let all = prune(
@@ -418,7 +418,7 @@ fn a_pack_that_its_damaged_group_cannot_let_go_stays_and_is_not_counted() {
 }
 
 #[test]
-fn packs_that_a_full_disk_let_go_late_are_counted_once() {
+fn packs_that_a_full_disk_deletes_late_are_counted_once() {
     let (storage, kept, _) = two_of_one_group_go();
     let whole = files_of(storage.as_ref());
     let all = planned_and_done(&memory_of(&whole));

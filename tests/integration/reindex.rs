@@ -36,7 +36,7 @@ fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
 }
 
 #[test]
-fn a_reindexed_repository_has_one_segment_that_says_the_same() {
+fn reindex_leaves_one_segment_with_the_same_entries() {
     for known in both() {
         let (repo, storage, _) = known.open(&known.files);
         let repo = repo.unwrap();
@@ -69,7 +69,7 @@ fn a_reindexed_repository_has_one_segment_that_says_the_same() {
 }
 
 #[test]
-fn damaged_lost_and_foreign_segments_do_not_matter() {
+fn reindex_succeeds_with_damaged_lost_and_foreign_segments() {
     for known in both() {
         let segments = known.keys(layout::INDEX, ".seg");
         let (repo, _, _) = known.open(&known.files);
@@ -96,7 +96,7 @@ fn damaged_lost_and_foreign_segments_do_not_matter() {
 }
 
 #[test]
-fn what_only_the_old_index_knows_is_kept() {
+fn reindex_keeps_entries_that_only_the_old_index_has() {
     // neither .idx nor trailer of a pack can be read; its chunks can
     for known in both() {
         let pack = known
@@ -122,7 +122,7 @@ fn what_only_the_old_index_knows_is_kept() {
 }
 
 #[test]
-fn condemned_packs_are_left_out_unless_a_snapshot_needs_them() {
+fn reindex_omits_condemned_packs_unless_a_snapshot_needs_them() {
     let known = Known::new(Flavor::plain());
     let (repo, storage, _) = known.open(&known.files);
     let repo = repo.unwrap();
@@ -156,7 +156,7 @@ fn condemned_packs_are_left_out_unless_a_snapshot_needs_them() {
 }
 
 #[test]
-fn ingests_and_restores_go_on_beside_it() {
+fn ingests_and_restores_continue_during_a_reindex() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let repo = init(threaded_environment(Arc::clone(&storage), 1, 2), flavor).unwrap();
@@ -228,7 +228,7 @@ fn a_reindex_can_be_interrupted_anywhere() {
 }
 
 #[test]
-fn a_pack_of_which_nothing_is_left_but_parity_stays_in_the_index() {
+fn a_pack_that_exists_only_as_parity_stays_in_the_index() {
     for known in both() {
         for key in known.keys(layout::DATA, ".pack") {
             let files = with(&known.files, &key, None);

@@ -137,7 +137,7 @@ fn nothing_done() -> RepairReport {
 }
 
 #[test]
-fn a_healthy_repository_is_not_changed_by_a_byte() {
+fn repair_of_a_healthy_repository_changes_no_byte() {
     for known in both() {
         let (files, report) = repaired(&known, &known.files);
         assert_eq!(report, nothing_done());
@@ -151,7 +151,7 @@ fn a_healthy_repository_is_not_changed_by_a_byte() {
 }
 
 #[test]
-fn the_report_names_what_was_done() {
+fn the_repair_report_names_what_was_done() {
     let known = Known::new(Flavor::sealed());
     let without = |folder: &str, end: &str| {
         let mut files = known.files.clone();
@@ -212,7 +212,7 @@ fn the_report_names_what_was_done() {
 }
 
 #[test]
-fn a_whole_kind_of_files_lost_comes_back() {
+fn repair_restores_each_kind_of_file_after_all_of_them_are_lost() {
     for known in both() {
         let kinds: [(&str, &[&str]); 7] = [
             ("all manifests", &[".json snapshots"]),
@@ -254,7 +254,7 @@ fn a_whole_kind_of_files_lost_comes_back() {
 }
 
 #[test]
-fn parity_that_is_lost_whole_is_made_anew_and_heals_again() {
+fn repair_rebuilds_parity_that_is_lost_completely_and_it_heals_again() {
     for known in both() {
         let mut files = known.files.clone();
         files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
@@ -306,7 +306,7 @@ fn two_packs_of_one_group_damaged_at_different_rows_are_both_healed() {
 }
 
 #[test]
-fn the_ends_of_a_pack_come_back_from_its_idx_without_parity() {
+fn header_and_trailer_of_a_pack_are_rebuilt_from_its_idx_without_parity() {
     for known in both() {
         let mut files = known.files.clone();
         files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
@@ -341,7 +341,7 @@ fn assert_ranges(repo: &Arc<Repository>, snapshot: &Snapshot, data: &[u8], missi
 }
 
 #[test]
-fn the_same_rows_of_two_packs_cost_exactly_the_chunks_in_them() {
+fn damage_of_the_same_rows_of_two_packs_loses_exactly_the_chunks_in_them() {
     for known in both_large() {
         let packs = data_packs_of_one_group(&known);
         let mut files = known.files.clone();
@@ -400,7 +400,7 @@ fn the_same_rows_of_two_packs_cost_exactly_the_chunks_in_them() {
 }
 
 #[test]
-fn packs_lost_for_good_are_taken_out_of_everything_and_named() {
+fn packs_lost_for_good_are_removed_from_all_records_and_named() {
     // with the index as it was, and with one that opening makes again, from what tells of the packs still
     let both = both_large();
     for (known, is_damaged) in both.iter().flat_map(|known| [(known, false), (known, true)]) {
@@ -435,7 +435,7 @@ fn packs_lost_for_good_are_taken_out_of_everything_and_named() {
 }
 
 #[test]
-fn everything_lost_is_reported_and_no_panic() {
+fn repair_after_total_loss_reports_it_and_does_not_panic() {
     for known in both() {
         let mut files = known.files.clone();
         files.retain(|key, _| !key.starts_with("packs/"));
@@ -452,7 +452,7 @@ fn everything_lost_is_reported_and_no_panic() {
 }
 
 #[test]
-fn what_was_forgotten_or_given_up_does_not_come_back() {
+fn repair_brings_back_no_forgotten_or_abandoned_data() {
     for known in both() {
         for reason in [ForgotReason::Forgotten, ForgotReason::Abandoned] {
             let id = known.snapshots[1].0.id;
@@ -478,7 +478,7 @@ fn what_was_forgotten_or_given_up_does_not_come_back() {
 }
 
 #[test]
-fn a_manifest_beyond_repair_is_kept_in_the_quarantine_and_named() {
+fn a_manifest_beyond_repair_is_quarantined_and_named() {
     for known in both() {
         let id = known.snapshots[0].0.id;
         // its copies are in the meta pack of its session, and that is lost with its parity
@@ -510,7 +510,7 @@ fn a_manifest_beyond_repair_is_kept_in_the_quarantine_and_named() {
 }
 
 #[test]
-fn condemned_packs_stay_condemned_and_a_damaged_kill_list_goes_to_the_quarantine() {
+fn condemned_packs_stay_condemned_and_a_damaged_kill_list_is_quarantined() {
     for known in both() {
         let (repo, storage, _) = fresh(&known, &known.files);
         let repo_id = repo.config().id;
@@ -623,7 +623,7 @@ fn repositories_without_parity_lose_only_what_is_damaged() {
 }
 
 #[test]
-fn packs_that_have_changed_places_are_put_right_without_parity() {
+fn swapped_packs_are_repaired_without_parity() {
     let options = InitOptions {
         parity: Some(None),
         ..Flavor::plain().small()
@@ -661,7 +661,7 @@ fn packs_that_have_changed_places_are_put_right_without_parity() {
 }
 
 #[test]
-fn a_pack_whose_trailer_and_idx_are_gone_is_saved_through_the_index() {
+fn a_pack_without_trailer_and_idx_is_rebuilt_from_the_global_index() {
     for known in both_large() {
         let mut files = known.files.clone();
         files.retain(|key, _| !(key.ends_with(".par") || key.ends_with(".grp")));
@@ -678,7 +678,7 @@ fn a_pack_whose_trailer_and_idx_are_gone_is_saved_through_the_index() {
 }
 
 #[test]
-fn what_the_device_never_reads_is_replaced_by_its_very_bytes() {
+fn repair_replaces_unreadable_files_with_the_same_bytes() {
     for known in both() {
         let pack = layout::pack(&data_packs_of_one_group(&known)[0]);
         for key in [
@@ -705,7 +705,7 @@ fn what_the_device_never_reads_is_replaced_by_its_very_bytes() {
 }
 
 #[test]
-fn what_live_sessions_write_is_left_to_them() {
+fn repair_leaves_the_files_of_live_sessions_alone() {
     for known in both() {
         // the last snapshot is not committed yet, and nothing of it is published
         let (snapshot, _) = &known.snapshots[2];
@@ -724,7 +724,7 @@ fn what_live_sessions_write_is_left_to_them() {
 }
 
 #[test]
-fn only_one_repairs_and_readers_refuse() {
+fn repair_is_refused_while_locked_and_on_read_only_and_closed_handles() {
     let known = Known::new(Flavor::plain());
     let (repo, storage, _) = fresh(&known, &known.files);
     let held = containerarchive::lock::try_maint(storage.as_ref()).unwrap();
@@ -756,7 +756,7 @@ fn only_one_repairs_and_readers_refuse() {
 }
 
 #[test]
-fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
+fn repair_and_unlock_delete_stale_leases_and_live_ones_only_with_force() {
     let known = Known::new(Flavor::plain());
     let (repo, storage, _) = fresh(&known, &known.files);
     let (stale, alive) = (SnapshotId([1; 16]), SnapshotId([2; 16]));
@@ -779,7 +779,7 @@ fn stale_leases_go_by_repair_and_unlock_and_live_ones_by_force() {
 }
 
 #[test]
-fn ingests_and_restores_go_on_beside_a_repair() {
+fn ingests_and_restores_continue_during_a_repair() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let repo = init(threaded_environment(Arc::clone(&storage), 1, 2), flavor).unwrap();
@@ -929,7 +929,7 @@ fn a_repair_can_be_interrupted_anywhere() {
 }
 
 #[test]
-fn a_manifest_that_could_not_be_read_once_stays_where_it_is() {
+fn repair_does_not_move_a_manifest_after_one_failed_read() {
     for known in both() {
         let key = layout::snapshot(&known.snapshots[0].0.id);
         let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
@@ -945,7 +945,7 @@ fn a_manifest_that_could_not_be_read_once_stays_where_it_is() {
 }
 
 #[test]
-fn keys_that_could_not_be_read_stay_where_they_are() {
+fn repair_does_not_move_key_files_that_it_cannot_read() {
     let known = Known::new(Flavor::sealed());
     let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
     let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
@@ -960,7 +960,7 @@ fn keys_that_could_not_be_read_stay_where_they_are() {
 }
 
 #[test]
-fn a_repair_moves_nothing_on_a_disk_that_reads_nothing() {
+fn repair_moves_nothing_when_every_read_fails() {
     for known in both() {
         for kind in [ErrorKind::Io, ErrorKind::Unavailable, ErrorKind::PermissionDenied] {
             for all in [false, true] {
@@ -987,7 +987,7 @@ fn a_repair_moves_nothing_on_a_disk_that_reads_nothing() {
 
 /// Parity that cannot be read may be what gives a lost pack back: nothing of that is given up.
 #[test]
-fn a_lost_pack_is_not_given_up_while_its_parity_cannot_be_read() {
+fn repair_does_not_give_up_a_lost_pack_while_its_parity_cannot_be_read() {
     for known in both_large() {
         let pack = layout::pack(&data_packs_of_one_group(&known)[0]);
         for damaged in [None, Some(b"no pack".to_vec())] {
@@ -1016,7 +1016,7 @@ fn a_lost_pack_is_not_given_up_while_its_parity_cannot_be_read() {
 
 /// What this says is that the copy is there, whichever of its files cannot be read just then.
 #[test]
-fn a_manifest_comes_back_though_an_index_of_a_pack_cannot_be_read() {
+fn repair_restores_a_manifest_while_a_pack_index_cannot_be_read() {
     for known in both() {
         let key = layout::snapshot(&known.snapshots[0].0.id);
         for kind in [ErrorKind::Io, ErrorKind::Unavailable] {

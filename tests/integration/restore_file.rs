@@ -91,7 +91,7 @@ fn a_restored_file_has_the_bytes_and_nothing_else_is_left() {
 }
 
 #[test]
-fn what_is_there_is_replaced_only_on_demand_and_in_one_step() {
+fn an_existing_file_is_replaced_only_on_request_and_atomically() {
     let (repo, _) = memory_repo(Flavor::plain());
     let data = random_bytes(2, 500_000);
     let id = ingest(&repo, &data).unwrap().id.to_hex();
@@ -115,7 +115,7 @@ fn what_is_there_is_replaced_only_on_demand_and_in_one_step() {
 }
 
 #[test]
-fn a_place_that_cannot_be_is_refused_by_name() {
+fn an_invalid_target_path_is_refused_by_name() {
     let place = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut environment = environment(storage, 1);
@@ -194,7 +194,7 @@ fn nothing_is_restored_into_the_repository_through_a_link() {
 }
 
 #[test]
-fn whatever_ends_a_restore_leaves_nothing_of_it_and_the_old_file() {
+fn a_restore_that_ends_early_leaves_no_partial_file_and_keeps_the_old_one() {
     let (repo, storage) = {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let options = InitOptions {
@@ -343,7 +343,7 @@ fn reads_of_one_byte(chunks: usize) -> (usize, u32) {
 }
 
 #[test]
-fn a_range_reads_one_way_down_the_list_and_its_chunk() {
+fn a_range_reads_one_path_of_list_nodes_and_its_chunk() {
     let mut levels = Vec::new();
     for chunks in [20, 400, 40_000] {
         let (reads, level) = reads_of_one_byte(chunks);

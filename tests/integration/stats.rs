@@ -23,7 +23,7 @@ fn len_of(files: &Files, of: impl Fn(&str) -> bool) -> u64 {
 }
 
 #[test]
-fn an_empty_repository_holds_nothing_and_says_what_it_takes() {
+fn stats_of_an_empty_repository_report_no_data_and_its_size_on_disk() {
     for flavor in flavors() {
         let (repo, storage) = memory_repo(flavor);
         let stats = stats(&repo);
@@ -37,7 +37,7 @@ fn an_empty_repository_holds_nothing_and_says_what_it_takes() {
 }
 
 #[test]
-fn everything_is_counted_once_and_every_file_under_its_kind() {
+fn stats_count_everything_once_and_each_file_under_its_kind() {
     for flavor in flavors() {
         let (repo, storage) = memory_repo(flavor);
         let text = text_bytes(1, 60_000);
@@ -96,7 +96,7 @@ fn everything_is_counted_once_and_every_file_under_its_kind() {
 }
 
 #[test]
-fn no_pack_and_no_pack_index_is_read() {
+fn stats_read_no_pack_and_no_pack_index() {
     let known = Known::new(Flavor::sealed());
     let recording = Arc::new(RecordingStorage::new(memory_of(&known.files)));
     let repo = open(environment(recording.clone(), 4), known.flavor).unwrap();
@@ -110,7 +110,7 @@ fn no_pack_and_no_pack_index_is_read() {
 }
 
 #[test]
-fn a_repository_without_parity_has_none_to_tell_of_and_many_segments_count_once() {
+fn stats_without_parity_report_none_and_count_duplicate_chunks_once() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let options = InitOptions {
         parity: Some(None),
@@ -136,7 +136,7 @@ fn a_repository_without_parity_has_none_to_tell_of_and_many_segments_count_once(
 }
 
 #[test]
-fn damage_costs_no_count_that_can_still_be_had() {
+fn stats_of_a_damaged_repository_keep_the_counts_that_remain_readable() {
     for known in [Known::new(Flavor::plain()), Known::new(Flavor::sealed())] {
         let whole = stats(&known.open(&known.files).0.unwrap());
         for key in known.keys(layout::INDEX, ".seg") {
@@ -158,7 +158,7 @@ fn damage_costs_no_count_that_can_still_be_had() {
 }
 
 #[test]
-fn stats_that_are_cancelled_or_of_a_closed_handle_end() {
+fn stats_end_when_cancelled_or_when_the_handle_is_closed() {
     struct Stop;
     impl Monitor for Stop {
         fn is_cancelled(&self) -> bool {

@@ -63,7 +63,7 @@ fn hit_snapshots(known: &Known, files: &Files) -> BTreeSet<SnapshotId> {
 }
 
 #[test]
-fn a_whole_repository_is_ok_at_every_level() {
+fn an_undamaged_repository_is_ok_at_every_level() {
     for known in both() {
         let chunks = |level| judge(&known, &known.files, level).stats.chunks_checked;
         for level in LEVELS {
@@ -103,7 +103,7 @@ fn an_empty_repository_and_one_without_parity_are_ok() {
 }
 
 #[test]
-fn full_groups_many_segments_and_merges_are_ok_with_workers_too() {
+fn verify_with_workers_accepts_full_groups_many_segments_and_merges() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let storage: Arc<dyn Storage> = Arc::new(containerarchive::storage::MemoryStorage::new());
         let repo = init(threaded_environment(storage, 1, 3), flavor).unwrap();
@@ -118,7 +118,7 @@ fn full_groups_many_segments_and_merges_are_ok_with_workers_too() {
 }
 
 #[test]
-fn quick_reads_no_pack() {
+fn verify_quick_reads_no_pack() {
     for known in both() {
         let recording = Arc::new(RecordingStorage::new(memory_of(&known.files)));
         let repo = open_to_read(&known, recording.clone());
@@ -155,7 +155,7 @@ fn each_fault(
 }
 
 #[test]
-fn damage_of_a_pack_is_found_named_and_healable_and_hits_the_right_snapshots() {
+fn pack_damage_is_found_named_and_healable_and_affects_the_right_snapshots() {
     for known in both() {
         for key in known.keys(layout::DATA, ".pack") {
             let codes = ["ERR_PACK_CORRUPT", "ERR_PACK_MISSING"];
@@ -179,7 +179,7 @@ fn damage_of_a_pack_is_found_named_and_healable_and_hits_the_right_snapshots() {
 }
 
 #[test]
-fn full_names_the_damaged_chunks() {
+fn verify_full_names_the_damaged_chunks() {
     for known in both() {
         for key in known.keys(layout::DATA, ".pack") {
             let mut bytes = known.files[&key].clone();
@@ -201,7 +201,7 @@ fn full_names_the_damaged_chunks() {
 }
 
 #[test]
-fn quick_finds_missing_packs_and_packs_of_another_length() {
+fn verify_quick_finds_missing_packs_and_packs_of_the_wrong_length() {
     for known in both() {
         for key in known.keys(layout::DATA, ".pack") {
             for (changed, code) in [
@@ -236,7 +236,7 @@ fn a_pack_lost_together_with_its_index_file_is_still_named() {
 }
 
 #[test]
-fn more_lost_packs_than_parity_reaches_are_not_healable() {
+fn more_lost_packs_than_parity_covers_are_not_healable() {
     for known in both() {
         let mut files = known.files.clone();
         let packs = known.keys(layout::DATA, ".pack");
@@ -316,7 +316,7 @@ fn damage_of_a_manifest_is_found_at_quick_and_its_copy_can_heal_it() {
 }
 
 #[test]
-fn a_forgotten_snapshot_is_not_lost_and_a_damaged_record_is_found() {
+fn a_forgotten_snapshot_is_not_reported_lost_and_a_damaged_record_is_found() {
     use containerarchive::snapshot::record::{ForgotReason, ForgotRecord};
     for known in both() {
         let id = known.snapshots[1].0.id;
@@ -362,7 +362,7 @@ fn damage_of_a_parity_file_is_found() {
 }
 
 #[test]
-fn packs_whose_parity_is_gone_are_named() {
+fn packs_whose_parity_is_missing_are_named() {
     for known in both() {
         let mut files = known.files.clone();
         files.retain(|key, _| !key.ends_with(".par") && !key.ends_with(".grp"));
@@ -408,7 +408,7 @@ fn damage_of_the_config_and_of_key_files_is_found_at_quick() {
 }
 
 #[test]
-fn a_damaged_kill_list_is_found_and_a_whole_one_is_a_note() {
+fn a_damaged_kill_list_is_a_problem_and_an_intact_one_is_a_note() {
     use containerarchive::lock::{KillList, KillListId};
     let known = Known::new(Flavor::plain());
     let (repo, _, _) = known.open(&known.files);
@@ -436,7 +436,7 @@ fn a_damaged_kill_list_is_found_and_a_whole_one_is_a_note() {
 }
 
 #[test]
-fn bad_sectors_are_problems_and_everything_else_is_still_looked_at() {
+fn bad_sectors_are_problems_and_everything_else_is_still_checked() {
     for known in both() {
         let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
         let repo = open_to_read(&known, faulty.clone());
@@ -488,7 +488,7 @@ fn bad_sectors_are_problems_and_everything_else_is_still_looked_at() {
 }
 
 #[test]
-fn the_parts_of_a_subset_are_every_pack_once() {
+fn the_parts_of_a_subset_cover_every_pack_once() {
     let known = Known::new(Flavor::plain());
     let packs = known.keys(layout::DATA, ".pack");
     for of in [1, 2, 3, 30] {
@@ -547,7 +547,7 @@ fn leftovers_are_notes() {
 }
 
 #[test]
-fn a_segment_that_names_a_lost_pack_of_no_snapshot_is_a_note() {
+fn a_segment_entry_for_a_lost_pack_that_no_snapshot_needs_is_a_note() {
     for known in both() {
         // every snapshot is forgotten, so nothing needs the pack
         let mut files = known.files.clone();
@@ -569,7 +569,7 @@ fn a_segment_that_names_a_lost_pack_of_no_snapshot_is_a_note() {
 }
 
 #[test]
-fn a_verify_that_is_cancelled_or_closed_ends() {
+fn verify_ends_when_cancelled_or_when_the_handle_is_closed() {
     struct Stop;
     impl containerarchive::monitor::Monitor for Stop {
         fn is_cancelled(&self) -> bool {
@@ -592,7 +592,7 @@ fn a_verify_that_is_cancelled_or_closed_ends() {
 }
 
 #[test]
-fn parity_of_a_forgotten_snapshot_that_another_one_relies_on_is_missed() {
+fn verify_reports_missing_parity_of_a_forgotten_snapshot_that_another_one_needs() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 300_000);

@@ -439,7 +439,7 @@ fn removing_a_key() {
 }
 
 #[test]
-fn changing_keys_after_somebody_was_killed_at_it() {
+fn changing_keys_after_a_process_was_killed_while_changing_them() {
     report("change keys after a kill", Flavor::sealed(), || {
         let without = |number: usize| {
             move |mut open: Openers| {
@@ -487,7 +487,7 @@ fn changing_keys_after_somebody_was_killed_at_it() {
 }
 
 #[test]
-fn a_disk_that_keeps_no_names_is_seen() {
+fn the_check_detects_a_disk_that_loses_file_names() {
     for (before, after, step) in [
         (ONLY_SECRET, BOTH, Step::Add(NEW)),
         (ONLY_SECRET, ONLY_NEW, Step::Change(NEW)),

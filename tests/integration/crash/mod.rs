@@ -278,7 +278,7 @@ fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
 }
 
 #[test]
-fn what_a_commit_finds_again_is_durable_before_its_manifest() {
+fn chunks_that_a_commit_reuses_are_durable_before_its_manifest() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         assert!(found_again_survives(flavor, false));
         assert!(!found_again_survives(flavor, true), "the check sees nothing");
@@ -322,7 +322,7 @@ fn violations_with(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<
 }
 
 #[test]
-fn each_seeded_mistake_is_seen() {
+fn crash_enumeration_detects_each_seeded_bug() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for (bug, broken) in [
             (Bug::NoFileFsync, "promise:"),
@@ -340,7 +340,7 @@ fn each_seeded_mistake_is_seen() {
 }
 
 #[test]
-fn each_seeded_mistake_of_a_prune_is_seen() {
+fn crash_enumeration_detects_each_seeded_bug_of_a_prune() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for (bug, broken) in [
             // only parity saves what was lost, and says so
@@ -362,7 +362,7 @@ fn each_seeded_mistake_of_a_prune_is_seen() {
 }
 
 #[test]
-fn the_search_for_plaintext_sees_what_a_plain_repository_shows() {
+fn the_search_for_plaintext_finds_it_in_a_plain_repository() {
     let shown = [Flavor::plain(), Flavor::sealed()].map(|flavor| {
         let (disk, _) = prepared(flavor, &[BASE]);
         plaintext_files(&disk)
@@ -444,7 +444,7 @@ macro_rules! scenarios {
 scenarios! {
     init first_ingest duplicate_ingest incremental_ingest several_items merging_ingests failing_source
     interleaved_ingests held_ingest killed_ingest killed_init
-    prune_that_only_deletes prune_that_rewrites prune_that_empties_groups prune_that_gathers
-    prune_without_inodes prune_after_one_that_was_killed prune_beside_an_ingest
-    forget_of_some unlock_after_a_killed_ingest unlock_beside_an_ingest
+    prune_that_only_deletes prune_that_rewrites prune_that_empties_groups prune_that_combines_small_packs
+    prune_without_free_inodes prune_after_one_that_was_killed prune_concurrent_with_an_ingest
+    forget_of_some unlock_after_a_killed_ingest unlock_concurrent_with_an_ingest
 }

@@ -116,7 +116,7 @@ pub fn prune_that_empties_groups(flavor: Flavor) {
 }
 
 /// There is no free inode: the forget and the prune delete the reserve and do without a lease.
-pub fn prune_without_inodes(flavor: Flavor) {
+pub fn prune_without_free_inodes(flavor: Flavor) {
     report("forget and prune without inodes", flavor, || {
         let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
         let run = |disk: &SimFs| {
@@ -135,7 +135,7 @@ pub fn prune_without_inodes(flavor: Flavor) {
 }
 
 /// Small packs become few.
-pub fn prune_that_gathers(flavor: Flavor) {
+pub fn prune_that_combines_small_packs(flavor: Flavor) {
     report("prune that gathers", flavor, || {
         let numbers: Vec<usize> = (SMALL..SMALL + 9).collect();
         let made = calls(flavor, &numbers, &[]);
@@ -202,7 +202,7 @@ pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
 }
 
 /// An ingest stands still at each of its calls while its lease is removed by force, and then goes on.
-pub fn unlock_beside_an_ingest(flavor: Flavor) {
+pub fn unlock_concurrent_with_an_ingest(flavor: Flavor) {
     report("unlock beside an ingest", flavor, || {
         let (disk, before) = prepared(flavor, &[SMALL]);
         let calls = {
@@ -259,7 +259,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
 }
 
 /// A prune beside an ingest of data that the prune finds unused, taking turns.
-pub fn prune_beside_an_ingest(flavor: Flavor) {
+pub fn prune_concurrent_with_an_ingest(flavor: Flavor) {
     report("prune beside an ingest of what it removes", flavor, || {
         let (disk, before, gone) = history(flavor, &[BASE, SMALL], &[BASE]);
         let mut tally = Tally::default();

@@ -368,7 +368,7 @@ fn in_a_process(case: &Case) -> (String, Option<String>) {
 }
 
 #[test]
-fn every_hostile_repository_is_an_error_by_name_or_harmless() {
+fn every_hostile_repository_is_a_named_error_or_harmless() {
     let only = std::env::var(ONLY).unwrap_or_default();
     let cases: Vec<Case> = all_cases()
         .into_iter()
@@ -392,7 +392,7 @@ fn every_hostile_repository_is_an_error_by_name_or_harmless() {
 }
 
 #[test]
-fn the_table_is_long_and_its_names_differ() {
+fn the_table_of_hostile_cases_is_long_and_its_names_are_unique() {
     let cases = all_cases();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), cases.len());

@@ -302,12 +302,12 @@ fn ingest_beside_prune() -> Scenario {
 }
 
 #[test]
-fn an_ingest_beside_a_prune_of_what_it_reuses() {
+fn an_ingest_concurrent_with_a_prune_of_the_packs_it_reuses() {
     try_out(&ingest_beside_prune());
 }
 
 #[test]
-fn an_ingest_beside_a_prune_that_honours_it() {
+fn an_ingest_concurrent_with_a_prune_that_respects_its_lease() {
     let honours = Act::Prune {
         removed: vec![PAIR],
         force: false,
@@ -321,7 +321,7 @@ fn an_ingest_beside_a_prune_that_honours_it() {
 }
 
 #[test]
-fn two_ingests_beside_a_prune() {
+fn two_ingests_concurrent_with_a_prune() {
     try_out(&Scenario {
         name: "two ingests beside prune",
         before: vec![PAIR, SMALL + 2],
@@ -331,7 +331,7 @@ fn two_ingests_beside_a_prune() {
 }
 
 #[test]
-fn two_prunes_at_once() {
+fn two_concurrent_prunes() {
     let hasty = Act::Prune {
         removed: vec![],
         force: true,
@@ -346,7 +346,7 @@ fn two_prunes_at_once() {
 }
 
 #[test]
-fn a_restore_beside_two_prunes_in_a_row() {
+fn a_restore_concurrent_with_two_consecutive_prunes() {
     try_out(&Scenario {
         name: "restore beside two prunes",
         before: vec![PAIR, SMALL, SMALL + 1, SMALL + 2],
@@ -356,7 +356,7 @@ fn a_restore_beside_two_prunes_in_a_row() {
 }
 
 #[test]
-fn a_reindex_beside_a_prune_and_merges() {
+fn a_reindex_concurrent_with_a_prune_and_merges() {
     try_out(&Scenario {
         name: "reindex and merging ingests beside prune",
         before: vec![PAIR, SMALL],
@@ -366,7 +366,7 @@ fn a_reindex_beside_a_prune_and_merges() {
 }
 
 #[test]
-fn a_reindex_beside_a_prune() {
+fn a_reindex_concurrent_with_a_prune() {
     try_out(&Scenario {
         name: "reindex beside prune",
         before: vec![PAIR, SMALL],
@@ -376,7 +376,7 @@ fn a_reindex_beside_a_prune() {
 }
 
 #[test]
-fn a_reindex_beside_ingests_that_merge() {
+fn a_reindex_concurrent_with_ingests_that_merge() {
     try_out(&Scenario {
         name: "reindex beside merging ingests",
         before: vec![PAIR, SMALL],
@@ -386,7 +386,7 @@ fn a_reindex_beside_ingests_that_merge() {
 }
 
 #[test]
-fn a_forget_beside_a_prune() {
+fn a_forget_concurrent_with_a_prune() {
     try_out(&Scenario {
         name: "forget beside prune",
         before: vec![PAIR, SMALL, SMALL + 2],
@@ -396,7 +396,7 @@ fn a_forget_beside_a_prune() {
 }
 
 #[test]
-fn a_handle_that_slept_through_a_prune_beside_another_prune() {
+fn a_handle_older_than_a_prune_concurrent_with_another_prune() {
     try_out(&Scenario {
         name: "stale handle beside prune",
         before: vec![PAIR, SMALL, SMALL + 2],
@@ -406,7 +406,7 @@ fn a_handle_that_slept_through_a_prune_beside_another_prune() {
 }
 
 #[test]
-fn each_seeded_mistake_that_only_a_meeting_shows_is_seen() {
+fn schedules_detect_each_seeded_bug_that_needs_concurrency() {
     let scenario = ingest_beside_prune();
     for bug in [
         SeededBug::NoCommitCheck,

@@ -202,7 +202,7 @@ fn every_damage_of_a_sealed_zstd_repository_is_found_and_repaired() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_any_file_is_found_and_moved_away() {
+fn a_directory_with_the_name_of_any_file_is_found_and_moved_away() {
     for world in [World::plain_gzip(), World::sealed_zstd()] {
         let mut table = Table::default();
         for key in world
@@ -219,7 +219,7 @@ fn a_folder_in_the_place_of_any_file_is_found_and_moved_away() {
 }
 
 #[test]
-fn the_repositories_of_the_sweep_hold_every_kind_of_file() {
+fn the_repositories_of_the_sweep_contain_every_kind_of_file() {
     for world in World::all() {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for key in world.files.keys() {
