@@ -1,10 +1,12 @@
-//! Real processes on one real folder: writers, a pruner, a verifier and a restorer, and somebody who kills and freezes them.
+//! Real processes on one real directory: writers, a pruner, a verifier and a restorer. The test
+//! kills and freezes them.
 //!
-//! Each process is this test program once more, with a role. A writer notes each snapshot after its promise, and each one
-//! that it forgets before it does. At the end every noted one must be there, with its bytes.
+//! Each process is this test program, started again with a role. A writer logs each snapshot after
+//! its ingest returned, and each snapshot that it forgets before the call. At the end every logged
+//! snapshot that was not forgotten must exist and restore to its bytes.
 //!
-//! `CONTAINERARCHIVE_SOAK_SECONDS` says for how long, and `CONTAINERARCHIVE_SOAK_SEED` chooses who is hit and when;
-//! `npm run test:soak` sets them.
+//! `CONTAINERARCHIVE_SOAK_SECONDS` sets the duration, and `CONTAINERARCHIVE_SOAK_SEED` selects
+//! which process is hit and when; `npm run test:soak` sets both.
 
 #![cfg(unix)]
 
@@ -30,24 +32,24 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tell a child what it is: a name of [`Role`], where to work, and its seed.
+/// The environment of a child: a name of [`Role`], the working directory, and the seed.
 const ROLE: &str = "CONTAINERARCHIVE_PROCESS_ROLE";
-const PLACE: &str = "CONTAINERARCHIVE_PROCESS_PLACE";
+const DIRECTORY: &str = "CONTAINERARCHIVE_PROCESS_DIRECTORY";
 const SEED: &str = "CONTAINERARCHIVE_PROCESS_SEED";
-/// How long the chaos lasts, in seconds.
+/// The duration of the test, in seconds.
 const SOAK: &str = "CONTAINERARCHIVE_SOAK_SECONDS";
 
 const WRITERS: usize = 4;
-/// Snapshots that a writer lets pile up before it forgets one for each new one.
+/// The number of its snapshots above which a writer forgets one for each new one.
 const MOST: usize = 8;
 /// The tag by which the pruner keeps snapshots.
 const KEEP: (&str, &str) = ("keep", "yes");
-/// A hanging process is a failure after this long, on the slowest machine.
+/// A process that takes longer is treated as hanging, even on the slowest machine.
 const HANG: Duration = Duration::from_secs(300);
-/// What may happen to anybody while others work; whoever meets it tries again.
+/// Errors that any process may get while others run. The process tries again.
 const ALLOWED: [&str; 2] = ["ERR_CONFLICT", "ERR_REPO_LOCKED"];
 
-/// Repeatable choices.
+/// Random choices that a seed makes repeatable.
 struct Dice(SeededEntropy);
 
 impl Dice {
@@ -70,7 +72,8 @@ impl Dice {
     }
 }
 
-/// What the snapshot with this seed holds: parts that many share, and one of its own.
+/// Returns the data of the snapshot with this seed: parts that many snapshots share, and one of its
+/// own.
 fn data_of(seed: u64) -> Vec<u8> {
     let dice = Dice::new(seed);
     let mut data = Vec::new();
@@ -81,8 +84,8 @@ fn data_of(seed: u64) -> Vec<u8> {
     data
 }
 
-fn real_environment(place: &Path) -> Environment {
-    let storage = LocalStorage::open_path(&place.join("repository"), Arc::new(OsEntropy)).unwrap();
+fn real_environment(directory: &Path) -> Environment {
+    let storage = LocalStorage::open_path(&directory.join("repository"), Arc::new(OsEntropy)).unwrap();
     Environment {
         entropy: Arc::new(OsEntropy),
         executor: Arc::new(PoolExecutor::new(1).unwrap()),
@@ -91,52 +94,52 @@ fn real_environment(place: &Path) -> Environment {
     }
 }
 
-fn open_real(place: &Path) -> Result<Arc<Repository>> {
+fn open_real(directory: &Path) -> Result<Arc<Repository>> {
     let options = OpenOptions {
         lock_wait: Duration::from_secs(20),
         ..OpenOptions::default()
     };
     let secret = Flavor::sealed().secret();
-    containerarchive::repo::open(real_environment(place), secret.as_ref(), &options).map(Arc::new)
+    containerarchive::repo::open(real_environment(directory), secret.as_ref(), &options).map(Arc::new)
 }
 
-/// Appends a line in one call, so that a kill leaves it whole or not at all.
-fn note(place: &Path, file: &str, line: &str) {
+/// Appends a line in one call, so that after a kill it is there completely or not at all.
+fn note(directory: &Path, file: &str, line: &str) {
     let mut file = fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(place.join(file))
+        .open(directory.join(file))
         .unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-fn notes(place: &Path, file: &str) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(place.join(file)).unwrap_or_default();
+fn notes(directory: &Path, file: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
     text.lines().map(words).collect()
 }
 
-/// One process of the chaos.
+/// One process of the test.
 struct Role<'a> {
     name: &'a str,
-    place: &'a Path,
+    directory: &'a Path,
     dice: Dice,
 }
 
 impl Role<'_> {
-    fn goes_on(&self) -> bool {
-        !self.place.join("stop").exists()
+    fn is_running(&self) -> bool {
+        !self.directory.join("stop").exists()
     }
 
-    /// Counts a thing that went well, or notes what should not have happened.
+    /// Counts a success or an allowed error, and records any other error as bad.
     fn done<T>(&self, what: &str, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => {
-                note(self.place, "counts", what);
+                note(self.directory, "counts", what);
                 Some(value)
             }
             Err(error) if ALLOWED.contains(&error.code()) => {
-                note(self.place, "counts", &format!("{what}-{}", error.code()));
+                note(self.directory, "counts", &format!("{what}-{}", error.code()));
                 None
             }
             Err(error) => {
@@ -147,15 +150,15 @@ impl Role<'_> {
     }
 
     fn bad(&self, what: &str) {
-        note(self.place, "bad", &format!("{} {what}", self.name));
+        note(self.directory, "bad", &format!("{} {what}", self.name));
     }
 
     fn run(&self) {
         let mut repo = None;
-        while self.goes_on() {
-            // some handles get old
+        while self.is_running() {
+            // some handles are used for a long time
             if repo.is_none() || self.dice.one_in(6) {
-                repo = self.done("open", open_real(self.place));
+                repo = self.done("open", open_real(self.directory));
             }
             let Some(repo) = &repo else { continue };
             match self.name.split('-').next().unwrap() {
@@ -179,18 +182,18 @@ impl Role<'_> {
         let data = data_of(seed);
         let mut items = ReaderItems::one("data", "test", &data[..]);
         if let Some(snapshot) = self.done("ingest", ops::ingest(repo, &mut items, &options, &NullMonitor)) {
-            note(self.place, &log, &format!("{keep} {} {seed}", snapshot.id));
+            note(self.directory, &log, &format!("{keep} {} {seed}", snapshot.id));
         }
-        let there: Vec<String> = expected(self.place, std::slice::from_ref(&log))
+        let there: Vec<String> = expected(self.directory, std::slice::from_ref(&log))
             .into_iter()
             .map(|(id, _)| id)
             .collect();
         if there.len() > MOST {
             let id = &there[self.dice.below(there.len())];
-            note(self.place, &log, &format!("forgot {id}"));
+            note(self.directory, &log, &format!("forgot {id}"));
             let id = SnapshotId::from_hex(id).unwrap();
             match ops::forget(repo, &[id]) {
-                // killed after the note, an earlier one of us did it
+                // an earlier process of this writer already forgot it
                 Err(Error::SnapshotNotFound { .. }) => {}
                 result => drop(self.done("forget", result)),
             }
@@ -215,9 +218,14 @@ impl Role<'_> {
         let level = [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full][self.dice.below(3)];
         let options = VerifyOptions { level, subset: None };
         let report = ops::verify(repo, &options, &NullMonitor, &mut |_| {});
-        // neither what a prune takes away meanwhile nor what a killed process left half done is a problem
+        // neither files that a concurrent prune deletes nor leftovers of a killed process are
+        // problems
         if let Some(report) = self.done("verify", report).filter(|report| !report.ok()) {
-            note(self.place, "bad", &format!("verify {level:?}: {:?}", report.problems));
+            note(
+                self.directory,
+                "bad",
+                &format!("verify {level:?}: {:?}", report.problems),
+            );
         }
     }
 
@@ -229,9 +237,9 @@ impl Role<'_> {
         let snapshot = &listed[self.dice.below(listed.len())];
         let seed: u64 = snapshot.tags["seed"].parse().unwrap();
         match restore(repo, &snapshot.id.to_hex(), None) {
-            Ok(data) if data == data_of(seed) => note(self.place, "counts", "restore"),
+            Ok(data) if data == data_of(seed) => note(self.directory, "counts", "restore"),
             Ok(_) => self.bad(&format!("restore of {}: wrong bytes", snapshot.id)),
-            // it was forgotten meanwhile
+            // it was forgotten in the meantime
             Err(_) if repo.storage().size(&layout::snapshot(&snapshot.id)).unwrap().is_none() => {}
             Err(error) => drop(self.done::<()>("restore", Err(error))),
         }
@@ -245,9 +253,9 @@ fn keep_tagged() -> PruneOptions {
     })
 }
 
-/// What must be there by the notes of the writers: ids and seeds.
-fn expected(place: &Path, logs: &[String]) -> Vec<(String, u64)> {
-    let lines: Vec<Vec<String>> = logs.iter().flat_map(|log| notes(place, log)).collect();
+/// The snapshots that must exist according to the logs of the writers: ids and seeds.
+fn expected(directory: &Path, logs: &[String]) -> Vec<(String, u64)> {
+    let lines: Vec<Vec<String>> = logs.iter().flat_map(|log| notes(directory, log)).collect();
     let forgotten: BTreeSet<&str> = lines
         .iter()
         .filter(|line| line[0] == "forgot")
@@ -259,19 +267,19 @@ fn expected(place: &Path, logs: &[String]) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Not a test of its own: what a child does.
+/// The entry point of a child process, not a test of its own.
 #[test]
 fn child() {
     let Ok(name) = std::env::var(ROLE) else { return };
-    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     let seed = std::env::var(SEED).unwrap().parse().unwrap();
     let role = Role {
         name: &name,
-        place: &place,
+        directory: &directory,
         dice: Dice::new(seed),
     };
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match name.as_str() {
-        "paused" => paused_writer(&place),
+        "paused" => paused_writer(&directory),
         _ => role.run(),
     }));
     if ended.is_err() {
@@ -279,15 +287,15 @@ fn child() {
     }
 }
 
-/// A child process; killed when dropped.
+/// A child process. It is killed when this is dropped.
 struct Process {
     child: Child,
     name: String,
 }
 
 impl Process {
-    /// Starts this program once more; `around` are a command and its arguments in front of it.
-    fn start(name: &str, place: &Path, seed: u64, around: &[&str]) -> Self {
+    /// Starts this program as a child; `around` is a command with arguments that runs it.
+    fn start(name: &str, directory: &Path, seed: u64, around: &[&str]) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut command = match around {
             [] => Command::new(program),
@@ -300,11 +308,11 @@ impl Process {
         let child = command
             .args(["--exact", "processes::child", "--test-threads=1", "--nocapture"])
             .env(ROLE, name)
-            .env(PLACE, place)
+            .env(DIRECTORY, directory)
             .env(SEED, seed.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(place.join(format!("stderr-{name}"))).unwrap())
+            .stderr(fs::File::create(directory.join(format!("stderr-{name}"))).unwrap())
             .spawn()
             .unwrap();
         Self {
@@ -316,7 +324,7 @@ impl Process {
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status();
-        // it may have ended by itself
+        // it may have exited already
         sent.unwrap();
     }
 
@@ -325,7 +333,7 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end of it.
+    /// Waits until the process has exited.
     fn join(&mut self) {
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -361,12 +369,13 @@ fn soak_seed() -> u64 {
     asked.map_or(7, |text| text.parse().unwrap())
 }
 
-/// Lets the processes work for a while, kills and freezes them, and looks at what they leave.
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
-fn chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
-    let place = tempfile::tempdir().unwrap();
-    let place = place.path();
-    init(real_environment(place), Flavor::sealed()).unwrap();
+/// Runs the processes for some seconds, kills and freezes them, and checks the repository they
+/// leave.
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
+fn run_chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    init(real_environment(directory), Flavor::sealed()).unwrap();
     let writers: Vec<String> = (0..WRITERS).map(|number| format!("writer-{number}")).collect();
     let others = ["pruner", "verifier", "restorer"].map(str::to_owned);
     let mut names = writers.clone();
@@ -375,7 +384,7 @@ fn chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
         names.push("pruner-2".to_owned());
     }
     let dice = Dice::new(seed);
-    let start = |name: &str| Process::start(name, place, dice.number(), around);
+    let start = |name: &str| Process::start(name, directory, dice.number(), around);
     let mut processes: Vec<Process> = names.iter().map(|name| start(name)).collect();
     let (mut kills, mut freezes) = (0, 0);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -396,29 +405,30 @@ fn chaos(seconds: u64, seed: u64, around: &[&str], may_freeze: bool) {
             }
             _ => {}
         }
-        if place.join("bad").exists() {
+        if directory.join("bad").exists() {
             break;
         }
     }
-    // half of them are killed in the middle of something, the others may finish it
+    // half of them are killed in the middle of an operation, the others may finish theirs
     for process in processes.iter_mut().filter(|_| dice.one_in(2)) {
         process.kill();
     }
-    fs::write(place.join("stop"), "").unwrap();
+    fs::write(directory.join("stop"), "").unwrap();
     processes.iter_mut().for_each(Process::join);
     drop(processes);
     let logs: Vec<String> = writers.iter().map(|name| format!("log-{name}")).collect();
-    let found = judge(place, &logs);
+    let found = judge(directory, &logs);
     println!("{seconds} s, seed {seed}: {kills} kills, {freezes} freezes; {found}");
 }
 
-/// Nobody met anything bad; everything that was promised is there; one prune clears up.
-fn judge(place: &Path, logs: &[String]) -> String {
-    let bad = fs::read_to_string(place.join("bad")).unwrap_or_default();
+/// Checks that no process recorded an unexpected error, that one prune succeeds, and that every
+/// expected snapshot restores.
+fn judge(directory: &Path, logs: &[String]) -> String {
+    let bad = fs::read_to_string(directory.join("bad")).unwrap_or_default();
     assert!(bad.is_empty(), "{bad}");
-    let repo = open_real(place).unwrap();
+    let repo = open_real(directory).unwrap();
     ops::prune(&repo, &keep_tagged(), &NullMonitor).unwrap();
-    let expected = expected(place, logs);
+    let expected = expected(directory, logs);
     for (id, seed) in &expected {
         let data = restore(&repo, id, None).unwrap_or_else(|error| panic!("LOST {id}: {error}"));
         assert!(data == data_of(*seed), "LOST {id}: wrong bytes");
@@ -430,14 +440,14 @@ fn judge(place: &Path, logs: &[String]) -> String {
     let report = ops::verify(&repo, &options, &NullMonitor, &mut |_| {}).unwrap();
     assert!(report.ok(), "{:?}", report.problems);
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for line in notes(place, "counts") {
+    for line in notes(directory, "counts") {
         *counts.entry(line[0].clone()).or_default() += 1;
     }
     for wanted in ["ingest", "prune", "verify"] {
-        assert!(counts.contains_key(wanted), "nobody did {wanted}: {counts:?}");
+        assert!(counts.contains_key(wanted), "no process did {wanted}: {counts:?}");
     }
     format!(
-        "{} promised and not forgotten, none lost; {counts:?}; {} notes at the end",
+        "{} committed and not forgotten, none lost; {counts:?}; {} notes at the end",
         expected.len(),
         report.notes.len()
     )
@@ -445,7 +455,7 @@ fn judge(place: &Path, logs: &[String]) -> String {
 
 #[test]
 fn processes_that_are_killed_and_frozen_lose_no_promised_snapshot() {
-    chaos(soak_seconds(12), soak_seed(), &[], true);
+    run_chaos(soak_seconds(12), soak_seed(), &[], true);
 }
 
 #[test]
@@ -460,15 +470,16 @@ fn processes_in_pid_namespaces_of_their_own_lose_no_promised_snapshot() {
         probe.status().is_ok_and(|status| status.success())
     };
     match ways.into_iter().find(works) {
-        // all of them are process 1 of a machine of one name
-        Some(way) => chaos(soak_seconds(4).min(60), 11, way, false),
+        // every process has pid 1 and the same host name
+        Some(way) => run_chaos(soak_seconds(4).min(60), 11, way, false),
         None => {
             println!("SKIPPED: no PID namespaces here, so processes with EQUAL PIDS AND HOST NAMES were NOT tested")
         }
     }
 }
 
-/// Half of what the paused writer stores lies in the repository before, in a snapshot that is forgotten meanwhile.
+/// Half of the paused writer's data is already stored, in a snapshot that is forgotten while it is
+/// paused.
 fn shared_data() -> Vec<u8> {
     random_bytes(500, 200_000)
 }
@@ -477,16 +488,17 @@ fn paused_data() -> Vec<u8> {
     [shared_data(), random_bytes(501, 150_000), shared_data()].concat()
 }
 
-/// Stands still in the middle of an ingest until it is told to go on; then tells what came of it.
-fn paused_writer(place: &Path) {
-    let repo = open_real(place).unwrap();
+/// Pauses in the middle of an ingest until it is told to continue, and reports the result in a
+/// file.
+fn paused_writer(directory: &Path) {
+    let repo = open_real(directory).unwrap();
     let data = paused_data();
     let source = HookedSource {
         data: &data,
         at: 300_000,
         hook: Some(|| {
-            fs::write(place.join("paused"), "").unwrap();
-            wait_for(&place.join("go on"));
+            fs::write(directory.join("paused"), "").unwrap();
+            wait_for(&directory.join("go on"));
         }),
         given: 0,
     };
@@ -496,36 +508,36 @@ fn paused_writer(place: &Path) {
         Ok(snapshot) => format!("ok {}", snapshot.id),
         Err(error) => error.code().to_owned(),
     };
-    fs::write(place.join("result.tmp"), text).unwrap();
-    fs::rename(place.join("result.tmp"), place.join("result")).unwrap();
+    fs::write(directory.join("result.tmp"), text).unwrap();
+    fs::rename(directory.join("result.tmp"), directory.join("result")).unwrap();
 }
 
-/// A writer stands still, its process too if `frozen`, while the snapshot that it shares data with is forgotten and
-/// `meanwhile` is done; then it goes on. Returns what came of it.
-fn pause(frozen: bool, meanwhile: impl FnOnce(&Arc<Repository>)) -> (tempfile::TempDir, String) {
+/// Pauses a writer, and freezes its process if `frozen`, while the snapshot that it shares data
+/// with is forgotten and `during` runs. Then the writer continues. Returns its result.
+fn pause(frozen: bool, during: impl FnOnce(&Arc<Repository>)) -> (tempfile::TempDir, String) {
     let temp = tempfile::tempdir().unwrap();
-    let place = temp.path();
-    let repo = init(real_environment(place), Flavor::sealed()).unwrap();
+    let directory = temp.path();
+    let repo = init(real_environment(directory), Flavor::sealed()).unwrap();
     let old = ingest(&repo, &shared_data()).unwrap();
     ingest(&repo, &random_bytes(502, 30_000)).unwrap();
-    let mut writer = Process::start("paused", place, 1, &[]);
-    wait_for(&place.join("paused"));
+    let mut writer = Process::start("paused", directory, 1, &[]);
+    wait_for(&directory.join("paused"));
     if frozen {
         writer.signal("-STOP");
     }
     ops::forget(&repo, &[old.id]).unwrap();
-    meanwhile(&repo);
-    fs::write(place.join("go on"), "").unwrap();
+    during(&repo);
+    fs::write(directory.join("go on"), "").unwrap();
     if frozen {
         writer.signal("-CONT");
     }
     writer.join();
     assert!(
-        !place.join("bad").exists(),
+        !directory.join("bad").exists(),
         "{:?}",
-        fs::read_to_string(place.join("bad"))
+        fs::read_to_string(directory.join("bad"))
     );
-    let result = fs::read_to_string(place.join("result")).unwrap();
+    let result = fs::read_to_string(directory.join("result")).unwrap();
     (temp, result)
 }
 
@@ -537,8 +549,8 @@ fn prune_all(repo: &Arc<Repository>, force: bool) -> PruneReport {
     ops::prune(repo, &options, &NullMonitor).unwrap()
 }
 
-fn assert_sound(place: &Path) {
-    let repo = open_real(place).unwrap();
+fn assert_sound(directory: &Path) {
+    let repo = open_real(directory).unwrap();
     prune_all(&repo, false);
     let options = VerifyOptions {
         level: VerifyLevel::Full,
@@ -582,29 +594,29 @@ fn a_paused_ingest_delays_no_prune_and_still_commits() {
 #[test]
 fn a_handle_older_than_a_prune_stores_the_deleted_data_again() {
     let temp = tempfile::tempdir().unwrap();
-    let place = temp.path();
-    let slept = init(real_environment(place), Flavor::sealed()).unwrap();
-    let old = ingest(&slept, &shared_data()).unwrap();
-    ingest(&slept, &random_bytes(502, 30_000)).unwrap();
-    // it knows by now where everything lies
-    assert_eq!(ingest(&slept, &shared_data()).unwrap().new_chunks, 0);
-    let other = open_real(place).unwrap();
+    let directory = temp.path();
+    let stale = init(real_environment(directory), Flavor::sealed()).unwrap();
+    let old = ingest(&stale, &shared_data()).unwrap();
+    ingest(&stale, &random_bytes(502, 30_000)).unwrap();
+    // the handle now knows the location of every chunk
+    assert_eq!(ingest(&stale, &shared_data()).unwrap().new_chunks, 0);
+    let other = open_real(directory).unwrap();
     let all = ops::list_snapshots(&other, &SnapshotFilter::default()).unwrap();
-    let doomed: Vec<SnapshotId> = all
+    let large: Vec<SnapshotId> = all
         .iter()
         .filter(|one| one.original_size > 100_000)
         .map(|one| one.id)
         .collect();
-    ops::forget(&other, &doomed).unwrap();
+    ops::forget(&other, &large).unwrap();
     assert!(prune_all(&other, false).freed_bytes > 0);
     let options = RestoreOptions::default();
     assert_eq!(
-        code(restore_with(&slept, &old.id.to_hex(), &options)),
+        code(restore_with(&stale, &old.id.to_hex(), &options)),
         "ERR_SNAPSHOT_NOT_FOUND"
     );
-    let again = ingest(&slept, &shared_data()).unwrap();
+    let again = ingest(&stale, &shared_data()).unwrap();
     assert_eq!(again.reused_chunks, 0);
-    assert!(restore(&slept, &again.id.to_hex(), None).unwrap() == shared_data());
+    assert!(restore(&stale, &again.id.to_hex(), None).unwrap() == shared_data());
     assert!(restore(&other, &again.id.to_hex(), None).unwrap() == shared_data());
-    assert_sound(place);
+    assert_sound(directory);
 }
