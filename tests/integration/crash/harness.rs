@@ -1,18 +1,19 @@
-//! The enumeration: run once to count the mutating calls, then once per call with the power cut there, and look at every
-//! disk that a loss model can leave.
+//! The crash enumeration: run once to count the mutating calls, then once per call with the power
+//! cut there, and check every disk that a loss model can leave.
 //!
-//! What is checked on each of them (design.md §2, 1 to 4), with nothing but `open`, `ingest`, list and restore:
+//! Each disk is checked with `open`, `ingest`, list and restore only (docs/invariants.md):
 //! - *promise*: every snapshot whose ingest had returned is listed;
-//! - *forgotten*: no snapshot whose forgetting had returned is listed, nor brought back by a repair;
+//! - *forgotten*: no snapshot whose forget had returned is listed or brought back by a repair;
 //! - *whole*: every listed snapshot restores to exactly the source that it names;
-//! - *open*: opening succeeds, without a warning (an unfinished init may instead be repeated);
-//! - *go on*: the next ingest succeeds and restores, also through a handle that is opened afresh;
-//! - *parity*: any one pack can be lost, and every snapshot that was promised restores through a handle that heals nothing
-//!   (on a sample; before and after the next ingest);
-//! - *leftovers*: that ingest has removed stale leases, and where there was one, half-written files;
-//! - *plaintext*: in a sealed repository the marker is in no file, half-written ones included.
+//! - *open*: opening succeeds without a warning (an unfinished init may be repeated instead);
+//! - *go on*: the next ingest succeeds and restores, also through a newly opened handle;
+//! - *parity*: any one pack can be lost, and every promised snapshot still restores through a
+//!   handle that does not heal (on a sample; before and after the next ingest);
+//! - *leftovers*: the next ingest has removed stale leases and, where there was one, half-written
+//!   files;
+//! - *plaintext*: in a sealed repository no file contains the marker, including half-written ones.
 //!
-//! Equal disks with equal promises are looked at once.
+//! Disks with equal contents and equal promises are checked once.
 
 use super::world::*;
 use crate::support::{Flavor, init, open};
@@ -30,24 +31,26 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How much is tried.
+/// The extent of an enumeration.
 #[derive(Debug, Clone, Copy)]
 pub struct Depth {
-    /// Random loss models at each crash point.
+    /// The number of random loss models at each crash point.
     pub random: usize,
-    /// Of the different disks of a case, so many are crashed again while they are taken into use.
+    /// The number of different disks of a case that are crashed again during the next operations.
     pub again: usize,
-    /// Only each so many-th crash point.
+    /// The distance between the crash points that are tried.
     pub stride: u64,
-    /// Leave out the models that take or keep single names.
+    /// Whether to omit the models that drop or keep single names.
     pub coarse: bool,
-    /// On each so many-th of the disks whose packs or parity differ, every pack is lost once.
+    /// The distance between the disks with different packs or parity on which each pack is lost
+    /// once.
     pub lose_packs: usize,
-    /// Stop at the first violation of this kind.
+    /// The kind of violation at which the enumeration stops.
     pub until: Option<&'static str>,
 }
 
-/// Of the calls at which a process is held or killed, each so many-th: that many, or fewer at the large size.
+/// Returns the distance between the calls at which a process is held or killed: `usual`, or `large`
+/// at the large size.
 pub fn stride(usual: usize, large: usize) -> usize {
     match std::env::var_os("CONTAINERARCHIVE_DEEP") {
         Some(_) => large,
@@ -56,7 +59,7 @@ pub fn stride(usual: usize, large: usize) -> usize {
 }
 
 impl Depth {
-    /// What runs at every change, or with `CONTAINERARCHIVE_DEEP` the large size.
+    /// The default size, or the large one with `CONTAINERARCHIVE_DEEP`.
     pub fn usual() -> Self {
         let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
         Self {
@@ -69,7 +72,7 @@ impl Depth {
         }
     }
 
-    /// For cases of which there are many: fewer crash points and models.
+    /// A smaller size for scenarios with many cases: fewer crash points and models.
     pub fn coarse() -> Self {
         let usual = Self::usual();
         let deep = usual.random > 4;
@@ -82,7 +85,7 @@ impl Depth {
         }
     }
 
-    /// For a seeded mistake: one violation of the kind that it leads to is enough.
+    /// The size for a seeded bug: one violation of the kind that it causes is enough.
     pub fn hunt(kind: &'static str) -> Self {
         Self {
             again: 0,
@@ -93,7 +96,7 @@ impl Depth {
     }
 }
 
-/// What was tried and found.
+/// The counts and violations of an enumeration.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub points: u64,
@@ -115,21 +118,21 @@ impl Tally {
     }
 }
 
-/// What is crashed.
+/// One run to crash.
 pub struct Case<'a> {
     pub flavor: Flavor,
     /// The disk before the run.
     pub disk: SimFs,
-    /// What had been promised on it.
+    /// What had been promised on that disk.
     pub before: Promised,
-    /// The source that is ingested after the crash.
+    /// The number of the source that is ingested after the crash.
     pub next: usize,
-    /// The run. The same call for call on equal disks.
+    /// The run. It makes the same calls on equal disks.
     pub run: &'a dyn Fn(&SimFs) -> Promised,
     /// The first crash point.
     pub from: u64,
     pub bug: Option<Bug>,
-    /// A prune that follows must clear up everything that no snapshot needs.
+    /// Whether a prune that follows must delete everything that no snapshot needs.
     pub prunes: bool,
 }
 
@@ -140,12 +143,12 @@ fn stay_away(forgotten: &[SnapshotId], listed: &[Ack]) -> Result<(), String> {
     }
 }
 
-/// A disk of its own with the same content, all durable.
+/// Returns a separate disk with the same content, all of it durable.
 pub fn copy(disk: &SimFs) -> SimFs {
     disk.after_power_loss(&LossModel::Everything)
 }
 
-/// A disk with a repository and some snapshots.
+/// Returns a disk with a repository and some snapshots.
 pub fn prepared(flavor: Flavor, numbers: &[usize]) -> (SimFs, Promised) {
     let disk = SimFs::without_root(2);
     assert!(makes(&disk, flavor, 1).repository);
@@ -162,7 +165,7 @@ impl Case<'_> {
         disk
     }
 
-    /// The mutating calls of the run when nothing goes wrong.
+    /// Returns the mutating calls of the run without a crash.
     pub fn calls(&self) -> Vec<(&'static str, String)> {
         let disk = self.start();
         (self.run)(&disk);
@@ -177,7 +180,7 @@ impl Case<'_> {
         let mut seen = HashSet::new();
         let mut seen_packs = HashSet::new();
         let mut kept: Vec<(SimFs, Promised, String)> = Vec::new();
-        // one more than there are calls: the power is cut when the run has ended
+        // the last point is after the last call: the power is cut when the run has ended
         let points =
             (self.from..=calls.len() as u64).filter(|point| point % depth.stride == 0 || *point == calls.len() as u64);
         for point in points {
@@ -229,7 +232,7 @@ impl Case<'_> {
         tally
     }
 
-    /// A second crash, at any call of what follows the first.
+    /// Crashes a second time, at every call of the operations that follow the first crash.
     fn crash_again(
         &self,
         image: &SimFs,
@@ -267,7 +270,7 @@ impl Case<'_> {
         }
     }
 
-    /// What follows a crash: init when there is no repository yet, and an ingest.
+    /// The operations after a crash: init if there is no repository yet, and an ingest.
     fn go_on(&self, disk: &SimFs, round: u64) -> Promised {
         let seed = 1000 * round;
         let mut promised = Promised::default();
@@ -278,7 +281,7 @@ impl Case<'_> {
         promised
     }
 
-    /// Each pack alone is lost, and everything promised still restores.
+    /// Loses each pack alone and checks that every promised snapshot still restores.
     fn lose_packs(&self, image: &SimFs, promised: &[Ack], seed: u64, tally: &mut Tally) -> Result<(), String> {
         if promised.is_empty() {
             return Ok(());
@@ -320,7 +323,7 @@ impl Case<'_> {
         };
         let listed = check_all(&repo)?;
         if let Some((id, _)) = promised.snapshots.iter().find(|ack| !listed.contains(ack)) {
-            return Err(format!("promise: snapshot {id} is gone"));
+            return Err(format!("promise: snapshot {id} is missing"));
         }
         stay_away(&promised.forgotten, &listed)?;
         check_verify(&repo).map_err(|problem| format!("verify: {problem}"))?;
@@ -374,7 +377,7 @@ impl Case<'_> {
     }
 }
 
-/// A prune that keeps every snapshot leaves nothing that no snapshot needs, and nothing half done.
+/// Checks that a prune that keeps every snapshot leaves no unneeded data and no unfinished work.
 pub fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
     let options = PruneOptions {
         max_unused: 0.0,
@@ -383,16 +386,16 @@ pub fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
     let before = check_all(repo)?;
     ops::prune(repo, &options, &NullMonitor).map_err(|error| error.to_string())?;
     if check_all(repo)? != before {
-        return Err("snapshots went".to_owned());
+        return Err("snapshots are missing".to_owned());
     }
     let storage = repo.storage();
     let marks = storage.list(layout::MARKS).map_err(|error| error.to_string())?;
     if !marks.is_empty() {
-        return Err(format!("left behind: {marks:?}"));
+        return Err(format!("marks remain: {marks:?}"));
     }
     let again = ops::prune(repo, &options, &NullMonitor).map_err(|error| error.to_string())?;
     if (again.removed_packs, again.rewritten_packs, again.freed_bytes) != (0, 0, 0) {
-        return Err(format!("a second one finds more to do: {again:?}"));
+        return Err(format!("a second prune finds more to do: {again:?}"));
     }
     let verify_options = ops::VerifyOptions {
         level: ops::VerifyLevel::Full,
@@ -409,13 +412,14 @@ pub fn prune_clears_up(repo: &Arc<Repository>) -> Result<(), String> {
     }
 }
 
-/// The packs on the disk.
+/// Returns the packs on the disk.
 pub fn packs(disk: &SimFs) -> Vec<String> {
     let files = disk.snapshot_files();
     files.into_keys().filter(|path| path.ends_with(".pack")).collect()
 }
 
-/// A crash damages nothing, so verify finds nothing wrong: at most leftovers.
+/// Checks that verify reports no problem, since a crash damages nothing. Notes about leftovers are
+/// allowed.
 pub fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
     let options = ops::VerifyOptions {
         level: ops::VerifyLevel::Full,
@@ -428,7 +432,7 @@ pub fn check_verify(repo: &Arc<Repository>) -> Result<(), String> {
     }
 }
 
-/// Restores every listed snapshot and compares it.
+/// Restores every listed snapshot and compares it with its source.
 pub fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
     let found = ops::list_snapshots(repo, &SnapshotFilter::default()).map_err(|error| format!("whole: {error}"))?;
     found
@@ -442,12 +446,13 @@ pub fn check_all(repo: &Arc<Repository>) -> Result<Vec<Ack>, String> {
         .collect()
 }
 
-/// Stale leases go with the next ingest, and half-written files with them. Without a lease nobody looks for these.
+/// Whether the next ingest should have deleted this file: a stale lease, or a half-written file if
+/// there was a stale lease. Without a stale lease no operation looks for half-written files.
 fn is_leftover(path: &str, was_stale: bool) -> bool {
     (path.starts_with("locks/") && path.ends_with(".json")) || (was_stale && path.contains(".tmp-"))
 }
 
-/// Models that come once per pending name.
+/// Whether this model exists once per pending name.
 fn is_fine(model: &LossModel) -> bool {
     matches!(
         model,
@@ -455,7 +460,7 @@ fn is_fine(model: &LossModel) -> bool {
     )
 }
 
-/// The files with the marker in them, half-written ones included.
+/// Returns the files with the marker in them, including half-written ones.
 pub fn plaintext_files(disk: &SimFs) -> Vec<String> {
     let shows = |bytes: &[u8]| bytes.windows(MARKER.len()).any(|window| window == MARKER);
     let files = disk.snapshot_files().into_iter();
@@ -465,7 +470,7 @@ pub fn plaintext_files(disk: &SimFs) -> Vec<String> {
         .collect()
 }
 
-/// Equal for disks with the same folders and files, and the same promises.
+/// A hash that is equal for disks with the same directories and files, and the same promises.
 pub fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let mut folders = vec![String::new()];
@@ -494,12 +499,12 @@ pub fn fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     hash.digest128()
 }
 
-/// Equal for disks with the same packs and parity, and the same promises.
+/// A hash that is equal for disks with the same packs and parity, and the same promises.
 fn pack_fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let files = disk.snapshot_files().into_iter();
     for (path, _) in files.filter(|(path, _)| path.ends_with(".pack") || path.starts_with(layout::PARITY)) {
-        // whole, or not under its name
+        // a file with its final name is complete, so the names are enough
         hash.update(path.as_bytes());
     }
     for (id, _) in &promised.snapshots {
@@ -508,8 +513,8 @@ fn pack_fingerprint(disk: &SimFs, promised: &Promised) -> u128 {
     hash.digest128()
 }
 
-/// Runs a case, says what was done, and fails on any violation.
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+/// Runs a case, prints what was tried, and fails on any violation.
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
 pub fn report(name: &str, flavor: Flavor, work: impl FnOnce() -> Tally) {
     let start = Instant::now();
     let tally = work();

@@ -1,9 +1,10 @@
-//! Power cuts and kills at every mutating call of the keys' add, change and remove.
+//! Power cuts and kills at every mutating call of adding, changing and removing a key.
 //!
-//! On every disk that a loss model can leave, the repository is opened with each passphrase that ever was one. What must
-//! hold: at least one of them works, always; those that work before and after the operation work in between; one that
-//! worked neither before nor after does not; and once the operation had returned, exactly those work that should, also
-//! after a repair. The snapshots restore, verify finds nothing wrong, and the next change of keys succeeds.
+//! On every disk that a loss model can leave, the test opens the repository with each passphrase of
+//! the scenario. At least one of them always works. A passphrase that works before and after the
+//! operation works at every point in between; one that works neither before nor after never works.
+//! Once the operation has returned, exactly the passphrases that should work do, also after a
+//! repair. The snapshots restore, verify finds no problem, and the next change of keys succeeds.
 
 use super::harness::{Depth, Tally, copy, fingerprint, prepared, report};
 use super::process::Process;
@@ -22,14 +23,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Every passphrase that ever is one, by number.
+/// Every passphrase of the scenarios, by number.
 const PASSPHRASES: [&str; 4] = ["secret", "new", "newer", "last"];
 const SECRET: usize = 0;
 const NEW: usize = 1;
 const NEWER: usize = 2;
 const LAST: usize = 3;
 
-/// Which of them open the repository.
+/// Which of the passphrases open the repository.
 type Openers = [bool; 4];
 
 const ONLY_SECRET: Openers = [true, false, false, false];
@@ -51,7 +52,7 @@ fn options() -> KeyOptions {
     }
 }
 
-/// One process that opens the repository with a passphrase.
+/// Opens the repository with a passphrase, as one process.
 fn open_by(
     storage: LocalStorage,
     number: usize,
@@ -67,24 +68,25 @@ fn open_by(
     (repo, hands.monitor)
 }
 
-/// The id of the key that a passphrase opens.
+/// Returns the id of the key that a passphrase opens.
 fn key_of(disk: &SimFs, number: usize) -> containerarchive::id::KeyId {
     let (repo, _) = open_by(store(disk, 50), number, 50, true);
     repo.unwrap().current_key().unwrap()
 }
 
-/// What one process does to the keys.
+/// One change of the keys by one process.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Adds a passphrase.
+    /// Adds a key with this passphrase.
     Add(usize),
-    /// Puts one in the place of its own.
+    /// Replaces the passphrase of the key that opened the repository.
     Change(usize),
-    /// Removes another's.
+    /// Removes the key with this passphrase.
     Remove(usize),
 }
 
-/// The process is opened with `by`. The ids of keys are those of the disk before.
+/// Opens the repository with passphrase `by` and changes its keys. Key ids are read from `disk`,
+/// the state before.
 fn act(storage: LocalStorage, disk: &SimFs, seed: u64, by: usize, step: Step) -> Result<()> {
     let removed = match step {
         Step::Remove(number) => Some(key_of(disk, number)),
@@ -98,15 +100,15 @@ fn act(storage: LocalStorage, disk: &SimFs, seed: u64, by: usize, step: Step) ->
     }
 }
 
-/// What is crashed.
+/// One change of keys to crash.
 struct KeyCase<'a> {
     disk: SimFs,
     snapshots: Promised,
     before: Openers,
     after: Openers,
-    /// Whether it returned well.
+    /// The change. Returns whether it succeeded.
     run: &'a dyn Fn(&SimFs) -> bool,
-    /// Flushes of folders harden nothing: then something must be seen.
+    /// Whether flushes of directories have no effect: then the enumeration must find violations.
     broken: bool,
 }
 
@@ -162,7 +164,7 @@ impl KeyCase<'_> {
         tally
     }
 
-    /// A second crash, while the repository is taken into use and its keys are changed.
+    /// Crashes a second time, while the repository is opened and its keys are changed.
     fn crash_again(&self, image: &SimFs, seen: &mut HashSet<u128>, tally: &mut Tally) {
         for point in 0.. {
             let disk = copy(image);
@@ -186,7 +188,7 @@ impl KeyCase<'_> {
                 let open = openers(&image);
                 let violation = match (done, &open) {
                     (_, Err(problem)) => Some(problem.clone()),
-                    (true, Ok(open)) if *open != only(LAST) => Some(format!("settled, and {open:?} open")),
+                    (true, Ok(open)) if *open != only(LAST) => Some(format!("settled, but {open:?} open")),
                     (false, Ok(open)) if !open.contains(&true) => Some("nothing opens".to_owned()),
                     _ => None,
                 };
@@ -201,7 +203,7 @@ impl KeyCase<'_> {
         }
     }
 
-    /// Whoever can open it adds a last key and removes all others.
+    /// Opens the repository with any passphrase that works, adds a last key and removes all others.
     fn settle(&self, disk: &SimFs, seed: u64) -> Result<()> {
         let by = openers(disk)
             .unwrap_or_default()
@@ -226,7 +228,7 @@ impl KeyCase<'_> {
         let repo = repo.map_err(|error| format!("open: {error}"))?;
         let listed = ops::list_snapshots(&repo, &SnapshotFilter::default()).map_err(|error| error.to_string())?;
         if listed.len() != self.snapshots.snapshots.len() {
-            return Err("a snapshot is gone".to_owned());
+            return Err("a snapshot is missing".to_owned());
         }
         for snapshot in &listed {
             compare(&repo, snapshot)?;
@@ -242,7 +244,7 @@ impl KeyCase<'_> {
         ops::repair(&repo, &NullMonitor).map_err(|error| format!("repair: {error}"))?;
         self.judge(openers(image)?, returned, "after a repair")?;
         if openers(image)? != found {
-            return Err("a repair changed who may open".to_owned());
+            return Err("a repair changed which passphrases open".to_owned());
         }
         let warnings = monitor.warnings();
         if let Some(warning) = warnings.iter().find(|warning| warning.code != "WARN_KEY_COPIED") {
@@ -251,7 +253,7 @@ impl KeyCase<'_> {
         if and_settle {
             self.settle(image, 80).map_err(|error| format!("go on: {error}"))?;
             if openers(image)? != only(LAST) {
-                return Err("go on: others open than the last".to_owned());
+                return Err("go on: not only the last passphrase opens".to_owned());
             }
         }
         Ok(())
@@ -259,7 +261,7 @@ impl KeyCase<'_> {
 
     fn judge(&self, found: Openers, returned: bool, when: &str) -> std::result::Result<(), String> {
         if returned && found != self.after {
-            return Err(format!("it had returned, and {when} {found:?} open"));
+            return Err(format!("it had returned, but {when} {found:?} open"));
         }
         if !found.contains(&true) {
             return Err(format!("neither the old nor the new passphrase opens {when}"));
@@ -280,7 +282,7 @@ fn only(number: usize) -> Openers {
     openers
 }
 
-/// Who opens a disk. Nothing is changed.
+/// Returns which passphrases open a disk, and changes nothing.
 fn openers(disk: &SimFs) -> std::result::Result<Openers, String> {
     let mut openers = [false; 4];
     for (number, opens) in openers.iter_mut().enumerate() {
@@ -293,7 +295,7 @@ fn openers(disk: &SimFs) -> std::result::Result<Openers, String> {
     Ok(openers)
 }
 
-/// A disk with a snapshot, and the passphrases that open it.
+/// Returns a disk with a snapshot and with keys for these passphrases.
 fn with_keys(passphrases: &[usize]) -> (SimFs, Promised) {
     let (disk, snapshots) = prepared(Flavor::sealed(), &[SMALL]);
     for number in passphrases {
@@ -318,8 +320,8 @@ fn crash(before: Openers, after: Openers, by: usize, step: Step, broken: bool) -
     case.enumerate()
 }
 
-/// The first process is killed at each of its calls; the power goes while a second one is at work, which may rely on names
-/// that the first one has not flushed.
+/// Kills the first process at each of its calls, and cuts the power while a second process runs,
+/// which may rely on names that the first one has not flushed.
 fn crash_after_a_kill(
     first: Step,
     before: Openers,
@@ -345,7 +347,7 @@ fn crash_after_a_kill(
         if !between[by] || matches!(step, Step::Remove(number) if !between[number]) {
             continue;
         }
-        // the ids are read where the first one was killed
+        // key ids are read from the disk that the killed process left
         let ids = copy(&killed);
         let run = |disk: &SimFs| {
             kill(disk);
@@ -359,7 +361,7 @@ fn crash_after_a_kill(
             run: &run,
             broken: false,
         };
-        // what the first had not flushed may be lost before the second begins
+        // what the first process had not flushed may be lost before the second one starts
         let from = killed.mutating_calls();
         tally.add(case.enumerate_from(from));
     }
@@ -367,11 +369,11 @@ fn crash_after_a_kill(
 }
 
 impl KeyCase<'_> {
-    /// As [`enumerate`](Self::enumerate), from a later call on, and only whether somebody's passphrase works, or exactly
-    /// those that should once it had returned.
+    /// Like [`enumerate`](Self::enumerate), but from a later call on. Checks only that some
+    /// passphrase opens, or exactly the expected ones if the change had returned.
     fn enumerate_from(&self, from: u64) -> Tally {
         let count = self.start();
-        assert!((self.run)(&count), "the second one failed");
+        assert!((self.run)(&count), "the second process failed");
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
         for point in from..=count.mutating_calls() {
@@ -392,9 +394,9 @@ impl KeyCase<'_> {
                 tally.different += 1;
                 let violation = match openers(&image) {
                     Err(problem) => Some(problem),
-                    Ok(found) if !found.contains(&true) => Some("nobody's passphrase opens".to_owned()),
+                    Ok(found) if !found.contains(&true) => Some("no passphrase opens".to_owned()),
                     Ok(found) if returned && found != self.after => Some(format!(
-                        "it had returned, and {found:?} open instead of {:?}",
+                        "it had returned, but {found:?} open instead of {:?}",
                         self.after
                     )),
                     Ok(_) => None,
@@ -421,7 +423,7 @@ fn adding_a_key() {
 fn changing_a_key() {
     report("change a key", Flavor::sealed(), || {
         let mut tally = crash(ONLY_SECRET, ONLY_NEW, SECRET, Step::Change(NEW), false);
-        // beside others
+        // with another key in the repository
         let (before, after) = ([true, false, true, false], [false, true, true, false]);
         tally.add(crash(before, after, SECRET, Step::Change(NEW), false));
         tally
@@ -432,7 +434,7 @@ fn changing_a_key() {
 fn removing_a_key() {
     report("remove a key", Flavor::sealed(), || {
         let mut tally = crash(BOTH, ONLY_NEW, NEW, Step::Remove(SECRET), false);
-        // its own
+        // a process removes the key that it was opened with
         tally.add(crash(BOTH, ONLY_SECRET, NEW, Step::Remove(NEW), false));
         tally
     });
@@ -447,7 +449,7 @@ fn changing_keys_after_a_process_was_killed_while_changing_them() {
                 open
             }
         };
-        // the new key may be no more than a name that is not flushed, when the old one is removed
+        // when the old key is removed, the name of the new one may not be flushed
         let mut tally = crash_after_a_kill(
             Step::Add(NEW),
             ONLY_SECRET,
@@ -471,7 +473,7 @@ fn changing_keys_after_a_process_was_killed_while_changing_them() {
             (NEW, Step::Change(NEWER)),
             &change,
         ));
-        // a removal that was killed, and then the other one
+        // a removal that is killed, followed by a change of the other key
         tally.add(crash_after_a_kill(
             Step::Remove(NEW),
             BOTH,
@@ -495,6 +497,6 @@ fn the_check_detects_a_disk_that_loses_file_names() {
     ] {
         let by = if before[NEW] { NEW } else { SECRET };
         let violations = crash(before, after, by, step, true).violations;
-        assert!(!violations.is_empty(), "{step:?}: nothing was seen");
+        assert!(!violations.is_empty(), "{step:?}: no violation was found");
     }
 }

@@ -20,7 +20,7 @@ use process::Schedule;
 use pruning::*;
 use world::*;
 
-/// Crashes one process that ingests `numbers` into a repository that holds `before`.
+/// Crashes one process that ingests `numbers` into a repository with the snapshots of `before`.
 fn crash_ingests(flavor: Flavor, before: &[usize], numbers: &[usize], next: usize) -> Tally {
     let (disk, before) = prepared(flavor, before);
     let run = |disk: &SimFs| ingests(disk, flavor, 100, None, numbers);
@@ -93,7 +93,7 @@ fn several_items(flavor: Flavor) {
     });
 }
 
-/// The segments of several small ingests in a row are merged, some of them more than once.
+/// The segments of several small consecutive ingests are merged, some of them more than once.
 fn merging_ingests(flavor: Flavor) {
     report("ingests with merges", flavor, || {
         let ones: Vec<usize> = (SMALL..SMALL + SMALL_ONES).collect();
@@ -109,7 +109,7 @@ fn merging_ingests(flavor: Flavor) {
     });
 }
 
-/// A source that fails midway, and then its retry.
+/// A source that fails midway, and then a retry.
 fn failing_source(flavor: Flavor) {
     report("failing source and retry", flavor, || {
         let (disk, before) = prepared(flavor, &[SMALL]);
@@ -153,7 +153,7 @@ fn interleaved_ingests(flavor: Flavor) {
                 Depth::coarse(),
             ));
         }
-        // with merges on both sides
+        // with merges in both processes
         let numbers: [&[usize]; 2] = [&[SMALL + 1, SMALL + 2], &[SMALL + 3, SMALL + 1]];
         tally.add(crash_interleaved(
             flavor,
@@ -165,8 +165,8 @@ fn interleaved_ingests(flavor: Flavor) {
     });
 }
 
-/// One ingest stands still at each of its calls while another one of the same data commits. In between the second relies
-/// on packs that the first has published and not yet made durable.
+/// One ingest is held at each of its calls while another one of the same data commits. In between,
+/// the second reuses packs that the first has published and not yet made durable.
 fn held_ingest(flavor: Flavor) {
     report("one ingest held while another commits", flavor, || {
         let (disk, _) = prepared(flavor, &[SMALL]);
@@ -182,7 +182,8 @@ fn held_ingest(flavor: Flavor) {
     });
 }
 
-/// The first process is killed at each of its calls and its locks are free; the power goes while the second is at work.
+/// The first process is killed at each of its calls and its locks are released; the power is cut
+/// while the second one runs.
 fn killed_ingest(flavor: Flavor) {
     report("an ingest after one that was killed", flavor, || {
         let (disk, before) = prepared(flavor, &[SMALL]);
@@ -209,14 +210,14 @@ fn killed_ingest(flavor: Flavor) {
     });
 }
 
-/// As above, but what is killed is the making of the repository.
+/// Like [`killed_ingest`], but the killed process is an init.
 fn killed_init(flavor: Flavor) {
     report("use after an init that was killed", flavor, || {
         let disk = SimFs::without_root(2);
         makes(&disk, flavor, 100);
         let calls = disk.mutating_calls();
         let mut tally = Tally::default();
-        // every third one, and all around the config, which comes last
+        // every third call, and all calls around the config, which is written last
         for killed in (0..calls).step_by(3).chain(calls - 6..=calls) {
             let run = |disk: &SimFs| killed_init_then(disk, flavor, killed, &[SMALL]);
             let case = Case {
@@ -235,9 +236,9 @@ fn killed_init(flavor: Flavor) {
     });
 }
 
-/// A prune condemns the packs that an ingest relies on; the ingest finds its chunks again in packs that a third one has
-/// published and not made durable, and that one is killed. The power goes when the ingest has returned. Whether the
-/// snapshot is whole then.
+/// Returns whether the snapshot is complete in this scenario: A prune condemns the packs that an
+/// ingest reuses. The ingest finds its chunks again in packs that a third process has published and
+/// not made durable before it was killed. The power is cut when the ingest has returned.
 fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
     // without parity, which makes packs durable before they can be found
     let options = InitOptions {
@@ -252,16 +253,16 @@ fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
     )
     .unwrap();
     ingests(&disk, flavor, 2, None, &[BASE]);
-    let doomed = packs(&disk);
-    // how many calls the third ingest makes before its first barrier
+    let condemned_packs = packs(&disk);
+    // the number of calls that the third process makes before its first barrier
     let count = copy(&disk);
-    condemn(&count, flavor, &doomed);
+    condemn(&count, flavor, &condemned_packs);
     let made = count.mutating_calls() as usize;
     ingests(&count, flavor, 200, None, &[BASE]);
     let segment = count.log()[made..].iter().position(|(_, path)| path.ends_with(".seg"));
     let before_barrier = segment.unwrap() as u64 + 1;
 
-    let (third, condemned) = (disk.clone(), doomed.clone());
+    let (third, condemned) = (disk.clone(), condemned_packs.clone());
     let promised = ingests_while(&disk, flavor, BASE, own_only, move || {
         condemn(&third, flavor, &condemned);
         killed_ingests(&third, flavor, 200, before_barrier, &[BASE]);
@@ -269,7 +270,7 @@ fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
     assert_eq!(promised.snapshots.len(), 1, "the ingest found everything again");
 
     let image = disk.after_power_loss(&LossModel::NothingUnsynced);
-    for pack in &doomed {
+    for pack in &condemned_packs {
         image.damage(pack, None).unwrap();
     }
     let repo = open_on(&image, flavor, 300).unwrap();
@@ -281,19 +282,19 @@ fn found_again_survives(flavor: Flavor, own_only: bool) -> bool {
 fn chunks_that_a_commit_reuses_are_durable_before_its_manifest() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         assert!(found_again_survives(flavor, false));
-        assert!(!found_again_survives(flavor, true), "the check sees nothing");
+        assert!(!found_again_survives(flavor, true), "the check detects nothing");
     }
 }
 
-/// What a prune does before it deletes packs.
-fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
+/// The steps of a prune before it deletes packs.
+fn condemn(disk: &SimFs, flavor: Flavor, condemned_packs: &[String]) {
     let storage = store(disk, 400);
     let repo = open_on(disk, flavor, 401).unwrap();
     let list = KillList {
         id: KillListId([1; 16]),
         repo: repo.config().id,
         hint: false,
-        packs: doomed
+        packs: condemned_packs
             .iter()
             .filter_map(|path| layout::id_of(path, ".pack").map(PackId))
             .collect(),
@@ -305,7 +306,7 @@ fn condemn(disk: &SimFs, flavor: Flavor, doomed: &[String]) {
 
 fn violations_with(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<String> {
     let (disk, before) = prepared(flavor, &[SMALL]);
-    // the small one grows the parity group of the one before
+    // the small source grows the parity group of the previous one
     let numbers: &[usize] = &[SMALL + 1, BASE];
     let run = |disk: &SimFs| ingests(disk, flavor, 100, bug, numbers);
     let case = Case {
@@ -332,7 +333,7 @@ fn crash_enumeration_detects_each_seeded_bug() {
         ] {
             let violations = violations_with(flavor, Some(bug), broken);
             let seen = violations.last().map_or("", String::as_str);
-            println!("seeded mistake {bug:?}: {seen}");
+            println!("seeded bug {bug:?}: {seen}");
             assert!(seen.starts_with(broken), "{bug:?}: {violations:#?}");
         }
         assert_eq!(violations_with(flavor, None, ""), [""; 0]);
@@ -343,9 +344,9 @@ fn crash_enumeration_detects_each_seeded_bug() {
 fn crash_enumeration_detects_each_seeded_bug_of_a_prune() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for (bug, broken) in [
-            // only parity saves what was lost, and says so
+            // the lost data is restored only from parity, which gives a warning
             (Bug::Engine(SeededBug::OldPackFirst), "open:"),
-            // a pack that nothing protects stays
+            // a pack that no kill list covers remains
             (Bug::Engine(SeededBug::KillListEarly), "verify:"),
             (Bug::Engine(SeededBug::NoLeaving), "parity:"),
             (Bug::NoSnapshotsFsync, "whole:"),
@@ -353,11 +354,11 @@ fn crash_enumeration_detects_each_seeded_bug_of_a_prune() {
         ] {
             let violations = violations_of_prune(flavor, Some(bug), broken);
             let seen = violations.last().map_or("", String::as_str);
-            println!("seeded mistake {bug:?}: {seen}");
+            println!("seeded bug {bug:?}: {seen}");
             assert!(seen.starts_with(broken), "{bug:?}: {violations:#?}");
         }
     }
-    // the sealed one is the same but for the bytes
+    // the sealed run differs only in its bytes
     assert_eq!(violations_of_prune(Flavor::plain(), None, ""), [""; 0]);
 }
 
@@ -367,16 +368,17 @@ fn the_search_for_plaintext_finds_it_in_a_plain_repository() {
         let (disk, _) = prepared(flavor, &[BASE]);
         plaintext_files(&disk)
     });
-    let places = |files: &[String], folder: &str| files.iter().filter(|path| path.starts_with(folder)).count();
+    let count_in = |files: &[String], folder: &str| files.iter().filter(|path| path.starts_with(folder)).count();
     assert!(
-        places(&shown[0], "packs/") > 0 && places(&shown[0], "snapshots/") > 0,
+        count_in(&shown[0], "packs/") > 0 && count_in(&shown[0], "snapshots/") > 0,
         "{:?}",
         shown[0]
     );
     assert!(shown[1].is_empty(), "{:?}", shown[1]);
 }
 
-/// An ingest of more chunks than are kept in memory until a segment is published, killed again and again.
+/// An ingest of more chunks than are kept in memory until a segment is published, killed at several
+/// calls.
 #[test]
 #[ignore = "24 MB in 100,000 chunks, several times"]
 fn a_killed_ingest_of_many_chunks_leaves_them_reusable() {
@@ -429,7 +431,7 @@ fn a_killed_ingest_of_many_chunks_leaves_them_reusable() {
     }
 }
 
-/// Each scenario for each flavor is a test of its own, so that they run side by side.
+/// Each scenario is a separate test for each flavor, so that they run in parallel.
 macro_rules! scenarios {
     ($($scenario:ident)*) => {
         mod plain {

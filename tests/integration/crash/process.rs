@@ -1,4 +1,4 @@
-//! What shares the simulated disk: processes that are killed, and threads that take turns.
+//! Processes on the simulated disk that are killed, and threads that take turns on it.
 
 use containerarchive::layout;
 use containerarchive::storage::simfs::SimFs;
@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The disk as a process sees it that is killed before one of its mutating calls. From then on it does nothing; its locks
-/// go when its files are dropped. The disk stays on, with all that the process did not flush.
+/// The view of the disk of a process that is killed before one of its mutating calls. After that it
+/// makes no calls, and its locks are released when its files are dropped. The disk keeps running,
+/// with everything that the process did not flush.
 pub struct Process {
     disk: SimFs,
     left: Arc<AtomicU64>,
-    /// Flushes of this folder do nothing.
-    deaf_to: Option<&'static str>,
+    /// A directory whose flushes have no effect.
+    skips_fsync_of: Option<&'static str>,
 }
 
 /// An open file of a [`Process`].
@@ -29,26 +30,26 @@ fn killed() -> io::Error {
     io::Error::other("the process was killed")
 }
 
-/// Takes one of the calls that are left.
+/// Counts one call, and fails if none is left.
 fn spend(left: &AtomicU64) -> io::Result<()> {
     let spent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
     spent.map(|_| ()).map_err(|_| killed())
 }
 
 impl Process {
-    /// A process that makes `calls` mutating calls and is killed before the next one.
+    /// Creates a process that makes `calls` mutating calls and is killed before the next one.
     pub fn killed_after(disk: &SimFs, calls: u64) -> Self {
         Self {
             disk: disk.clone(),
             left: Arc::new(AtomicU64::new(calls)),
-            deaf_to: None,
+            skips_fsync_of: None,
         }
     }
 
-    /// A process that is never killed, and whose flushes of one folder harden nothing.
-    pub fn deaf_to(disk: &SimFs, folder: &'static str) -> Self {
+    /// Creates a process that is never killed, and whose flushes of one directory have no effect.
+    pub fn skips_fsync_of(disk: &SimFs, folder: &'static str) -> Self {
         Self {
-            deaf_to: Some(folder),
+            skips_fsync_of: Some(folder),
             ..Self::killed_after(disk, u64::MAX)
         }
     }
@@ -100,7 +101,7 @@ impl Vfs for Process {
 
     fn fsync_dir(&self, path: &str) -> io::Result<()> {
         spend(&self.left)?;
-        if self.deaf_to == Some(path) {
+        if self.skips_fsync_of == Some(path) {
             return Ok(());
         }
         self.disk.fsync_dir(path)
@@ -159,14 +160,15 @@ impl VfsFile for ProcessFile {
     }
 }
 
-/// A store that lets something happen right before its commit lock is taken, and may forget the packs of others.
+/// A store that runs a hook right before its commit lock is taken, and may exclude packs of other
+/// sessions from its barriers.
 pub struct Watched {
     pub inner: LocalStorage,
-    /// How often the commit lock was asked for.
+    /// The number of times that the commit lock was requested.
     pub commit_locks: AtomicUsize,
-    /// Happens once, before it is asked for to put the manifest.
+    /// Runs once, when the commit lock is requested for the manifest.
     pub before_commit: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// Barriers cover only what this store put itself.
+    /// Whether barriers cover only what this store wrote itself.
     pub own_only: bool,
 }
 
@@ -208,7 +210,7 @@ impl Storage for Watched {
     }
 
     fn lock(&self, key: &str, mode: LockMode, wait: Duration) -> Result<Option<Box<dyn LockGuard>>> {
-        // the first time it is for the copy of the manifest
+        // the first request is for the copy of the manifest
         if key == layout::COMMIT_LOCK && self.commit_locks.fetch_add(1, Ordering::Relaxed) == 1 {
             let happens = self.before_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(happens) = happens {
@@ -235,7 +237,7 @@ impl Storage for Watched {
     }
 
     fn root(&self) -> Result<containerarchive::storage::Root> {
-        // changes nothing that others could see
+        // changes nothing that other processes can see
         self.inner.root()
     }
 
@@ -254,14 +256,14 @@ impl Storage for Watched {
     }
 }
 
-/// Which of two threads makes the next mutating call.
+/// The order in which two threads make mutating calls.
 #[derive(Debug, Clone, Copy)]
 pub enum Schedule {
-    /// One call each in turn.
+    /// Strictly alternating.
     RoundRobin,
-    /// By a repeatable die.
+    /// Pseudo-random, from this seed.
     Seeded(u64),
-    /// The first thread makes so many calls, then waits until the second has ended.
+    /// The first thread makes this many calls, then waits until the second has ended.
     Hold(u64),
 }
 
@@ -282,7 +284,8 @@ thread_local! {
     static WHO: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Held by the one thread of two that may run; handed on before each mutating call, so that a run is the same every time.
+/// Held by the one of two threads that may run, and passed on before each mutating call, so that a
+/// run is repeatable.
 pub struct Baton {
     schedule: Schedule,
     state: Mutex<Turn>,
@@ -302,7 +305,7 @@ impl Turn {
     }
 }
 
-/// The calling thread's part; ends when dropped.
+/// The turn of the calling thread in the run. It ends when dropped.
 pub struct Part<'a>(&'a Baton, usize);
 
 impl Baton {
@@ -320,14 +323,14 @@ impl Baton {
         })
     }
 
-    /// Makes the calling thread number `me`, and waits for its first turn.
+    /// Registers the calling thread as number `me` and waits for its first turn.
     pub fn enter(&self, me: usize) -> Part<'_> {
         WHO.set(Some(me));
         self.wait(me, |_| {});
         Part(self, me)
     }
 
-    /// Called before each mutating call: the call is made when it is this thread's turn.
+    /// Called before each mutating call. Returns when it is this thread's turn.
     pub fn before_call(&self) {
         if let Some(me) = WHO.get() {
             self.wait(me, |turn| turn.hand_on(self.schedule));

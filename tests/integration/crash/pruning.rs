@@ -1,7 +1,7 @@
 //! Power cuts and kills at every mutating call of a prune.
 //!
-//! What a prune keeps must be there and whole after each of them, without any step by hand; what it removes may come back
-//! whole, or stay away. A later prune clears up.
+//! After each of them, everything that the prune keeps is there and complete without any manual
+//! step. What it deletes may reappear completely, or stay deleted. A later prune deletes the rest.
 
 use super::harness::{Case, Depth, Tally, copy, prepared, report, stride};
 use super::process::{Process, Schedule};
@@ -15,7 +15,7 @@ use containerarchive::ops::{self, PruneOptions};
 use containerarchive::storage::LocalStorage;
 use containerarchive::storage::simfs::SimFs;
 
-/// Forgets some snapshots and prunes; whatever fails ends it.
+/// Forgets some snapshots and prunes. The first failure ends it.
 fn prunes(disk: &SimFs, flavor: Flavor, seed: u64, forget: &[SnapshotId]) -> Promised {
     prunes_on(store(disk, seed), flavor, seed, None, forget)
 }
@@ -39,16 +39,18 @@ fn prunes_on(storage: LocalStorage, flavor: Flavor, seed: u64, bug: Option<Bug>,
     promised
 }
 
-/// A repository with snapshots of `numbers`, of which those of `removed` are to go: the disk, what stays, what goes.
+/// Returns a disk with snapshots of `numbers`, the snapshots that remain, and those of `removed`,
+/// which are to be forgotten.
 fn history(flavor: Flavor, numbers: &[usize], removed: &[usize]) -> (SimFs, Promised, Vec<SnapshotId>) {
     let (disk, mut promised) = prepared(flavor, numbers);
-    let goes = |ack: &&Ack| removed.contains(&ack.1);
-    let gone = promised.snapshots.iter().filter(goes).map(|ack| ack.0).collect();
+    let is_removed = |ack: &&Ack| removed.contains(&ack.1);
+    let to_forget = promised.snapshots.iter().filter(is_removed).map(|ack| ack.0).collect();
     promised.snapshots.retain(|ack| !removed.contains(&ack.1));
-    (disk, promised, gone)
+    (disk, promised, to_forget)
 }
 
-/// A run on a copy of the disk, with what had been promised on it; an ingest and a prune follow.
+/// Creates a case on a copy of the disk, with what had been promised on it. An ingest and a prune
+/// follow the crash.
 fn case<'a>(
     flavor: Flavor,
     (disk, before): (&SimFs, &Promised),
@@ -68,17 +70,17 @@ fn case<'a>(
 }
 
 fn crash_prune(flavor: Flavor, numbers: &[usize], removed: &[usize], depth: Depth) -> Tally {
-    let (disk, before, gone) = history(flavor, numbers, removed);
-    let run = |disk: &SimFs| prunes(disk, flavor, 100, &gone);
+    let (disk, before, to_forget) = history(flavor, numbers, removed);
+    let run = |disk: &SimFs| prunes(disk, flavor, 100, &to_forget);
     let case = case(flavor, (&disk, &before), &run, 0);
     case.enumerate(depth)
 }
 
-/// The paths that a prune of this history deletes and makes.
+/// Returns the mutating calls of a prune of this history.
 fn calls(flavor: Flavor, numbers: &[usize], removed: &[usize]) -> Vec<(&'static str, String)> {
-    let (disk, _, gone) = history(flavor, numbers, removed);
+    let (disk, _, to_forget) = history(flavor, numbers, removed);
     let disk = copy(&disk);
-    prunes(&disk, flavor, 100, &gone);
+    prunes(&disk, flavor, 100, &to_forget);
     disk.log()
 }
 
@@ -89,7 +91,7 @@ fn count(calls: &[(&'static str, String)], op: &str, ending: &str) -> usize {
         .count()
 }
 
-/// Whole packs go, and nothing has to be copied.
+/// Deletes complete packs and copies nothing.
 pub fn prune_that_only_deletes(flavor: Flavor) {
     report("prune that only deletes", flavor, || {
         let (numbers, removed) = ([SMALL, BASE, SMALL + 1], [BASE]);
@@ -98,7 +100,7 @@ pub fn prune_that_only_deletes(flavor: Flavor) {
     });
 }
 
-/// What is still needed is copied out of packs, and parity groups lose some of their members.
+/// Copies chunks that are still needed out of packs, and removes members of parity groups.
 pub fn prune_that_rewrites(flavor: Flavor) {
     report("prune that rewrites", flavor, || {
         let (numbers, removed) = ([BASE, CHANGED, SMALL], [BASE]);
@@ -108,20 +110,20 @@ pub fn prune_that_rewrites(flavor: Flavor) {
     });
 }
 
-/// Everything but one small snapshot goes, and with it whole parity groups.
+/// Removes everything but one small snapshot, and with it complete parity groups.
 pub fn prune_that_empties_groups(flavor: Flavor) {
     report("prune that empties groups", flavor, || {
         crash_prune(flavor, &[BASE, SEVERAL, SMALL], &[BASE, SEVERAL], Depth::usual())
     });
 }
 
-/// There is no free inode: the forget and the prune delete the reserve and do without a lease.
+/// Without a free inode, the forget and the prune delete the reserve and run without a lease.
 pub fn prune_without_free_inodes(flavor: Flavor) {
-    report("forget and prune without inodes", flavor, || {
-        let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+    report("forget and prune without free inodes", flavor, || {
+        let (disk, before, to_forget) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
         let run = |disk: &SimFs| {
             disk.set_free_inodes(Some(0));
-            prunes(disk, flavor, 100, &gone)
+            prunes(disk, flavor, 100, &to_forget)
         };
         let case = case(flavor, (&disk, &before), &run, 0);
         let made = case.calls();
@@ -134,9 +136,9 @@ pub fn prune_without_free_inodes(flavor: Flavor) {
     });
 }
 
-/// Small packs become few.
+/// Combines small packs into few.
 pub fn prune_that_combines_small_packs(flavor: Flavor) {
-    report("prune that gathers", flavor, || {
+    report("prune that combines small packs", flavor, || {
         let numbers: Vec<usize> = (SMALL..SMALL + 9).collect();
         let made = calls(flavor, &numbers, &[]);
         assert!(count(&made, "unlink", ".pack") >= 16, "{made:?}");
@@ -148,12 +150,12 @@ pub fn prune_that_combines_small_packs(flavor: Flavor) {
     });
 }
 
-/// Forgetting alone: what has returned has happened, and what was cut short may have.
+/// A forget alone: if it returned, the snapshots are forgotten; if it was interrupted, they may be.
 pub fn forget_of_some(flavor: Flavor) {
     report("forget of some", flavor, || {
-        let (disk, before, gone) = history(flavor, &[SEVERAL, SMALL, BASE, SMALL + 1], &[SEVERAL, SMALL]);
+        let (disk, before, to_forget) = history(flavor, &[SEVERAL, SMALL, BASE, SMALL + 1], &[SEVERAL, SMALL]);
         let run = |disk: &SimFs| {
-            let forgets = |repo: &_| ops::forget(repo, &gone);
+            let forgets = |repo: &_| ops::forget(repo, &to_forget);
             let forgotten = open_on(disk, flavor, 100).and_then(|repo| forgets(&repo));
             Promised {
                 repository: true,
@@ -172,13 +174,13 @@ pub fn forget_of_some(flavor: Flavor) {
     });
 }
 
-/// Removes leases by force; whatever fails ends it.
+/// Removes leases by force. The first failure ends it.
 fn unlocks(disk: &SimFs, flavor: Flavor, seed: u64) -> usize {
     let removed = open_on(disk, flavor, seed).and_then(|repo| ops::unlock(&repo, true));
     removed.map_or(0, |removed| removed.len())
 }
 
-/// An ingest is killed at each of its calls; somebody unlocks, and ingests the same.
+/// An ingest is killed at each of its calls; another process unlocks and ingests the same data.
 pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
     report("unlock after a killed ingest", flavor, || {
         let (disk, before) = prepared(flavor, &[SMALL]);
@@ -201,9 +203,9 @@ pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
     });
 }
 
-/// An ingest stands still at each of its calls while its lease is removed by force, and then goes on.
+/// An ingest is held at each of its calls while its lease is removed by force, and then continues.
 pub fn unlock_concurrent_with_an_ingest(flavor: Flavor) {
-    report("unlock beside an ingest", flavor, || {
+    report("unlock concurrent with an ingest", flavor, || {
         let (disk, before) = prepared(flavor, &[SMALL]);
         let calls = {
             let disk = copy(&disk);
@@ -233,13 +235,13 @@ pub fn unlock_concurrent_with_an_ingest(flavor: Flavor) {
     });
 }
 
-/// A prune is killed at each of its calls, and the power goes while the next one goes on where it stopped.
+/// A prune is killed at each of its calls, and the power is cut while the next prune resumes.
 pub fn prune_after_one_that_was_killed(flavor: Flavor) {
     report("prune after one that was killed", flavor, || {
-        let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+        let (disk, before, to_forget) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
         let calls = {
             let disk = copy(&disk);
-            prunes(&disk, flavor, 100, &gone);
+            prunes(&disk, flavor, 100, &to_forget);
             disk.log()
         };
         let mut tally = Tally::default();
@@ -248,7 +250,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
                 let process = Process::killed_after(disk, killed);
                 let storage =
                     LocalStorage::new(std::sync::Arc::new(process), std::sync::Arc::new(SeededEntropy::new(7)));
-                prunes_on(storage, flavor, 100, None, &gone);
+                prunes_on(storage, flavor, 100, None, &to_forget);
                 prunes(disk, flavor, 101, &[])
             };
             let case = case(flavor, (&disk, &before), &run, killed);
@@ -258,16 +260,16 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
     });
 }
 
-/// A prune beside an ingest of data that the prune finds unused, taking turns.
+/// A prune that takes turns with an ingest of data that the prune finds unused.
 pub fn prune_concurrent_with_an_ingest(flavor: Flavor) {
-    report("prune beside an ingest of what it removes", flavor, || {
-        let (disk, before, gone) = history(flavor, &[BASE, SMALL], &[BASE]);
+    report("prune concurrent with an ingest of what it removes", flavor, || {
+        let (disk, before, to_forget) = history(flavor, &[BASE, SMALL], &[BASE]);
         let mut tally = Tally::default();
         for schedule in [Schedule::RoundRobin, Schedule::Seeded(1), Schedule::Seeded(2)] {
             let run = |disk: &SimFs| {
                 let (ingest, prune) = (
                     |disk: &SimFs| ingests(disk, flavor, 200, None, &[CHANGED]),
-                    |disk: &SimFs| prunes(disk, flavor, 100, &gone),
+                    |disk: &SimFs| prunes(disk, flavor, 100, &to_forget),
                 );
                 side_by_side(disk, schedule, [&ingest, &prune])
             };
@@ -278,11 +280,12 @@ pub fn prune_concurrent_with_an_ingest(flavor: Flavor) {
     });
 }
 
-/// What is found of a prune that makes a mistake; up to the first violation of that kind.
+/// Returns what the enumeration finds with a bug seeded into a prune, up to the first violation of
+/// this kind.
 pub fn violations_of_prune(flavor: Flavor, bug: Option<Bug>, kind: &'static str) -> Vec<String> {
-    // the next ingest wants again what the prune removes
-    let (disk, before, gone) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
-    let run = |disk: &SimFs| prunes_on(store_with(disk, 100, bug), flavor, 100, bug, &gone);
+    // the next ingest needs the data that the prune deletes
+    let (disk, before, to_forget) = history(flavor, &[BASE, CHANGED, SMALL], &[BASE]);
+    let run = |disk: &SimFs| prunes_on(store_with(disk, 100, bug), flavor, 100, bug, &to_forget);
     let case = Case {
         flavor,
         disk,

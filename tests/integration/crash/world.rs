@@ -1,4 +1,4 @@
-//! What the runs work on: the known sources, and the steps of a process on the simulated disk.
+//! The known sources, and the steps of a process on the simulated disk.
 
 use super::process::{Baton, Process, Schedule, Watched};
 use crate::support::{Flavor, environment, init, open, random_bytes, restore, text_bytes};
@@ -15,10 +15,10 @@ use containerarchive::storage::{LocalStorage, Storage};
 use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Stands in every content, item name and tag; a sealed repository must not show it anywhere.
+/// Contained in every content, item name and tag. In a sealed repository no file may show it.
 pub const MARKER: &[u8] = b"PLAINTEXT-MARKER";
 
-/// A source: names and contents of its items.
+/// A source: the names and contents of its items.
 pub type Source = Vec<(String, Vec<u8>)>;
 
 /// A snapshot whose ingest returned `Ok`, and the number of its source.
@@ -27,26 +27,26 @@ pub type Ack = (SnapshotId, usize);
 /// What had been promised when a run ended.
 #[derive(Debug, Clone, Default)]
 pub struct Promised {
-    /// The repository had been made.
+    /// Whether init had returned.
     pub repository: bool,
-    /// Snapshots that must be there.
+    /// Snapshots that must be listed.
     pub snapshots: Vec<Ack>,
-    /// Snapshots that must stay away.
+    /// Snapshots that must not be listed.
     pub forgotten: Vec<SnapshotId>,
 }
 
-/// The mistakes that the harness must see.
+/// The seeded bugs that the harness must detect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// Flushes of files harden nothing.
+    /// Flushes of files have no effect.
     NoFileFsync,
-    /// Flushes of folders harden nothing.
+    /// Flushes of directories have no effect.
     NoFolderFsync,
-    /// Flushes of the folder of the snapshots harden nothing.
+    /// Flushes of the directory of the snapshots have no effect.
     NoSnapshotsFsync,
-    /// All half-written files of a folder have one name.
+    /// All half-written files of a directory have the same name.
     OneTempName,
-    /// A mistake of the engine itself.
+    /// A bug of the engine itself.
     Engine(SeededBug),
 }
 
@@ -56,11 +56,11 @@ pub const CHANGED: usize = 1;
 pub const SEVERAL: usize = 2;
 pub const HALF_SHARED: usize = 3;
 pub const SMALL: usize = 4;
-/// So many more small ones follow, each of its own data.
+/// The number of small sources that follow, each with its own data.
 pub const SMALL_ONES: usize = 6;
-/// And as many more that only prunes need.
+/// The number of further small sources that only prunes need.
 pub const MORE_SMALL_ONES: usize = 4;
-/// The first two small ones in one.
+/// The first two small sources, concatenated.
 pub const PAIR: usize = SMALL + SMALL_ONES + MORE_SMALL_ONES + 1;
 
 /// The known sources. `BASE` fills two packs and has a list; the others share data with it.
@@ -94,13 +94,14 @@ pub fn sources() -> &'static [Source] {
     })
 }
 
-/// What a process is given on the simulated disk, and what it reports.
+/// The environment of a process on the simulated disk, and the monitor that collects its warnings.
 pub struct Hands {
     pub environment: containerarchive::repo::Environment,
     pub monitor: Arc<TestMonitor>,
 }
 
-/// A process on `disk`. Each process of one history has its own seed: ids are never the same twice.
+/// Creates a process on `storage`. Each process of one history needs its own seed, since ids must
+/// be unique.
 pub fn hands(storage: impl Storage + 'static, seed: u64) -> Hands {
     let monitor = Arc::new(TestMonitor::default());
     let mut environment = environment(Arc::new(storage), seed);
@@ -108,26 +109,26 @@ pub fn hands(storage: impl Storage + 'static, seed: u64) -> Hands {
     Hands { environment, monitor }
 }
 
-/// Switches a mistake of the engine on.
+/// Enables a bug of the engine.
 pub fn misbehave(repo: &Repository, bug: Option<Bug>) {
     if let Some(Bug::Engine(bug)) = bug {
         repo.seed_bug(bug);
     }
 }
 
-/// The local store on `disk`, for a process that makes this mistake.
+/// The local store on `disk`, for a process with this bug.
 pub fn store_with(disk: &SimFs, seed: u64, bug: Option<Bug>) -> LocalStorage {
     match bug {
         Some(Bug::NoSnapshotsFsync) => {
-            let deaf = Process::deaf_to(disk, layout::SNAPSHOTS);
-            LocalStorage::new(Arc::new(deaf), Arc::new(SeededEntropy::new(seed ^ 0xd15c)))
+            let process = Process::skips_fsync_of(disk, layout::SNAPSHOTS);
+            LocalStorage::new(Arc::new(process), Arc::new(SeededEntropy::new(seed ^ 0xd15c)))
         }
         Some(Bug::OneTempName) => LocalStorage::new(Arc::new(disk.clone()), Arc::new(OneNumber)),
         _ => store(disk, seed),
     }
 }
 
-/// Gives the same bytes each time.
+/// Returns the same bytes each time.
 struct OneNumber;
 
 impl Entropy for OneNumber {
@@ -147,7 +148,7 @@ pub fn open_on(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository
     open(hands(store(disk, seed), seed).environment, flavor)
 }
 
-/// A handle that can only read, and heals nothing.
+/// Opens a read-only handle that does not heal.
 pub fn open_to_look(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
     let options = OpenOptions {
         read_only: true,
@@ -158,7 +159,7 @@ pub fn open_to_look(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repos
     repo::open(environment, flavor.secret().as_ref(), &options).map(Arc::new)
 }
 
-/// Ingests a known source; its number stands in a tag.
+/// Ingests a known source; a tag contains its number.
 pub fn ingest_source(repo: &Arc<Repository>, number: usize) -> Result<Snapshot> {
     ingest_reader(repo, number, |data| Box::new(data))
 }
@@ -182,7 +183,7 @@ fn ingest_reader(
     ops::ingest(repo, &mut ReaderItems::new(items.collect()), &options, &NullMonitor)
 }
 
-/// An ingest whose source fails behind its first items and half of the last.
+/// Runs an ingest whose source fails after its first items and half of the last one.
 pub fn ingest_failing(repo: &Arc<Repository>, number: usize) {
     struct Breaks(&'static [u8]);
     impl Read for Breaks {
@@ -228,8 +229,8 @@ pub fn ingests(disk: &SimFs, flavor: Flavor, seed: u64, bug: Option<Bug>, number
     ingests_on(store_with(disk, seed, bug), flavor, seed, bug, numbers)
 }
 
-/// One process with one ingest, and something else happening right before its commit. With `own_only` its barriers cover
-/// only what it put itself.
+/// One process with one ingest, and a hook that runs right before its commit. With `own_only` its
+/// barriers cover only what it wrote itself.
 pub fn ingests_while(
     disk: &SimFs,
     flavor: Flavor,
@@ -270,7 +271,7 @@ fn ingests_on(
     promised
 }
 
-/// One process that makes the repository.
+/// One process that creates the repository.
 pub fn makes(disk: &SimFs, flavor: Flavor, seed: u64) -> Promised {
     Promised {
         repository: init(hands(store(disk, seed), seed).environment, flavor).is_ok(),
@@ -278,7 +279,7 @@ pub fn makes(disk: &SimFs, flavor: Flavor, seed: u64) -> Promised {
     }
 }
 
-/// What a process does on a disk.
+/// The operations of one process on a disk.
 pub type Act<'a> = dyn Fn(&SimFs) -> Promised + Sync + 'a;
 
 /// Two processes with an ingest each, taking turns.
@@ -309,14 +310,15 @@ pub fn side_by_side(disk: &SimFs, schedule: Schedule, acts: [&Act<'_>; 2]) -> Pr
     one
 }
 
-/// [`ingests`], killed after so many calls.
+/// Like [`ingests`], but killed after this many calls.
 pub fn killed_ingests(disk: &SimFs, flavor: Flavor, seed: u64, calls: u64, numbers: &[usize]) -> Promised {
     let process = Process::killed_after(disk, calls);
     let storage = LocalStorage::new(Arc::new(process), Arc::new(SeededEntropy::new(seed ^ 0xd15c)));
     ingests_on(storage, flavor, seed, None, numbers)
 }
 
-/// A process that is killed after so many calls, and then another one, without a power cut between them.
+/// A process that is killed after this many calls, and then another one, without a power cut
+/// between them.
 pub fn killed_then(disk: &SimFs, flavor: Flavor, calls: u64, [first, second]: [&[usize]; 2]) -> Promised {
     let mut promised = killed_ingests(disk, flavor, 100, calls, first);
     let then = ingests(disk, flavor, 101, None, second);
@@ -324,7 +326,8 @@ pub fn killed_then(disk: &SimFs, flavor: Flavor, calls: u64, [first, second]: [&
     promised
 }
 
-/// A process that is killed while it makes the repository, and then another one that uses what is there.
+/// A process that is killed while it creates the repository, and then another one that uses the
+/// result.
 pub fn killed_init_then(disk: &SimFs, flavor: Flavor, calls: u64, numbers: &[usize]) -> Promised {
     let process = Process::killed_after(disk, calls);
     let storage = LocalStorage::new(Arc::new(process), Arc::new(SeededEntropy::new(100 ^ 0xd15c)));
