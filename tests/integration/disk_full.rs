@@ -1,6 +1,7 @@
-//! Disks that run full: what was promised stays, everything that only reads goes on at 0 bytes free, and a prune makes room.
+//! Full disks: committed snapshots stay, operations that only read work with 0 bytes free, and a
+//! prune frees space.
 //!
-//! Once on the simulated disk, for many sizes, and once on a real file system of a fixed size.
+//! Runs on the simulated disk, for many sizes, and on a real file system of a fixed size.
 
 use crate::support::faults::code;
 use crate::support::*;
@@ -19,17 +20,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-/// Length of the smallest reserve.
+/// The length of the smallest reserve.
 const RESERVE: u64 = 64 << 10;
-/// Steps in which the sizes of disks grow.
+/// The step between the sizes of disks.
 const STEP: u64 = 64 << 10;
 
 /// A disk of limited size.
 trait Disk {
     fn vfs(&self) -> Arc<dyn Vfs>;
-    /// Takes up all the space that is left.
+    /// Uses all the free space.
     fn fill(&self);
-    /// Gives back what was taken up so.
+    /// Releases the space that `fill` used.
     fn unfill(&self);
 }
 
@@ -54,26 +55,26 @@ impl Disk for Simulated {
     }
 }
 
-/// A mounted file system; the repository lies in a folder of it.
+/// A mounted file system; the repository is in a directory of it.
 struct Mounted {
-    place: PathBuf,
+    directory: PathBuf,
 }
 
 impl Disk for Mounted {
     fn vfs(&self) -> Arc<dyn Vfs> {
-        Arc::new(RealFs::new(&self.place.join("repository")).unwrap())
+        Arc::new(RealFs::new(&self.directory.join("repository")).unwrap())
     }
 
     fn fill(&self) {
         use std::io::Write;
-        let mut filler = std::fs::File::create(self.place.join("filler")).unwrap();
+        let mut filler = std::fs::File::create(self.directory.join("filler")).unwrap();
         for len in [65_536, 4_096, 512, 1] {
             while filler.write_all(&vec![7; len]).is_ok() {}
         }
     }
 
     fn unfill(&self) {
-        std::fs::remove_file(self.place.join("filler")).unwrap();
+        std::fs::remove_file(self.directory.join("filler")).unwrap();
     }
 }
 
@@ -86,7 +87,7 @@ fn environment_on(disk: &dyn Disk, seed: u64) -> containerarchive::repo::Environ
     environment(Arc::new(LocalStorage::new(disk.vfs(), entropy)), seed + 1)
 }
 
-/// Day `n` of a history: most of it stays from day to day.
+/// Day `n` of a history: most of the data stays from day to day.
 fn day(n: u64) -> Vec<u8> {
     let mut data = random_bytes(1, 60_000);
     data.extend(random_bytes(2 + n / 3, 40_000));
@@ -111,13 +112,14 @@ fn keep_last(count: u32) -> PruneOptions {
     })
 }
 
-/// Lists exactly these snapshots, restores each, and finds nothing damaged.
+/// Checks that exactly these snapshots are listed, that each restores, and that verify finds no
+/// damage.
 fn assert_all_there(repo: &Arc<Repository>, promised: &BTreeMap<SnapshotId, u64>, what: &str) {
     let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
     let listed: Vec<SnapshotId> = listed.iter().map(|snapshot| snapshot.id).collect();
     assert_eq!(listed.len(), promised.len(), "{what}");
     for (id, n) in promised {
-        assert!(listed.contains(id), "{what}: day {n} is gone");
+        assert!(listed.contains(id), "{what}: day {n} is missing");
         assert!(restore(repo, &id.to_hex(), None).unwrap() == day(*n), "{what}: day {n}");
     }
     let options = VerifyOptions {
@@ -128,16 +130,16 @@ fn assert_all_there(repo: &Arc<Repository>, promised: &BTreeMap<SnapshotId, u64>
     assert!(report.ok(), "{what}: {:?}", report.problems);
 }
 
-/// What one disk has shown.
+/// The result for one disk.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// Not even an empty repository has room.
+    /// Too small even for an empty repository.
     TooSmall,
-    /// So many days had room before it was full.
+    /// The number of days that were stored before the disk was full.
     Days(u64),
 }
 
-/// Fills a disk with a history, uses it at 0 bytes free, prunes it, and goes on.
+/// Fills a disk with a history, reads it with 0 bytes free, prunes it, and ingests again.
 fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
     let repo = match init(environment_on(disk, 1), flavor) {
         Err(error) => {
@@ -160,14 +162,14 @@ fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
             }
         };
         days += 1;
-        assert!(days < 1000, "{what}: it never runs full");
+        assert!(days < 1000, "{what}: it is never full");
     }
     disk.fill();
     assert_all_there(&repo, &promised, &format!("{what}, full"));
     assert_eq!(
         code(ingest_day(&repo, days)),
         "ERR_NO_SPACE",
-        "{what}: ingested into nothing"
+        "{what}: ingested without free space"
     );
     drop(repo);
 
@@ -184,10 +186,10 @@ fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
     }
     if days > 4 {
         let reserve = repo.storage().size(layout::RESERVE).unwrap();
-        assert_eq!(reserve, Some(RESERVE), "{what}: the reserve was not made again");
+        assert_eq!(reserve, Some(RESERVE), "{what}: the reserve was not recreated");
     }
     if days > 2 {
-        // in what the prune has freed alone
+        // only into the space that the prune has freed
         let small = ingest_items(&repo, &[("small", b"a little more")]);
         let small = small.unwrap_or_else(|error| panic!("{what}: after the prune: {error}"));
         assert_eq!(restore(&repo, &small.id.to_hex(), None).unwrap(), b"a little more");
@@ -195,14 +197,17 @@ fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
     }
     disk.unfill();
     if days > 0 {
-        // the space is really there again
+        // the other space is free again
         ops::prune(&repo, &keep_last(1), &NullMonitor).unwrap();
         match ingest_day(&repo, newest + 1) {
             Ok(next) => {
                 promised.insert(next.id, newest + 1);
             }
-            // parity that grows needs room for the old and the new
-            Err(error) => assert!(days <= 4 && error.code() == "ERR_NO_SPACE", "{what}: goes on: {error}"),
+            // growing parity needs space for the old and the new
+            Err(error) => assert!(
+                days <= 4 && error.code() == "ERR_NO_SPACE",
+                "{what}: next ingest: {error}"
+            ),
         }
     }
     let repo = handle(disk, 20, flavor).unwrap();
@@ -210,7 +215,7 @@ fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
     Outcome::Days(days)
 }
 
-/// Sizes of disks in bytes: a handful, or all in steps up to a limit.
+/// Sizes of disks in bytes: a few, or all in steps up to a limit.
 fn sizes() -> Vec<u64> {
     match std::env::var_os("CONTAINERARCHIVE_DEEP").is_some() {
         false => [1, 3, 4, 5, 7, 10, 14, 20].map(|step| step * STEP).to_vec(),
@@ -223,7 +228,7 @@ fn a_full_simulated_disk_can_be_read_pruned_and_written_again() {
     let mut most = Outcome::TooSmall;
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for size in sizes() {
-            // three disks close to each other, so that the space ends at other calls
+            // three similar sizes, so that the space runs out at different calls
             for size in [size, size + 1_300, size + 17_001] {
                 let disk = SimFs::new();
                 disk.set_free_bytes(Some(size));
@@ -238,14 +243,17 @@ fn a_full_simulated_disk_can_be_read_pruned_and_written_again() {
     assert!(most >= Outcome::Days(5), "{most:?}");
 }
 
-/// Tells the child process that it may mount a file system over this folder.
-const PLACE: &str = "CONTAINERARCHIVE_DISK_FULL_PLACE";
+/// Set for the child process: the directory over which it may mount a file system.
+const DIRECTORY: &str = "CONTAINERARCHIVE_DISK_FULL_DIRECTORY";
 
-/// Not a test of its own: what runs in a mount namespace, so that no mount is left behind.
+/// The entry point of a child in its own mount namespace, so that no mount is left over. Not a test
+/// of its own.
 #[test]
 fn mounting_child() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
-    let place = Path::new(&place);
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let directory = Path::new(&directory);
     let mut most = Outcome::TooSmall;
     for size in sizes() {
         for flavor in [Flavor::plain(), Flavor::sealed()] {
@@ -253,13 +261,13 @@ fn mounting_child() {
             let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
             run(Command::new("mount")
                 .args(["-t", "tmpfs", "-o", &size_option, "none"])
-                .arg(place));
+                .arg(directory));
             let disk = Mounted {
-                place: place.to_owned(),
+                directory: directory.to_owned(),
             };
             let what = format!("tmpfs of {size} bytes, {flavor:?}");
             most = most.max(fill_and_prune(&disk, flavor, &what));
-            run(Command::new("umount").arg("-l").arg(place));
+            run(Command::new("umount").arg("-l").arg(directory));
         }
     }
     assert!(most >= Outcome::Days(3), "{most:?}");
@@ -270,15 +278,16 @@ fn mounting_child() {
     );
 }
 
-/// The command that gives a child a mount namespace in which it may mount, if there is one here.
+/// Returns the arguments that give a child a mount namespace in which it may mount, if this is
+/// possible here.
 fn mount_namespace() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["-m", "--"], &["-U", "-r", "-m", "--"]];
     ways.into_iter().find(|arguments| {
-        let place = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         Command::new("unshare")
             .args(*arguments)
             .args(["mount", "-t", "tmpfs", "none"])
-            .arg(place.path())
+            .arg(directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -292,7 +301,7 @@ fn a_full_tmpfs_can_be_read_pruned_and_written_again() {
         println!("SKIPPED: nothing may be mounted here, so NO REAL FILE SYSTEM WAS FILLED");
         return;
     };
-    let place = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let child = Command::new("unshare")
         .args(arguments)
         .arg(std::env::current_exe().unwrap())
@@ -302,7 +311,7 @@ fn a_full_tmpfs_can_be_read_pruned_and_written_again() {
             "--test-threads=1",
             "--nocapture",
         ])
-        .env(PLACE, place.path())
+        .env(DIRECTORY, directory.path())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
@@ -322,18 +331,19 @@ fn the_reserve_grows_with_the_repository() {
     assert_eq!(len(), Some(RESERVE));
     storage.delete(layout::RESERVE).unwrap();
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
-    assert_eq!(len(), Some(RESERVE), "the next ingest makes it again");
-    // 64 times as much as the reserve, and more
+    assert_eq!(len(), Some(RESERVE), "the next ingest recreates it");
+    // more than 64 times the reserve
     ingest(&repo, &random_bytes(2, 9_000_000)).unwrap();
     assert_eq!(len(), Some(2 * RESERVE));
-    // text that takes up little space is little
+    // well compressible text adds little
     ingest(&repo, &text_bytes(3, 12_000_000)).unwrap();
     assert_eq!(len(), Some(2 * RESERVE));
     ingest(&repo, &random_bytes(4, 1000)).unwrap();
     assert_eq!(len(), Some(2 * RESERVE));
 }
 
-/// A repository that outgrows its reserve on a disk with no room for a longer one keeps what it needs to get out of there.
+/// A repository that outgrows its reserve on a disk without room for a longer one keeps a reserve
+/// that is enough to prune.
 #[test]
 fn a_reserve_that_cannot_grow_is_still_usable() {
     let mut tried = 0;
@@ -353,7 +363,7 @@ fn a_reserve_that_cannot_grow_is_still_usable() {
                 * 1024
         };
         let mut seed = 100;
-        // 64 times as much as the reserve, but for a little
+        // slightly less than 64 times the reserve
         while needs() < 2 * 64 * RESERVE - 110 * 1024 {
             seed += 1;
             ingest(&repo, &random_bytes(seed, 20_000)).unwrap();

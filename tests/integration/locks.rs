@@ -1,7 +1,7 @@
-//! Leases, the commit lock and kill lists as an ingest meets them.
+//! Leases, the commit lock and kill lists during an ingest.
 //!
-//! A snapshot is published whole or not at all, whatever a prune does meanwhile. There is no prune in these tests: they
-//! hold its lock and publish its lists at the moments that matter.
+//! A snapshot is published completely or not at all, whatever a concurrent prune does. Most of
+//! these tests run no prune: they take its lock and publish its kill lists at the critical moments.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -32,7 +32,7 @@ fn hooked<F: FnMut()>(data: &[u8], at: usize, hook: F) -> HookedSource<'_, F> {
     }
 }
 
-/// All packs of data and lists.
+/// Returns all packs, of data and of list nodes.
 fn packs(storage: &dyn Storage) -> Vec<PackId> {
     let files = storage.list(layout::DATA).unwrap();
     files
@@ -65,7 +65,7 @@ fn listed(repo: &Arc<Repository>) -> usize {
     ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap().len()
 }
 
-/// Every listed snapshot restores: nothing that is published lacks anything.
+/// Checks that every listed snapshot restores.
 fn all_listed_restore(storage: Arc<dyn Storage>, flavor: Flavor) {
     let repo = open(environment(storage, 77), flavor).unwrap();
     for snapshot in ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap() {
@@ -89,7 +89,7 @@ fn a_lease_is_held_while_an_ingest_runs_and_deleted_after_it() {
             (snapshot.id, true, Some("ingest"))
         );
         assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
-        // also after one that failed
+        // also after an ingest that failed
         let fails = std::io::Error::other("no more");
         let mut fails = Some(fails);
         struct Ends<F>(F);
@@ -120,7 +120,8 @@ fn a_lease_removed_by_force_ends_its_ingest_and_damages_no_snapshot() {
     }
 }
 
-/// In mid-stream; right before the copies of the manifest are put; and right before the manifest is.
+/// In the middle of the stream, right before the copies of the manifest are written, and right
+/// before the manifest is.
 #[test]
 fn an_ingest_unlocked_by_force_leaves_no_snapshot_and_nothing_reported_lost() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
@@ -160,7 +161,7 @@ fn an_ingest_unlocked_by_force_leaves_no_snapshot_and_nothing_reported_lost() {
             let again = ingest(&fresh, &data).unwrap();
             assert!(restore(&fresh, &again.id.to_hex(), None).unwrap() == data);
             ops::prune(&fresh, &PruneOptions::keep_all(), &NullMonitor).unwrap();
-            // it stays as long as a pack with the copy does
+            // the record stays as long as a pack with the copy exists
             assert!(at == 2 || storage.list(layout::RECORDS).unwrap().is_empty(), "{at}");
             assert_eq!(listed(&fresh), 1);
         }
@@ -170,7 +171,7 @@ fn an_ingest_unlocked_by_force_leaves_no_snapshot_and_nothing_reported_lost() {
 #[test]
 fn an_ingest_stores_nothing_after_the_record_that_it_was_abandoned() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
-        // the manifest, or what is put right before it
+        // the manifest, or a file that is written right before it
         for failing in [layout::SNAPSHOTS, layout::INDEX, layout::PARITY] {
             let (first, storage) = memory_repo(flavor);
             ingest(&first, &random_bytes(3, 40_000)).unwrap();
@@ -206,7 +207,7 @@ fn an_ingest_stores_nothing_after_the_record_that_it_was_abandoned() {
     }
 }
 
-/// A prune deletes records under the exclusive lock, once it has seen that no copy is there.
+/// A prune deletes records under the exclusive lock, after it has found that no copy exists.
 #[test]
 fn the_record_of_a_dead_session_waits_for_the_commit_lock() {
     let (repo, storage) = memory_repo(Flavor::plain());
@@ -226,17 +227,17 @@ fn the_record_of_a_dead_session_waits_for_the_commit_lock() {
     assert_eq!(storage.list(layout::RECORDS).unwrap().len(), 1);
 }
 
-/// Tries a prune on another handle when the operation first asks whether it should stop, once it holds its lock.
-struct PruneBeside {
+/// Runs a prune on another handle at the first progress report, when the operation holds its lock.
+struct ConcurrentPrune {
     other: Arc<Repository>,
-    said: Mutex<Option<Error>>,
+    refusal: Mutex<Option<Error>>,
 }
 
-impl Monitor for PruneBeside {
+impl Monitor for ConcurrentPrune {
     fn progress(&self, _: &Progress) {
-        let mut said = self.said.lock().unwrap();
-        if said.is_none() {
-            *said = ops::prune(&self.other, &PruneOptions::keep_all(), &NullMonitor).err();
+        let mut refusal = self.refusal.lock().unwrap();
+        if refusal.is_none() {
+            *refusal = ops::prune(&self.other, &PruneOptions::keep_all(), &NullMonitor).err();
         }
     }
 }
@@ -245,12 +246,12 @@ impl Monitor for PruneBeside {
 fn the_error_after_waiting_for_a_repair_names_the_repair() {
     let (repo, storage) = memory_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
-    let monitor = PruneBeside {
+    let monitor = ConcurrentPrune {
         other: patient(storage.clone(), Flavor::plain(), Duration::from_millis(10)),
-        said: Mutex::default(),
+        refusal: Mutex::default(),
     };
     assert_eq!(ops::repair(&repo, &monitor).unwrap().locks_removed, 0);
-    let Some(Error::RepositoryLocked { lock, holders }) = monitor.said.into_inner().unwrap() else {
+    let Some(Error::RepositoryLocked { lock, holders }) = monitor.refusal.into_inner().unwrap() else {
         panic!("the prune was not refused");
     };
     assert_eq!(lock, layout::MAINT_LOCK);
@@ -311,7 +312,7 @@ fn a_commit_lock_held_too_long_fails_the_commit_and_a_retry_reuses_the_chunks() 
         let retry = ingest(&impatient, &data).unwrap();
         assert_eq!((retry.new_chunks, listed(&impatient)), (0, 1));
         assert!(restore(&impatient, &retry.id.to_hex(), None).unwrap() == data);
-        // other writers never wait for each other
+        // writers do not block each other
         let shared = lock::commit_shared(storage.as_ref(), Duration::ZERO).unwrap().unwrap();
         ingest(&impatient, b"beside").unwrap();
         drop(shared);
@@ -323,7 +324,7 @@ fn a_commit_waits_while_a_prune_decides_and_continues_after_it() {
     let flavor = Flavor::sealed();
     let (repo, storage) = memory_repo(flavor);
     drop(repo);
-    // freed by the second try for the lock, as by another process
+    // released at the second attempt to lock, as by another process
     let held = lock::commit_exclusive(storage.as_ref(), Duration::ZERO).unwrap();
     let held = Arc::new(Mutex::new(held));
     let free = {
@@ -347,12 +348,12 @@ fn a_condemned_pack_is_not_reused_and_its_chunks_are_stored_again() {
             let (repo, storage) = memory_repo(flavor);
             let data = random_bytes(1, 100_000);
             let first = ingest(&repo, &data).unwrap();
-            let doomed = packs(storage.as_ref());
-            let list = condemn(storage.as_ref(), &repo, 1, doomed.clone(), hint);
+            let condemned = packs(storage.as_ref());
+            let list = condemn(storage.as_ref(), &repo, 1, condemned.clone(), hint);
             let second = ingest(&repo, &data).unwrap();
             assert_eq!(second.new_chunks, first.new_chunks, "hint {hint}");
-            // the prune does what it said
-            for pack in doomed {
+            // the prune deletes what it condemned
+            for pack in condemned {
                 storage.delete(&layout::pack(&pack)).unwrap();
                 storage.delete(&layout::pack_index(&pack)).unwrap();
             }
@@ -373,25 +374,25 @@ fn a_pack_condemned_while_the_source_is_read_fails_the_ingest_cleanly() {
             let (repo, storage) = memory_repo(flavor);
             let data = random_bytes(1, 3_000_000);
             let first = ingest(&repo, &data).unwrap();
-            let doomed = packs(storage.as_ref());
+            let condemned = packs(storage.as_ref());
             let prune = || {
                 storage.delete(&layout::snapshot(&first.id)).unwrap();
-                condemn(storage.as_ref(), &repo, 1, doomed.clone(), false);
-                for pack in doomed.iter().filter(|_| delete) {
+                condemn(storage.as_ref(), &repo, 1, condemned.clone(), false);
+                for pack in condemned.iter().filter(|_| delete) {
                     storage.delete(&layout::pack(pack)).unwrap();
                     storage.delete(&layout::pack_index(pack)).unwrap();
                 }
             };
-            // nearly everything was looked up and relied on by then
+            // nearly all chunks have been looked up and reused at this point
             let result = ingest_from(&repo, hooked(&data, 2_900_000, prune));
             match result {
                 Err(error) => assert_eq!((error.code(), error.retryable()), ("ERR_CONFLICT", true)),
                 Ok(snapshot) => assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data),
             }
             assert!(listed(&repo) <= 1);
-            // trying again is all that it takes
+            // a retry is enough
             let again = ingest(&repo, &data).unwrap();
-            for pack in &doomed {
+            for pack in &condemned {
                 storage.delete(&layout::pack(pack)).unwrap();
                 storage.delete(&layout::pack_index(pack)).unwrap();
             }
@@ -407,15 +408,16 @@ fn a_copy_of_the_chunks_in_another_pack_saves_a_commit_whose_pack_was_condemned(
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 500_000);
         ingest(&repo, &data).unwrap();
-        let doomed = packs(storage.as_ref());
-        // a prune that rewrites: condemns, while another session stored the same chunks again
+        let condemned = packs(storage.as_ref());
+        // a prune that rewrites: it condemns packs while another session stores the same chunks
+        // again
         let prune = || {
-            let list = condemn(storage.as_ref(), &repo, 1, doomed.clone(), true);
+            let list = condemn(storage.as_ref(), &repo, 1, condemned.clone(), true);
             let other = open(environment(Arc::clone(&storage), 31), flavor).unwrap();
             assert!(ingest(&other, &data).unwrap().new_chunks > 0);
             storage.delete(&list.id.key()).unwrap();
-            condemn(storage.as_ref(), &repo, 2, doomed.clone(), false);
-            for pack in &doomed {
+            condemn(storage.as_ref(), &repo, 2, condemned.clone(), false);
+            for pack in &condemned {
                 storage.delete(&layout::pack(pack)).unwrap();
                 storage.delete(&layout::pack_index(pack)).unwrap();
             }
@@ -428,7 +430,8 @@ fn a_copy_of_the_chunks_in_another_pack_saves_a_commit_whose_pack_was_condemned(
     }
 }
 
-/// Deletes a pack before call number `at` of an ingest, condemning it first as a prune does, for every `at`.
+/// Deletes a pack before call number `at` of an ingest, and condemns it first as a prune does, for
+/// every `at`.
 #[test]
 fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
@@ -440,7 +443,7 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
         drop(repo);
         storage.delete(&layout::snapshot(&first.id)).unwrap();
         let base = files_of(storage.as_ref());
-        let doomed = packs(storage.as_ref());
+        let condemned = packs(storage.as_ref());
         let (mut committed, mut conflicts, mut calls) = (0, 0, 1);
         let mut at = 0;
         while at < calls {
@@ -448,13 +451,14 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
             let made = Arc::new(AtomicUsize::new(0));
             let done = Arc::new(AtomicBool::new(false));
             let hook = {
-                let (memory, doomed, made, done) = (memory.clone(), doomed.clone(), made.clone(), done.clone());
+                let (memory, condemned, made, done) = (memory.clone(), condemned.clone(), made.clone(), done.clone());
                 let seal = Arc::clone(&seal);
                 move |_: &'static str, _: &str| {
                     if made.fetch_add(1, Ordering::SeqCst) < at || done.load(Ordering::SeqCst) {
                         return;
                     }
-                    // a prune decides under the exclusive lock, and only about packs that no manifest needs
+                    // a prune decides under the exclusive lock, and condemns only packs that no
+                    // manifest needs
                     let Some(decides) = lock::commit_exclusive(memory.as_ref(), Duration::ZERO).unwrap() else {
                         return;
                     };
@@ -466,12 +470,12 @@ fn a_pack_that_vanishes_at_any_moment_never_leaves_a_broken_snapshot() {
                         id: KillListId([9; 16]),
                         repo: repo_id,
                         hint: false,
-                        packs: doomed.clone(),
+                        packs: condemned.clone(),
                         sessions: Vec::new(),
                     };
                     put_bytes(memory.as_ref(), &list.id.key(), &list.encode(seal.as_ref()).unwrap()).unwrap();
                     drop(decides);
-                    for pack in &doomed {
+                    for pack in &condemned {
                         memory.delete(&layout::pack(pack)).unwrap();
                         memory.delete(&layout::pack_index(pack)).unwrap();
                     }
@@ -532,7 +536,7 @@ fn a_storage_call_that_fails_leaves_no_snapshot_or_a_complete_one() {
                 Ok(snapshot) => assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == data),
                 Err(error) => assert!(expected.contains(&error.code()), "call {number}: {error}"),
             }
-            // the same handle goes on, and so does a fresh one
+            // the same handle still works, and so does a new one
             for repo in [repo, open(environment(memory.clone(), 5), flavor).unwrap()] {
                 assert!(restore(&repo, &kept.id.to_hex(), None).unwrap() == old);
                 let again = ingest(&repo, &data).unwrap();
@@ -541,7 +545,7 @@ fn a_storage_call_that_fails_leaves_no_snapshot_or_a_complete_one() {
                     "call {number}"
                 );
             }
-            // one that was to fail and was seen all the same is whole
+            // a snapshot that is listed although its ingest failed is complete
             all_listed_restore(memory.clone(), flavor);
             assert_eq!(
                 lease::list(memory.as_ref())
@@ -593,7 +597,7 @@ fn a_store_that_fails_for_good_fails_the_ingest_and_keeps_the_rest() {
 
 #[test]
 fn locks_of_two_stores_are_independent() {
-    // what the tests above rely on: locks belong to one store
+    // the tests above rely on this: locks belong to one store
     let one = MemoryStorage::new();
     put_bytes(&one, layout::COMMIT_LOCK, b"").unwrap();
     let held = lock::commit_exclusive(&one, Duration::ZERO).unwrap();

@@ -1,4 +1,5 @@
-//! Prune and forget through the engine's doors: what is kept restores, what is not needed goes, dry runs tell the truth.
+//! Prune and forget through the public API: what is kept restores, what is not needed is deleted,
+//! and dry runs report what a prune does.
 
 use crate::support::faults::{HookedSource, HookedStorage, Meanwhile, code, files_of, memory_of};
 use crate::support::*;
@@ -41,7 +42,8 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> VerifyReport {
     ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap()
 }
 
-/// Everything that must hold after any prune: full verify without a finding or note, nothing left over.
+/// Checks everything that must hold after any prune: a full verify without problems or notes, and
+/// no leftovers.
 fn assert_sound(repo: &Arc<Repository>) {
     let report = verify(repo, VerifyLevel::Full);
     assert!(report.problems.is_empty() && report.notes.is_empty(), "{report:?}");
@@ -56,7 +58,7 @@ fn assert_sound(repo: &Arc<Repository>) {
             .collect()
     };
     assert_eq!(of(".pack"), of(".idx"));
-    // the index names exactly the packs that there are
+    // the index names exactly the existing packs
     let named: BTreeSet<PackId> = repo.index().packs().unwrap().into_keys().collect();
     assert_eq!(named, of(".pack"));
 }
@@ -76,7 +78,7 @@ fn new_repo(flavor: Flavor) -> (Arc<MemoryStorage>, Arc<Repository>) {
     (storage, repo)
 }
 
-/// Ingests with a time of its own: snapshots of one millisecond have no order.
+/// Ingests with an explicit time, since snapshots of the same millisecond have no order.
 fn ingest_at(repo: &Arc<Repository>, data: &[u8], hour: i64) -> Snapshot {
     let mut items = ReaderItems::one("data", "test", data);
     let options = IngestOptions {
@@ -86,7 +88,7 @@ fn ingest_at(repo: &Arc<Repository>, data: &[u8], hour: i64) -> Snapshot {
     ops::ingest(repo, &mut items, &options, &NullMonitor).unwrap()
 }
 
-/// Day `n` of a history: half of it stays, a part changes every day.
+/// Day `n` of a history: half of the data stays, a part changes every day.
 fn day(n: u64) -> Vec<u8> {
     let mut data = random_bytes(1, 200_000);
     for part in 0..10u64 {
@@ -113,7 +115,7 @@ fn prune_keeps_what_snapshots_need_and_deletes_the_rest() {
         assert_eq!(done.removed.len(), 5);
         let mut as_planned = planned;
         assert!(std::mem::replace(&mut as_planned.dry_run, false));
-        assert_eq!(done, as_planned, "the dry run and the real one differ");
+        assert_eq!(done, as_planned, "the dry run and the prune differ");
         assert!(done.freed_bytes > 0 && done.rewritten_packs > 0);
         assert_eq!(stored_bytes(&repo), before - done.freed_bytes);
         for (id, n) in &days[..5] {
@@ -132,10 +134,10 @@ fn prune_keeps_what_snapshots_need_and_deletes_the_rest() {
             (again.removed_packs, again.rewritten_packs, again.freed_bytes),
             (0, 0, 0)
         );
-        // and no chunk is there that no snapshot needs
+        // and every indexed chunk is needed by a snapshot
         let live: BTreeSet<_> = needed_chunks(&repo);
         assert_eq!(indexed_chunks(&repo), live);
-        // a handle opened before and one opened now can both go on
+        // the handle still ingests after its prune
         let next = ingest(&repo, &day(9)).unwrap();
         assert!(restore(&repo, &next.id.to_hex(), None).unwrap() == day(9));
     }
@@ -167,27 +169,28 @@ fn indexed_chunks(repo: &Repository) -> BTreeSet<containerarchive::id::ChunkId> 
     source.scan().map(|entry| entry.unwrap().entry.id).collect()
 }
 
-/// The bytes that are stored for each chunk.
+/// Returns the stored bytes of each chunk.
 fn stored_forms(repo: &Repository) -> BTreeMap<containerarchive::id::ChunkId, Vec<u8>> {
     let stored = |id: &containerarchive::id::ChunkId| {
-        let place = repo.locate_published(id).unwrap().remove(0);
-        let mut bytes = vec![0; place.entry.payload_len as usize];
-        let key = layout::pack(&place.pack);
+        let location = repo.locate_published(id).unwrap().remove(0);
+        let mut bytes = vec![0; location.entry.payload_len as usize];
+        let key = layout::pack(&location.pack);
         repo.storage()
-            .get_range(&key, place.entry.offset.into(), &mut bytes)
+            .get_range(&key, location.entry.offset.into(), &mut bytes)
             .unwrap();
         bytes
     };
     indexed_chunks(repo).iter().map(|id| (*id, stored(id))).collect()
 }
 
-/// More chunks than are marked in one walk of the index, in more packs than are rewritten after one.
+/// Needs more chunks than are marked in one scan of the index, in more packs than are rewritten per
+/// scan.
 #[test]
 fn prune_keeps_exactly_the_needed_chunks_in_their_stored_form() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let (_, repo) = new_repo(flavor);
         let data = [1, 2].map(|seed| random_bytes(seed, 3_000_000));
-        // pieces that go and pieces that stay side by side, in every pack
+        // needed and unneeded pieces alternate in every pack
         let both = data[0].chunks(40_000).zip(data[1].chunks(40_000));
         let mixed: Vec<u8> = both.flat_map(|(one, two)| [one, two].concat()).collect();
         let old = ingest(&repo, &mixed).unwrap();
@@ -202,7 +205,7 @@ fn prune_keeps_exactly_the_needed_chunks_in_their_stored_form() {
         assert!(done.rewritten_packs > 40, "{done:?}");
         assert_eq!(indexed_chunks(&repo), needed_chunks(&repo));
         assert!(needed_chunks(&repo).len() > 2000);
-        // copied, not sealed anew
+        // copied in stored form, not sealed again
         for (id, bytes) in stored_forms(&repo) {
             assert!(before[&id] == bytes, "{id}");
         }
@@ -243,7 +246,7 @@ fn forgotten_snapshots_disappear_at_once_and_their_data_with_the_next_prune() {
     let freed = prune(&repo, &PruneOptions::keep_all());
     assert_eq!(freed.removed, []);
     assert!(freed.freed_bytes >= one.stored_size);
-    // the record has nothing left to guard
+    // the record is deleted, since no copy of the manifest is left
     assert_eq!(repo.storage().list(layout::RECORDS).unwrap(), []);
     ops::repair(&repo, &NullMonitor).unwrap();
     assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len(), 1);
@@ -286,12 +289,13 @@ fn prune_combines_small_packs_of_many_small_snapshots() {
             assert!(restore(&repo, &id.to_hex(), None).unwrap() == random_bytes(n, 2_000));
         }
         assert_sound(&repo);
-        // every manifest can still be made again from its copy
+        // every manifest can still be rebuilt from its copy
         for id in &all {
             repo.storage().delete(&layout::snapshot(id)).unwrap();
         }
         assert_eq!(ops::repair(&repo, &NullMonitor).unwrap().manifests_restored, 40);
-        // each file of the new parity groups is missed when it is gone, and comes back as it was
+        // verify reports each missing file of the new parity groups, and repair rebuilds it with
+        // the same bytes
         for file in repo.storage().list(layout::PARITY).unwrap() {
             let bytes = repo.storage().get(&file.key, u64::MAX).unwrap();
             repo.storage().delete(&file.key).unwrap();
@@ -303,7 +307,7 @@ fn prune_combines_small_packs_of_many_small_snapshots() {
                 file.key
             );
         }
-        // and each of the new packs is protected
+        // each of the new packs is protected
         let report = verify(&repo, VerifyLevel::Full);
         assert!(
             report.problems.is_empty() && report.notes.is_empty(),
@@ -378,11 +382,12 @@ fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
         for moment in 1.. {
             let (storage, repo) = new_repo(flavor);
             let (waste, kept) = (random_bytes(1, 100_000), day(1));
-            let gone = ingest(&repo, &waste).unwrap();
+            let forgotten = ingest(&repo, &waste).unwrap();
             ingest(&repo, &kept).unwrap();
-            ops::forget(&repo, &[gone.id]).unwrap();
+            ops::forget(&repo, &[forgotten.id]).unwrap();
 
-            // the ingest reuses what nobody needs, and then waits before it commits until the prune is over
+            // the ingest reuses chunks that no snapshot needs, and waits before its commit until
+            // the prune has ended
             let (tell_ready, is_ready) = mpsc::channel();
             let (tell_pruned, is_pruned) = mpsc::channel();
             let waiting = Mutex::new(Some((tell_ready, is_pruned)));
@@ -447,7 +452,7 @@ fn damage_to_a_condemned_pack_is_not_a_problem() {
     let packs: BTreeMap<PackId, u64> = repo.index().packs().unwrap().into_iter().collect();
     ingest(&repo, &random_bytes(2, 60_000)).unwrap();
     ops::forget(&repo, &[old.id]).unwrap();
-    // a prune that was killed right after its decision
+    // as a prune leaves it that was killed right after its decision
     let list = KillList {
         id: KillListId([1; 16]),
         repo: repo.config().id,
@@ -513,7 +518,7 @@ fn an_ingest_whose_packs_a_forced_prune_deleted_fails_and_leaves_no_damage() {
 fn a_writer_that_dies_after_a_forced_unlock_leaves_no_snapshot_reported_lost() {
     let (storage, repo) = new_repo(Flavor::plain());
     ingest(&repo, &random_bytes(1, 100_000)).unwrap();
-    // before it stores the copy of its manifest, and after that
+    // before the copy of the manifest is stored, and after it
     for at in [layout::DATA, layout::INDEX] {
         let is_first = AtomicBool::new(true);
         let faulty = Arc::new(FaultyStorage::new(storage.clone()));
@@ -581,20 +586,21 @@ fn forgotten_snapshots_do_not_come_back_with_a_lost_or_damaged_pack() {
     }
 }
 
-/// A repository with waste in packs of their own, in parts of packs, and in many small ones.
+/// A repository with unneeded data in separate packs, in parts of packs, and in many small packs.
 fn with_waste(flavor: Flavor) -> Arc<MemoryStorage> {
     let (storage, repo) = new_repo(flavor);
     let half = |number| [day(1), random_bytes(number, 30_000)].concat();
-    let gone = [random_bytes(1, 60_000), half(2), half(3)].map(|data| ingest(&repo, &data).unwrap().id);
+    let forgotten = [random_bytes(1, 60_000), half(2), half(3)].map(|data| ingest(&repo, &data).unwrap().id);
     for number in 4..9 {
         ingest(&repo, &random_bytes(number, 3_000)).unwrap();
     }
     ingest(&repo, &half(9)).unwrap();
-    ops::forget(&repo, &gone).unwrap();
+    ops::forget(&repo, &forgotten).unwrap();
     storage
 }
 
-/// `inner`, where `work` is done before its `moment`-th call. Nothing that it does is counted, or met again.
+/// Returns `inner` with a hook that runs `work` before call number `moment`. The calls of `work`
+/// itself go to `inner` directly and are not counted.
 fn interrupted(
     inner: Arc<dyn Storage>,
     moment: usize,
@@ -617,7 +623,7 @@ fn verify_reports_no_damage_at_any_moment_of_a_prune() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let files = files_of(with_waste(flavor).as_ref());
         for level in [VerifyLevel::Quick, VerifyLevel::Full] {
-            for beside in 0..2 {
+            for order in 0..2 {
                 let met = Arc::new(AtomicBool::new(true));
                 for moment in (0..).step_by(3) {
                     if !met.swap(false, Ordering::SeqCst) {
@@ -627,10 +633,10 @@ fn verify_reports_no_damage_at_any_moment_of_a_prune() {
                     let storage = memory_of(&files);
                     let (quiet, met, options) = (storage.clone(), Arc::clone(&met), all.clone());
                     let other = open(environment(quiet, 2), flavor).unwrap();
-                    // a whole prune within the verify, or a whole verify within the prune
+                    // a complete prune within the verify, or a complete verify within the prune
                     let hooked = interrupted(storage, moment, move |when| {
                         met.store(true, Ordering::SeqCst);
-                        if beside == 0 {
+                        if order == 0 {
                             prune(&other, &options);
                         } else {
                             let report = verify(&other, level);
@@ -638,7 +644,7 @@ fn verify_reports_no_damage_at_any_moment_of_a_prune() {
                         }
                     });
                     let repo = open(environment(hooked, 3), flavor).unwrap();
-                    if beside == 0 {
+                    if order == 0 {
                         let report = verify(&repo, level);
                         assert!(report.ok(), "{moment}: {:?}", report.problems);
                     } else {
@@ -665,20 +671,20 @@ fn a_forget_of_many_lets_other_processes_commit_in_between() {
     });
     let other = open(environment(Arc::new(counted), 2), Flavor::plain()).unwrap();
     assert_eq!(ops::forget(&other, &ids[1..]).unwrap().len(), 149);
-    // removed while the lock is held once
+    // the number of deletes while the lock is held once
     assert_eq!(most.load(Ordering::SeqCst), 64);
     let left = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), ids[..1]);
 }
 
-/// What the snapshot needs is all there, but for the copy of its own manifest.
+/// Everything that the snapshot needs is there except the copy of its own manifest.
 #[test]
 fn an_ingest_without_new_data_notices_that_a_prune_deleted_its_manifest_copy() {
     let (storage, repo) = new_repo(Flavor::plain());
     let kept = ingest(&repo, &random_bytes(1, 100_000)).unwrap();
     let (commits, other) = (AtomicUsize::new(0), Arc::clone(&repo));
     let hooked = HookedStorage::new(storage, move |op, key| {
-        // the first time it is for the copy
+        // the first request is for the copy of the manifest
         if op == "lock" && key == layout::COMMIT_LOCK && commits.fetch_add(1, Ordering::SeqCst) == 1 {
             assert_eq!(ops::unlock(&other, true).unwrap().len(), 1);
             assert!(prune(&other, &PruneOptions::keep_all()).removed_packs > 0);
@@ -690,7 +696,7 @@ fn an_ingest_without_new_data_notices_that_a_prune_deleted_its_manifest_copy() {
     let again = ingest(&writer, &random_bytes(1, 100_000)).unwrap();
     prune(&repo, &PruneOptions::keep_all());
     assert_sound(&repo);
-    // each has its copy
+    // each manifest has a copy
     for id in [kept.id, again.id] {
         let key = layout::snapshot(&id);
         let manifest = repo.storage().get(&key, 1 << 20).unwrap();
@@ -716,7 +722,7 @@ fn a_forget_that_failed_halfway_can_be_retried() {
     let left = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), ids[..1]);
     assert_eq!(ops::forget(&other, &ids[1..]).unwrap(), []);
-    // somebody whose session came to nothing was never there to be forgotten
+    // a session without a snapshot has nothing to forget
     let typo = [SnapshotId([9; 16]), ids[0]];
     assert_eq!(code(ops::forget(&other, &typo)), "ERR_SNAPSHOT_NOT_FOUND");
     prune(&repo, &PruneOptions::keep_all());

@@ -1,4 +1,5 @@
-//! Prune where packs are damaged, others have died or are at work: no last good copy goes, and dry runs tell the truth.
+//! Prune with damaged packs and with dead or running sessions: it deletes no last intact copy, and
+//! dry runs report what a prune does.
 
 use crate::support::faults::{
     Files, HookedSource, HookedStorage, Meanwhile, code, codes, files_of, memory_of, watched, with,
@@ -41,7 +42,8 @@ fn dry(options: &PruneOptions) -> PruneOptions {
     }
 }
 
-/// Without parity, where each copy counts: two sessions at once store `shared`, each with something of its own behind it.
+/// A repository without parity, where each copy counts: two concurrent sessions store `shared`,
+/// each followed by data of its own.
 fn stored_twice(shared: &[u8], own: [&[u8]; 2]) -> (Arc<MemoryStorage>, [SnapshotId; 2]) {
     let storage = Arc::new(MemoryStorage::new());
     let options = InitOptions {
@@ -64,7 +66,7 @@ fn stored_twice(shared: &[u8], own: [&[u8]; 2]) -> (Arc<MemoryStorage>, [Snapsho
     (storage, [first.id, second.id])
 }
 
-/// The packs with `len` bytes or more.
+/// Returns the packs with at least `len` bytes.
 fn long_packs(files: &Files, len: usize) -> Vec<String> {
     let packs = files.iter().filter(|(key, _)| key.ends_with(".pack"));
     let long = packs.filter(|(_, bytes)| bytes.len() >= len);
@@ -76,7 +78,7 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
     let shared = random_bytes(1, 30_000);
     let (storage, _) = stored_twice(&shared, [&random_bytes(2, 3_000), &random_bytes(3, 14_000)]);
     let repo = open(environment(storage.clone(), 8), Flavor::plain()).unwrap();
-    // and something that is copied without trouble, in a pack of its own
+    // and data that is copied without an error, in a separate pack
     let more = random_bytes(4, 9_000);
     ingest_at(&repo, &[&more[..], &random_bytes(5, 9_000)].concat()[..], 4);
     let wanted = [&shared[..], &more].concat();
@@ -84,7 +86,7 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
     let files = files_of(storage.as_ref());
     let packs = long_packs(&files, 30_000);
     assert_eq!(packs.len(), 2);
-    let all_waste_goes = PruneOptions {
+    let remove_all_waste = PruneOptions {
         max_unused: 0.0,
         ..PruneOptions::new(RetentionPolicy {
             keep_last: Keep::Count(1),
@@ -104,13 +106,13 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
             bytes[at] ^= 1;
             let storage = Arc::new(FaultyStorage::new(memory_of(&with(&files, key, Some(bytes)))));
             if is_full {
-                // for what is to be copied
+                // for the packs that the prune would write
                 let copies = |op: &str, key: &str| op == "put_new" && key.starts_with(layout::DATA);
                 storage.fail_when(copies, ErrorKind::NoSpace);
             }
             let (environment, monitor) = watched(storage.clone(), 9);
             let repo = open(environment, Flavor::plain()).unwrap();
-            prune(&repo, &all_waste_goes);
+            prune(&repo, &remove_all_waste);
             storage.heal();
             warned += usize::from(codes(&monitor).contains(&"WARN_PACK_NOT_REWRITTEN"));
             assert!(
@@ -127,7 +129,8 @@ fn a_prune_that_finds_a_damaged_copy_keeps_the_other_one() {
     assert!(warned > 0);
 }
 
-/// An ingest that begins at any moment of a prune relies on the whole copy, while the other one was cut off.
+/// An ingest that begins at any moment of a prune reuses the intact copy; the other one is
+/// truncated.
 #[test]
 fn a_truncated_copy_does_not_replace_an_intact_one() {
     let shared = random_bytes(1, 30_000);
@@ -160,15 +163,15 @@ fn a_truncated_copy_does_not_replace_an_intact_one() {
     assert!(reused > 0);
 }
 
-/// The plan, and what then happens, say the same; returns that.
+/// Checks that a dry run and the prune report the same. Returns the report.
 fn planned_and_done(storage: &Arc<MemoryStorage>) -> PruneReport {
     let repo = open(environment(storage.clone(), 40), Flavor::plain()).unwrap();
     let everything = PruneOptions::keep_all();
     let planned = prune(&repo, &dry(&everything));
     let done = prune(&repo, &everything);
-    let mut told = done.clone();
-    told.dry_run = true;
-    assert_eq!(planned, told);
+    let mut as_planned = done.clone();
+    as_planned.dry_run = true;
+    assert_eq!(planned, as_planned);
     done
 }
 
@@ -183,7 +186,7 @@ fn a_plan_treats_a_dead_session_as_abandoned() {
     let (storage, repo) = new_repo();
     ingest_at(&repo, &random_bytes(1, 100_000)[..], 0);
     let killed = ingest_at(&repo, &random_bytes(2, 100_000)[..], 1);
-    // as a process that is killed right before its manifest leaves it
+    // as a process leaves it that is killed right before it writes its manifest
     storage.delete(&layout::snapshot(&killed.id)).unwrap();
     let lease = Lease::take(storage.as_ref(), killed.id, lease::INGEST, LONG_AGO.to_owned()).unwrap();
     lease.leave();
@@ -194,7 +197,7 @@ fn a_plan_treats_a_dead_session_as_abandoned() {
 #[test]
 fn leftovers_of_an_interrupted_prune_are_planned_and_counted() {
     let (storage, repo) = new_repo();
-    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
+    let forgotten = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
     let packs: BTreeSet<PackId> = repo.index().packs().unwrap().into_keys().collect();
     let one = random_bytes(2, 400_000);
     let mut two = one.clone();
@@ -204,7 +207,7 @@ fn leftovers_of_an_interrupted_prune_are_planned_and_counted() {
     }
     let old = ingest_at(&repo, &one[..], 1);
     ingest_at(&repo, &two[..], 2);
-    ops::forget(&repo, &[gone.id, old.id]).unwrap();
+    ops::forget(&repo, &[forgotten.id, old.id]).unwrap();
     let list = KillList {
         id: KillListId([1; 16]),
         repo: repo.config().id,
@@ -225,9 +228,9 @@ fn leftovers_of_an_interrupted_prune_are_planned_and_counted() {
 #[test]
 fn a_plan_during_a_prune_counts_what_that_prune_does_not_delay() {
     let (storage, repo) = new_repo();
-    let gone = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
+    let forgotten = ingest_at(&repo, &random_bytes(1, 600_000)[..], 0);
     ingest_at(&repo, &random_bytes(2, 6_000)[..], 0);
-    ops::forget(&repo, &[gone.id]).unwrap();
+    ops::forget(&repo, &[forgotten.id]).unwrap();
     let lease = Lease::take(storage.as_ref(), SnapshotId([9; 16]), lease::PRUNE, LONG_AGO.to_owned());
     let done = planned_and_done(&storage);
     assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
@@ -237,7 +240,7 @@ fn a_plan_during_a_prune_counts_what_that_prune_does_not_delay() {
     assert_eq!(storage.size(&record).unwrap(), None);
 }
 
-/// Gives up when it is asked often whether to go on.
+/// Cancels the operation after it has checked for cancellation many times.
 struct Impatient(AtomicUsize);
 
 impl Monitor for Impatient {
@@ -246,11 +249,11 @@ impl Monitor for Impatient {
     }
 }
 
-/// The session that delays it ends just when another one begins.
+/// The session that blocks the prune ends just when another one begins.
 #[test]
 fn a_prune_waits_only_for_sessions_that_block_it() {
     let (storage, repo) = new_repo();
-    // of two services, and one is dated in the future
+    // snapshots of two services, one of them dated in the future
     for (number, service) in ["db", "web", "db", "web", "db"].into_iter().enumerate() {
         let mut items = ReaderItems::one(
             "data",
@@ -287,7 +290,7 @@ fn a_prune_waits_only_for_sessions_that_block_it() {
     };
     let done = ops::prune(&repo, &waits, &Impatient(AtomicUsize::new(0))).unwrap();
     assert!(done.freed_bytes > 600_000 && done.pending_bytes == 0, "{done:?}");
-    // told once, and nothing of what only the sweep does
+    // each warning is reported once, and none comes from the sweep only
     assert!(
         done.warnings.len() == 1 && done.warnings[0].contains("future"),
         "{:?}",
@@ -297,7 +300,8 @@ fn a_prune_waits_only_for_sessions_that_block_it() {
     assert_eq!(at_work.lock().unwrap().as_ref().unwrap().session(), SnapshotId([8; 16]));
 }
 
-/// Three days, whose packs are in one parity group: the snapshots, and the packs with the data of each day.
+/// Three days whose packs are in one parity group: the snapshots, and the packs with the data of
+/// each day.
 fn three_days_in_one_group() -> (Arc<MemoryStorage>, [(SnapshotId, Vec<String>); 3]) {
     let storage = Arc::new(MemoryStorage::new());
     let options = InitOptions {
@@ -316,15 +320,16 @@ fn three_days_in_one_group() -> (Arc<MemoryStorage>, [(SnapshotId, Vec<String>);
     (storage, days)
 }
 
-/// The first two of them are forgotten.
-fn two_of_one_group_go() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
+/// The same, with the first two days forgotten.
+fn two_forgotten_days_in_one_group() -> (Arc<MemoryStorage>, SnapshotId, [Vec<String>; 3]) {
     let (storage, [first, second, (kept, last)]) = three_days_in_one_group();
     let repo = open(environment(storage.clone(), 3), Flavor::plain()).unwrap();
     ops::forget(&repo, &[first.0, second.0]).unwrap();
     (storage, kept, [first.1, second.1, last])
 }
 
-/// The pack has nothing but the copy of a manifest, which nothing looks for as long as the manifest is there.
+/// The lost pack contains only the copy of a manifest, which no operation needs while the manifest
+/// exists.
 #[test]
 fn a_lost_pack_that_parity_can_rebuild_survives_prunes_before_its_repair() {
     let (storage, [first, second, (kept, data)]) = three_days_in_one_group();
@@ -348,9 +353,9 @@ fn a_lost_pack_that_parity_can_rebuild_survives_prunes_before_its_repair() {
 
 #[test]
 fn a_prune_without_free_descriptors_removes_no_protection() {
-    let (storage, kept, [_, _, packs]) = two_of_one_group_go();
+    let (storage, kept, [_, _, packs]) = two_forgotten_days_in_one_group();
 
-    // most of the group goes, so that new parity is made of what stays
+    // most packs of the group are deleted, so the prune writes new parity for those that stay
     let faulty = Arc::new(FaultyStorage::new(storage.clone()));
     let hurt = open(environment(faulty.clone(), 5), Flavor::plain()).unwrap();
     let new = packs.clone();
@@ -383,10 +388,11 @@ fn a_prune_without_free_descriptors_removes_no_protection() {
     }
 }
 
-/// A group that is damaged in two of its packs, at different places, can give both back, and neither may leave it before.
+/// A group with damage in two packs, at different positions, can rebuild both, and neither may
+/// leave it before.
 #[test]
 fn a_pack_that_its_damaged_group_cannot_release_stays_and_is_not_counted() {
-    let (storage, kept, days) = two_of_one_group_go();
+    let (storage, kept, days) = two_forgotten_days_in_one_group();
     let whole = files_of(storage.as_ref());
     let all = prune(
         &open(environment(memory_of(&whole), 6), Flavor::plain()).unwrap(),
@@ -419,7 +425,7 @@ fn a_pack_that_its_damaged_group_cannot_release_stays_and_is_not_counted() {
 
 #[test]
 fn packs_that_a_full_disk_deletes_late_are_counted_once() {
-    let (storage, kept, _) = two_of_one_group_go();
+    let (storage, kept, _) = two_forgotten_days_in_one_group();
     let whole = files_of(storage.as_ref());
     let all = planned_and_done(&memory_of(&whole));
     for failures in 1..=2 {
@@ -427,7 +433,8 @@ fn packs_that_a_full_disk_deletes_late_are_counted_once() {
         let faulty = Arc::new(FaultyStorage::new(storage.clone()));
         let left = AtomicUsize::new(failures);
         let condemned = storage.clone();
-        // parity for those that stay has no room: before the old one is deleted for it, and after that too
+        // writing parity for the remaining packs fails: before the old parity is deleted, and in
+        // the second case also after it
         let full = move |op: &str, key: &str| {
             let is_parity = op == "put_new" && key.starts_with(layout::PARITY);
             let takes = |left: usize| left.checked_sub(1);
@@ -447,19 +454,19 @@ fn packs_that_a_full_disk_deletes_late_are_counted_once() {
     }
 }
 
-/// How many packs have gone.
+/// Returns the number of deleted packs.
 fn missing_packs(before: &Files, storage: &Arc<MemoryStorage>) -> u64 {
     let now = files_of(storage.as_ref());
-    let gone = before
+    let missing = before
         .keys()
         .filter(|key| key.ends_with(".pack") && !now.contains_key(*key));
-    gone.count() as u64
+    missing.count() as u64
 }
 
-/// As on systems where a file that is locked cannot be read, not even by its own process.
+/// Some systems do not let even the owning process read a locked file.
 #[test]
 fn a_prune_whose_own_lease_cannot_be_read_does_not_wait_for_itself() {
-    let (storage, _, _) = two_of_one_group_go();
+    let (storage, _, _) = two_forgotten_days_in_one_group();
     let all = planned_and_done(&memory_of(&files_of(storage.as_ref())));
     let faulty = Arc::new(FaultyStorage::new(storage));
     let repo = open(environment(faulty.clone(), 6), Flavor::plain()).unwrap();

@@ -1,4 +1,5 @@
-//! Repair: whatever is lost or damaged comes back byte for byte, or is named to the byte; nothing else changes.
+//! Repair: lost or damaged data is rebuilt byte for byte, or reported to the byte; nothing else
+//! changes.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -20,7 +21,7 @@ fn both() -> [Known; 2] {
     [Known::new(Flavor::plain()), Known::new(Flavor::sealed())]
 }
 
-/// Larger ones, with several full data packs in one group.
+/// Larger repositories, with several full data packs in one group.
 fn both_large() -> [Known; 2] {
     [Flavor::plain(), Flavor::sealed()].map(|flavor| {
         let (repo, storage) = memory_repo(flavor);
@@ -45,7 +46,7 @@ fn run(repo: &Arc<Repository>) -> RepairReport {
     ops::repair(repo, &NullMonitor).unwrap()
 }
 
-/// Opens files with randomness of their own, so that no name is drawn twice in their history.
+/// Opens files with their own random seed, so that no id occurs twice in their history.
 fn fresh(known: &Known, files: &Files) -> (Arc<Repository>, Arc<MemoryStorage>, Arc<TestMonitor>) {
     let storage = memory_of(files);
     let seed = files
@@ -55,26 +56,28 @@ fn fresh(known: &Known, files: &Files) -> (Arc<Repository>, Arc<MemoryStorage>, 
     (open(environment, known.flavor).unwrap(), storage, monitor)
 }
 
-/// Opens and repairs files; what comes out, and what was done.
+/// Opens and repairs files. Returns the files afterwards and the report.
 fn repaired(known: &Known, files: &Files) -> (Files, RepairReport) {
     let (repo, storage, _) = fresh(known, files);
     let report = run(&repo);
     (files_of(storage.as_ref()), report)
 }
 
-/// The files without the quarantine, the reserve, which holds nothing, and the segments, which may come back in another form.
+/// Returns the files without the quarantine, the reserve, which contains no data, and the segments,
+/// which a repair may write in another form.
 fn comparable(files: &Files) -> BTreeMap<&String, &Vec<u8>> {
     let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg") && !layout::is_reserve(key);
     files.iter().filter(|(key, _)| other(key)).collect()
 }
 
-/// Fails unless the files are the repository as it was: byte for byte, the index in its meaning.
+/// Fails unless the files equal the original repository: byte for byte, and the index by its
+/// entries.
 fn assert_restored(known: &Known, files: &Files, what: &str) {
     let (is, was) = (comparable(files), comparable(&known.files));
     let keys = |files: &BTreeMap<&String, &Vec<u8>>| files.keys().map(|key| key.to_string()).collect::<BTreeSet<_>>();
     assert_eq!(keys(&is), keys(&was), "{what}");
     for (key, bytes) in is {
-        assert!(bytes == was[key], "{what}: {key} is not what it was");
+        assert!(bytes == was[key], "{what}: {key} differs from the original");
     }
     let (repo, _, monitor) = fresh(known, files);
     assert_eq!(index_of(&repo), index_of(&fresh(known, &known.files).0), "{what}");
@@ -83,7 +86,7 @@ fn assert_restored(known: &Known, files: &Files, what: &str) {
     assert_eq!(codes(&monitor), [""; 0], "{what}");
 }
 
-/// What the fullest verify finds.
+/// Returns the problems that a full verify reports.
 fn problems(repo: &Arc<Repository>) -> Vec<ops::Problem> {
     let options = VerifyOptions {
         level: VerifyLevel::Full,
@@ -92,7 +95,7 @@ fn problems(repo: &Arc<Repository>) -> Vec<ops::Problem> {
     ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap().problems
 }
 
-/// All snapshots are listed and restore.
+/// Checks that all snapshots are listed and restore.
 fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
     let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(listed.len(), known.snapshots.len(), "{what}");
@@ -102,7 +105,7 @@ fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
     }
 }
 
-/// All (id, pack) pairs of the index, and the packs that it names.
+/// Returns all (id, pack) pairs of the index, and the packs that it names.
 fn index_of(repo: &Repository) -> (BTreeSet<String>, BTreeSet<PackId>) {
     use containerarchive::index::EntrySource;
     let source = repo.index().all_entries().unwrap();
@@ -113,7 +116,7 @@ fn index_of(repo: &Repository) -> (BTreeSet<String>, BTreeSet<PackId>) {
     (pairs.collect(), repo.index().packs().unwrap().into_keys().collect())
 }
 
-/// A second repair does nothing: not a byte changes.
+/// Checks that a second repair changes no byte and that verify agrees with its report.
 fn assert_settled(known: &Known, files: &Files, what: &str) -> RepairReport {
     let (again, report) = repaired(known, files);
     assert_eq!(
@@ -123,7 +126,8 @@ fn assert_settled(known: &Known, files: &Files, what: &str) -> RepairReport {
     );
     assert!(again == *files, "{what}: a second repair changed something");
     assert_eq!(report.quarantined, [""; 0], "{what}");
-    // both say the same: what is wrong now are chunks that nobody has, and the snapshots that need them
+    // repair and verify agree: the only damage left is chunks without any copy, and the snapshots
+    // that need them
     let problems = problems(&fresh(known, files).0);
     let hit: BTreeSet<SnapshotId> = problems.iter().flat_map(|problem| problem.snapshots.clone()).collect();
     let named = report.damaged_snapshots.iter().map(|damaged| damaged.id);
@@ -143,7 +147,7 @@ fn repair_of_a_healthy_repository_changes_no_byte() {
         assert_eq!(report, nothing_done());
         assert!(files == known.files);
     }
-    // nor is an empty one
+    // the same for an empty repository
     let (repo, storage) = memory_repo(Flavor::sealed());
     let before = files_of(storage.as_ref());
     assert_eq!(run(&repo), nothing_done());
@@ -269,7 +273,8 @@ fn repair_rebuilds_parity_that_is_lost_completely_and_it_heals_again() {
     }
 }
 
-/// Packs of one group that hold data, so that damage costs snapshots and not copies; largest first.
+/// Returns packs of one group that contain data, so that damage affects snapshots and not only
+/// copies of manifests; largest first.
 fn data_packs_of_one_group(known: &Known) -> Vec<PackId> {
     let (repo, ..) = fresh(known, &known.files);
     let groups = repo.parity_groups().unwrap();
@@ -282,7 +287,7 @@ fn data_packs_of_one_group(known: &Known) -> Vec<PackId> {
     groups.live().map(of).max_by_key(Vec::len).unwrap()
 }
 
-/// The bytes from the first number of each pair to the second are other ones.
+/// Returns the files with the bytes of these ranges of one file changed.
 fn damaged(files: &Files, key: &str, ranges: &[(usize, usize)]) -> Files {
     let mut bytes = files[key].clone();
     for (start, end) in ranges {
@@ -321,7 +326,8 @@ fn header_and_trailer_of_a_pack_are_rebuilt_from_its_idx_without_parity() {
     }
 }
 
-/// Holds the reported ranges against what restores: around each end, and at places all over.
+/// Compares the reported ranges with what restores: around each end, and at positions across the
+/// whole item.
 fn assert_ranges(repo: &Arc<Repository>, snapshot: &Snapshot, data: &[u8], missing: &[(u64, u64)]) {
     let is_missing = |at: u64| missing.iter().any(|(start, end)| (*start..*end).contains(&at));
     let len = data.len() as u64;
@@ -365,22 +371,22 @@ fn damage_of_the_same_rows_of_two_packs_loses_exactly_the_chunks_in_them() {
             assert_ranges(&repo, snapshot, data, missing);
         }
         assert_eq!(codes(&monitor), [""; 0]);
-        // what was lost lies in the quarantine, with its .idx and the parity that was not enough
+        // what was lost is in the quarantine, with its .idx and the parity that was not enough
         let kept: Vec<_> = after.keys().filter(|key| key.starts_with(layout::QUARANTINE)).collect();
         assert_eq!(kept.len(), report.quarantined.len());
         for pack in &packs[..2] {
             for key in [layout::pack(pack), layout::pack_index(pack)] {
-                let place = format!("quarantine/{}-", key.replace('/', "_"));
-                let kept = kept.iter().find(|kept| kept.starts_with(&place)).unwrap();
+                let prefix = format!("quarantine/{}-", key.replace('/', "_"));
+                let kept = kept.iter().find(|kept| kept.starts_with(&prefix)).unwrap();
                 assert!(after[*kept] == files[&key]);
                 assert!(!after.contains_key(&key));
             }
         }
-        // a second one says the same of the snapshots, and does nothing
+        // a second repair reports the same damaged snapshots and changes nothing
         let again = assert_settled(&known, &after, "same rows");
         assert_eq!(again.damaged_snapshots, report.damaged_snapshots);
         assert_eq!((again.lost_chunks, again.chunks_salvaged), (2, 0));
-        // every pack is protected again, and the data comes back with the next ingest
+        // every pack is protected again, and the next ingest stores the lost data again
         for pack in after
             .keys()
             .filter(|key| key.ends_with(".pack") && key.starts_with(layout::DATA))
@@ -401,7 +407,7 @@ fn damage_of_the_same_rows_of_two_packs_loses_exactly_the_chunks_in_them() {
 
 #[test]
 fn packs_lost_for_good_are_removed_from_all_records_and_named() {
-    // with the index as it was, and with one that opening makes again, from what tells of the packs still
+    // with the original index, and with one that open rebuilds from the remaining files
     let both = both_large();
     for (known, is_damaged) in both.iter().flat_map(|known| [(known, false), (known, true)]) {
         let packs = data_packs_of_one_group(known);
@@ -461,7 +467,7 @@ fn repair_brings_back_no_forgotten_or_abandoned_data() {
             for (left, kept) in [(None, 0), (Some(b"damaged".to_vec()), 1)] {
                 let mut files = with(&known.files, &manifest, left);
                 files.insert(layout::forgot_record(&id), record.encode().unwrap());
-                // nor with a record that is damaged itself: that it is there is enough
+                // also if the record itself is damaged: its existence is enough
                 for (record, kept) in [(None, kept), (Some(b"{}".to_vec()), kept + 1)] {
                     if let Some(record) = record {
                         files.insert(layout::forgot_record(&id), record);
@@ -481,7 +487,8 @@ fn repair_brings_back_no_forgotten_or_abandoned_data() {
 fn a_manifest_beyond_repair_is_quarantined_and_named() {
     for known in both() {
         let id = known.snapshots[0].0.id;
-        // its copies are in the meta pack of its session, and that is lost with its parity
+        // the copies of the manifest are in the meta pack of its session, which is lost together
+        // with its parity
         let session = |pack: &[u8]| pack[32..48] == id.0 && pack[12] & 2 != 0;
         let mut files = known.files.clone();
         files.retain(|key, bytes| !(key.contains("packs/parity/") || key.ends_with(".pack") && session(bytes)));
@@ -490,7 +497,7 @@ fn a_manifest_beyond_repair_is_quarantined_and_named() {
             (key, bytes)
         }));
         let mut files = with(&files, &layout::snapshot(&id), Some(b"damaged".to_vec()));
-        // the list nodes lie in the same pack, so other snapshots may miss theirs
+        // the list nodes are in the same pack, so other snapshots may miss theirs
         files.retain(|key, _| !key.ends_with(".seg"));
         let (after, report) = repaired(&known, &files);
         let named = report
@@ -499,11 +506,11 @@ fn a_manifest_beyond_repair_is_quarantined_and_named() {
             .find(|damaged| damaged.id == id)
             .unwrap();
         assert_eq!(named.items, []);
-        let place = format!("quarantine/snapshots_{id}.json-");
+        let prefix = format!("quarantine/snapshots_{id}.json-");
         assert!(
             after
                 .iter()
-                .any(|(key, bytes)| key.starts_with(&place) && bytes == b"damaged")
+                .any(|(key, bytes)| key.starts_with(&prefix) && bytes == b"damaged")
         );
         assert_settled(&known, &after, "no copy");
     }
@@ -514,10 +521,11 @@ fn condemned_packs_stay_condemned_and_a_damaged_kill_list_is_quarantined() {
     for known in both() {
         let (repo, storage, _) = fresh(&known, &known.files);
         let repo_id = repo.config().id;
-        let gone = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
-        let of_gone = |pack: &&PackId| read_any_index(&repo, pack).is_ok_and(|index| index.header.session == gone.id);
-        let pack = *repo.index().packs().unwrap().keys().find(of_gone).unwrap();
-        ops::forget(&repo, &[gone.id]).unwrap();
+        let forgotten = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
+        let of_forgotten =
+            |pack: &&PackId| read_any_index(&repo, pack).is_ok_and(|index| index.header.session == forgotten.id);
+        let pack = *repo.index().packs().unwrap().keys().find(of_forgotten).unwrap();
+        ops::forget(&repo, &[forgotten.id]).unwrap();
         let base = files_of(repo.storage());
         drop(storage);
         let list = KillList {
@@ -529,7 +537,7 @@ fn condemned_packs_stay_condemned_and_a_damaged_kill_list_is_quarantined() {
         };
         let mut files = base;
         files.insert(list.id.key(), list.encode(repo.seal().as_ref()).unwrap());
-        // deleted half: neither comes back, nor is it called lost
+        // half deleted: the pack is neither rebuilt nor reported lost
         files.remove(&layout::pack_index(&pack));
         files.remove(&layout::pack(&pack));
         let (after, report) = repaired(&known, &files);
@@ -569,7 +577,7 @@ fn two_packs_of_a_group_with_two_shards_are_healed_and_so_are_its_files() {
             assert_restored(&known, &after, "two packs");
         }
     }
-    // the record is in what is left, so the group can be told and made complete
+    // the remaining files contain the record, so the group can be identified and completed
     let parity: Vec<_> = known.keys(layout::PARITY, "");
     for (number, one) in parity.iter().enumerate() {
         for two in &parity[number + 1..] {
@@ -600,7 +608,7 @@ fn repositories_without_parity_lose_only_what_is_damaged() {
             snapshots: vec![(snapshot, data)],
         };
         assert_eq!(repaired(&known, &known.files), (known.files.clone(), nothing_done()));
-        // everything small comes back: also the config, from a meta pack
+        // repair restores all small files, and the config from a meta pack
         for key in known
             .files
             .keys()
@@ -645,7 +653,7 @@ fn swapped_packs_are_repaired_without_parity() {
         moved = with(&moved, &packs[at], bytes((at + 1) % packs.len()));
     }
     let two = with(&with(&known.files, &packs[0], bytes(1)), &packs[1], bytes(0));
-    // one of them put right, and then the power was cut
+    // one of them is already repaired when the power is cut
     let kept = format!("quarantine/{}-00000001", packs[0].replace('/', "_"));
     let half = with(&with(&known.files, &packs[0], bytes(1)), &kept, bytes(0));
     for (name, files, moved) in [("all", moved, packs.len()), ("two", two, 2), ("half", half, 1)] {
@@ -716,7 +724,7 @@ fn repair_leaves_the_files_of_live_sessions_alone() {
         let report = run(&repo);
         assert_eq!(report, nothing_done());
         drop(lease);
-        // it is gone and has left a whole copy
+        // the session has exited and left a complete copy
         let report = run(&repo);
         assert_eq!(report.manifests_restored, 1);
         assert_restored(&known, &files_of(storage.as_ref()), "after the session");
@@ -774,7 +782,7 @@ fn repair_and_unlock_delete_stale_leases_and_live_ones_only_with_force() {
     let records = [stale, alive].map(|session| left.remove(&layout::forgot_record(&session)));
     assert!(
         records.iter().all(Option::is_some) && left == known.files,
-        "only the records that they were given up"
+        "only records of abandoned sessions may be left"
     );
 }
 
@@ -789,7 +797,8 @@ fn ingests_and_restores_continue_during_a_repair() {
         let data = |number: u64| [&base[..50_000], &random_bytes(10 + number, 60_000)].concat();
         std::thread::scope(|scope| {
             let repairing = scope.spawn(|| {
-                // each of them comes upon an ingest in another state, and mends what is lost meanwhile
+                // each repair meets an ingest in another state, and repairs what was lost in the
+                // meantime
                 let other = open(environment(Arc::clone(&storage), 77), flavor).unwrap();
                 let mut reports = Vec::new();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) || reports.is_empty() {
@@ -802,7 +811,7 @@ fn ingests_and_restores_continue_during_a_repair() {
                 }
                 reports
             });
-            // also after a panic: the other thread must not go on for ever
+            // also after a panic, so that the other thread does not run forever
             let end = SetOnDrop(&done);
             for number in 0..10 {
                 let snapshot = ingest(&repo, &data(number)).unwrap();
@@ -829,10 +838,10 @@ fn ingests_and_restores_continue_during_a_repair() {
     }
 }
 
-/// What is done to a disk before the repair that is crashed.
+/// The damage to a disk before the repair that is crashed.
 type Damage = fn(&Known, &SimFs);
 
-/// Crashes a repair at each of its mutating calls, and repairs what that leaves.
+/// Crashes a repair at each of its mutating calls, and repairs the resulting disks.
 fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
     let disk = SimFs::new();
     let store = |disk: &SimFs, seed| LocalStorage::new(Arc::new(disk.clone()), Arc::new(SeededEntropy::new(seed)));
@@ -854,7 +863,7 @@ fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
         let crashed = disk.after_power_loss(&LossModel::Everything);
         crashed.crash_at(call);
         let result = repair(&crashed, 3);
-        // the last call takes its lease away: for that no repair fails
+        // the last call deletes the lease of the repair, and its failure fails no repair
         let fails = crashed.is_off() && call + 1 < whole.mutating_calls();
         assert_eq!(result.is_err(), fails, "{name} {call}");
         crashed.power_off();
@@ -872,7 +881,8 @@ fn crash_everywhere(known: &Known, damage: Damage, name: &str) {
             repair(&left, 4).unwrap_or_else(|error| panic!("{what}: {error}"));
             let mut files = left.snapshot_files();
             files.retain(|key, _| !key.contains("/.tmp-"));
-            // a power cut may take the words of a lease: then nobody knows that it was a repair's, and leaves a record
+            // a power cut may empty the lease: then the next repair cannot know that it belonged to
+            // a repair, and leaves a record
             files.retain(|key, _| known.files.contains_key(key) || !key.starts_with(layout::RECORDS));
             assert_restored(known, &files, &what);
             let again = repair(&left, 5).unwrap();
@@ -977,7 +987,7 @@ fn repair_moves_nothing_when_every_read_fails() {
                 );
                 faulty.heal();
                 assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {all}");
-                // and the handle has learnt nothing from it
+                // the handle keeps no state from the failed repair
                 assert_eq!(run(&repo), nothing_done());
                 assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {all}");
             }
@@ -985,7 +995,7 @@ fn repair_moves_nothing_when_every_read_fails() {
     }
 }
 
-/// Parity that cannot be read may be what gives a lost pack back: nothing of that is given up.
+/// While parity that may rebuild a lost pack cannot be read, repair gives up nothing.
 #[test]
 fn repair_does_not_give_up_a_lost_pack_while_its_parity_cannot_be_read() {
     for known in both_large() {
@@ -1014,7 +1024,8 @@ fn repair_does_not_give_up_a_lost_pack_while_its_parity_cannot_be_read() {
     }
 }
 
-/// What this says is that the copy is there, whichever of its files cannot be read just then.
+/// The copy of the manifest is found although one of the pack indexes cannot be read at that
+/// moment.
 #[test]
 fn repair_restores_a_manifest_while_a_pack_index_cannot_be_read() {
     for known in both() {
