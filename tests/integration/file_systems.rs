@@ -1,7 +1,8 @@
-//! Real file systems, each mounted for this test: what `docs/file-systems.md` says of them.
+//! Real file systems, each mounted for this test: the behaviour that `docs/file-systems.md` states.
 //!
-//! They are mounted in a namespace of their own, so that nothing is left behind. What cannot be mounted here (no root, no
-//! loop device, no FUSE, a missing program) is named as skipped.
+//! They are mounted in a separate namespace, so that no mount is left over. A file system that
+//! cannot be mounted here (no root, no loop device, no FUSE, a missing program) is reported as
+//! skipped.
 
 use crate::support::*;
 use containerarchive::entropy::SeededEntropy;
@@ -16,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-/// A file system, and the commands of a shell that mount it over `$m`, with `$d` for what they need besides.
+/// A file system, and the shell commands that mount it over `$m`; `$d` is a directory for its
+/// files.
 struct Kind {
     name: &'static str,
     mount: &'static str,
-    /// The code with which it is refused for writing, if it is.
+    /// The error code if the file system is refused for writing.
     refused: Option<&'static str>,
 }
 
@@ -76,11 +78,11 @@ const KINDS: [Kind; 10] = [
     },
 ];
 
-/// Tells the child process which folder it may use.
-const PLACE: &str = "CONTAINERARCHIVE_FILE_SYSTEM";
-/// Tells it the code with which the file system is refused.
+/// Set for the child process: the directory that it may use.
+const DIRECTORY: &str = "CONTAINERARCHIVE_FILE_SYSTEM";
+/// Set for the child process: the expected error code, if the file system is refused.
 const REFUSED: &str = "CONTAINERARCHIVE_FILE_SYSTEM_REFUSED";
-/// What the shell ends with where nothing could be mounted.
+/// The exit code of the shell if nothing could be mounted.
 const NOT_MOUNTED: i32 = 97;
 
 #[test]
@@ -93,18 +95,18 @@ fn every_file_system_behaves_as_the_docs_state() {
             "{}: not in the docs",
             kind.name
         );
-        let place = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let script = format!(
             "d={d}; m=$d/mounted; mkdir $m; (set -e; {mount}) || exit {NOT_MOUNTED}; \
              mountpoint -q $m || exit {NOT_MOUNTED}; \
              \"$0\" --exact file_systems::mounted_child --test-threads=1 --nocapture; ended=$?; umount $m; exit $ended",
-            d = place.path().display(),
+            d = directory.path().display(),
             mount = kind.mount,
         );
         let child = Command::new("unshare")
             .args(["-m", "--", "bash", "-c", &script])
             .arg(std::env::current_exe().unwrap())
-            .env(PLACE, place.path().join("mounted"))
+            .env(DIRECTORY, directory.path().join("mounted"))
             .env(REFUSED, kind.refused.unwrap_or_default())
             .output();
         let ended = child.as_ref().ok().and_then(|child| child.status.code());
@@ -129,14 +131,16 @@ fn every_file_system_behaves_as_the_docs_state() {
     println!("tried: {}", tried.join(", "));
 }
 
-/// Not a test of its own: what runs where the file system is mounted.
+/// The entry point of the child on the mounted file system, not a test of its own.
 #[test]
 fn mounted_child() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
-    let place = PathBuf::from(place);
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let directory = PathBuf::from(directory);
     let refused = std::env::var(REFUSED).unwrap();
     if !refused.is_empty() {
-        let error = init(on(&place.join("repository")), Flavor::plain()).err().unwrap();
+        let error = init(on(&directory.join("repository")), Flavor::plain()).err().unwrap();
         assert_eq!(error.code(), refused, "{error}");
         let text = error.to_string();
         assert!(
@@ -145,36 +149,37 @@ fn mounted_child() {
         );
         return;
     }
-    conform(&place);
-    live_through(&place.join("repository"));
+    conform(&directory);
+    exercise(&directory.join("repository"));
 }
 
 fn on(root: &Path) -> Environment {
     Environment::local(root, 2, Arc::new(NullMonitor)).unwrap()
 }
 
-/// The promises of every store.
-fn conform(place: &Path) {
+/// Runs the conformance tests of every store.
+fn conform(directory: &Path) {
     let count = std::cell::Cell::new(0);
     conformance::run(|| {
         count.set(count.get() + 1);
-        let root = place.join(format!("stores/{}", count.get()));
+        let root = directory.join(format!("stores/{}", count.get()));
         Arc::new(LocalStorage::open_path(&root, Arc::new(SeededEntropy::new(1))).unwrap())
     });
 }
 
-/// While it is read, another handle looks who is at work, and cleans up after those who are not.
-struct Watched<'a> {
+/// A source that checks on each read, through another handle, that its ingest is the only live one
+/// and is not unlocked.
+struct CheckedSource<'a> {
     rest: &'a [u8],
     other: &'a Arc<Repository>,
     seen: usize,
 }
 
-impl Read for Watched<'_> {
+impl Read for CheckedSource<'_> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let leases = ops::locks(self.other).unwrap();
         assert_eq!(leases.len(), 1, "a lease is missing: {leases:?}");
-        assert!(leases[0].held, "a live ingest looks dead: {leases:?}");
+        assert!(leases[0].held, "a live ingest appears dead: {leases:?}");
         assert_eq!(
             ops::unlock(self.other, false).unwrap(),
             [],
@@ -185,8 +190,8 @@ impl Read for Watched<'_> {
     }
 }
 
-/// The life of a repository: everything that renames, links, locks, flushes and deletes.
-fn live_through(root: &Path) {
+/// The life of a repository: every operation that renames, links, locks, flushes or deletes.
+fn exercise(root: &Path) {
     let flavor = Flavor::sealed();
     let repo = init(on(root), flavor).unwrap();
     let other = open(on(root), flavor).unwrap();
@@ -194,7 +199,7 @@ fn live_through(root: &Path) {
     for n in 0..5 {
         let mut data = random_bytes(1, 150_000);
         data.extend(random_bytes(10 + n, 90_000));
-        let source = Watched {
+        let source = CheckedSource {
             rest: &data,
             other: &other,
             seen: 0,
@@ -210,7 +215,7 @@ fn live_through(root: &Path) {
         days.push((id, data));
     }
     assert_eq!(ops::locks(&other).unwrap(), []);
-    // packs come back, and what was damaged is kept
+    // a damaged pack is rebuilt, and the damaged file is quarantined
     let pack = repo
         .storage()
         .list(layout::DATA)

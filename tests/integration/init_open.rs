@@ -1,4 +1,5 @@
-//! Making and opening: bad input, half-made places, wrong secrets, forged costs, foreign files, two at once.
+//! Init and open: bad input, interrupted inits, wrong secrets, forged costs, foreign files, two at
+//! once.
 //!
 //! What is refused changes nothing on disk; the tests compare every byte before and after.
 
@@ -18,7 +19,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// A repository's environment in a real folder.
+/// The environment of a repository in a real directory.
 fn folder_environment(path: &Path) -> Environment {
     let storage = LocalStorage::open_path(path, Arc::new(OsEntropy)).unwrap();
     Environment {
@@ -28,17 +29,17 @@ fn folder_environment(path: &Path) -> Environment {
     }
 }
 
-/// Every file and folder below a place, with the bytes of the files.
+/// Returns every file and directory below a path, with the bytes of the files.
 fn tree(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![path.to_owned()];
-    while let Some(place) = waiting.pop() {
-        let kind = std::fs::symlink_metadata(&place).unwrap().file_type();
+    while let Some(next) = waiting.pop() {
+        let kind = std::fs::symlink_metadata(&next).unwrap().file_type();
         if kind.is_dir() {
-            waiting.extend(std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+            waiting.extend(std::fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()));
         }
-        let bytes = kind.is_file().then(|| std::fs::read(&place).unwrap());
-        found.insert(place, bytes);
+        let bytes = kind.is_file().then(|| std::fs::read(&next).unwrap());
+        found.insert(next, bytes);
     }
     found
 }
@@ -205,10 +206,10 @@ fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
     });
     let opened = |files: &Files| code(open_with(memory_of(files), Some(&passphrase())));
     let config = &sealed.files[layout::CONFIG];
-    // the config of a plain repository: nothing may be stored in clear
+    // the config of a plain repository: nothing may be stored unencrypted
     let swapped = with(&sealed.files, layout::CONFIG, Some(plain.files[layout::CONFIG].clone()));
     assert_eq!(opened(&swapped), "ERR_NOT_ENCRYPTED");
-    // nor with its own id
+    // the same with the id of the sealed repository
     let mut as_plain = forge(config, "fastcdc-v2020-keyed", "fastcdc-v2020");
     let encryption = "{\"algorithm\":\"aes-256-gcm\",\"chunkIds\":\"hmac-sha-256\"}";
     as_plain = forge(&as_plain, encryption, "null");
@@ -216,7 +217,7 @@ fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
         opened(&with(&sealed.files, layout::CONFIG, Some(as_plain))),
         "ERR_NOT_ENCRYPTED"
     );
-    // settings that differ from what the key holder wrote
+    // settings that differ from what the owner of the key wrote
     for (from, to) in [
         ("\"avg\":1024", "\"avg\":2048"),
         ("\"packSize\":65536", "\"packSize\":65537"),
@@ -225,7 +226,8 @@ fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
         let forged = with(&sealed.files, layout::CONFIG, Some(forge(config, from, to)));
         assert_eq!(opened(&forged), "ERR_CONFIG_CORRUPT", "{to}");
     }
-    // the config of another repository with the same passphrase: the right one has a copy
+    // the config of another repository with the same passphrase: the right config is read from its
+    // copy
     let foreign = with(&sealed.files, layout::CONFIG, Some(other[layout::CONFIG].clone()));
     let verdict = sealed.judge(&foreign, &|| "a foreign config".to_owned());
     assert!(verdict.is_whole(), "{verdict:?}");
@@ -233,12 +235,12 @@ fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
     let mut bare = foreign;
     bare.retain(|key, _| !key.starts_with(layout::PARITY) && !key.starts_with(layout::DATA));
     assert_eq!(opened(&bare), "ERR_KEY_FILE_CORRUPT");
-    // its keys
+    // the key files of the other repository
     let mut foreign: Files = sealed.files.clone();
     foreign.retain(|key, _| !key.starts_with("keys/") && !key.starts_with(layout::KEY_COPIES));
     foreign.extend(other.clone().into_iter().filter(|(key, _)| key.starts_with("keys/")));
     assert_eq!(opened(&foreign), "ERR_KEY_FILE_CORRUPT");
-    // both: that is another repository, and what lies here is not its own
+    // both: this opens as the other repository, and the snapshots stored here are not its own
     foreign.insert(layout::CONFIG.to_owned(), other[layout::CONFIG].clone());
     let repo = Arc::new(open_with(memory_of(&foreign), Some(&passphrase())).unwrap());
     assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap(), []);
@@ -294,7 +296,7 @@ fn truncated_key_files_are_refused_and_other_damaged_ones_do_not_prevent_open() 
         let result = open_with(memory_of(&cut), Some(&passphrase()));
         assert_eq!(code(result), "ERR_KEY_FILE_CORRUPT", "{len} bytes");
     }
-    // names that are none, and damaged files beside the good one
+    // files with invalid names, and damaged files next to the intact one
     let mut crowd = files.clone();
     for name in ["notes.json", "README", "00.json"] {
         crowd.insert(format!("keys/{name}"), vec![0; 100_000]);
@@ -322,7 +324,8 @@ fn an_init_that_fails_at_any_call_can_be_repeated() {
             let faulty = Arc::new(FaultyStorage::new(memory.clone()));
             faulty.fail_call(number, kind);
             let first = init(environment(faulty, 1), flavor);
-            // a failure of the last calls leaves a whole repository, any other a place that is free
+            // a failure of the last calls leaves a complete repository, any other failure a
+            // directory where init can be repeated
             let made = memory.size(layout::CONFIG).unwrap().is_some();
             if let Err(error) = first {
                 let expected = ["ERR_STORAGE", "ERR_NO_SPACE", "ERR_UNREADABLE"];
@@ -345,14 +348,14 @@ fn an_init_that_fails_at_any_call_can_be_repeated() {
 fn exactly_one_of_two_concurrent_inits_succeeds_and_its_passphrase_opens() {
     for round in 0..10 {
         let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join("a/b/repo");
+        let directory = dir.path().join("a/b/repo");
         let gate = Barrier::new(3);
         let tries: Vec<(String, Result<()>)> = std::thread::scope(|scope| {
             let threads: Vec<_> = ["one", "two", "three"]
                 .map(|passphrase| {
-                    let (gate, place) = (&gate, &place);
+                    let (gate, directory) = (&gate, &directory);
                     scope.spawn(move || {
-                        let environment = folder_environment(place);
+                        let environment = folder_environment(directory);
                         gate.wait();
                         let made = repo::init(environment, Some(&text(passphrase)), &Flavor::sealed().small());
                         (passphrase.to_owned(), made.map(drop))
@@ -369,7 +372,11 @@ fn exactly_one_of_two_concurrent_inits_succeeds_and_its_passphrase_opens() {
             .collect();
         assert_eq!(winners.len(), 1, "round {round}: {tries:?}");
         for (name, made) in &tries {
-            let opened = repo::open(folder_environment(&place), Some(&text(name)), &OpenOptions::default());
+            let opened = repo::open(
+                folder_environment(&directory),
+                Some(&text(name)),
+                &OpenOptions::default(),
+            );
             let expected = if made.is_ok() { "ok" } else { "ERR_WRONG_PASSPHRASE" };
             assert_eq!(code(opened), expected, "round {round}: {name}");
             if let Err(error) = made {
@@ -379,11 +386,11 @@ fn exactly_one_of_two_concurrent_inits_succeeds_and_its_passphrase_opens() {
     }
 }
 
-/// Files and folders that others leave behind, everywhere.
+/// Creates files and directories of other programs everywhere in a repository.
 #[cfg(unix)]
-fn litter(place: &Path) {
+fn litter(root: &Path) {
     for folder in std::iter::once("").chain(layout::FOLDERS) {
-        let folder = place.join(folder);
+        let folder = root.join(folder);
         for name in [
             ".DS_Store",
             ".nfs000000000123",
@@ -431,7 +438,7 @@ fn foreign_files_are_ignored_everywhere() {
         let again = ingest(&repo, &data).unwrap();
         assert_eq!(again.new_chunks, 0);
         assert_eq!(codes(&monitor), [""; 0]);
-        // a foreign name is no snapshot either
+        // nor is a foreign name a snapshot
         assert_eq!(code(restore(&repo, &"ab".repeat(16), None)), "ERR_SNAPSHOT_NOT_FOUND");
     }
 }
@@ -474,7 +481,7 @@ fn a_directory_without_write_permission_can_be_read() {
         }
     };
     set(0o500, 0o400);
-    // root may write anyway
+    // root can write in any case
     let root = std::fs::write(dir.path().join("probe"), "").is_ok();
     let repo = open(folder_environment(dir.path()), Flavor::sealed()).unwrap();
     let (restored, refused) = (restore(&repo, &snapshot.id.to_hex(), None), code(ingest(&repo, b"new")));
@@ -516,10 +523,10 @@ fn an_init_concurrent_with_a_stuck_one_waits_and_then_fails() {
     options.open.lock_wait = Duration::from_millis(5);
     let second = |options: &InitOptions| code(repo::init(environment(storage.clone(), 1), None, options));
     assert_eq!(second(&options), "ERR_REPO_LOCKED");
-    // and hears meanwhile that nobody wants it any more
+    // the wait also ends when the operation is cancelled
     options.open.lock_wait = Duration::from_secs(3600);
     let environment = Environment {
-        monitor: Arc::new(GivenUp(AtomicBool::new(false))),
+        monitor: Arc::new(CancelledAtCommit(AtomicBool::new(false))),
         ..environment(storage.clone(), 1)
     };
     assert_eq!(code(repo::init(environment, None, &options)), "ABORT_ERR");
@@ -527,10 +534,10 @@ fn an_init_concurrent_with_a_stuck_one_waits_and_then_fails() {
     assert_eq!(second(&options), "ok");
 }
 
-/// Stops an operation right after it has begun its change.
-struct GivenUp(AtomicBool);
+/// Cancels an operation right after it has begun its change.
+struct CancelledAtCommit(AtomicBool);
 
-impl Monitor for GivenUp {
+impl Monitor for CancelledAtCommit {
     fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -543,7 +550,7 @@ impl Monitor for GivenUp {
 
 #[test]
 fn the_minimum_kdf_costs_apply_to_new_keys() {
-    // the floor is lowered for tests; the ceiling is not
+    // the minimum is lowered for tests; the maximum is not
     let defaults = KdfParams::default();
     assert!(defaults.memory_kib >= 19_456 && defaults.time >= 2, "{defaults:?}");
     assert!(defaults.check_open().is_ok() && defaults.check_create().is_ok());

@@ -1,4 +1,5 @@
-//! Keys: list, add, change, remove; who may, who opens afterwards, and that nothing brings a removed one back.
+//! Keys: list, add, change and remove; permissions, which keys open afterwards, and that a removed
+//! key never comes back.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -49,7 +50,7 @@ fn open_with(storage: &Arc<dyn Storage>, secret: &Secret, seed: u64) -> Result<R
     )
 }
 
-/// Which of these secrets open it.
+/// Returns which of these secrets open the repository.
 fn openers(storage: &Arc<dyn Storage>, secrets: &[&Secret]) -> Vec<bool> {
     let codes = secrets.iter().map(|secret| code(open_with(storage, secret, 9)));
     codes
@@ -120,14 +121,14 @@ fn a_changed_key_replaces_the_old_one_and_its_copy() {
     let (repo, storage) = memory_repo(Flavor::sealed());
     let old = ops::list_keys(&repo).unwrap().remove(0);
     let mail = ops::add_key(&repo, &text("mail"), &labelled(Some("mail")), &NullMonitor).unwrap();
-    // by default the one that opened this handle
+    // by default, the key that opened this handle
     let new = ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
     assert!(new.current);
     assert_eq!(
         openers(&storage, &[&passphrase(), &text("new"), &text("mail")]),
         [false, true, true]
     );
-    // another one by its id; its label goes on, unless there is a new one
+    // another key by its id; its label is kept unless there is a new one
     let raw_mail = ops::change_key(&repo, Some(&mail.id), &raw(1), &cheap(), &NullMonitor).unwrap();
     assert_eq!((raw_mail.label.as_deref(), raw_mail.current), (Some("mail"), false));
     let renamed = ops::change_key(
@@ -139,7 +140,7 @@ fn a_changed_key_replaces_the_old_one_and_its_copy() {
     )
     .unwrap();
     assert_eq!(renamed.label.as_deref(), Some("post"));
-    // and the handle still knows which one is its own
+    // the handle still knows its own key
     let last = ops::change_key(&repo, None, &text("newer"), &cheap(), &NullMonitor).unwrap();
     let secrets = [
         &passphrase(),
@@ -151,10 +152,10 @@ fn a_changed_key_replaces_the_old_one_and_its_copy() {
     ];
     assert_eq!(openers(&storage, &secrets), [false, false, false, false, true, true]);
     let files = files_of(storage.as_ref());
-    for gone in [old.id, mail.id, new.id, raw_mail.id] {
-        assert!(!files.keys().any(|key| key.contains(&gone.to_hex())));
+    for removed in [old.id, mail.id, new.id, raw_mail.id] {
+        assert!(!files.keys().any(|key| key.contains(&removed.to_hex())));
         assert_eq!(
-            code(ops::change_key(&repo, Some(&gone), &raw(3), &cheap(), &NullMonitor)),
+            code(ops::change_key(&repo, Some(&removed), &raw(3), &cheap(), &NullMonitor)),
             "ERR_KEY_NOT_FOUND"
         );
     }
@@ -174,7 +175,7 @@ fn a_removed_key_opens_nothing_and_no_repair_brings_it_back() {
     assert_eq!(code(ops::remove_key(&repo, &old.id)), "ERR_KEY_NOT_FOUND");
     assert_eq!(code(ops::remove_key(&repo, &new.id)), "ERR_LAST_KEY");
     assert_eq!(code(ops::remove_key(&repo, &KeyId([0xab; 16]))), "ERR_KEY_NOT_FOUND");
-    // the handle that was opened with it goes on, and has no key to change
+    // the handle that was opened with the key still works, but has no key to change
     assert_eq!(ids(&ops::list_keys(&repo).unwrap()), [new.id]);
     assert_eq!(
         code(ops::change_key(&repo, None, &raw(1), &cheap(), &NullMonitor)),
@@ -203,7 +204,7 @@ fn key_changes_write_in_the_order_that_survives_a_power_loss() {
     let calls: Vec<(&str, String)> = recording.calls().into_iter().filter(changing).collect();
     let barrier = ("barrier", String::new());
     let expected = [
-        // what others left is durable first
+        // what other processes left is made durable first
         barrier.clone(),
         ("put_new", layout::key(&new)),
         barrier.clone(),
@@ -227,7 +228,7 @@ fn a_repository_never_has_more_keys_than_open_tries() {
         code(ops::add_key(&repo, &raw(99), &cheap(), &NullMonitor)),
         "ERR_TOO_MANY_KEYS"
     );
-    // the one place that is kept free
+    // one slot is kept free for a change
     ops::change_key(&repo, None, &text("new"), &cheap(), &NullMonitor).unwrap();
     assert_eq!(ops::list_keys(&repo).unwrap().len(), 31);
     let secrets: Vec<Secret> = (1..31).map(raw).chain([text("new")]).collect();
@@ -236,7 +237,7 @@ fn a_repository_never_has_more_keys_than_open_tries() {
             .iter()
             .all(|opens| *opens)
     );
-    // strangers' files count, for they may be tried first
+    // foreign key files count, since open may try them first
     put_bytes(storage.as_ref(), &layout::key(&KeyId([0; 16])), b"not ours").unwrap();
     assert_eq!(
         code(ops::change_key(&repo, None, &text("newer"), &cheap(), &NullMonitor)),
@@ -319,7 +320,7 @@ fn the_last_intact_key_stays_whatever_other_files_are_next_to_it() {
         storage.delete(&path).unwrap();
         put_bytes(storage.as_ref(), &path, bytes).unwrap();
     };
-    // damaged, foreign, of another name, of the future, asking for too much
+    // damaged, of another repository, of another key, of a future version, with excessive costs
     let (foreign, _) = {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let repo = init(environment(Arc::clone(&storage), 77), Flavor::sealed()).unwrap();
@@ -339,7 +340,7 @@ fn the_last_intact_key_stays_whatever_other_files_are_next_to_it() {
         assert_eq!(code(ops::remove_key(&repo, &good)), "ERR_LAST_KEY", "case {number}");
         assert_eq!(ids(&ops::list_keys(&repo).unwrap()), [good]);
     }
-    // what is damaged can be removed, and a key whose copy alone is whole counts
+    // a damaged key file can be removed, and a key with an intact copy counts
     ops::remove_key(&repo, &other).unwrap();
     let third = ops::add_key(&repo, &text("third"), &cheap(), &NullMonitor).unwrap().id;
     replace(layout::key(&third), b"damaged");
@@ -352,7 +353,7 @@ fn a_missing_copy_of_a_key_file_is_recreated_at_the_next_open() {
     let known = Known::new(Flavor::sealed());
     let copy = known.keys(layout::KEY_COPIES, ".json").remove(0);
     let files = with(&known.files, &copy, None);
-    // not by whoever may not write, nor while somebody else maintains
+    // not by a read-only handle, nor during maintenance
     let storage: Arc<dyn Storage> = memory_of(&files);
     let options = OpenOptions {
         read_only: true,
@@ -365,7 +366,7 @@ fn a_missing_copy_of_a_key_file_is_recreated_at_the_next_open() {
         .unwrap();
     let repo = Arc::new(open_with(&storage, &passphrase(), 2).unwrap());
     assert_eq!(files_of(storage.as_ref()), files);
-    // it may be half added or half removed
+    // the key may be half added or half removed
     assert_eq!(problems(&repo), (vec![], vec!["NOTE_KEY_CHANGING"]));
     drop(held);
     assert_eq!(problems(&repo), (vec!["ERR_KEY_FILE_CORRUPT"], vec![]));
@@ -400,7 +401,7 @@ fn an_open_during_a_key_change_sees_the_old_key_or_the_new_one() {
             break;
         }
         assert_eq!(openers(&storage, &[&passphrase(), &text("new")]), [false, true]);
-        // whoever had it before the change was done may have been too early
+        // if the old key still opened, the second open may have started before the change, too
         let allowed: &[&str] = if old == "ok" {
             &["ok", "ERR_WRONG_PASSPHRASE"]
         } else {
@@ -442,17 +443,17 @@ fn a_change_that_fails_at_any_call_leaves_the_old_key_or_the_new_one() {
             Ok(_) => assert_eq!(open, [false, true], "call {number}"),
         }
         outcomes.insert(open.clone());
-        // the same handle can go on, and means the same key
+        // the same handle still works and refers to the same key
         faulty.heal();
         let again = code(ops::change_key(&repo, None, &text("newest"), &cheap(), &NullMonitor));
-        let gone = matches!((open[0], again), (false, "ERR_KEY_NOT_FOUND"));
-        assert!(gone || again == "ok", "call {number}: {again}");
+        let missing = matches!((open[0], again), (false, "ERR_KEY_NOT_FOUND"));
+        assert!(missing || again == "ok", "call {number}: {again}");
         assert_eq!(openers(&storage, &[&passphrase()]), [false]);
     }
     assert!(outcomes.len() >= 3, "{outcomes:?}");
 }
 
-/// A repository's environment in a real folder.
+/// The environment of a repository in a real directory.
 fn folder_environment(path: &std::path::Path) -> Environment {
     let storage = LocalStorage::open_path(path, Arc::new(OsEntropy)).unwrap();
     Environment {

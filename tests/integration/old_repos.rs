@@ -1,13 +1,15 @@
-//! Frozen repositories: what was written once must stay readable for ever.
+//! Frozen repositories: what was written once must stay readable forever.
 //!
-//! One folder per repository under `fixtures/repos/v<format version>/`, with the repository in `repo/` and what it must
-//! give back in `expected.json` (also the secrets that open it: they protect nothing). `scripts/test-reader.mjs` reads
-//! the same folders without this engine. They were made by [`freeze`] with seeded randomness and a fixed clock.
+//! There is one directory per repository under `fixtures/repos/v<format version>/`, with the
+//! repository in `repo/` and the expected contents in `expected.json` (also the secrets that open
+//! it: they protect nothing). `scripts/test-reader.mjs` reads the same directories without this
+//! engine. They were written by [`freeze`] with seeded randomness and a fixed clock.
 //!
-//! **Never edit a frozen folder.** When the writer changes (and the format does not), add folders beside the old ones and
-//! leave the old recipe to [`the_same_recipe_gives_the_same_bytes`] only as long as it still holds.
-//! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored` makes the
-//! folders that are missing.
+//! **Never edit a frozen directory.** When the writer changes and the format does not, add
+//! directories next to the old ones, and keep an old recipe in
+//! [`the_same_recipe_gives_the_same_bytes`] only while it still gives the same bytes.
+//! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features freeze -- --ignored` writes the
+//! missing directories.
 
 use crate::support::*;
 use containerarchive::chunk::ChunkerParams;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
-/// Every frozen repository, and how it was made.
+/// Every frozen repository, and how it was written.
 const RECIPES: [Recipe; 10] = [
     Recipe {
         name: "plain-gzip",
@@ -157,38 +159,39 @@ const RECIPES: [Recipe; 10] = [
     },
 ];
 
-/// The recipes that still give the frozen bytes. The others were frozen before manifests had a
-/// `sequence`.
+/// Returns the recipes that still give the frozen bytes. The others were frozen before manifests
+/// had a `sequence`.
 fn current_recipes() -> impl Iterator<Item = &'static Recipe> {
     RECIPES.iter().filter(|recipe| recipe.has_sequences())
 }
 
-/// Cheapest key derivation that a reader accepts.
+/// The cheapest key derivation that a reader accepts.
 const KDF: KdfParams = KdfParams {
     memory_kib: 8,
     time: 1,
     lanes: 1,
 };
 
-/// 2026-11-23T02:00:00.000Z, the first snapshot; the others follow, an hour between them.
+/// 2026-11-23T02:00:00.000Z, the time of the first snapshot; the others follow one hour apart.
 const FIRST_MS: i64 = 1_795_399_200_000;
 
 struct Recipe {
     name: &'static str,
-    /// Each opens the repository; the first made it.
+    /// The secrets. Each of them opens the repository; the first one created it.
     secrets: &'static [TextSecret],
-    /// The repository's, and those of two of its snapshots.
+    /// The compression of the repository, and of two of its snapshots.
     compressions: [Compression; 3],
     /// Small groups, so that some are full and some are not.
     parity: Option<ParityParams>,
-    /// Of randomness and data; picked so that a list tree gets two levels, though the data are few.
+    /// The seed of randomness and data, chosen so that a list tree has two levels in spite of
+    /// little data.
     seed: u64,
-    /// A prune was killed right after it had published what it condemns.
+    /// Whether a prune was killed right after it had published its kill list.
     unfinished_prune: bool,
 }
 
 impl Recipe {
-    /// Its manifests have a `sequence`.
+    /// Whether its manifests have a `sequence`.
     fn has_sequences(&self) -> bool {
         self.name.ends_with("-sequence") || self.unfinished_prune || self.has_readme()
     }
@@ -228,11 +231,11 @@ fn secret_of(json: &Value) -> Secret {
     }
 }
 
-// --- Making them ----------------------------------------------------------------------------------------------------
+// --- Writing the fixtures ---
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files of a repository made after a recipe, and what its `expected.json` says.
+/// Returns the files of a repository written by a recipe, and its `expected.json`.
 fn make(recipe: &Recipe) -> (Files, Value) {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let options = InitOptions {
@@ -264,7 +267,7 @@ fn make(recipe: &Recipe) -> (Files, Value) {
     (files, expected(&repo, recipe, &snapshots))
 }
 
-/// A second key file, with its copy, for the same bundle.
+/// Adds a second key file, with its copy, for the same bundle.
 fn add_key_file(storage: &dyn Storage, known: &TextSecret, new: &TextSecret) {
     let with = |secret: &TextSecret, then: &mut dyn FnMut(&Credential<'_>)| match secret {
         TextSecret::Passphrase(text) => then(&Credential::Passphrase(text.as_bytes())),
@@ -288,10 +291,11 @@ fn add_key_file(storage: &dyn Storage, known: &TextSecret, new: &TextSecret) {
     });
 }
 
-/// Snapshots with many and few chunks, odd names, no data at all, data seen before, and an ingest that fails.
+/// Ingests snapshots with many and few chunks, unusual names, no data, and known data, and one
+/// ingest that fails.
 fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
     let seed = recipe.seed;
-    // the same page again and again: a long list of few chunks, and nodes that are all the same
+    // the same page many times: a long list of few chunks, with equal nodes
     let mut database = text_bytes(seed, 36_000).repeat(8);
     let odd_names = [
         ("configuration/日本語/ünïcode 🗄.json", text_bytes(seed + 10, 2_000)),
@@ -317,7 +321,7 @@ fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
     first.extend(odd_names.iter().map(|(name, data)| (*name, data.as_slice())));
     let mut snapshots = vec![ingest(tags, None, true, &first)];
 
-    // a failed ingest leaves chunks that no snapshot names
+    // a failed ingest leaves chunks that no snapshot needs
     fail_an_ingest(repo, &text_bytes(seed + 12, 3_000));
 
     database.splice(30_000..30_010, *b"UPDATE customer SET name = 'x'");
@@ -334,7 +338,7 @@ fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
         false,
         &[("noise.bin", &random_bytes(seed + 14, 10_000))],
     ));
-    // nothing new: the same item under another name
+    // nothing new: the same item with another name
     snapshots.push(ingest(
         &[("kind", "again")],
         None,
@@ -372,12 +376,12 @@ fn fail_an_ingest(repo: &Arc<Repository>, data: &[u8]) {
     ops::ingest(repo, &mut items, &IngestOptions::default(), &NullMonitor).unwrap_err();
 }
 
-/// Forgets a snapshot of its own, and condemns what only that needed, with a list of version 2.
-/// Nothing is deleted.
+/// Forgets a separate snapshot, and condemns what only that snapshot needed with a kill list of
+/// version 2. Deletes nothing.
 fn begin_a_prune(repo: &Arc<Repository>, recipe: &Recipe, storage: &Arc<dyn Storage>) {
     let items: &[(&str, &[u8])] = &[("of yesterday", &random_bytes(recipe.seed + 15, 9_000))];
-    let gone = ingest_with(repo, &IngestOptions::default(), items).unwrap();
-    ops::forget(repo, &[gone.id]).unwrap();
+    let forgotten = ingest_with(repo, &IngestOptions::default(), items).unwrap();
+    ops::forget(repo, &[forgotten.id]).unwrap();
     let killed = Arc::new(FaultyStorage::new(Arc::clone(storage)));
     let secret = recipe.secrets.first().map(TextSecret::secret);
     let environment = environment(killed.clone(), recipe.seed + 16);
@@ -388,7 +392,7 @@ fn begin_a_prune(repo: &Arc<Repository>, recipe: &Recipe, storage: &Arc<dyn Stor
         changes && is_decided.fetch_or(key.starts_with(layout::MARKS), Ordering::Relaxed)
     };
     killed.fail_when(is_over, ErrorKind::Unavailable);
-    // rewrites nothing
+    // copies nothing
     let options = PruneOptions {
         max_unused: 1.0,
         ..PruneOptions::keep_all()
@@ -413,7 +417,7 @@ fn expected(repo: &Arc<Repository>, recipe: &Recipe, snapshots: &[Snapshot]) -> 
     json!({ "secrets": secrets, "snapshots": snapshots })
 }
 
-/// What the fixture says about a snapshot, with the hashes of what it restores to now.
+/// Returns the fixture's description of a snapshot, with the hashes of what it restores to now.
 fn describe(repo: &Arc<Repository>, snapshot: &Snapshot) -> Value {
     let id = snapshot.id.to_hex();
     let items: Vec<Value> = snapshot
@@ -467,7 +471,7 @@ fn freeze() {
     }
 }
 
-// --- Reading them ---------------------------------------------------------------------------------------------------
+// --- Reading the fixtures ---
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repos")
@@ -480,7 +484,7 @@ fn folder_names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// All files below a folder, by their path with slashes.
+/// Returns all files below a directory, by their path with slashes.
 fn read_files(folder: &Path) -> Files {
     let mut files = Files::new();
     let mut waiting = vec![String::new()];
@@ -501,7 +505,7 @@ fn read_files(folder: &Path) -> Files {
     files
 }
 
-/// A copy of a frozen repository that a test may do anything with.
+/// A copy of a frozen repository that a test may change.
 struct Copy {
     folder: tempfile::TempDir,
     files: Files,
@@ -537,14 +541,14 @@ impl Copy {
         Arc::new(repo::open(environment, secret, &options).unwrap())
     }
 
-    /// The packs in its kill lists.
+    /// Returns the packs in its kill lists.
     fn condemned(&self) -> Vec<PackId> {
         let secrets = self.secrets();
         let lists = self.open(secrets[0].as_ref(), true).kill_lists().unwrap();
         lists.listed().copied().collect()
     }
 
-    /// Each secret in turn, or none for a plain repository.
+    /// Returns each secret, or a single `None` for a plain repository.
     fn secrets(&self) -> Vec<Option<Secret>> {
         let secrets = self.expected["secrets"].as_array().unwrap();
         if secrets.is_empty() {
@@ -554,14 +558,14 @@ impl Copy {
     }
 }
 
-/// Everything that `expected.json` says holds.
+/// Checks everything that `expected.json` states.
 fn assert_as_expected(copy: &Copy, repo: &Arc<Repository>) {
     let mut snapshots = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
     snapshots.reverse();
     let found: Vec<Value> = snapshots.iter().map(|snapshot| describe(repo, snapshot)).collect();
     assert_eq!(Value::from(found), copy.expected["snapshots"]);
     for snapshot in &snapshots {
-        // all items one after the other
+        // all items, one after the other
         let whole = restore(repo, &snapshot.id.to_hex(), None).unwrap();
         let items = snapshot.items.iter().map(|item| item.name.as_str());
         let one_by_one = items.map(|name| restore(repo, &snapshot.id.to_hex(), Some(name)).unwrap());
@@ -630,7 +634,7 @@ fn a_frozen_repository_with_parity_restores_each_lost_file() {
     for recipe in RECIPES.iter().filter(|recipe| recipe.parity.is_some()) {
         let copy = Copy::of(recipe.name);
         let secrets = copy.secrets();
-        // what a prune has condemned and no snapshot needs does not come back
+        // condemned packs that no snapshot needs are not rebuilt
         let condemned = copy.condemned();
         let is_condemned = |name: &str| layout::id_of(name, ".pack").is_some_and(|id| condemned.contains(&PackId(id)));
         let lost = |name: &&String| {
@@ -640,7 +644,7 @@ fn a_frozen_repository_with_parity_restores_each_lost_file() {
             std::fs::remove_file(copy.folder.path().join(name)).unwrap();
             let repo = copy.open(secrets[0].as_ref(), false);
             if name.ends_with(".pack") {
-                // through parity as it is, before anything is made whole
+                // through parity, before the repair
                 assert_as_expected(&copy, &copy.open(secrets[0].as_ref(), true));
             }
             ops::repair(&repo, &NullMonitor).unwrap();
@@ -712,7 +716,7 @@ fn the_same_recipe_gives_the_same_bytes() {
     }
 }
 
-/// How many packs each parity group has.
+/// Returns the number of packs in each parity group.
 fn members_of_groups(copy: &Copy) -> Vec<usize> {
     let records = copy.files.iter().filter(|(name, _)| name.ends_with(".grp"));
     records
@@ -760,7 +764,7 @@ fn the_frozen_repositories_contain_every_case_a_reader_must_handle() {
             Some(shape) => {
                 has("groups enough", count(".grp") >= 3);
                 assert_eq!(count(".par"), count(".grp") * usize::from(shape.parity));
-                // a later version has to grow what this one began
+                // a later version has to grow the groups that this one began
                 let members = members_of_groups(&copy);
                 has("full group", members.contains(&shape.data.into()));
                 has("tail group", members.iter().any(|members| *members < shape.data.into()));

@@ -1,5 +1,5 @@
-//! Reindex: the index is made again from the packs, whatever was wrong with it, beside ingests and restores, and whole at
-//! every instant.
+//! Reindex: the index is rebuilt from the packs whatever is wrong with it, also during ingests and
+//! restores, and is complete at every moment.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -20,7 +20,7 @@ fn both() -> [Known; 2] {
     [Known::new(Flavor::plain()), Known::new(Flavor::sealed())]
 }
 
-/// All (id, pack) pairs of the index.
+/// Returns all (id, pack) pairs of the index.
 fn pairs(repo: &Repository) -> BTreeSet<String> {
     let source = repo.index().all_entries().unwrap();
     let name = |found: containerarchive::index::SegmentEntry| {
@@ -54,7 +54,7 @@ fn reindex_leaves_one_segment_with_the_same_entries() {
         for (_, data) in &known.snapshots {
             assert_eq!(ingest(&repo, data).unwrap().new_chunks, 0);
         }
-        // nothing but the index is touched
+        // only the index is changed
         let is_segment = |key: &String| key.ends_with(".seg");
         let after = files_of(storage.as_ref());
         assert!(
@@ -78,7 +78,7 @@ fn reindex_succeeds_with_damaged_lost_and_foreign_segments() {
         for changed in [None, Some(b"garbage".to_vec()), Some(half)] {
             let (repo, storage, _) = known.open(&known.files);
             let repo = repo.unwrap();
-            // behind the back of an open handle
+            // under an open handle
             for segment in &segments {
                 storage.delete(segment).unwrap();
                 changed
@@ -97,7 +97,7 @@ fn reindex_succeeds_with_damaged_lost_and_foreign_segments() {
 
 #[test]
 fn reindex_keeps_entries_that_only_the_old_index_has() {
-    // neither .idx nor trailer of a pack can be read; its chunks can
+    // neither the .idx nor the trailer of a pack can be read, but its chunks can
     for known in both() {
         let pack = known
             .keys(layout::DATA, ".pack")
@@ -127,13 +127,13 @@ fn reindex_omits_condemned_packs_unless_a_snapshot_needs_them() {
     let (repo, storage, _) = known.open(&known.files);
     let repo = repo.unwrap();
     let needed = *repo.index().packs().unwrap().keys().min().unwrap();
-    let gone = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
-    let of_gone = |pack: &&containerarchive::id::PackId| {
-        read_any_index(&repo, pack).is_ok_and(|index| index.header.session == gone.id)
+    let forgotten = ingest(&repo, &random_bytes(99, 20_000)).unwrap();
+    let of_forgotten = |pack: &&containerarchive::id::PackId| {
+        read_any_index(&repo, pack).is_ok_and(|index| index.header.session == forgotten.id)
     };
     let named = repo.index().packs().unwrap();
-    let unneeded = *named.keys().find(of_gone).unwrap();
-    ops::forget(&repo, &[gone.id]).unwrap();
+    let unneeded = *named.keys().find(of_forgotten).unwrap();
+    ops::forget(&repo, &[forgotten.id]).unwrap();
     let mut packs = vec![needed, unneeded];
     packs.sort_unstable();
     let list = KillList {
@@ -175,7 +175,7 @@ fn ingests_and_restores_continue_during_a_reindex() {
                     }
                 }
             });
-            // also after a panic: the other thread must not go on for ever
+            // also after a panic, so that the other thread does not run forever
             let end = SetOnDrop(&done);
             for number in 0..8 {
                 let snapshot = ingest(&repo, &data(number)).unwrap();
@@ -198,12 +198,12 @@ fn a_reindex_can_be_interrupted_anywhere() {
     for known in both() {
         let disk = SimFs::new();
         let store = |disk: &SimFs, seed| LocalStorage::new(Arc::new(disk.clone()), Arc::new(SeededEntropy::new(seed)));
-        let place = store(&disk, 1);
-        place.create_folders(&layout::FOLDERS, &[]).unwrap();
+        let first = store(&disk, 1);
+        first.create_folders(&layout::FOLDERS, &[]).unwrap();
         for (key, bytes) in &known.files {
-            put_bytes(&place, key, bytes).unwrap();
+            put_bytes(&first, key, bytes).unwrap();
         }
-        // one segment is lost, so there is something to be found again
+        // one segment is lost, so that the reindex has entries to find again
         disk.damage(&known.keys(layout::INDEX, ".seg")[0], None).unwrap();
         disk.sync_all();
         let on = |disk: &SimFs, seed: u64| open(environment(Arc::new(store(disk, seed ^ 99)), seed), known.flavor);

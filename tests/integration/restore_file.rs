@@ -1,4 +1,4 @@
-//! Restores into files: whole and durable, or nothing; and how much a range reads.
+//! Restores into files: the complete file, durably, or nothing; and how much a range reads.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -22,7 +22,7 @@ fn to_file(repo: &Arc<Repository>, id: &str, path: &Path, overwrite: bool, monit
     ops::restore_to_file(repo, &plan, path, overwrite, monitor)
 }
 
-/// Names in a folder.
+/// Returns the names in a directory.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
@@ -32,28 +32,28 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Calls a function at the first progress, and may then want the restore to stop.
-struct Meanwhile<F: Fn() + Send + Sync> {
-    happens: F,
+/// A monitor that calls a function at the first progress report, and can then cancel the restore.
+struct OnFirstProgress<F: Fn() + Send + Sync> {
+    action: F,
     begun: AtomicBool,
     cancels: bool,
 }
 
-impl<F: Fn() + Send + Sync> Meanwhile<F> {
-    fn new(cancels: bool, happens: F) -> Self {
+impl<F: Fn() + Send + Sync> OnFirstProgress<F> {
+    fn new(cancels: bool, action: F) -> Self {
         Self {
-            happens,
+            action,
             begun: AtomicBool::new(false),
             cancels,
         }
     }
 }
 
-impl<F: Fn() + Send + Sync> Monitor for Meanwhile<F> {
+impl<F: Fn() + Send + Sync> Monitor for OnFirstProgress<F> {
     fn progress(&self, progress: &Progress) {
         assert!(progress.done_bytes <= progress.total_bytes);
         if !self.begun.swap(true, Ordering::Relaxed) {
-            (self.happens)();
+            (self.action)();
         }
     }
 
@@ -99,16 +99,16 @@ fn an_existing_file_is_replaced_only_on_request_and_atomically() {
     let path = folder.path().join("file");
     let read = || std::fs::read(&path).unwrap();
     std::fs::write(&path, "old").unwrap();
-    let untouched = Meanwhile::new(false, || panic!("work was done"));
+    let untouched = OnFirstProgress::new(false, || panic!("work was done"));
     assert_eq!(code(to_file(&repo, &id, &path, false, &untouched)), "ERR_FILE_EXISTS");
     assert_eq!(read(), b"old");
     // the old bytes stay until the new ones are complete
-    let looks = Meanwhile::new(false, || assert_eq!(read(), b"old"));
+    let looks = OnFirstProgress::new(false, || assert_eq!(read(), b"old"));
     to_file(&repo, &id, &path, true, &looks).unwrap();
     assert!(looks.begun.load(Ordering::Relaxed) && read() == data);
-    // what comes meanwhile is not replaced
+    // a file that appears during the restore is not replaced
     std::fs::remove_file(&path).unwrap();
-    let comes = Meanwhile::new(false, || std::fs::write(&path, "newer").unwrap());
+    let comes = OnFirstProgress::new(false, || std::fs::write(&path, "newer").unwrap());
     assert_eq!(code(to_file(&repo, &id, &path, false, &comes)), "ERR_FILE_EXISTS");
     assert_eq!(read(), b"newer");
     assert_eq!(names(folder.path()), ["file"]);
@@ -116,13 +116,13 @@ fn an_existing_file_is_replaced_only_on_request_and_atomically() {
 
 #[test]
 fn an_invalid_target_path_is_refused_by_name() {
-    let place = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut environment = environment(storage, 1);
-    environment.place = place.path().join("repo").display().to_string();
+    environment.place = directory.path().join("repo").display().to_string();
     let repo = init(environment, Flavor::plain()).unwrap();
     let id = ingest(&repo, b"x").unwrap().id.to_hex();
-    let path = |name: &str| place.path().join(name);
+    let path = |name: &str| directory.path().join(name);
     std::fs::create_dir(path("folder")).unwrap();
     std::fs::write(path("file"), "old").unwrap();
     let refused = |name: &str| code(to_file(&repo, &id, &path(name), true, &NullMonitor));
@@ -134,12 +134,12 @@ fn an_invalid_target_path_is_refused_by_name() {
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
-        // by the program: rustix makes none on macOS
+        // with the program, since rustix cannot create a pipe on macOS
         let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
         assert!(made.unwrap().success());
         assert_eq!(refused("link"), "ERR_FILE_EXISTS");
         assert_eq!(refused("pipe"), "ERR_FILE_EXISTS");
-        assert_eq!(names(place.path()), ["file", "folder", "link", "pipe"]);
+        assert_eq!(names(directory.path()), ["file", "folder", "link", "pipe"]);
     }
     assert_eq!(
         code(to_file(&repo, &id, Path::new("/"), true, &NullMonitor)),
@@ -148,13 +148,13 @@ fn an_invalid_target_path_is_refused_by_name() {
     assert_eq!(std::fs::read(path("file")).unwrap(), b"old");
 }
 
-/// Of the names that lead there, one may be a link, and one may become a link while the restore is
-/// running.
+/// The path may lead into the repository through a symbolic link, or through a directory that
+/// becomes one while the restore is running.
 #[cfg(unix)]
 #[test]
 fn nothing_is_restored_into_the_repository_through_a_link() {
-    let place = tempfile::tempdir().unwrap();
-    let at = |name: &str| place.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     std::fs::create_dir(at("disk")).unwrap();
     std::os::unix::fs::symlink(at("disk"), at("link")).unwrap();
     let entropy = Arc::new(SeededEntropy::new(4));
@@ -179,7 +179,7 @@ fn nothing_is_restored_into_the_repository_through_a_link() {
             }
         }
         std::fs::create_dir(at("out")).unwrap();
-        let turns = Meanwhile::new(false, || {
+        let turns = OnFirstProgress::new(false, || {
             std::fs::rename(at("out"), at("moved")).unwrap();
             std::os::unix::fs::symlink(at("disk/repo"), at("out")).unwrap();
         });
@@ -188,8 +188,8 @@ fn nothing_is_restored_into_the_repository_through_a_link() {
         std::fs::remove_file(at("out")).unwrap();
         std::fs::remove_dir_all(at("moved")).unwrap();
         assert!(files_of(storage.as_ref()) == before);
-        to_file(&repo, &id, &at("disk/beside"), true, &NullMonitor).unwrap();
-        std::fs::remove_file(at("disk/beside")).unwrap();
+        to_file(&repo, &id, &at("disk/outside"), true, &NullMonitor).unwrap();
+        std::fs::remove_file(at("disk/outside")).unwrap();
     }
 }
 
@@ -204,7 +204,7 @@ fn a_restore_that_ends_early_leaves_no_partial_file_and_keeps_the_old_one() {
         let repo = repo::init(environment(Arc::clone(&storage), 1), None, &options).unwrap();
         (Arc::new(repo), storage)
     };
-    // more than is read ahead before the first progress
+    // more than is read ahead before the first progress report
     let data = random_bytes(3, 600_000);
     let id = ingest(&repo, &data).unwrap().id.to_hex();
     let folder = tempfile::tempdir().unwrap();
@@ -217,11 +217,15 @@ fn a_restore_that_ends_early_leaves_no_partial_file_and_keeps_the_old_one() {
         assert_eq!(names(folder.path()), ["old"]);
         assert_eq!(std::fs::read(&old).unwrap(), b"old");
     };
-    judge(&repo, &Meanwhile::new(true, || ()), "ABORT_ERR");
+    judge(&repo, &OnFirstProgress::new(true, || ()), "ABORT_ERR");
     let other = open(environment(Arc::clone(&storage), 2), Flavor::plain()).unwrap();
     let closes = Arc::clone(&other);
-    judge(&other, &Meanwhile::new(false, move || closes.close()), "ERR_CLOSED");
-    // the last pack is lost: nearly all of it has been written by then
+    judge(
+        &other,
+        &OnFirstProgress::new(false, move || closes.close()),
+        "ERR_CLOSED",
+    );
+    // the last pack is lost, when nearly all of the data has been written
     let files = files_of(storage.as_ref());
     let lost = files.iter().filter(|(key, _)| key.ends_with(".pack"));
     let last = &data[data.len() - 300..];
@@ -233,7 +237,7 @@ fn a_restore_that_ends_early_leaves_no_partial_file_and_keeps_the_old_one() {
     judge(&repo, &NullMonitor, "ERR_PACK_MISSING");
 }
 
-/// What a disk shows under a name: nothing, the old bytes, or the new ones.
+/// Returns what the disk contains under the name: nothing, the old bytes, or the new ones.
 fn shown(disk: &SimFs) -> Option<Vec<u8>> {
     disk.snapshot_files().remove("file")
 }
@@ -287,7 +291,7 @@ fn a_power_cut_at_any_call_leaves_the_old_file_or_the_new_one() {
                 }
                 assert_eq!(error.path, "file");
                 assert_eq!(error.op == "the flush of the folder", point + 1 == calls);
-                // only when the last flush fails it has its name by then
+                // the file has its final name only if the last flush fails
                 let expected = if point + 1 == calls {
                     Some(new.clone())
                 } else {
@@ -300,7 +304,8 @@ fn a_power_cut_at_any_call_leaves_the_old_file_or_the_new_one() {
     }
 }
 
-/// Reads of packs that a restore of one byte takes, after the index has been read.
+/// Returns the number of reads of packs for a restore of one byte after the index has been read,
+/// and the levels of the list.
 fn reads_of_one_byte(chunks: usize) -> (usize, u32) {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let options = InitOptions {
@@ -353,7 +358,7 @@ fn a_range_reads_one_path_of_list_nodes_and_its_chunk() {
         );
         levels.push(level);
     }
-    // a hundred times the chunks are one node more on the way
+    // a hundred times as many chunks need one list node more
     assert!(
         levels[0] == 0 && levels[1] >= 1 && levels[2] == levels[1] + 1,
         "{levels:?}"

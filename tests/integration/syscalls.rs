@@ -1,5 +1,5 @@
-//! The simulated disk counts what a real one is asked to do: the mutating calls of `SimFs` are, one for one and in the same
-//! order, the system calls that `strace` sees of the same run.
+//! The simulated disk counts the calls of a real one: the mutating calls of `SimFs` are the system
+//! calls that `strace` records for the same run, one for one and in the same order.
 
 #![cfg(target_os = "linux")]
 
@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-/// Tells the child process where to work.
-const PLACE: &str = "CONTAINERARCHIVE_SYSCALLS_PLACE";
-/// Folders that the run has to make: the repository and one above it.
+/// Set for the child process: the directory to work in.
+const DIRECTORY: &str = "CONTAINERARCHIVE_SYSCALLS_DIRECTORY";
+/// The number of directories that the run has to create: the repository and its parent.
 const MISSING: usize = 2;
 
-/// Init, a first ingest, a duplicate, and one after opening again; with merges of segments on the way.
+/// Init, a first ingest, a duplicate, and further ingests through a second handle, with merges of
+/// segments.
 fn run(vfs: &Arc<dyn Vfs>, flavor: Flavor) {
     let store = |seed| Arc::new(LocalStorage::new(Arc::clone(vfs), Arc::new(SeededEntropy::new(seed))));
     let repo = init(environment(store(1), 2), flavor).unwrap();
@@ -28,20 +29,22 @@ fn run(vfs: &Arc<dyn Vfs>, flavor: Flavor) {
     ingest(&repo, &random_bytes(6, 20_000)).unwrap();
 }
 
-/// Not a test of its own: what the traced process does.
+/// The entry point of the traced process, not a test of its own.
 #[test]
 fn traced_child() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
-    let place = PathBuf::from(place);
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let directory = PathBuf::from(directory);
     for (flavor, name) in flavors() {
-        let root = root_of(&place, name);
+        let root = root_of(&directory, name);
         run(&(Arc::new(RealFs::new(&root).unwrap()) as Arc<dyn Vfs>), flavor);
     }
 }
 
-/// A repository's folder with [`MISSING`] folders to make, below two that only it uses.
-fn root_of(place: &Path, name: &str) -> PathBuf {
-    place.join(name).join("parent").join("above").join("repository")
+/// The path of a repository with [`MISSING`] directories to create, below two that only it uses.
+fn root_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(name).join("parent").join("above").join("repository")
 }
 
 fn flavors() -> [(Flavor, &'static str); 2] {
@@ -60,19 +63,19 @@ fn the_simulated_disk_counts_what_strace_counts() {
         );
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let place = place.path().canonicalize().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().canonicalize().unwrap();
     for (_, name) in flavors() {
-        std::fs::create_dir_all(place.join(name).join("parent")).unwrap();
+        std::fs::create_dir_all(directory.join(name).join("parent")).unwrap();
     }
-    let trace = place.join("trace");
+    let trace = directory.join("trace");
     let child = Command::new("strace")
         .args(["-f", "-y", "-s", "4096", "-o"])
         .arg(&trace)
         .args(["-e", "trace=%file,%desc"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "syscalls::traced_child", "--test-threads=1"])
-        .env(PLACE, &place)
+        .env(DIRECTORY, &directory)
         .stdout(Stdio::null())
         .status();
     assert!(child.unwrap().success(), "the traced run failed");
@@ -83,7 +86,7 @@ fn the_simulated_disk_counts_what_strace_counts() {
         run(&(Arc::new(disk.clone()) as Arc<dyn Vfs>), flavor);
         let simulated = disk.log();
         assert_eq!(simulated.len() as u64, disk.mutating_calls());
-        let real = mutating_calls(&trace, &root_of(&place, name));
+        let real = mutating_calls(&trace, &root_of(&directory, name));
         for op in ["create", "write", "fsync", "fsync_dir", "rename", "unlink", "mkdir"] {
             let count = |log: &[(&str, String)]| log.iter().filter(|(name, _)| *name == op).count();
             println!("{name}: {op}: {} simulated, {} real", count(&simulated), count(&real));
@@ -95,13 +98,15 @@ fn the_simulated_disk_counts_what_strace_counts() {
     }
 }
 
-/// The calls in a trace that change something at `root`, below it, or flush a folder above it, as `SimFs` names them.
+/// Returns the calls in a trace that change something at or below `root`, or flush a directory
+/// above it, with the names that `SimFs` uses.
 fn mutating_calls(trace: &str, root: &Path) -> Vec<(&'static str, String)> {
     trace.lines().filter_map(|line| mutating_call(line, root)).collect()
 }
 
 fn mutating_call(line: &str, root: &Path) -> Option<(&'static str, String)> {
-    // "1234 write(5</place/file>, …" and "1234 unlink("/place/file") = 0"; the second halves of interrupted lines are no calls
+    // "1234 write(5</dir/file>, …" and "1234 unlink("/dir/file") = 0"; the second halves of
+    // interrupted lines are not calls
     let (_, call) = line.split_once(' ')?;
     let (name, arguments) = call.trim_start().split_once('(')?;
     let handle = |text: &str| {
@@ -123,7 +128,7 @@ fn mutating_call(line: &str, root: &Path) -> Option<(&'static str, String)> {
         | "sendfile" => ("write", below(&handle(arguments)?)?),
         "fsync" | "fdatasync" | "sync_file_range" | "syncfs" => {
             let path = handle(arguments)?;
-            // a name that is gone by now was a temporary file
+            // a path that no longer exists was a temporary file
             match Path::new(&path).is_dir() {
                 true => ("fsync_dir", near(&path)?),
                 false => ("fsync", below(&path)?),
