@@ -5,45 +5,30 @@ use containerarchive::{checked_json, layout};
 
 /// The table.
 pub(super) const CASES: &[Case] = &[
+    case(Bare, "config: a future version", "open=ERR_UNSUPPORTED_FORMAT", |at| {
+        at.forge(layout::CONFIG, "\"version\":1", "\"version\":4294967295");
+    }),
     case(
         Bare,
-        "config: a version of the future",
-        "open=ERR_UNSUPPORTED_FORMAT",
-        |at| {
-            at.forge(layout::CONFIG, "\"version\":1", "\"version\":4294967295");
-        },
-    ),
-    case(
-        Bare,
-        "config: a feature that nobody knows",
+        "config: an unknown feature",
         "open=ERR_UNSUPPORTED_FORMAT",
         |at| {
             at.forge(layout::CONFIG, "[\"protocol-k\"]", "[\"protocol-k\",\"../../etc\"]");
         },
     ),
-    case(Bare, "config: 1 GB of nothing", "verify=ERR_CONFIG_CORRUPT", |at| {
+    case(Bare, "config: 1 GB of zeros", "verify=ERR_CONFIG_CORRUPT", |at| {
         at.sparse(layout::CONFIG, 1 << 30);
     }),
-    case(
-        Bare,
-        "config: JSON as deep as it is long",
-        "verify=ERR_CONFIG_CORRUPT",
-        |at| {
-            let deep = format!("{{\"version\":1,\"x\":{}{}}}", "[".repeat(400_000), "]".repeat(400_000));
-            at.write(layout::CONFIG, checked_json::finish(deep));
-        },
-    ),
+    case(Bare, "config: deeply nested JSON", "verify=ERR_CONFIG_CORRUPT", |at| {
+        let deep = format!("{{\"version\":1,\"x\":{}{}}}", "[".repeat(400_000), "]".repeat(400_000));
+        at.write(layout::CONFIG, checked_json::finish(deep));
+    }),
     case(Bare, "config: every member twice", "verify=ERR_CONFIG_CORRUPT", |at| {
         at.forge(layout::CONFIG, "{\"version\":1,", "{\"version\":1,\"version\":1,");
     }),
-    case(
-        Bare,
-        "config: numbers that are none",
-        "verify=ERR_CONFIG_CORRUPT",
-        |at| {
-            at.forge(layout::CONFIG, "\"packSize\":65536", "\"packSize\":NaN");
-        },
-    ),
+    case(Bare, "config: invalid numbers", "verify=ERR_CONFIG_CORRUPT", |at| {
+        at.forge(layout::CONFIG, "\"packSize\":65536", "\"packSize\":NaN");
+    }),
     case(Bare, "config: sizes that overflow", "verify=ERR_CONFIG_CORRUPT", |at| {
         at.forge(
             layout::CONFIG,
@@ -51,13 +36,13 @@ pub(super) const CASES: &[Case] = &[
             "\"packSize\":18446744073709551616",
         );
     }),
-    case(Bare, "config: the largest chunks and packs that may be", "", |at| {
+    case(Bare, "config: the largest allowed chunks and packs", "", |at| {
         at.forge(layout::CONFIG, "\"packSize\":65536", "\"packSize\":1073741824");
         at.forge(layout::CONFIG, "\"max\":4096", "\"max\":8388608");
     }),
     case(
         Plain,
-        "config: the largest parity that may be",
+        "config: the largest allowed parity",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
             at.forge(layout::CONFIG, "\"data\":4,\"parity\":1", "\"data\":224,\"parity\":32");
@@ -87,7 +72,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "config: says that nothing is encrypted",
+        "config: states that nothing is encrypted",
         "open=ERR_NOT_ENCRYPTED",
         |at| {
             at.forge(layout::CONFIG, "fastcdc-v2020-keyed", "fastcdc-v2020");
@@ -97,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "config: other chunk sizes than the keys say",
+        "config: other chunk sizes than in the key files",
         "open=ERR_CONFIG_CORRUPT",
         |at| {
             at.forge(layout::CONFIG, "\"min\":256", "\"min\":64");
@@ -105,7 +90,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "config: less parity than was chosen",
+        "config: less parity than in the key files",
         "open=ERR_CONFIG_CORRUPT",
         |at| {
             at.forge(layout::CONFIG, "\"data\":4,\"parity\":1", "\"data\":224,\"parity\":1");
@@ -113,7 +98,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "config: that of a plain repository",
+        "config: the config of a plain repository",
         "open=ERR_NOT_ENCRYPTED",
         |at| {
             let plain = forge_plain_config();
@@ -131,14 +116,14 @@ pub(super) const CASES: &[Case] = &[
             at.write(layout::CONFIG, checked_json::finish(format!("{body}{more}}}")));
         },
     ),
-    case(Sealed, "config: the MAC is gone", "open=ERR_CONFIG_CORRUPT", |at| {
+    case(Sealed, "config: the MAC is missing", "open=ERR_CONFIG_CORRUPT", |at| {
         let text = String::from_utf8(at.read(layout::CONFIG)).unwrap();
         let body = text.split(",\"mac\"").next().unwrap();
         at.write(layout::CONFIG, checked_json::finish(format!("{body}}}")));
     }),
 ];
 
-/// The config of some plain repository.
+/// Returns the config of a plain repository.
 fn forge_plain_config() -> Vec<u8> {
     let known = crate::support::faults::Known::new(crate::support::Flavor::plain());
     known.files[layout::CONFIG].clone()

@@ -1,12 +1,12 @@
-//! Files that are not ours, in every folder.
+//! Foreign files in every directory.
 
 use super::{Case, Plain, case, many};
 use containerarchive::layout;
 
 /// The table.
 pub(super) const CASES: &[Case] = &[
-    case(Plain, "foreign: what sync tools and systems leave behind", "", |at| {
-        for place in std::iter::once("").chain(layout::FOLDERS) {
+    case(Plain, "foreign: files of sync tools and operating systems", "", |at| {
+        for folder in std::iter::once("").chain(layout::FOLDERS) {
             for name in [
                 ".DS_Store",
                 ".nfs0000000000000001",
@@ -18,12 +18,12 @@ pub(super) const CASES: &[Case] = &[
                 "-rf",
                 "new\nline",
             ] {
-                std::fs::write(at.path(place).join(name), "not ours").unwrap();
+                std::fs::write(at.path(folder).join(name), "not ours").unwrap();
             }
         }
     }),
-    case(Plain, "foreign: names that are nearly right", "", |at| {
-        for place in layout::FOLDERS {
+    case(Plain, "foreign: names that are almost valid", "", |at| {
+        for folder in layout::FOLDERS {
             for end in ["pack", "idx", "seg", "json", "kill", "forgot", "grp", "0.par"] {
                 for name in [
                     "ab".repeat(15),
@@ -32,22 +32,22 @@ pub(super) const CASES: &[Case] = &[
                     "AB".repeat(32),
                     format!("{}g", "a".repeat(31)),
                 ] {
-                    std::fs::write(at.path(place).join(format!("{name}.{end}")), "not ours").unwrap();
+                    std::fs::write(at.path(folder).join(format!("{name}.{end}")), "not ours").unwrap();
                 }
             }
-            std::fs::write(at.path(place).join(format!("{}.01.par", "ab".repeat(16))), "not ours").unwrap();
-            std::fs::write(at.path(place).join(format!("{}.+1.par", "ab".repeat(16))), "not ours").unwrap();
+            std::fs::write(at.path(folder).join(format!("{}.01.par", "ab".repeat(16))), "not ours").unwrap();
+            std::fs::write(at.path(folder).join(format!("{}.+1.par", "ab".repeat(16))), "not ours").unwrap();
         }
     }),
-    case(Plain, "foreign: names that are no UTF-8", "", |at| {
+    case(Plain, "foreign: names that are not UTF-8", "", |at| {
         use std::os::unix::ffi::OsStrExt;
-        for place in std::iter::once("").chain(layout::FOLDERS) {
+        for folder in std::iter::once("").chain(layout::FOLDERS) {
             let name = std::ffi::OsStr::from_bytes(b"\xff\xfe.json");
-            std::fs::write(at.path(place).join(name), "not ours").unwrap();
+            std::fs::write(at.path(folder).join(name), "not ours").unwrap();
         }
     }),
-    case(Plain, "foreign: very many files in every folder", "", |at| {
-        for place in [
+    case(Plain, "foreign: many files in every directory", "", |at| {
+        for folder in [
             layout::DATA,
             layout::SNAPSHOTS,
             layout::INDEX,
@@ -55,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
             layout::LOCKS,
         ] {
             for number in 0..many(2000) {
-                std::fs::write(at.path(place).join(format!("file {number}")), "").unwrap();
+                std::fs::write(at.path(folder).join(format!("file {number}")), "").unwrap();
             }
         }
     }),

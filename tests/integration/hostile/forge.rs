@@ -1,17 +1,17 @@
-//! Files as an attacker makes them: every checksum right, every lie reaches the parser behind it. Written from
-//! `docs/format.md`, for plain repositories, which anybody can forge.
+//! Files as an attacker writes them: with correct checksums, so that false values reach the parser.
+//! Written from `docs/format.md`, for plain repositories, which anyone with write access can forge.
 
 use containerarchive::checked_json;
 use containerarchive::crypto::{check8, sha256, tag16};
 use containerarchive::id::{ChunkId, GroupId, PackId, RepoId, SegmentId, SnapshotId, to_hex};
 use containerarchive::parity::{GroupHead, GroupRecord, Part};
 
-/// Bytes put over others at a place.
+/// Overwrites bytes at an offset.
 pub fn patch(bytes: &mut [u8], at: usize, with: &[u8]) {
     bytes[at..at + with.len()].copy_from_slice(with);
 }
 
-/// A stored chunk and what its entry says about it.
+/// A stored chunk and its entry.
 #[derive(Clone)]
 pub struct Stored {
     pub id: ChunkId,
@@ -33,7 +33,7 @@ impl Stored {
         }
     }
 
-    /// A data chunk that is said to be `raw_len` bytes of `codec`.
+    /// A data chunk whose entry states `raw_len` bytes of `codec`.
     pub fn encoded(id: [u8; 32], payload: Vec<u8>, raw_len: u32, codec: u8) -> Self {
         Self {
             id: ChunkId(id),
@@ -53,7 +53,7 @@ impl Stored {
         }
     }
 
-    /// A part of a manifest's copy.
+    /// A part of the copy of a manifest.
     pub fn copy(bytes: &[u8]) -> Self {
         Self {
             id: ChunkId(sha256(&[b"containerarchive/copy/v1\0", bytes])),
@@ -63,7 +63,7 @@ impl Stored {
     }
 }
 
-/// A list node of any content.
+/// A list node with any content.
 pub fn node(level: u8, entries: &[Vec<u8>]) -> Vec<u8> {
     let mut out = b"CALN".to_vec();
     out.extend([1, level]);
@@ -84,15 +84,15 @@ pub fn inner_entry(id: &ChunkId, size: u64, chunks: u32) -> Vec<u8> {
     [&id.0[..], &size.to_le_bytes(), &chunks.to_le_bytes()].concat()
 }
 
-/// The parts of a pack before its checksums are made.
+/// The parts of a pack before its checksums are computed.
 pub struct PackParts {
     pub header: Vec<u8>,
     pub body: Vec<u8>,
     pub entries: Vec<Vec<u8>>,
-    /// Of the footer; worked out when they are `None`.
+    /// The values in the footer; computed if `None`.
     pub trailer_offset: Option<u32>,
     pub trailer_len: Option<u32>,
-    /// What the `.idx` says.
+    /// The values in the `.idx`.
     pub index_pack_len: Option<u64>,
     pub index_pack: Option<PackId>,
 }
@@ -104,7 +104,7 @@ pub struct ForgedPack {
     pub index: Vec<u8>,
 }
 
-/// A pack of these chunks; `edit` lies about them.
+/// Returns a pack of these chunks; `edit` falsifies its parts.
 pub fn pack(repo: RepoId, session: [u8; 16], stored: &[Stored], edit: impl Fn(&mut PackParts)) -> ForgedPack {
     let meta = stored.iter().any(|chunk| chunk.kind != 0);
     let mut header = b"CAPACK01".to_vec();
@@ -173,21 +173,22 @@ fn finish_pack(parts: PackParts) -> ForgedPack {
     ForgedPack { id, pack, index }
 }
 
-/// Makes the checksum of an `.idx`, a kill list, or another file that ends with the SHA-256 of what is before, right again.
+/// Recomputes the checksum of an `.idx`, a kill list, or another file that ends with the SHA-256 of
+/// the bytes before.
 pub fn reseal_hash(bytes: &mut Vec<u8>) {
     bytes.truncate(bytes.len() - 32);
     let hash = sha256(&[bytes]);
     bytes.extend(hash);
 }
 
-/// A manifest in clear.
+/// An unencrypted manifest.
 pub struct Manifest {
     pub id: SnapshotId,
     pub size: u64,
     pub chunk_count: u64,
-    /// Text of the members of the one item that tell its chunks, as `"chunks":[]`.
+    /// The JSON of the members of the only item that define its chunks, as `"chunks":[]`.
     pub content: String,
-    /// Text of more members of the manifest, each behind a comma.
+    /// The JSON of further members of the manifest, each after a comma.
     pub more: String,
 }
 
@@ -221,7 +222,7 @@ impl Manifest {
         )
     }
 
-    /// The text, without its checksum.
+    /// Returns the JSON without its checksum.
     pub fn text(&self) -> String {
         let Self {
             id,
@@ -235,7 +236,7 @@ impl Manifest {
         )
     }
 
-    /// The file.
+    /// Returns the bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
         checked_json::finish(self.text()).into_bytes()
     }
@@ -245,20 +246,20 @@ impl Manifest {
 pub struct Segment {
     pub id: SegmentId,
     pub repo: RepoId,
-    /// With pack ordinals.
+    /// The entries, with pack ordinals.
     pub entries: Vec<Vec<u8>>,
     pub packs: Vec<(PackId, u64)>,
     pub superseded: Vec<SegmentId>,
-    /// Sets the content of the filter page; all ones admit every id.
+    /// The content of the filter page; all ones admit every id.
     pub filter: u8,
-    /// Written over the footer's content.
+    /// Written over the content of the footer.
     pub footer_patch: Vec<(usize, Vec<u8>)>,
-    /// Written over the header's content.
+    /// Written over the content of the header.
     pub header_patch: Vec<(usize, Vec<u8>)>,
 }
 
 impl Segment {
-    /// An empty one.
+    /// An empty segment.
     pub fn new(id: u8, repo: RepoId) -> Self {
         Self {
             id: SegmentId([id; 16]),
@@ -294,7 +295,7 @@ impl Segment {
         self
     }
 
-    /// The file.
+    /// Returns the bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
         let page = |content: &[u8]| {
             let mut page = vec![0u8; 4080];
@@ -351,21 +352,22 @@ impl Segment {
         let tag = tag16("containerarchive/segment/v1", &[&header]);
         let mut out = [&header[..], &tag].concat();
         for (number, (section, content)) in (1u64..).zip(pages) {
-            let place = [&self.id.0[..], &section.to_le_bytes(), &number.to_le_bytes()].concat();
-            let tag = tag16("containerarchive/segment-page/v1", &[&place, &content]);
+            let position = [&self.id.0[..], &section.to_le_bytes(), &number.to_le_bytes()].concat();
+            let tag = tag16("containerarchive/segment-page/v1", &[&position, &content]);
             out.extend(content);
             out.extend(tag);
         }
         out
     }
 
-    /// Its key.
+    /// Returns its key.
     pub fn key(&self) -> String {
         format!("index/{}.seg", to_hex(&self.id.0))
     }
 }
 
-/// The `.grp` and the first `.par` of a group. `edit` changes the record's bytes; its hash and the prefixes are made after.
+/// Returns the `.grp` and the first `.par` of a group. `edit` changes the bytes of the record
+/// before its hash and the prefixes are computed.
 pub fn group(record: &GroupRecord, shard: &[u8], edit: impl Fn(&mut Vec<u8>)) -> [(String, Vec<u8>); 2] {
     let mut bytes = record.encode();
     edit(&mut bytes);
@@ -390,7 +392,7 @@ pub fn group(record: &GroupRecord, shard: &[u8], edit: impl Fn(&mut Vec<u8>)) ->
     [(Part::Group.key(&head.id), file), (Part::Shard(0).key(&head.id), par)]
 }
 
-/// A record whose sums are zero, for a head.
+/// A record with sums of zero, for a head.
 pub fn empty_record(head: GroupHead) -> GroupRecord {
     let member_sums = head
         .members
@@ -412,7 +414,7 @@ pub fn group_id(byte: u8) -> GroupId {
     GroupId([byte; 16])
 }
 
-/// A kill list; `counts` are what it says of itself.
+/// Returns a kill list; `counts` are the counts that it states.
 pub fn kill_list(repo: RepoId, id: u8, packs: &[PackId], counts: Option<(u32, u32)>, flags: u32) -> Vec<u8> {
     let mut out = b"CAKILL01".to_vec();
     out.extend(1u32.to_le_bytes());
@@ -433,7 +435,7 @@ pub fn two() -> Vec<Stored> {
     vec![Stored::data(b"the first chunk"), Stored::data(b"the second one")]
 }
 
-/// A chunk id for a number.
+/// Returns a chunk id for a number.
 pub fn id_of(number: u32) -> [u8; 32] {
     containerarchive::crypto::sha256(&[&number.to_le_bytes()])
 }

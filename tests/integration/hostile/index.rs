@@ -9,54 +9,54 @@ use std::collections::BTreeMap;
 /// The table.
 pub(super) const CASES: &[Case] = &[
     case(Bare, "index: counts near 2^64", "", |at| {
-        for (number, place) in (1u8..).zip([16usize, 24, 32, 40, 48, 56, 64, 72, 80]) {
+        for (number, offset) in (1u8..).zip([16usize, 24, 32, 40, 48, 56, 64, 72, 80]) {
             let mut segment = Segment::new(number, at.repo_id());
-            segment.footer_patch = vec![(place, u64::MAX.to_le_bytes().to_vec())];
+            segment.footer_patch = vec![(offset, u64::MAX.to_le_bytes().to_vec())];
             at.write(&segment.key(), segment.bytes());
         }
     }),
-    case(Bare, "index: 1 GB of nothing in place of a segment", "", |at| {
+    case(Bare, "index: 1 GB of zeros in place of a segment", "", |at| {
         at.sparse(&at.first(layout::INDEX, ".seg"), 1 << 30);
     }),
     case(
         Bare,
-        "index: places behind the end of a pack",
+        "index: locations after the end of a pack",
         "restore=ERR_CHUNK_MISSING files=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_INDEX_CORRUPT prune=ERR_CHUNK_MISSING",
         |at| {
             let chunk = first_chunk(at);
             at.without_index();
-            let place = |segment: Segment| segment.entry(&chunk.id, 0, u32::MAX, 0xff_ffff, chunk.raw_len, [0, 0]);
-            replace_index(at, &[chunk.pack], place);
+            let locate = |segment: Segment| segment.entry(&chunk.id, 0, u32::MAX, 0xff_ffff, chunk.raw_len, [0, 0]);
+            replace_index(at, &[chunk.pack], locate);
         },
     ),
     case(
         Bare,
-        "index: places in a pack that is not there",
+        "index: locations in a missing pack",
         "restore=ERR_CHUNK_MISSING files=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_INDEX_CORRUPT prune=ERR_CHUNK_MISSING",
         |at| {
             let chunk = first_chunk(at);
             at.without_index();
-            let place = |segment: Segment| segment.entry(&chunk.id, 0, 96, 10, chunk.raw_len, [0, 0]);
-            replace_index(at, &[PackId([1; 32])], place);
+            let locate = |segment: Segment| segment.entry(&chunk.id, 0, 96, 10, chunk.raw_len, [0, 0]);
+            replace_index(at, &[PackId([1; 32])], locate);
         },
     ),
-    case(Bare, "index: places in packs that have no name", "", |at| {
+    case(Bare, "index: locations with an invalid pack ordinal", "", |at| {
         let chunk = first_chunk(at);
         let segment = Segment::new(1, at.repo_id()).entry(&chunk.id, u32::MAX, 96, 10, 10, [0, 0]);
         at.write(&segment.key(), segment.bytes());
     }),
     case(
         Bare,
-        "index: a chunk at the place of another",
+        "index: a chunk with the location of another",
         "restore=ERR_CHUNK_MISSING files=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_INDEX_CORRUPT prune=ERR_CHUNK_MISSING",
         |at| {
             let chunk = first_chunk(at);
             at.without_index();
-            let place = |segment: Segment| segment.entry(&chunk.id, 0, 97, chunk.payload_len, chunk.raw_len, [0, 0]);
-            replace_index(at, &[chunk.pack], place);
+            let locate = |segment: Segment| segment.entry(&chunk.id, 0, 97, chunk.payload_len, chunk.raw_len, [0, 0]);
+            replace_index(at, &[chunk.pack], locate);
         },
     ),
-    case(Bare, "index: codecs and types of the future", "", |at| {
+    case(Bare, "index: unknown codecs and types", "", |at| {
         let chunk = first_chunk(at);
         for (number, codes) in (1u8..).zip([[9, 0], [0, 9], [255, 255]]) {
             let mut segment = Segment::new(number, at.repo_id()).entry(&chunk.id, 0, 96, 10, 10, codes);
@@ -71,11 +71,11 @@ pub(super) const CASES: &[Case] = &[
         |at| {
             let chunk = first_chunk(at);
             at.without_index();
-            let place = |mut segment: Segment| {
+            let locate = |mut segment: Segment| {
                 segment.filter = 0;
                 segment.entry(&chunk.id, 0, 96, chunk.payload_len, chunk.raw_len, [0, 0])
             };
-            replace_index(at, &[chunk.pack], place);
+            replace_index(at, &[chunk.pack], locate);
         },
     ),
     case(Bare, "index: entries that are out of order", "", |at| {
@@ -86,20 +86,25 @@ pub(super) const CASES: &[Case] = &[
         segment.packs = vec![(first_chunk(at).pack, 1000)];
         at.write(&segment.key(), segment.bytes());
     }),
-    case(Bare, "index: one that supersedes all others", "", |at| {
+    case(Bare, "index: a segment that supersedes all others", "", |at| {
         let mut segment = Segment::new(1, at.repo_id());
         segment.superseded = segments(at);
         at.write(&segment.key(), segment.bytes());
     }),
-    case(Bare, "index: two that supersede each other, and everything", "", |at| {
-        for (own, other) in [(1, 2), (2, 1)] {
-            let mut segment = Segment::new(own, at.repo_id());
-            segment.superseded = segments(at);
-            segment.superseded.push(SegmentId([other; 16]));
-            at.write(&segment.key(), segment.bytes());
-        }
-    }),
-    case(Bare, "index: one that supersedes itself", "", |at| {
+    case(
+        Bare,
+        "index: two segments that supersede each other, and everything",
+        "",
+        |at| {
+            for (own, other) in [(1, 2), (2, 1)] {
+                let mut segment = Segment::new(own, at.repo_id());
+                segment.superseded = segments(at);
+                segment.superseded.push(SegmentId([other; 16]));
+                at.write(&segment.key(), segment.bytes());
+            }
+        },
+    ),
+    case(Bare, "index: a segment that supersedes itself", "", |at| {
         let mut segment = Segment::new(1, at.repo_id());
         segment.superseded = vec![segment.id];
         at.write(&segment.key(), segment.bytes());
@@ -109,26 +114,31 @@ pub(super) const CASES: &[Case] = &[
         segment.superseded = (0..100_000u128).map(|n| SegmentId(n.to_be_bytes())).collect();
         at.write(&segment.key(), segment.bytes());
     }),
-    case(Bare, "index: very many empty segments", "", |at| {
+    case(Bare, "index: many empty segments", "", |at| {
         for number in 0..many(2000) as u128 {
             let mut segment = Segment::new(1, at.repo_id());
             segment.id = SegmentId((number << 64 | 1).to_be_bytes());
             at.write(&segment.key(), segment.bytes());
         }
     }),
-    case(Bare, "index: of another repository, of the future, sealed", "", |at| {
-        for (number, place, with) in [
-            (1u8, 16usize, vec![0x99; 16]),
-            (2, 8, vec![2]),
-            (3, 12, vec![1]),
-            (4, 12, vec![0xff]),
-        ] {
-            let mut segment = Segment::new(number, at.repo_id());
-            segment.header_patch = vec![(place, with)];
-            at.write(&segment.key(), segment.bytes());
-        }
-    }),
-    case(Bare, "index: a segment under the name of another", "", |at| {
+    case(
+        Bare,
+        "index: of another repository, of a future version, sealed",
+        "",
+        |at| {
+            for (number, offset, with) in [
+                (1u8, 16usize, vec![0x99; 16]),
+                (2, 8, vec![2]),
+                (3, 12, vec![1]),
+                (4, 12, vec![0xff]),
+            ] {
+                let mut segment = Segment::new(number, at.repo_id());
+                segment.header_patch = vec![(offset, with)];
+                at.write(&segment.key(), segment.bytes());
+            }
+        },
+    ),
+    case(Bare, "index: a segment with the file name of another", "", |at| {
         let bytes = at.read(&at.first(layout::INDEX, ".seg"));
         at.write(&layout::segment(&SegmentId([3; 16])), bytes);
     }),
@@ -140,7 +150,7 @@ pub(super) const CASES: &[Case] = &[
     }),
 ];
 
-/// A chunk of a known snapshot and where it lies.
+/// A chunk of a known snapshot and its location.
 struct Known {
     id: ChunkId,
     pack: PackId,
@@ -148,7 +158,7 @@ struct Known {
     raw_len: u32,
 }
 
-/// The first chunk of the first data pack.
+/// Returns the first chunk of the first data pack.
 fn first_chunk(at: &Scene) -> Known {
     for key in at.keys(layout::DATA, ".idx") {
         let bytes = at.known.files[&key].clone();
@@ -174,7 +184,8 @@ fn segments(at: &Scene) -> Vec<SegmentId> {
         .collect()
 }
 
-/// One segment that names all packs with their lengths (and `more`), and holds only what `fill` puts into it.
+/// Writes one segment that names all packs with their lengths, and the packs of `first`, with only
+/// the entries that `fill` adds.
 fn replace_index(at: &Scene, first: &[PackId], fill: impl Fn(Segment) -> Segment) {
     let mut packs: BTreeMap<PackId, u64> = BTreeMap::new();
     for key in at.keys(layout::DATA, ".pack") {

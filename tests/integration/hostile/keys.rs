@@ -27,7 +27,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(
         Sealed,
-        "keys: no pass, no memory, no lane",
+        "keys: zero passes, memory and lanes",
         "open=ERR_KEY_FILE_CORRUPT",
         |at| {
             forge_keys(at, "\"m\":8,\"t\":1,\"p\":1", "\"m\":0,\"t\":0,\"p\":0");
@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(
         Sealed,
-        "keys: memory times passes beyond the ceiling",
+        "keys: memory times passes above the maximum",
         "open=ERR_KEY_FILE_CORRUPT",
         |at| {
             forge_keys(at, "\"m\":8,\"t\":1", "\"m\":2097152,\"t\":16");
@@ -54,20 +54,15 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "keys: an algorithm that nobody knows",
+        "keys: an unknown algorithm",
         "open=ERR_KEY_FILE_CORRUPT",
         |at| {
             forge_keys(at, "argon2id", "rot13-id");
         },
     ),
-    case(
-        Sealed,
-        "keys: a version of the future",
-        "open=ERR_KEY_FILE_CORRUPT",
-        |at| {
-            forge_keys(at, "{\"version\":1,\"id\"", "{\"version\":2,\"id\"");
-        },
-    ),
+    case(Sealed, "keys: a future version", "open=ERR_KEY_FILE_CORRUPT", |at| {
+        forge_keys(at, "{\"version\":1,\"id\"", "{\"version\":2,\"id\"");
+    }),
     case(
         Sealed,
         "keys: other costs for the same wrapped secrets",
@@ -78,36 +73,32 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "keys: a costly one beside the right one",
+        "keys: one with high costs next to the right one",
         "verify=ERR_KEY_FILE_CORRUPT",
         |at| {
-            // it sorts before any other, has another name inside, and would take 2 GiB and several seconds
+            // it sorts before the right one, contains another id, and would take 2 GiB and several
+            // seconds
             let key = at.read(&at.first(layout::KEYS, ".json"));
             let costly = crate::support::faults::forge(&key, "\"m\":8,\"t\":1", "\"m\":2097152,\"t\":4");
             at.write(&layout::key(&KeyId([0; 16])), costly);
         },
     ),
+    case(Sealed, "keys: many damaged ones", "verify=ERR_KEY_FILE_CORRUPT", |at| {
+        for number in 0..many(10_000) as u128 {
+            at.write(
+                &layout::key(&KeyId((1 << 100 | number << 70).to_le_bytes())),
+                "{\"version\":1}",
+            );
+        }
+        // the right one is among the first
+        let key = at.first(layout::KEYS, ".json");
+        let bytes = at.read(&key);
+        at.remove(&key);
+        at.write(&layout::key(&KeyId([0; 16])), bytes);
+    }),
     case(
         Sealed,
-        "keys: very many damaged ones",
-        "verify=ERR_KEY_FILE_CORRUPT",
-        |at| {
-            for number in 0..many(10_000) as u128 {
-                at.write(
-                    &layout::key(&KeyId((1 << 100 | number << 70).to_le_bytes())),
-                    "{\"version\":1}",
-                );
-            }
-            // the right one is among the first
-            let key = at.first(layout::KEYS, ".json");
-            let bytes = at.read(&key);
-            at.remove(&key);
-            at.write(&layout::key(&KeyId([0; 16])), bytes);
-        },
-    ),
-    case(
-        Sealed,
-        "keys: very many whole ones, none for this passphrase",
+        "keys: many intact ones, none for this passphrase",
         "open=ERR_WRONG_PASSPHRASE",
         |at| {
             let key = at.read(&at.first(layout::KEYS, ".json"));
@@ -139,14 +130,14 @@ pub(super) const CASES: &[Case] = &[
             &format!("\"label\":\"{}\",\"createdAt\"", "\\u0000".repeat(10_000)),
         );
     }),
-    case(Sealed, "keys: 1 GB of nothing", "open=ERR_KEY_FILE_CORRUPT", |at| {
+    case(Sealed, "keys: 1 GB of zeros", "open=ERR_KEY_FILE_CORRUPT", |at| {
         for name in [layout::KEYS, layout::KEY_COPIES] {
             at.sparse(&at.first(name, ".json"), 1 << 30);
         }
     }),
     case(
         Sealed,
-        "keys: those of another repository",
+        "keys: key files of another repository",
         "open=ERR_KEY_FILE_CORRUPT",
         |at| {
             let id = at.repo_id().to_hex();
@@ -155,7 +146,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "keys: a passphrase's file that says it is a raw key's",
+        "keys: a passphrase key file marked as a raw key",
         "open=ERR_KEY_FILE_CORRUPT",
         |at| {
             forge_keys(at, "\"type\":\"passphrase\"", "\"type\":\"raw\"");

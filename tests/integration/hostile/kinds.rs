@@ -1,4 +1,4 @@
-//! Attacks with files that are none: links, pipes, devices and folders in their places.
+//! Attacks with links, pipes, devices and directories in place of files.
 
 use super::{Bare, Case, Plain, Scene, Sealed, case};
 use containerarchive::layout;
@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kinds: a folder in place of config.json",
+        "kinds: a directory in place of config.json",
         "verify=ERR_CONFIG_CORRUPT",
         |at| folder(at, layout::CONFIG),
     ),
@@ -69,7 +69,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "kinds: a folder in place of a manifest",
+        "kinds: a directory in place of a manifest",
         "get=ERR_SNAPSHOT_NOT_FOUND restore=ERR_SNAPSHOT_NOT_FOUND files=ERR_SNAPSHOT_NOT_FOUND verify=ERR_MANIFEST_MISSING prune=ERR_NOT_A_DIRECTORY",
         |at| {
             folder(at, &at.first(layout::SNAPSHOTS, ".json"));
@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
     case(Plain, "kinds: a pipe in place of a pack", "", |at| {
         pipe(at, &at.first(layout::DATA, ".pack"))
     }),
-    case(Plain, "kinds: a folder in place of a pack", "", |at| {
+    case(Plain, "kinds: a directory in place of a pack", "", |at| {
         folder(at, &at.first(layout::DATA, ".pack"))
     }),
     case(Plain, "kinds: a device in place of a pack", "", |at| {
@@ -125,7 +125,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "kinds: folders in place of the lock files",
+        "kinds: directories in place of the lock files",
         "ingest=ERR_NOT_A_DIRECTORY",
         |at| {
             folder(at, layout::COMMIT_LOCK);
@@ -163,7 +163,7 @@ pub(super) const CASES: &[Case] = &[
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT ingest=ERR_NOT_A_DIRECTORY repair=ERR_NOT_A_DIRECTORY after=ERR_MANIFEST_CORRUPT last=reindex:ERR_NOT_A_DIRECTORY+sweep:ERR_NOT_A_DIRECTORY+unlock:ERR_NOT_A_DIRECTORY",
         |at| {
             link_folder(at, layout::QUARANTINE);
-            // something that a repair wants to set aside
+            // a file that a repair quarantines
             at.write(&at.first(layout::SNAPSHOTS, ".json"), "damaged");
         },
     ),
@@ -186,13 +186,13 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "kinds: half-written files that are links, pipes and folders",
+        "kinds: half-written files that are links, pipes and directories",
         "",
         |at| {
-            for place in layout::FOLDERS {
-                std::os::unix::fs::symlink(at.outside().join("canary"), at.path(place).join(".tmp-1")).unwrap();
-                make_pipe(&at.path(place).join(".tmp-2"));
-                std::fs::create_dir(at.path(place).join(".tmp-3")).unwrap();
+            for folder in layout::FOLDERS {
+                std::os::unix::fs::symlink(at.outside().join("canary"), at.path(folder).join(".tmp-1")).unwrap();
+                make_pipe(&at.path(folder).join(".tmp-2"));
+                std::fs::create_dir(at.path(folder).join(".tmp-3")).unwrap();
             }
         },
     ),
@@ -229,7 +229,7 @@ fn folder(at: &Scene, key: &str) {
     at.write(&format!("{key}/inside"), "x");
 }
 
-/// `/dev/zero`, where the system lets us make one; else a socket.
+/// Creates `/dev/zero` where the system allows it, else a socket.
 fn device(at: &Scene, key: &str) {
     use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
     at.remove(key);

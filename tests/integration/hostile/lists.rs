@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: 2^31 chunks in three nodes, every other one missing",
+        "lists: 2^31 chunks in three nodes, every second one missing",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             let there = Stored::data(b"x");
@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: 2^31 chunks in three nodes, all of them there",
+        "lists: 2^31 chunks in three nodes, all of them present",
         "restore=ABORT_ERR after=ABORT_ERR",
         |at| {
             let there = Stored::data(b"x");
@@ -66,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: entries of another size",
+        "lists: entries of the wrong size",
         "restore=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT after=ERR_MANIFEST_CORRUPT last=sweep:ERR_MANIFEST_CORRUPT",
         |at| {
             let mut wrong = node(0, &[leaf_entry(&ChunkId([1; 32]), 1)]);
@@ -76,7 +76,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: a node that is not of the level that its parent says",
+        "lists: a node with another level than in its parent",
         "restore=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_CHUNK_MISSING after=ERR_MANIFEST_CORRUPT last=sweep:ERR_CHUNK_MISSING",
         |at| {
             let leaf = node(0, &[leaf_entry(&ChunkId([1; 32]), 1)]);
@@ -99,7 +99,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: a node with other sums than the manifest says",
+        "lists: a node with other sums than in the manifest",
         "restore=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT after=ERR_MANIFEST_CORRUPT",
         |at| {
             let there = Stored::data(b"x");
@@ -109,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "lists: chunks of other lengths than they have",
+        "lists: chunks with wrong lengths",
         "restore=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT after=ERR_MANIFEST_CORRUPT",
         |at| {
             let there = Stored::data(b"twelve bytes");
@@ -119,7 +119,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// A node, and a snapshot with it as its root.
+/// Writes a node, and a snapshot with it as its root.
 fn rooted(at: &Scene, top: &[u8], size: u64, chunks: u64, level: u8) {
     let stored = Stored::node(top);
     let root = stored.id;
@@ -128,7 +128,8 @@ fn rooted(at: &Scene, top: &[u8], size: u64, chunks: u64, level: u8) {
     at.put_manifest(&Manifest::list(number, size, chunks, &root, level));
 }
 
-/// A leaf of 2048 entries, 1024 times in a node, that 1024 times in another.
+/// A leaf of 2048 entries, referenced 1024 times by a node that is referenced 1024 times by another
+/// node.
 fn list_bomb(at: &Scene, chunks: &[(ChunkId, u32)]) {
     let entries: Vec<Vec<u8>> = chunks
         .iter()

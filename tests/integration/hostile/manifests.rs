@@ -10,7 +10,7 @@ use containerarchive::{checked_json, layout};
 pub(super) const CASES: &[Case] = &[
     case(
         Bare,
-        "manifests: 1 GB of nothing",
+        "manifests: 1 GB of zeros",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.sparse(&layout::snapshot(&SnapshotId([1; 16])), 1 << 30);
@@ -18,25 +18,25 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: 255 MB of nothing",
+        "manifests: 255 MB of zeros",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.sparse(&layout::snapshot(&SnapshotId([1; 16])), 255 << 20);
         },
     ),
-    case(Bare, "manifests: one with a text of many MB in it", "", |at| {
+    case(Bare, "manifests: a string of many MB", "", |at| {
         let mut manifest = Manifest::chunks(0xf1, &[]);
         manifest.more = format!(",\"comment\":\"{}\"", "x".repeat(many(60 << 20)));
         at.put_manifest(&manifest);
     }),
-    case(Bare, "manifests: JSON as deep as it is long", "", |at| {
+    case(Bare, "manifests: deeply nested JSON", "", |at| {
         let mut manifest = Manifest::chunks(0xf1, &[]);
         manifest.more = format!(",\"x\":{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         at.put_manifest(&manifest);
     }),
     case(
         Bare,
-        "manifests: a version of the future",
+        "manifests: a future version",
         "list=ERR_UNSUPPORTED_FORMAT stats=ERR_UNSUPPORTED_FORMAT verify=ERR_UNSUPPORTED_FORMAT prune=ERR_UNSUPPORTED_FORMAT last=sweep:ERR_UNSUPPORTED_FORMAT",
         |at| {
             let text = text_of_one().replacen("\"version\":1", "\"version\":99", 1);
@@ -45,7 +45,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: very many chunks that nobody has",
+        "manifests: many missing chunks",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             let chunks: Vec<(ChunkId, u32)> = (0..many(100_000)).map(|n| (ChunkId(id_of(n as u32)), 1000)).collect();
@@ -54,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: the same byte very many times",
+        "manifests: one chunk of one byte many times",
         "restore=ABORT_ERR after=ABORT_ERR",
         |at| {
             let there = Stored::data(b"x");
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
             at.put_manifest(&Manifest::chunks(0xf1, &vec![(there.id, 1); many(100_000)]));
         },
     ),
-    case(Bare, "manifests: very many items", "", |at| {
+    case(Bare, "manifests: many items", "", |at| {
         let items: Vec<String> = (0..many(200_000))
             .map(|n| format!(r#"{{"name":"{n}","type":"","size":0,"chunkCount":0,"chunks":[]}}"#))
             .collect();
@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
         let text = format!("{}{}]}}", &text[..start], items.join(","));
         put_text(at, text);
     }),
-    case(Bare, "manifests: very many tags", "", |at| {
+    case(Bare, "manifests: many tags", "", |at| {
         let tags: Vec<String> = (0..many(300_000)).map(|n| format!("\"{n}\":\"\"")).collect();
         let text = text_of_one();
         let text = text.replacen("\"tags\":{}", &format!("\"tags\":{{{}}}", tags.join(",")), 1);
@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(
         Bare,
-        "manifests: sizes that overflow when they are added up",
+        "manifests: sizes whose sum overflows",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             let text = text_of_one();
@@ -96,7 +96,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: numbers that are none",
+        "manifests: invalid numbers",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             for (number, said) in (0xe0u8..).zip([
@@ -127,7 +127,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: two items of one name",
+        "manifests: two items with the same name",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             let text = text_of_one();
@@ -139,7 +139,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: names that are paths, and tags that are prototypes",
+        "manifests: item names that are paths, and tags like __proto__",
         "",
         |at| {
             let text = text_of_one();
@@ -163,7 +163,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "manifests: one under the name of another",
+        "manifests: one with the file name of another",
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.under_another_name(layout::SNAPSHOTS, ".json");
@@ -171,7 +171,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "manifests: one under the name of another, sealed",
+        "manifests: one with the file name of another, sealed",
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.under_another_name(layout::SNAPSHOTS, ".json");
@@ -183,7 +183,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "manifests: one in clear among sealed ones",
+        "manifests: an unencrypted one among sealed ones",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.put_manifest(&Manifest::chunks(0xf1, &[(ChunkId([1; 32]), 1)]));
@@ -191,7 +191,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "manifests: an epoch that has no key",
+        "manifests: an epoch without a key",
         "get=ERR_MANIFEST_CORRUPT restore=ERR_MANIFEST_CORRUPT files=ERR_MANIFEST_CORRUPT verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
             at.forge(
@@ -203,7 +203,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "manifests: copies without end of ones that are lost",
+        "manifests: many copies of lost manifests",
         "verify=ERR_MANIFEST_MISSING",
         |at| {
             let session = [0xf1; 16];
@@ -233,12 +233,12 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// The text of a manifest, to be changed.
+/// Returns the JSON of a manifest, to be changed.
 fn text_of_one() -> String {
     Manifest::chunks(0xf1, &[]).text()
 }
 
-/// Puts a manifest of that text.
+/// Writes a manifest with this JSON.
 fn put_text(at: &Scene, text: String) {
     at.write(&layout::snapshot(&SnapshotId([0xf1; 16])), checked_json::finish(text));
 }

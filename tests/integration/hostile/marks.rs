@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kill lists: 1 GB of nothing",
+        "kill lists: 1 GB of zeros",
         "verify=ERR_KILL_LIST_CORRUPT prune=ERR_KILL_LIST_CORRUPT ingest=ERR_KILL_LIST_CORRUPT",
         |at| {
             at.sparse(&mark(1), 1 << 30);
@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kill lists: 500 MB of nothing",
+        "kill lists: 500 MB of zeros",
         "verify=ERR_KILL_LIST_CORRUPT prune=ERR_KILL_LIST_CORRUPT ingest=ERR_KILL_LIST_CORRUPT",
         |at| {
             at.sparse(&mark(1), 500 << 20);
@@ -33,7 +33,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kill lists: out of order, and twice the same",
+        "kill lists: out of order, and with a duplicate",
         "verify=ERR_KILL_LIST_CORRUPT prune=ERR_KILL_LIST_CORRUPT ingest=ERR_KILL_LIST_CORRUPT",
         |at| {
             at.write(
@@ -48,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kill lists: flags of the future",
+        "kill lists: unknown flags",
         "verify=ERR_KILL_LIST_CORRUPT prune=ERR_KILL_LIST_CORRUPT ingest=ERR_KILL_LIST_CORRUPT",
         |at| {
             at.write(
@@ -59,7 +59,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "kill lists: a version of the future",
+        "kill lists: a future version",
         "verify=ERR_UNSUPPORTED_FORMAT prune=ERR_UNSUPPORTED_FORMAT ingest=ERR_UNSUPPORTED_FORMAT repair=ERR_UNSUPPORTED_FORMAT last=reindex:ERR_UNSUPPORTED_FORMAT+sweep:ERR_UNSUPPORTED_FORMAT",
         |at| {
             let mut list = kill_list(at.repo_id(), 1, &[], None, 0);
@@ -92,7 +92,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "records: every snapshot is said to be forgotten",
+        "records: a record for every snapshot",
         "verify=ERR_RECORD_CORRUPT",
         |at| {
             for id in at.snapshots() {
@@ -102,7 +102,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "records: a folder, a link, and 1 GB of nothing",
+        "records: a directory, a link, and 1 GB of zeros",
         "verify=ERR_RECORD_CORRUPT",
         |at| {
             std::fs::create_dir(at.path(&layout::forgot_record(&SnapshotId([1; 16])))).unwrap();
@@ -116,7 +116,7 @@ pub(super) const CASES: &[Case] = &[
             at.write(&layout::forgot_record(&SnapshotId(number.to_le_bytes())), "{}");
         }
     }),
-    case(Plain, "leases: garbage, 1 GB of nothing, and lies", "", |at| {
+    case(Plain, "leases: garbage, 1 GB of zeros, and false values", "", |at| {
         at.write(&layout::lease(&SnapshotId([1; 16])), "garbage");
         at.sparse(&layout::lease(&SnapshotId([2; 16])), 1 << 30);
         let other = containerarchive::checked_json::finish(
@@ -126,21 +126,21 @@ pub(super) const CASES: &[Case] = &[
         at.write(&layout::lease(&at.snapshots()[0]), "of a session that has committed");
     }),
     case(Plain, "leases: a link and a pipe", "", |at| {
-        let place = |byte: u8| at.path(&layout::lease(&SnapshotId([byte; 16])));
-        std::os::unix::fs::symlink(at.outside().join("canary"), place(1)).unwrap();
+        let path = |byte: u8| at.path(&layout::lease(&SnapshotId([byte; 16])));
+        std::os::unix::fs::symlink(at.outside().join("canary"), path(1)).unwrap();
         use rustix::fs::{CWD, FileType, Mode, mknodat};
-        mknodat(CWD, place(2), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        mknodat(CWD, path(2), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }),
     case(Plain, "leases: very many of them", "", |at| {
         for number in 0..many(2000) as u128 {
             at.write(&layout::lease(&SnapshotId(number.to_le_bytes())), "{}");
         }
     }),
-    case(Plain, "locks: the files are gone", "ingest=ERR_STORAGE", |at| {
+    case(Plain, "locks: the files are missing", "ingest=ERR_STORAGE", |at| {
         at.remove(layout::COMMIT_LOCK);
         at.remove(layout::MAINT_LOCK);
     }),
-    case(Plain, "locks: the files are full of something", "", |at| {
+    case(Plain, "locks: the files have content", "", |at| {
         at.write(layout::COMMIT_LOCK, vec![b'x'; 1 << 20]);
         at.sparse(layout::MAINT_LOCK, 1 << 40);
     }),

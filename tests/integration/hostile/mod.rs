@@ -1,13 +1,16 @@
-//! Hostile repositories: a table of named attacks, each tried through every public door.
+//! Hostile repositories: a table of named attacks, each tried through every public operation.
 //!
-//! Each case is a real folder (links, pipes and devices are part of it) with something planted, forged, swapped or lied
-//! about, with checksums made right again so that the lie reaches the parser behind them. It is opened, listed, read, verified,
-//! written to, repaired and swept. What must hold: every door gives what it should or an error with a code that is no bug's;
-//! known snapshots restore to their bytes or to an error, never to other bytes; a case takes at most 5 seconds of CPU and
-//! 256 MB of memory; nothing outside of the folder changes. What each door says is part of the table.
+//! Each case is a real directory (links, pipes and devices are part of it) with something planted,
+//! forged, swapped or falsified. Checksums are recomputed, so that false values reach the parser
+//! after them. The repository is opened, listed, read, verified, written to, repaired and swept.
+//! Every operation returns the right result or an error with a code that is no bug's. Known
+//! snapshots restore to their bytes or fail, but never give other bytes. A case takes at most 5
+//! seconds of CPU and 256 MB of memory, and nothing outside the directory changes. The expected
+//! error codes are part of the table.
 //!
-//! Each case runs in a process of its own, which looks at its own CPU time and peak of memory; that, and names that other
-//! systems refuse, is why all this is for Linux. What is large in a case is five times as large with `CONTAINERARCHIVE_DEEP=1`.
+//! Each case runs in a separate process, which measures its own CPU time and peak memory. This, and
+//! file names that other systems refuse, restrict the tests to Linux. Large cases are five times as
+//! large with `CONTAINERARCHIVE_DEEP=1`.
 
 mod config;
 mod foreign;
@@ -38,14 +41,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Most CPU time that a case may take, in seconds.
+/// The maximum CPU time of a case, in seconds.
 const MAX_CPU: f64 = 5.0;
-/// Most memory that the process may have at any moment of a case, in bytes.
+/// The maximum memory of the process during a case, in bytes.
 const MAX_MEMORY: u64 = 256 << 20;
-/// Bytes of a restore of unknown data that are taken before it is called off.
+/// The number of bytes of a restore of unknown data after which it is cancelled.
 const ENOUGH: usize = 16 << 10;
 
-/// How many of something a case has that is large: so many with `CONTAINERARCHIVE_DEEP`, a fifth of them at every change.
+/// Returns the size of a large case: `deep` with `CONTAINERARCHIVE_DEEP`, else a fifth of it.
 fn many(deep: usize) -> usize {
     match std::env::var_os("CONTAINERARCHIVE_DEEP").is_some() {
         true => deep,
@@ -53,10 +56,11 @@ fn many(deep: usize) -> usize {
     }
 }
 
-/// What repository is attacked.
+/// The repository that is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Neither encrypted nor protected by parity: whoever can write can forge anything, and nothing heals.
+    /// Neither encrypted nor protected by parity: an attacker with write access can forge anything,
+    /// and nothing is healed.
     Bare,
     /// Not encrypted, with parity.
     Plain,
@@ -69,9 +73,9 @@ use Kind::{Bare, Plain, Sealed};
 struct Case {
     name: &'static str,
     kind: Kind,
-    /// Plants it.
+    /// Changes the repository.
     attack: fn(&Scene),
-    /// What the doors say, as `door=codes`; a door that is not named says `ok`.
+    /// The expected results, as `operation=codes`; an operation that is not named returns `ok`.
     expect: &'static str,
 }
 
@@ -85,7 +89,7 @@ const fn case(kind: Kind, name: &'static str, expect: &'static str, attack: fn(&
     }
 }
 
-/// What the doors said.
+/// The result of each operation.
 type Outcome = BTreeMap<&'static str, String>;
 
 fn joined(codes: BTreeSet<String>) -> String {
@@ -99,7 +103,7 @@ fn said<T>(result: Result<T>) -> String {
     code(result).to_owned()
 }
 
-/// Restores a snapshot whose content nobody knows, up to a limit.
+/// Restores a snapshot with unknown content, up to a limit.
 fn restore_unknown(repo: &Arc<Repository>, id: &SnapshotId) -> String {
     let mut taken = 0;
     let restored = ops::plan_restore(repo, &id.to_hex(), &RestoreOptions::default()).and_then(|plan| {
@@ -111,7 +115,7 @@ fn restore_unknown(repo: &Arc<Repository>, id: &SnapshotId) -> String {
     said(restored)
 }
 
-/// Restores everything that is listed, and everything that should be.
+/// Restores all listed snapshots and all known ones.
 fn restore_all(scene: &Scene, repo: &Arc<Repository>) -> String {
     let mut codes = BTreeSet::new();
     for (snapshot, data) in &scene.known.snapshots {
@@ -149,7 +153,7 @@ fn restore_into_files(scene: &Scene, repo: &Arc<Repository>) -> String {
     joined(codes)
 }
 
-/// The problems that all levels find.
+/// Returns the problems that all levels report.
 fn verify_all(repo: &Arc<Repository>) -> String {
     let mut found = BTreeSet::new();
     for level in [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full] {
@@ -162,7 +166,7 @@ fn verify_all(repo: &Arc<Repository>) -> String {
     joined(found)
 }
 
-/// A prune that keeps every snapshot.
+/// Runs a prune that keeps every snapshot.
 fn prune_nothing(repo: &Arc<Repository>, dry_run: bool) -> String {
     let mut options = PruneOptions::new(RetentionPolicy {
         keep_last: Keep::Count(1000),
@@ -172,7 +176,7 @@ fn prune_nothing(repo: &Arc<Repository>, dry_run: bool) -> String {
     said(ops::prune(repo, &options, &NullMonitor))
 }
 
-/// Ingests something, which must then be there.
+/// Ingests new data, which must restore.
 fn ingest_fresh(repo: &Arc<Repository>) -> String {
     let fresh = random_bytes(77, 10_000);
     said(ingest(repo, &fresh).inspect(|snapshot| {
@@ -181,7 +185,7 @@ fn ingest_fresh(repo: &Arc<Repository>) -> String {
     }))
 }
 
-/// Every public door, one after the other: first those that only look, then those that write.
+/// Runs every public operation: first those that only read, then those that write.
 fn try_doors(scene: &Scene) -> Outcome {
     let mut outcome = Outcome::new();
     let repo = match scene.open() {
@@ -216,7 +220,8 @@ fn try_doors(scene: &Scene) -> Outcome {
     outcome
 }
 
-/// What restores once a repaired repository was indexed anew, freed of its locks and swept: nothing less than before.
+/// Returns what restores after the repaired repository was reindexed, unlocked and swept: no less
+/// than before.
 fn after_a_sweep(scene: &Scene, before: &str) -> String {
     let swept = scene.open().map(|repo| {
         let mut codes = BTreeSet::from([
@@ -234,7 +239,7 @@ fn after_a_sweep(scene: &Scene, before: &str) -> String {
     swept.unwrap_or_else(|error| format!("open:{}", error.code()))
 }
 
-/// Reads an expectation.
+/// Parses an expectation.
 fn expected(text: &'static str) -> Outcome {
     text.split_whitespace()
         .map(|part| part.split_once('=').unwrap())
@@ -242,7 +247,7 @@ fn expected(text: &'static str) -> Outcome {
         .collect()
 }
 
-/// Every name, kind and byte below a folder.
+/// Returns every name, kind and byte below a directory.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -253,21 +258,21 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// User and system time of this process so far, in seconds.
+/// Returns the user and system time of this process so far, in seconds.
 fn cpu_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // behind the name, which may hold anything
+    // after the process name, which may contain any character
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Forgets the peak so far. Where that is refused, what planted the attack counts too.
+/// Resets the peak. Where this is refused, memory that the setup of the attack used counts too.
 fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// The most memory that was in use since [`reset_peak`], in bytes.
+/// Returns the peak memory since [`reset_peak`], in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -293,8 +298,8 @@ fn all_cases() -> Vec<Case> {
         .collect()
 }
 
-/// Tries one case. What was wrong with it fails the test.
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+/// Tries one case, and fails the test if it does not behave as expected.
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
 fn try_case(case: &Case) {
     let scene = Scene::new(victim(case.kind));
     (case.attack)(&scene);
@@ -308,7 +313,7 @@ fn try_case(case: &Case) {
     outcome.retain(|_, codes| codes != "ok");
     let said: Vec<String> = outcome.iter().map(|(door, codes)| format!("{door}={codes}")).collect();
     println!("TOLD {cpu:.2} s, {} MB, {:?}", peak >> 20, said.join(" "));
-    assert_eq!(outcome, expected(case.expect), "it says {:?}", said.join(" "));
+    assert_eq!(outcome, expected(case.expect), "the results are {:?}", said.join(" "));
     assert!(!said.iter().any(|codes| codes.contains("ERR_INTERNAL")), "{said:?}");
     assert!(cpu <= MAX_CPU, "it took {cpu:.1} s");
     assert!(peak <= MAX_MEMORY, "it took {} MB", peak >> 20);
@@ -319,7 +324,7 @@ fn try_case(case: &Case) {
 
 /// The name of the case that a process is to try.
 const CASE: &str = "CONTAINERARCHIVE_HOSTILE_CASE";
-/// Only cases whose names hold this are tried.
+/// Only cases whose name contains this are tried.
 const ONLY: &str = "CONTAINERARCHIVE_HOSTILE_ONLY";
 
 #[test]
@@ -330,11 +335,11 @@ fn one_case() {
     }
 }
 
-/// Tries a case in a process of its own; what it told, and what was wrong.
+/// Tries a case in a separate process. Returns its output line, and the failure if there is one.
 fn in_a_process(case: &Case) -> (String, Option<String>) {
     let exe = std::env::current_exe().unwrap();
     let home = tempfile::tempdir().unwrap();
-    // a runaway must not take the machine with it
+    // limits, so that a runaway process does not affect the machine
     let limits = "ulimit -t 60; ulimit -v 4000000; exec \"$0\" \"$@\"";
     let args = ["--exact", "hostile::one_case", "--ignored", "--nocapture"];
     let output = Command::new("sh")
@@ -357,7 +362,7 @@ fn in_a_process(case: &Case) -> (String, Option<String>) {
         tree(home.path()).is_empty(),
     ) {
         (true, true) => None,
-        (true, false) => Some("something was written where it ran".to_owned()),
+        (true, false) => Some("files were written to the working directory".to_owned()),
         (false, _) => {
             let reason = problems.lines().skip_while(|line| !line.contains("panicked")).take(6);
             Some(format!("{:?}: {}", output.status, reason.collect::<Vec<_>>().join(" ")))

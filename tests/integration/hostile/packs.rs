@@ -37,11 +37,11 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: a zstd frame that says nothing of its length",
+        "packs: a zstd frame without a content size",
         "restore=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT after=ERR_CHUNK_CORRUPT",
         |at| {
             let mut frame = zstd_window(10);
-            // a block of RLE: 128 KiB of zeros, again and again
+            // many RLE blocks of 128 KiB of zeros
             for _ in 0..1000 {
                 frame.extend([0x02, 0x00, 0x10, 0]);
             }
@@ -51,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: something behind a frame",
+        "packs: bytes after a frame",
         "restore=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT after=ERR_CHUNK_CORRUPT",
         |at| {
             let data = vec![b'x'; 5000];
@@ -64,7 +64,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: chunks of 16 MiB each, in nothing",
+        "packs: chunks of 16 MiB each in a few bytes",
         "restore=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT after=ERR_CHUNK_CORRUPT",
         |at| {
             let frame = zstd(&vec![0; (16 << 20) - 1]);
@@ -76,7 +76,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: a codec and a type of the future",
+        "packs: an unknown codec and an unknown type",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_CORRUPT+ERR_CHUNK_MISSING prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             let mut chunk = Stored::data(b"something");
@@ -124,7 +124,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: a chunk that ends behind 4 GiB",
+        "packs: a chunk that ends after 4 GiB",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_PACK_INDEX_CORRUPT prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             planted(at, &two(), |parts| {
@@ -135,7 +135,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: a chunk that is as long as it can be said",
+        "packs: a chunk with the largest possible length",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_PACK_INDEX_CORRUPT prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             planted(at, &two(), |parts| patch(&mut parts.entries[1], 40, &[0xff; 6]));
@@ -162,7 +162,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(
         Bare,
-        "packs: a trailer that begins behind the end",
+        "packs: a trailer that begins after the end",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_PACK_INDEX_CORRUPT prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             planted(at, &two(), |parts| parts.trailer_offset = Some(u32::MAX));
@@ -179,7 +179,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: an .idx that says 2^63 bytes",
+        "packs: an .idx with a pack length of 2^63",
         "verify=ERR_PACK_INDEX_CORRUPT",
         |at| {
             planted(at, &two(), |parts| parts.index_pack_len = Some(1 << 63));
@@ -214,7 +214,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: versions of the future",
+        "packs: future versions",
         "restore=ERR_CHUNK_MISSING verify=ERR_CHUNK_MISSING+ERR_PACK_INDEX_CORRUPT prune=ERR_CHUNK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             planted(at, &two(), |parts| patch(&mut parts.header, 8, &2u32.to_le_bytes()));
@@ -222,7 +222,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: 5 GB of nothing under a name",
+        "packs: 5 GB of zeros with the name of a pack",
         "verify=ERR_PACK_CORRUPT+ERR_PACK_INDEX_CORRUPT",
         |at| {
             at.sparse(&layout::pack(&PackId([5; 32])), 5 << 30);
@@ -230,35 +230,30 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: 1 GB of nothing in place of one",
+        "packs: 1 GB of zeros in place of one",
         "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
         },
     ),
-    case(
-        Plain,
-        "packs: 1 GB of nothing in place of one that has parity",
-        "",
-        |at| {
-            at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
-        },
-    ),
+    case(Plain, "packs: 1 GB of zeros in place of one with parity", "", |at| {
+        at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
+    }),
     case(
         Bare,
-        "packs: 600 MB of nothing that is a whole pack",
+        "packs: 600 MB of zeros in a valid pack",
         "verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT",
-        pack_of_nothing,
+        pack_of_zeros,
     ),
     case(
         Plain,
-        "packs: 600 MB of nothing that is a whole pack and wants parity",
+        "packs: 600 MB of zeros in a valid pack that needs parity",
         "verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT",
-        pack_of_nothing,
+        pack_of_zeros,
     ),
     case(
         Bare,
-        "packs: 1 GB of nothing in place of an .idx",
+        "packs: 1 GB of zeros in place of an .idx",
         "verify=ERR_PACK_INDEX_CORRUPT",
         |at| {
             at.sparse(&at.first(layout::DATA, ".idx"), 1 << 30);
@@ -266,7 +261,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Bare,
-        "packs: a whole one under the name of another",
+        "packs: an intact one with the file name of another",
         "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             at.under_another_name(layout::DATA, ".pack");
@@ -280,13 +275,13 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "packs: a chunk in place of another, in clear",
+        "packs: a chunk in place of another, unencrypted",
         "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_CHUNK_CORRUPT after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         swap_chunks,
     ),
     case(
         Sealed,
-        "packs: every .idx is that of its neighbour",
+        "packs: every .idx swapped with the next",
         "verify=ERR_PACK_INDEX_CORRUPT",
         |at| {
             let keys = at.keys(layout::DATA, ".idx");
@@ -303,12 +298,12 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The beginning of a zstd frame without a content size, with a window of 2^log bytes.
+/// The start of a zstd frame without a content size, with a window of 2^log bytes.
 fn zstd_window(log: u8) -> Vec<u8> {
     vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3]
 }
 
-/// A pack whose chunks are `len` zeros each, as a sparse file.
+/// Writes a pack whose chunks are `len` zeros each, as a sparse file.
 fn sparse_pack(at: &Scene, stored: &[Stored], len: u32) {
     use sha2::{Digest, Sha256};
     let forged = pack(at.repo_id(), [0xf0; 16], stored, |parts| {
@@ -319,7 +314,7 @@ fn sparse_pack(at: &Scene, stored: &[Stored], len: u32) {
     });
     let body = stored.len() as u64 * u64::from(len);
     let header = forged.pack[..96].to_vec();
-    // the body hash goes into the trailer's tag, so both are made anew
+    // the body hash is part of the trailer's tag, so both are recomputed
     let mut hash = Sha256::new();
     hash.update(&header);
     let zeros = vec![0; 1 << 20];
@@ -353,12 +348,12 @@ fn sparse_pack(at: &Scene, stored: &[Stored], len: u32) {
     at.without_index();
 }
 
-/// Two stored chunks of equal length change places. Checksums of the pack cannot hold then, but its name is not looked at
-/// when a chunk is read.
+/// Swaps two stored chunks of equal length. The checksums of the pack are then wrong, but its hash
+/// is not checked when a chunk is read.
 fn swap_chunks(at: &Scene) {
     for key in at.keys(layout::DATA, ".pack") {
         let mut bytes = at.read(&key);
-        // the first two chunks lie side by side behind the header
+        // the first two chunks are adjacent after the header
         let (one, two) = (96..96 + 300, 96 + 400..96 + 700);
         if bytes.len() > 2000 {
             let kept = bytes[one.clone()].to_vec();
@@ -369,8 +364,8 @@ fn swap_chunks(at: &Scene) {
     }
 }
 
-/// 600 MB of nothing, and all of it is said to be chunks.
-fn pack_of_nothing(at: &Scene) {
+/// Writes a pack of 600 MB of zeros, all of which belong to chunks.
+fn pack_of_zeros(at: &Scene) {
     let chunks: Vec<Stored> = (0..36u32)
         .map(|n| Stored::encoded(id_of(n), Vec::new(), 1, 0))
         .collect();

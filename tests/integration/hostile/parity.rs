@@ -54,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "parity: one that supersedes all others",
+        "parity: a group that supersedes all others",
         "verify=ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
             let mut head = small_head(at, 1);
@@ -64,7 +64,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "parity: two that supersede each other, and everything",
+        "parity: two groups that supersede each other, and everything",
         "verify=ERR_PACK_UNPROTECTED",
         |at| {
             for (own, other) in [(1, 2), (2, 1)] {
@@ -77,7 +77,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "parity: sums of zeros for every pack, and a pack is lost",
+        "parity: sums of zero for every pack, and a lost pack",
         "restore=ERR_PACK_MISSING files=ERR_PACK_MISSING verify=ERR_PACK_MISSING+ERR_PARITY_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             at.parity_files().iter().for_each(|key| at.remove(key));
@@ -92,7 +92,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "parity: a member that is longer than any pack, and lost",
+        "parity: a lost member that is longer than any pack",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
             let mut head = small_head(at, 1);
@@ -120,7 +120,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case(
         Plain,
-        "parity: a pack that is lost is said to be 4 GiB",
+        "parity: a lost pack with a stated length of 4 GiB",
         "verify=ERR_PARITY_CORRUPT",
         |at| {
             let key = at.first(layout::DATA, ".pack");
@@ -134,14 +134,14 @@ pub(super) const CASES: &[Case] = &[
             at.remove(&key);
         },
     ),
-    case(Plain, "parity: of another repository", "", |at| {
+    case(Plain, "parity: a group of another repository", "", |at| {
         let mut head = small_head(at, 1);
         head.repo.0 = [0x99; 16];
         plant(at, head, |_| ());
     }),
     case(
         Plain,
-        "parity: 1 GB of nothing in place of every file",
+        "parity: 1 GB of zeros in place of every file",
         "verify=ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
             at.parity_files().iter().for_each(|key| at.sparse(key, 1 << 30));
@@ -149,7 +149,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Sealed,
-        "parity: the files of two groups change names",
+        "parity: the files of two groups swapped",
         "verify=ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
             let (pars, grps) = (at.keys(layout::PARITY, ".par"), at.keys(layout::PARITY, ".grp"));
@@ -162,7 +162,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Plain,
-        "parity: a config in it that is a lie, and the real one is lost",
+        "parity: a forged copy of the config, and the config is lost",
         "verify=ERR_CONFIG_CORRUPT+ERR_PACK_UNPROTECTED+ERR_PARITY_CORRUPT",
         |at| {
             at.parity_files().iter().for_each(|key| at.remove(key));
@@ -181,7 +181,7 @@ fn groups(at: &Scene) -> Vec<GroupId> {
         .collect()
 }
 
-/// A pack of the repository as a member.
+/// Returns a pack of the repository as a member.
 fn member(at: &Scene, key: &str) -> Member {
     Member {
         pack: PackId(layout::id_of(key, ".pack").unwrap()),
@@ -203,7 +203,8 @@ fn small_head(at: &Scene, id: u8) -> GroupHead {
     }
 }
 
-/// The files of a group with sums of zero; `edit` changes the record before its checksums are made.
+/// Returns the files of a group with sums of zero; `edit` changes the record before its checksums
+/// are computed.
 fn plant(at: &Scene, head: GroupHead, edit: impl Fn(&mut Vec<u8>)) {
     let shard = vec![0; head.stripe_len() as usize];
     for (key, bytes) in group(&empty_record(head), &shard, edit) {
@@ -211,12 +212,12 @@ fn plant(at: &Scene, head: GroupHead, edit: impl Fn(&mut Vec<u8>)) {
     }
 }
 
-/// Those of a small one.
+/// Returns the files of a small group.
 fn plant_small(at: &Scene, edit: impl Fn(&mut Vec<u8>)) {
     plant(at, small_head(at, 1), edit);
 }
 
-/// The same with a shard that is a hole, for groups that would not fit a disk.
+/// The same with a sparse shard, for groups that would not fit on a disk.
 fn plant_sparse(at: &Scene, head: GroupHead) {
     use std::io::{Seek, SeekFrom, Write};
     let stripe = head.stripe_len();

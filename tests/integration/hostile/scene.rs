@@ -1,4 +1,4 @@
-//! The repository that is attacked, in a folder with something beside it that nobody may touch.
+//! The repository that is attacked, in a directory next to files that no operation may touch.
 
 use super::forge::{self, Manifest, PackParts, Stored, pack};
 use super::{Bare, Kind, Plain, Sealed};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A repository in a folder, with a canary beside it.
+/// A repository in a directory, with a canary next to it.
 pub(super) struct Scene {
     pub(super) parent: tempfile::TempDir,
     pub(super) known: Known,
@@ -45,12 +45,12 @@ impl Scene {
         scene
     }
 
-    /// The repository's folder.
+    /// The directory of the repository.
     pub(super) fn repo(&self) -> PathBuf {
         self.parent.path().join("repo")
     }
 
-    /// A folder that nobody may touch.
+    /// A directory that no operation may touch.
     pub(super) fn outside(&self) -> PathBuf {
         self.parent.path().join("outside")
     }
@@ -71,39 +71,39 @@ impl Scene {
         std::fs::remove_file(self.path(key)).unwrap();
     }
 
-    /// Replaces a file by a sparse one.
+    /// Replaces a file with a sparse one.
     pub(super) fn sparse(&self, key: &str, len: u64) {
         let file = std::fs::File::create(self.path(key)).unwrap();
         file.set_len(len).unwrap();
     }
 
-    /// Keys in a folder that end so, in order.
+    /// Returns the keys in a directory with this ending, in order.
     pub(super) fn keys(&self, folder: &str, end: &str) -> Vec<String> {
         self.known.keys(folder, end)
     }
 
-    /// The first of them.
+    /// Returns the first of these keys.
     pub(super) fn first(&self, folder: &str, end: &str) -> String {
         self.keys(folder, end).swap_remove(0)
     }
 
-    /// The files of all parity groups.
+    /// Returns the files of all parity groups.
     pub(super) fn parity_files(&self) -> Vec<String> {
         [".par", ".grp"].map(|end| self.keys(layout::PARITY, end)).concat()
     }
 
-    /// Puts the second of them under the name of the first.
+    /// Writes the content of the second of these files to the first.
     pub(super) fn under_another_name(&self, folder: &str, end: &str) {
         let keys = self.keys(folder, end);
         self.write(&keys[0], self.read(&keys[1]));
     }
 
-    /// A piece of the text of a checked JSON file is replaced.
+    /// Replaces a part of the JSON of a checked file.
     pub(super) fn forge(&self, key: &str, from: &str, to: &str) {
         self.write(key, forge(&self.read(key), from, to));
     }
 
-    /// Removes all segments, so that packs are found by themselves.
+    /// Removes all segments, so that packs are found by listing.
     pub(super) fn without_index(&self) {
         self.keys(layout::INDEX, ".seg").iter().for_each(|key| self.remove(key));
     }
@@ -114,18 +114,18 @@ impl Scene {
         RepoId::from_hex(&config[at..at + 32]).unwrap()
     }
 
-    /// Puts a forged pack and its `.idx`.
+    /// Writes a forged pack and its `.idx`.
     pub(super) fn put_pack(&self, forged: &forge::ForgedPack) {
         self.write(&layout::pack(&forged.id), &forged.pack);
         self.write(&layout::pack_index(&forged.id), &forged.index);
     }
 
-    /// Puts a forged manifest.
+    /// Writes a forged manifest.
     pub(super) fn put_manifest(&self, manifest: &forge::Manifest) {
         self.write(&layout::snapshot(&manifest.id), manifest.bytes());
     }
 
-    /// The known snapshots.
+    /// Returns the ids of the known snapshots.
     pub(super) fn snapshots(&self) -> Vec<SnapshotId> {
         self.known.snapshots.iter().map(|(snapshot, _)| snapshot.id).collect()
     }
@@ -150,7 +150,7 @@ impl Scene {
     }
 }
 
-/// A repository before it is attacked.
+/// Returns a repository before it is attacked.
 pub(super) fn victim(kind: Kind) -> Known {
     match kind {
         Bare => {
@@ -167,13 +167,14 @@ pub(super) fn victim(kind: Kind) -> Known {
     }
 }
 
-/// A pack with its `.idx`, which nothing refers to, in a repository without an index: everybody looks at it.
+/// Writes a pack with its `.idx` that nothing refers to, in a repository without an index, so that
+/// every operation reads it.
 pub(super) fn planted(at: &Scene, stored: &[Stored], edit: impl Fn(&mut PackParts)) {
     at.put_pack(&pack(at.repo_id(), [0xf0; 16], stored, edit));
     for key in at.keys(layout::INDEX, ".seg") {
         let _ = std::fs::remove_file(at.path(&key));
     }
-    // and a snapshot that wants its data
+    // and a snapshot that needs its data
     let wanted: Vec<_> = stored
         .iter()
         .filter(|chunk| chunk.kind == 0)
