@@ -1,4 +1,5 @@
-//! What runs beside others, in this process or another one, tells no false alarm and leaves nothing unprotected.
+//! Concurrent operations, in this process or another one, give no false alarm and leave nothing
+//! unprotected.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -12,7 +13,7 @@ use containerarchive::storage::{MemoryStorage, Storage, put_bytes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Ingests data, and does something else in the midst of it, when 90 of 100 bytes are read.
+/// Ingests data, and calls `act` when 90 of 100 bytes have been read.
 fn ingest_and(repo: &Arc<Repository>, data: &[u8], act: impl FnMut() + Send) -> Result<Snapshot, Error> {
     let source = HookedSource {
         data,
@@ -37,7 +38,8 @@ fn planned(repo: &Arc<Repository>) -> Result<(), Error> {
     ops::prune(repo, &dry, &NullMonitor).map(drop)
 }
 
-/// A prune that ignores a session takes some of its packs; a retry reuses what else that session stored.
+/// A prune that ignores a session deletes some of its packs; a retry reuses the rest of what the
+/// session stored.
 #[test]
 fn a_retry_after_a_forced_unlock_and_a_prune_is_protected() {
     for (flavor, unlocks, len) in [(Flavor::plain(), true, 5_000_000), (Flavor::sealed(), false, 3_000_000)] {
@@ -85,7 +87,7 @@ fn a_reader_with_a_stale_index_lists_it_again_before_reporting_it_lost() {
         let before = segments();
         assert!(restore(&reader, &id, None).unwrap() == data);
         assert_eq!(segments(), before);
-        // one that really misses something leaves the packs of the session at work alone
+        // a reader that really misses an entry leaves the packs of the running session alone
         assert_eq!(code(restore(&reader, "00000000", None)), "ERR_SNAPSHOT_NOT_FOUND");
         reader.heal_index_for_read().unwrap();
         assert_eq!(segments(), before);
@@ -94,7 +96,7 @@ fn a_reader_with_a_stale_index_lists_it_again_before_reporting_it_lost() {
     assert_eq!(codes(&monitor), [""; 0]);
 }
 
-/// The `.idx` of a pack appears at any moment of a look at it.
+/// The `.idx` of a pack appears at any moment while verify checks the pack.
 #[test]
 fn a_pack_index_that_was_just_written_is_not_reported_missing() {
     let flavor = Flavor::plain();
@@ -110,15 +112,15 @@ fn a_pack_index_that_was_just_written_is_not_reported_missing() {
         let bytes = storage.get(&key, 1 << 20).unwrap();
         for moment in 0..6 {
             storage.delete(&key).unwrap();
-            let looks = AtomicUsize::new(0);
+            let calls = AtomicUsize::new(0);
             let (inner, own, content) = (storage.clone(), key.clone(), bytes.clone());
             let hooked = HookedStorage::new(storage.clone(), move |_, at| {
-                if at == own && looks.fetch_add(1, Ordering::SeqCst) == moment {
+                if at == own && calls.fetch_add(1, Ordering::SeqCst) == moment {
                     put_bytes(inner.as_ref(), &own, &content).unwrap();
                 }
             });
-            let looker = open(environment(Arc::new(hooked), 60 + moment as u64), flavor).unwrap();
-            let report = verify(&looker, VerifyLevel::Quick);
+            let verifier = open(environment(Arc::new(hooked), 60 + moment as u64), flavor).unwrap();
+            let report = verify(&verifier, VerifyLevel::Quick);
             assert!(report.problems.is_empty(), "{moment}: {report:?}");
             met += usize::from(storage.size(&key).unwrap().is_some());
             put_bytes(storage.as_ref(), &key, &bytes).unwrap();
@@ -128,7 +130,7 @@ fn a_pack_index_that_was_just_written_is_not_reported_missing() {
     assert!(met > 1);
 }
 
-/// Whatever merges segments or prunes at any moment of a dry run.
+/// Segments are merged, or a prune runs, at any moment of a dry run.
 #[test]
 fn a_dry_run_continues_while_other_processes_merge_and_prune() {
     type Act = fn(&Arc<Repository>);

@@ -1,5 +1,6 @@
-//! Stopping: every long operation ends where it is told to, at each place where it listens, and also while it waits for a
-//! lock that nobody will ever give back. Nothing half-done is visible after it, and the next one works.
+//! Cancellation: every long operation ends when it is cancelled, at each cancellation point, also
+//! while it waits for a lock that is never released. It leaves nothing half done that is visible,
+//! and the next operation works.
 
 use crate::support::*;
 use containerarchive::monitor::{Monitor, NullMonitor};
@@ -19,10 +20,10 @@ const FULL: VerifyOptions = VerifyOptions {
     level: VerifyLevel::Full,
     subset: None,
 };
-/// Longer than any test may take.
-const FOR_EVER: Duration = Duration::from_secs(86_400);
+/// Longer than any test takes.
+const NO_TIMEOUT: Duration = Duration::from_secs(86_400);
 
-/// Says stop from a number of questions on.
+/// Cancels from a given check on.
 struct StopAt {
     asked: AtomicUsize,
     at: usize,
@@ -76,7 +77,8 @@ fn restore_newest(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<()> {
     ops::restore(repo, &plan, monitor, &mut |_| Ok(()))
 }
 
-/// A repository of three snapshots; with a pack lost that parity brings back, if that is asked for.
+/// Creates a repository of three snapshots; with a lost pack that parity can rebuild, if
+/// `with_loss`.
 fn prepared(flavor: Flavor, with_loss: bool) -> (Arc<MemoryStorage>, Vec<Vec<u8>>) {
     let storage = Arc::new(MemoryStorage::new());
     let repo = init(environment(Arc::clone(&storage) as Arc<dyn Storage>, 7), flavor).unwrap();
@@ -92,16 +94,16 @@ fn prepared(flavor: Flavor, with_loss: bool) -> (Arc<MemoryStorage>, Vec<Vec<u8>
     (storage, data)
 }
 
-fn open_for_ever(storage: &Arc<MemoryStorage>, flavor: Flavor) -> Arc<Repository> {
+fn open_without_timeout(storage: &Arc<MemoryStorage>, flavor: Flavor) -> Arc<Repository> {
     let options = OpenOptions {
-        lock_wait: FOR_EVER,
+        lock_wait: NO_TIMEOUT,
         ..OpenOptions::default()
     };
     let environment = environment(Arc::clone(storage) as Arc<dyn Storage>, 9);
     Arc::new(repo::open(environment, flavor.secret().as_ref(), &options).unwrap())
 }
 
-/// All snapshots that are listed restore, and they are of the data that was stored.
+/// Checks that all listed snapshots restore to data that was stored.
 fn assert_whole(repo: &Arc<Repository>, data: &[Vec<u8>]) {
     for snapshot in ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap() {
         let bytes = restore(repo, &snapshot.id.to_hex(), None).unwrap();
@@ -119,13 +121,13 @@ fn every_operation_stops_at_each_cancellation_point_and_the_next_one_works() {
         ("verify", verify_all),
         ("restore", restore_newest),
     ];
-    // each place once, and again a part of them where everything is sealed
+    // each point once, and part of them again in a sealed repository
     for (flavor, step) in [(Flavor::plain(), 1), (Flavor::sealed(), 5)] {
         for (name, operation) in operations {
             let mut stopped = 0;
             for at in (0..).step_by(step) {
                 let (storage, data) = prepared(flavor, name != "prune");
-                let repo = open_for_ever(&storage, flavor);
+                let repo = open_without_timeout(&storage, flavor);
                 let before = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len();
                 let outcome = operation(&repo, &StopAt::new(at));
                 match &outcome {
@@ -137,7 +139,7 @@ fn every_operation_stops_at_each_cancellation_point_and_the_next_one_works() {
                     let listed = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap().len();
                     assert_eq!(listed, before, "stopped at {at}");
                 }
-                // of the same handle, and no lock was kept
+                // with the same handle, which shows that no lock was kept
                 assert_whole(&repo, &data);
                 ingest(&repo, &data[0]).unwrap();
                 ops::repair(&repo, &NullMonitor).unwrap();
@@ -147,7 +149,7 @@ fn every_operation_stops_at_each_cancellation_point_and_the_next_one_works() {
                     break;
                 }
             }
-            assert!(stopped > 1, "{name} listened {stopped} times");
+            assert!(stopped > 1, "{name} checked for cancellation {stopped} times");
         }
     }
 }
@@ -163,12 +165,13 @@ fn waiting_for_a_lock_ends_when_it_is_cancelled() {
     ];
     for (name, operation, maintenance) in operations {
         let (storage, data) = prepared(Flavor::plain(), false);
-        let repo = open_for_ever(&storage, Flavor::plain());
+        let repo = open_without_timeout(&storage, Flavor::plain());
         let other: &dyn Storage = &*storage;
-        // held as a shared one too, for the writers' sake: a prune cannot decide, an ingest cannot commit
+        // also blocks shared locks of writers: a prune cannot decide, an ingest cannot commit
         let maint = maintenance.then(|| lock::try_maint(other).unwrap().unwrap());
         let commit = (!maintenance).then(|| lock::commit_exclusive(other, Duration::ZERO).unwrap().unwrap());
-        // with the lock never free, it can only end by being stopped: far behind all other places where it listens
+        // the lock is never free, so the operation can only end by cancellation: check 60 is after
+        // all its other checks
         let outcome = operation(&repo, &StopAt::new(60));
         assert!(matches!(outcome, Err(Error::Cancelled)), "{name}: {outcome:?}");
         drop((maint, commit));
@@ -189,13 +192,13 @@ fn waiting_for_a_lock_ends_when_the_handle_is_closed() {
         }
     }
     let (storage, _) = prepared(Flavor::plain(), false);
-    let repo = open_for_ever(&storage, Flavor::plain());
+    let repo = open_without_timeout(&storage, Flavor::plain());
     let _held = lock::try_maint(&*storage).unwrap().unwrap();
     let outcome = ops::reindex(&repo, &CloseAt(&repo, StopAt::new(5)));
     assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
 }
 
-/// Answers at the one question that counts, and notes that it was asked.
+/// Answers `begin_commit` and counts its calls.
 struct Commits {
     may: bool,
     asked: AtomicUsize,
@@ -220,7 +223,7 @@ impl Monitor for Commits {
 #[test]
 fn a_visible_change_calls_begin_commit_once_and_changes_nothing_if_refused() {
     let (storage, data) = prepared(Flavor::sealed(), false);
-    let repo = open_for_ever(&storage, Flavor::sealed());
+    let repo = open_without_timeout(&storage, Flavor::sealed());
     let operations: [(&str, Operation); 4] = [
         ("ingest", ingest_more),
         ("prune", prune_some),

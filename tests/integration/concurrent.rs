@@ -1,4 +1,5 @@
-//! Many writers and readers at once: on one handle, and on several handles of one real folder.
+//! Many concurrent writers and readers: on one handle, and on several handles of one real
+//! directory.
 
 use crate::support::*;
 use containerarchive::entropy::OsEntropy;
@@ -31,13 +32,13 @@ fn all_restore(repo: &Arc<Repository>, expected: &[Vec<u8>]) {
         let bytes = restore(repo, &snapshot.id.to_hex(), None).unwrap();
         assert!(
             expected.contains(&bytes),
-            "snapshot {} holds what nobody stored",
+            "snapshot {} contains data that was never stored",
             snapshot.id
         );
     }
 }
 
-/// Data of which half is shared by all writers.
+/// Data of which all writers share half.
 fn data_of(writer: u64, round: u64) -> Vec<u8> {
     [
         random_bytes(1, 150_000),
@@ -46,7 +47,7 @@ fn data_of(writer: u64, round: u64) -> Vec<u8> {
     .concat()
 }
 
-/// Counts down when dropped, after a panic too: whoever waits for it must not wait for ever.
+/// Counts down when dropped, also after a panic, so that no thread waits forever.
 struct CountDown<'a>(&'a AtomicUsize);
 
 impl Drop for CountDown<'_> {
@@ -80,7 +81,7 @@ fn several_concurrent_ingests_on_one_handle() {
             .collect();
         all_restore(&repo, &expected);
         all_restore(&open(environment(storage.clone(), 2), flavor).unwrap(), &expected);
-        // what one writer finished, all others reuse
+        // each writer reuses what the others have stored
         assert_eq!(ingest(&repo, &data_of(0, 0)).unwrap().new_chunks, 0);
         assert_eq!(lease::list(storage.as_ref()).unwrap(), []);
     }
@@ -106,7 +107,8 @@ fn several_handles_write_and_read_one_real_directory() {
                     }
                 });
             }
-            // a reader that was there from the start sees only whole snapshots, also while segments are merged under it
+            // a reader that was opened at the start sees only complete snapshots, also while
+            // segments are merged
             let repo = open(real(dir.path(), 1), flavor).unwrap();
             gate.wait();
             while writing.load(Ordering::SeqCst) > 0 {
@@ -121,7 +123,7 @@ fn several_handles_write_and_read_one_real_directory() {
             .flat_map(|writer| (0..4).map(move |round| data_of(writer, round)))
             .collect();
         all_restore(&repo, &expected);
-        // geometric merging keeps their number small
+        // geometric merging keeps the number of segments small
         assert!(repo.index().live_segments().len() <= 8);
         assert_eq!(ingest(&repo, &data_of(3, 3)).unwrap().new_chunks, 0);
     }
@@ -154,7 +156,7 @@ fn a_reader_continues_while_segments_are_merged() {
             .map(|data| ingest(&writer, data).unwrap().id.to_hex())
             .collect();
         let reader = open(environment(Arc::clone(&storage), 2), flavor).unwrap();
-        // opened with many segments; now they become one, and the files that it knows are deleted
+        // the reader knows many segments; now they are merged into one, and their files are deleted
         assert_eq!(reader.index().live_segments().len(), 6);
         drop(held);
         ingest(&writer, b"and merge").unwrap();

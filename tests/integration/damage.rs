@@ -1,6 +1,8 @@
-//! Every kind of file, damaged in every way: the right bytes or an error with a code, never wrong bytes, never a panic.
+//! Every kind of file, damaged in every way: correct bytes or an error with a code, never wrong
+//! bytes, never a panic.
 //!
-//! The tables here say which faults heal by themselves, which cost one snapshot, and which cost the opening.
+//! These tests state which faults are healed automatically, which lose one snapshot, and which
+//! prevent open.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -13,7 +15,7 @@ fn both() -> [Known; 2] {
     [Known::new(Flavor::plain()), Known::new(Flavor::sealed())]
 }
 
-/// Judges every fault of `key`, one at a time.
+/// Checks every fault of `key`, one at a time.
 fn each_fault(known: &Known, key: &str, stride: usize, check: &dyn Fn(&Verdict, &str)) {
     let bytes = &known.files[key];
     let (folder, end) = (
@@ -37,7 +39,7 @@ fn a_damaged_config_is_read_from_its_copy_and_without_a_copy_open_fails_by_name(
             assert!(verdict.is_whole(), "{what}: {verdict:?}");
             assert_eq!(verdict.warnings, ["WARN_CONFIG_FROM_COPY"], "{what}");
         });
-        // neither parity nor packs: nobody has a copy
+        // without parity and packs there is no copy
         let mut bare = known.files.clone();
         bare.retain(|key, _| !key.starts_with("packs/"));
         for (changed, expected) in [
@@ -110,7 +112,7 @@ fn a_damaged_segment_or_pack_index_is_healed_with_only_a_warning() {
                 assert!(verdict.is_whole(), "{what}: {verdict:?}")
             });
         }
-        // all of them at once, with what is left of them and without
+        // all of them at once, damaged and deleted
         for (name, changed) in [
             ("emptied", Some(Vec::new())),
             ("garbage", Some(random_bytes(9, 5000))),
@@ -187,7 +189,8 @@ fn an_ingest_reuses_no_pack_that_is_missing_or_too_short() {
                 assert!(restore(&repo, &again.id.to_hex(), None).unwrap() == *data, "{name}");
             }
             assert!(new > 0, "{name}");
-            // which also brought the old snapshots back: their data, and the list nodes, as far as they were missing
+            // which also restored the old snapshots: their missing data and list nodes were stored
+            // again
             for (snapshot, data) in &known.snapshots {
                 assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data, "{name}");
             }
@@ -290,7 +293,7 @@ fn a_damaged_kill_list_stops_ingests_but_not_restores() {
             let repo = repo.unwrap();
             assert_eq!(ingest(&repo, b"more").unwrap_err().code(), "ERR_KILL_LIST_CORRUPT");
             assert_eq!(files_of(storage.as_ref()), files, "a refused ingest left something");
-            // also when the index must be made again, which looks at the kill lists
+            // also when the index must be rebuilt, which reads the kill lists
             let mut files = files;
             for segment in known.keys(layout::INDEX, ".seg") {
                 files = with(&files, &segment, None);
@@ -331,7 +334,7 @@ fn a_failed_read_is_an_error_with_the_system_reason_and_is_temporary() {
             let faulty = Arc::new(FaultyStorage::new(memory_of(&known.files)));
             let fails =
                 move |op: &str, key: &str| op.starts_with("get") && key.starts_with(folder) && key.ends_with(end);
-            // from the opening on
+            // from open on
             faulty.fail_when(fails, ErrorKind::Io);
             if let Ok(repo) = open(environment(faulty.clone(), 3), known.flavor) {
                 for (snapshot, data) in &known.snapshots {
@@ -348,7 +351,7 @@ fn a_failed_read_is_an_error_with_the_system_reason_and_is_temporary() {
                     );
                 }
             }
-            // and in an open repository
+            // and with an open repository
             faulty.heal();
             let repo = open(environment(faulty.clone(), 3), known.flavor).unwrap();
             faulty.fail_when(fails, ErrorKind::Io);

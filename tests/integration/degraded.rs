@@ -1,4 +1,4 @@
-//! Restores that meet damage: right bytes from parity, and the pack made whole afterwards.
+//! Restores that find damage: correct bytes from parity, and the pack healed afterwards.
 
 use crate::support::faults::{Known, codes, files_of, watched, with};
 use crate::support::*;
@@ -22,12 +22,12 @@ fn packs(disk: &SimFs) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn put_back(disk: &SimFs, path: &str, bytes: &[u8]) {
-    // perhaps it is gone already
+    // the file may already be deleted
     let _ = disk.damage(path, None);
     put_bytes(storage(disk).as_ref(), path, bytes).unwrap();
 }
 
-/// Three snapshots, so that there are full groups and tails, and their data.
+/// Returns three snapshots, so that there are full and partial groups, and their data.
 fn repository(flavor: Flavor) -> (SimFs, Vec<(String, Vec<u8>)>) {
     let disk = SimFs::new();
     let repo = init(environment(storage(&disk), 7), flavor).unwrap();
@@ -57,7 +57,8 @@ fn every_restore_is_correct_with_any_one_pack_missing_truncated_or_flipped() {
                 for (id, data) in &snapshots {
                     assert!(restore(&repo, id, None).unwrap() == *data, "{path}");
                 }
-                // whichever restore met the damage healed it; a meta pack of inline items is read by none
+                // a restore that found the damage healed it; no restore reads a meta pack of inline
+                // items
                 let now = disk.snapshot_files().get(&path).cloned();
                 if now.as_ref() != Some(&whole) {
                     put_back(&disk, &path, &whole);
@@ -132,7 +133,7 @@ fn packs_of_one_group_damaged_at_different_rows_are_all_read() {
             for (number, member) in head.members.iter().enumerate() {
                 let path = layout::pack(&member.pack);
                 let mut bytes = disk.snapshot_files()[&path].clone();
-                // each member in a row of its own
+                // damages each member in a different row
                 let row = number * 4096;
                 if row >= bytes.len() {
                     continue;
@@ -178,7 +179,7 @@ fn a_small_snapshot_restores_from_a_directory_that_refuses_every_write() {
                 "root",
             ];
             faulty.fail_when(move |op, _| !reads.contains(&op), kind);
-            // a handle that does not know, and tries to heal
+            // a handle that has not found the damage yet, and tries to heal it
             let (environment, monitor) = watched(faulty, 3);
             let repo = open(environment, flavor).unwrap();
             assert!(restore(&repo, &id, None).unwrap() == data);
@@ -202,7 +203,7 @@ fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_gro
                 }
                 let verdict = known.judge(&files, &|| format!("{pack} {garbage:?}"));
                 assert!(verdict.is_whole(), "{pack}: {verdict:?}");
-                // what was published meanwhile does not name it, and the next handle finds it all the same
+                // segments published since do not name the pack, and the next handle still finds it
                 let (repo, storage, _) = known.open(&files);
                 ingest(&repo.unwrap(), b"more").unwrap();
                 let again = open(environment(storage.clone(), 1234), known.flavor).unwrap();
@@ -214,7 +215,7 @@ fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_gro
     }
 }
 
-/// A process out of descriptors, or a bus that was reset.
+/// The errors of a process without free descriptors and of a reset bus.
 #[test]
 fn a_temporary_read_failure_is_not_damage() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {

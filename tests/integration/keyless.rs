@@ -1,4 +1,5 @@
-//! An encrypted repository without its keys: what a verify says of it, and that nothing else goes.
+//! An encrypted repository without its keys: what verify reports, and that every other operation is
+//! refused.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -26,7 +27,7 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> Result<VerifyReport> {
     ops::verify(repo, &options, &NullMonitor, &mut |_| {})
 }
 
-/// What a verify without keys says of these files; they stay as they are.
+/// Returns the report of a verify without keys of these files, which must not change.
 fn judge(files: &Files, level: VerifyLevel) -> VerifyReport {
     let storage = memory_of(files);
     let report = verify(&open_without_keys(storage.clone()).unwrap(), level).unwrap();
@@ -84,16 +85,17 @@ fn verify_without_keys_finds_and_names_all_damage_that_needs_no_key() {
     };
     for key in known.files.keys().filter(|key| is_needed(key)) {
         for (name, changed) in faults(&known.files[key], None, 997) {
-            // a lost manifest or segment leaves no trace that can be read; nor does a changed page of a segment
-            let gone = changed.is_none() && (key.ends_with(".seg") || key.starts_with(layout::SNAPSHOTS));
+            // a lost manifest or segment leaves no readable trace; nor does a changed page of a
+            // segment
+            let undetectable = changed.is_none() && (key.ends_with(".seg") || key.starts_with(layout::SNAPSHOTS));
             let same_len = changed
                 .as_ref()
                 .is_some_and(|bytes| bytes.len() == known.files[key].len());
-            if gone || key.ends_with(".seg") && same_len {
+            if undetectable || key.ends_with(".seg") && same_len {
                 continue;
             }
             let what = format!("{key} {name}");
-            // twice as many pages, or none behind some other one
+            // repeated pages, or pages cut off at a page boundary
             if key.ends_with(".seg") && changed.as_ref().is_some_and(|bytes| bytes.len() % 4096 == 0) {
                 continue;
             }

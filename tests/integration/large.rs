@@ -1,6 +1,7 @@
-//! Many items, long streams, little memory. The long ones are ignored and run by name.
+//! Many items, long streams, little memory. The long tests are ignored and run by name.
 //!
-//! Elsewhere: ten million index entries (`src/index/tests`), a manifest of four million chunks (`src/snapshot/tests`).
+//! Other large sizes: ten million index entries (`src/index/tests`), a manifest of four million
+//! chunks (`src/snapshot/tests`).
 
 use crate::support::*;
 use containerarchive::monitor::NullMonitor;
@@ -12,7 +13,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A stream of any length that does not compress and never repeats, made on the way.
+/// A stream of any length that does not compress and never repeats, generated while it is read.
 struct Stream {
     left: u64,
     state: u64,
@@ -26,7 +27,7 @@ impl Stream {
         }
     }
 
-    /// Checks that `bytes` are what comes next.
+    /// Checks that `bytes` are the next bytes of the stream.
     fn expect(&mut self, bytes: &[u8], scratch: &mut Vec<u8>) {
         scratch.resize(bytes.len(), 0);
         self.read_exact(scratch).unwrap();
@@ -35,11 +36,12 @@ impl Stream {
 }
 
 impl Read for Stream {
-    /// Whole words only (xorshift64*, Vigna 2016), so that it does not matter in which pieces it is read.
+    /// Advances in complete words only (xorshift64*, Vigna 2016), so that the sizes of reads do not
+    /// matter.
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let len = (out.len() as u64).min(self.left) as usize;
         for byte in &mut out[..len] {
-            // a word gives one byte in a million-byte test and is still fast enough; the state is what makes it repeatable
+            // one byte per word is enough and fast; the state makes the stream repeatable
             if self.left.is_multiple_of(8) {
                 self.state ^= self.state >> 12;
                 self.state ^= self.state << 25;
@@ -53,7 +55,7 @@ impl Read for Stream {
     }
 }
 
-/// Items that are made when they are asked for, so that the test itself needs no memory.
+/// Items that are generated on demand, so that the test itself needs no memory.
 struct ManyItems {
     next: u64,
     count: u64,
@@ -62,7 +64,7 @@ struct ManyItems {
 
 impl ManyItems {
     fn content(number: u64) -> Vec<u8> {
-        // some empty, some alike, some of several chunks
+        // some empty, some equal, some of several chunks
         match number % 10 {
             0 => Vec::new(),
             1 => b"the same in every tenth".to_vec(),
@@ -130,7 +132,7 @@ fn slow_a_hundred_thousand_items() {
     many_items(Flavor::sealed(), 100_000);
 }
 
-/// A repository in a real folder as users make it: default chunks, packs and memory limit.
+/// A repository in a real directory with default settings: chunks, packs and memory limit.
 fn folder_repo(path: &Path, flavor: Flavor) -> Arc<Repository> {
     let storage = LocalStorage::open_path(path, Arc::new(entropy::OsEntropy)).unwrap();
     let environment = threaded_environment(Arc::new(storage), 1, 2);
@@ -143,14 +145,14 @@ fn folder_repo(path: &Path, flavor: Flavor) -> Arc<Repository> {
     Arc::new(repo::init(environment, flavor.secret().as_ref(), &options).unwrap())
 }
 
-/// Resident memory of this process in bytes, where the system tells.
+/// Returns the resident memory of this process in bytes, where the system reports it.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
 }
 
-/// Ingests and restores `len` bytes and returns by how much memory grew at most.
+/// Ingests and restores `len` bytes. Returns the maximum growth of memory.
 fn stream_through(len: u64) -> Option<u64> {
     let dir = tempfile::tempdir().unwrap();
     let repo = folder_repo(dir.path(), Flavor::sealed());

@@ -1,8 +1,9 @@
-//! Random histories against a model: a map from snapshots to bytes.
+//! Random histories compared with a model: a map from snapshots to bytes.
 //!
-//! The steps are what people do and what happens to them: ingests of changed data, prunes, repairs, damage, power cuts in
-//! the middle of anything, clocks that jump, disks that run full, two handles. After each step the repository lists exactly
-//! the snapshots of the model, and they restore. A failure is shrunk to a short history.
+//! The steps are the operations of users and the faults they meet: ingests of changed data, prunes,
+//! repairs, damage, power cuts in the middle of any operation, clocks that jump, full disks, two
+//! handles. After each step the repository lists exactly the snapshots of the model, and they
+//! restore. A failing history is shrunk to a short one.
 
 use crate::support::*;
 use containerarchive::Result;
@@ -30,7 +31,8 @@ const YEAR_MS: i64 = 31_557_600_000;
 /// The items of a snapshot.
 type Items = Vec<(String, Arc<Vec<u8>>)>;
 
-/// One change of earlier data: so many bytes at that place (both as shares of 65,536 of it) become so many others.
+/// One change of earlier data: a number of bytes at a position (both as shares of 65,536 of the
+/// data) is replaced by other bytes.
 #[derive(Debug, Clone)]
 struct Edit {
     at: u16,
@@ -39,13 +41,13 @@ struct Edit {
     seed: u64,
 }
 
-/// What one ingest stores: each item an earlier one (counted from the last) with edits, or new.
+/// The data of one ingest: each item is an earlier one (counted from the last) with edits, or new.
 #[derive(Debug, Clone)]
 struct Wish {
     items: Vec<(usize, Vec<Edit>)>,
 }
 
-/// Something that changes the repository and that the power may be cut in the middle of.
+/// An operation that changes the repository, during which the power may be cut.
 #[derive(Debug, Clone)]
 enum Op {
     Ingest(Wish),
@@ -62,24 +64,26 @@ enum Step {
         op: Op,
         second: bool,
     },
-    /// The power goes at that call, at the latest behind the operation; `model` chooses what is lost.
+    /// The power is cut at this call, or after the operation at the latest; `model` selects what is
+    /// lost.
     Crash {
         op: Op,
         at: u64,
         model: usize,
     },
-    /// One file is damaged; everything restores; one more thing is tried; then it is repaired.
+    /// One file is damaged; every snapshot restores; one more operation is tried; then the file is
+    /// repaired.
     Damage {
         file: usize,
         how: u8,
         then: Option<Op>,
     },
-    /// Both handles are closed and opened.
+    /// Both handles are closed and opened again.
     Reopen,
     Clock {
         years: i64,
     },
-    /// So many bytes are left, or again without end.
+    /// This much space is free, or unlimited space.
     Space(Option<u32>),
     Verify {
         level: u8,
@@ -91,7 +95,7 @@ enum Step {
     },
 }
 
-/// The reference: everything that was to be stored, by number.
+/// The reference: the data of every ingest, by number.
 #[derive(Debug, Clone, Default)]
 struct Model {
     asked: BTreeMap<usize, Items>,
@@ -162,7 +166,7 @@ impl ReferenceStateMachine for Model {
 }
 
 impl Model {
-    /// The data of `back` ingests ago with edits; new data if there is none so old.
+    /// Returns the data of `back` ingests ago with edits, or new data if there were fewer ingests.
     fn edited(&self, back: usize, edits: &[Edit]) -> Arc<Vec<u8>> {
         let earlier = self
             .asked
@@ -187,22 +191,22 @@ impl Model {
     }
 }
 
-/// The repository, and what it must hold.
+/// The repository, and what it must contain.
 struct Machine {
     disk: SimFs,
     flavor: Flavor,
     clock: Arc<FixedClock>,
     handles: [Option<Arc<Repository>>; 2],
-    /// Of whom each process is another one.
+    /// The seed of the next process; each process has another one.
     seed: Cell<u64>,
     promised: BTreeMap<SnapshotId, Items>,
 }
 
-/// What an operation may have come to.
-enum Came {
-    /// Exactly this.
+/// The result of an operation.
+enum OpResult {
+    /// It succeeded.
     Done,
-    /// Nothing, as it said.
+    /// It failed with this code and changed nothing.
     Refused(&'static str),
 }
 
@@ -234,8 +238,8 @@ impl Machine {
         self.promised.keys().nth(which % self.promised.len().max(1)).copied()
     }
 
-    /// Does it; whatever it reports, the model follows.
-    fn perform(&mut self, repo: &Arc<Repository>, op: &Op, newest: Option<&Items>) -> Came {
+    /// Performs the operation, and updates the model by its result.
+    fn perform(&mut self, repo: &Arc<Repository>, op: &Op, newest: Option<&Items>) -> OpResult {
         let has_manifest = |id: &SnapshotId| matches!(repo.storage().size(&layout::snapshot(id)), Ok(Some(_)));
         let lacks_manifest = !self.promised.keys().all(has_manifest);
         let result: Result<()> = match op {
@@ -257,7 +261,7 @@ impl Machine {
                 let options = prune_options(op);
                 ops::prune(repo, &options, &NullMonitor).map(|report| {
                     let known = report.removed.len() + report.kept.len();
-                    // one whose manifest is gone is not known, and stays
+                    // a snapshot whose manifest is lost is unknown, and is kept
                     assert_eq!(known, self.promised.len() - usize::from(lacks_manifest));
                     assert!(report.kept.len() >= known.min(1));
                     for choice in report.removed {
@@ -269,12 +273,12 @@ impl Machine {
             Op::Reindex => ops::reindex(repo, &NullMonitor),
         };
         match result {
-            Ok(()) => Came::Done,
-            Err(error) => Came::Refused(error.code()),
+            Ok(()) => OpResult::Done,
+            Err(error) => OpResult::Refused(error.code()),
         }
     }
 
-    /// What an operation that is cut off may have removed.
+    /// Returns the snapshots that an interrupted operation may have removed.
     fn may_go(&mut self, op: &Op) -> BTreeSet<SnapshotId> {
         match op {
             Op::Forget { which } => self.id(*which).into_iter().collect(),
@@ -290,7 +294,8 @@ impl Machine {
         }
     }
 
-    /// An operation was cut off: its snapshot may be there, whole, and what it was to remove may be gone.
+    /// Updates the model after an interrupted operation: its snapshot may exist, complete, and the
+    /// snapshots that it was to remove may be deleted.
     fn adopt(&mut self, may_go: &BTreeSet<SnapshotId>, may_come: Option<&Items>) {
         let repo = self.handle(false);
         let listed = self.listed(&repo);
@@ -308,7 +313,7 @@ impl Machine {
 
     fn crash(&mut self, op: &Op, newest: Option<&Items>, (at, model): (u64, usize)) {
         let may_go = self.may_go(op);
-        // without room for another group, a crash costs protection until a repair
+        // without space for another group, a crash removes protection until a repair
         let may_be_bare = matches!(op, Op::Prune { .. }) && self.disk.free_bytes().is_some();
         let repo = self.handle(false);
         self.disk.crash_at(self.disk.mutating_calls() + at);
@@ -333,19 +338,21 @@ impl Machine {
             folders.iter().any(|folder| key.starts_with(&format!("{folder}/")))
                 && !key.contains("/.tmp-")
                 && !key.ends_with(".kill")
-                // a forgetting has no second copy: without its record, a repair brings the snapshot back
+                // a forget has no second copy: without its record, a repair brings the snapshot
+                // back
                 && !key.ends_with(".forgot")
         };
         let mut files: Vec<(String, Vec<u8>)> = (self.disk.snapshot_files().into_iter())
             .filter(|(key, bytes)| can_heal(key) && !bytes.is_empty())
             .collect();
-        // where a power cut has left the lease of a committed session, nothing tells a lost manifest from one that never was
+        // where a power cut has left the lease of a committed session, a lost manifest looks like
+        // one that was never written
         let leases = self.handle(false).storage().list(layout::LOCKS).unwrap();
         let has_lease = |key: &str| {
             let name = key.rsplit('/').next();
             leases.iter().any(|lease| lease.key.rsplit('/').next() == name)
         };
-        // nor, where one has left a record, from one that its forgetting has removed
+        // and where it has left a record, like the manifest of a forgotten snapshot
         let records = self.handle(false).storage().list(layout::RECORDS).unwrap();
         let names: Vec<String> = records
             .iter()
@@ -375,7 +382,8 @@ impl Machine {
             self.restore_all(&repo);
         }
         if let Some(op) = then {
-            // an error is no loss; that a prune does not take a manifest that is gone for a forgotten one shows below
+            // an error loses nothing; the checks below show that a prune does not treat a lost
+            // manifest as a forgotten snapshot
             self.perform(&repo, op, newest);
         }
         ops::repair(&repo, &NullMonitor).unwrap_or_else(|error| panic!("{key}: repair: {error}"));
@@ -445,11 +453,11 @@ impl StateMachineTest for Histories {
                 let full = machine.disk.free_bytes().is_some();
                 let had_reserve = matches!(repo.storage().size(layout::RESERVE), Ok(Some(_)));
                 let may_go = machine.may_go(op);
-                if let Came::Refused(code) = machine.perform(&repo, op, newest) {
+                if let OpResult::Refused(code) = machine.perform(&repo, op, newest) {
                     assert!(full && code == "ERR_NO_SPACE", "{op:?}: {code}");
                     assert!(
                         !(had_reserve && matches!(op, Op::Prune { .. })),
-                        "no prune, though there was a reserve"
+                        "the prune failed although there was a reserve"
                     );
                     machine.adopt(&may_go, None);
                 }
@@ -465,7 +473,7 @@ impl StateMachineTest for Histories {
             Step::Verify { level, second } => {
                 let level = [VerifyLevel::Quick, VerifyLevel::Standard, VerifyLevel::Full][usize::from(*level)];
                 let repo = machine.handle(*second);
-                machine.verify(&repo, level, "amid");
+                machine.verify(&repo, level, "during the history");
             }
             Step::RestoreItem { which, second } => {
                 let repo = machine.handle(*second);
@@ -485,7 +493,7 @@ impl StateMachineTest for Histories {
 
     fn teardown(mut machine: Machine, _: Model) {
         machine.disk.set_free_bytes(None);
-        // whoever comes next needs no manual step: one prune, and nothing is wrong
+        // no manual step is needed: after one prune, verify finds no problem
         machine.handles = [None, None];
         let repo = machine.handle(true);
         ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
@@ -494,7 +502,7 @@ impl StateMachineTest for Histories {
     }
 }
 
-/// `PROPTEST_RNG_SEED`, for other histories.
+/// Returns `PROPTEST_RNG_SEED`, for other histories.
 fn asked_seed() -> Option<u64> {
     std::env::var("PROPTEST_RNG_SEED").ok()?.parse().ok()
 }

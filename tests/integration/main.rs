@@ -1,4 +1,4 @@
-//! One test program: behaviour of the engine through its public doors.
+//! One test program: behaviour of the engine through its public API.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! File systems without a free inode, and disks on which another process takes the space that a prune gives back.
+//! File systems without a free inode, and disks on which another process takes the space that a
+//! prune frees.
 //!
 //! Disks without free bytes are in `disk_full`.
 
@@ -23,7 +24,7 @@ fn on(disk: &SimFs, seed: u64) -> Environment {
     environment(Arc::new(storage), seed + 1)
 }
 
-/// Ingests day `n` of a history, of which every day keeps a part of the one before.
+/// Ingests day `n` of a history in which every day shares data with the previous one.
 fn ingest_day(repo: &Arc<Repository>, n: u64) -> containerarchive::Result<Snapshot> {
     let mut data = random_bytes(1, 30_000);
     data.extend(random_bytes(2 + n / 3, 20_000));
@@ -57,21 +58,22 @@ fn listed(repo: &Arc<Repository>) -> Vec<SnapshotId> {
     snapshots.iter().map(|snapshot| snapshot.id).collect()
 }
 
-/// The files of the reserve that are there.
+/// Returns the number of existing files of the reserve.
 fn reserve(repo: &Repository) -> usize {
     let files = repo.storage().list("").unwrap();
     files.iter().filter(|file| layout::is_reserve(&file.key)).count()
 }
 
-/// All that a repository of this version has.
-const WHOLE_RESERVE: usize = 1 + layout::RESERVE_FILES as usize;
+/// The number of files in a complete reserve of this version.
+const RESERVE_COUNT: usize = 1 + layout::RESERVE_FILES as usize;
 
-/// A repository on a disk without a free inode: its snapshots ran into that, and others took what was left.
+/// A repository on a disk without a free inode: its ingests used them until one failed, and other
+/// processes took the rest.
 fn without_inodes(inodes: u64, flavor: Flavor) -> (SimFs, Arc<Repository>, Vec<SnapshotId>) {
     let disk = SimFs::new();
     disk.set_free_inodes(Some(inodes));
     let repo = init(on(&disk, 1), flavor).unwrap();
-    assert_eq!(reserve(&repo), WHOLE_RESERVE);
+    assert_eq!(reserve(&repo), RESERVE_COUNT);
     let mut days = Vec::new();
     loop {
         match ingest_day(&repo, days.len() as u64) {
@@ -81,7 +83,7 @@ fn without_inodes(inodes: u64, flavor: Flavor) -> (SimFs, Arc<Repository>, Vec<S
                 break;
             }
         }
-        assert!(days.len() < 100, "it never runs full");
+        assert!(days.len() < 100, "it is never full");
     }
     disk.set_free_inodes(Some(0));
     (disk, repo, days)
@@ -91,7 +93,7 @@ fn without_inodes(inodes: u64, flavor: Flavor) -> (SimFs, Arc<Repository>, Vec<S
 fn a_prune_without_free_inodes_frees_some_at_the_first_attempt() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         for inodes in 60..68 {
-            // a repository of an earlier version has one file of the reserve
+            // a repository of an earlier version has one file in the reserve
             for is_old in [false, true] {
                 let what = format!("{inodes} inodes, {flavor:?}, old: {is_old}");
                 let (disk, repo, days) = without_inodes(inodes, flavor);
@@ -108,7 +110,7 @@ fn a_prune_without_free_inodes_frees_some_at_the_first_attempt() {
                 assert!(report.removed_packs > 0, "{what}: {report:?}");
                 assert_eq!(listed(&repo), days[days.len() - 1..], "{what}");
                 assert_eq!(problems(&repo), [], "{what}");
-                assert_eq!(reserve(&repo), WHOLE_RESERVE, "{what}: the reserve was not made again");
+                assert_eq!(reserve(&repo), RESERVE_COUNT, "{what}: the reserve was not recreated");
                 let next = ingest_day(&repo, 50).unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert!(!restore(&repo, &next.id.to_hex(), None).unwrap().is_empty());
             }
@@ -124,7 +126,7 @@ fn a_forget_without_free_inodes_or_space_uses_the_reserve() {
         let (newest, others) = days.split_last().unwrap();
         assert_eq!(ops::forget(&repo, others).unwrap(), others);
         assert_eq!(listed(&repo), [*newest]);
-        assert!(reserve(&repo) > 0, "what was freed is reserved again");
+        assert!(reserve(&repo) > 0, "freed inodes are reserved again");
         let swept = ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
         assert!(swept.removed_packs > 0, "{swept:?}");
         assert_eq!(problems(&repo), []);
@@ -142,7 +144,7 @@ fn an_unlock_without_free_inodes_removes_more_leases_than_the_reserve_has_files(
         }
         disk.set_free_inodes(Some(0));
         if force {
-            // all records come before the first lease goes, in one hold of the commit lock
+            // all records are written before the first lease is deleted, under one commit lock
             disk.set_free_inodes(Some(5));
         }
         assert_eq!(ops::unlock(&repo, force).unwrap(), sessions, "force: {force}");
@@ -165,7 +167,7 @@ fn a_repair_without_free_inodes_uses_the_reserve() {
 
 #[test]
 fn a_reindex_without_free_inodes_gives_up_its_lease_and_uses_the_reserve() {
-    // with one inode, the lease takes it
+    // if one inode is free, the lease takes it
     for free in [0, 1] {
         let (disk, repo, days) = without_inodes(70, Flavor::plain());
         disk.set_free_inodes(Some(free));
@@ -232,11 +234,11 @@ fn a_successful_prune_has_protected_what_it_keeps_or_names_what_is_unprotected()
                     .filter(|code| **code == "WARN_PACKS_UNPROTECTED")
                     .count()
             };
-            // the second one finds what a first one has left that was refused
+            // the second prune finds what a first one has left that failed
             for _ in 0..2 {
                 let before = warnings();
                 let outcome = ops::prune(&repo, &options, &NullMonitor);
-                // a shard without its `.grp` protects, and verify wants it whole
+                // a shard without its `.grp` protects, but verify reports the incomplete group
                 let mut incomplete = false;
                 let bare: BTreeSet<PackId> = problems(&repo)
                     .into_iter()
@@ -249,17 +251,17 @@ fn a_successful_prune_has_protected_what_it_keeps_or_names_what_is_unprotected()
                     .collect();
                 match outcome {
                     Ok(report) => {
-                        let told: BTreeSet<PackId> = report.unprotected.iter().copied().collect();
+                        let reported: BTreeSet<PackId> = report.unprotected.iter().copied().collect();
                         assert!(
-                            bare.is_subset(&told),
-                            "{what}: {bare:?} have no parity, and the report names {told:?}"
+                            bare.is_subset(&reported),
+                            "{what}: {bare:?} have no parity, but the report names {reported:?}"
                         );
                         assert!(
-                            !incomplete || !told.is_empty(),
-                            "{what}: a group is not whole, and no pack is named"
+                            !incomplete || !reported.is_empty(),
+                            "{what}: a group is incomplete, but no pack is named"
                         );
                         let warned = warnings() > before;
-                        assert_eq!(warned, !told.is_empty(), "{what}");
+                        assert_eq!(warned, !reported.is_empty(), "{what}");
                         assert_eq!(
                             report.warnings.iter().any(|text| text.contains("no whole parity")),
                             warned,
@@ -280,6 +282,6 @@ fn a_successful_prune_has_protected_what_it_keeps_or_names_what_is_unprotected()
     }
     assert!(
         met > 20 && named > 0 && protected > 0,
-        "{met} met it, {named} named packs, {protected} protected them"
+        "{met} ran out of space, {named} named packs, {protected} protected them"
     );
 }

@@ -1,7 +1,7 @@
 //! Prune and forget through the public API: what is kept restores, what is not needed is deleted,
 //! and dry runs report what a prune does.
 
-use crate::support::faults::{HookedSource, HookedStorage, Meanwhile, code, files_of, memory_of};
+use crate::support::faults::{HookedMonitor, HookedSource, HookedStorage, code, files_of, memory_of};
 use crate::support::*;
 use containerarchive::Error;
 use containerarchive::id::{PackId, SnapshotId};
@@ -403,7 +403,7 @@ fn an_ingest_that_begins_at_any_moment_of_a_prune_succeeds() {
             let other = open(environment(Arc::new(hooked), 3), flavor).unwrap();
             let again = waste.clone();
             let (tell_thread, thread) = mpsc::channel();
-            let monitor = Meanwhile::new(moment, move || {
+            let monitor = HookedMonitor::new(moment, move || {
                 let ingesting = std::thread::spawn(move || ingest(&other, &again));
                 tell_thread.send(ingesting).unwrap();
                 is_ready.recv().unwrap();

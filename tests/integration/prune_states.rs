@@ -2,7 +2,7 @@
 //! dry runs report what a prune does.
 
 use crate::support::faults::{
-    Files, HookedSource, HookedStorage, Meanwhile, code, codes, files_of, memory_of, watched, with,
+    Files, HookedMonitor, HookedSource, HookedStorage, code, codes, files_of, memory_of, watched, with,
 };
 use crate::support::*;
 use containerarchive::id::{PackId, SnapshotId};
@@ -148,7 +148,7 @@ fn a_truncated_copy_does_not_replace_an_intact_one() {
             let other = open(environment(storage.clone(), 30), Flavor::plain()).unwrap();
             let snapshot = Arc::new(Mutex::new(None));
             let (put, data) = (Arc::clone(&snapshot), shared.clone());
-            let ingests = Meanwhile::new(moment, move || {
+            let ingests = HookedMonitor::new(moment, move || {
                 *put.lock().unwrap() = Some(ingest_at(&other, &data[..], 9));
             });
             ops::prune(&repo, &PruneOptions::keep_all(), &ingests).unwrap();

@@ -1,4 +1,4 @@
-//! Stats: what they count, and what they read for it.
+//! Stats: what they count, and which files they read.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -13,7 +13,7 @@ fn stats(repo: &Arc<Repository>) -> Stats {
     ops::stats(repo, &NullMonitor).unwrap()
 }
 
-/// Sum of the lengths of these files.
+/// Returns the sum of the lengths of these files.
 fn len_of(files: &Files, of: impl Fn(&str) -> bool) -> u64 {
     files
         .iter()
@@ -43,7 +43,7 @@ fn stats_count_everything_once_and_each_file_under_its_kind() {
         let text = text_bytes(1, 60_000);
         let noise = random_bytes(2, 30_000);
         let first = ingest_items(&repo, &[("text", &text), ("noise", &noise)]).unwrap();
-        // nothing new, but for list nodes and copies
+        // no new data, only list nodes and copies
         let second = ingest_items(&repo, &[("text", &text), ("again", &text), ("noise", &noise)]).unwrap();
         let found = stats(&repo);
         assert_eq!((found.snapshots, found.items), (2, 5));
@@ -126,7 +126,7 @@ fn stats_without_parity_report_none_and_count_duplicate_chunks_once() {
         (found.snapshots, found.unique_bytes, found.original_bytes),
         (5, 20_000, 100_000)
     );
-    // a chunk that is stored twice is one chunk
+    // a chunk that is stored twice counts once
     let known = Known::new(Flavor::plain());
     let whole = stats(&known.open(&known.files).0.unwrap());
     let mut files = known.files.clone();

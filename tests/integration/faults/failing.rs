@@ -1,4 +1,4 @@
-//! A disk of which one call fails, in the way that is asked for.
+//! A disk on which one chosen call fails in a chosen way.
 
 use containerarchive::storage::LockMode;
 use containerarchive::storage::simfs::SimFs;
@@ -7,18 +7,19 @@ use rustix::io::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How a call fails.
+/// The way in which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The call does nothing and returns this.
+    /// The call does nothing and returns this error.
     Errno(Errno),
-    /// A read gives half of what there is; other calls do what they should.
+    /// A read returns half of the bytes; other calls are not changed.
     ShortRead,
-    /// A write keeps half of the bytes and fails; other calls do what they should.
+    /// A write stores half of the bytes and fails; other calls are not changed.
     ShortWrite,
 }
 
-/// What a device, a full disk, a quota, a remount, a lost right, too many files and a signal do.
+/// The failures of a device, a full disk, a quota, a remount, lost permissions, too many open files
+/// and a signal.
 pub const FAULTS: [Fault; 9] = [
     Fault::Errno(Errno::IO),
     Fault::Errno(Errno::NOSPC),
@@ -31,10 +32,10 @@ pub const FAULTS: [Fault; 9] = [
     Fault::ShortWrite,
 ];
 
-/// A call by its name and path.
+/// A call: its name and its path.
 pub type Call = (&'static str, String);
 
-/// Which call fails, and which ones there were.
+/// Selects the call that fails, and counts the calls.
 #[derive(Default)]
 pub struct Order {
     state: Mutex<State>,
@@ -54,21 +55,21 @@ struct State {
 pub struct ReadOrder {
     /// Its number among the reads.
     pub number: u64,
-    /// What it returns.
+    /// The error that it returns.
     pub errno: Errno,
     /// Whether every later read of the same path fails too.
     pub lasting: bool,
 }
 
 impl Order {
-    /// Call number `number` from here on fails.
+    /// Lets call number `number` from now on fail.
     pub fn fail(&self, number: u64, fault: Fault) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.order = Some((state.calls + number, fault));
         state.hit = None;
     }
 
-    /// A read fails, counted from here on.
+    /// Lets a read fail, counted from now on.
     pub fn fail_read(&self, order: ReadOrder) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = state.reads + order.number;
@@ -76,12 +77,12 @@ impl Order {
         state.hit = None;
     }
 
-    /// Reads so far.
+    /// Returns the number of reads so far.
     pub fn reads(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).reads
     }
 
-    /// No call fails any more. The one that did, if it was made.
+    /// Lets no further call fail. Returns the call that failed, if it was made.
     pub fn take_back(&self) -> Option<Call> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.order = None;
@@ -89,12 +90,12 @@ impl Order {
         state.hit.take()
     }
 
-    /// Calls so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).calls
     }
 
-    /// Counts a call and tells how it fails.
+    /// Counts a call and returns how it fails.
     fn next(&self, call: &'static str, path: &str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if ["open", "read", "kind", "list"].contains(&call) {
@@ -126,7 +127,7 @@ impl Order {
     }
 }
 
-/// A [`SimFs`] as a process sees it for which one call fails.
+/// A [`SimFs`] as seen by a process for which one call fails.
 pub struct Failing {
     pub disk: SimFs,
     pub order: Arc<Order>,

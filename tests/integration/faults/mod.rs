@@ -1,8 +1,9 @@
-//! Every call to the file system fails once, in each way that a system knows, during each operation.
+//! Every call to the file system fails once, in each way that a system can fail, during each
+//! operation.
 //!
-//! The operation succeeds or fails with a typed error. Then the same handle reads on, and goes on to write unless a flush
-//! had failed: then it may say that it has to be opened again. And a handle that is opened afresh, with and without a power
-//! cut, finds every acknowledged snapshot whole, ingests, and prunes.
+//! The operation succeeds or fails with a typed error. After that the same handle still reads. It
+//! also writes, unless a flush had failed: then it may require to be opened again. A new handle,
+//! with and without a power cut, finds every committed snapshot complete, ingests, and prunes.
 #![cfg(unix)]
 
 mod failing;
@@ -24,7 +25,7 @@ use failing::{Call, FAULTS, Failing, Fault, Order};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What fails.
+/// The operation during which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Open,
@@ -47,8 +48,8 @@ struct Stage {
     flavor: Flavor,
     disk: SimFs,
     before: Vec<Ack>,
-    /// Snapshots that the operation removes, or perhaps not.
-    goes: Vec<SnapshotId>,
+    /// Snapshots that the operation removes. They may still exist if it fails.
+    removed_ids: Vec<SnapshotId>,
 }
 
 impl Stage {
@@ -66,8 +67,8 @@ impl Stage {
             operation,
             Operation::Forget | Operation::PruneThatDeletes | Operation::PruneThatRewrites
         );
-        let goes = promised.snapshots.iter().filter(|ack| removes && ack.1 == removed);
-        let goes = goes.map(|ack| ack.0).collect();
+        let removed_ids = promised.snapshots.iter().filter(|ack| removes && ack.1 == removed);
+        let removed_ids = removed_ids.map(|ack| ack.0).collect();
         let lost = |ending: &str| {
             disk.snapshot_files()
                 .into_keys()
@@ -77,7 +78,7 @@ impl Stage {
         match operation {
             Operation::Repair => disk.damage(&lost(".pack"), None).unwrap(),
             Operation::Reindex => disk.damage(&lost(".seg"), None).unwrap(),
-            // of sessions that died, so that there is something to remove
+            // leases of dead sessions, so that there is something to remove
             Operation::Unlock => (7..10).for_each(|number| {
                 let (session, begun) = (SnapshotId([number; 16]), "2026-01-01T00:00:00.000Z".to_owned());
                 let lease = Lease::take(&store(&disk, 9), session, lease::INGEST, begun);
@@ -90,7 +91,7 @@ impl Stage {
             flavor,
             disk,
             before: promised.snapshots,
-            goes,
+            removed_ids,
         }
     }
 
@@ -104,7 +105,7 @@ impl Stage {
                 let snapshot = ops::get_snapshot(repo, &self.before[0].0.to_hex())?;
                 match compare(repo, &snapshot) {
                     Err(problem) if problem.contains("other bytes") => panic!("{problem}"),
-                    // it failed, in words
+                    // it failed with an error
                     _ => {}
                 }
             }
@@ -116,14 +117,14 @@ impl Stage {
                 ops::verify(repo, &options, &NullMonitor, &mut |_| ())?;
             }
             Operation::PruneThatDeletes | Operation::PruneThatRewrites => {
-                ops::forget(repo, &self.goes)?;
+                ops::forget(repo, &self.removed_ids)?;
                 let options = PruneOptions {
                     max_unused: 0.0,
                     ..PruneOptions::keep_all()
                 };
                 ops::prune(repo, &options, &NullMonitor)?;
             }
-            Operation::Forget => drop(ops::forget(repo, &self.goes)?),
+            Operation::Forget => drop(ops::forget(repo, &self.removed_ids)?),
             Operation::Repair => drop(ops::repair(repo, &NullMonitor)?),
             Operation::Reindex => ops::reindex(repo, &NullMonitor)?,
             Operation::Unlock => drop(ops::unlock(repo, true)?),
@@ -147,7 +148,7 @@ impl Stage {
         crate::support::open(hands(storage, 100).environment, self.flavor)
     }
 
-    /// The calls of the operation when none fails.
+    /// Returns the number of calls of the operation without a failure.
     fn calls(&self) -> u64 {
         let disk = copy(&self.disk);
         let order = Arc::new(Order::default());
@@ -161,7 +162,7 @@ impl Stage {
         order.calls() - before
     }
 
-    /// One call fails. What was wrong then, and the call.
+    /// Lets one call fail. Returns the violation, if there is one, and the failed call.
     fn fail(&self, number: u64, fault: Fault, both: bool) -> (std::result::Result<(), String>, Option<Call>) {
         let disk = copy(&self.disk);
         let order = Arc::new(Order::default());
@@ -178,7 +179,7 @@ impl Stage {
             Err(error) => Err(error.clone()),
         };
         let hit = order.take_back();
-        promised.retain(|ack| !self.goes.contains(&ack.0));
+        promised.retain(|ack| !self.removed_ids.contains(&ack.0));
         let judged = performed.map_or_else(|error| typed("the operation", &error), |()| Ok(()));
         let judged = judged.and_then(|()| match &opened {
             Ok(repo) => self.go_on(repo, &mut promised, hit.as_ref()),
@@ -200,7 +201,7 @@ impl Stage {
         (judged, hit)
     }
 
-    /// The same handle reads, and writes unless a flush had failed.
+    /// Checks that the same handle reads, and writes unless a flush had failed.
     fn go_on(
         &self,
         repo: &Arc<Repository>,
@@ -210,7 +211,7 @@ impl Stage {
         let (id, _) = promised.last().ok_or("nothing was promised")?;
         let snapshot = ops::get_snapshot(repo, &id.to_hex()).map_err(|error| format!("the handle: {error}"))?;
         compare(repo, &snapshot).map_err(|problem| format!("the handle: {problem}"))?;
-        // nor one that could not try the locks when it was opened
+        // nor does a handle write that could not try the locks when it was opened
         let is_closed = self.operation == Operation::Open || hit.is_some_and(|(call, _)| call.starts_with("fsync"));
         match ingest_source(repo, HALF_SHARED) {
             Ok(snapshot) => promised.push((snapshot.id, HALF_SHARED)),
@@ -220,7 +221,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What a fresh handle finds.
+    /// Checks the repository with a new handle.
     fn look(&self, disk: &SimFs, promised: &[Ack]) -> std::result::Result<(), String> {
         let repo = open_on(disk, self.flavor, 1000).map_err(|error| format!("open: {error}"))?;
         if self.operation == Operation::Repair {
@@ -228,7 +229,7 @@ impl Stage {
         }
         let listed = check_all(&repo)?;
         if let Some((id, _)) = promised.iter().find(|ack| !listed.contains(ack)) {
-            return Err(format!("promise: snapshot {id} is gone"));
+            return Err(format!("promise: snapshot {id} is missing"));
         }
         check_verify(&repo).map_err(|problem| format!("verify: {problem}"))?;
         let next = ingest_source(&repo, CHANGED).map_err(|error| format!("go on: {error}"))?;
@@ -245,7 +246,7 @@ fn typed(what: &str, error: &Error) -> std::result::Result<(), String> {
 }
 
 /// Tries the calls of an operation, each with one fault in turn, or with all of them.
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
 fn try_out(operation: Operation) {
     let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
     let stage = Stage::new(operation);
@@ -281,7 +282,7 @@ fn try_out(operation: Operation) {
     );
 }
 
-/// A test for each operation, so that they run side by side.
+/// A separate test for each operation, so that they run in parallel.
 macro_rules! operations {
     ($($name:ident $operation:ident)*) => {
         $(#[test] fn $name() { try_out(Operation::$operation); })*

@@ -1,7 +1,8 @@
-//! Every read fails, once or from then on, during each operation that judges what it reads.
+//! Every read fails, once or permanently, during each operation that judges what it reads.
 //!
-//! A read that failed says nothing about the file: nothing is called damaged or missing, nothing is moved, nothing is lost from
-//! the index, and neither the handle nor the repository remembers it.
+//! A failed read gives no information about the file. Nothing is reported damaged or missing, no
+//! file is moved, no index entry is lost, and neither the handle nor the repository keeps any state
+//! from the failure.
 
 use super::failing::{Call, Failing, Order, ReadOrder};
 use crate::crash::harness::{check_all, check_verify, copy, prepared};
@@ -18,7 +19,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// No descriptors, a bad sector, no permission, a handle that a server does not know any more.
+/// No free descriptors, a bad sector, no permission, a handle that the server no longer knows.
 const FAILURES: [Errno; 4] = [Errno::MFILE, Errno::IO, Errno::ACCESS, Errno::STALE];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +37,12 @@ struct Stage {
     flavor: Flavor,
     disk: SimFs,
     snapshots: Vec<Ack>,
-    /// What a prune removes.
-    goes: Vec<Ack>,
+    /// Snapshots that a prune removes.
+    removed: Vec<Ack>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
-/// What an operation returned.
+/// The result of an operation.
 enum Done {
     Nothing,
     Verified(VerifyReport),
@@ -52,14 +53,14 @@ impl Stage {
     fn new(operation: Operation, flavor: Flavor) -> Self {
         let (disk, promised) = prepared(flavor, &[PAIR, SMALL, SMALL + 2]);
         let is_pruned = |ack: &Ack| operation == Operation::Prune && ack.1 == PAIR;
-        let (goes, snapshots) = promised.snapshots.into_iter().partition(is_pruned);
+        let (removed, snapshots) = promised.snapshots.into_iter().partition(is_pruned);
         Self {
             operation,
             flavor,
             files: disk.snapshot_files(),
             disk,
             snapshots,
-            goes,
+            removed,
         }
     }
 
@@ -82,7 +83,7 @@ impl Stage {
                 return Ok(Done::Repaired(ops::repair(repo, &NullMonitor)?));
             }
             Operation::Prune => {
-                ops::forget(repo, &self.goes.iter().map(|ack| ack.0).collect::<Vec<_>>())?;
+                ops::forget(repo, &self.removed.iter().map(|ack| ack.0).collect::<Vec<_>>())?;
                 let options = PruneOptions {
                     max_unused: 0.0,
                     ..PruneOptions::keep_all()
@@ -93,7 +94,7 @@ impl Stage {
         Ok(Done::Nothing)
     }
 
-    /// How many reads the operation makes when none fails.
+    /// Returns the number of reads of the operation without a failure.
     fn reads(&self) -> u64 {
         let (disk, order) = (copy(&self.disk), Arc::new(Order::default()));
         let repo = self.open(&disk, &order).unwrap();
@@ -105,7 +106,7 @@ impl Stage {
         order.reads() - opening
     }
 
-    /// One read fails. What was wrong then, and the read.
+    /// Lets one read fail. Returns the violation, if there is one, and the failed read.
     fn fail(&self, how: ReadOrder) -> (std::result::Result<(), String>, Option<Call>) {
         let (disk, order) = (copy(&self.disk), Arc::new(Order::default()));
         if self.operation == Operation::Open {
@@ -117,7 +118,7 @@ impl Stage {
         }
         let done = repo.as_ref().map_err(Clone::clone).and_then(|repo| self.perform(repo));
         let hit = order.take_back();
-        // leases are hints, and so is what half-written files there are
+        // leases are only hints, and so are half-written files
         let counts = |path: &str| !path.is_empty() && !path.starts_with("locks");
         let lasting = how.lasting && hit.as_ref().is_some_and(|(_, path)| counts(path));
         let judged = self.judge(&disk, repo, done, lasting);
@@ -138,7 +139,7 @@ impl Stage {
                     return Err(format!("verify says {code}: {:?}", report.problems));
                 }
                 if lasting && report.ok() {
-                    return Err("verify is ok, and could not read something".to_owned());
+                    return Err("verify is ok although a read failed".to_owned());
                 }
             }
             Ok(Done::Nothing) => {}
@@ -146,9 +147,9 @@ impl Stage {
                 if report.lost_chunks > 0 || !report.damaged_snapshots.is_empty() {
                     return Err(format!("repair reports a loss: {report:?}"));
                 }
-                // one that was replaced by its very bytes is all that a repair may do
+                // the only change that a repair may make is to replace a file with the same bytes
                 if lasting && disk.snapshot_files().len() == self.files.len() {
-                    return Err("repair resolved, and could not read something".to_owned());
+                    return Err("repair succeeded although a read failed".to_owned());
                 }
             }
             Err(error) => {
@@ -179,12 +180,12 @@ impl Stage {
 
     fn all_there(&self, found: &[Ack]) -> std::result::Result<(), String> {
         match self.snapshots.iter().find(|ack| !found.contains(ack)) {
-            Some((id, _)) => Err(format!("snapshot {id} is gone")),
+            Some((id, _)) => Err(format!("snapshot {id} is missing")),
             None => Ok(()),
         }
     }
 
-    /// Every file has the bytes that it had, segments and what a prune removes left out.
+    /// Checks that every file is unchanged, except segments and what a prune removes.
     fn files_stay(&self, disk: &SimFs) -> std::result::Result<(), String> {
         let now = disk.snapshot_files();
         let may_go = |path: &str| {
@@ -205,7 +206,7 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> Result<VerifyReport> {
 }
 
 /// Tries the reads of an operation, each with some of the failures.
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
 fn try_out(operation: Operation, flavor: Flavor) {
     let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
     let stage = Stage::new(operation, flavor);

@@ -1,31 +1,33 @@
-//! Which schedules are tried: all of few preemptions, level by level, and seeded ones.
+//! The schedules that are tried: all with few preemptions, level by level, and seeded ones.
 //!
-//! A preemption takes the turn from a process that could have gone on; switching away from one that has ended or waits
-//! costs nothing, and each way to do that is tried. (Musuvathi and Qadeer, *Iterative Context Bounding for Systematic
-//! Testing of Multithreaded Programs*, PLDI 2007: most mistakes need no more than two.)
+//! A preemption takes the turn from a process that could continue. Switching away from a process
+//! that has ended or waits is free, and each way to do it is tried. (Musuvathi and Qadeer,
+//! *Iterative Context Bounding for Systematic Testing of Multithreaded Programs*, PLDI 2007: most
+//! bugs need at most two preemptions.)
 
 use super::turns::{Decision, Plan};
 
-/// Most preemptions of a schedule.
+/// The maximum number of preemptions of a schedule.
 const PREEMPTIONS: usize = 2;
 
-/// Runs a plan: the decisions that were taken, and what was wrong after it.
+/// Runs a plan. Returns its decisions, and the violation if there is one.
 pub type Run<'a> = dyn Fn(&Plan) -> (Vec<Decision>, Option<String>) + 'a;
 
-/// What was tried and found.
+/// The counts and violations of an exploration.
 #[derive(Debug, Default)]
 pub struct Explored {
-    /// Schedules that were run.
+    /// The number of schedules that were run.
     pub runs: usize,
-    /// Per number of preemptions: schedules that were run, and that there are below those of the level above.
+    /// Per number of preemptions: the schedules that were run, and those that exist below the
+    /// schedules of the previous level.
     pub levels: Vec<(usize, usize)>,
     /// The longest run, in decisions.
     pub longest: usize,
     pub violations: Vec<String>,
 }
 
-/// Runs schedules with `run`. At most about `limit`
-/// for each number of preemptions, evenly spread; stops at the first violation if `hunt`.
+/// Runs schedules with `run`, at most about `limit` for each number of preemptions, evenly spread.
+/// Stops at the first violation if `hunt`.
 pub fn explore(limit: usize, hunt: bool, run: &Run<'_>) -> Explored {
     let mut explored = Explored::default();
     let mut level: Vec<Vec<(usize, usize)>> = vec![Vec::new()];
@@ -88,7 +90,7 @@ pub fn explore_seeded(seeds: std::ops::Range<u64>, run: &Run<'_>) -> Explored {
     explored
 }
 
-/// The plan, and the calls at which the turn went to another process.
+/// Returns the plan, and the calls at which the turn passed to another process.
 fn describe(plan: &Plan, decisions: &[Decision]) -> String {
     let mut switches = Vec::new();
     let mut last = None;

@@ -1,11 +1,11 @@
-//! The engine itself under a deterministic scheduler: two or three processes on one simulated disk, which take turns at
-//! every storage call.
+//! The engine under a deterministic scheduler: two or three processes on one simulated disk, which
+//! take turns at every storage call.
 //!
-//! After each schedule, half of them with the power cut at the end: every snapshot that was promised is listed and
-//! restores to the bytes of its source, a full verify finds nothing, a prune that keeps everything leaves nothing
-//! unneeded, and what was forgotten stays away. No reader sees wrong bytes, no process waits for another in a circle,
-//! nobody is warned of anything, and nobody
-//! fails but where that is said below.
+//! The following holds after each schedule, for half of them with a power cut at the end: Every
+//! promised snapshot is listed and restores to the bytes of its source. A full verify finds no
+//! problem, and a prune that keeps everything leaves nothing unneeded. Forgotten snapshots are not
+//! listed. No reader sees wrong bytes, there is no deadlock and no warning, and no process fails,
+//! except where stated below.
 
 mod explore;
 mod turns;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use turns::{Decision, Plan, TurnStorage, Turns};
 
-/// What a process does with its handle.
+/// The operation of a process.
 #[derive(Debug, Clone)]
 enum Act {
     Ingest(Vec<usize>),
@@ -36,24 +36,25 @@ enum Act {
         hasty: bool,
     },
     Forget(Vec<usize>),
-    /// Restores the snapshot of that source.
+    /// Restores the snapshot of this source.
     Restore(usize),
     Reindex,
-    /// As `Ingest`, by a handle that was open while another process pruned.
+    /// Like `Ingest`, with a handle that was opened before another process pruned.
     StaleIngest(Vec<usize>),
 }
 
-/// Processes that meet.
+/// Processes that run concurrently.
 struct Scenario {
     name: &'static str,
-    /// Sources whose snapshots are there at the beginning.
+    /// The sources whose snapshots exist at the start.
     before: Vec<usize>,
-    /// Of these, some that are pruned away after all handles are open and before the processes begin.
+    /// The sources of these that are pruned after all handles are open and before the processes
+    /// start.
     pruned: Vec<usize>,
     acts: Vec<Act>,
 }
 
-/// What a process reports.
+/// The results of a process.
 #[derive(Default)]
 struct Outcome {
     promised: Vec<Ack>,
@@ -61,7 +62,7 @@ struct Outcome {
     violation: Option<String>,
 }
 
-/// A scenario that is ready to be run.
+/// A scenario that is ready to run.
 struct Stage<'a> {
     scenario: &'a Scenario,
     flavor: Flavor,
@@ -86,7 +87,7 @@ impl Act {
     fn options(&self) -> OpenOptions {
         let hasty = matches!(self, Self::Prune { hasty: true, .. });
         OpenOptions {
-            // how long is no matter, only whether
+            // the length does not matter, only whether it waits
             lock_wait: if hasty {
                 Duration::ZERO
             } else {
@@ -161,7 +162,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// One run, and what is wrong after it.
+    /// Runs a plan. Returns its decisions, and the violation if there is one.
     fn run(&self, plan: &Plan) -> (Vec<Decision>, Option<String>) {
         let disk = copy(&self.disk);
         let turns = Turns::new(plan.clone(), self.scenario.acts.len());
@@ -241,13 +242,13 @@ impl<'a> Stage<'a> {
         let repo = open_on(image, self.flavor, 1000).map_err(|error| format!("open: {error}"))?;
         let listed = check_all(&repo)?;
         if let Some((id, number)) = promised.iter().find(|ack| !listed.contains(ack)) {
-            return Err(format!("promise: snapshot {id} of source {number} is gone"));
+            return Err(format!("promise: snapshot {id} of source {number} is missing"));
         }
         if let Some(id) = forgotten.iter().find(|id| listed.iter().any(|ack| ack.0 == **id)) {
-            return Err(format!("snapshot {id} was forgotten and is back"));
+            return Err(format!("snapshot {id} was forgotten but is listed"));
         }
         if self.bug.is_some() {
-            // a hunt for what is lost need not look at the rest
+            // a search for lost data does not need the other checks
             return Ok(());
         }
         check_verify(&repo).map_err(|problem| format!("verify: {problem}"))?;
@@ -255,7 +256,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+#[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
 fn say(stage: &Stage<'_>, how: &str, explored: &Explored, start: Instant) {
     println!(
         "schedules: {} ({how}): {} runs, with 0, 1, 2 preemptions {:?}, up to {} decisions, {:.1} s",
@@ -267,8 +268,8 @@ fn say(stage: &Stage<'_>, how: &str, explored: &Explored, start: Instant) {
     );
 }
 
-/// Runs a scenario under all its schedules of at most two preemptions (evenly chosen ones, when not asked for all), and
-/// seeded ones.
+/// Runs a scenario under its schedules of at most two preemptions (an evenly chosen part of them at
+/// the default size), and under seeded ones.
 fn try_out(scenario: &Scenario) {
     let flavors = if is_deep() {
         vec![Flavor::plain(), Flavor::sealed()]
@@ -291,10 +292,11 @@ fn try_out(scenario: &Scenario) {
     }
 }
 
-/// The pack of `PAIR` has what `SMALL` and `SMALL + 1` need; it is pruned while one of them comes back.
-fn ingest_beside_prune() -> Scenario {
+/// The pack of `PAIR` has the chunks of `SMALL` and `SMALL + 1`. It is pruned while one of them is
+/// ingested again.
+fn ingest_concurrent_with_prune() -> Scenario {
     Scenario {
-        name: "ingest beside prune",
+        name: "ingest concurrent with prune",
         before: vec![PAIR, SMALL, SMALL + 2],
         pruned: vec![],
         acts: vec![Act::Ingest(vec![SMALL + 1]), prune(&[PAIR])],
@@ -303,27 +305,27 @@ fn ingest_beside_prune() -> Scenario {
 
 #[test]
 fn an_ingest_concurrent_with_a_prune_of_the_packs_it_reuses() {
-    try_out(&ingest_beside_prune());
+    try_out(&ingest_concurrent_with_prune());
 }
 
 #[test]
 fn an_ingest_concurrent_with_a_prune_that_respects_its_lease() {
-    let honours = Act::Prune {
+    let respects_lease = Act::Prune {
         removed: vec![PAIR],
         force: false,
         hasty: false,
     };
     try_out(&Scenario {
-        name: "ingest beside prune that honours leases",
-        acts: vec![Act::Ingest(vec![SMALL + 1]), honours],
-        ..ingest_beside_prune()
+        name: "ingest concurrent with prune that respects leases",
+        acts: vec![Act::Ingest(vec![SMALL + 1]), respects_lease],
+        ..ingest_concurrent_with_prune()
     });
 }
 
 #[test]
 fn two_ingests_concurrent_with_a_prune() {
     try_out(&Scenario {
-        name: "two ingests beside prune",
+        name: "two ingests concurrent with prune",
         before: vec![PAIR, SMALL + 2],
         pruned: vec![],
         acts: vec![Act::Ingest(vec![SMALL + 1]), Act::Ingest(vec![PAIR]), prune(&[PAIR])],
@@ -348,7 +350,7 @@ fn two_concurrent_prunes() {
 #[test]
 fn a_restore_concurrent_with_two_consecutive_prunes() {
     try_out(&Scenario {
-        name: "restore beside two prunes",
+        name: "restore concurrent with two prunes",
         before: vec![PAIR, SMALL, SMALL + 1, SMALL + 2],
         pruned: vec![],
         acts: vec![Act::Restore(SMALL), prune(&[PAIR]), prune(&[SMALL + 1, SMALL + 2])],
@@ -358,7 +360,7 @@ fn a_restore_concurrent_with_two_consecutive_prunes() {
 #[test]
 fn a_reindex_concurrent_with_a_prune_and_merges() {
     try_out(&Scenario {
-        name: "reindex and merging ingests beside prune",
+        name: "reindex and merging ingests concurrent with prune",
         before: vec![PAIR, SMALL],
         pruned: vec![],
         acts: vec![Act::Ingest(vec![SMALL + 3, SMALL + 4]), prune(&[PAIR]), Act::Reindex],
@@ -368,7 +370,7 @@ fn a_reindex_concurrent_with_a_prune_and_merges() {
 #[test]
 fn a_reindex_concurrent_with_a_prune() {
     try_out(&Scenario {
-        name: "reindex beside prune",
+        name: "reindex concurrent with prune",
         before: vec![PAIR, SMALL],
         pruned: vec![],
         acts: vec![prune(&[PAIR]), Act::Reindex],
@@ -378,7 +380,7 @@ fn a_reindex_concurrent_with_a_prune() {
 #[test]
 fn a_reindex_concurrent_with_ingests_that_merge() {
     try_out(&Scenario {
-        name: "reindex beside merging ingests",
+        name: "reindex concurrent with merging ingests",
         before: vec![PAIR, SMALL],
         pruned: vec![],
         acts: vec![Act::Ingest(vec![SMALL + 3, SMALL + 4]), Act::Reindex],
@@ -388,7 +390,7 @@ fn a_reindex_concurrent_with_ingests_that_merge() {
 #[test]
 fn a_forget_concurrent_with_a_prune() {
     try_out(&Scenario {
-        name: "forget beside prune",
+        name: "forget concurrent with prune",
         before: vec![PAIR, SMALL, SMALL + 2],
         pruned: vec![],
         acts: vec![Act::Forget(vec![SMALL + 2]), prune(&[PAIR])],
@@ -398,7 +400,7 @@ fn a_forget_concurrent_with_a_prune() {
 #[test]
 fn a_handle_older_than_a_prune_concurrent_with_another_prune() {
     try_out(&Scenario {
-        name: "stale handle beside prune",
+        name: "stale handle concurrent with prune",
         before: vec![PAIR, SMALL, SMALL + 2],
         pruned: vec![PAIR],
         acts: vec![Act::StaleIngest(vec![PAIR]), prune(&[SMALL])],
@@ -407,7 +409,7 @@ fn a_handle_older_than_a_prune_concurrent_with_another_prune() {
 
 #[test]
 fn schedules_detect_each_seeded_bug_that_needs_concurrency() {
-    let scenario = ingest_beside_prune();
+    let scenario = ingest_concurrent_with_prune();
     for bug in [
         SeededBug::NoCommitCheck,
         SeededBug::CheckOutsideLock,
@@ -417,7 +419,7 @@ fn schedules_detect_each_seeded_bug_that_needs_concurrency() {
         let stage = Stage::new(&scenario, Flavor::plain(), Some(bug));
         let explored = explore(2000, true, &|plan| stage.run(plan));
         let seen = explored.violations.last().map_or("", String::as_str);
-        println!("seeded mistake {bug:?}, after {} schedules: {seen}", explored.runs);
+        println!("seeded bug {bug:?}, after {} schedules: {seen}", explored.runs);
         assert!(seen.starts_with("whole:"), "{bug:?}: {seen:?}");
     }
 }

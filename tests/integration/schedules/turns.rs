@@ -1,38 +1,40 @@
-//! Processes that take turns at every storage call, in an order that is chosen and can be repeated.
+//! Processes that take turns at every storage call, in a chosen and repeatable order.
 //!
-//! Exactly one process runs at a time. Before each of its calls, and before it frees a lock, it asks who is next; a
-//! process that finds a lock taken yields until some lock is freed. So the order of calls is that of the plan, whatever
-//! the machine does, and nothing waits for a clock. When all that are left wait for locks of each other, that is noted,
-//! and their waits end as if time had run out.
+//! Exactly one process runs at a time. Before each of its calls, and before it releases a lock, it
+//! asks which process is next; a process that finds a lock taken yields until some lock is
+//! released. So the order of calls is that of the plan, independent of the machine, and nothing
+//! waits for a clock. If all remaining processes wait for each other's locks, this is recorded, and
+//! their waits end as if they had timed out.
 
 use containerarchive::storage::{Created, Entry, LockGuard, LockMode, Result, Storage};
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Who runs next, for each decision in a row.
+/// Selects the process that runs next, for each decision.
 #[derive(Debug, Clone)]
 pub enum Plan {
-    /// Whoever runs goes on until it ends or has to wait, then the first one that can; but for these decisions.
+    /// The running process continues until it ends or has to wait, then the first ready one runs;
+    /// except at these decisions.
     Switches(Vec<(usize, usize)>),
-    /// By a repeatable die.
+    /// Pseudo-random, from this seed.
     Seeded(u64),
 }
 
 /// One decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Decision {
-    /// Who could have run, a bit each.
+    /// The processes that could run, one bit each.
     pub ready: u8,
-    /// Who ran before and could have gone on.
+    /// The process that ran before, if it could continue.
     pub current: Option<usize>,
-    /// Who was chosen.
+    /// The chosen process.
     pub chosen: usize,
-    /// The call before which it was taken; `end` and `blocked` are none.
+    /// The call before which the decision was taken; `end` and `blocked` are not calls.
     pub before: &'static str,
 }
 
-/// What processes of one run share.
+/// Shared by the processes of one run.
 pub struct Turns {
     plan: Plan,
     state: Mutex<State>,
@@ -41,7 +43,7 @@ pub struct Turns {
 
 #[derive(Default)]
 struct State {
-    /// Calls are ordered only while the run is on.
+    /// Whether the run has started. Only then are calls ordered.
     is_on: bool,
     running: usize,
     conditions: Vec<Condition>,
@@ -73,7 +75,7 @@ impl State {
         }
     }
 
-    /// Chooses who runs from here on.
+    /// Selects the process that runs from now on.
     fn decide(&mut self, plan: &Plan, current: Option<usize>, before: &'static str) {
         if self.ready() == 0 && self.conditions.contains(&Condition::Blocked) {
             self.deadlocked = true;
@@ -102,7 +104,7 @@ impl State {
     }
 }
 
-/// Some runs switch at every second call, others hardly ever.
+/// Some runs switch at every second call, others rarely.
 fn roll(seed: u64, number: usize, processes: usize) -> Option<usize> {
     let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&number.to_le_bytes(), seed);
     let rarity = [1u64, 3, 8, 20, 60][(seed % 5) as usize];
@@ -110,7 +112,8 @@ fn roll(seed: u64, number: usize, processes: usize) -> Option<usize> {
 }
 
 impl Turns {
-    /// For so many processes. Their calls pass freely until [`start`](Self::start).
+    /// Creates the turns of this many processes. Their calls are not ordered until
+    /// [`start`](Self::start).
     pub fn new(plan: Plan, processes: usize) -> Arc<Self> {
         let state = State {
             conditions: vec![Condition::Ready; processes],
@@ -127,21 +130,21 @@ impl Turns {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on calls are ordered. Chooses who begins.
+    /// Orders calls from now on, and selects the first process.
     pub fn start(&self) {
         let mut state = self.state();
         state.is_on = true;
         state.decide(&self.plan, None, "start");
     }
 
-    /// Calls pass freely again. Every decision that was taken, and whether processes waited for each other.
+    /// Stops ordering calls. Returns every decision, and whether there was a deadlock.
     pub fn stop(&self) -> (Vec<Decision>, bool) {
         let mut state = self.state();
         state.is_on = false;
         (std::mem::take(&mut state.decisions), state.deadlocked)
     }
 
-    /// Makes the calling thread process number `me`: waits for its first turn.
+    /// Registers the calling thread as process number `me` and waits for its first turn.
     pub fn enter(&self, me: usize) -> Part<'_> {
         self.wait(self.state(), me);
         Part(self, me)
@@ -162,7 +165,7 @@ impl Turns {
         }
     }
 
-    /// Yields until some lock was freed. `false`: nobody can free one any more.
+    /// Yields until some lock is released. Returns `false` if no process can release one.
     fn blocked(&self, me: usize) -> bool {
         let mut state = self.state();
         if !state.is_on || state.deadlocked {
@@ -180,7 +183,7 @@ impl Turns {
     }
 }
 
-/// A process at work; ends when dropped.
+/// The turn of a process in the run. It ends when dropped.
 pub struct Part<'a>(&'a Turns, usize);
 
 impl Drop for Part<'_> {
@@ -192,7 +195,7 @@ impl Drop for Part<'_> {
     }
 }
 
-/// The store as one process sees it.
+/// The store as seen by one process.
 pub struct TurnStorage {
     pub inner: Arc<dyn Storage>,
     pub turns: Arc<Turns>,
@@ -214,7 +217,7 @@ impl TurnStorage {
     }
 }
 
-/// A lock or lease, whose freeing is a call like any other.
+/// A lock or lease whose release is ordered like a call.
 struct Held {
     inner: Option<Box<dyn LockGuard>>,
     turns: Arc<Turns>,
@@ -299,12 +302,12 @@ impl Storage for TurnStorage {
     }
 
     fn root(&self) -> Result<containerarchive::storage::Root> {
-        // changes nothing that others could see
+        // changes nothing that other processes can see
         self.inner.root()
     }
 
     fn include_in_barrier(&self, prefix: &str) {
-        // changes nothing that others could see
+        // changes nothing that other processes can see
         self.inner.include_in_barrier(prefix);
     }
 

@@ -1,5 +1,5 @@
-//! What the tests of faults share: a repository as a map of files, faults of one file, a source with a hook, a store
-//! with a hook, and the judge that says whether a repository with a fault behaved.
+//! Shared by the tests of faults: a repository as a map of files, faults of one file, a source and
+//! a store with hooks, and the checks of a repository with a fault.
 
 use super::*;
 use containerarchive::layout;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// All files of a repository, by key.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Reads all files of a repository (not what lies in folders that are not its own).
+/// Reads all files of a repository, except files in foreign directories.
 pub fn files_of(storage: &dyn Storage) -> Files {
     let folders = std::iter::once("").chain(layout::FOLDERS);
     folders
@@ -45,14 +45,15 @@ pub fn watched(storage: Arc<dyn Storage>, seed: u64) -> (Environment, Arc<TestMo
     (environment, monitor)
 }
 
-/// Codes of the warnings so far.
+/// Returns the codes of the warnings so far.
 pub fn codes(monitor: &TestMonitor) -> Vec<&'static str> {
     monitor.warnings().iter().map(|warning| warning.code).collect()
 }
 
-/// A small repository with known content: three snapshots, some of their chunks shared, with lists and without.
+/// A small repository with known content: three snapshots with some shared chunks, with and without
+/// lists.
 pub struct Known {
-    /// How it was made.
+    /// How it was created.
     pub flavor: Flavor,
     /// Its files.
     pub files: Files,
@@ -61,7 +62,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Makes it.
+    /// Creates the repository.
     pub fn new(flavor: Flavor) -> Self {
         let (repo, storage) = memory_repo(flavor);
         Self::filled(flavor, repo, storage)
@@ -85,22 +86,23 @@ impl Known {
         }
     }
 
-    /// Keys in a folder that end so.
+    /// Returns the keys in a directory with this ending.
     pub fn keys(&self, folder: &str, end: &str) -> Vec<String> {
         let inside =
-            |key: &&String| key.rsplit_once('/').is_some_and(|(place, _)| place == folder) && key.ends_with(end);
+            |key: &&String| key.rsplit_once('/').is_some_and(|(parent, _)| parent == folder) && key.ends_with(end);
         self.files.keys().filter(inside).cloned().collect()
     }
 
-    /// Opens it with whatever `files` hold now.
+    /// Opens the repository with these files.
     pub fn open(&self, files: &Files) -> (Result<Arc<Repository>>, Arc<MemoryStorage>, Arc<TestMonitor>) {
         let storage = memory_of(files);
         let (environment, monitor) = watched(storage.clone(), 99);
         (open(environment, self.flavor), storage, monitor)
     }
 
-    /// Opens, lists and restores with a fault in place. Whatever comes out is right or is an error with a code that is no
-    /// bug's; wrong bytes, wrong listings and panics fail the test. Returns what failed, by its code.
+    /// Opens, lists and restores with a fault in place. Every result must be correct or an error
+    /// with a code that is no bug's; wrong bytes, wrong listings and panics fail the test. Returns
+    /// the codes of all failures.
     pub fn judge(&self, files: &Files, what: &dyn Fn() -> String) -> Verdict {
         let mut verdict = Verdict::default();
         let (repo, storage, monitor) = self.open(files);
@@ -144,38 +146,39 @@ impl Known {
     }
 }
 
-/// What a repository with a fault did.
+/// The results of a repository with a fault.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Code of the error of `open`, if it failed; nothing else was tried then.
+    /// The code of the error of `open`, if it failed; then nothing else was tried.
     pub open: Option<&'static str>,
-    /// Number of snapshots listed.
+    /// The number of listed snapshots.
     pub listed: usize,
-    /// For each snapshot, the code of the restore's error, if it failed.
+    /// For each snapshot, the code of the error of its restore, if it failed.
     pub restores: Vec<Option<&'static str>>,
-    /// Codes of the warnings.
+    /// The codes of the warnings.
     pub warnings: Vec<&'static str>,
 }
 
 impl Verdict {
-    /// Nothing failed and nothing is missing.
+    /// Whether nothing failed and nothing is missing.
     pub fn is_whole(&self) -> bool {
         self.open.is_none() && self.restores.iter().all(Option::is_none) && self.listed == self.restores.len()
     }
 
-    /// Codes of all failed restores.
+    /// Returns the codes of all failed restores.
     pub fn failures(&self) -> Vec<&'static str> {
         self.restores.iter().copied().flatten().collect()
     }
 }
 
-/// The faults of one file: its new bytes (`None`: deleted) and what was done. `stride` is the distance of flipped bytes.
+/// Returns the faults of one file: a description, and the new bytes (`None`: deleted). `stride` is
+/// the distance of flipped bytes.
 pub fn faults(bytes: &[u8], other: Option<&[u8]>, stride: usize) -> Vec<(String, Option<Vec<u8>>)> {
     let mut faults = vec![
         ("deleted".to_owned(), None),
         ("emptied".to_owned(), Some(Vec::new())),
-        ("with junk behind it".to_owned(), Some([bytes, b"junk"].concat())),
-        ("with a zero behind it".to_owned(), Some([bytes, b"\0"].concat())),
+        ("with junk appended".to_owned(), Some([bytes, b"junk"].concat())),
+        ("with a zero appended".to_owned(), Some([bytes, b"\0"].concat())),
         ("twice".to_owned(), Some([bytes, bytes].concat())),
         ("all zero".to_owned(), Some(vec![0; bytes.len()])),
     ];
@@ -217,7 +220,7 @@ pub fn faults(bytes: &[u8], other: Option<&[u8]>, stride: usize) -> Vec<(String,
     faults
 }
 
-/// The files with one of them changed.
+/// Returns the files with one of them changed.
 pub fn with(files: &Files, key: &str, bytes: Option<Vec<u8>>) -> Files {
     let mut changed = files.clone();
     match bytes {
@@ -227,15 +230,15 @@ pub fn with(files: &Files, key: &str, bytes: Option<Vec<u8>>) -> Files {
     changed
 }
 
-/// Data that calls `hook` once, when `at` bytes of it were read.
+/// Data that calls `hook` once, when `at` bytes of it have been read.
 pub struct HookedSource<'a, F: FnMut()> {
     /// The data.
     pub data: &'a [u8],
-    /// How many bytes are read first.
+    /// The number of bytes that are read before the call.
     pub at: usize,
     /// Called then.
     pub hook: Option<F>,
-    /// Bytes given so far.
+    /// The number of bytes returned so far.
     pub given: usize,
 }
 
@@ -258,14 +261,14 @@ impl<F: FnMut()> Read for HookedSource<'_, F> {
     }
 }
 
-/// Does something when the operation asks for the `moment`-th time whether it should stop.
-pub struct Meanwhile {
+/// A monitor that runs `act` when the operation checks for cancellation for the `moment`-th time.
+pub struct HookedMonitor {
     left: AtomicUsize,
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl Meanwhile {
-    /// Counted from 1.
+impl HookedMonitor {
+    /// `moment` counts from 1.
     pub fn new(moment: usize, act: impl FnOnce() + Send + 'static) -> Self {
         Self {
             left: AtomicUsize::new(moment),
@@ -274,7 +277,7 @@ impl Meanwhile {
     }
 }
 
-impl Monitor for Meanwhile {
+impl Monitor for HookedMonitor {
     fn is_cancelled(&self) -> bool {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1
             && let Some(act) = self.act.lock().unwrap().take()
@@ -287,14 +290,15 @@ impl Monitor for Meanwhile {
 
 type Hook = Box<dyn Fn(&'static str, &str) + Send + Sync>;
 
-/// Forwards every call, and tells a hook before each one: the method's name and its key (empty where it has none).
+/// A store that forwards every call, and calls a hook before each one with the method's name and
+/// its key (empty if it has none).
 pub struct HookedStorage {
     inner: Arc<dyn Storage>,
     hook: Hook,
 }
 
 impl HookedStorage {
-    /// Around `inner`.
+    /// Wraps `inner`.
     pub fn new(inner: Arc<dyn Storage>, hook: impl Fn(&'static str, &str) + Send + Sync + 'static) -> Self {
         Self {
             inner,
@@ -371,7 +375,7 @@ impl Storage for HookedStorage {
     }
 
     fn root(&self) -> containerarchive::storage::Result<containerarchive::storage::Root> {
-        // changes nothing that others could see
+        // changes nothing that other processes can see
         self.inner.root()
     }
 
@@ -388,7 +392,7 @@ impl Storage for HookedStorage {
     }
 }
 
-/// A checked JSON file with a piece of its text replaced, and a checksum that fits again.
+/// Returns a checked JSON file with a part of its text replaced and a valid checksum.
 pub fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(file).unwrap();
     let (body, _) = text.rsplit_once(",\"checksum\":\"").unwrap();
@@ -396,12 +400,12 @@ pub fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     containerarchive::checked_json::finish(format!("{}}}", body.replacen(from, to, 1))).into_bytes()
 }
 
-/// Whether a file holds something that a repository needs: lock files, the reserve and `README.txt` do not.
+/// Whether a repository needs the file: lock files, the reserve and `README.txt` are not needed.
 pub fn is_needed(key: &str) -> bool {
     !key.starts_with(layout::LOCKS) && !layout::is_reserve(key) && key != layout::README
 }
 
-/// The code of an error, or `ok`.
+/// Returns the code of an error, or `ok`.
 pub fn code<T>(result: Result<T>) -> &'static str {
     result.map_or_else(|error| error.code(), |_| "ok")
 }

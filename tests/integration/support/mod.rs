@@ -1,4 +1,5 @@
-//! What the tests share: repositories in memory or on a simulated disk, repeatable data, shortcuts.
+//! Shared by the tests: repositories in memory or on a simulated disk, repeatable data, and
+//! shortcuts.
 
 pub mod faults;
 
@@ -18,14 +19,14 @@ use std::io::Read;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// `len` bytes that do not compress, the same for the same seed.
+/// Returns `len` bytes that do not compress, the same for the same seed.
 pub fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0u8; len];
     SeededEntropy::new(seed).fill(&mut bytes).unwrap();
     bytes
 }
 
-/// `len` bytes that compress well, the same for the same seed.
+/// Returns `len` bytes that compress well, the same for the same seed.
 pub fn text_bytes(seed: u64, len: usize) -> Vec<u8> {
     let words = [
         "select",
@@ -52,7 +53,7 @@ pub fn text_bytes(seed: u64, len: usize) -> Vec<u8> {
     text
 }
 
-/// Sets the flag when dropped, after a panic too.
+/// Sets the flag when dropped, also after a panic.
 pub struct SetOnDrop<'a>(pub &'a std::sync::atomic::AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -61,12 +62,12 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// One way a repository can be made.
+/// A kind of repository.
 #[derive(Debug, Clone, Copy)]
 pub struct Flavor {
-    /// With the passphrase `secret`.
+    /// Whether it is encrypted, with the passphrase `secret`.
     pub encrypted: bool,
-    /// Compression of ingests.
+    /// The compression of ingests.
     pub compression: Compression,
 }
 
@@ -100,12 +101,12 @@ impl Flavor {
         }
     }
 
-    /// The passphrase, if there is one.
+    /// Returns the passphrase, if there is one.
     pub fn secret(&self) -> Option<Secret> {
         self.encrypted.then(passphrase)
     }
 
-    /// Small chunks and packs, cheap key derivation.
+    /// Returns options with small chunks and packs, and cheap key derivation.
     pub fn small(&self) -> InitOptions {
         InitOptions {
             chunking: ChunkerParams {
@@ -159,12 +160,12 @@ pub fn memory_repo(flavor: Flavor) -> (Arc<Repository>, Arc<dyn Storage>) {
     (init(environment(Arc::clone(&storage), 7), flavor).unwrap(), storage)
 }
 
-/// Makes a small repository.
+/// Creates a small repository.
 pub fn init(environment: Environment, flavor: Flavor) -> Result<Arc<Repository>> {
     repo::init(environment, flavor.secret().as_ref(), &flavor.small()).map(Arc::new)
 }
 
-/// Opens a repository made by [`init`].
+/// Opens a repository created by [`init`].
 pub fn open(environment: Environment, flavor: Flavor) -> Result<Arc<Repository>> {
     repo::open(environment, flavor.secret().as_ref(), &OpenOptions::default()).map(Arc::new)
 }
@@ -188,7 +189,7 @@ pub fn ingest_items(repo: &Arc<Repository>, items: &[(&str, &[u8])]) -> Result<S
     )
 }
 
-/// Restores a whole snapshot, or one item.
+/// Restores a complete snapshot, or one item.
 pub fn restore(repo: &Arc<Repository>, id: &str, item: Option<&str>) -> Result<Vec<u8>> {
     let options = RestoreOptions {
         item: item.map(str::to_owned),

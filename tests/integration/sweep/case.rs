@@ -1,4 +1,5 @@
-//! One damage: found, survived and repaired, or what of that failed.
+//! One damage: it is found, restores are correct with it, and it is repaired; or the failure of one
+//! of these.
 
 use super::world::{Fault, World, kind_of};
 use crate::support::faults::{Files, codes, files_of, memory_of, watched};
@@ -14,16 +15,16 @@ use containerarchive::storage::{LocalStorage, Storage};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What came out of one case, or of several.
+/// The results of one or several cases.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Found at this level, or by `open` (counted as quick).
+    /// Damages found at this level, or by `open` (counted as quick).
     pub quick: usize,
     pub standard: usize,
     /// Restores that gave the right bytes, and those that failed with a code.
     pub right: usize,
     pub typed: usize,
-    /// Repaired byte for byte, or a segment in its meaning.
+    /// Files that were repaired byte for byte, and segments by their entries.
     pub repaired: usize,
 }
 
@@ -37,7 +38,7 @@ impl Outcome {
     }
 }
 
-/// Tries one fault; `twice`: a second repair must find nothing to do.
+/// Tries one fault. With `twice`, a second repair must find nothing to do.
 pub fn judge(world: &World, key: &str, fault: &Fault, twice: bool) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let Some(files) = fault.of(&world.files, key) else {
@@ -45,11 +46,11 @@ pub fn judge(world: &World, key: &str, fault: &Fault, twice: bool) -> Result<Out
     };
     restore_all(world, &files, &mut outcome)?;
     find(world, key, &files, &mut outcome)?;
-    let after = mend(world, key, &files, &mut outcome)?;
+    let after = repair_damage(world, key, &files, &mut outcome)?;
     if twice {
         let (again, report) = repair_in(world, memory_of(&after))?;
         if again != after || report != RepairReport::default() {
-            return Err(format!("a second repair did something: {report:?}"));
+            return Err(format!("a second repair changed something: {report:?}"));
         }
     }
     Ok(outcome)
@@ -78,8 +79,9 @@ struct Opened {
     monitor: Arc<TestMonitor>,
 }
 
-/// The same on a real disk, with a folder in the place of the file. A folder that was made on purpose is a mistake of
-/// somebody, not of a disk: it is found, it does no harm, and what is read around it is right.
+/// The same on a real disk, with a directory in place of the file. A directory is a mistake of a
+/// person, not a fault of a disk: it is found, it does no damage, and everything else is read
+/// correctly.
 pub fn judge_folder(world: &World, key: &str) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +104,8 @@ pub fn judge_folder(world: &World, key: &str) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// With the damage in place: the right bytes, or an error with a code that is no bug's.
+/// Checks restores with the damage in place: the right bytes, or an error with a code that is no
+/// bug's.
 fn restore_all(world: &World, files: &Files, outcome: &mut Outcome) -> Result<(), String> {
     restore_from(world, open_files(world, files, false).0, outcome)
 }
@@ -149,7 +152,7 @@ fn find(world: &World, key: &str, files: &Files, outcome: &mut Outcome) -> Resul
     let storage = memory_of(files);
     find_in(world, key, storage.clone(), outcome)?;
     if files_of(&*storage) != *files {
-        return Err("a verify that may not write changed files".to_owned());
+        return Err("a read-only verify changed files".to_owned());
     }
     Ok(())
 }
@@ -171,11 +174,11 @@ fn find_in(world: &World, key: &str, storage: Arc<dyn Storage>, outcome: &mut Ou
         if !report.ok() {
             *found += 1;
             if report.problems.iter().any(|problem| !problem.healable) {
-                return Err(format!("called beyond repair: {:?}", report.problems));
+                return Err(format!("reported as not healable: {:?}", report.problems));
             }
             break;
         }
-        // whether a pack of a forgotten snapshot has its .idx is no concern of anybody
+        // a pack of a forgotten snapshot without its .idx is only a note
         let named = |note: &ops::Note| note.path.as_deref() == Some(key);
         if world.is_forgotten(key) && report.notes.iter().any(named) {
             *found += 1;
@@ -193,7 +196,7 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> Result<ops::VerifyRepor
     ops::verify(repo, &options, &NullMonitor, &mut |_| {}).map_err(|error| format!("verify {level:?}: {error}"))
 }
 
-/// The files without the quarantine, and without segments.
+/// Returns the files without the quarantine and without segments.
 fn comparable(files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> {
     let other = |key: &str| !key.starts_with(layout::QUARANTINE) && kind_of(key) != "segment";
     files.iter().filter(move |(key, _)| other(key))
@@ -203,17 +206,17 @@ fn segments(files: &Files) -> Vec<(&String, &Vec<u8>)> {
     files.iter().filter(|(key, _)| key.ends_with(".seg")).collect()
 }
 
-fn mend(world: &World, key: &str, files: &Files, outcome: &mut Outcome) -> Result<Files, String> {
+fn repair_damage(world: &World, key: &str, files: &Files, outcome: &mut Outcome) -> Result<Files, String> {
     let (after, report) = repair_in(world, memory_of(files))?;
     is_restored(world, &after, &report)?;
-    // nothing that lay there is thrown away; a segment is, for all of it can be made again
+    // a damaged file is quarantined, except a segment, which can be rebuilt completely
     if let Some(damaged) = files.get(key)
         && kind_of(key) != "segment"
         && !after
             .iter()
             .any(|(kept, bytes)| kept.starts_with(layout::QUARANTINE) && bytes == damaged)
     {
-        return Err("what lay there is not in the quarantine".to_owned());
+        return Err("the damaged file is not in the quarantine".to_owned());
     }
     outcome.repaired += 1;
     Ok(after)
@@ -226,7 +229,7 @@ fn repair_in(world: &World, storage: Arc<dyn Storage>) -> Result<(Files, RepairR
     Ok((files_of(&*opened.storage), report))
 }
 
-/// Everything is as it was, segments at least in their meaning.
+/// Checks that everything is as it was, with segments compared by their entries.
 fn is_restored(world: &World, after: &Files, report: &RepairReport) -> Result<(), String> {
     if !comparable(after).eq(comparable(&world.files)) {
         let differs = |a: &Files, b: &Files| -> Vec<String> {
@@ -245,7 +248,8 @@ fn is_restored(world: &World, after: &Files, report: &RepairReport) -> Result<()
     Ok(())
 }
 
-/// Nothing is wrong, nothing is said, and the index says what it said before.
+/// Checks that verify finds no problem, there is no warning, and the index has the same entries as
+/// before.
 fn is_healthy(world: &World, files: &Files) -> Result<(), String> {
     let (repo, opened) = open_files(world, files, true);
     let repo = repo.map_err(|error| format!("after the repair: {error}"))?;
@@ -258,7 +262,7 @@ fn is_healthy(world: &World, files: &Files) -> Result<(), String> {
         .0
         .map_err(|error| error.to_string())?;
     if index_of(&repo)? != index_of(&whole)? {
-        return Err("after the repair the index says something else".to_owned());
+        return Err("after the repair the index has other entries".to_owned());
     }
     match codes(&opened.monitor)[..] {
         [] => Ok(()),
@@ -266,7 +270,7 @@ fn is_healthy(world: &World, files: &Files) -> Result<(), String> {
     }
 }
 
-/// All (chunk, pack) pairs of the index.
+/// Returns all (chunk, pack) pairs of the index.
 fn index_of(repo: &Repository) -> Result<BTreeSet<String>, String> {
     let source = repo.index().all_entries().map_err(|error| error.to_string())?;
     let pairs = source.scan().map(|found| {

@@ -1,9 +1,10 @@
-//! The sweep: every file of small repositories, damaged in every way, one at a time. Each damage must be found (at
-//! `standard` or below), a restore with the damage in place must give the right bytes or an error with a code, and a repair
-//! must bring everything back byte for byte (segments: in their meaning) and leave a repository without a warning.
+//! The sweep: every file of small repositories, damaged in every way, one at a time. Each damage
+//! must be found (at `standard` or below). A restore with the damage in place must give the right
+//! bytes or an error with a code. A repair must restore every file byte for byte (segments by their
+//! entries) and leave a repository without a warning.
 //!
-//! The ordinary size flips and cuts at some places of each file; `CONTAINERARCHIVE_DEEP=1` at every byte, and
-//! `CONTAINERARCHIVE_DEEP=bits` flips every bit of them. Both print a table of what was done:
+//! The default size flips and truncates at some offsets of each file; `CONTAINERARCHIVE_DEEP=1` at
+//! every byte, and `CONTAINERARCHIVE_DEEP=bits` flips every bit. All print a table of the results:
 //! `cargo test --no-default-features --test integration sweep:: -- --nocapture`.
 
 mod case;
@@ -15,15 +16,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Fault, World, kind_of};
 
-/// Places at which the ordinary size flips and cuts each file.
+/// The number of offsets at which the default size flips and truncates each file.
 const FLIPS: usize = 48;
 const CUTS: usize = 16;
-/// One in so many cases is repaired twice.
+/// One in this many cases is repaired twice.
 const TWICE: usize = 8;
-/// Failures that are printed of each kind of file and damage.
+/// The number of failures that are printed for each kind of file and damage.
 const SHOWN: usize = 3;
 
-/// How much is tried.
+/// The number of faults that are tried.
 #[derive(Clone, Copy, PartialEq)]
 enum Depth {
     Usual,
@@ -41,8 +42,9 @@ impl Depth {
     }
 }
 
-/// Some of `0..len`: `wanted` of them at equal distances, beginning somewhere else in each file.
-fn places(len: usize, wanted: usize, depth: Depth, key: &str) -> Vec<usize> {
+/// Returns about `wanted` offsets of `0..len` at equal distances, with a different start in each
+/// file.
+fn offsets(len: usize, wanted: usize, depth: Depth, key: &str) -> Vec<usize> {
     let step = if depth == Depth::Usual {
         (len / wanted).max(1)
     } else {
@@ -52,12 +54,12 @@ fn places(len: usize, wanted: usize, depth: Depth, key: &str) -> Vec<usize> {
     (sum % step..len).step_by(step).collect()
 }
 
-/// All faults of one file.
+/// Returns all faults of one file.
 fn faults(world: &World, key: &str, depth: Depth) -> Vec<Fault> {
     let len = world.files[key].len();
     let mut faults = vec![Fault::Deleted];
     if key.starts_with("locks/") {
-        // empty and only locked: what is written into one means nothing
+        // lock files are empty and only locked: their content has no meaning
         return faults;
     }
     if ["reserve", "readme"].contains(&kind_of(key)) {
@@ -65,7 +67,7 @@ fn faults(world: &World, key: &str, depth: Depth) -> Vec<Fault> {
         return Vec::new();
     }
     if kind_of(key) == "record" {
-        // nobody can tell that there was one: its snapshot comes back
+        // a deleted record leaves no trace: its snapshot comes back
         faults.clear();
     }
     faults.push(Fault::Cut(0));
@@ -73,18 +75,18 @@ fn faults(world: &World, key: &str, depth: Depth) -> Vec<Fault> {
     faults.push(Fault::Twice);
     faults.extend((0..len).step_by(4096).map(Fault::Hole));
     let bits = if depth == Depth::Bits { 8 } else { 1 };
-    for at in places(len, FLIPS, depth, key) {
+    for at in offsets(len, FLIPS, depth, key) {
         faults.extend((0..bits).map(|bit| Fault::Flip(at, 1 << ((at + bit) % 8))));
     }
-    faults.extend(places(len, CUTS, depth, key).into_iter().map(Fault::Cut));
-    // the ends of things
+    faults.extend(offsets(len, CUTS, depth, key).into_iter().map(Fault::Cut));
+    // the ends of the file
     faults.extend([1, len.saturating_sub(1)].map(Fault::Cut));
     faults.extend(world.replacements(key).map(Fault::Replaced));
     faults.extend(world.next_of_kind(key).map(Fault::Swapped));
     faults
 }
 
-/// What came out, by kind of file and of damage.
+/// The results, by kind of file and of damage.
 #[derive(Default)]
 struct Table {
     rows: BTreeMap<(&'static str, &'static str), Row>,
@@ -113,7 +115,7 @@ impl Table {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "what was tried belongs into the record of a run")]
+    #[expect(clippy::print_stdout, reason = "the record of a run contains what was tried")]
     fn print(&self, name: &str) {
         println!("{name}");
         for failure in &self.failures {

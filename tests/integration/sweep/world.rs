@@ -20,29 +20,29 @@ pub struct World {
     pub files: Files,
     pub snapshots: Vec<(Snapshot, Vec<u8>)>,
     forgotten: SnapshotId,
-    /// Files that an earlier state had and this one does not.
+    /// Files of an earlier state that no longer exist.
     older: Files,
-    /// A repository made alike, with other keys and ids.
+    /// A similar repository with other keys and ids.
     foreign: Files,
 }
 
-/// What is done to one file.
+/// The damage of one file.
 #[derive(Clone)]
 pub enum Fault {
     Deleted,
-    /// Nothing is left behind this many bytes.
+    /// Truncated to this many bytes.
     Cut(usize),
-    /// These bits of this byte are other ones.
+    /// These bits of this byte are flipped.
     Flip(usize, u8),
-    /// 4 KiB of zeros from here.
+    /// 4 KiB of zeros from this offset.
     Hole(usize),
     /// More bytes at the end.
     Junk(&'static [u8]),
-    /// The file once more at its end.
+    /// The file repeated at its end.
     Twice,
-    /// Bytes of another file in its place, and where these are from.
+    /// Replaced by bytes of another file; the name says which.
     Replaced((&'static str, Vec<u8>)),
-    /// It and the file of this name have changed places.
+    /// Swapped with the file of this name.
     Swapped(String),
 }
 
@@ -73,7 +73,7 @@ impl Fault {
         }
     }
 
-    /// The files with the fault; `None` when it changes nothing.
+    /// Returns the files with the fault; `None` if it changes nothing.
     pub fn of(&self, files: &Files, key: &str) -> Option<Files> {
         let bytes = &files[key];
         let mut changed = files.clone();
@@ -104,7 +104,7 @@ impl Fault {
     }
 }
 
-/// What sort of file lies under a key.
+/// Returns the kind of file of a key.
 pub fn kind_of(key: &str) -> &'static str {
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
     match folder {
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// The next file of the same kind.
+    /// Returns the next file of the same kind.
     pub fn next_of_kind(&self, key: &str) -> Option<String> {
         let of_kind = |other: &&String| kind_of(other) == kind_of(key);
         let after = self.files.range(key.to_owned()..).map(|(other, _)| other).skip(1);
@@ -173,7 +173,7 @@ impl World {
         (other != key).then(|| other.clone())
     }
 
-    /// Other bytes that a file of this kind had or has somewhere.
+    /// Returns other bytes of files of this kind.
     pub fn replacements(&self, key: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         let of_kind = |files: &Files| {
             let found = files.iter().find(|(other, _)| kind_of(other) == kind_of(key));
@@ -188,7 +188,7 @@ impl World {
         replaced.into_iter().flatten()
     }
 
-    /// True for the `.idx` of a pack that was written by the session of the forgotten snapshot.
+    /// Whether this is the `.idx` of a pack that the session of the forgotten snapshot wrote.
     pub fn is_forgotten(&self, key: &str) -> bool {
         let session = |bytes: &[u8]| bytes.get(88..104) == Some(&self.forgotten.0[..]);
         kind_of(key) == "idx" && session(&self.files[key])
@@ -209,7 +209,7 @@ struct Made {
     older: Files,
 }
 
-/// Four snapshots, and a forgotten one; full groups and one that is not.
+/// Creates four snapshots, and a forgotten one, with full groups and a partial one.
 fn make(flavor: Flavor, shards: u8, seed: u64) -> Made {
     let options = InitOptions {
         chunking: ChunkerParams {
@@ -226,7 +226,7 @@ fn make(flavor: Flavor, shards: u8, seed: u64) -> Made {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let environment = environment(Arc::clone(&storage), seed);
     let repo = Arc::new(repo::init(environment, flavor.secret().as_ref(), &options).unwrap());
-    // enough chunks for a list, then a change in it; noise; few chunks
+    // enough chunks for a list, then a change in it; random data; few chunks
     let one = [text_bytes(seed, 9_000), random_bytes(seed, 2_000)].concat();
     let mut two = one.clone();
     two.splice(5_000..5_000, *b"a line that was not there before");
