@@ -1,4 +1,4 @@
-//! Streams in, exact bytes out.
+//! Ingested streams restore to exactly the same bytes.
 
 use crate::support::*;
 use containerarchive::layout;
@@ -33,7 +33,7 @@ fn data_of_every_size_is_restored_in_every_flavor() {
                 snapshots.push((snapshot.id.to_hex(), data));
             }
         }
-        // and from a handle that was opened afresh
+        // and from a newly opened handle
         let again = open(environment(storage, 8), flavor).unwrap();
         for (id, data) in snapshots {
             assert_eq!(restore(&again, &id, None).unwrap(), data, "{flavor:?}");
@@ -149,7 +149,7 @@ fn a_source_that_fails_leaves_no_snapshot_and_a_retry_reuses_its_chunks() {
     }
     for flavor in flavors() {
         let (repo, _) = memory_repo(flavor);
-        // longer than a batch, so that something was stored when the source fails
+        // longer than a batch, so that something is stored when the source fails
         let data = random_bytes(5, 3_000_000);
         let mut items = ReaderItems::one("dump", "sql", Breaks(&data));
         let error = ops::ingest(&repo, &mut items, &IngestOptions::default(), &NullMonitor).unwrap_err();
@@ -193,11 +193,11 @@ fn a_source_of_the_wrong_size_leaves_neither_a_snapshot_nor_a_copy_of_its_manife
         assert_eq!(error.code(), "ERR_SOURCE_FAILED");
         assert!(error.to_string().contains(&size.to_string()), "{error}");
     }
-    // one that never ends is not read much further than was promised
+    // an endless source is not read much further than the promised size
     let error = ingest_one(promised(10), Box::new(std::io::repeat(7))).unwrap_err();
     assert_eq!(error.code(), "ERR_SOURCE_FAILED");
     assert!(storage.list(layout::SNAPSHOTS).unwrap().is_empty());
-    // such a record is written when the copy of a manifest may have been
+    // a record is written only if the copy of a manifest may have been written
     assert!(storage.list(layout::RECORDS).unwrap().is_empty());
 
     let snapshot = ingest_one(promised(3_000_000), Box::new(&data[..])).unwrap();
@@ -261,7 +261,7 @@ fn the_number_of_workers_does_not_change_the_result() {
     assert_eq!(lists[0], lists[2]);
 }
 
-/// Items in lanes: number `i` is in lane `i % lanes`.
+/// Distributes items to lanes: item `i` is in lane `i % lanes`.
 fn lanes_of(items: &[Vec<u8>], lanes: usize) -> Vec<Box<dyn ItemStream + Send + '_>> {
     let lane = |lane: usize| {
         let of_lane = items.iter().enumerate().skip(lane).step_by(lanes);
@@ -299,7 +299,7 @@ fn items_read_concurrently_keep_their_order_and_bytes() {
                 assert!(got == *data, "{flavor:?}, {lanes} lanes, {}", item.name);
             }
             assert_eq!(restore(&repo, &snapshot.id.to_hex(), None).unwrap(), items.concat());
-            // one after the other, they are the same chunks
+            // ingested one after the other, they are the same chunks
             let again = ops::ingest_lanes(
                 &repo,
                 &mut lanes_of(&items, 1),
@@ -333,7 +333,7 @@ fn the_first_failure_ends_all_items_that_are_read_concurrently() {
     .unwrap_err();
     assert!(error.to_string().contains("\"breaks\""), "{error}");
     assert_eq!(*failures.lock().unwrap(), [error.to_string()]);
-    // and names are unique across lanes
+    // names are unique across lanes
     let twice = || Box::new(ReaderItems::one("same", "x", &b"1"[..])) as Box<dyn ItemStream + Send>;
     let mut lanes = vec![twice(), twice()];
     let error = ops::ingest_lanes(&repo, &mut lanes, &IngestOptions::default(), &NullMonitor, &|_| {});

@@ -1,5 +1,5 @@
-//! Kill lists that are found: what a listed snapshot needs stays, whatever a list says, and a list
-//! that anyone could have put there condemns nothing.
+//! Existing kill lists: a pack that a listed snapshot needs stays, whatever a list contains, and a
+//! list that any writer could have forged condemns nothing.
 
 use crate::support::faults::{Files, HookedStorage, codes, files_of, memory_of, watched, with};
 use crate::support::*;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// What each snapshot restores to, by id.
+/// The bytes to which each snapshot restores, by id.
 type Promised = BTreeMap<String, Vec<u8>>;
 
 fn shapes() -> [(Flavor, Option<ParityParams>); 4] {
@@ -68,7 +68,7 @@ fn note_codes(report: &VerifyReport) -> Vec<&'static str> {
     report.notes.iter().map(|note| note.code).collect()
 }
 
-/// Every listed snapshot, and every promised one, restores.
+/// Checks that exactly the promised snapshots are listed, and that each of them restores.
 fn assert_all_restore(repo: &Arc<Repository>, promised: &Promised, what: &str) {
     let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(listed.len(), promised.len(), "{what}");
@@ -78,11 +78,11 @@ fn assert_all_restore(repo: &Arc<Repository>, promised: &Promised, what: &str) {
     }
 }
 
-/// Nothing is left of any list, and everything that is there is whole, named and protected.
+/// Checks that no list is left, and that every file is intact, indexed and protected.
 fn assert_settled(repo: &Arc<Repository>, what: &str) {
     assert!(repo.storage().list(layout::MARKS).unwrap().is_empty(), "{what}");
     let report = verify(repo, VerifyLevel::Full);
-    // a copy may have one file of a group that was just being put
+    // a copy may contain one file of a group that was just being written
     let is_other = |code: &&'static str| *code != "NOTE_INCOMPLETE_GROUP";
     let other = note_codes(&report).into_iter().filter(is_other).count();
     assert!(report.problems.is_empty() && other == 0, "{what}: {report:?}");
@@ -99,8 +99,8 @@ fn reopened(files: &Files, flavor: Flavor, seed: u64) -> (Arc<Repository>, Arc<M
     (open(environment(storage.clone(), seed), flavor).unwrap(), storage)
 }
 
-/// The files of a copy that was first made before a prune and again at each moment during it, with
-/// a tool that deletes nothing; each different one once.
+/// Returns the files of a copy that a tool first made before a prune and updated at each moment
+/// during it, deleting nothing; each different copy once.
 fn copies_during_a_prune(flavor: Flavor, parity: Option<ParityParams>) -> (Vec<Files>, Promised) {
     let (repo, storage, promised) = filled(flavor, parity);
     drop(repo);
@@ -123,8 +123,8 @@ fn copies_during_a_prune(flavor: Flavor, parity: Option<ParityParams>) -> (Vec<F
     let repo = open(environment(Arc::new(hooked), 2), flavor).unwrap();
     ops::prune(&repo, &keep_last(1), &NullMonitor).unwrap();
     let mut copies = std::mem::take(&mut *copies.lock().unwrap());
-    // some folders copied amid the prune, and others when it was over: the index does not name any
-    // more what the list does
+    // some directories copied during the prune, and others after it: the index no longer names the
+    // packs that the list contains
     let end = files_of(repo.storage());
     let late = copies.iter().filter(|files| has_list(files)).map(|files| {
         let mut files = files.clone();
@@ -169,7 +169,7 @@ fn verify_reports_what_a_copy_made_during_a_prune_lacks_and_repair_restores_it()
         {
             let what = format!("{flavor:?}, copy {number}");
             let (repo, storage) = reopened(files, flavor, 3);
-            // packs that an interrupted prune has taken out of their groups, or out of the index
+            // packs that an interrupted prune has removed from their groups, or from the index
             let report = verify(&repo, VerifyLevel::Full);
             for problem in &report.problems {
                 let known = ["ERR_PACK_UNPROTECTED", "ERR_INDEX_CORRUPT"].contains(&problem.code);
@@ -217,7 +217,7 @@ fn an_ingest_into_a_copy_made_during_a_prune_relies_on_no_listed_pack() {
     let files = copies.iter().find(|files| has_list(files)).unwrap();
     let (repo, _) = reopened(files, flavor, 3);
     let mut promised = promised;
-    // as the first snapshot, which the prune had removed
+    // the same data as the first snapshot, which the prune has removed
     let data = [random_bytes(0, 30_000), random_bytes(100, 3_000)].concat();
     assert!(promised.values().any(|known| *known == data));
     let snapshot = ingest(&repo, &data).unwrap();
@@ -239,7 +239,7 @@ fn finishing_a_list_that_spares_packs_can_be_interrupted_at_each_call() {
     } else {
         41
     };
-    // right after the decision, amid the deletes, and when the index is replaced already
+    // right after the decision, during the deletes, and after the index has been replaced
     for files in [
         with_list[0],
         with_list[with_list.len() / 2],
@@ -273,7 +273,7 @@ fn finishing_a_list_that_spares_packs_can_be_interrupted_at_each_call() {
     }
 }
 
-/// A list of every pack.
+/// Returns a list of every pack.
 fn of_all_packs(repo: &Repository) -> KillList {
     let packs = repo.storage().list(layout::DATA).unwrap();
     let packs = packs
@@ -290,7 +290,7 @@ fn of_all_packs(repo: &Repository) -> KillList {
     }
 }
 
-/// The bytes of a list as version 1 had them.
+/// Returns the bytes of a list in version 1.
 fn version_1(list: &KillList) -> Vec<u8> {
     let mut out = b"CAKILL01".to_vec();
     out.extend(1u32.to_le_bytes());
@@ -305,7 +305,7 @@ fn version_1(list: &KillList) -> Vec<u8> {
     out
 }
 
-/// Valid in form, from someone without the keys of this repository.
+/// Returns lists in valid form, written without the keys of this repository.
 fn forged(repo: &Repository, list: &KillList) -> [(&'static str, Vec<u8>); 3] {
     let own = list.encode(repo.seal().as_ref()).unwrap();
     let (other, _) = memory_repo(Flavor::sealed());
@@ -354,7 +354,7 @@ fn a_kill_list_of_every_pack_with_a_valid_mac_loses_no_snapshot() {
 fn a_kill_list_without_a_valid_mac_condemns_nothing() {
     let flavor = Flavor::sealed();
     let (repo, storage, promised) = filled(flavor, shapes()[2].1);
-    // some packs are not needed any more
+    // some packs are no longer needed
     let (largest, _) = promised.iter().max_by_key(|(_, data)| data.len()).unwrap();
     let largest = containerarchive::id::SnapshotId::from_hex(largest).unwrap();
     ops::forget(&repo, &[largest]).unwrap();
@@ -375,11 +375,11 @@ fn a_kill_list_without_a_valid_mac_condemns_nothing() {
             report.ok() && note_codes(&report).contains(&"NOTE_KILL_LIST_UNPROVEN"),
             "{name}: {report:?}"
         );
-        // writers avoid its packs
+        // writers do not reuse its packs
         let again = ingest(&repo, promised.values().next().unwrap()).unwrap();
         assert!(again.new_chunks > 0 && again.reused_chunks == 0, "{name}: {again:?}");
         ops::forget(&repo, &[again.id]).unwrap();
-        // a prune decides about them again and removes the list
+        // a prune decides about these packs again and removes the list
         let report = prune_all(&repo);
         assert!(report.freed_bytes >= freed.freed_bytes, "{name}: {report:?}");
         assert_eq!(codes(&monitor), ["WARN_KILL_LIST_UNPROVEN"], "{name}");
@@ -411,7 +411,7 @@ fn verify_without_keys_reports_every_kill_list_and_reads_the_packs_in_it() {
             .find(|note| note.code == "NOTE_KILL_LIST_UNPROVEN")
             .unwrap();
         assert_eq!(named.path, Some(list.id.key()), "{name}");
-        // a list that may be forged is no reason to overlook damage
+        // damage is reported although the list may be forged
         let key = layout::pack(&list.packs[0]);
         let mut bytes = memory.get(&key, u64::MAX).unwrap();
         bytes[200] ^= 1;
@@ -442,7 +442,7 @@ fn nothing_is_deleted_when_the_needs_of_a_snapshot_are_unknown() {
             .find(|key| key.starts_with(layout::SNAPSHOTS))
             .unwrap()
             .clone();
-        // damaged, and not to be read this time
+        // damaged, and temporarily unreadable
         let damaged = memory_of(&with(&before, &manifest, Some(b"damaged".to_vec())));
         let faulty = Arc::new(FaultyStorage::new(memory_of(&before)));
         let unreadable = manifest.clone();

@@ -1,5 +1,5 @@
-//! Damage that a handle knows of: no new snapshot relies on it, whoever found it, and a prune keeps
-//! the copy that is whole.
+//! Damage that a handle knows: no new snapshot reuses it, whichever operation found it, and a prune
+//! keeps the intact copy.
 
 use crate::support::faults::{files_of, memory_of, with};
 use crate::support::*;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 const FLAVORS: [fn() -> Flavor; 2] = [Flavor::plain, Flavor::sealed];
 
-/// A repository without parity, unless `parity`, that holds `data`, with a flipped byte in each of
-/// its data packs.
+/// A repository with `data`, with a flipped byte in each of its data packs; with parity if
+/// `parity`.
 fn damaged(flavor: Flavor, data: &[u8], parity: bool) -> (Arc<MemoryStorage>, Vec<(String, Vec<u8>)>) {
     let storage = Arc::new(MemoryStorage::new());
     let options = InitOptions {
@@ -118,7 +118,7 @@ fn a_pack_repaired_after_its_damage_was_found_is_reused() {
     assert_eq!(ingest(&repo, &data).unwrap().new_chunks, 0);
 }
 
-/// All of `data`, and then something happens.
+/// All of `data`, followed by a call of `then`.
 struct Then<'a> {
     data: &'a [u8],
     begun: bool,
@@ -151,8 +151,8 @@ fn damage_found_in_a_pack_that_a_running_ingest_reuses_is_healed_or_fails_the_co
             let (storage, _) = damaged(flavor, &data, parity);
             let repo = handle(&storage, flavor, 2);
             let mut source = Then {
-                // longer than a batch of a small handle, so that what is repeated was looked up by
-                // then
+                // longer than a batch of a small handle, so that repeated chunks have been looked
+                // up before `then`
                 data: &data,
                 begun: false,
                 then: Some(Box::new(|| assert!(!verify(&repo, VerifyLevel::Standard).ok()))),
@@ -160,8 +160,8 @@ fn damage_found_in_a_pack_that_a_running_ingest_reuses_is_healed_or_fails_the_co
             let outcome = ops::ingest(&repo, &mut source, &IngestOptions::default(), &NullMonitor);
             match (parity, outcome) {
                 (true, outcome) => assert_eq!(outcome.unwrap().new_chunks, 0),
-                // what was looked up before is stored again by the next try, and what was not is by
-                // this one
+                // chunks that were reused before `then` are stored again by a retry, later ones by
+                // this ingest
                 (false, Ok(snapshot)) => assert!(snapshot.new_chunks > 0),
                 (false, Err(error)) => assert_eq!(error.code(), "ERR_CONFLICT"),
             }
@@ -175,7 +175,7 @@ fn damage_found_in_a_pack_that_a_running_ingest_reuses_is_healed_or_fails_the_co
     }
 }
 
-/// Its pack has the right hash, so no look at the pack as a whole shows it.
+/// The pack has the right hash, so no check of the complete pack finds the damage.
 #[test]
 fn a_chunk_that_was_written_with_wrong_bytes_is_stored_again() {
     let (repo, storage) = memory_repo(Flavor::plain());
@@ -203,14 +203,14 @@ fn a_chunk_that_was_written_with_wrong_bytes_is_stored_again() {
     };
     repo.publish_segment(vec![(location, len)]).unwrap();
     let first = ingest(&repo, &data).unwrap();
-    assert_eq!(first.reused_chunks, 1, "nothing is known of it yet");
+    assert_eq!(first.reused_chunks, 1, "the damage is not known yet");
     assert!(restore(&repo, &first.id.to_hex(), None).is_err());
     let second = ingest(&repo, &data).unwrap();
     assert_eq!(second.new_chunks, 1);
     assert!(restore(&repo, &second.id.to_hex(), None).unwrap() == data);
 }
 
-/// The handle that stored the chunks again knows which copy is good; the one that prunes has read
+/// The handle that stored the chunks again knows which copy is intact; the one that prunes has read
 /// neither.
 #[test]
 fn a_prune_by_another_handle_keeps_the_copies_that_replaced_damaged_chunks() {
@@ -229,7 +229,8 @@ fn a_prune_by_another_handle_keeps_the_copies_that_replaced_damaged_chunks() {
                     "seed {seed}"
                 );
             }
-            // the handle that knows lets the damaged ones go, as far as another pack has everything
+            // the handle that knows the damage deletes the damaged packs if another pack has every
+            // chunk
             ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
             assert!(
                 restore(&handle(&storage, flavor, 61), &again, None).unwrap() == data,

@@ -1,5 +1,5 @@
-//! Limits of memory: ingests that wait for their turn, what they hold meanwhile (nothing), how they
-//! are stopped, and that every mix of operations ends at the smallest limit.
+//! Memory limits: ingests that wait in the queue hold nothing, they can be cancelled, and every mix
+//! of operations ends at the smallest limit.
 
 use crate::support::*;
 use containerarchive::lock::lease;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-/// A repository whose handle has the smallest memory limit that there is: two ingests run at once.
+/// A repository with the smallest memory limit, at which two ingests run at once.
 fn smallest(flavor: Flavor, threads: usize) -> Arc<Repository> {
     let options = InitOptions {
         open: OpenOptions {
@@ -37,14 +37,14 @@ fn until_waiting(repo: &Repository, count: usize) {
     }
 }
 
-/// Bytes as they arrive through a channel; ends when the sender is gone.
+/// Bytes as they arrive through a channel. It ends when the sender is dropped.
 struct Arriving {
     receiver: Receiver<Vec<u8>>,
     left: Vec<u8>,
 }
 
-/// A source and where its bytes come from. The sender waits for the reader: nothing is buffered in
-/// between.
+/// Returns a source and the sender of its bytes. The sender waits for the reader: nothing is
+/// buffered in between.
 fn arriving() -> (SyncSender<Vec<u8>>, Arriving) {
     let (sender, receiver) = sync_channel(0);
     let left = Vec::new();
@@ -72,7 +72,7 @@ fn ingest_from(repo: &Arc<Repository>, source: impl Read + Send, monitor: &dyn M
     Ok(snapshot.id.to_hex())
 }
 
-/// Two ingests that run until this is dropped: no other one is let in.
+/// Two ingests that run until this is dropped. No other ingest can start.
 struct Full<'scope> {
     sources: Vec<SyncSender<Vec<u8>>>,
     running: Vec<std::thread::ScopedJoinHandle<'scope, Result<String>>>,
@@ -84,7 +84,7 @@ impl<'scope> Full<'scope> {
         for _ in 0..2 {
             let (sender, source) = arriving();
             running.push(scope.spawn(move || ingest_from(repo, source, &NullMonitor)));
-            // taken: it runs
+            // the ingest has received it, so it runs
             sender.send(b"begun".to_vec()).unwrap();
             sources.push(sender);
         }
@@ -112,7 +112,7 @@ impl ItemStream for Unread {
     }
 }
 
-/// Stops when told to, and keeps what was reported of waiting.
+/// Cancels when `stop` is set, and records the reported waiting.
 #[derive(Default)]
 struct Waiter {
     stop: AtomicBool,
@@ -143,7 +143,7 @@ fn a_waiting_ingest_holds_nothing_and_ends_when_it_is_stopped() {
         let outcome = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| ops::ingest(&repo, &mut Unread, &IngestOptions::default(), &waiter));
             until_waiting(&repo, 1);
-            // two leases are there, and a prune is not kept waiting by the third ingest
+            // there are two leases, and the third ingest does not block a prune
             assert_eq!(lease::list(repo.storage()).unwrap().len(), 2);
             let policy = RetentionPolicy {
                 keep_last: Keep::Count(1),
@@ -175,7 +175,7 @@ fn a_waiting_ingest_starts_when_another_one_ends() {
             waiting.join().unwrap().unwrap()
         });
         assert_eq!(restore(&repo, &id, None).unwrap(), b"bytes");
-        // it said that it waits, then that it does not
+        // it reported that it waits, and then that it does not
         assert_eq!(waiter.waiting.lock().unwrap()[..2], [true, false]);
         assert!(waiter.begun.load(Ordering::SeqCst));
     });
@@ -217,8 +217,7 @@ fn lanes_above_the_limit_run_alone_and_end() {
     });
 }
 
-/// Gives a restore to an ingest of the same handle, byte for byte as it comes. The restore begins
-/// first.
+/// Passes a restore to an ingest of the same handle, byte for byte. The restore starts first.
 fn ingest_a_restore(repo: &Arc<Repository>, id: &str) -> String {
     let (sender, source) = arriving();
     std::thread::scope(|scope| {
@@ -284,7 +283,7 @@ fn every_mix_of_operations_ends_at_the_smallest_limit() {
     }
 }
 
-/// Ingests other bytes when it is first read, and gives their snapshot's id.
+/// Ingests other bytes when it is first read, and returns the id of their snapshot.
 struct Nested<'a> {
     repo: &'a Arc<Repository>,
     inner: Option<String>,

@@ -1,5 +1,5 @@
-//! Which snapshot is the newest: one rule for `latest`, listings and prune; and the `sequence` that
-//! orders those of one time.
+//! The newest snapshot: one rule for `latest`, listings and prune, and the `sequence` that orders
+//! snapshots with the same time.
 
 use crate::support::faults::{codes, watched};
 use crate::support::*;
@@ -17,7 +17,7 @@ use containerarchive::storage::{LocalStorage, MemoryStorage, RecordingStorage, S
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What the clock of the tests says.
+/// The time of the clock of the tests.
 const NOW_MS: i64 = 1_795_398_300_000;
 
 fn ingest_at(repo: &Arc<Repository>, created_at_ms: Option<i64>, data: &[u8]) -> Snapshot {
@@ -36,7 +36,7 @@ fn keep_last_one() -> PruneOptions {
     })
 }
 
-/// The newest snapshot by everything that has an opinion, which must be one and the same.
+/// Returns the newest snapshot, and checks that all operations agree on it.
 fn newest(repo: &Arc<Repository>) -> SnapshotId {
     let latest = ops::latest_snapshot(repo, &SnapshotFilter::default())
         .unwrap()
@@ -90,7 +90,7 @@ fn if_all_snapshots_are_dated_in_the_future_the_newest_is_used_with_a_warning() 
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     init(environment(Arc::clone(&storage), 1), Flavor::plain()).unwrap();
     let (mut environment, monitor) = watched(Arc::clone(&storage), 2);
-    // a machine that woke up without its clock
+    // a machine that started without a clock
     environment.clock = Arc::new(FixedClock::new(0));
     let repo = open(environment, Flavor::plain()).unwrap();
     let ids = [3, 9, 5].map(|days| ingest_at(&repo, Some(NOW_MS + days * 86_400_000), b"x").id);
@@ -118,16 +118,16 @@ fn among_snapshots_with_the_same_time_the_one_committed_last_is_the_newest() {
         let report = ops::prune(&repo, &keep_last_one(), &NullMonitor).unwrap();
         assert_eq!(report.removed.len(), 7);
         assert_eq!(report.kept[0].id, last);
-        // the numbers of those that are forgotten are not given again by a handle that knows them,
-        // and may be by another
+        // a handle that knows the sequence numbers of forgotten snapshots does not assign them
+        // again; another handle may
         assert_eq!(ingest_at(&repo, created_at_ms, b"later").sequence, 9);
     }
 }
 
-/// Puts a manifest that another version, or another machine, may have written.
+/// Writes a manifest as another version, or another machine, may have written it.
 fn put_manifest(repo: &Repository, like: &Snapshot, number: u64, sequence: u64) -> SnapshotId {
     let mut id = [0u8; 16];
-    // in no order
+    // in no particular order
     id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     let snapshot = Snapshot {
         id: SnapshotId(id),

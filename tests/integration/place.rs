@@ -1,5 +1,6 @@
-//! What is at the path may be nothing, another repository, or the same one in another folder: a disk that was unmounted or
-//! swapped, a folder that was moved and made again, a copy put in its place.
+//! The path of a repository may contain nothing, another repository, or the same repository in
+//! another directory: after a disk was unmounted or swapped, a directory was moved and recreated,
+//! or a copy replaced it.
 
 use crate::support::faults::{HookedSource, code};
 use crate::support::*;
@@ -25,14 +26,14 @@ fn at(folder: &Path, seed: u64) -> Environment {
     environment(Arc::new(storage), seed)
 }
 
-/// A repository with two snapshots, not open any more.
+/// Creates a repository with two snapshots, and closes it.
 fn make(folder: &Path, flavor: Flavor, seed: u64) -> (RepoId, Vec<SnapshotId>) {
     let repo = init(at(folder, seed), flavor).unwrap();
     let ids = [1, 2].map(|part| ingest(&repo, &random_bytes(seed * 10 + part, 90_000)).unwrap().id);
     (repo.config().id, ids.to_vec())
 }
 
-/// Every file below a folder, with its bytes.
+/// Returns every file below a directory, with its bytes.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -76,7 +77,7 @@ fn assert_whole(folder: &Path, flavor: Flavor, ids: &[SnapshotId]) {
     assert!(report.ok(), "{:?}", report.problems);
 }
 
-/// Every call of a handle, by name, with what came of it.
+/// Runs every call of a handle. Returns the names and the results.
 fn every_call(repo: &Arc<Repository>, own: &SnapshotId) -> Vec<(&'static str, &'static str)> {
     let id = own.to_hex();
     let policy = || PruneOptions::keep_all();
@@ -106,7 +107,7 @@ fn every_call(repo: &Arc<Repository>, own: &SnapshotId) -> Vec<(&'static str, &'
     ]
 }
 
-/// Of a plain repository, the keys are known to be none without a look.
+/// In a plain repository, listing the keys reads nothing, so it does not fail.
 fn assert_all(calls: &[(&str, &str)], expected: &str, flavor: Flavor) {
     let asked = calls.iter().filter(|(call, _)| flavor.encrypted || *call != "keys");
     let other: Vec<_> = asked.filter(|(_, code)| *code != expected).collect();
@@ -168,7 +169,7 @@ fn a_missing_or_unmounted_directory_is_not_an_empty_repository() {
     }
 }
 
-/// An ingest during which something is done to the folder.
+/// Runs an ingest, and a hook that changes the directory during it.
 fn ingest_during(repo: &Arc<Repository>, seed: u64, hook: impl FnMut() + Send) -> Result<ops::IngestOptions> {
     let data = random_bytes(seed, 400_000);
     let source = HookedSource {
@@ -210,7 +211,7 @@ fn a_copy_that_replaces_the_repository_is_served_and_a_running_ingest_must_be_re
         let (_, mut ids) = make(&mount, flavor, 1);
         copy(&mount, &clone);
         let handle = open(at(&mount, 3), flavor).unwrap();
-        // the copy does not have this one, nor what it stored
+        // the copy contains neither this snapshot nor its data
         let data = random_bytes(8, 60_000);
         let only_there = ingest(&handle, &data).unwrap().id;
         let ended = ingest_during(&handle, 4, || {
@@ -223,7 +224,7 @@ fn a_copy_that_replaces_the_repository_is_served_and_a_running_ingest_must_be_re
             code(ops::get_snapshot(&handle, &only_there.to_hex())),
             "ERR_SNAPSHOT_NOT_FOUND"
         );
-        // nothing is believed to be stored that only the old folder has
+        // chunks that only the old directory has are not treated as stored
         let again = ingest(&handle, &data).unwrap();
         assert_eq!(again.reused_chunks, 0);
         ids.push(again.id);
@@ -252,7 +253,8 @@ fn a_lost_config_alone_is_damage_and_the_handle_keeps_working() {
             assert!(ops::repair(&handle, &NullMonitor).unwrap().config_repaired);
             assert!(verify(&handle, VerifyLevel::Quick).unwrap().ok());
         }
-        // moved, and so in a folder that this handle has not seen: the packs say whose it is
+        // moved to a directory that this handle has not seen: the packs contain the id of the
+        // repository
         fs::remove_file(folder.join(layout::CONFIG)).unwrap();
         copy(&folder, &temp.path().join("moved"));
         fs::remove_dir_all(&folder).unwrap();
@@ -273,7 +275,8 @@ fn every_call_leaves_files_of_another_repository_alone() {
         let [folder, stray] = ["own", "stray"].map(|name| temp.path().join(name));
         let (id, mut ids) = make(&folder, own, 1);
         make(&stray, other, 2);
-        // what a careless copy brings along; manifests and records do not say whose they are
+        // files that a careless copy brings along; manifests and records do not contain the id of
+        // their repository
         let strays: Vec<String> = files(&stray)
             .into_keys()
             .filter(|key| {

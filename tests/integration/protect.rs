@@ -1,4 +1,4 @@
-//! What an ingest does with the parity groups of earlier ones.
+//! The changes of an ingest to the parity groups of earlier ingests.
 
 use crate::support::faults::{Files, files_of, memory_of};
 use crate::support::*;
@@ -43,7 +43,7 @@ fn replaced_parity_that_cannot_be_deleted_is_a_warning_and_is_deleted_later() {
             restore(&repo, &second.id.to_hex(), None).unwrap(),
             random_bytes(2, 3000)
         );
-        // by the same handle, and it takes the leftover along
+        // the next ingest of the same handle also deletes the leftover
         faulty.heal();
         ingest(&repo, &random_bytes(3, 3000)).unwrap();
         assert_eq!(monitor.warnings().len(), 1);
@@ -127,10 +127,11 @@ fn what_an_ingest_reads_of_parity_does_not_grow_with_the_repository() {
     let groups = listed(&*recording, layout::PARITY, ".grp").len();
     assert!(groups > 100, "{groups}");
     assert_eq!(reads[9], reads[199], "commits number 10 and 200");
-    // the head of the group that the one before published; and, every other time, the tail that grows: its record and shard
+    // the head of the group that the previous ingest published; and every second time the record
+    // and shard of the tail that grows
     assert_eq!(reads[1..20], reads[191..], "{reads:?}");
     assert!(reads.iter().all(|reads| *reads <= 4), "{reads:?}");
-    // a new handle reads the front of each once
+    // a new handle reads the front of each group once
     drop(repo);
     let repo = open(environment(recording.clone(), 10), Flavor::plain()).unwrap();
     recording.clear();
@@ -138,7 +139,8 @@ fn what_an_ingest_reads_of_parity_does_not_grow_with_the_repository() {
     assert!(read(&recording) <= groups + 4, "{}", read(&recording));
 }
 
-/// Every pack is in a group, nothing is left over, and each pack alone can be lost. Returns how many packs each group has.
+/// Checks that every pack is in a group, no file is left over, and each pack alone can be lost.
+/// Returns the number of packs of each group.
 fn assert_protected(repo: &Repository, what: &str) -> Vec<usize> {
     let storage = repo.storage();
     let groups = repo.parity_groups().unwrap();
@@ -213,7 +215,7 @@ fn a_concurrent_writer_creates_its_own_parity_group_and_the_next_writer_merges_i
     ingest(&other, &random_bytes(2, 3000)).unwrap();
     drop(held);
     assert_eq!(assert_protected(&repo, "another at work"), [2, 2]);
-    // with a handle that knows the first group alone
+    // with a handle that knows only the first group
     ingest(&repo, &random_bytes(3, 3000)).unwrap();
     let mut members = assert_protected(&repo, "merged");
     members.sort_unstable();
@@ -231,7 +233,7 @@ fn two_writers_that_grow_the_same_groups_leave_no_pack_unprotected() {
                 .map(|writer| {
                     let storage = Arc::clone(&storage);
                     scope.spawn(move || {
-                        // every other round with a handle that remembers nothing
+                        // every second round with a new handle
                         let mut repo = open(environment(Arc::clone(&storage), 50 + writer), flavor).unwrap();
                         (0..12)
                             .map(|round| {
@@ -250,7 +252,7 @@ fn two_writers_that_grow_the_same_groups_leave_no_pack_unprotected() {
                 .flat_map(|writer| writer.join().unwrap())
                 .collect::<Vec<_>>()
         });
-        // whoever comes next tidies up what the two left of each other's groups
+        // the next ingest deletes what the two have left of each other's groups
         ingest(&first, &random_bytes(9, 1000)).unwrap();
         let members = assert_protected(&first, "two writers");
         let packs = listed(&*storage, layout::DATA, ".pack").len();
@@ -271,7 +273,7 @@ fn no_snapshot_reuses_damaged_packs_of_a_failed_ingest() {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         drop(init(environment(Arc::clone(&storage), 1), flavor).unwrap());
         let data = random_bytes(4, 60_000);
-        // no room for parity, so nothing protects its packs
+        // no space for parity, so nothing protects its packs
         let faulty = Arc::new(FaultyStorage::new(Arc::clone(&storage)));
         let no_parity =
             |op: &str, key: &str| op == "put_new" && key.starts_with(layout::PARITY) && !key.contains("records");

@@ -1,5 +1,5 @@
-//! What verify says about whole repositories, about every kind of file damaged in every way, and about what crashes and
-//! others at work leave behind.
+//! The reports of verify on undamaged repositories, on every kind of file damaged in every way, and
+//! on leftovers of crashes and running processes.
 
 use crate::support::faults::*;
 use crate::support::*;
@@ -18,11 +18,12 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> VerifyReport {
     let options = VerifyOptions { level, subset: None };
     let mut heard = Vec::new();
     let report = ops::verify(repo, &options, &NullMonitor, &mut |problem| heard.push(problem.clone())).unwrap();
-    assert_eq!(heard, report.problems, "every problem is told, and once");
+    assert_eq!(heard, report.problems, "each problem is reported exactly once");
     report
 }
 
-/// Opens the files and verifies them; the handle may not write, so that damage of the index stays.
+/// Opens the files with a read-only handle, so that a damaged index stays damaged, and verifies
+/// them.
 fn judge(known: &Known, files: &Files, level: VerifyLevel) -> VerifyReport {
     let storage = memory_of(files);
     let report = verify(&open_to_read(known, storage.clone()), level);
@@ -52,7 +53,7 @@ fn pack_of(key: &str) -> PackId {
     PackId(id.unwrap())
 }
 
-/// The snapshots that cannot be restored while parity does not help.
+/// Returns the snapshots that cannot be restored without parity.
 fn hit_snapshots(known: &Known, files: &Files) -> BTreeSet<SnapshotId> {
     let mut files = files.clone();
     files.retain(|key, _| !key.ends_with(".par") && !key.ends_with(".grp"));
@@ -133,7 +134,8 @@ fn verify_quick_reads_no_pack() {
     }
 }
 
-/// A fault of a file, what it must be called, and from which level on it must be found.
+/// Tries each fault of a file, with the expected codes and the level from which on it must be
+/// found.
 fn each_fault(
     known: &Known,
     key: &str,
@@ -391,7 +393,7 @@ fn damage_of_the_config_and_of_key_files_is_found_at_quick() {
     ] {
         for key in keys {
             for (name, changed) in faults(&known.files[&key], None, 17) {
-                // the handle is opened first: without them it could not be
+                // the handle is opened before the deletion, since open needs these files
                 let storage = memory_of(&known.files);
                 let repo = open_to_read(&known, storage.clone());
                 storage.delete(&key).unwrap();
@@ -460,12 +462,12 @@ fn bad_sectors_are_problems_and_everything_else_is_still_checked() {
         for key in [bad, parity, manifest, index] {
             assert!(named.contains(&key), "{key} in {named:?}");
         }
-        // what cannot be read is not called damaged
+        // a file that cannot be read is not reported damaged
         let codes: BTreeSet<&str> = report.problems.iter().map(|problem| problem.code).collect();
         assert_eq!(codes, BTreeSet::from(["ERR_UNREADABLE"]), "{report:?}");
         assert!(report.problems.iter().any(|problem| !problem.snapshots.is_empty()));
         assert_eq!(report.stats.packs_checked, packs.len() as u64);
-        // nothing can be read at all any more
+        // no file can be read any more
         faulty.fail_when(
             |op, _| op.starts_with("get") || op == "list" || op == "size",
             ErrorKind::Io,
@@ -478,7 +480,7 @@ fn bad_sectors_are_problems_and_everything_else_is_still_checked() {
                 "{report:?}"
             );
         }
-        // and it is forgotten when the disk reads again
+        // the handle keeps no state from this when the disk reads again
         faulty.heal();
         for level in LEVELS {
             let report = verify(&repo, level);
@@ -526,7 +528,7 @@ fn the_parts_of_a_subset_cover_every_pack_once() {
 #[test]
 fn leftovers_are_notes() {
     for known in both() {
-        // an ingest that was killed: packs, an .idx, a lease; names that a power cut took
+        // leftovers of a killed ingest: a pack and a stale lease
         let storage = memory_of(&known.files);
         let other = Known::new(known.flavor);
         let before: BTreeSet<&String> = known.files.keys().collect();
@@ -602,7 +604,7 @@ fn verify_reports_missing_parity_of_a_forgotten_snapshot_that_another_one_needs(
         ops::forget(&repo, &[first.id]).unwrap();
         let files = files_of(storage.as_ref());
         let mut missed = 0;
-        // full groups: what the second session wrote is in none of them
+        // only full groups: they contain nothing that the second session wrote
         for key in groups.iter().filter(|key| files.contains_key(*key)) {
             let storage = memory_of(&with(&files, key, None));
             let repo = open(environment(storage.clone(), 5), flavor).unwrap();
