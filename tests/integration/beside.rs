@@ -47,7 +47,7 @@ fn a_retry_after_a_forced_unlock_and_a_prune_is_protected() {
         ingest(&repo, &random_bytes(1, 100_000)).unwrap();
         let other = open(environment(storage.clone(), 2), flavor).unwrap();
         let data = random_bytes(2, len);
-        let robbed = ingest_and(&repo, &data, || {
+        let interrupted = ingest_and(&repo, &data, || {
             if unlocks {
                 assert_eq!(ops::unlock(&other, true).unwrap().len(), 1);
             }
@@ -58,7 +58,7 @@ fn a_retry_after_a_forced_unlock_and_a_prune_is_protected() {
             let report = ops::prune(&other, &force, &NullMonitor).unwrap();
             assert!(report.removed_packs > 0, "{report:?}");
         });
-        assert_eq!(code(robbed), "ERR_CONFLICT");
+        assert_eq!(code(interrupted), "ERR_CONFLICT");
         let again = ingest(&repo, &data).unwrap();
         let report = verify(&other, VerifyLevel::Full);
         assert!(report.problems.is_empty(), "{report:?}");

@@ -118,16 +118,26 @@ fn a_damaged_segment_or_pack_index_is_healed_with_only_a_warning() {
             ("garbage", Some(random_bytes(9, 5000))),
             ("deleted", None),
         ] {
-            for gone in [&segments[..], &indexes[..], &[&segments[..], &indexes[..]].concat()] {
-                let what = format!("{:?}: {} files {name}, from {}", known.flavor, gone.len(), gone[0]);
+            for changed_keys in [&segments[..], &indexes[..], &[&segments[..], &indexes[..]].concat()] {
+                let what = format!(
+                    "{:?}: {} files {name}, from {}",
+                    known.flavor,
+                    changed_keys.len(),
+                    changed_keys[0]
+                );
                 let mut files = known.files.clone();
-                for key in gone {
+                for key in changed_keys {
                     files = with(&files, key, changed.clone());
                 }
                 let verdict = known.judge(&files, &|| what.clone());
                 assert!(verdict.is_whole(), "{what}: {verdict:?}");
                 let warned = verdict.warnings.contains(&"WARN_SEGMENT_REBUILT");
-                assert_eq!(warned, gone[0].ends_with(".seg"), "{what}: {:?}", verdict.warnings);
+                assert_eq!(
+                    warned,
+                    changed_keys[0].ends_with(".seg"),
+                    "{what}: {:?}",
+                    verdict.warnings
+                );
             }
         }
     }
@@ -231,11 +241,11 @@ fn a_forged_manifest_is_checked_and_not_trusted() {
     };
     let longer = serde_json::json!([[data_chunk, chunks[0][1].as_u64().unwrap() + 1]]);
     let shorter = serde_json::json!([[data_chunk, 1]]);
-    let nobody = serde_json::json!([["ab".repeat(32), 5]]);
+    let missing = serde_json::json!([["ab".repeat(32), 5]]);
     let forged = [
         inline(longer, chunks[0][1].as_u64().unwrap() + 1, 1),
         inline(shorter, 1, 1),
-        inline(nobody, 5, 1),
+        inline(missing, 5, 1),
         inline(serde_json::json!([[node, 100]]), 100, 1),
         inline(item["chunks"].clone(), size + 1, chunks.len()),
         inline(item["chunks"].clone(), huge, chunks.len()),

@@ -183,8 +183,8 @@ fn a_small_snapshot_restores_from_a_directory_that_refuses_every_write() {
             let (environment, monitor) = watched(faulty, 3);
             let repo = open(environment, flavor).unwrap();
             assert!(restore(&repo, &id, None).unwrap() == data);
-            let told: BTreeSet<_> = codes(&monitor).into_iter().collect();
-            assert_eq!(told, BTreeSet::from(["WARN_DEGRADED_READ", "WARN_NOT_HEALED"]));
+            let warnings: BTreeSet<_> = codes(&monitor).into_iter().collect();
+            assert_eq!(warnings, BTreeSet::from(["WARN_DEGRADED_READ", "WARN_NOT_HEALED"]));
             assert!(files_of(&*memory) == before);
         }
     }
@@ -246,11 +246,12 @@ fn a_temporary_read_failure_is_not_damage() {
                     }
                 }
             }
-            let told = codes(&monitor);
+            let warnings = codes(&monitor);
             assert!(
-                told.iter()
+                warnings
+                    .iter()
                     .all(|code| *code == "WARN_DEGRADED_READ" && kind == ErrorKind::Io),
-                "{told:?}"
+                "{warnings:?}"
             );
             assert!(files_of(faulty.as_ref()) == known.files, "{kind:?} {failures}");
         }

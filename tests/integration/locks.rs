@@ -282,12 +282,12 @@ fn a_repair_during_a_stuck_commit_leaves_manifests_to_the_next_repair() {
             let repo = Arc::new(repo::open(environment, flavor.secret().as_ref(), &options).unwrap());
             (ops::repair(&repo, &NullMonitor).unwrap(), codes(&monitor))
         };
-        let (report, told) = repair();
-        assert_eq!((report.manifests_restored, told), (0, vec!["WARN_NOT_REPAIRED"]));
+        let (report, warnings) = repair();
+        assert_eq!((report.manifests_restored, warnings), (0, vec!["WARN_NOT_REPAIRED"]));
         assert_eq!((report.quarantined, report.damaged_snapshots), (Vec::new(), Vec::new()));
         drop(stuck);
-        let (report, told) = repair();
-        assert_eq!((report.manifests_restored, told.len()), (2, 0));
+        let (report, warnings) = repair();
+        assert_eq!((report.manifests_restored, warnings.len()), (2, 0));
         let repo = open(environment(storage.clone(), 8), flavor).unwrap();
         for id in ids {
             assert!(restore(&repo, &id.to_hex(), None).unwrap() == data);

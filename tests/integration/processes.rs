@@ -488,7 +488,7 @@ fn paused_data() -> Vec<u8> {
     [shared_data(), random_bytes(501, 150_000), shared_data()].concat()
 }
 
-/// Pauses in the middle of an ingest until it is told to continue, and reports the result in a
+/// Pauses in the middle of an ingest until the file `go on` exists, then writes the result to a
 /// file.
 fn paused_writer(directory: &Path) {
     let repo = open_real(directory).unwrap();

@@ -222,8 +222,9 @@ fn try_out(operation: Operation, flavor: Flavor) {
                 }
                 let (judged, hit) = stage.fail(ReadOrder { number, errno, lasting });
                 tried += 1;
-                let told = |problem| format!("{errno:?}, lasting {lasting}, at read {number} {hit:?}: {problem}");
-                violations.extend(judged.err().map(told));
+                let with_context =
+                    |problem| format!("{errno:?}, lasting {lasting}, at read {number} {hit:?}: {problem}");
+                violations.extend(judged.err().map(with_context));
             }
         }
     }

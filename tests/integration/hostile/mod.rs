@@ -312,7 +312,7 @@ fn try_case(case: &Case) {
     let peak = peak_memory();
     outcome.retain(|_, codes| codes != "ok");
     let said: Vec<String> = outcome.iter().map(|(door, codes)| format!("{door}={codes}")).collect();
-    println!("TOLD {cpu:.2} s, {} MB, {:?}", peak >> 20, said.join(" "));
+    println!("RESULT {cpu:.2} s, {} MB, {:?}", peak >> 20, said.join(" "));
     assert_eq!(outcome, expected(case.expect), "the results are {:?}", said.join(" "));
     assert!(!said.iter().any(|codes| codes.contains("ERR_INTERNAL")), "{said:?}");
     assert!(cpu <= MAX_CPU, "it took {cpu:.1} s");
@@ -350,15 +350,15 @@ fn in_a_process(case: &Case) -> (String, Option<String>) {
         .current_dir(home.path())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    let line = told
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout
         .lines()
-        .find(|line| line.starts_with("TOLD"))
-        .unwrap_or("TOLD nothing")
+        .find(|line| line.starts_with("RESULT"))
+        .unwrap_or("RESULT nothing")
         .to_owned();
     let problems = String::from_utf8_lossy(&output.stderr);
     let wrong = match (
-        output.status.success() && told.contains("1 passed"),
+        output.status.success() && stdout.contains("1 passed"),
         tree(home.path()).is_empty(),
     ) {
         (true, true) => None,
