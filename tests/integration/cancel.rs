@@ -104,7 +104,7 @@ fn open_without_timeout(storage: &Arc<MemoryStorage>, flavor: Flavor) -> Arc<Rep
 }
 
 /// Checks that all listed snapshots restore to data that was stored.
-fn assert_whole(repo: &Arc<Repository>, data: &[Vec<u8>]) {
+fn assert_snapshots_restore(repo: &Arc<Repository>, data: &[Vec<u8>]) {
     for snapshot in ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap() {
         let bytes = restore(repo, &snapshot.id.to_hex(), None).unwrap();
         assert!(data.contains(&bytes) || bytes == random_bytes(77, 90_000));
@@ -140,7 +140,7 @@ fn every_operation_stops_at_each_cancellation_point_and_the_next_one_works() {
                     assert_eq!(listed, before, "stopped at {at}");
                 }
                 // with the same handle, which shows that no lock was kept
-                assert_whole(&repo, &data);
+                assert_snapshots_restore(&repo, &data);
                 ingest(&repo, &data[0]).unwrap();
                 ops::repair(&repo, &NullMonitor).unwrap();
                 let report = ops::verify(&repo, &FULL, &NullMonitor, &mut |_| {}).unwrap();
@@ -175,7 +175,7 @@ fn waiting_for_a_lock_ends_when_it_is_cancelled() {
         let outcome = operation(&repo, &StopAt::new(60));
         assert!(matches!(outcome, Err(Error::Cancelled)), "{name}: {outcome:?}");
         drop((maint, commit));
-        assert_whole(&repo, &data);
+        assert_snapshots_restore(&repo, &data);
         operation(&repo, &NullMonitor).unwrap();
     }
 }
@@ -251,7 +251,7 @@ fn a_visible_change_calls_begin_commit_once_and_changes_nothing_if_refused() {
         for asked in [no.asked, yes.asked] {
             assert_eq!(asked.into_inner(), 1, "{name}");
         }
-        assert_whole(&repo, &data);
+        assert_snapshots_restore(&repo, &data);
     }
 }
 

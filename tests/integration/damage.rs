@@ -36,7 +36,7 @@ fn each_fault(known: &Known, key: &str, stride: usize, check: &dyn Fn(&Verdict, 
 fn a_damaged_config_is_read_from_its_copy_and_without_a_copy_open_fails_by_name() {
     for known in both() {
         each_fault(&known, layout::CONFIG, 3, &|verdict, what| {
-            assert!(verdict.is_whole(), "{what}: {verdict:?}");
+            assert!(verdict.is_intact(), "{what}: {verdict:?}");
             assert_eq!(verdict.warnings, ["WARN_CONFIG_FROM_COPY"], "{what}");
         });
         // without parity and packs there is no copy
@@ -72,14 +72,14 @@ fn a_damaged_key_file_fails_open_by_name_or_not_at_all() {
     for key in known.keys(layout::KEYS, ".json") {
         each_fault(&known, &key, 3, &|verdict, what| {
             assert!(
-                verdict.is_whole() && verdict.warnings.contains(&"WARN_KEY_FROM_COPY"),
+                verdict.is_intact() && verdict.warnings.contains(&"WARN_KEY_FROM_COPY"),
                 "{what}: {verdict:?}"
             );
         });
     }
     for key in known.keys(layout::KEY_COPIES, ".json") {
         each_fault(&known, &key, 40, &|verdict, what| {
-            assert!(verdict.is_whole(), "{what}: {verdict:?}")
+            assert!(verdict.is_intact(), "{what}: {verdict:?}")
         });
     }
 }
@@ -109,7 +109,7 @@ fn a_damaged_segment_or_pack_index_is_healed_with_only_a_warning() {
         assert!(!segments.is_empty() && indexes.len() >= 4);
         for key in segments.iter().chain(&indexes[..2]) {
             each_fault(&known, key, 61, &|verdict, what| {
-                assert!(verdict.is_whole(), "{what}: {verdict:?}")
+                assert!(verdict.is_intact(), "{what}: {verdict:?}")
             });
         }
         // all of them at once, damaged and deleted
@@ -130,7 +130,7 @@ fn a_damaged_segment_or_pack_index_is_healed_with_only_a_warning() {
                     files = with(&files, key, changed.clone());
                 }
                 let verdict = known.judge(&files, &|| what.clone());
-                assert!(verdict.is_whole(), "{what}: {verdict:?}");
+                assert!(verdict.is_intact(), "{what}: {verdict:?}");
                 let warned = verdict.warnings.contains(&"WARN_SEGMENT_REBUILT");
                 assert_eq!(
                     warned,
@@ -286,7 +286,7 @@ fn leases_of_any_form_are_ignored() {
         {
             files.insert(layout::lease(&id::SnapshotId([number as u8; 16])), bytes.to_vec());
         }
-        assert!(known.judge(&files, &|| "leases".to_owned()).is_whole());
+        assert!(known.judge(&files, &|| "leases".to_owned()).is_intact());
         let (repo, _, _) = known.open(&files);
         ingest(&repo.unwrap(), b"more").unwrap();
     }
@@ -298,7 +298,7 @@ fn a_damaged_kill_list_stops_ingests_but_not_restores() {
         for bytes in [&b""[..], b"garbage", b"CAKILL01", &[0; 200]] {
             let key = format!("{}/{}.kill", layout::MARKS, "ab".repeat(16));
             let files = with(&known.files, &key, Some(bytes.to_vec()));
-            assert!(known.judge(&files, &|| "a kill list".to_owned()).is_whole());
+            assert!(known.judge(&files, &|| "a kill list".to_owned()).is_intact());
             let (repo, storage, _) = known.open(&files);
             let repo = repo.unwrap();
             assert_eq!(ingest(&repo, b"more").unwrap_err().code(), "ERR_KILL_LIST_CORRUPT");
@@ -311,7 +311,7 @@ fn a_damaged_kill_list_stops_ingests_but_not_restores() {
             assert!(
                 known
                     .judge(&files, &|| "a kill list and no segments".to_owned())
-                    .is_whole()
+                    .is_intact()
             );
         }
     }
@@ -322,7 +322,7 @@ fn a_lost_lock_file_stops_writers_but_not_readers() {
     for known in both() {
         for key in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
             let files = with(&known.files, key, None);
-            assert!(known.judge(&files, &|| key.to_owned()).is_whole());
+            assert!(known.judge(&files, &|| key.to_owned()).is_intact());
             let (repo, _, _) = known.open(&files);
             let code = ingest(&repo.unwrap(), b"more")
                 .map(|_| ())

@@ -202,7 +202,7 @@ fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_gro
                     files = with(&files, &key, garbage.clone());
                 }
                 let verdict = known.judge(&files, &|| format!("{pack} {garbage:?}"));
-                assert!(verdict.is_whole(), "{pack}: {verdict:?}");
+                assert!(verdict.is_intact(), "{pack}: {verdict:?}");
                 // segments published since do not name the pack, and the next handle still finds it
                 let (repo, storage, _) = known.open(&files);
                 ingest(&repo.unwrap(), b"more").unwrap();

@@ -230,7 +230,7 @@ fn a_sealed_repository_is_not_mistaken_for_another_or_for_a_plain_one() {
     // copy
     let foreign = with(&sealed.files, layout::CONFIG, Some(other[layout::CONFIG].clone()));
     let verdict = sealed.judge(&foreign, &|| "a foreign config".to_owned());
-    assert!(verdict.is_whole(), "{verdict:?}");
+    assert!(verdict.is_intact(), "{verdict:?}");
     assert_eq!(verdict.warnings, ["WARN_CONFIG_FROM_COPY"]);
     let mut bare = foreign;
     bare.retain(|key, _| !key.starts_with(layout::PARITY) && !key.starts_with(layout::DATA));

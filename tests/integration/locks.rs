@@ -80,8 +80,8 @@ fn a_lease_is_held_while_an_ingest_runs_and_deleted_after_it() {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 100_000);
         let seen = Mutex::new(Vec::new());
-        let look = || *seen.lock().unwrap() = lease::list(storage.as_ref()).unwrap();
-        let snapshot = ingest_from(&repo, hooked(&data, 50_000, look)).unwrap();
+        let list = || *seen.lock().unwrap() = lease::list(storage.as_ref()).unwrap();
+        let snapshot = ingest_from(&repo, hooked(&data, 50_000, list)).unwrap();
         let seen = seen.into_inner().unwrap();
         assert_eq!(seen.len(), 1);
         assert_eq!(

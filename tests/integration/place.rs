@@ -68,7 +68,7 @@ fn verify(repo: &Arc<Repository>, level: VerifyLevel) -> Result<ops::VerifyRepor
     ops::verify(repo, &options, &NullMonitor, &mut |_| {})
 }
 
-fn assert_whole(folder: &Path, flavor: Flavor, ids: &[SnapshotId]) {
+fn assert_snapshots_restore(folder: &Path, flavor: Flavor, ids: &[SnapshotId]) {
     let repo = open(at(folder, 99), flavor).unwrap();
     for id in ids {
         restore(&repo, &id.to_hex(), None).unwrap();
@@ -131,13 +131,13 @@ fn a_handle_does_not_touch_another_repository_that_replaces_its_own() {
         assert!(files(&mount) == before, "the other repository was changed");
         let error = ingest(&handle, b"x").unwrap_err();
         assert!(!error.retryable());
-        assert_whole(&mount, flavor, &of_b);
+        assert_snapshots_restore(&mount, flavor, &of_b);
 
         // the right disk again
         fs::rename(&mount, &disk_b).unwrap();
         fs::rename(&disk_a, &mount).unwrap();
         let after = ingest(&handle, &random_bytes(5, 40_000)).unwrap();
-        assert_whole(&mount, flavor, &[of_a[0], of_a[1], after.id]);
+        assert_snapshots_restore(&mount, flavor, &[of_a[0], of_a[1], after.id]);
     }
 }
 
@@ -164,7 +164,7 @@ fn a_missing_or_unmounted_directory_is_not_an_empty_repository() {
                 ops::list_snapshots(&handle, &SnapshotFilter::default()).unwrap().len(),
                 2
             );
-            assert_whole(&mount, flavor, &ids);
+            assert_snapshots_restore(&mount, flavor, &ids);
         }
     }
 }
@@ -198,8 +198,8 @@ fn a_running_ingest_fails_when_another_repository_replaces_its_own() {
         let error = swapped.unwrap_err();
         assert_eq!((error.code(), error.retryable()), ("ERR_REPO_CHANGED", false));
         assert!(files(&mount) == before, "the other repository was changed");
-        assert_whole(&mount, flavor, &of_b);
-        assert_whole(&disk_a, flavor, &of_a);
+        assert_snapshots_restore(&mount, flavor, &of_b);
+        assert_snapshots_restore(&disk_a, flavor, &of_a);
     }
 }
 
@@ -228,7 +228,7 @@ fn a_copy_that_replaces_the_repository_is_served_and_a_running_ingest_must_be_re
         let again = ingest(&handle, &data).unwrap();
         assert_eq!(again.reused_chunks, 0);
         ids.push(again.id);
-        assert_whole(&mount, flavor, &ids);
+        assert_snapshots_restore(&mount, flavor, &ids);
     }
 }
 
@@ -309,7 +309,7 @@ fn every_call_leaves_files_of_another_repository_alone() {
                 "{own:?} {other:?} {key}"
             );
         }
-        assert_whole(&folder, own, &ids[1..]);
+        assert_snapshots_restore(&folder, own, &ids[1..]);
     }
 }
 

@@ -29,7 +29,7 @@ fn pairs(repo: &Repository) -> BTreeSet<String> {
     source.scan().map(|found| name(found.unwrap())).collect()
 }
 
-fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
+fn assert_snapshots_restore(known: &Known, repo: &Arc<Repository>, what: &str) {
     for (snapshot, data) in &known.snapshots {
         assert!(restore(repo, &snapshot.id.to_hex(), None).unwrap() == *data, "{what}");
     }
@@ -45,7 +45,7 @@ fn reindex_leaves_one_segment_with_the_same_entries() {
             ops::reindex(&repo, &NullMonitor).unwrap();
             assert_eq!(pairs(&repo), before);
             assert_eq!(storage.list(layout::INDEX).unwrap().len(), 1);
-            assert_whole(&known, &repo, "reindexed");
+            assert_snapshots_restore(&known, &repo, "reindexed");
         }
         let (repo, _, monitor) = known.open(&files_of(storage.as_ref()));
         let repo = repo.unwrap();
@@ -89,7 +89,7 @@ fn reindex_succeeds_with_damaged_lost_and_foreign_segments() {
             let (repo, _, monitor) = known.open(&files_of(storage.as_ref()));
             let repo = repo.unwrap();
             assert_eq!(pairs(&repo), expected, "{changed:?}");
-            assert_whole(&known, &repo, "segments");
+            assert_snapshots_restore(&known, &repo, "segments");
             assert_eq!(codes(&monitor), [""; 0], "{changed:?}");
         }
     }
@@ -117,7 +117,7 @@ fn reindex_keeps_entries_that_only_the_old_index_has() {
         let before = pairs(&repo);
         ops::reindex(&repo, &NullMonitor).unwrap();
         assert_eq!(pairs(&repo), before);
-        assert_whole(&known, &repo, "an unreadable trailer");
+        assert_snapshots_restore(&known, &repo, "an unreadable trailer");
     }
 }
 
@@ -152,7 +152,7 @@ fn reindex_omits_condemned_packs_unless_a_snapshot_needs_them() {
     ops::reindex(&repo, &NullMonitor).unwrap();
     let packs = repo.index().packs().unwrap();
     assert!(packs.contains_key(&needed) && !packs.contains_key(&unneeded));
-    assert_whole(&known, &repo, "a list with a needed pack");
+    assert_snapshots_restore(&known, &repo, "a list with a needed pack");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_reindex_can_be_interrupted_anywhere() {
             crashed.power_off();
             for model in crashed.loss_models(2) {
                 let left = crashed.after_power_loss(&model);
-                assert_whole(&known, &on(&left, 5).unwrap(), &format!("call {call}, {model:?}"));
+                assert_snapshots_restore(&known, &on(&left, 5).unwrap(), &format!("call {call}, {model:?}"));
                 let repo = on(&left, 6).unwrap();
                 ops::reindex(&repo, &NullMonitor).unwrap();
                 assert_eq!(pairs(&repo), expected, "call {call}, {model:?}");

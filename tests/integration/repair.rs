@@ -81,7 +81,7 @@ fn assert_restored(known: &Known, files: &Files, what: &str) {
     }
     let (repo, _, monitor) = fresh(known, files);
     assert_eq!(index_of(&repo), index_of(&fresh(known, &known.files).0), "{what}");
-    assert_whole(known, &repo, what);
+    assert_snapshots_restore(known, &repo, what);
     assert_eq!(problems(&repo), [], "{what}");
     assert_eq!(codes(&monitor), [""; 0], "{what}");
 }
@@ -96,7 +96,7 @@ fn problems(repo: &Arc<Repository>) -> Vec<ops::Problem> {
 }
 
 /// Checks that all snapshots are listed and restore.
-fn assert_whole(known: &Known, repo: &Arc<Repository>, what: &str) {
+fn assert_snapshots_restore(known: &Known, repo: &Arc<Repository>, what: &str) {
     let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
     assert_eq!(listed.len(), known.snapshots.len(), "{what}");
     for (snapshot, data) in &known.snapshots {
@@ -680,7 +680,7 @@ fn a_pack_without_trailer_and_idx_is_rebuilt_from_the_global_index() {
         let (after, report) = repaired(&known, &files);
         assert_eq!((report.lost_chunks, report.damaged_snapshots.len()), (0, 0));
         assert!(report.chunks_salvaged > 10);
-        assert_whole(&known, &fresh(&known, &after).0, "no trailer");
+        assert_snapshots_restore(&known, &fresh(&known, &after).0, "no trailer");
         assert_settled(&known, &after, "no trailer");
     }
 }

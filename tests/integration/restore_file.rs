@@ -103,9 +103,9 @@ fn an_existing_file_is_replaced_only_on_request_and_atomically() {
     assert_eq!(code(to_file(&repo, &id, &path, false, &untouched)), "ERR_FILE_EXISTS");
     assert_eq!(read(), b"old");
     // the old bytes stay until the new ones are complete
-    let looks = OnFirstProgress::new(false, || assert_eq!(read(), b"old"));
-    to_file(&repo, &id, &path, true, &looks).unwrap();
-    assert!(looks.begun.load(Ordering::Relaxed) && read() == data);
+    let observer = OnFirstProgress::new(false, || assert_eq!(read(), b"old"));
+    to_file(&repo, &id, &path, true, &observer).unwrap();
+    assert!(observer.begun.load(Ordering::Relaxed) && read() == data);
     // a file that appears during the restore is not replaced
     std::fs::remove_file(&path).unwrap();
     let comes = OnFirstProgress::new(false, || std::fs::write(&path, "newer").unwrap());

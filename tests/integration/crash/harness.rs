@@ -212,7 +212,7 @@ impl Case<'_> {
                 }
                 let new = seen_packs.insert(pack_fingerprint(&image, &promised));
                 let lose = new && seen_packs.len() % depth.lose_packs == 0;
-                if let Err(violation) = self.look(&image, &promised, 1, lose, &mut tally) {
+                if let Err(violation) = self.check(&image, &promised, 1, lose, &mut tally) {
                     let hit = depth.until.is_some_and(|kind| violation.starts_with(kind));
                     tally.violations.push(format!("{violation}: {}, {model:?}", at()));
                     if hit {
@@ -259,7 +259,7 @@ impl Case<'_> {
                 }
                 let new = seen_packs.insert(pack_fingerprint(&image, &promised));
                 let lose = new && seen_packs.len() % depth.lose_packs == 0;
-                if let Err(violation) = self.look(&image, &promised, 3, lose, tally) {
+                if let Err(violation) = self.check(&image, &promised, 3, lose, tally) {
                     let at = format!("second power cut before call {point}, {model:?}");
                     tally.violations.push(format!("{violation}: {at}"));
                 }
@@ -287,7 +287,7 @@ impl Case<'_> {
             return Ok(());
         }
         let disk = copy(image);
-        let repo = open_to_look(&disk, self.flavor, seed).map_err(|error| format!("open: {error}"))?;
+        let repo = open_read_only(&disk, self.flavor, seed).map_err(|error| format!("open: {error}"))?;
         let files = disk.snapshot_files();
         for path in packs(&disk) {
             disk.damage(&path, None).unwrap();
@@ -302,7 +302,7 @@ impl Case<'_> {
     }
 
     /// Checks everything that must hold on a disk after a crash.
-    fn look(
+    fn check(
         &self,
         image: &SimFs,
         promised: &Promised,

@@ -150,7 +150,7 @@ impl KeyCase<'_> {
                         calls.get(point as usize)
                     )
                 };
-                if let Err(violation) = self.look(&image, returned, true) {
+                if let Err(violation) = self.check(&image, returned, true) {
                     tally.violations.push(format!("{violation}: {}", at()));
                 }
             }
@@ -220,7 +220,7 @@ impl KeyCase<'_> {
         Ok(())
     }
 
-    fn look(&self, image: &SimFs, returned: bool, and_settle: bool) -> std::result::Result<(), String> {
+    fn check(&self, image: &SimFs, returned: bool, and_settle: bool) -> std::result::Result<(), String> {
         let found = openers(image)?;
         self.judge(found, returned, "at once")?;
         let by = found.iter().position(|opens| *opens).ok_or("nothing opens")?;

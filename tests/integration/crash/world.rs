@@ -149,7 +149,7 @@ pub fn open_on(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository
 }
 
 /// Opens a read-only handle that does not heal.
-pub fn open_to_look(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
+pub fn open_read_only(disk: &SimFs, flavor: Flavor, seed: u64) -> Result<Arc<Repository>> {
     let options = OpenOptions {
         read_only: true,
         heal: false,

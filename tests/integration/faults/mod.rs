@@ -190,11 +190,11 @@ impl Stage {
             let cut = fault == Fault::ShortRead || number.is_multiple_of(2);
             if cut || both {
                 let image = disk.after_power_loss(&LossModel::NothingUnsynced);
-                let looked = self.look(&image, &promised);
-                looked.map_err(|problem| format!("after a power cut: {problem}"))?;
+                let checked = self.check(&image, &promised);
+                checked.map_err(|problem| format!("after a power cut: {problem}"))?;
             }
             match !cut || both {
-                true => self.look(&disk, &promised),
+                true => self.check(&disk, &promised),
                 false => Ok(()),
             }
         });
@@ -222,7 +222,7 @@ impl Stage {
     }
 
     /// Checks the repository with a new handle.
-    fn look(&self, disk: &SimFs, promised: &[Ack]) -> std::result::Result<(), String> {
+    fn check(&self, disk: &SimFs, promised: &[Ack]) -> std::result::Result<(), String> {
         let repo = open_on(disk, self.flavor, 1000).map_err(|error| format!("open: {error}"))?;
         if self.operation == Operation::Repair {
             ops::repair(&repo, &NullMonitor).map_err(|error| format!("repair: {error}"))?;

@@ -99,7 +99,7 @@ pub(super) const CASES: &[Case] = &[
         "manifests: invalid numbers",
         "verify=ERR_MANIFEST_CORRUPT prune=ERR_MANIFEST_CORRUPT",
         |at| {
-            for (number, said) in (0xe0u8..).zip([
+            for (number, number_text) in (0xe0u8..).zip([
                 "-1",
                 "1e308",
                 "1.5",
@@ -110,7 +110,7 @@ pub(super) const CASES: &[Case] = &[
                 "0x10",
             ]) {
                 let mut manifest = Manifest::chunks(number, &[]);
-                manifest.content = format!("\"chunks\":[[\"{}\",{said}]]", "ab".repeat(32));
+                manifest.content = format!("\"chunks\":[[\"{}\",{number_text}]]", "ab".repeat(32));
                 at.put_manifest(&manifest);
             }
         },

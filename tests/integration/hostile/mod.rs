@@ -99,7 +99,7 @@ fn joined(codes: BTreeSet<String>) -> String {
     }
 }
 
-fn said<T>(result: Result<T>) -> String {
+fn code_of<T>(result: Result<T>) -> String {
     code(result).to_owned()
 }
 
@@ -112,7 +112,7 @@ fn restore_unknown(repo: &Arc<Repository>, id: &SnapshotId) -> String {
             if taken > ENOUGH { Err(Error::Cancelled) } else { Ok(()) }
         })
     });
-    said(restored)
+    code_of(restored)
 }
 
 /// Restores all listed snapshots and all known ones.
@@ -173,20 +173,20 @@ fn prune_nothing(repo: &Arc<Repository>, dry_run: bool) -> String {
         ..RetentionPolicy::default()
     });
     options.dry_run = dry_run;
-    said(ops::prune(repo, &options, &NullMonitor))
+    code_of(ops::prune(repo, &options, &NullMonitor))
 }
 
 /// Ingests new data, which must restore.
 fn ingest_fresh(repo: &Arc<Repository>) -> String {
     let fresh = random_bytes(77, 10_000);
-    said(ingest(repo, &fresh).inspect(|snapshot| {
+    code_of(ingest(repo, &fresh).inspect(|snapshot| {
         let restored = restore(repo, &snapshot.id.to_hex(), None).unwrap();
         assert!(restored == fresh, "WRONG BYTES of a new snapshot");
     }))
 }
 
 /// Runs every public operation: first those that only read, then those that write.
-fn try_doors(scene: &Scene) -> Outcome {
+fn run_operations(scene: &Scene) -> Outcome {
     let mut outcome = Outcome::new();
     let repo = match scene.open() {
         Ok(repo) => repo,
@@ -195,21 +195,21 @@ fn try_doors(scene: &Scene) -> Outcome {
             return outcome;
         }
     };
-    outcome.insert("list", said(ops::list_snapshots(&repo, &SnapshotFilter::default())));
+    outcome.insert("list", code_of(ops::list_snapshots(&repo, &SnapshotFilter::default())));
     let got = scene
         .snapshots()
         .into_iter()
-        .map(|id| said(ops::get_snapshot(&repo, &id.to_hex())));
+        .map(|id| code_of(ops::get_snapshot(&repo, &id.to_hex())));
     outcome.insert("get", joined(got.filter(|code| code != "ok").collect()));
-    outcome.insert("keys", said(ops::list_keys(&repo)));
-    outcome.insert("locks", said(ops::locks(&repo)));
-    outcome.insert("stats", said(ops::stats(&repo, &NullMonitor)));
+    outcome.insert("keys", code_of(ops::list_keys(&repo)));
+    outcome.insert("locks", code_of(ops::locks(&repo)));
+    outcome.insert("stats", code_of(ops::stats(&repo, &NullMonitor)));
     outcome.insert("restore", restore_all(scene, &repo));
     outcome.insert("files", restore_into_files(scene, &repo));
     outcome.insert("verify", verify_all(&repo));
     outcome.insert("prune", prune_nothing(&repo, true));
     outcome.insert("ingest", ingest_fresh(&repo));
-    outcome.insert("repair", said(ops::repair(&repo, &NullMonitor)));
+    outcome.insert("repair", code_of(ops::repair(&repo, &NullMonitor)));
     drop(repo);
     let after = match scene.open() {
         Ok(repo) => restore_all(scene, &repo),
@@ -225,8 +225,8 @@ fn try_doors(scene: &Scene) -> Outcome {
 fn after_a_sweep(scene: &Scene, before: &str) -> String {
     let swept = scene.open().map(|repo| {
         let mut codes = BTreeSet::from([
-            format!("reindex:{}", said(ops::reindex(&repo, &NullMonitor))),
-            format!("unlock:{}", said(ops::unlock(&repo, true))),
+            format!("reindex:{}", code_of(ops::reindex(&repo, &NullMonitor))),
+            format!("unlock:{}", code_of(ops::unlock(&repo, true))),
             format!("sweep:{}", prune_nothing(&repo, false)),
         ]);
         let restored = restore_all(scene, &repo);
@@ -243,7 +243,7 @@ fn after_a_sweep(scene: &Scene, before: &str) -> String {
 fn expected(text: &'static str) -> Outcome {
     text.split_whitespace()
         .map(|part| part.split_once('=').unwrap())
-        .map(|(door, code)| (door, code.to_owned()))
+        .map(|(operation, code)| (operation, code.to_owned()))
         .collect()
 }
 
@@ -307,14 +307,25 @@ fn try_case(case: &Case) {
     let around = tree(scene.parent.path());
     reset_peak();
     let before = cpu_time();
-    let mut outcome = try_doors(&scene);
+    let mut outcome = run_operations(&scene);
     let cpu = cpu_time() - before;
     let peak = peak_memory();
     outcome.retain(|_, codes| codes != "ok");
-    let said: Vec<String> = outcome.iter().map(|(door, codes)| format!("{door}={codes}")).collect();
-    println!("RESULT {cpu:.2} s, {} MB, {:?}", peak >> 20, said.join(" "));
-    assert_eq!(outcome, expected(case.expect), "the results are {:?}", said.join(" "));
-    assert!(!said.iter().any(|codes| codes.contains("ERR_INTERNAL")), "{said:?}");
+    let results: Vec<String> = outcome
+        .iter()
+        .map(|(operation, codes)| format!("{operation}={codes}"))
+        .collect();
+    println!("RESULT {cpu:.2} s, {} MB, {:?}", peak >> 20, results.join(" "));
+    assert_eq!(
+        outcome,
+        expected(case.expect),
+        "the results are {:?}",
+        results.join(" ")
+    );
+    assert!(
+        !results.iter().any(|codes| codes.contains("ERR_INTERNAL")),
+        "{results:?}"
+    );
     assert!(cpu <= MAX_CPU, "it took {cpu:.1} s");
     assert!(peak <= MAX_MEMORY, "it took {} MB", peak >> 20);
     assert!(tree(&scene.outside()) == outside, "something outside was changed");

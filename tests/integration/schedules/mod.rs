@@ -223,7 +223,7 @@ impl<'a> Stage<'a> {
         } else {
             LossModel::Everything
         };
-        let violation = self.look(&disk.after_power_loss(&model), &promised, &forgotten).err();
+        let violation = self.check(&disk.after_power_loss(&model), &promised, &forgotten).err();
         (decisions, violation.map(|violation| format!("{violation} ({model:?})")))
     }
 
@@ -238,7 +238,7 @@ impl<'a> Stage<'a> {
         outcome.forgotten
     }
 
-    fn look(&self, image: &SimFs, promised: &[Ack], forgotten: &[SnapshotId]) -> Result<(), String> {
+    fn check(&self, image: &SimFs, promised: &[Ack], forgotten: &[SnapshotId]) -> Result<(), String> {
         let repo = open_on(image, self.flavor, 1000).map_err(|error| format!("open: {error}"))?;
         let listed = check_all(&repo)?;
         if let Some((id, number)) = promised.iter().find(|ack| !listed.contains(ack)) {

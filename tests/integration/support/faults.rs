@@ -161,7 +161,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Whether nothing failed and nothing is missing.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_intact(&self) -> bool {
         self.open.is_none() && self.restores.iter().all(Option::is_none) && self.listed == self.restores.len()
     }
 
