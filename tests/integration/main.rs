@@ -7,7 +7,6 @@
     reason = "tests may"
 )]
 
-mod beside;
 mod cancel;
 mod concurrent;
 mod crash;
@@ -20,6 +19,7 @@ mod file_systems;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod house;
+mod identity;
 mod ingest;
 mod init_open;
 mod keyless;
@@ -33,11 +33,11 @@ mod machine;
 mod newest;
 mod no_room;
 mod old_repos;
-mod place;
 mod processes;
 mod protect;
 mod prune;
 mod prune_states;
+mod races;
 mod readme;
 mod reindex;
 mod repair;
