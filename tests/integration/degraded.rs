@@ -191,7 +191,7 @@ fn a_small_snapshot_restores_from_a_directory_that_refuses_every_write() {
 }
 
 #[test]
-fn a_pack_that_is_lost_with_its_idx_and_the_whole_index_is_found_through_its_group() {
+fn a_pack_lost_with_its_idx_and_the_global_index_is_found_through_its_group() {
     for known in [Known::new(Flavor::plain()), Known::new(Flavor::sealed())] {
         for pack in known.keys(layout::DATA, ".pack") {
             for garbage in [None, Some(b"garbage".to_vec())] {

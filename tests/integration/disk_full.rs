@@ -162,7 +162,7 @@ fn fill_and_prune(disk: &dyn Disk, flavor: Flavor, what: &str) -> Outcome {
             }
         };
         days += 1;
-        assert!(days < 1000, "{what}: it is never full");
+        assert!(days < 1000, "{what}: the disk is never full");
     }
     disk.fill();
     assert_all_there(&repo, &promised, &format!("{what}, full"));
@@ -298,7 +298,7 @@ fn mount_namespace() -> Option<&'static [&'static str]> {
 #[test]
 fn a_full_tmpfs_can_be_read_pruned_and_written_again() {
     let Some(arguments) = mount_namespace() else {
-        println!("SKIPPED: nothing may be mounted here, so NO REAL FILE SYSTEM WAS FILLED");
+        println!("SKIPPED: mounting is not possible here, so NO REAL FILE SYSTEM WAS FILLED");
         return;
     };
     let directory = tempfile::tempdir().unwrap();

@@ -42,7 +42,7 @@ fn data_of_every_size_is_restored_in_every_flavor() {
 }
 
 #[test]
-fn the_same_data_again_stores_nothing_new() {
+fn ingesting_the_same_data_again_stores_nothing_new() {
     for flavor in flavors() {
         let (repo, storage) = memory_repo(flavor);
         let data = random_bytes(1, 500_000);
@@ -90,7 +90,7 @@ fn items_are_restored_one_by_one_and_all_together() {
         let all: Vec<u8> = items.iter().flat_map(|(_, data)| data.to_vec()).collect();
         assert_eq!(restore(&repo, &id, None).unwrap(), all);
         assert_eq!(
-            restore(&repo, &id, Some("nobody")).unwrap_err().code(),
+            restore(&repo, &id, Some("missing")).unwrap_err().code(),
             "ERR_ITEM_NOT_FOUND"
         );
     }
@@ -317,7 +317,7 @@ fn the_first_failure_ends_all_items_that_are_read_concurrently() {
     struct Breaks;
     impl Read for Breaks {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("gone"))
+            Err(std::io::Error::other("failed"))
         }
     }
     let (repo, storage) = memory_repo(Flavor::plain());

@@ -181,7 +181,7 @@ fn a_removed_key_opens_nothing_and_no_repair_brings_it_back() {
         code(ops::change_key(&repo, None, &raw(1), &cheap(), &NullMonitor)),
         "ERR_KEY_NOT_FOUND"
     );
-    ingest(&repo, b"goes on").unwrap();
+    ingest(&repo, b"still works").unwrap();
     ops::repair(&repo, &NullMonitor).unwrap();
     assert_eq!(openers(&storage, &[&passphrase(), &text("new")]), [false, true]);
     assert_eq!(ids(&ops::list_keys(&repo).unwrap()), [new.id]);

@@ -230,7 +230,7 @@ fn an_ingest_into_a_copy_made_during_a_prune_relies_on_no_listed_pack() {
 }
 
 #[test]
-fn finishing_a_list_that_spares_packs_can_be_interrupted_at_each_call() {
+fn finishing_a_kill_list_with_spared_packs_can_be_interrupted_at_each_call() {
     let (flavor, parity) = shapes()[2];
     let (copies, promised) = copies_during_a_prune(flavor, parity);
     let with_list: Vec<&Files> = copies.iter().filter(|files| has_list(files)).collect();

@@ -169,7 +169,7 @@ fn an_ingest_unlocked_by_force_leaves_no_snapshot_and_nothing_reported_lost() {
 }
 
 #[test]
-fn an_ingest_stores_nothing_after_the_record_that_it_was_abandoned() {
+fn an_ingest_stores_nothing_after_its_abandoned_record() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         // the manifest, or a file that is written right before it
         for failing in [layout::SNAPSHOTS, layout::INDEX, layout::PARITY] {
@@ -314,7 +314,7 @@ fn a_commit_lock_held_too_long_fails_the_commit_and_a_retry_reuses_the_chunks() 
         assert!(restore(&impatient, &retry.id.to_hex(), None).unwrap() == data);
         // writers do not block each other
         let shared = lock::commit_shared(storage.as_ref(), Duration::ZERO).unwrap().unwrap();
-        ingest(&impatient, b"beside").unwrap();
+        ingest(&impatient, b"concurrent").unwrap();
         drop(shared);
     }
 }
@@ -560,7 +560,7 @@ fn a_storage_call_that_fails_leaves_no_snapshot_or_a_complete_one() {
 }
 
 #[test]
-fn a_store_that_fails_for_good_fails_the_ingest_and_keeps_the_rest() {
+fn a_store_with_permanent_failures_fails_the_ingest_and_keeps_all_snapshots() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let known = Known::new(flavor);
         for folder in [layout::DATA, layout::INDEX, layout::SNAPSHOTS, layout::LOCKS, ""] {
@@ -589,7 +589,7 @@ fn a_store_that_fails_for_good_fails_the_ingest_and_keeps_the_rest() {
                     assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
                 }
                 faulty.heal();
-                ingest(&repo, b"well again").unwrap();
+                ingest(&repo, b"works again").unwrap();
             }
         }
     }

@@ -140,7 +140,7 @@ fn put_manifest(repo: &Repository, like: &Snapshot, number: u64, sequence: u64) 
 }
 
 #[test]
-fn an_ingest_reads_few_of_many_manifests_unless_it_is_given_its_time() {
+fn an_ingest_reads_few_of_many_manifests_unless_its_time_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let entropy = Arc::new(SeededEntropy::new(3));
     let local: Arc<dyn Storage> = Arc::new(LocalStorage::open_path(&folder.path().join("repo"), entropy).unwrap());

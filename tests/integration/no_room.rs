@@ -83,7 +83,7 @@ fn without_inodes(inodes: u64, flavor: Flavor) -> (SimFs, Arc<Repository>, Vec<S
                 break;
             }
         }
-        assert!(days.len() < 100, "it is never full");
+        assert!(days.len() < 100, "the disk is never full");
     }
     disk.set_free_inodes(Some(0));
     (disk, repo, days)

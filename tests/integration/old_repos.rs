@@ -369,7 +369,7 @@ fn fail_an_ingest(repo: &Arc<Repository>, data: &[u8]) {
     struct Failing;
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("the source went away"))
+            Err(std::io::Error::other("the source failed"))
         }
     }
     let mut items = ReaderItems::one("broken", "file", data.chain(Failing));
@@ -607,7 +607,7 @@ fn a_frozen_repository_is_read_without_its_index_files() {
 }
 
 #[test]
-fn a_frozen_repository_can_be_written_on_and_still_deduplicates() {
+fn a_frozen_repository_accepts_ingests_and_still_deduplicates() {
     for recipe in &RECIPES {
         let copy = Copy::of(recipe.name);
         let secrets = copy.secrets();

@@ -459,7 +459,7 @@ fn processes_that_are_killed_and_frozen_lose_no_promised_snapshot() {
 }
 
 #[test]
-fn processes_in_pid_namespaces_of_their_own_lose_no_promised_snapshot() {
+fn processes_in_separate_pid_namespaces_lose_no_promised_snapshot() {
     let ways: [&[&str]; 2] = [
         &["unshare", "-p", "-f", "--kill-child", "--"],
         &["unshare", "-U", "-r", "-p", "-f", "--kill-child", "--"],
@@ -576,7 +576,7 @@ fn a_frozen_writer_that_was_unlocked_and_pruned_fails_cleanly_or_commits_a_compl
 }
 
 #[test]
-fn a_paused_ingest_delays_no_prune_and_still_commits() {
+fn a_paused_ingest_blocks_no_prune_and_still_commits() {
     let (temp, result) = pause(true, |repo| {
         let report = prune_all(repo, false);
         assert!(report.pending_bytes > 0, "{report:?}");

@@ -106,7 +106,7 @@ fn a_group_that_lacks_a_member_is_not_grown() {
 }
 
 #[test]
-fn what_an_ingest_reads_of_parity_does_not_grow_with_the_repository() {
+fn parity_reads_of_an_ingest_do_not_grow_with_the_repository() {
     let (repo, memory) = memory_repo(Flavor::plain());
     drop(repo);
     let recording = Arc::new(RecordingStorage::new(memory));

@@ -549,7 +549,7 @@ fn condemned_packs_stay_condemned_and_a_damaged_kill_list_is_quarantined() {
         assert_eq!(report.quarantined.len(), 1);
         assert_restored(&known, &after, "a damaged kill list");
         let (repo, _, _) = fresh(&known, &after);
-        ingest(&repo, b"writers go on").unwrap();
+        ingest(&repo, b"writers continue").unwrap();
     }
 }
 

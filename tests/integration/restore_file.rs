@@ -63,7 +63,7 @@ impl<F: Fn() + Send + Sync> Monitor for OnFirstProgress<F> {
 }
 
 #[test]
-fn a_restored_file_has_the_bytes_and_nothing_else_is_left() {
+fn restore_to_file_writes_the_exact_bytes_and_leaves_no_other_file() {
     for flavor in flavors() {
         let (repo, _) = memory_repo(flavor);
         let folder = tempfile::tempdir().unwrap();

@@ -52,7 +52,7 @@ fn flavors() -> [(Flavor, &'static str); 2] {
 }
 
 #[test]
-fn the_simulated_disk_counts_what_strace_counts() {
+fn the_simulated_disk_counts_the_calls_that_strace_records() {
     let probe = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
         .stderr(Stdio::null())

@@ -3,7 +3,7 @@
 use super::{Bare, Case, Plain, Sealed, case};
 use containerarchive::{checked_json, layout};
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(Bare, "config: a future version", "open=ERR_UNSUPPORTED_FORMAT", |at| {
         at.forge(layout::CONFIG, "\"version\":1", "\"version\":4294967295");

@@ -3,7 +3,7 @@
 use super::{Case, Plain, case, many};
 use containerarchive::layout;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(Plain, "foreign: files of sync tools and operating systems", "", |at| {
         for folder in std::iter::once("").chain(layout::FOLDERS) {

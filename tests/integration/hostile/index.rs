@@ -6,7 +6,7 @@ use containerarchive::id::{ChunkId, PackId, SegmentId};
 use containerarchive::layout;
 use std::collections::BTreeMap;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(Bare, "index: counts near 2^64", "", |at| {
         for (number, offset) in (1u8..).zip([16usize, 24, 32, 40, 48, 56, 64, 72, 80]) {

@@ -4,7 +4,7 @@ use super::{Case, Scene, Sealed, case, many};
 use containerarchive::id::KeyId;
 use containerarchive::layout;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Sealed,

@@ -4,7 +4,7 @@ use super::{Bare, Case, Plain, Scene, Sealed, case};
 use containerarchive::layout;
 use std::path::Path;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Plain,

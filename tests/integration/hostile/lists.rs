@@ -6,7 +6,7 @@ use super::{Bare, Case, Scene, case};
 use containerarchive::id::ChunkId;
 use containerarchive::layout;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Bare,

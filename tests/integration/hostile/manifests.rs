@@ -6,7 +6,7 @@ use super::{Bare, Case, Plain, Scene, Sealed, case, many};
 use containerarchive::id::{ChunkId, SnapshotId};
 use containerarchive::{checked_json, layout};
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Bare,

@@ -5,7 +5,7 @@ use super::{Bare, Case, Plain, case, many};
 use containerarchive::id::{PackId, SnapshotId};
 use containerarchive::layout;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Bare,

@@ -7,7 +7,7 @@ use containerarchive::id::PackId;
 use containerarchive::layout;
 use std::io::Write;
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Bare,

@@ -6,7 +6,7 @@ use containerarchive::id::{GroupId, PackId};
 use containerarchive::layout;
 use containerarchive::parity::{GroupHead, Member, Shape};
 
-/// The table.
+/// The cases of this group.
 pub(super) const CASES: &[Case] = &[
     case(
         Plain,
