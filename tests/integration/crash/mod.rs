@@ -346,7 +346,7 @@ fn crash_enumeration_detects_each_seeded_bug_of_a_prune() {
         for (bug, broken) in [
             // the lost data is restored only from parity, which gives a warning
             (Bug::Engine(SeededBug::OldPackFirst), "open:"),
-            // a pack that no kill list covers remains
+            // a pack that no parity group protects remains
             (Bug::Engine(SeededBug::KillListEarly), "verify:"),
             (Bug::Engine(SeededBug::NoLeaving), "parity:"),
             (Bug::NoSnapshotsFsync, "whole:"),
