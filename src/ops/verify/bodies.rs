@@ -1,8 +1,9 @@
-//! Every byte of every pack, on all workers: its SHA-256 must be its name, its `.idx` must be a copy of its ends, and at
-//! `full` each chunk must decode to what its name promises.
+//! Reads every byte of every pack, on all workers: its SHA-256 must match its id, its `.idx` must
+//! be a copy of its ends, and at `full` the hash of each decoded chunk must match the chunk's id.
 //!
-//! Each worker reads one pack from front to back in pieces of at most [`PIECE`] bytes (or one chunk, if that is longer), in
-//! a buffer of the handle's pool. A piece that cannot be read is tried twice, and the reading goes on behind it.
+//! Each worker reads one pack from front to back in pieces of at most [`PIECE`] bytes (or one
+//! chunk, if that is longer), in a buffer of the handle's pool. A piece that cannot be read is
+//! tried twice, and reading continues after it.
 
 use super::hits::Damage;
 use super::packs::{Bad, Packs, is_missing};
@@ -24,31 +25,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Bytes read at a time: large beside the cost of a call, small enough to stay in a core's cache until it is hashed.
+/// Bytes read per call: large compared with the cost of a call, small enough to stay in a core's
+/// cache until they are hashed.
 const PIECE: usize = 512 << 10;
 /// Largest `.idx` that is compared, in bytes.
 const MAX_INDEX_LEN: u64 = 4 << 20;
-/// How often progress is told while nothing is finished.
+/// Interval of progress reports while no pack is finished.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What was found out about one pack.
+/// Result of checking one pack.
 #[derive(Default)]
 struct Body {
-    /// What is wrong with its bytes.
+    /// Why its bytes are bad, if they are.
     bad: Option<Bad>,
-    /// A read of its `.idx` that failed.
+    /// A failed read of its `.idx`.
     unread: Option<storage::Error>,
-    /// It is not there any more.
-    gone: bool,
-    /// Its `.idx` does not have the bytes of its ends.
+    /// It does not exist any more.
+    missing: bool,
+    /// Its `.idx` differs from its ends.
     index_differs: bool,
-    /// Chunks that were decoded.
+    /// Number of decoded chunks.
     chunks: u64,
-    /// Chunks that do not decode, and why.
+    /// Chunks that do not decode, with the reason.
     bad_chunks: Vec<(ChunkId, &'static str)>,
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct Shared {
     repo: Arc<Repository>,
     decode: bool,
@@ -100,10 +102,10 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage) -
     }
 }
 
-/// A pack, and what was found out about it; `None` when the worker panicked.
+/// A pack and its result; `None` when the worker panicked.
 type Answered = (PackId, Option<Body>);
 
-/// The next finished pack; `None` after a while without one.
+/// The next finished pack; `None` when none finishes within [`TICK`].
 fn next(receiver: &Receiver<Answered>, under_way: &mut usize) -> Option<Answered> {
     match receiver.recv_timeout(TICK) {
         Ok(done) => {
@@ -111,7 +113,7 @@ fn next(receiver: &Receiver<Answered>, under_way: &mut usize) -> Option<Answered
             Some(done)
         }
         Err(RecvTimeoutError::Timeout) => None,
-        // cannot be: this side holds a sender too
+        // cannot happen: the caller holds a sender too
         Err(RecvTimeoutError::Disconnected) => {
             *under_way = 0;
             None
@@ -119,7 +121,7 @@ fn next(receiver: &Receiver<Answered>, under_way: &mut usize) -> Option<Answered
     }
 }
 
-/// Sends what was found out about a pack, whatever happens to the job.
+/// Sends the result for a pack when dropped, whatever happens to the job.
 struct Answer {
     sender: Sender<Answered>,
     pack: PackId,
@@ -128,7 +130,7 @@ struct Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        // nobody listens when the run was given up
+        // the receiver is dropped when the run was abandoned
         let _ = self.sender.send((self.pack, self.body.take()));
     }
 }
@@ -143,7 +145,7 @@ fn spawn(shared: &Arc<Shared>, sender: &Sender<Answered>, pack: PackId, len: u64
         };
         panics::point("ca-checker");
         answer.body = Some(read_body(&job_shared, &pack, len, index_good));
-        // the answer may be what the caller waits for to close the handle
+        // release the handle first: the caller may close it as soon as it has the answer
         drop(job_shared);
         drop(answer);
     }));
@@ -156,11 +158,11 @@ fn take(run: &mut Run<'_>, packs: &mut Packs, damage: &mut Damage, pack: PackId,
     if let Some(error) = &body.unread {
         run.note_unread(error, true);
     }
-    if body.gone {
+    if body.missing {
         let lost = is_missing(run, &pack);
         if let Some(facts) = packs.table.get_mut(&pack) {
             facts.len = None;
-            // it was there when the run began, so it is no leftover that a power cut took
+            // it existed when the run began, so it is not a leftover that a power loss removed
             facts.bad = lost.then_some(Bad::Missing { committed: true });
         }
         return;
@@ -213,7 +215,7 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         let bytes = &mut buffer.as_mut_slice()[..size];
         let mut read = || repo.storage().get_range(&layout::pack(pack), at, bytes);
         let outcome = match read() {
-            // once is no time
+            // a read that fails once is repeated
             Err(error) if error.unreadable().is_some() => read(),
             other => other,
         };
@@ -233,10 +235,10 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
             }
             Err(error) => match error.kind.verdict() {
                 Verdict::Missing => {
-                    body.gone = true;
+                    body.missing = true;
                     return body;
                 }
-                Verdict::Wrong => body.bad = Some(Bad::Corrupt("it became shorter while it was read".to_owned())),
+                Verdict::Wrong => body.bad = Some(Bad::Corrupt("it was truncated while it was read".to_owned())),
                 Verdict::Unreadable => drop(body.bad.get_or_insert(Bad::Unreadable(error))),
             },
         }
@@ -247,19 +249,19 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         return body; // stopped
     }
     if body.bad.is_none() && hasher.finalize().as_slice() != pack.0 {
-        body.bad = Some(Bad::Corrupt("its SHA-256 is not its name".to_owned()));
+        body.bad = Some(Bad::Corrupt("its SHA-256 does not match its id".to_owned()));
     }
     if body.bad.is_none() && index_good {
         match index_is_copy(repo, pack, len) {
             Ok(same) => body.index_differs = !same,
-            // an .idx that is gone was judged by its name
+            // a missing .idx was reported by an earlier step
             Err(error) => body.unread = error.unreadable().cloned(),
         }
     }
     body
 }
 
-/// Where the piece that begins at `at` ends, and the chunks that lie in it. Chunks are never cut in two.
+/// The end of the piece that begins at `at`, and the chunks in it. Chunks are never split.
 fn next_piece<'e>(
     at: u64,
     len: u64,
@@ -274,7 +276,7 @@ fn next_piece<'e>(
             u64::from(entry.offset) + u64::from(entry.payload_len),
         );
         if start < at || stop > len {
-            // contradicts the file: the hash will tell
+            // contradicts the file: the hash check will report it
             entries.next();
             continue;
         }
@@ -289,7 +291,7 @@ fn next_piece<'e>(
     (if end == at { most } else { end }, inside)
 }
 
-/// What the pack holds, as far as that can be known; nothing when neither trailer nor `.idx` is whole.
+/// The entries of the pack; empty when neither the trailer nor the `.idx` is intact.
 fn entries_of(repo: &Repository, pack: &PackId, body: &mut Body) -> Vec<PackEntry> {
     match read_any_index(repo, pack) {
         Ok(index) => index.entries,
@@ -300,7 +302,7 @@ fn entries_of(repo: &Repository, pack: &PackId, body: &mut Body) -> Vec<PackEntr
     }
 }
 
-/// Compares the `.idx` with the ends of a pack that is whole.
+/// Compares the `.idx` with the ends of an intact pack.
 fn index_is_copy(repo: &Repository, pack: &PackId, len: u64) -> storage::Result<bool> {
     let storage = repo.storage();
     let Ok(parts) = IndexParts::decode(&storage.get(&layout::pack_index(pack), MAX_INDEX_LEN)?) else {
@@ -311,14 +313,14 @@ fn index_is_copy(repo: &Repository, pack: &PackId, len: u64) -> storage::Result<
     let Some(trailer_at) = len.checked_sub(tail) else {
         return Ok(false);
     };
-    let places: [Range<u64>; 3] = [
+    let ranges: [Range<u64>; 3] = [
         0..HEADER_LEN as u64,
         trailer_at..len - FOOTER_LEN as u64,
         len - FOOTER_LEN as u64..len,
     ];
-    for (place, expected) in places.into_iter().zip(expected) {
+    for (range, expected) in ranges.into_iter().zip(expected) {
         let mut bytes = vec![0; expected.len()];
-        storage.get_range(&layout::pack(pack), place.start, &mut bytes)?;
+        storage.get_range(&layout::pack(pack), range.start, &mut bytes)?;
         if bytes != expected {
             return Ok(false);
         }

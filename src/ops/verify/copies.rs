@@ -1,5 +1,5 @@
-//! The copies of manifests that no good manifest explains: those of damaged, lost or forgotten ones.
-//! Only these are read.
+//! Checks the copies of manifests that belong to no good manifest: those of damaged, lost or
+//! forgotten manifests. Only these copies are read.
 
 use super::manifests::Manifests;
 use super::packs::{Packs, is_condemned};
@@ -13,7 +13,7 @@ use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::copy::{CopyPart, join_from};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Judges damaged manifests, and copies whose manifest is gone or another.
+/// Reports damaged manifests, and copies whose manifest is missing or different.
 pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<()> {
     let mut whole: BTreeSet<SnapshotId> = BTreeSet::new();
     let mut copies: BTreeMap<SnapshotId, Vec<ChunkLocation>> = BTreeMap::new();
@@ -27,13 +27,13 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
             copies.entry(part.snapshot).or_default().push(*location);
         }
     }
-    for (id, places) in copies {
-        let mut read = |place: &ChunkLocation| {
+    for (id, locations) in copies {
+        let mut read = |location: &ChunkLocation| {
             run.check_running()?;
-            read_part(run, place, &mut scratch)
+            read_part(run, location, &mut scratch)
         };
         let accept = &mut |bytes: &[u8]| run.repo.decode_manifest(&id, bytes).ok().map(drop);
-        let copy: Result<Option<()>> = join_from(&id, &places, &mut read, accept);
+        let copy: Result<Option<()>> = join_from(&id, &locations, &mut read, accept);
         let copy = copy?;
         if copy.is_some() {
             whole.insert(id);
@@ -43,11 +43,11 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
         }
         if manifests.committed.contains(&id) {
             if copy.is_some() && run.is_there(&layout::snapshot(&id)) {
-                let reason = "it differs from its copy in a meta pack";
+                let reason = "the file differs from its copy in a meta pack";
                 found(run, "ERR_MANIFEST_CORRUPT", id, reason, false);
             }
-        } else if is_lost(run, packs, &places, &id)? {
-            let reason = "it is missing, and nobody has forgotten the snapshot";
+        } else if is_lost(run, packs, &locations, &id)? {
+            let reason = "the file is missing, and the snapshot was not forgotten";
             found(run, "ERR_MANIFEST_MISSING", id, reason, copy.is_some());
         }
     }
@@ -72,28 +72,34 @@ fn found(run: &mut Run<'_>, code: &'static str, id: SnapshotId, reason: &str, he
     });
 }
 
-/// True when a copy that this session wrote needs no look: it is being written, was given up, or its snapshot was forgotten.
+/// True when a copy that this session wrote is not checked: it is being written, was abandoned, or
+/// its snapshot was forgotten.
 fn is_spared(run: &Run<'_>, manifests: &Manifests, session: &SnapshotId) -> bool {
     !manifests.committed.contains(session)
         && (run.is_there(&layout::lease(session)) || run.is_there(&layout::forgot_record(session)))
 }
 
-/// The copy of `id` is there and its manifest is not. Looks in the order in which an ingest (manifest, then lease away), a
-/// forget (record, then manifest away) and a prune (pack away, then record away) go on, so none of them is mistaken.
-fn is_lost(run: &Run<'_>, packs: &Packs, places: &[ChunkLocation], id: &SnapshotId) -> Result<bool> {
+/// True when the manifest of `id` is lost although its copy exists. Checks in the order in which an
+/// ingest (publish the manifest, delete the lease), a forget (write the record, delete the
+/// manifest) and a prune (delete the pack, delete the record) proceed, so that none of them is
+/// mistaken for a loss.
+fn is_lost(run: &Run<'_>, packs: &Packs, locations: &[ChunkLocation], id: &SnapshotId) -> Result<bool> {
     run.check_running()?;
     let is_known = || run.is_there(&layout::lease(id)) || run.is_there(&layout::snapshot(id));
-    // and again: an ingest whose lease was removed by force takes a new one before it deletes the record of that
+    // checked twice: an ingest whose lease was removed by force takes a new one before it deletes
+    // the record of the old one
     if is_known() || run.is_there(&layout::forgot_record(id)) || is_known() {
         return Ok(false);
     }
-    let still_there = places.iter().any(|place| {
-        run.is_there(&layout::pack(&place.pack)) && packs.is_named(&place.pack) && !is_condemned(run, &place.pack)
+    let still_there = locations.iter().any(|location| {
+        run.is_there(&layout::pack(&location.pack))
+            && packs.is_named(&location.pack)
+            && !is_condemned(run, &location.pack)
     });
     Ok(still_there)
 }
 
-/// One part of a copy, from its pack or else through parity.
+/// Reads one part of a copy from its pack, or else through parity.
 fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Result<Option<CopyPart>> {
     let mut bytes = Vec::new();
     if run.noted(read_at(run.repo, location, scratch, &mut bytes)).is_err() {

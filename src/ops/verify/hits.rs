@@ -1,5 +1,5 @@
-//! Damaged packs and chunks: which chunks are lost with them, which snapshots and items that hits, and whether parity can
-//! make them again.
+//! Damaged packs and chunks: the chunks that are lost with them, the snapshots and items that are
+//! affected, and whether parity can rebuild them.
 
 use super::manifests::Manifests;
 use super::packs::{Bad, Packs, is_condemned, is_rebuildable_with, misplaced_packs};
@@ -16,42 +16,44 @@ use crate::storage::FailedRead;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Numbers of the damage below a node of a list, in ascending order.
+/// Damage numbers below a node of a list, in ascending order.
 pub(super) type Walked = Arc<Vec<u32>>;
 
-/// A problem that waits for the snapshots that it hits.
+/// A problem whose affected snapshots are not yet known.
 struct Pending {
     problem: Problem,
-    /// It is one only if it hits a snapshot: else a leftover.
+    /// It is a problem only if it affects a snapshot; otherwise a leftover.
     if_hit: bool,
 }
 
-/// Most missing chunks that are reported one by one. The others are one problem: a list that names a million of them is no
-/// reason to fill the memory with their stories.
+/// Most missing chunks that are reported individually. The others are one problem, so that a list
+/// that names a million of them does not exhaust the memory.
 const MAX_MISSING: u64 = 10_000;
 
 /// All damage to packs and chunks.
 #[derive(Default)]
 pub(super) struct Damage {
     pending: Vec<Pending>,
-    /// Missing chunks so far.
+    /// Number of missing chunks so far.
     missing: u64,
-    /// The number of the problem that stands for those beyond [`MAX_MISSING`].
+    /// The number of the problem that represents those beyond [`MAX_MISSING`].
     more_missing: Option<u32>,
-    /// Numbers (in `pending`) of the damage that each lost chunk is lost by. Chunks with a good copy are not in it.
+    /// For each lost chunk, the numbers (in `pending`) of the damage that causes the loss. Chunks
+    /// with a good copy are not included.
     lost: HashMap<ChunkId, Vec<u32>>,
-    /// The number of each bad pack.
+    /// The damage number of each bad pack.
     packs: HashMap<PackId, u32>,
 }
 
 impl Damage {
-    /// A chunk of a pack whose bytes are right does not decode: it was written so.
+    /// Adds a chunk that does not decode although the bytes of its pack are right: it was written
+    /// that way.
     pub fn add_bad_chunk(&mut self, pack: PackId, chunk: ChunkId, reason: &str) {
         let number = self.add(chunk_problem(Some(pack), chunk, reason), false);
         self.lost.entry(chunk).or_default().push(number);
     }
 
-    /// A chunk that nothing knows, or that cannot be read where it should be.
+    /// Adds a chunk that is not in the index, or that cannot be read at its location.
     pub fn add_missing_chunk(&mut self, chunk: ChunkId, text: String, code: &'static str) -> u32 {
         self.missing += 1;
         let number = match self.more_missing {
@@ -65,7 +67,8 @@ impl Damage {
                 false,
             ),
             None => {
-                let text = format!("More than {MAX_MISSING} chunks are missing; the others are not told one by one");
+                let text =
+                    format!("More than {MAX_MISSING} chunks are missing; the others are not reported individually");
                 let number = self.add(
                     Problem {
                         text,
@@ -85,17 +88,17 @@ impl Damage {
         (self.pending.len() - 1) as u32
     }
 
-    /// What a chunk is lost by.
+    /// The numbers of the damage that causes the loss of the chunk.
     pub fn of(&self, chunk: &ChunkId) -> &[u32] {
         self.lost.get(chunk).map_or(&[], Vec::as_slice)
     }
 
-    /// True when no chunk is lost, so that nothing can be hit.
+    /// True when no chunk is lost, so that nothing can be affected.
     pub fn is_empty(&self) -> bool {
         self.lost.is_empty()
     }
 
-    /// Takes note that an item is hit.
+    /// Records that an item is affected.
     pub fn hit(&mut self, walked: &Walked, snapshot: SnapshotId, item: &str) {
         for number in walked.iter() {
             if let Some(pending) = self.pending.get_mut(*number as usize) {
@@ -108,7 +111,7 @@ impl Damage {
         }
     }
 
-    /// Finds out which chunks of the bad packs cannot be read, and are nowhere else.
+    /// Determines which chunks of the bad packs cannot be read and exist nowhere else.
     pub fn find_chunks(&mut self, run: &Run<'_>, packs: &Packs) -> Result<()> {
         let bad: Vec<(PackId, Bad)> = packs
             .table
@@ -137,10 +140,10 @@ impl Damage {
                 }
             }
         }
-        self.forgive_copies(run, packs)
+        self.drop_chunks_with_copies(run, packs)
     }
 
-    /// All bad packs as they are, where it cannot be told what they hold.
+    /// Adds all bad packs, where their contents cannot be determined.
     pub fn add_packs(&mut self, packs: &Packs) {
         for (pack, facts) in &packs.table {
             if let Some(bad) = &facts.bad {
@@ -153,7 +156,7 @@ impl Damage {
         let (code, text, if_hit) = match bad {
             Bad::Missing { committed } => ("ERR_PACK_MISSING", format!("Pack {pack} is missing"), !committed),
             Bad::Corrupt(reason) => ("ERR_PACK_CORRUPT", format!("Pack {pack} is damaged: {reason}"), false),
-            Bad::Unreadable(error) => (UNREADABLE, format!("Pack {pack} cannot be read: {error}"), false),
+            Bad::Unreadable(error) => (UNREADABLE, format!("Pack {pack} could not be read: {error}"), false),
         };
         let problem = Problem {
             pack: Some(*pack),
@@ -166,7 +169,7 @@ impl Damage {
         number
     }
 
-    /// Tries every chunk of a bad pack.
+    /// Tries to read every chunk of a bad pack.
     fn add_entries(
         &mut self,
         run: &Run<'_>,
@@ -204,8 +207,8 @@ impl Damage {
         Ok(())
     }
 
-    /// Takes out the chunks that can be read from another pack.
-    fn forgive_copies(&mut self, run: &Run<'_>, packs: &Packs) -> Result<()> {
+    /// Removes the chunks that can be read from another pack.
+    fn drop_chunks_with_copies(&mut self, run: &Run<'_>, packs: &Packs) -> Result<()> {
         let mut lost = std::mem::take(&mut self.lost);
         let mut stop = Ok(());
         lost.retain(|chunk, numbers| {
@@ -213,20 +216,20 @@ impl Damage {
                 return true;
             }
             stop = run.check_running();
-            let places = run.noted(run.repo.locate(chunk)).unwrap_or_default();
-            !places.iter().any(|place| {
+            let locations = run.noted(run.repo.locate(chunk)).unwrap_or_default();
+            !locations.iter().any(|location| {
                 let known_bad = numbers.iter().any(|number| {
                     let pending = self.pending.get(*number as usize);
-                    pending.is_some_and(|pending| pending.problem.pack == Some(place.pack))
+                    pending.is_some_and(|pending| pending.problem.pack == Some(location.pack))
                 });
-                !known_bad && packs.exists(run, &place.pack)
+                !known_bad && packs.exists(run, &location.pack)
             })
         });
         self.lost = lost;
         stop
     }
 
-    /// Judges what can be made again, and reports everything.
+    /// Determines what can be rebuilt, and reports everything.
     pub fn report(
         self,
         run: &mut Run<'_>,
@@ -239,7 +242,7 @@ impl Damage {
         for Pending { mut problem, if_hit } in self.pending {
             run.check_running()?;
             let had_hits = !problem.snapshots.is_empty();
-            forget_forgotten(run, &mut problem);
+            drop_forgotten_snapshots(run, &mut problem);
             if let Some(pack) = problem.pack {
                 let facts = packs.table.get(&pack);
                 let missing = problem.code == "ERR_PACK_MISSING";
@@ -251,7 +254,7 @@ impl Damage {
                     !session.is_some_and(|session| run.is_there(&layout::snapshot(&session)))
                 };
                 let known = facts.is_some_and(|facts| facts.session.is_some());
-                // without it the parity of packs that snapshots need is worth less
+                // without it, parity protects packs that snapshots need less well
                 let relied_on = || groups.is_some_and(|groups| is_relied_on(run, groups, packs, manifests, &pack));
                 if if_hit && problem.snapshots.is_empty() && (known || is_leftover()) && !relied_on() {
                     let text = format!("{}, and no snapshot needs it", problem.text);
@@ -267,7 +270,7 @@ impl Damage {
                     });
                 }
             } else if had_hits && problem.snapshots.is_empty() {
-                // its snapshots were forgotten, and the chunk pruned, while this ran
+                // its snapshots were forgotten, and the chunk pruned, during this run
                 continue;
             }
             run.found(problem);
@@ -277,17 +280,17 @@ impl Damage {
 }
 
 fn chunk_problem(pack: Option<PackId>, chunk: ChunkId, reason: &str) -> Problem {
-    let place = pack.map_or(String::new(), |pack| format!(" in pack {pack}"));
+    let location = pack.map_or(String::new(), |pack| format!(" in pack {pack}"));
     Problem {
         pack,
         chunk: Some(chunk),
-        text: format!("Chunk {chunk}{place} is damaged: {reason}"),
+        text: format!("Chunk {chunk}{location} is damaged: {reason}"),
         ..Problem::new("ERR_CHUNK_CORRUPT")
     }
 }
 
-/// Takes out the snapshots that are gone by now.
-fn forget_forgotten(run: &Run<'_>, problem: &mut Problem) {
+/// Removes the snapshots that were forgotten in the meantime.
+fn drop_forgotten_snapshots(run: &Run<'_>, problem: &mut Problem) {
     problem
         .snapshots
         .retain(|snapshot| run.is_there(&layout::snapshot(snapshot)));
@@ -295,7 +298,7 @@ fn forget_forgotten(run: &Run<'_>, problem: &mut Problem) {
     problem.items.retain(|(snapshot, _)| left.contains(snapshot));
 }
 
-/// What a bad pack holds, from its `.idx` or from what is left of it.
+/// The entries of a bad pack, from its `.idx` or from what is left of the pack.
 fn entries_of(run: &Run<'_>, pack: &PackId) -> Option<Vec<PackEntry>> {
     let (storage, id, seal) = (run.storage(), &run.repo.config().id, run.repo.seal().as_ref());
     let index = run.noted(read_index(storage, id, seal, pack));
@@ -303,7 +306,7 @@ fn entries_of(run: &Run<'_>, pack: &PackId) -> Option<Vec<PackEntry>> {
     index.ok().map(|index| index.entries)
 }
 
-/// What the live segments say about packs of which nothing else is left.
+/// The entries that the live segments contain for packs of which nothing else is left.
 fn entries_from_index(run: &Run<'_>, wanted: &HashSet<PackId>) -> Result<BTreeMap<PackId, Vec<PackEntry>>> {
     let mut found: BTreeMap<PackId, Vec<PackEntry>> = BTreeMap::new();
     let Ok(entries) = run.noted(run.repo.index().all_entries()) else {

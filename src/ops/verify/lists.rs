@@ -1,8 +1,10 @@
-//! From every snapshot to its chunks: can they be found, and what does damage hit?
+//! Follows every snapshot to its chunks: checks that they can be found, and determines what damage
+//! affects.
 //!
-//! At `quick` and `standard` the roots of the items (their inlined chunks, or the top of their list) are looked up. At
-//! `full` every list node is read, held against its parent's sums, and every chunk in it looked up. When chunks are lost,
-//! the lists are walked at any level, to see whom that hits. A node that several items share is read once.
+//! At `quick` and `standard` the roots of the items (their inlined chunks, or the top of their
+//! list) are looked up. At `full` every list node is read and compared with its parent's sums, and
+//! every chunk in it is looked up. When chunks are lost, the lists are walked at any level, to
+//! determine the affected items. A node that several items share is read once.
 
 use super::hits::{Damage, Walked};
 use super::manifests::{Manifests, reload};
@@ -19,23 +21,23 @@ use crate::storage::FailedRead;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What is said of a chunk that the index knows with another length.
-const WRONG_LENGTH: &str = "a chunk has another length than is written there";
-/// Numbers of damage that are gathered before those that come twice are taken out.
+/// Reported for a chunk that the index knows with another length.
+const WRONG_LENGTH: &str = "the length of a chunk differs from its length in the index";
+/// Damage numbers that are collected before duplicates are removed.
 const MAX_UNSORTED: usize = 1 << 18;
 
-/// What is known of a node that was visited.
+/// Result of visiting a node.
 #[derive(Clone)]
 struct Visited {
     level: u8,
     size: u64,
     chunks: u64,
     hits: Walked,
-    /// What is wrong below it besides lost chunks.
+    /// Errors below it other than lost chunks.
     broken: Option<&'static str>,
 }
 
-/// What a parent (or an item) says of a node.
+/// The values that a parent (or an item) records for a node.
 struct Expected {
     id: ChunkId,
     level: u8,
@@ -101,9 +103,12 @@ impl Walk<'_, '_> {
     }
 
     fn item(&mut self, item: &SnapshotItem) -> Result<(Walked, Option<&'static str>)> {
-        // checks the sums of inlined chunks, and the depth
+        // this checks the sums of inlined chunks, and the depth
         if ListWalker::new(item, 0).is_err() {
-            return Ok((Walked::default(), Some("its sums do not fit")));
+            return Ok((
+                Walked::default(),
+                Some("the size and chunk count do not match the chunks"),
+            ));
         }
         match &item.content {
             ItemContent::Inline(chunks) => self.chunks(chunks, true),
@@ -128,7 +133,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The chunks of a leaf or of an inline list.
+    /// Checks the chunks of a leaf or of an inline list.
     fn chunks(&mut self, chunks: &[(ChunkId, u32)], root: bool) -> Result<(Walked, Option<&'static str>)> {
         let mut hits: Vec<u32> = Vec::new();
         let mut broken = None;
@@ -163,18 +168,18 @@ impl Walk<'_, '_> {
         Ok((self.sorted(hits), broken))
     }
 
-    /// A node and everything below it, once.
+    /// Visits a node and everything below it, once.
     fn visit(&mut self, expected: &Expected) -> Result<Visited> {
         if let Some(visited) = self.nodes.get(&expected.id) {
             let mut visited = visited.clone();
             if (visited.level, visited.size, visited.chunks) != (expected.level, expected.size, expected.chunks) {
-                visited.broken = Some("a list node is not what its parent says");
+                visited.broken = Some("a list node differs from its parent's record of it");
             }
             return Ok(visited);
         }
         self.run.check_running()?;
         let mut hits: Vec<u32> = self.damage.of(&expected.id).to_vec();
-        // through parity, if need be: then it is known what hangs below
+        // read through parity if necessary, so that the nodes below are known
         let bytes = match get_node(self.run.repo, &expected.id, &mut self.scratch) {
             Ok(bytes) => bytes,
             Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
@@ -193,11 +198,12 @@ impl Walk<'_, '_> {
             Ok(node) if node.level() == expected.level => node,
             _ => {
                 let hits = self.sorted(hits);
-                return Ok(self.remember(expected, hits, Some("a list node is not one")));
+                return Ok(self.remember(expected, hits, Some("a list node is malformed")));
             }
         };
         let sums_fit = node.size() == expected.size && node.chunk_count() == expected.chunks;
-        let mut broken = (!sums_fit).then_some("the sums of a list node are not what its parent says");
+        let mut broken =
+            (!sums_fit).then_some("the size or chunk count of a list node differs from its parent's record");
         match node {
             Node::Leaf(chunks) => {
                 let (below, reason) = self.chunks(&chunks, false)?;
@@ -213,7 +219,7 @@ impl Walk<'_, '_> {
                         size: entry.size,
                         chunks: u64::from(entry.chunk_count),
                     })?;
-                    // the same node may stand here a thousand times
+                    // the same node may occur here thousands of times
                     if !visited.hits.is_empty() && counted.insert(entry.id) {
                         hits.extend_from_slice(&visited.hits);
                     }
@@ -251,7 +257,7 @@ impl Walk<'_, '_> {
         Arc::new(hits)
     }
 
-    /// A chunk that cannot be found: new damage.
+    /// Records a chunk that cannot be found as damage.
     fn miss(&mut self, id: &ChunkId) -> Walked {
         let known = self.damage.of(id).to_vec();
         if !known.is_empty() {
@@ -262,26 +268,29 @@ impl Walk<'_, '_> {
         self.sorted(vec![number])
     }
 
-    /// Whether the chunk is known to be in a pack that is there, and then whether it has that length there.
+    /// Whether the chunk is known to be in a pack that exists, and if so, whether it has that
+    /// length there.
     fn look_up(&mut self, id: &ChunkId, kind: u8, raw_len: Option<u32>) -> Result<Option<bool>> {
-        let places = match self.run.noted(self.run.repo.locate(id)) {
-            Ok(places) => places,
+        let locations = match self.run.noted(self.run.repo.locate(id)) {
+            Ok(locations) => locations,
             Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
-            // where it could not be looked for, it is not missing
+            // a failed lookup does not make it missing
             Err(error) if error.unreadable().is_some() => return Ok(Some(true)),
             Err(_) => Vec::new(),
         };
-        let usable = |place: &&ChunkLocation| place.entry.kind == kind && self.packs.exists(self.run, &place.pack);
-        let mut usable = places.iter().filter(usable).peekable();
+        let usable =
+            |location: &&ChunkLocation| location.entry.kind == kind && self.packs.exists(self.run, &location.pack);
+        let mut usable = locations.iter().filter(usable).peekable();
         Ok(usable
             .peek()
             .is_some()
-            .then(|| raw_len.is_none_or(|len| usable.any(|place| place.entry.raw_len == len))))
+            .then(|| raw_len.is_none_or(|len| usable.any(|location| location.entry.raw_len == len))))
     }
 
-    /// Looks again for chunks that were not found, and keeps those that are still missing: they may have been moved by a
-    /// prune or a merge, or the index has lost them and the packs know. One look for all, for each lists folders. True when
-    /// one was found with another length.
+    /// Looks up chunks that were not found once more, and keeps those that are still missing: a
+    /// prune or a merge may have moved them, or the index has lost them and the packs still list
+    /// them. All are looked up together, because each refresh lists folders. Returns true when one
+    /// was found with another length.
     fn keep_missing(&mut self, unknown: &mut Vec<(ChunkId, Option<u32>)>, kind: u8) -> Result<bool> {
         let (mut wrong_length, mut unread) = (false, false);
         for round in 0..3 {
@@ -318,7 +327,7 @@ impl Walk<'_, '_> {
             .noted(self.run.repo.index().check_read())
             .inspect_err(|_| unread = true);
         if unread {
-            // they may be where it could not be looked
+            // they may be in the part that could not be read
             unknown.clear();
         }
         Ok(wrong_length)

@@ -1,7 +1,7 @@
-//! The manifests of a repository, and which copies are of others.
+//! The manifests of a repository, and the copies that belong to no good manifest.
 //!
-//! The ids that the parts of a manifest's copy must have follow from the manifest, so copies are
-//! compared with manifests without reading a pack.
+//! The ids of the parts of a manifest's copy follow from the manifest, so copies are compared with
+//! manifests without reading a pack.
 
 use super::{Committed, Run, Small};
 use crate::error::{Error, Result};
@@ -12,25 +12,25 @@ use crate::snapshot::copy::split_copy;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use std::collections::{BTreeMap, HashSet};
 
-/// What is known of the manifests.
+/// Result of reading the manifests.
 #[derive(Default)]
 pub(super) struct Manifests {
-    /// All that were in the folder.
+    /// All manifests that were in the folder.
     pub committed: Committed,
-    /// Those that can be read.
+    /// Manifests that are intact.
     pub good: Vec<SnapshotId>,
-    /// Those that are damaged, and why.
+    /// Manifests that are damaged, with the reason.
     pub damaged: BTreeMap<SnapshotId, String>,
-    /// Those that could not be read.
+    /// Manifests that could not be read.
     pub unread: HashSet<SnapshotId>,
     /// Ids of the parts of the copies of good manifests.
     copies: HashSet<ChunkId>,
-    /// Parts of other copies: where, and which session wrote them.
+    /// Parts of other copies, with their location and the session that wrote them.
     pub strangers: Vec<(ChunkLocation, SnapshotId)>,
 }
 
 impl Manifests {
-    /// Takes in a chunk that is a part of some manifest's copy.
+    /// Adds a chunk that is a part of some manifest's copy.
     pub fn add_copy(&mut self, pack: PackId, entry: PackEntry, session: SnapshotId) {
         if !self.copies.contains(&entry.id) {
             self.strangers.push((ChunkLocation { pack, entry }, session));
@@ -38,7 +38,7 @@ impl Manifests {
     }
 }
 
-/// Reads every manifest once. What they say is looked at later, one at a time.
+/// Reads every manifest once. Their contents are checked later, one at a time.
 pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
     let mut manifests = Manifests::default();
     for file in run.list(layout::SNAPSHOTS) {
@@ -48,7 +48,7 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
         };
         let (bytes, decoded) = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
             // forgotten since it was listed
-            Small::Gone => continue,
+            Small::Missing => continue,
             Small::Unreadable => {
                 manifests.committed.insert(id);
                 manifests.unread.insert(id);
@@ -83,7 +83,7 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
     Ok(manifests)
 }
 
-/// Reads a manifest again; `None` when it was forgotten meanwhile.
+/// Reads a manifest again; `None` when it was forgotten in the meantime.
 pub(super) fn reload(run: &Run<'_>, id: &SnapshotId) -> Option<Snapshot> {
     match run.read_small(&layout::snapshot(id), MAX_MANIFEST_LEN) {
         Small::Bytes(bytes) => run.repo.decode_manifest(id, &bytes).ok(),

@@ -1,30 +1,34 @@
-//! Is everything there, and is it what it should be?
+//! Checks that everything is present and has the bytes that it should have.
 //!
-//! In words: look at the small files; read the manifests; hold the packs in the folder, the segments and the `.idx` files
-//! against each other; look at the parity groups; from `standard` on, hash every pack and every parity file, and at `full`
-//! decode every chunk; then see that every snapshot's chunks can be found (its roots, or at `full` every list node and
-//! chunk), and which snapshots and items a damage hits.
+//! Steps: check the small files; read the manifests; compare the packs in the folder, the segments
+//! and the `.idx` files with each other; check the parity groups; from `standard` on, hash every
+//! pack and every parity file, and at `full` decode every chunk; then check that every snapshot's
+//! chunks can be found (its roots, or at `full` every list node and chunk), and determine which
+//! snapshots and items each damage affects.
 //!
-//! What always holds: a bad file or sector is a [`Problem`] and never the end of the run. A read that fails is a problem of its
-//! own, `ERR_UNREADABLE`: nothing is called damaged or missing for it, and a report with one is not ok. Nothing is judged by a
-//! listing alone: what is missing is looked for again, because an ingest, a prune or a forget may be at work. What a crash may
-//! leave behind (packs that no segment names, segments that name packs which a power cut took, unfinished parity groups)
-//! is a [`Note`], as long as no snapshot needs what is missing. Apart from the index, which heals itself whenever a reader
-//! finds it damaged, nothing is written.
+//! Invariants: a bad file or sector is a [`Problem`] and never ends the run. A failed read is a
+//! problem of its own, `ERR_UNREADABLE`: nothing is reported as damaged or missing because of it,
+//! and a report that contains one is not ok. Nothing is judged by a listing alone: a missing file
+//! is looked up again, because an ingest, a prune or a forget may be running. Leftovers of a crash
+//! (packs that no segment names, segments that name packs which a power loss removed, unfinished
+//! parity groups) are a [`Note`], as long as no snapshot needs the missing data. Nothing is
+//! written, except the index, which repairs itself whenever a reader finds it damaged.
 //!
-//! A handle without the keys of an encrypted repository verifies what needs none (`stored.rs`), at `quick` and `standard`.
+//! A handle without the keys of an encrypted repository verifies the parts that need no keys
+//! (`stored.rs`), at `quick` and `standard`.
 //!
-//! `quick` reads no pack, except where something is damaged and it must find out what that hits. Memory: about 200 bytes a
-//! pack, 100 bytes a snapshot and list node, and 100 bytes for each damaged chunk. Putting things right is left to repair.
+//! `quick` reads no pack, except where something is damaged and the affected snapshots must be
+//! determined. Memory: about 200 bytes per pack, 100 bytes per snapshot and list node, and 100
+//! bytes for each damaged chunk. Repair is a separate operation.
 
 mod bodies;
 mod copies;
-mod doubt;
 mod hits;
 mod lists;
 mod manifests;
 mod packs;
 mod parity;
+mod recheck;
 mod segments;
 mod small;
 mod stored;
@@ -44,9 +48,9 @@ use std::sync::Arc;
 pub enum VerifyLevel {
     /// The small files, the index, the `.idx` files, names and lengths of packs.
     Quick,
-    /// And every byte of every pack and parity file, by its hash.
+    /// Also every byte of every pack and parity file, checked by its hash.
     Standard,
-    /// And every chunk decoded and hashed again, every list tree walked.
+    /// Also every chunk, decoded and hashed, and every list tree.
     Full,
 }
 
@@ -63,97 +67,101 @@ impl Subset {
         (1..=of).contains(&part).then_some(Self { part, of })
     }
 
-    /// True when what has this random id belongs to the part: its first 8 bytes, read as a big-endian fraction, do.
+    /// True when the object with this random id belongs to the part: the first 8 bytes, read as a
+    /// big-endian fraction, select the part.
     pub fn contains(&self, id: &[u8]) -> bool {
         let mut first = [0u8; 8];
         first.iter_mut().zip(id).for_each(|(to, from)| *to = *from);
-        let place = (u128::from(u64::from_be_bytes(first)) * u128::from(self.of)) >> 64;
-        place + 1 == u128::from(self.part)
+        let index = (u128::from(u64::from_be_bytes(first)) * u128::from(self.of)) >> 64;
+        index + 1 == u128::from(self.part)
     }
 }
 
-/// What to verify.
+/// Options of a verify.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifyOptions {
     /// How much is read.
     pub level: VerifyLevel,
-    /// Read the bodies of these packs (and of the parity groups whose id falls into the same part) only. What `quick`
-    /// looks at is always looked at whole.
+    /// Read only the bodies of these packs (and of the parity groups whose id falls into the same
+    /// part). The checks of `quick` always cover the whole repository.
     pub subset: Option<Subset>,
 }
 
-/// Something is damaged or missing.
+/// Something that is damaged, missing or unreadable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Stable code, as `ERR_PACK_CORRUPT`; `docs/errors.md` lists them.
+    /// Stable code, such as `ERR_PACK_CORRUPT`; `docs/errors.md` lists them.
     pub code: &'static str,
-    /// The pack it is about, or that holds the chunk.
+    /// The affected pack, or the pack that holds the chunk.
     pub pack: Option<PackId>,
-    /// The chunk it is about.
+    /// The affected chunk.
     pub chunk: Option<ChunkId>,
-    /// The file it is about.
+    /// The affected file.
     pub path: Option<String>,
-    /// What is wrong, for people.
+    /// Human-readable description.
     pub text: String,
-    /// The snapshots that cannot be restored whole while it is so (without the help of parity).
+    /// The snapshots that cannot be restored completely because of the problem (without the help of
+    /// parity).
     pub snapshots: Vec<SnapshotId>,
-    /// Their items that are hit, by name.
+    /// The affected items of these snapshots, by name.
     pub items: Vec<(SnapshotId, String)>,
-    /// True when a repair can put it right with what is there now.
+    /// True when a repair can fix it with the data that exists now.
     pub healable: bool,
 }
 
-/// Something that is no error: leftovers of a crash, work of others.
+/// An observation that is no error: leftovers of a crash, work of other processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Stable code, as `NOTE_ORPHAN_PACK`.
+    /// Stable code, such as `NOTE_ORPHAN_PACK`.
     pub code: &'static str,
-    /// The pack it is about.
+    /// The affected pack.
     pub pack: Option<PackId>,
-    /// The file or folder it is about.
+    /// The affected file or folder.
     pub path: Option<String>,
-    /// What it is, for people.
+    /// Human-readable description.
     pub text: String,
 }
 
-/// How much was looked at.
+/// How much was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VerifyStats {
-    /// At `quick`, packs whose name, length and `.idx` were looked at; else packs that were read from end to end.
+    /// At `quick`, packs whose name, length and `.idx` were checked; else packs that were read from
+    /// end to end.
     pub packs_checked: u64,
-    /// At `full`, chunks that were decoded and hashed; else chunks that were held against the index.
+    /// At `full`, chunks that were decoded and hashed; else chunks that were compared with the
+    /// index.
     pub chunks_checked: u64,
     /// Snapshots whose manifests were read.
     pub snapshots_checked: u64,
 }
 
-/// What a verify found.
+/// Result of a verify.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// What is damaged or missing.
+    /// Everything that is damaged, missing or unreadable.
     pub problems: Vec<Problem>,
-    /// What else there is to say.
+    /// Observations that are no errors.
     pub notes: Vec<Note>,
-    /// How much was looked at.
+    /// How much was checked.
     pub stats: VerifyStats,
 }
 
 impl VerifyReport {
-    /// True when nothing is damaged or missing, and everything could be read.
+    /// True when nothing is damaged, missing or unreadable.
     pub fn ok(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// The code of a problem that is a failed read.
+/// The code of a problem that reports a failed read.
 const UNREADABLE: &str = "ERR_UNREADABLE";
 
-/// Verifies the repository. `on_problem` hears of each problem as soon as all about it is known. Progress counts the bytes
-/// of the files that are read, and packs as items.
+/// Verifies the repository. `on_problem` receives each problem as soon as it is completely
+/// described. Progress counts the bytes of the files that are read, and packs as items.
 ///
 /// # Errors
-/// `PassphraseRequired` at `full` by a handle without keys, `Cancelled`, `Closed`. Whatever is wrong with the repository is in
-/// the report.
+/// `PassphraseRequired` at `full` by a handle without keys, `Cancelled`, `Closed`. Everything that
+/// is wrong with the repository is in the report.
 pub fn verify(
     repo: &Arc<Repository>,
     options: &VerifyOptions,
@@ -162,42 +170,42 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let _operation = repo.enter();
     let folder = repo.check_place()?;
-    let before = doubt::state(repo);
+    let before = recheck::state(repo);
     let mut run = Run::new(repo, *options, monitor, on_problem);
     run.check_everything()?;
-    doubt::resolve(&mut run, before)?;
+    recheck::resolve(&mut run, before)?;
     run.report_unreadable();
     if !run.report.ok() {
-        // what is missing is missing here, and not because the folder is gone or another one
+        // missing files count only if the root is still the folder that the run began with
         repo.check_same_place(folder)?;
     }
     Ok(run.finish())
 }
 
-/// One verify under way.
+/// A verify in progress.
 struct Run<'a> {
     repo: &'a Arc<Repository>,
     options: VerifyOptions,
     monitor: &'a dyn Monitor,
     on_problem: &'a mut dyn FnMut(&Problem),
     report: VerifyReport,
-    /// Problems that may come from somebody else's work: not told yet.
-    doubtful: Vec<Problem>,
-    /// The first read that failed of each path, and whether a repair could replace the file. What was to be read there is not
-    /// judged.
+    /// Problems that may be an effect of another process's work: not reported before a recheck.
+    unconfirmed: Vec<Problem>,
+    /// The first failed read of each path, and whether a repair could replace the file. The content
+    /// of these files is not judged.
     unread: RefCell<BTreeMap<String, (storage::Error, bool)>>,
     progress: Progress,
-    /// Packs in kill lists that snapshots need.
+    /// Packs that are in kill lists and that snapshots need.
     needed: HashSet<PackId>,
 }
 
-/// A small file that was read.
+/// Result of reading a small file.
 enum Small {
     Bytes(Vec<u8>),
-    Gone,
-    /// It is no such file, and why.
+    Missing,
+    /// The file is invalid, with the reason.
     Bad(String),
-    /// It could not be read, which is noted.
+    /// The file could not be read; the failed read is recorded.
     Unreadable,
 }
 
@@ -214,7 +222,7 @@ impl<'a> Run<'a> {
             monitor,
             on_problem,
             report: VerifyReport::default(),
-            doubtful: Vec::new(),
+            unconfirmed: Vec::new(),
             unread: RefCell::default(),
             progress: Progress::default(),
             needed: HashSet::new(),
@@ -245,7 +253,7 @@ impl<'a> Run<'a> {
         damage.report(self, &packs, groups.as_ref(), &manifests)
     }
 
-    /// Takes note of a read that failed, and gives the result on. Every result of a read goes through here.
+    /// Records a failed read and passes the result on. Every result of a read goes through here.
     fn noted<T, E: FailedRead>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E> {
         if let Some(error) = result.as_ref().err().and_then(FailedRead::unreadable) {
             self.note_unread(error, false);
@@ -261,24 +269,24 @@ impl<'a> Run<'a> {
         known.1 |= healable;
     }
 
-    /// Tells what could not be read, each file once.
+    /// Reports the files that could not be read, each once.
     fn report_unreadable(&mut self) {
         for (path, (error, healable)) in self.unread.take() {
-            let is_told = |known: &Problem| known.code == UNREADABLE && known.path.as_ref() == Some(&path);
-            if self.report.problems.iter().any(is_told) {
+            let is_reported = |known: &Problem| known.code == UNREADABLE && known.path.as_ref() == Some(&path);
+            if self.report.problems.iter().any(is_reported) {
                 continue;
             }
-            self.tell(Problem {
+            self.report_problem(Problem {
                 pack: layout::id_of(&path, ".pack")
                     .or_else(|| layout::id_of(&path, ".idx"))
                     .map(PackId),
-                // of a manifest it is the snapshot itself that cannot be restored
+                // without its manifest a snapshot cannot be restored
                 snapshots: (path.starts_with(layout::SNAPSHOTS))
                     .then(|| layout::id_of(&path, ".json").map(SnapshotId))
                     .flatten()
                     .into_iter()
                     .collect(),
-                text: format!("{path} cannot be read: {error}"),
+                text: format!("{path} could not be read: {error}"),
                 path: Some(path),
                 healable,
                 ..Problem::new(UNREADABLE)
@@ -304,12 +312,12 @@ impl<'a> Run<'a> {
         self.options.subset.is_none_or(|subset| subset.contains(id))
     }
 
-    /// How many bytes this run is going to read, as far as that matters.
+    /// Sets the number of bytes that this run will read, as far as it is known.
     fn plan(&mut self, packs: &packs::Packs) {
         self.progress.total_bytes = packs.bytes_to_read(self);
     }
 
-    /// Tells how far it is.
+    /// Reports progress.
     fn advance(&mut self, bytes: u64, packs: u64) {
         self.progress.done_bytes += bytes;
         self.progress.total_bytes = self.progress.total_bytes.max(self.progress.done_bytes);
@@ -319,15 +327,15 @@ impl<'a> Run<'a> {
     }
 
     fn found(&mut self, problem: Problem) {
-        if doubt::is_doubtful(self, &problem) {
-            self.doubtful.push(problem);
+        if recheck::needs_recheck(self, &problem) {
+            self.unconfirmed.push(problem);
         } else {
-            self.tell(problem);
+            self.report_problem(problem);
         }
     }
 
-    fn tell(&mut self, problem: Problem) {
-        // about its bytes: an ingest of this handle must not rely on them
+    fn report_problem(&mut self, problem: Problem) {
+        // the problem concerns its bytes: an ingest of this handle must not rely on them
         if let Some(pack) = problem.pack
             && (problem.chunk.is_some() || problem.path == Some(layout::pack(&pack)))
         {
@@ -337,7 +345,7 @@ impl<'a> Run<'a> {
         self.report.problems.push(problem);
     }
 
-    /// A problem of one file that hits no snapshot.
+    /// Adds a problem of one file that affects no snapshot.
     fn found_in(&mut self, code: &'static str, path: &str, reason: &str, healable: bool) {
         self.found(Problem {
             code,
@@ -348,7 +356,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// A file that belongs to another repository: left alone, and no damage.
+    /// Notes a file that belongs to another repository: it is left alone and is not damage.
     fn note_foreign(&mut self, path: String) {
         let text = format!("{path} belongs to another repository");
         self.note("NOTE_FOREIGN_FILE", None, Some(path), text);
@@ -375,15 +383,15 @@ impl<'a> Run<'a> {
         match self.noted(self.storage().get(key, max_len)) {
             Ok(bytes) => Small::Bytes(bytes),
             Err(error) => match error.kind.verdict() {
-                Verdict::Missing => Small::Gone,
-                Verdict::Wrong if error.kind == ErrorKind::TooLarge => Small::Bad("it is too long".to_owned()),
+                Verdict::Missing => Small::Missing,
+                Verdict::Wrong if error.kind == ErrorKind::TooLarge => Small::Bad("the file is too long".to_owned()),
                 Verdict::Wrong => Small::Bad(error.to_string()),
                 Verdict::Unreadable => Small::Unreadable,
             },
         }
     }
 
-    /// True unless it is certain that there is no such file: nothing, or something that is no file.
+    /// True unless it is certain that no such file exists: the path is absent, or is no file.
     fn is_there(&self, key: &str) -> bool {
         match self.noted(self.storage().size(key)) {
             Ok(found) => found.is_some(),
@@ -407,5 +415,6 @@ impl Problem {
     }
 }
 
-/// Snapshots that have a manifest in the folder, whole or damaged: everything that they need was durable.
+/// Snapshots that have a manifest in the folder, intact or damaged: everything that they need was
+/// durable.
 type Committed = HashSet<SnapshotId>;

@@ -1,4 +1,4 @@
-//! What packs there should be, what lies in the folder, and whether the `.idx` files agree with both.
+//! Compares the packs that should exist with the packs in the folder and with the `.idx` files.
 
 use super::manifests::Manifests;
 use super::{Problem, Run, VerifyLevel};
@@ -18,43 +18,43 @@ use std::collections::{BTreeMap, HashSet};
 /// Why a pack is bad.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bad {
-    /// It is not there. It may have been taken by a power cut before anything needed it, unless its session committed.
+    /// It does not exist. Unless its session committed, a power loss may have removed it before
+    /// anything needed it.
     Missing { committed: bool },
-    /// Its bytes are not those of its name.
+    /// The hash of its bytes does not match its id.
     Corrupt(String),
-    /// Its bytes could not be read, or not all of them, and nothing is known to be wrong with the others.
+    /// Some or all of its bytes could not be read, and no damage is known in the others.
     Unreadable(storage::Error),
 }
 
-/// What is known of one pack.
+/// Facts about one pack.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PackFacts {
     /// Length of the file.
     pub len: Option<u64>,
     /// Length of the `.idx` file.
     pub index_len: Option<u64>,
-    /// Length that the live segments say.
+    /// Length that the live segments record.
     pub named: Option<u64>,
-    /// What the live segments say that it holds.
-    pub said: EntrySum,
-    /// The session that wrote it, as far as that is known.
+    /// Sum of the entries that the live segments record for it.
+    pub indexed: EntrySum,
+    /// The session that wrote it, if known.
     pub session: Option<SnapshotId>,
     /// Why it is bad, if it is.
     pub bad: Option<Bad>,
-    /// Its `.idx` is whole.
+    /// Its `.idx` is intact.
     pub index_good: bool,
 }
 
-/// All packs that lie in the folder or that a live segment names.
+/// All packs that are in the folder or that a live segment names.
 #[derive(Default)]
 pub(super) struct Packs {
     pub table: BTreeMap<PackId, PackFacts>,
-    /// Packs that an unfinished prune has condemned, when the run began, and that no snapshot
-    /// needs.
+    /// Packs that an unfinished prune had condemned when the run began, and that no snapshot needs.
     condemned: HashSet<PackId>,
     /// Packs that any kill list named when the run began, needed or not.
     listed: HashSet<PackId>,
-    /// Every live segment could be read, so what they say is all there is.
+    /// Every live segment could be read, so their entries are complete.
     pub index_whole: bool,
 }
 
@@ -64,8 +64,8 @@ impl Packs {
         self.condemned.contains(pack)
     }
 
-    /// True when a prune that is not finished may have taken it out of its parity group: the next one deletes it, or spares
-    /// it and puts it into a group again.
+    /// True when an unfinished prune may have removed it from its parity group: the next prune
+    /// deletes the pack, or spares it and adds it to a group again.
     pub fn may_have_left_group(&self, pack: &PackId) -> bool {
         self.listed.contains(pack)
     }
@@ -75,7 +75,7 @@ impl Packs {
         self.table.get(pack).is_some_and(|facts| facts.named.is_some())
     }
 
-    /// True when it is there (good or bad). Packs that came after the listing are looked for.
+    /// True when it exists (good or bad). A pack that was not listed is looked up.
     pub fn exists(&self, run: &Run<'_>, pack: &PackId) -> bool {
         match self.table.get(pack) {
             Some(facts) if facts.len.is_some() => true,
@@ -83,18 +83,18 @@ impl Packs {
         }
     }
 
-    /// Packs whose bytes are read at this level. Those that are too long to be one are not.
+    /// Packs whose bytes are read at this level. Files that are too long for a pack are not read.
     pub fn bodies<'a>(&'a self, run: &'a Run<'_>) -> impl Iterator<Item = (&'a PackId, &'a PackFacts)> {
         let read = run.options.level > VerifyLevel::Quick;
         let longest = run.repo.config().longest_pack();
         self.table.iter().filter(move |(pack, facts)| {
-            // nobody needs those that are condemned, and a repair leaves them as they are
+            // no snapshot needs condemned packs, and a repair leaves them alone
             let is_read = read && !self.is_condemned(pack);
             is_read && facts.len.is_some_and(|len| len <= longest) && run.is_in_subset(&pack.0)
         })
     }
 
-    /// Bytes of `.idx` files and of the packs that are read.
+    /// Total bytes of the `.idx` files and of the packs that are read.
     pub fn bytes_to_read(&self, run: &Run<'_>) -> u64 {
         let indexes: u64 = self.table.values().filter_map(|facts| facts.index_len).sum();
         let bodies: u64 = self.bodies(run).filter_map(|(_, facts)| facts.len).sum();
@@ -102,7 +102,8 @@ impl Packs {
     }
 }
 
-/// Lists the folder. Kill lists are read first: what they condemn may go away at any time.
+/// Lists the folder. Kill lists are read first: the packs that they condemn may be deleted at any
+/// time.
 pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
     let mut packs = Packs::default();
     (packs.condemned, packs.listed) = condemned(run)?;
@@ -117,10 +118,10 @@ pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
     Ok(packs)
 }
 
-/// Finds out which packs in kill lists snapshots need, for [`is_condemned`] too. Without the keys
-/// no list is proven, so every pack that is there is read.
+/// Determines which packs in kill lists are needed by snapshots, also for [`is_condemned`]. Without
+/// the keys no list is proven, so every pack that exists is read.
 fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
-    // a damaged list was reported; what it condemns is not known
+    // a damaged list was reported; the packs that it condemns are not known
     let mut lists = run.noted(kill_lists(run)).unwrap_or_default();
     let listed: HashSet<PackId> = lists.listed().copied().collect();
     if run.repo.is_locked() || listed.is_empty() {
@@ -129,7 +130,7 @@ fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
     let ids = snapshots::ids(run.repo).unwrap_or_default();
     match needed(run.repo, &lists, &ids, false, run.monitor) {
         Ok(needed) => run.needed = needed.packs(),
-        // what is damaged or missing there is reported by the steps that come next
+        // the next steps report the damaged or missing data
         Err(error) => {
             run.check_running()?;
             if let Some(source) = error.unreadable() {
@@ -147,12 +148,12 @@ fn kill_lists(run: &Run<'_>) -> std::result::Result<KillLists, lock::Error> {
 }
 
 /// Whether a kill list names the pack now, proven or not, and no snapshot needs it: it may have
-/// been deleted. Also where a list cannot be read.
+/// been deleted. Also true where a list is unreadable.
 pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
     !run.needed.contains(pack) && is_listed(run, pack)
 }
 
-/// Whether any kill list names the pack now. Also where a list cannot be read.
+/// Whether any kill list names the pack now. Also true where a list is unreadable.
 pub(super) fn is_listed(run: &Run<'_>, pack: &PackId) -> bool {
     match run.noted(kill_lists(run)) {
         Ok(lists) => lists.is_listed(pack),
@@ -160,24 +161,25 @@ pub(super) fn is_listed(run: &Run<'_>, pack: &PackId) -> bool {
     }
 }
 
-/// True when a pack that was not there is really missing, and was not removed by a prune. In this order: a prune publishes
-/// its kill list before it deletes, and removes it when no segment names the pack any more.
+/// True when a pack that was not found is really missing, and was not deleted by a prune. The order
+/// of the checks matters: a prune publishes its kill list before it deletes a pack, and removes the
+/// list when no segment names the pack any more.
 pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
     if run.is_there(&layout::pack(pack)) || is_condemned(run, pack) {
         return false;
     }
     if run.repo.is_locked() {
-        // a prune takes a pack out of its group, and its .idx away, before it goes
+        // a prune removes a pack from its group and deletes its .idx before it deletes the pack
         let groups = run.noted(run.repo.parity_groups());
         return run.is_there(&layout::pack_index(pack)) || groups.is_ok_and(|groups| groups.group_of(pack).is_some());
     }
-    // nothing is healed here: segments that are found broken were reported
+    // the index is not repaired here: broken segments were reported
     let _ = run.noted(run.repo.index().refresh());
     let named = run.noted(run.repo.index().contains_pack(pack));
     named.unwrap_or_else(|error| error.unreadable().is_none())
 }
 
-/// Reads every `.idx`, and holds names, lengths and entries against what the segments say.
+/// Reads every `.idx`, and compares ids, lengths and entries with the segments.
 pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manifests) -> Result<()> {
     let mut table = std::mem::take(&mut packs.table);
     set_foreign_aside(run, &mut table);
@@ -193,7 +195,7 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manife
     Ok(())
 }
 
-/// Takes out of `table` the packs of other repositories, those left out that a segment names.
+/// Removes the packs of other repositories from `table`, except those that a segment names.
 pub(super) fn set_foreign_aside(run: &mut Run<'_>, table: &mut BTreeMap<PackId, PackFacts>) {
     table.retain(|pack, facts| {
         let foreign = facts.named.is_none() && is_foreign(run.storage(), &run.repo.config().id, pack);
@@ -210,17 +212,19 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
     let committed = facts
         .session
         .is_some_and(|session| manifests.committed.contains(&session));
-    let said_len = facts.named.or(index.as_ref().map(|index| index.pack_len));
+    let expected_len = facts.named.or(index.as_ref().map(|index| index.pack_len));
     match (facts.len, facts.named) {
         (Some(len), _) => {
             if packs.is_condemned(pack) {
-                // nobody needs it
+                // no snapshot needs it
             } else if len > run.repo.config().longest_pack() {
-                facts.bad = Some(Bad::Corrupt(format!("it has {len} bytes, more than any pack has")));
-            } else if said_len.is_some_and(|said| said != len) {
                 facts.bad = Some(Bad::Corrupt(format!(
-                    "it has {len} bytes and should have {}",
-                    said_len.unwrap_or(0)
+                    "it has {len} bytes, more than the longest possible pack"
+                )));
+            } else if expected_len.is_some_and(|expected| expected != len) {
+                facts.bad = Some(Bad::Corrupt(format!(
+                    "it has {len} bytes instead of {}",
+                    expected_len.unwrap_or(0)
                 )));
             }
             if facts.named.is_none() {
@@ -234,16 +238,16 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
             if is_missing(run, pack) {
                 facts.bad = Some(Bad::Missing { committed });
             } else {
-                // put since the folder was listed, or removed by a prune
+                // written since the folder was listed, or deleted by a prune
                 facts.len = run.noted(run.storage().size(&layout::pack(pack))).unwrap_or(None);
             }
         }
         (None, None) if committed && !packs.is_condemned(pack) && run.is_there(&layout::pack_index(pack)) => {
-            // neither in the index nor in the folder, though what its session stored was durable
+            // neither in the index nor in the folder, although its session stored it durably
             facts.bad = Some(Bad::Missing { committed: false });
         }
         (None, None) => {
-            let text = format!("There is an .idx and no pack {pack}");
+            let text = format!("The .idx of pack {pack} exists, but the pack does not");
             run.note("NOTE_ORPHAN_INDEX", Some(*pack), Some(layout::pack_index(pack)), text);
         }
     }
@@ -252,7 +256,8 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
     }
 }
 
-/// What the pack holds: from its `.idx`, or from itself when that is damaged or missing.
+/// The entries of the pack: from its `.idx`, or from the pack when the `.idx` is damaged or
+/// missing.
 fn check_index(
     run: &mut Run<'_>,
     packs: &Packs,
@@ -263,18 +268,18 @@ fn check_index(
     let (repo, key) = (run.repo, layout::pack_index(pack));
     let read = || run.noted(read_index(run.storage(), &repo.config().id, repo.seal().as_ref(), pack));
     let mut found = read();
-    let mut gone = !run.is_there(&key);
-    if !gone && matches!(&found, Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound) {
-        // its session put it just now
+    let mut missing = !run.is_there(&key);
+    if !missing && matches!(&found, Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound) {
+        // its session has just written it
         found = read();
-        gone = !run.is_there(&key);
+        missing = !run.is_there(&key);
     }
     let reason = match found {
         Ok(index) => {
             facts.index_good = true;
             return Some(index);
         }
-        Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound => "it is missing".to_owned(),
+        Err(ReadError::Storage(error)) if error.kind == ErrorKind::NotFound => "the file is missing".to_owned(),
         Err(error) if error.unreadable().is_some() => {
             let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
             return run.noted(own).ok();
@@ -282,19 +287,20 @@ fn check_index(
         Err(ReadError::Storage(error)) => error.to_string(),
         Err(ReadError::Format(error)) => error.to_string(),
     };
-    if facts.len.is_none() && facts.named.is_none() || gone && !run.is_there(&layout::pack(pack)) {
-        // both are gone: the pack is what matters
+    if facts.len.is_none() && facts.named.is_none() || missing && !run.is_there(&layout::pack(pack)) {
+        // both are missing; the missing pack is reported
         return None;
     }
     let own = read_index_from_pack(run.storage(), &repo.config().id, repo.seal().as_ref(), pack);
     let own = run.noted(own).ok();
     let session = own.as_ref().map(|index| index.header.session);
-    // a power cut may take the name of an .idx; that of a committed session was durable
+    // a power loss may remove the name of an .idx; that of a committed session was durable
     let committed = session.is_none_or(|session| manifests.committed.contains(&session));
-    // in this order: a pack whose .idx a prune has taken away stands in a kill list until it is gone itself
-    let going = || is_condemned(run, pack) || !run.is_there(&layout::pack(pack));
-    if gone && !committed || packs.is_condemned(pack) || gone && going() {
-        let text = format!("Pack {pack} has no .idx; its own trailer is read instead");
+    // checked in this order: a pack whose .idx was deleted by a prune is in a kill list until the
+    // pack itself is deleted
+    let being_deleted = || is_condemned(run, pack) || !run.is_there(&layout::pack(pack));
+    if missing && !committed || packs.is_condemned(pack) || missing && being_deleted() {
+        let text = format!("Pack {pack} has no .idx; the trailer of the pack is read instead");
         run.note("NOTE_NO_PACK_INDEX", Some(*pack), Some(key), text);
     } else {
         run.found(Problem {
@@ -308,13 +314,13 @@ fn check_index(
     own
 }
 
-/// A pack that no live segment names.
+/// Reports a pack that no live segment names.
 fn note_orphan(run: &mut Run<'_>, packs: &Packs, pack: &PackId, committed: bool) {
     let condemned = packs.is_condemned(pack);
     if !committed || condemned || !packs.index_whole || !run.is_there(&layout::pack(pack)) {
         let text = match condemned {
-            true => format!("Pack {pack} is condemned by a prune that is not finished"),
-            false => format!("Pack {pack} is in no segment: being written, or left behind"),
+            true => format!("Pack {pack} is condemned by an unfinished prune"),
+            false => format!("Pack {pack} is in no index segment: it is being written, or is a leftover"),
         };
         run.note("NOTE_ORPHAN_PACK", Some(*pack), Some(layout::pack(pack)), text);
         return;
@@ -322,13 +328,13 @@ fn note_orphan(run: &mut Run<'_>, packs: &Packs, pack: &PackId, committed: bool)
     run.found(Problem {
         pack: Some(*pack),
         path: Some(layout::INDEX.to_owned()),
-        text: format!("No index segment names pack {pack}, which belongs to a snapshot"),
+        text: format!("Pack {pack} belongs to a snapshot but is in no index segment"),
         healable: true,
         ..Problem::new("ERR_INDEX_CORRUPT")
     });
 }
 
-/// Holds the entries against the index, and takes note of copies of manifests.
+/// Compares the entries with the index, and records copies of manifests.
 fn take_entries(
     run: &mut Run<'_>,
     packs: &Packs,
@@ -346,23 +352,24 @@ fn take_entries(
         run.report.stats.chunks_checked += held.entries();
     }
     let len_differs = facts.named.is_some_and(|len| len != index.pack_len);
-    if facts.named.is_some() && packs.index_whole && (len_differs || held != facts.said) {
+    if facts.named.is_some() && packs.index_whole && (len_differs || held != facts.indexed) {
         run.found(Problem {
             pack: Some(*pack),
             path: Some(layout::pack_index(pack)),
-            text: format!("The index and the .idx of pack {pack} do not agree on what it holds"),
+            text: format!("The index and the .idx of pack {pack} list different chunks"),
             healable: true,
             ..Problem::new("ERR_INDEX_CORRUPT")
         });
     }
 }
 
-/// Bytes of a misplaced pack that are read at once.
+/// Bytes of a misplaced pack that are read per call.
 const PIECE: usize = 512 << 10;
-/// Packs up to this length are rebuilt whole to see whether they can be; of longer ones only the bad rows are.
+/// Packs up to this length are rebuilt completely to check whether they can be; of longer ones only
+/// the bad rows are.
 const REBUILD_WHOLE: u64 = 64 << 20;
 
-/// True when parity can make the pack again as its name says.
+/// True when parity can rebuild the pack so that its hash matches its id.
 pub(super) fn is_rebuildable(run: &Run<'_>, pack: &PackId) -> bool {
     if run.repo.parity_shape().is_none() {
         return false;
@@ -373,7 +380,7 @@ pub(super) fn is_rebuildable(run: &Run<'_>, pack: &PackId) -> bool {
     is_rebuildable_with(run, &groups, pack)
 }
 
-/// The same with groups that are known.
+/// Same as [`is_rebuildable`], with groups that are already loaded.
 pub(super) fn is_rebuildable_with(run: &Run<'_>, groups: &Groups, pack: &PackId) -> bool {
     groups.groups_of(pack).any(|head| rebuilds(run, head, pack))
 }
@@ -403,18 +410,19 @@ fn rebuilds(run: &Run<'_>, head: &GroupHead, pack: &PackId) -> bool {
     })
 }
 
-/// The names that the bytes of bad packs, and of what lies in the quarantine, would have: a repair puts such a pack in its
-/// place. Reads them all, so it is asked only when something cannot be made again otherwise.
+/// The ids that match the contents of bad packs and of files in quarantine: a repair moves such a
+/// pack to its own path. Reads all of these files, so it is called only when a pack cannot be
+/// rebuilt otherwise.
 pub(super) fn misplaced_packs(run: &Run<'_>, packs: &Packs) -> HashSet<PackId> {
     let bad = packs.table.iter().filter(|(_, facts)| facts.bad.is_some());
     let keys = bad.map(|(pack, _)| layout::pack(pack));
     let kept = run.noted(run.storage().list(layout::QUARANTINE)).unwrap_or_default();
     let keys = keys.chain(kept.into_iter().map(|file| file.key));
-    keys.filter_map(|key| name_of(run, &key)).collect()
+    keys.filter_map(|key| hash_of(run, &key)).collect()
 }
 
-/// The SHA-256 of a file; `None` when it cannot be read to its end, or when the run is to stop.
-fn name_of(run: &Run<'_>, key: &str) -> Option<PackId> {
+/// The SHA-256 of a file; `None` when it cannot be read completely, or when the run is to stop.
+fn hash_of(run: &Run<'_>, key: &str) -> Option<PackId> {
     let len = run.storage().size(key).ok()??;
     if len > run.repo.config().longest_pack() {
         return None;

@@ -1,4 +1,5 @@
-//! The parity groups: at `quick` which groups there are and whom they protect, from `standard` on every byte of their files.
+//! Checks the parity groups: at `quick` which groups exist and which packs they protect, from
+//! `standard` on every byte of their files.
 
 use super::manifests::Manifests;
 use super::packs::{Packs, is_listed, is_rebuildable_with};
@@ -10,7 +11,8 @@ use crate::pack::PackHeader;
 use crate::parity::{self, Damage, GroupHead, GroupRecord, Groups, Part};
 use crate::storage::{self, ErrorKind, FailedRead};
 
-/// Loads the groups and looks at what shows without reading them whole. `None` when the repository has no parity.
+/// Loads the groups and checks everything that does not require reading them completely. `None`
+/// when the repository has no parity.
 pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<Option<Groups>> {
     if run.repo.parity_shape().is_none() {
         return Ok(None);
@@ -23,17 +25,18 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
         .map(|(pack, _)| *pack)
         .collect();
     if !groups.unprotected(&protected).is_empty() {
-        // a group that is being replaced can be missed, and it tells what can be healed
+        // a group that is being replaced can be missed, and it determines what can be repaired
         let Some(again) = load(run) else { return Ok(None) };
         groups = again;
     }
     check_parts(run, &groups, packs, manifests)?;
     check_members(run, &groups, packs, manifests)?;
-    // a group that cannot be read may protect them
+    // an unreadable group may protect them
     let all_read = run.noted(groups.check_read()).is_ok();
     for pack in groups.unprotected(&protected).into_iter().filter(|_| all_read) {
         run.check_running()?;
-        // in this order: what a prune takes out of its group stands in a kill list until it is gone
+        // checked in this order: a pack that a prune removes from its group is in a kill list until
+        // it is deleted
         if !is_listed(run, &pack) && run.is_there(&layout::pack(&pack)) {
             unprotected(run, packs, manifests, &pack);
         }
@@ -43,7 +46,7 @@ pub(super) fn check_heads(run: &mut Run<'_>, packs: &Packs, manifests: &Manifest
         run.note("NOTE_SUPERSEDED_GROUP", None, Some(Part::Group.key(id)), text);
     }
     for id in groups.incomplete() {
-        let text = format!("Parity group {id} is not complete: being written, or left behind");
+        let text = format!("Parity group {id} is incomplete: it is being written, or is a leftover");
         run.note("NOTE_INCOMPLETE_GROUP", None, Some(Part::Group.key(id)), text);
     }
     check_config_copy(run, &groups);
@@ -72,13 +75,14 @@ fn unprotected(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, pack: &P
             ..Problem::new("ERR_PACK_UNPROTECTED")
         });
     } else {
-        let text = format!("No parity group protects pack {pack}, which an interrupted session left behind");
+        let text = format!("No parity group protects pack {pack}, a leftover of an interrupted session");
         run.note("NOTE_PACK_UNPROTECTED", Some(*pack), None, text);
     }
 }
 
-/// True for packs of committed sessions, and for those that a segment names and whose session is not at work: any snapshot may
-/// rely on these, also where their own one was forgotten or came to nothing. Where there is no snapshot, none does.
+/// True for packs of committed sessions, and for packs that a segment names and whose session is
+/// not active: any snapshot may rely on these, even if the snapshot of that session was forgotten
+/// or the session was abandoned. Where no snapshot exists, none does.
 fn is_in_use(run: &Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId) -> bool {
     packs.table.get(pack).is_some_and(|facts| match facts.session {
         Some(session) if manifests.committed.contains(&session) => true,
@@ -90,7 +94,8 @@ fn is_in_use(run: &Run<'_>, packs: &Packs, manifests: &Manifests, pack: &PackId)
     })
 }
 
-/// What loading saw of missing and damaged files. From `standard` on, those of live groups are read whole later.
+/// Reports the missing and damaged files that were found while loading. From `standard` on, the
+/// files of live groups are read completely later.
 fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Manifests) -> Result<()> {
     for problem in groups.problems() {
         run.check_running()?;
@@ -101,21 +106,22 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
             continue;
         }
         if problem.reason == Damage::Missing {
-            // never published whole, or no longer: a group that lost its packs as well protects nothing
+            // never completely published, or being deleted; a group that has also lost its packs
+            // protects nothing
             let needed = head.is_some_and(|head| is_needed(run, groups, head, packs, manifests));
             if run.is_there(&key) || !needed {
                 continue;
             }
         } else if !run.is_there(&key) {
-            continue; // superseded meanwhile
+            continue; // superseded in the meantime
         }
-        // with members that are condemned, the others get another group
-        let others = |head: &GroupHead| {
+        // when some members are condemned, the others are added to another group
+        let is_replaced = |head: &GroupHead| {
             head.members
                 .iter()
                 .any(|member| packs.may_have_left_group(&member.pack))
         };
-        let healable = head.is_some_and(|head| heals(run, &problem.group, problem.part) || others(head));
+        let healable = head.is_some_and(|head| heals(run, &problem.group, problem.part) || is_replaced(head));
         if problem.reason == Damage::Unreadable {
             run.note_unread(&storage::Error::new(ErrorKind::Io, "get", key), healable);
             continue;
@@ -125,8 +131,9 @@ fn check_parts(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Ma
     Ok(())
 }
 
-/// True when the files of a group must be there: a pack in use needs it, which no prune is deleting,
-/// and it is not a successor whose names a power cut took while its predecessors are still there.
+/// True when the files of a group must exist: a pack in use that no prune is deleting needs the
+/// group, and the group is not a successor whose file names were removed by a power loss while its
+/// predecessors still exist.
 fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, manifests: &Manifests) -> bool {
     let lacks = |id: &GroupId| {
         let mut problems = groups.problems().iter();
@@ -134,7 +141,7 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
     };
     let relies = head.members.iter().any(|member| {
         is_in_use(run, packs, manifests, &member.pack)
-            // one that is gone is reported for itself, if somebody needs it
+            // a missing pack is reported on its own if a snapshot needs it
             && packs.exists(run, &member.pack)
             && !packs.may_have_left_group(&member.pack)
             && !groups
@@ -149,7 +156,8 @@ fn is_needed(run: &Run<'_>, groups: &Groups, head: &GroupHead, packs: &Packs, ma
     relies && !successor()
 }
 
-/// True when packs that snapshots need can be made again only from a group that this pack is in too.
+/// True when packs that snapshots need can be rebuilt only from a group that also contains this
+/// pack.
 pub(super) fn is_relied_on(
     run: &Run<'_>,
     groups: &Groups,
@@ -162,8 +170,8 @@ pub(super) fn is_relied_on(
         .any(|head| is_needed(run, groups, head, packs, manifests))
 }
 
-/// Members of needed groups of which nothing else is left: no segment names them, and neither they nor their `.idx` are
-/// there.
+/// Reports members of needed groups of which nothing else is left: no segment names them, and
+/// neither they nor their `.idx` exist.
 fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &Manifests) -> Result<()> {
     for head in groups.live() {
         run.check_running()?;
@@ -173,7 +181,7 @@ fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &
         if lost.is_empty() || !is_needed(run, groups, head, packs, manifests) {
             continue;
         }
-        // dissolved meanwhile, and its packs pruned
+        // the group was dissolved in the meantime, and its packs pruned
         if !run.is_there(&Part::Group.key(&head.id)) && !run.is_there(&Part::Shard(0).key(&head.id)) {
             continue;
         }
@@ -182,7 +190,7 @@ fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &
             run.found(Problem {
                 pack: Some(pack),
                 path: Some(layout::pack(&pack)),
-                text: format!("Pack {pack} is missing; the parity of others relies on it"),
+                text: format!("Pack {pack} is missing, and the parity of other packs needs it"),
                 healable,
                 ..Problem::new("ERR_PACK_MISSING")
             });
@@ -192,21 +200,22 @@ fn check_members(run: &mut Run<'_>, groups: &Groups, packs: &Packs, manifests: &
 }
 
 fn found(run: &mut Run<'_>, key: &str, reason: &str, healable: bool) {
-    // loading and reading may both find it
-    let mut known = run.report.problems.iter().chain(&run.doubtful);
+    // both loading and reading may find it
+    let mut known = run.report.problems.iter().chain(&run.unconfirmed);
     if !known.any(|known| known.path.as_deref() == Some(key)) {
         run.found_in("ERR_PARITY_CORRUPT", key, reason, healable);
     }
 }
 
-/// True when the file can be made again from the record and the members.
+/// True when the file can be rebuilt from the record and the members.
 fn heals(run: &Run<'_>, group: &GroupId, part: Part) -> bool {
     parity::read_record(run.storage(), group)
         .and_then(|record| parity::rebuild_file(run.storage(), &record, part))
         .is_ok()
 }
 
-/// One copy of the settings, and the lengths of the others; `standard` compares all of them.
+/// Compares one copy of the settings, and the lengths of the others; `standard` compares all of
+/// them.
 fn check_config_copy(run: &mut Run<'_>, groups: &Groups) {
     let len = run.repo.config_bytes().len() as u64;
     let first = groups
@@ -227,7 +236,7 @@ fn check_config_copy(run: &mut Run<'_>, groups: &Groups) {
         found(
             run,
             &Part::Group.key(&id),
-            "its copy of config.json is another one",
+            "its copy of config.json differs from the one in use",
             false,
         );
     }
@@ -247,7 +256,7 @@ pub(super) fn check_files(run: &mut Run<'_>, groups: &Option<Groups>) -> Result<
             Ok(record) => check_group(run, &record)?,
             Err(error) if error.unreadable().is_some() => {}
             Err(error) => {
-                // all are gone when it was superseded meanwhile
+                // all are missing when the group was superseded in the meantime
                 if [Part::Group, Part::Shard(0)]
                     .iter()
                     .any(|part| run.is_there(&part.key(&head.id)))
@@ -267,7 +276,7 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
         let key = part.key(&head.id);
         let check = || parity::check_part(run.storage(), record, part);
         let checked = match check() {
-            // once is no time
+            // a read that fails once is repeated
             Ok(state) if state.unreadable.is_some() => check(),
             other => other,
         };
@@ -281,7 +290,7 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
                 None
             }
             Ok(state) if state.is_intact() => None,
-            // whether it must be there was judged by its name
+            // a missing file was handled when the groups were loaded
             Ok(state) if state.frame == Some(Damage::Missing) => None,
             Ok(state) => Some(match state.frame {
                 Some(damage) => damage.to_string(),
@@ -306,14 +315,14 @@ fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
         found(
             run,
             &Part::Group.key(&head.id),
-            "its copy of config.json is another one",
+            "its copy of config.json differs from the one in use",
             false,
         );
     }
     Ok(())
 }
 
-/// The session that wrote a missing pack, from its first row as parity has it.
+/// The session that wrote a missing pack, from its first row, rebuilt from parity.
 pub(super) fn session_of(run: &Run<'_>, groups: &Groups, pack: &PackId) -> Option<SnapshotId> {
     let record = run
         .noted(parity::read_record(run.storage(), &groups.group_of(pack)?.id))

@@ -1,4 +1,5 @@
-//! The global index: every page of every live segment, and what all of them together say about each pack.
+//! Checks the global index: every page of every live segment, and the entries of all segments for
+//! each pack.
 
 use super::packs::Packs;
 use super::{Problem, Run};
@@ -10,9 +11,10 @@ use crate::layout;
 use crate::storage::{ErrorKind, FailedRead};
 use std::collections::HashSet;
 
-/// Most rounds of listing again; each needs a merge or an ingest that published meanwhile.
+/// Most rounds of listing the segments; another round is needed only when a merge or an ingest has
+/// published in the meantime.
 const MAX_ROUNDS: usize = 16;
-/// Entries between two questions whether to go on.
+/// Entries between two checks for cancellation.
 const ENTRIES_PER_STEP: u64 = 4096;
 
 pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
@@ -44,7 +46,7 @@ pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
     take_entries(run, packs)
 }
 
-/// Lists the segments again; gives all that are known to be broken.
+/// Lists the segments again; returns all that are known to be broken.
 fn refresh(run: &mut Run<'_>, packs: &mut Packs) -> Vec<BrokenSegment> {
     if let Err(error) = run.noted(run.repo.index().refresh()) {
         if error.unreadable().is_none() {
@@ -55,11 +57,11 @@ fn refresh(run: &mut Run<'_>, packs: &mut Packs) -> Vec<BrokenSegment> {
     run.repo.index().broken_segments()
 }
 
-/// What is wrong with a segment; `None` when nothing is, or when it was merged away.
+/// Checks a segment; returns its error, or `None` when it is intact or was merged away.
 fn check_segment(run: &Run<'_>, id: SegmentId) -> Result<Option<index::Error>> {
     let check = || run.repo.index().check_segment(id, &mut || run.check_running().is_ok());
     let checked = match check() {
-        // once is no time
+        // a read that fails once is repeated
         Err(index::Error::Unreadable { .. }) => check(),
         other => other,
     };
@@ -73,7 +75,7 @@ fn check_segment(run: &Run<'_>, id: SegmentId) -> Result<Option<index::Error>> {
     }
 }
 
-/// What is wrong with a segment: it is damaged, or it could not be read.
+/// Reports a damaged segment, or records that it could not be read.
 fn judge(run: &mut Run<'_>, packs: &mut Packs, id: SegmentId, error: index::Error) {
     packs.index_whole = false;
     match run.noted(Err::<(), _>(error)) {
@@ -82,7 +84,7 @@ fn judge(run: &mut Run<'_>, packs: &mut Packs, id: SegmentId, error: index::Erro
     }
 }
 
-/// A segment can always be made again from the `.idx` files and the packs.
+/// Reports a damaged segment. It can always be rebuilt from the `.idx` files and the packs.
 fn report(run: &mut Run<'_>, id: &SegmentId, error: &index::Error) {
     run.found(Problem {
         path: Some(layout::segment(id)),
@@ -92,11 +94,12 @@ fn report(run: &mut Run<'_>, id: &SegmentId, error: &index::Error) {
     });
 }
 
-/// Sums up, for each pack, what the live segments say that it holds. Begins again when one is merged away meanwhile.
+/// Sums up the entries of the live segments for each pack. Starts over when a segment is merged
+/// away in the meantime.
 fn take_entries(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
     for _ in 0..MAX_ROUNDS {
         for facts in packs.table.values_mut() {
-            (facts.named, facts.said) = (None, EntrySum::default());
+            (facts.named, facts.indexed) = (None, EntrySum::default());
         }
         match sum_up(run, packs) {
             Ok(()) => return Ok(()),
@@ -104,11 +107,12 @@ fn take_entries(run: &mut Run<'_>, packs: &mut Packs) -> Result<()> {
             Err(Stop::Index(index::Error::Storage(error))) if error.kind == ErrorKind::NotFound => {
                 refresh(run, packs);
             }
-            // good a moment ago: the disk is failing. Comparing goes on without the index
+            // it was intact a moment ago, so the disk is failing; the run continues without the
+            // index
             Err(Stop::Index(error)) => {
                 let _ = run.noted(Err::<(), _>(error.clone()));
                 packs.index_whole = false;
-                let text = format!("The index could not be compared with the packs: {error}");
+                let text = format!("The index was not compared with the packs: {error}");
                 run.note("NOTE_INDEX_NOT_COMPARED", None, Some(layout::INDEX.to_owned()), text);
                 return Ok(());
             }
@@ -144,7 +148,7 @@ fn sum_up(run: &Run<'_>, packs: &mut Packs) -> std::result::Result<(), Stop> {
         previous = Some(pair);
         let pack = named.get(found.pack as usize).map(|(pack, _)| pack);
         if let Some(facts) = pack.and_then(|pack| packs.table.get_mut(pack)) {
-            facts.said.add(&found.entry);
+            facts.indexed.add(&found.entry);
         }
     }
     Ok(())

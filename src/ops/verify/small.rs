@@ -1,4 +1,4 @@
-//! The small files: config, key files and their copies, records, kill lists, leases.
+//! Checks the small files: config, key files and their copies, records, kill lists, leases.
 
 use super::{Run, Small};
 use crate::base::MAX_CONFIG_LEN;
@@ -23,19 +23,21 @@ pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The handle was opened with bytes whose checksum and MAC were checked; the file must still be those.
+/// The handle was opened with bytes whose checksum and MAC were checked; the file must still be
+/// those.
 fn check_config(run: &mut Run<'_>) {
     let reason = match run.read_small(layout::CONFIG, MAX_CONFIG_LEN) {
         Small::Bytes(bytes) if bytes == run.repo.config_bytes() => return,
         Small::Bytes(bytes) => match Config::decode(&bytes) {
             Err(error) => error.to_string(),
-            Ok(_) => "it is not what this handle was opened with".to_owned(),
+            Ok(_) => "the file differs from the one that this handle was opened with".to_owned(),
         },
-        Small::Gone => "it is missing".to_owned(),
+        Small::Missing => "the file is missing".to_owned(),
         Small::Bad(reason) => reason,
         Small::Unreadable => return,
     };
-    // this handle knows the right bytes, and so does every parity group and every last meta pack of a session
+    // this handle has the right bytes, as have every parity group and the last meta pack of each
+    // session
     run.found_in("ERR_CONFIG_CORRUPT", layout::CONFIG, &reason, true);
 }
 
@@ -58,13 +60,14 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
         if judge_key(run, &id).is_empty() {
             continue;
         }
-        // between two steps of an add or remove it looks just so: a second look, while nobody changes keys
+        // a key looks like this between two steps of an add or remove: check again while no process
+        // changes keys
         match pause_maint(run.storage()) {
             Ok(None) => {
-                let text = format!("Key {id} is not whole; somebody maintains the repository and may be changing it");
+                let text = format!("Key {id} is incomplete; a maintenance operation is running and may be changing it");
                 run.note("NOTE_KEY_CHANGING", None, Some(layout::key(&id)), text);
             }
-            // without locks nobody can change keys either
+            // without locks no process can change keys either
             Ok(Some(_)) | Err(_) => {
                 for (path, reason, healable) in judge_key(run, &id) {
                     run.found_in("ERR_KEY_FILE_CORRUPT", &path, &reason, healable);
@@ -75,7 +78,8 @@ fn check_keys(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A whole key file of another repository under its own name, in either place.
+/// Returns the path of an intact key file of another repository, stored under its own id in either
+/// folder.
 fn foreign_key(run: &Run<'_>, id: &KeyId) -> Option<String> {
     [layout::key(id), layout::key_copy(id)].into_iter().find(|path| {
         let Small::Bytes(bytes) = run.read_small(path, MAX_KEY_FILE_LEN as u64) else {
@@ -85,14 +89,14 @@ fn foreign_key(run: &Run<'_>, id: &KeyId) -> Option<String> {
     })
 }
 
-/// What is wrong with the two files of a key: path, reason, and whether the other file can put it right.
+/// Errors in the two files of a key: path, reason, and whether the other file can repair it.
 fn judge_key(run: &Run<'_>, id: &KeyId) -> Vec<(String, String, bool)> {
     let (key, copy) = (layout::key(id), layout::key_copy(id));
     match (read_key(run, &key, id), read_key(run, &copy, id)) {
-        // of one alone nothing can be said
+        // one file alone proves nothing
         (Ok(None), _) | (_, Ok(None)) => Vec::new(),
         (Ok(first), Ok(second)) if first == second => Vec::new(),
-        (Ok(_), Ok(_)) => vec![(copy, "it differs from the key file".to_owned(), true)],
+        (Ok(_), Ok(_)) => vec![(copy, "the copy differs from the key file".to_owned(), true)],
         (Ok(_), Err(reason)) => vec![(copy, reason, true)],
         (Err(reason), Ok(_)) => vec![(key, reason, true)],
         // removed since it was listed
@@ -101,22 +105,22 @@ fn judge_key(run: &Run<'_>, id: &KeyId) -> Vec<(String, String, bool)> {
     }
 }
 
-/// The bytes of a whole key file; `None` when they could not be read.
+/// The bytes of an intact key file; `None` when they could not be read.
 fn read_key(run: &Run<'_>, path: &str, id: &KeyId) -> std::result::Result<Option<Vec<u8>>, String> {
     let bytes = match run.read_small(path, MAX_KEY_FILE_LEN as u64) {
         Small::Bytes(bytes) => bytes,
-        Small::Gone => return Err("it is missing".to_owned()),
+        Small::Missing => return Err("the file is missing".to_owned()),
         Small::Bad(reason) => return Err(reason),
         Small::Unreadable => return Ok(None),
     };
     let file = KeyFile::decode(&bytes).map_err(|error| error.to_string())?;
     if file.id != *id || file.repo != run.repo.config().id {
-        return Err("it is another key file than its name says".to_owned());
+        return Err("the file contains another key than its name indicates".to_owned());
     }
     Ok(Some(bytes))
 }
 
-/// That a record exists is what counts, so a damaged one can be written again.
+/// Checks the records. Only the existence of a record counts, so a damaged one can be rewritten.
 fn check_records(run: &mut Run<'_>) -> Result<()> {
     for file in run.list(layout::RECORDS) {
         run.check_running()?;
@@ -124,7 +128,7 @@ fn check_records(run: &mut Run<'_>) -> Result<()> {
             continue;
         };
         let reason = match run.read_small(&file.key, MAX_RECORD_LEN) {
-            Small::Gone | Small::Unreadable => continue,
+            Small::Missing | Small::Unreadable => continue,
             Small::Bad(reason) => reason,
             Small::Bytes(bytes) => match ForgotRecord::decode(&bytes, &id) {
                 Ok(_) => continue,
@@ -156,7 +160,8 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
             Err(error) if error.unreadable().is_some() => continue,
             Err(error) => error.to_string(),
         };
-        // whoever holds the maintenance lock may set it aside: nobody else deletes what it condemns
+        // the holder of the maintenance lock may set it aside: no other process deletes the packs
+        // that it condemns
         run.found_in("ERR_KILL_LIST_CORRUPT", &file.key, &reason, true);
     }
     Ok(())
@@ -165,25 +170,27 @@ fn check_kill_lists(run: &mut Run<'_>) -> Result<()> {
 fn note_kill_list(run: &mut Run<'_>, key: String, found: &FoundList) {
     let FoundList { list, proof } = found;
     if list.repo != run.repo.config().id {
-        let text = format!("{key} belongs to another repository and counts for nothing here");
+        let text = format!("{key} belongs to another repository and has no effect here");
         return run.note("NOTE_KILL_LIST_FOREIGN", None, Some(key), text);
     }
     let packs = list.packs.len();
     let why = match proof {
         Proof::Valid if list.hint => return,
         Proof::Valid => {
-            let text = format!("A prune has condemned {packs} packs and is not finished");
+            let text = format!("An unfinished prune has condemned {packs} packs");
             return run.note("NOTE_UNFINISHED_PRUNE", None, Some(key), text);
         }
         Proof::NoMac => "is of version 1, which has no MAC",
         Proof::Wrong => "was not written with the keys of this repository",
-        Proof::Unknown => "can be proven only with the keys",
+        Proof::Unknown => "can be verified only with the keys",
     };
-    let text = format!("{key} {why}; it names {packs} packs and condemns nothing until the next prune has decided");
+    let text =
+        format!("{key} {why}; it names {packs} packs and condemns none of them before the next prune has decided");
     run.note("NOTE_KILL_LIST_UNPROVEN", None, Some(key), text);
 }
 
-/// Locks and leases are never an error: safety does not depend on leases, and the kernel holds the locks.
+/// Checks lock files and leases. They are never an error: safety does not depend on leases, and the
+/// kernel holds the locks.
 fn check_locks(run: &mut Run<'_>) {
     for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
         if !run.is_there(name) {
@@ -199,7 +206,7 @@ fn check_locks(run: &mut Run<'_>) {
     let quarantined = run.noted(run.storage().list(layout::QUARANTINE));
     let quarantined = quarantined.map_or(0, |files| files.len());
     if quarantined > 0 {
-        let text = format!("{quarantined} files lie in quarantine");
+        let text = format!("{quarantined} files are in quarantine");
         run.note("NOTE_QUARANTINE", None, Some(layout::QUARANTINE.to_owned()), text);
     }
 }

@@ -1,10 +1,12 @@
-//! What can be verified of an encrypted repository without its keys: that every file is the one that was stored.
+//! Verifies an encrypted repository without its keys: that every file is the one that was stored.
 //!
-//! A pack's name is the hash of its bytes, an `.idx` and a parity record carry one, the other small files a checksum. Which
-//! packs there must be is told by the parity groups and the `.idx` files, and who wrote them by their headers, in clear.
-//! What is sealed stays unread: of a segment only its header is looked at (it can be made again from the packs), no chunk is
-//! decoded, no list walked; so it is not known which snapshots a damage hits, and a lost manifest is told only as packs
-//! without one. Whoever could replace a file by another whole one is found by a verify with the keys alone.
+//! A pack's id is the hash of its bytes; an `.idx` and a parity record contain a hash, the other
+//! small files a checksum. The parity groups and the `.idx` files determine which packs must exist;
+//! the unencrypted pack headers determine which session wrote them. Sealed data is not opened: of a
+//! segment only the header is checked (a segment can be rebuilt from the packs), no chunk is
+//! decoded, no list is walked. Therefore the affected snapshots are not known, and a lost manifest
+//! shows only as packs without one. A file that was replaced by another valid one is found only by
+//! a verify with the keys.
 
 use super::hits::Damage;
 use super::manifests::Manifests;
@@ -42,12 +44,12 @@ pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
     }
     damage.add_packs(&packs);
     damage.report(run, &packs, groups.as_ref(), &manifests)?;
-    let text = "Without the keys no segment of the index, no list and no chunk was opened";
+    let text = "Index segments, lists and chunks were not opened, because the handle has no keys";
     run.note("NOTE_NO_KEYS", None, None, text.to_owned());
     Ok(())
 }
 
-/// Reads every manifest as it lies there; returns those that are damaged, and why.
+/// Reads every manifest without opening it; returns those that are damaged, with the reason.
 fn read_manifests(run: &mut Run<'_>, manifests: &mut Manifests) -> Result<Vec<(SnapshotId, String)>> {
     let mut damaged = Vec::new();
     for file in run.list(layout::SNAPSHOTS) {
@@ -56,7 +58,7 @@ fn read_manifests(run: &mut Run<'_>, manifests: &mut Manifests) -> Result<Vec<(S
             continue;
         };
         let reason = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
-            Small::Gone => continue,
+            Small::Missing => continue,
             Small::Unreadable => None,
             Small::Bad(reason) => Some(reason),
             Small::Bytes(bytes) => match manifest::check_sealed(&bytes, &id) {
@@ -78,13 +80,13 @@ fn read_manifests(run: &mut Run<'_>, manifests: &mut Manifests) -> Result<Vec<(S
     Ok(damaged)
 }
 
-/// The copy of a manifest lies in a meta pack of the session with its id. Whether it is there is not known, only whether
-/// that session's packs are.
+/// Reports the damaged manifests. The copy of a manifest is in a meta pack of the session with its
+/// id. Whether the copy exists is not known, only whether that session's packs do.
 fn report_manifests(run: &mut Run<'_>, packs: &Packs, damaged: Vec<(SnapshotId, String)>) {
     for (id, reason) in damaged {
         let key = layout::snapshot(&id);
         if !run.is_there(&key) {
-            continue; // forgotten meanwhile
+            continue; // forgotten in the meantime
         }
         let of_session = |facts: &PackFacts| facts.session == Some(id) && facts.bad.is_none();
         run.found(Problem {
@@ -105,7 +107,7 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
         };
         match run.noted(index::check_header(run.storage(), &run.repo.config().id, id)) {
             Ok(()) => {}
-            // merged meanwhile
+            // merged in the meantime
             Err(index::Error::Storage(error)) if error.kind == ErrorKind::NotFound => {}
             Err(index::Error::Damaged {
                 reason: index::Damage::ForeignRepository,
@@ -121,7 +123,7 @@ fn check_segments(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reads every `.idx` and holds it against the pack beside it.
+/// Reads every `.idx` and compares it with its pack.
 fn check_packs(run: &mut Run<'_>, packs: &mut Packs, manifests: &Manifests) -> Result<()> {
     let mut table = std::mem::take(&mut packs.table);
     packs::set_foreign_aside(run, &mut table);
@@ -148,13 +150,13 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
         .session
         .is_some_and(|session| manifests.committed.contains(&session));
     let condemned = packs.is_condemned(pack);
-    let said_len = parts.as_ref().ok().map(|parts| parts.pack_len);
+    let expected_len = parts.as_ref().ok().map(|parts| parts.pack_len);
     match (facts.len, &parts) {
         (Some(len), _) => {
-            if let Some(said) = said_len.filter(|said| *said != len) {
-                facts.bad = Some(Bad::Corrupt(format!("it has {len} bytes and should have {said}")));
+            if let Some(expected) = expected_len.filter(|expected| *expected != len) {
+                facts.bad = Some(Bad::Corrupt(format!("it has {len} bytes instead of {expected}")));
             }
-            // what a snapshot's own session wrote, somebody may need
+            // packs that the session of a snapshot wrote may be needed
             facts.named = (committed && !condemned).then_some(len);
             if !committed {
                 note_orphan(run, pack);
@@ -164,7 +166,7 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
             facts.bad = Some(Bad::Missing { committed });
         }
         (None, _) => {
-            let text = format!("There is an .idx and no pack {pack}");
+            let text = format!("The .idx of pack {pack} exists, but the pack does not");
             run.note("NOTE_ORPHAN_INDEX", Some(*pack), Some(layout::pack_index(pack)), text);
         }
     }
@@ -176,11 +178,12 @@ fn check_pack(run: &mut Run<'_>, packs: &Packs, pack: &PackId, facts: &mut PackF
     }
 }
 
-/// `needed`: not one that a power cut may have taken, or that is on its way out.
+/// Reports a bad `.idx`. `needed` is false for one that a power loss may have removed, or that is
+/// about to be deleted.
 fn report_index(run: &mut Run<'_>, pack: &PackId, reason: &str, needed: bool) {
     let key = layout::pack_index(pack);
     if !needed && !run.is_there(&key) {
-        let text = format!("Pack {pack} has no .idx; its own trailer is read instead");
+        let text = format!("Pack {pack} has no .idx; the trailer of the pack is read instead");
         run.note("NOTE_NO_PACK_INDEX", Some(*pack), Some(key), text);
         return;
     }
@@ -188,7 +191,7 @@ fn report_index(run: &mut Run<'_>, pack: &PackId, reason: &str, needed: bool) {
         pack: Some(*pack),
         text: format!("The .idx of pack {pack}: {reason}"),
         path: Some(key),
-        // from the pack, which standard reads
+        // it is rebuilt from the pack, which `standard` reads
         healable: true,
         ..Problem::new("ERR_PACK_INDEX_CORRUPT")
     });
@@ -196,26 +199,26 @@ fn report_index(run: &mut Run<'_>, pack: &PackId, reason: &str, needed: bool) {
 
 fn note_orphan(run: &mut Run<'_>, pack: &PackId) {
     let text = format!(
-        "Pack {pack} was written by a session without a snapshot: at work, ended, forgotten, or its manifest is lost"
+        "Pack {pack} was written by a session without a snapshot: it is active, has ended, was forgotten, or its manifest is lost"
     );
     run.note("NOTE_ORPHAN_PACK", Some(*pack), Some(layout::pack(pack)), text);
 }
 
-/// The `.idx` of a pack, or what is wrong with it; `None` when it could not be read.
+/// The `.idx` of a pack, or the reason why it is bad; `None` when it could not be read.
 fn read_index(run: &Run<'_>, pack: &PackId) -> std::result::Result<IndexParts, Option<String>> {
     let bytes = match run.read_small(&layout::pack_index(pack), MAX_INDEX_LEN) {
         Small::Bytes(bytes) => bytes,
-        Small::Gone => return Err(Some("it is missing".to_owned())),
+        Small::Missing => return Err(Some("the file is missing".to_owned())),
         Small::Bad(reason) => return Err(Some(reason)),
         Small::Unreadable => return Err(None),
     };
     let parts = IndexParts::decode(&bytes).map_err(|error| Some(error.to_string()))?;
     let header = PackHeader::decode(&parts.header).map_err(|error| Some(error.to_string()))?;
     if parts.pack != *pack {
-        return Err(Some("it is that of another pack".to_owned()));
+        return Err(Some("the file belongs to another pack".to_owned()));
     }
     if header.repo != run.repo.config().id {
-        return Err(Some("it belongs to another repository".to_owned()));
+        return Err(Some("the file belongs to another repository".to_owned()));
     }
     Ok(parts)
 }
