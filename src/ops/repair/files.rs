@@ -1,18 +1,18 @@
-//! One file: what is there, and putting something right in its place.
+//! Reads one file and writes its repaired bytes.
 
 use crate::error::Result;
 use crate::storage::{self, ErrorKind, Storage, Verdict, put_bytes};
 
-/// What lies under a key.
+/// Result of reading a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// Nothing.
+    /// The key does not exist.
     Missing,
-    /// Something that is not what it should be: too long, no regular file, or damaged.
+    /// The file is wrong: too long, no regular file, or damaged.
     Wrong,
-    /// Something that the device fails to read, each time. Its bytes may be good.
+    /// The device repeatedly fails to read the file. Its bytes may be good.
     Unreadable(storage::Error),
 }
 
@@ -26,8 +26,8 @@ impl Found {
     }
 }
 
-/// Reads a small file, a second time if the device fails to read it. A failure that is about more than this file ends the
-/// repair.
+/// Reads a small file, a second time if the device fails to read it. An error that concerns more
+/// than this file ends the repair.
 pub(super) fn read(storage: &dyn Storage, key: &str, max_len: u64) -> Result<Found> {
     let once = || match storage.get(key, max_len) {
         Ok(bytes) => Ok(Found::Bytes(bytes)),
@@ -44,11 +44,11 @@ pub(super) fn read(storage: &dyn Storage, key: &str, max_len: u64) -> Result<Fou
     }
 }
 
-/// Puts proven bytes under a key, and keeps what lay there. What could not be read may only be replaced by the very bytes that
-/// it must have.
-pub(super) fn put_right(storage: &dyn Storage, key: &str, bytes: &[u8], found: &Found) -> Result<()> {
+/// Writes proven bytes to a key, and keeps the previous file. A file that could not be read may
+/// only be replaced by exactly the bytes that it must have.
+pub(super) fn write_repaired(storage: &dyn Storage, key: &str, bytes: &[u8], found: &Found) -> Result<()> {
     match found {
-        // somebody else may have put the very same file meanwhile
+        // another process may have written the identical file in the meantime
         Found::Missing => match put_bytes(storage, key, bytes) {
             Ok(_) => {}
             // a folder, which no listing shows

@@ -1,7 +1,7 @@
-//! Parity again: every file of every live group as it should be, groups without members that are lost, every whole pack
-//! in a group, and nothing left behind by writers that are gone.
+//! Repairs parity: afterwards every file of every live group is right, no group has lost members,
+//! every intact pack is in a group, and nothing is left over from writers that have exited.
 
-use super::files::{Found, put_right};
+use super::files::{Found, write_repaired};
 use super::packs::Inventory;
 use super::{Packs, Work};
 use crate::crypto::sha256;
@@ -16,35 +16,37 @@ use crate::repo::{protect_packs, protect_spared};
 use crate::storage::judge;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Puts parity right. Packs are what they will be by now.
-pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
+/// Repairs parity. Packs have reached their final state at this point.
+pub(super) fn repair(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let repo = work.repo;
     let storage = repo.storage();
     let groups = repo.parity_groups()?;
     if let Err(error) = judge(groups.check_read()) {
-        // which packs it protects is not known, so nothing is replaced or moved
+        // the packs that an unreadable group protects are not known, so nothing is replaced or
+        // moved
         return work.leave(error);
     }
     let live: Vec<GroupId> = groups.live().map(|head| head.id).collect();
     for group in live {
         work.advance(0)?;
         match judge(read_record(storage, &group)) {
-            Ok(Ok(record)) => mend_group(work, inventory, &record)?,
-            // fronts that agree and no whole record: it can give nothing back
+            Ok(Ok(record)) => repair_group(work, inventory, &record)?,
+            // the fronts of its files agree but no record is intact: the group cannot rebuild
+            // anything
             Ok(Err(parity::Error::Damaged { .. })) => set_aside(work, &group)?,
             Ok(Err(error)) => return Err(error.into()),
             Err(error) => work.leave(error)?,
         }
     }
     storage.barrier()?;
-    mend_incomplete(work, inventory, &groups)?;
+    repair_incomplete(work, inventory, &groups)?;
     protect(work, inventory)?;
     storage.barrier()?;
     delete_superseded(work)
 }
 
-/// One live group, or one that is made complete.
-fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) -> Result<()> {
+/// Repairs a live group, or completes an incomplete one.
+fn repair_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) -> Result<()> {
     let head = &record.head;
     let lost: Packs = inventory.lost();
     if head
@@ -52,7 +54,7 @@ fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) 
         .iter()
         .any(|member| inventory.unread.contains(&member.pack))
     {
-        // it may be what gives that pack back
+        // the group may be needed to rebuild that pack
         return Ok(());
     }
     if head.members.iter().any(|member| lost.contains(&member.pack)) {
@@ -62,23 +64,23 @@ fn mend_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord) 
     for part in parts(head) {
         let mut state = check_part(storage, record, part)?;
         if state.unreadable.is_some() {
-            // once is no time
+            // a read that fails once is repeated
             state = check_part(storage, record, part)?;
         }
         if state.is_intact() {
             continue;
         }
         let found = match state.frame {
-            // perhaps its writer is just about to put it
+            // its writer may be about to publish it
             Some(Damage::Missing) if !is_settled(work, inventory, head)? => continue,
             Some(Damage::Missing) => Found::Missing,
             _ => Found::Wrong,
         };
         match judge(rebuild_file(storage, record, part)) {
-            Ok(Ok(bytes)) => put_right(storage, &part.key(&head.id), &bytes, &found)?,
-            // a member that a prune has condemned is gone: the others need another group
+            Ok(Ok(bytes)) => write_repaired(storage, &part.key(&head.id), &bytes, &found)?,
+            // a member that a prune has condemned was deleted: the others need another group
             Ok(Err(parity::Error::Lost(_))) if has_condemned(work, head) => return regroup(work, inventory, head),
-            // the disk fails while we look: the next repair sees more
+            // the disk is failing: a later repair may read more
             Ok(Err(parity::Error::Lost(_))) => continue,
             Ok(Err(error)) => return Err(error.into()),
             Err(error) => {
@@ -96,8 +98,8 @@ fn has_condemned(work: &Work<'_>, head: &GroupHead) -> bool {
     members.any(|member| work.kill_lists.condemned(&member.pack))
 }
 
-/// True when whoever wrote the packs of a group is gone. A session publishes groups of its own packs only, as long as it
-/// does not hold the maintenance lock.
+/// True when the writer of the packs of a group has exited. A session publishes groups only for its
+/// own packs, unless it holds the maintenance lock.
 fn is_settled(work: &Work<'_>, inventory: &Inventory, head: &GroupHead) -> Result<bool> {
     let writers = work.repo.writers()?;
     let mut members = head.members.iter().map(|member| inventory.good.get(&member.pack));
@@ -112,8 +114,9 @@ fn parts(head: &GroupHead) -> impl Iterator<Item = Part> + use<> {
     (0..head.shape.parity).map(Part::Shard).chain([Part::Group])
 }
 
-/// A group with members that are gone for good: what is left of it becomes a new one, read from the packs, and its files
-/// go to the quarantine, for they hold what is left of what was lost.
+/// Replaces a group with members that are lost: the remaining packs form a new group, and the files
+/// of the old one are moved to the quarantine, because they contain the remaining data of the lost
+/// packs.
 fn regroup(work: &mut Work<'_>, inventory: &Inventory, head: &GroupHead) -> Result<()> {
     let repo = work.repo;
     let storage = repo.storage();
@@ -162,13 +165,15 @@ fn files_of(work: &Work<'_>) -> Result<BTreeMap<GroupId, Vec<String>>> {
     Ok(files)
 }
 
-/// Groups that are not complete. Those that protect what nothing else does are made complete; the others are leftovers.
-/// Nothing is done while anybody writes, for it may be theirs.
-fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) -> Result<()> {
+/// Handles incomplete groups. Those that are the only protection of a pack are completed; the
+/// others are leftovers. Nothing is done while a session is writing, because the groups may belong
+/// to it.
+fn repair_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) -> Result<()> {
     if before.incomplete().is_empty() || !work.repo.writers()?.is_empty() {
         return Ok(());
     }
-    // whoever was publishing one of `before` is gone by now; what is still not complete never will be
+    // the publisher of each group in `before` has exited; a group that is still incomplete will
+    // never be completed
     let now = work.repo.parity_groups()?;
     let still: BTreeSet<GroupId> = now.incomplete().iter().copied().collect();
     for group in before.incomplete().iter().filter(|group| still.contains(group)) {
@@ -190,7 +195,7 @@ fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) 
             members().all(|pack| inventory.good.contains_key(pack)) && !now.unprotected(members()).is_empty()
         });
         match needed {
-            Some(record) => mend_group(work, inventory, &record)?,
+            Some(record) => repair_group(work, inventory, &record)?,
             None => set_aside(work, group)?,
         }
     }
@@ -198,7 +203,7 @@ fn mend_incomplete(work: &mut Work<'_>, inventory: &Inventory, before: &Groups) 
     Ok(())
 }
 
-/// Every whole pack gets into a group, but for those that a live session is still about to protect.
+/// Adds every intact pack to a group, except those that a live session has yet to protect.
 fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let repo = work.repo;
     if repo.parity_shape().is_none() {
@@ -217,7 +222,8 @@ fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// Deletes groups that others supersede, the oldest first. These are whole and durable by now.
+/// Deletes superseded groups, the oldest first. Their successors are complete and durable at this
+/// point.
 fn delete_superseded(work: &Work<'_>) -> Result<()> {
     let storage = work.repo.storage();
     let groups = work.repo.parity_groups()?;

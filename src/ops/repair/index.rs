@@ -1,4 +1,4 @@
-//! The global index against what the packs hold. It is compared first, by a sum over the entries of each pack, and written
+//! Compares the global index with the packs, by a sum over the entries of each pack, and writes it
 //! only when something differs.
 
 use super::Work;
@@ -15,8 +15,9 @@ use crate::repo::{Repository, find_any_index};
 use crate::storage::FailedRead;
 use std::collections::{HashMap, HashSet};
 
-/// Makes the index say what the whole packs hold, no more and no less. What live sessions have not published is theirs.
-pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
+/// Makes the index list exactly the chunks of the intact packs. Chunks that live sessions have not
+/// published are left to them.
+pub(super) fn repair(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     let repo = work.repo;
     repo.refresh_index()?;
     set_unsound_aside(work)?;
@@ -25,7 +26,7 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     if differences.wrong {
         match rebuild(repo, &work.kill_lists, work.monitor) {
             Ok(()) => written = true,
-            // the segments stay as they are
+            // the segments are left as they are
             Err(error) => match error.unreadable().cloned() {
                 Some(source) => work.leave(source)?,
                 None => return Err(error),
@@ -42,7 +43,8 @@ pub(super) fn mend(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// Reads every page of every live segment. A comparison of entries alone would not see a page that only look-ups need.
+/// Reads every page of every live segment. Comparing entries alone would miss damage in a page that
+/// only lookups need.
 fn set_unsound_aside(work: &Work<'_>) -> Result<()> {
     let repo = work.repo;
     for segment in repo.index().live_segments() {
@@ -51,7 +53,7 @@ fn set_unsound_aside(work: &Work<'_>) -> Result<()> {
             repo.index().check_segment(segment.id, go_on)
         };
         let checked = match check() {
-            // once is no time
+            // a read that fails once is repeated
             Err(index::Error::Unreadable { .. }) => check(),
             other => other,
         };
@@ -68,9 +70,9 @@ fn set_unsound_aside(work: &Work<'_>) -> Result<()> {
 }
 
 struct Differences {
-    /// Whole packs that no segment names.
+    /// Intact packs that no segment names.
     unnamed: Vec<PackId>,
-    /// Segments say something that is not so.
+    /// Segments contain entries that are wrong.
     wrong: bool,
 }
 
@@ -84,7 +86,8 @@ fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     )?;
     let mut differences = Differences {
         unnamed: Vec::new(),
-        // a segment that cannot be read is replaced like a damaged one, where the packs prove to say all that it could say
+        // an unreadable segment is replaced like a damaged one, if the packs prove to contain
+        // everything that it could list
         wrong: repo.index().check_read().is_err(),
     };
     for (pack, good, content) in inventory.contents() {
@@ -99,18 +102,18 @@ fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     }
     for pack in named.keys() {
         let known = inventory.good.get(pack).is_some_and(|good| good.content.is_some());
-        // a prune that was interrupted takes its packs out of the index when it is finished
+        // an interrupted prune removes its packs from the index when it is completed
         if known || work.kill_lists.condemned(pack) {
             continue;
         }
-        // or it came since the packs were listed
+        // or it was written since the packs were listed
         let fresh = !inventory.good.contains_key(pack) && repo.storage().size(&layout::pack(pack))?.is_some();
         differences.wrong |= !fresh;
     }
     Ok(differences)
 }
 
-/// Publishes what unnamed packs hold, once they are protected.
+/// Publishes the chunks of unnamed packs, once these are protected.
 fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Result<bool> {
     let packs: HashSet<PackId> = publishable(repo, packs)?.into_iter().collect();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
@@ -118,10 +121,10 @@ fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Resu
         if run.len() >= RUN {
             repo.publish_segment(std::mem::take(&mut run))?;
         }
-        // written again a moment ago, if it had to be
+        // rewritten by an earlier step, if necessary
         if let Some(index) = find_any_index(repo, pack)? {
-            let place = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
-            run.extend(index.entries.iter().map(place));
+            let location = |&entry| (ChunkLocation { pack: *pack, entry }, good.len);
+            run.extend(index.entries.iter().map(location));
         }
     }
     repo.publish_segment(run)?;

@@ -1,6 +1,8 @@
-//! What snapshots need and nobody has: found by walking their lists, each list node once, whole or not.
+//! Finds the chunks that snapshots need and that are lost, by walking the lists, each list node
+//! once, intact or not.
 //!
-//! A chunk counts as there when the index, which says by now what the whole packs hold, has a place for it.
+//! A chunk counts as existing when the index, which at this point lists exactly the chunks of the
+//! intact packs, has a location for it.
 
 use super::{DamagedItem, DamagedSnapshot, Work};
 use crate::error::{Error, Result};
@@ -15,28 +17,29 @@ use crate::storage::{self, FailedRead, judge};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Most ranges that are told of one item; what is missing behind them is joined with the last one. A list that names the
-/// same damaged node many times over would else have more ranges than fit any memory.
+/// Most ranges that are reported for one item; missing bytes after them are joined with the last
+/// one. A list that names the same damaged node many times over could otherwise have more ranges
+/// than fit in memory.
 const MAX_RANGES: usize = 4096;
 
-/// First byte and end of each missing range, counted from the beginning of a node or item.
+/// First byte and end (exclusive) of each missing range, relative to the start of a node or item.
 type Ranges = Vec<(u64, u64)>;
 
-/// Walks snapshots, and remembers what it has seen.
+/// Walks snapshots, and caches the results per node.
 pub(super) struct Survey<'a> {
     repo: &'a Repository,
-    /// Nodes that were walked, and what is missing below them.
+    /// Nodes that were walked, with the ranges that are missing below them.
     walked: HashMap<Part, Arc<Ranges>>,
-    /// Shared by all nodes below which everything is there.
+    /// Shared by all nodes below which nothing is missing.
     nothing: Arc<Ranges>,
-    /// Chunks and nodes that nobody has.
+    /// Chunks and nodes that are lost.
     pub lost: HashSet<ChunkId>,
-    /// A read that failed. What it was to give counts as there.
+    /// A failed read. The data that it should have returned counts as existing.
     pub unreadable: Option<storage::Error>,
     scratch: ReadScratch,
 }
 
-/// A part of an item's list: the node at its top and what that must be.
+/// A part of an item's list: the node at its top and the values that the node must have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Part {
     id: ChunkId,
@@ -57,7 +60,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The items of a snapshot that are not whole.
+    /// The damaged items of a snapshot.
     pub(super) fn damaged_items(&mut self, snapshot: &Snapshot) -> Result<Vec<DamagedItem>> {
         let mut items = Vec::new();
         for item in &snapshot.items {
@@ -93,20 +96,22 @@ impl<'a> Survey<'a> {
         Ok(missing)
     }
 
-    /// What this handle found in packs that were beyond the index does not count where it has gone since, to the quarantine.
+    /// Whether a chunk exists. A location that this handle found in a pack outside the index counts
+    /// only while the pack exists: it may have been moved to the quarantine since.
     fn is_there(&self, id: &ChunkId) -> Result<bool> {
         if !self.repo.locate_published(id)?.is_empty() {
             return Ok(true);
         }
-        for place in self.repo.locate(id)? {
-            if self.repo.pack_len(&place.pack)?.is_some() {
+        for location in self.repo.locate(id)? {
+            if self.repo.pack_len(&location.pack)?.is_some() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Recursion is bounded: a node's level is checked to be one less than that of its parent.
+    /// The ranges that are missing below a node. Recursion is bounded: a node's level is checked to
+    /// be one less than that of its parent.
     fn list(&mut self, part: &Part) -> Result<Arc<Ranges>> {
         if let Some(known) = self.walked.get(part) {
             return Ok(Arc::clone(known));
@@ -115,7 +120,7 @@ impl<'a> Survey<'a> {
         let failed = self.unreadable.take();
         let node = self.node(part)?;
         match node {
-            // of what is below it nothing is known
+            // the nodes below it are unknown
             None if self.unreadable.is_some() => {}
             None => {
                 self.lost.insert(part.id);
@@ -145,12 +150,13 @@ impl<'a> Survey<'a> {
         Ok(missing)
     }
 
-    /// A list node, if it is there and what its parent says. `None` with [`Self::unreadable`] when a read failed.
+    /// A list node, if it exists and matches its parent's record. `None` with [`Self::unreadable`]
+    /// set when a read failed.
     fn node(&mut self, part: &Part) -> Result<Option<Node>> {
         let mut bytes = Vec::new();
-        for place in self.repo.locate(&part.id)? {
-            match read_at(self.repo, &place, &mut self.scratch, &mut bytes) {
-                Ok(()) if place.entry.kind == KIND_LIST => {
+        for location in self.repo.locate(&part.id)? {
+            match read_at(self.repo, &location, &mut self.scratch, &mut bytes) {
+                Ok(()) if location.entry.kind == KIND_LIST => {
                     self.unreadable = None;
                     let node = decode_node(&bytes, part.level).ok();
                     return Ok(node.filter(|node| {
@@ -169,7 +175,7 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// A chunk that is not where it should be, as opposed to a read that failed.
+/// True when the error means that a chunk is not at its location, as opposed to a failed read.
 pub(super) fn is_lost(error: &Error) -> bool {
     matches!(
         error,
@@ -177,7 +183,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
     )
 }
 
-/// Adds a range behind the others; one that begins where the last one ends makes that longer, and so does one too many.
+/// Appends a range. A range that begins where the last one ends extends it, and so does any range
+/// beyond [`MAX_RANGES`].
 fn add_range(ranges: &mut Ranges, (start, end): (u64, u64)) {
     let full = ranges.len() >= MAX_RANGES;
     match ranges.last_mut() {
@@ -186,11 +193,11 @@ fn add_range(ranges: &mut Ranges, (start, end): (u64, u64)) {
     }
 }
 
-/// Adds what is missing in a node that begins at `start`.
+/// Adds the missing ranges of a node that begins at `start`.
 fn add_ranges(ranges: &mut Ranges, start: u64, below: &Ranges) {
     let moved = |(from, to): &(u64, u64)| (start.saturating_add(*from), start.saturating_add(*to));
     if ranges.len() >= MAX_RANGES {
-        // all of them become one with the last
+        // all of them are joined with the last one
         below
             .last()
             .map(moved)
@@ -201,21 +208,21 @@ fn add_ranges(ranges: &mut Ranges, start: u64, below: &Ranges) {
     below.iter().map(moved).for_each(|range| add_range(ranges, range));
 }
 
-/// Reports every snapshot that is not whole; `unreadable` are those whose manifest is gone for good, with the items of
-/// which something is known.
+/// Reports every damaged snapshot. `unreadable` contains those whose manifest is lost, with the
+/// items that are known.
 pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> Result<()> {
     let repo = work.repo;
     let mut survey = Survey::new(repo);
     let mut damaged = unreadable;
     let manifests = repo.storage().list(layout::SNAPSHOTS)?;
-    // in this order: what a snapshot needs was published before its manifest
+    // in this order: everything that a snapshot needs was published before its manifest
     repo.refresh_index()?;
     for file in manifests {
         work.advance(0)?;
         let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
             continue;
         };
-        // one that is gone was forgotten meanwhile, and one that a later version wrote is not for us to judge
+        // a missing one was forgotten in the meantime, and one of a later version cannot be checked
         let bytes = match judge(repo.storage().get(&file.key, MAX_MANIFEST_LEN)) {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(_)) => continue,
@@ -235,7 +242,8 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
             work.leave(error)?;
         }
     }
-    // what the others do not name may be named by a segment that cannot be read: nothing is called lost then
+    // an unreadable segment may name the chunks that the others do not: nothing is reported as lost
+    // in that case
     let unread = repo.index().check_read();
     if let Some(error) = unread.as_ref().err().and_then(FailedRead::unreadable) {
         return work.leave(error.clone());

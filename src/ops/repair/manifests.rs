@@ -1,10 +1,11 @@
-//! Manifests, from the copies in meta packs.
+//! Restores manifests from their copies in meta packs.
 //!
-//! A copy is used only when nothing says that the snapshot must not come back (a record), when nobody is committing it just
-//! now (its session is at work), and when its bytes are a manifest of that snapshot. One that is gone comes back only if
-//! everything it needs is there: what an interrupted ingest or a prune left behind is no snapshot.
+//! A copy is used only when no record forbids that the snapshot comes back, when no process is
+//! committing it at that moment (its session is active), and when its bytes are a manifest of that
+//! snapshot. A missing manifest is restored only if everything that it needs exists: the leftovers
+//! of an interrupted ingest or a prune are no snapshot.
 
-use super::files::{Found, put_right, read};
+use super::files::{Found, read, write_repaired};
 use super::loss::{Survey, is_lost};
 use super::packs::Inventory;
 use super::{DamagedSnapshot, Work};
@@ -19,38 +20,40 @@ use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::{self, ErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where the parts of copies lie, for each snapshot that needs them.
+/// The locations of the parts of copies, for each snapshot that needs them.
 type Copies = BTreeMap<SnapshotId, Vec<ChunkLocation>>;
 
-/// Puts lost and damaged manifests right from their copies. Returns the snapshots that cannot be listed any more: their
-/// manifests are beyond repair, or are lost together with something that they need.
+/// Restores lost and damaged manifests from their copies. Returns the snapshots that can no longer
+/// be listed: their manifests are beyond repair, or are lost together with something that they
+/// need.
 pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result<Vec<DamagedSnapshot>> {
     let storage = work.repo.storage();
     let (whole, damaged) = judge_manifests(work)?;
     let forgotten = forgotten(work)?;
     let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
     let mut survey = Survey::new(work.repo);
-    let mut gone = Vec::new();
-    // restored, or left to somebody else
+    let mut lost = Vec::new();
+    // restored, or left to another process
     let mut settled: BTreeSet<SnapshotId> = BTreeSet::new();
-    // whoever holds the commit lock for so long is frozen, and is waited for once
+    // a holder of the commit lock that exceeds the lock wait is frozen, and is waited for only once
     let mut stuck: Option<Error> = None;
     let mut left = Vec::new();
-    for (id, places) in copies {
+    for (id, locations) in copies {
         work.advance(0)?;
-        let Some((bytes, snapshot)) = best_copy(work, &id, &places)? else {
+        let Some((bytes, snapshot)) = best_copy(work, &id, &locations)? else {
             continue;
         };
         let found = damaged.get(&id).unwrap_or(&Found::Missing);
         if *found == Found::Missing {
             let items = survey.damaged_items(&snapshot)?;
             if let Some(error) = survey.unreadable.take() {
-                // whether it comes back is for the repair to say that can read what it needs
+                // a later repair that can read everything that it needs decides whether it is
+                // restored
                 left.push(error);
                 continue;
             }
             if !items.is_empty() {
-                gone.push(DamagedSnapshot { id, items });
+                lost.push(DamagedSnapshot { id, items });
                 continue;
             }
         }
@@ -58,8 +61,8 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         if stuck.is_some() {
             continue;
         }
-        // alone, so that nobody forgets it or commits it just then
-        let _alone = match work.repo.commit_exclusive(work.monitor) {
+        // exclusive, so that no process forgets or commits it at this moment
+        let _exclusive = match work.repo.commit_exclusive(work.monitor) {
             Err(error @ Error::RepositoryLocked { .. }) => {
                 stuck = Some(error);
                 continue;
@@ -69,11 +72,11 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         if is_out_of_date(work.repo, &id, found)? {
             continue;
         }
-        put_right(storage, &layout::snapshot(&id), &bytes, found)?;
+        write_repaired(storage, &layout::snapshot(&id), &bytes, found)?;
         work.report.manifests_restored += 1;
     }
     if let Some(error) = stuck {
-        let message = format!("Lost or damaged manifests are left to the next repair: {error}");
+        let message = format!("Lost or damaged manifests were not repaired and are left to the next repair: {error}");
         work.repo.warn("WARN_NOT_REPAIRED", message);
     }
     for (id, found) in damaged.iter().filter(|(id, _)| !settled.contains(id)) {
@@ -88,21 +91,22 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         storage.quarantine(&layout::snapshot(id))?;
         if !forgotten.contains(id) {
             let items = Vec::new();
-            gone.push(DamagedSnapshot { id: *id, items });
+            lost.push(DamagedSnapshot { id: *id, items });
         }
     }
     if work.report.manifests_restored > 0 || !damaged.is_empty() {
         storage.barrier()?;
     }
     left.into_iter().try_for_each(|error| work.leave(error))?;
-    Ok(gone)
+    Ok(lost)
 }
 
-/// Whether somebody has forgotten or committed the snapshot since the folders were listed, or is about to. In this order: a
-/// session leaves its record before its lease goes.
+/// Whether another process has forgotten or committed the snapshot since the folders were listed,
+/// or is about to. The order of the checks matters: a session writes its record before it deletes
+/// its lease.
 fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<bool> {
     let is_there = |key: &str| match repo.storage().size(key) {
-        // what is no file is none
+        // a path that is no file counts as absent
         Err(error) if error.kind == ErrorKind::NotADirectory => Ok(false),
         found => Ok::<bool, Error>(found?.is_some()),
     };
@@ -111,7 +115,8 @@ fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<b
         || is_there(&layout::snapshot(id))? != (*found != Found::Missing))
 }
 
-/// The snapshots whose manifests are whole (or of a later version), and what lies in place of the damaged ones.
+/// The snapshots whose manifests are intact (or of a later version), and the state of the damaged
+/// ones.
 fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<SnapshotId, Found>)> {
     let storage = work.repo.storage();
     let (mut whole, mut damaged) = (BTreeSet::new(), BTreeMap::new());
@@ -120,12 +125,12 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
             continue;
         };
         match judge(work, &id)? {
-            Judged::Gone => {}
+            Judged::Missing => {}
             Judged::Whole => {
                 whole.insert(id);
             }
             Judged::Damaged => {
-                // what is there is needed no more: only that something is
+                // only the fact that a file exists is needed from here on
                 damaged.insert(id, Found::Wrong);
             }
             Judged::Unreadable(error) => {
@@ -142,15 +147,16 @@ enum Judged {
     Damaged,
     /// The device fails to read it.
     Unreadable(storage::Error),
-    Gone,
+    Missing,
 }
 
-/// What a manifest is. One that is damaged is read a second time: a read may fail that did not before.
+/// Reads and checks a manifest. A damaged one is read twice: a read may fail that did not fail
+/// before.
 fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
     let once = || {
         let found = read(work.repo.storage(), &layout::snapshot(id), MAX_MANIFEST_LEN)?;
         Ok::<Judged, Error>(match found {
-            Found::Missing => Judged::Gone,
+            Found::Missing => Judged::Missing,
             Found::Wrong => Judged::Damaged,
             Found::Unreadable(error) => Judged::Unreadable(error),
             Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
@@ -165,21 +171,23 @@ fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
     }
 }
 
-/// Snapshots that must not come back. That the record is there is what counts.
+/// Snapshots that must not be restored. Only the existence of the record counts.
 fn forgotten(work: &Work<'_>) -> Result<BTreeSet<SnapshotId>> {
     let files = work.repo.storage().list(layout::RECORDS)?;
     let id = |key: &str| layout::id_of(key, ".forgot").map(SnapshotId);
     Ok(files.iter().filter_map(|file| id(&file.key)).collect())
 }
 
-/// Looks through the meta packs for parts of copies of snapshots that `skip` does not name.
+/// Searches the meta packs for parts of copies of snapshots, except those for which `skip` returns
+/// true.
 fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&SnapshotId) -> bool) -> Result<Copies> {
     let repo = work.repo;
     let mut copies = Copies::new();
     let mut scratch = ReadScratch::default();
     let mut bytes = Vec::new();
     for (pack, _, content) in inventory.contents().filter(|(.., content)| content.meta) {
-        // a session gives its id to its snapshot and stores no other copies; saved ones lie in packs of other sessions
+        // a session gives its id to its snapshot and stores no other copies; salvaged ones are in
+        // packs of other sessions
         if skip(&content.session) || inventory.writers.contains(&content.session) {
             continue;
         }
@@ -192,13 +200,13 @@ fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&Snapsh
             .into_iter()
             .filter(|entry| entry.kind == KIND_MANIFEST_COPY)
         {
-            let place = ChunkLocation { pack: *pack, entry };
-            if !read_part(repo, &place, &mut scratch, &mut bytes)? {
+            let location = ChunkLocation { pack: *pack, entry };
+            if !read_part(repo, &location, &mut scratch, &mut bytes)? {
                 continue;
             }
             match CopyPart::decode(&bytes) {
                 Ok(part) if !skip(&part.snapshot) && !inventory.writers.contains(&part.snapshot) => {
-                    copies.entry(part.snapshot).or_default().push(place);
+                    copies.entry(part.snapshot).or_default().push(location);
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -207,23 +215,29 @@ fn find_copies(work: &mut Work<'_>, inventory: &Inventory, skip: &dyn Fn(&Snapsh
     Ok(copies)
 }
 
-/// The manifest of a snapshot, put together from parts of its copies: proven by its hash and by being one.
-fn best_copy(work: &Work<'_>, id: &SnapshotId, places: &[ChunkLocation]) -> Result<Option<(Vec<u8>, Snapshot)>> {
+/// The manifest of a snapshot, joined from parts of its copies: proven by its hash and by decoding
+/// it.
+fn best_copy(work: &Work<'_>, id: &SnapshotId, locations: &[ChunkLocation]) -> Result<Option<(Vec<u8>, Snapshot)>> {
     let repo = work.repo;
     let (mut scratch, mut bytes) = (ReadScratch::default(), Vec::new());
-    let mut read = |place: &ChunkLocation| {
-        let read = read_part(repo, place, &mut scratch, &mut bytes)?;
+    let mut read = |location: &ChunkLocation| {
+        let read = read_part(repo, location, &mut scratch, &mut bytes)?;
         Ok(read.then(|| CopyPart::decode(&bytes).ok()).flatten())
     };
-    join_from(id, places, &mut read, &mut |manifest| {
+    join_from(id, locations, &mut read, &mut |manifest| {
         let decoded = repo.decode_manifest(id, manifest).ok()?;
         Some((manifest.to_vec(), decoded))
     })
 }
 
-/// Reads a stored part; `false` when it is not what its pack says.
-fn read_part(repo: &Repository, place: &ChunkLocation, scratch: &mut ReadScratch, out: &mut Vec<u8>) -> Result<bool> {
-    match read_at(repo, place, scratch, out) {
+/// Reads a stored part; `false` when it does not match its pack entry.
+fn read_part(
+    repo: &Repository,
+    location: &ChunkLocation,
+    scratch: &mut ReadScratch,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    match read_at(repo, location, scratch, out) {
         Ok(()) => Ok(true),
         Err(error) if is_lost(&error) => Ok(false),
         Err(error) => Err(error),

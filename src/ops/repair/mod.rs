@@ -1,13 +1,15 @@
-//! All remedies together: finds what is lost or damaged, and makes it again from what is left.
+//! Repairs a repository: finds lost and damaged files, and rebuilds them from the remaining data.
 //!
-//! What always holds: nothing takes a name before its bytes are proven (a pack by its name, everything else by a checksum,
-//! a seal or the pack that it is made from); what cannot be proven goes to `quarantine/` and is never deleted; nothing
-//! comes back that was pruned, forgotten, given up or removed; what could not be read stays where it is, unless its very bytes
-//! were put together from files that could be read. A repair that is interrupted is repeated; a second one
-//! finds nothing to do; a healthy repository is not changed by a byte.
+//! Invariants: no file is published before its bytes are proven (a pack by its id, everything else
+//! by a checksum, a seal or the pack that it is built from); data that cannot be proven is moved to
+//! `quarantine/` and is never deleted; nothing that was pruned, forgotten, abandoned or removed is
+//! restored; a file that could not be read is left alone, unless exactly its bytes were rebuilt
+//! from files that could be read. An interrupted repair is repeated; a second repair finds nothing
+//! to do; a healthy repository is not changed by a single byte.
 //!
-//! The order matters: each step needs what those before it have put right (`docs/invariants.md`, Repair). The whole run
-//! holds the maintenance lock. Ingests and restores go on beside it; what a live session has written so far is left to it.
+//! The order matters: each step needs the data that the previous steps have repaired
+//! (`docs/invariants.md`, Repair). The whole run holds the maintenance lock. Ingests and restores
+//! continue concurrently; data that a live session has written is left to that session.
 
 mod files;
 mod groups;
@@ -30,51 +32,52 @@ use packs::Inventory;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// What a repair did and what it could not do.
+/// Result of a repair: what was repaired and what could not be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepairReport {
-    /// Something of the global index was lost or wrong and has been made again.
+    /// A part of the global index was lost or wrong and was rebuilt.
     pub index_rebuilt: bool,
-    /// Packs made whole again, byte for byte.
+    /// Packs that were repaired, byte for byte.
     pub packs_repaired: u64,
     /// Stale leases removed.
     pub locks_removed: u64,
-    /// Pack indexes written again.
+    /// Pack indexes rewritten.
     pub idx_repaired: u64,
-    /// Manifests written again from their copies.
+    /// Manifests rewritten from their copies.
     pub manifests_restored: u64,
-    /// Files of parity groups written again, groups made anew, and packs that were in no group and now are.
+    /// Files of parity groups that were rewritten, groups that were rebuilt, and packs that were in
+    /// no group and were added to one.
     pub parity_repaired: u64,
-    /// Key files and copies of key files written again.
+    /// Key files and copies of key files rewritten.
     pub keys_repaired: u64,
-    /// `config.json` was written again.
+    /// `config.json` was rewritten.
     pub config_repaired: bool,
-    /// Stored chunks that were saved out of packs beyond repair.
+    /// Stored chunks that were salvaged from packs beyond repair.
     pub chunks_salvaged: u64,
-    /// Files that came to lie in `quarantine/` by this run.
+    /// Files that this run moved to `quarantine/`.
     pub quarantined: Vec<String>,
-    /// Chunks and list nodes that snapshots need and nobody has any more.
+    /// Chunks and list nodes that snapshots need and that no longer exist.
     pub lost_chunks: u64,
-    /// Snapshots that are not whole. They are kept, and what is whole of them restores.
+    /// Damaged snapshots. They are kept, and their undamaged parts can be restored.
     pub damaged_snapshots: Vec<DamagedSnapshot>,
 }
 
-/// A snapshot that is not whole.
+/// A damaged snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedSnapshot {
-    /// Which one.
+    /// Its id.
     pub id: SnapshotId,
-    /// Its items that are not whole; empty when its manifest cannot be read and no copy of it is left.
+    /// Its damaged items; empty when its manifest cannot be read and no copy of it is left.
     pub items: Vec<DamagedItem>,
 }
 
-/// An item that is not whole.
+/// A damaged item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedItem {
     /// Its name.
     pub name: String,
-    /// The missing bytes: start and end (exclusive) of each range, in order. At most 4096 ranges: the last one then reaches
-    /// over what lies between it and the last missing byte.
+    /// The missing bytes: start and end (exclusive) of each range, in order. At most 4096 ranges:
+    /// the last one then also covers the bytes between it and the last missing byte.
     pub missing: Vec<(u64, u64)>,
 }
 
@@ -85,14 +88,14 @@ struct Left(Vec<storage::Error>);
 impl Left {
     fn note(&mut self, repo: &Repository, error: storage::Error) {
         if self.0.iter().all(|known| known.path != error.path) {
-            let message = format!("{} cannot be read and was left as it is: {error}", error.path);
+            let message = format!("{} could not be read and was left as it is: {error}", error.path);
             repo.warn("WARN_NOT_REPAIRED", message);
             self.0.push(error);
         }
     }
 }
 
-/// What the steps share.
+/// State that the steps share.
 struct Work<'a> {
     repo: &'a Arc<Repository>,
     monitor: &'a dyn Monitor,
@@ -103,8 +106,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Takes note of a file that could not be read and is left as it is; a failure that is about more than this file ends
-    /// the repair.
+    /// Records a file that could not be read and is left as it is; an error that concerns more than
+    /// this file ends the repair.
     fn leave(&mut self, error: storage::Error) -> Result<()> {
         if !error.kind.is_erasure() {
             return Err(error.into());
@@ -121,26 +124,28 @@ impl Work<'_> {
     }
 }
 
-/// Repairs the repository as far as that can be done.
+/// Repairs the repository as far as possible.
 ///
 /// # Errors
-/// `RepositoryLocked` when somebody else maintains the repository for longer than the lock wait, `ReadOnly`,
-/// `LocksUnsupported`, `UnsupportedFormat`, `NoSpace`, `Permission`, `Storage`, `Cancelled`, `Closed`; `Unreadable` at the end,
-/// when something could not be read and not be replaced: it was left as it is, and everything else is done. What was done until
-/// then stays done, and a repeated repair goes on. That something is beyond repair is no error: see the report.
+/// `RepositoryLocked` when another process maintains the repository for longer than the lock wait,
+/// `ReadOnly`, `LocksUnsupported`, `UnsupportedFormat`, `NoSpace`, `Permission`, `Storage`,
+/// `Cancelled`, `Closed`; `Unreadable` at the end, when something could not be read and not be
+/// replaced: it was left as it is, and everything else is done. Completed steps are kept after an
+/// error, and a repeated repair continues from there. Data beyond repair is no error: see the
+/// report.
 pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
     let mut maintenance = repo.maintain(lease::REPAIR, monitor)?;
-    // under the lock: from here on a disk that is unmounted in the usual way is busy
+    // checked under the lock: from here on the disk is busy, so a normal unmount is refused
     repo.check_place()?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
     let mut report = RepairReport::default();
     match run(repo, monitor, &mut report) {
         Err(Error::NoSpace { .. }) => {
-            // what is done stays done
+            // completed steps are kept
             maintenance.give_way();
             repo.with_reserve(|| run(repo, monitor, &mut report))?;
         }
@@ -150,7 +155,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     Ok(report)
 }
 
-/// Counts in what it does.
+/// Runs all steps, and adds their results to `report`.
 fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport) -> Result<()> {
     let folder = repo.generation();
     report.locks_removed += repo.remove_stale_leases()?.len() as u64;
@@ -171,24 +176,24 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
         report,
     };
     let mut inventory = Inventory::take(&mut work)?;
-    // what is missing is missing here, and not because the folder is gone or another one
+    // missing files count only if the root is still the folder that the repair began with
     work.repo.check_same_place(folder)?;
     packs::rebuild_damaged(&mut work, &mut inventory)?;
     salvage::save_chunks(&mut work, &mut inventory)?;
     packs::restore_indexes(&mut work, &mut inventory)?;
-    index::mend(&mut work, &inventory)?;
+    index::repair(&mut work, &inventory)?;
     let unreadable = manifests::restore_lost(&mut work, &inventory)?;
-    groups::mend(&mut work, &inventory)?;
+    groups::repair(&mut work, &inventory)?;
     repo.storage().barrier()?;
     loss::report(&mut work, unreadable)?;
     work.left.0.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Everything that lies in the quarantine.
+/// All files in the quarantine.
 fn quarantined(repo: &Repository) -> Result<BTreeSet<String>> {
     let files = repo.storage().list(layout::QUARANTINE)?;
     Ok(files.into_iter().map(|file| file.key).collect())
 }
 
-/// Packs of a kind, as sets are passed around here.
+/// A set of packs.
 type Packs = HashSet<PackId>;

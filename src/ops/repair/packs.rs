@@ -1,10 +1,12 @@
-//! Packs and their `.idx` files: which there should be, which of them have their name, and making the others again.
+//! Repairs packs and their `.idx` files: determines which packs must exist and which of them are
+//! intact, and rebuilds the others.
 //!
-//! A pack whose bytes lie somewhere else gets its own name again. Else it is rebuilt from its parity, row by row, and where
-//! rows are lost header, trailer and footer are taken from the `.idx`. Rounds go on as long as one of them helped, since a
-//! pack that is whole again helps the others of its group.
+//! A pack whose bytes are stored at another path is written back to its own path. Otherwise it is
+//! rebuilt from its parity, row by row, and where rows are lost, header, trailer and footer are
+//! taken from the `.idx`. Rounds continue as long as one of them succeeded, because a repaired pack
+//! helps to rebuild the others of its group.
 
-use super::files::{Found, put_right, read};
+use super::files::{Found, read, write_repaired};
 use super::{Packs, Work};
 use crate::catalog::EntrySum;
 use crate::catalog::entries::named_packs;
@@ -19,59 +21,61 @@ use crate::storage::{self, FailedRead, Storage, Verdict, judge};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Longest `.idx` that is read.
+/// Longest `.idx` that is read, in bytes.
 const MAX_INDEX_LEN: u64 = 4 << 20;
-/// Bytes of a pack that are read at once.
+/// Bytes of a pack that are read per call.
 const PIECE: usize = 1 << 20;
 
-/// A pack whose bytes have its name.
+/// A pack whose hash matches its id.
 pub(super) struct GoodPack {
     /// Its length in bytes.
     pub len: u64,
-    /// What its own trailer says; `None` for a file that has the right name and is no pack of this repository.
+    /// The content of its trailer; `None` for a file that matches its id but is no pack of this
+    /// repository.
     pub content: Option<Content>,
 }
 
-/// What is known of a good pack beside its length.
+/// Facts about an intact pack from its trailer.
 pub(super) struct Content {
-    /// Who wrote it.
+    /// The session that wrote it.
     pub session: SnapshotId,
-    /// It holds list nodes and copies.
+    /// It contains list nodes and copies.
     pub meta: bool,
     /// Sum over its index entries, to compare with the index.
     pub print: EntrySum,
 }
 
-/// All packs that there should be.
+/// All packs that must exist.
 #[derive(Default)]
 pub(super) struct Inventory {
-    /// Those that are whole.
+    /// Packs that are intact.
     pub good: BTreeMap<PackId, GoodPack>,
-    /// Those that are missing or damaged: at first all, later those beyond repair.
+    /// Packs that are missing or damaged: at first all, later those beyond repair.
     pub bad: BTreeSet<PackId>,
-    /// Those of which nothing can be said, because they, or what would give them back, could not be read. They stay as they
-    /// are.
+    /// Packs whose state is unknown, because they, or the files that could rebuild them, could not
+    /// be read. They are left alone.
     pub unread: BTreeSet<PackId>,
-    /// Sessions that were at work when the packs had been listed.
+    /// Sessions that were active after the packs had been listed.
     pub writers: HashSet<SnapshotId>,
-    /// Packs whose bytes lie under the name of another one, and whose.
+    /// Packs whose bytes are stored at the path of another pack, with that pack.
     misplaced: BTreeMap<PackId, PackId>,
 }
 
-/// What lies under the name of a pack.
+/// Result of reading the file of a pack.
 pub(super) enum Checked {
-    /// Its bytes, this many.
+    /// Its bytes, with their number.
     Whole(u64),
-    /// Bytes that would be this pack.
+    /// The bytes of this other pack.
     Other(PackId),
-    /// Nothing, or nothing that is a pack.
+    /// No file, or a file that is no pack.
     Nothing,
-    /// Something that the device fails to read.
+    /// The device fails to read the file.
     Unreadable(storage::Error),
 }
 
 impl Inventory {
-    /// Lists the packs, those that groups and segments name included and condemned ones left out, and reads each of them.
+    /// Lists the packs, including those that groups and segments name, without condemned ones, and
+    /// reads each of them.
     pub(super) fn take(work: &mut Work<'_>) -> Result<Self> {
         let storage = work.repo.storage();
         let mut packs = BTreeSet::new();
@@ -82,7 +86,7 @@ impl Inventory {
             }
             packs.extend(layout::id_of(&file.key, ".idx").map(PackId));
         }
-        // now, so that whoever wrote one of these packs and is gone by now has published it
+        // listed now: a session that wrote one of these packs and has ended has published it
         let mut inventory = Self {
             writers: work.repo.writers()?,
             ..Self::default()
@@ -101,7 +105,7 @@ impl Inventory {
                 continue;
             }
             let checked = match check(work, &pack)? {
-                // once is no time
+                // a read that fails once is repeated
                 Checked::Unreadable(_) => check(work, &pack)?,
                 checked => checked,
             };
@@ -122,20 +126,20 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Notes that a pack is whole.
+    /// Records that a pack is intact.
     pub(super) fn add_good(&mut self, pack: PackId, len: u64) {
         self.bad.remove(&pack);
         self.unread.remove(&pack);
         self.good.insert(pack, GoodPack { len, content: None });
     }
 
-    /// Notes that nothing can be said of a pack.
+    /// Records that the state of a pack is unknown.
     pub(super) fn leave(&mut self, pack: PackId) {
         self.bad.remove(&pack);
         self.unread.insert(pack);
     }
 
-    /// Whole packs with known content.
+    /// Intact packs with known content.
     pub(super) fn contents(&self) -> impl Iterator<Item = (&PackId, &GoodPack, &Content)> {
         self.good
             .iter()
@@ -148,28 +152,28 @@ impl Inventory {
     }
 }
 
-/// Reads a pack.
+/// Reads a pack and checks it against its id.
 pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Checked> {
-    Ok(match name_of(work, &layout::pack(pack))? {
-        Named::Pack(name, len) if name == *pack => Checked::Whole(len),
-        Named::Pack(name, _) => Checked::Other(name),
-        Named::Nothing => Checked::Nothing,
-        Named::Unreadable(error) => Checked::Unreadable(error),
+    Ok(match identify(work, &layout::pack(pack))? {
+        Identified::Pack(name, len) if name == *pack => Checked::Whole(len),
+        Identified::Pack(name, _) => Checked::Other(name),
+        Identified::Nothing => Checked::Nothing,
+        Identified::Unreadable(error) => Checked::Unreadable(error),
     })
 }
 
-/// What the bytes of a file are as a pack.
-enum Named {
-    /// This one, of this length.
+/// The pack that the bytes of a file are.
+enum Identified {
+    /// This pack, of this length.
     Pack(PackId, u64),
-    /// None: there are none, or more than any pack has.
+    /// No pack: the file is absent, or longer than the longest possible pack.
     Nothing,
-    /// The device fails to read them.
+    /// The device fails to read the file.
     Unreadable(storage::Error),
 }
 
-impl Named {
-    /// What a failed read says.
+impl Identified {
+    /// The result for a failed read.
     fn failed(error: storage::Error) -> Result<Self> {
         match error.kind.verdict() {
             Verdict::Missing | Verdict::Wrong => Ok(Self::Nothing),
@@ -179,13 +183,13 @@ impl Named {
     }
 }
 
-/// The name that the bytes of a file would have as a pack.
-fn name_of(work: &mut Work<'_>, key: &str) -> Result<Named> {
+/// Determines the pack whose id matches the bytes of a file.
+fn identify(work: &mut Work<'_>, key: &str) -> Result<Identified> {
     let storage = work.repo.storage();
     let len = match storage.size(key) {
         Ok(Some(len)) if len <= work.repo.config().longest_pack() => len,
-        Ok(_) => return Ok(Named::Nothing),
-        Err(error) => return Named::failed(error),
+        Ok(_) => return Ok(Identified::Nothing),
+        Err(error) => return Identified::failed(error),
     };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
@@ -195,17 +199,18 @@ fn name_of(work: &mut Work<'_>, key: &str) -> Result<Named> {
         let piece = buffer.get_mut(..piece).unwrap_or_default();
         match storage.get_range(key, offset, piece) {
             Ok(()) => hash.update(&*piece),
-            Err(error) => return Named::failed(error),
+            Err(error) => return Identified::failed(error),
         }
         offset += piece.len() as u64;
         work.advance(piece.len() as u64)?;
     }
-    Ok(Named::Pack(PackId(hash.finalize().into()), len))
+    Ok(Identified::Pack(PackId(hash.finalize().into()), len))
 }
 
-/// Puts packs right whose bytes lie somewhere else: under another pack's name, or in the quarantine. What they lie under
-/// stays as it is. In rounds: where two packs have changed places, the first one drives the other into the quarantine.
-fn put_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
+/// Restores packs whose bytes are stored elsewhere: at another pack's path, or in the quarantine.
+/// The files that contain them are left as they are. Works in rounds: where two packs were swapped,
+/// restoring the first one moves the other into the quarantine.
+fn restore_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     loop {
         let before = inventory.bad.len();
         for (pack, key) in misplaced(work, inventory)? {
@@ -220,29 +225,29 @@ fn put_misplaced(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     }
 }
 
-/// Where the bytes of bad packs lie.
+/// The keys of the files that contain the bytes of bad packs.
 fn misplaced(work: &mut Work<'_>, inventory: &Inventory) -> Result<BTreeMap<PackId, String>> {
-    let under = inventory.misplaced.iter();
-    let mut found: BTreeMap<PackId, String> = under
+    let known = inventory.misplaced.iter();
+    let mut found: BTreeMap<PackId, String> = known
         .filter(|(pack, _)| inventory.bad.contains(pack))
-        .map(|(pack, place)| (*pack, layout::pack(place)))
+        .map(|(pack, stored_as)| (*pack, layout::pack(stored_as)))
         .collect();
     if found.len() == inventory.bad.len() {
         return Ok(found);
     }
     for file in work.repo.storage().list(layout::QUARANTINE)? {
-        match name_of(work, &file.key)? {
-            Named::Pack(name, _) if inventory.bad.contains(&name) => {
+        match identify(work, &file.key)? {
+            Identified::Pack(name, _) if inventory.bad.contains(&name) => {
                 found.insert(name, file.key);
             }
-            Named::Unreadable(error) => work.leave(error)?,
-            Named::Pack(..) | Named::Nothing => {}
+            Identified::Unreadable(error) => work.leave(error)?,
+            Identified::Pack(..) | Identified::Nothing => {}
         }
     }
     Ok(found)
 }
 
-/// Gives a pack back its bytes, if they have its name.
+/// Writes the bytes of a pack, if their hash matches its id.
 pub(super) fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: PackId, bytes: &[u8]) -> Result<()> {
     if sha256(&[bytes]) != pack.0 {
         return Ok(());
@@ -253,15 +258,15 @@ pub(super) fn put_pack(work: &mut Work<'_>, inventory: &mut Inventory, pack: Pac
         Ok(None) => Found::Missing,
         _ => Found::Wrong,
     };
-    put_right(storage, &key, bytes, &found)?;
+    write_repaired(storage, &key, bytes, &found)?;
     inventory.add_good(pack, bytes.len() as u64);
     work.report.packs_repaired += 1;
     Ok(())
 }
 
-/// Makes missing and damaged packs again as far as that can be proven.
+/// Rebuilds missing and damaged packs as far as the result can be proven.
 pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
-    put_misplaced(work, inventory)?;
+    restore_misplaced(work, inventory)?;
     let storage = work.repo.storage();
     let groups = work.repo.parity_groups()?;
     loop {
@@ -292,19 +297,20 @@ pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) ->
     Ok(())
 }
 
-/// What is left of a damaged pack.
+/// The remaining data of a damaged pack.
 pub(super) enum Remains {
-    /// All of it: these bytes have its name.
+    /// All of it: the hash of these bytes matches its id.
     Whole(Vec<u8>),
-    /// As much as there is; what is not known is as it lies there, or zero.
+    /// A part of it; unknown bytes are those of the damaged file, or zero.
     Part(Vec<u8>),
     /// Nothing.
     Nothing,
-    /// What that is cannot be told: a read failed.
+    /// Unknown: a read failed.
     Unreadable(storage::Error),
 }
 
-/// Puts together what is left of a pack: its own rows, those that parity gives, and the ends that its `.idx` copies.
+/// Collects the remaining data of a pack: its own rows, the rows that parity rebuilds, and the ends
+/// that its `.idx` copies.
 pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result<Remains> {
     let storage = work.repo.storage();
     let (own, mut unreadable) = match read_as_it_is(work.repo, &layout::pack(pack))? {
@@ -312,7 +318,7 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
         None => (None, None),
     };
     let mut best = own.clone();
-    // a group that cannot be read may be one of its
+    // an unreadable group may protect the pack
     if let Err(error) = groups.check_read() {
         unreadable = unreadable.or(error.unreadable().cloned());
     }
@@ -348,7 +354,8 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
     Ok(best.map_or(Remains::Nothing, Remains::Part))
 }
 
-/// In the lost rows what lies there is better than nothing: a row is lost with a single wrong byte.
+/// Fills the lost rows with the bytes of the damaged file: a row is lost with a single wrong byte,
+/// so most of them are right.
 fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = lost.bytes;
     for rows in lost.rows {
@@ -362,8 +369,8 @@ fn with_own_rows(lost: Lost, own: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// All of a file that can be read, row by row, zeros for the rest; and a read that failed, if one did. `None` when there is no
-/// such file, or it is longer than any pack.
+/// The readable rows of a file, with zeros for the others, and a failed read, if any. `None` when
+/// the file does not exist, or is longer than the longest possible pack.
 fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<(Vec<u8>, Option<storage::Error>)>> {
     let storage = repo.storage();
     let len = match storage.size(key) {
@@ -396,7 +403,8 @@ fn read_as_it_is(repo: &Repository, key: &str) -> Result<Option<(Vec<u8>, Option
     Ok(Some((bytes, unreadable)))
 }
 
-/// `false` for what the device fails to read, which is noted, and for what is not there.
+/// Returns `false` for a range that the device fails to read, which is recorded in `unreadable`,
+/// and for a range that does not exist.
 fn read_piece(
     storage: &dyn Storage,
     key: &str,
@@ -416,13 +424,13 @@ fn read_piece(
     }
 }
 
-/// The parts in the `.idx` of a pack, if it is whole.
+/// The parts in the `.idx` of a pack, if it is intact.
 fn parts_in(index: &Found, pack: &PackId) -> Option<IndexParts> {
     let parts = index.bytes().and_then(|bytes| IndexParts::decode(bytes).ok());
     parts.filter(|parts| parts.pack == *pack)
 }
 
-/// Makes the `.idx` of every whole pack what it should be, and learns what each of them holds.
+/// Repairs the `.idx` of every intact pack, and records the content of each pack.
 pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
     let repo = work.repo;
     let storage = repo.storage();
@@ -430,7 +438,7 @@ pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) ->
         work.advance(0)?;
         let parts = match read_parts(storage, pack) {
             Ok(parts) => parts,
-            // it was whole a moment ago: the disk fails while we look
+            // it was intact a moment ago, so the disk is failing
             Err(ReadError::Storage(error)) => return Err(error.into()),
             Err(ReadError::Format(_)) => continue,
         };
@@ -446,11 +454,11 @@ pub(super) fn restore_indexes(work: &mut Work<'_>, inventory: &mut Inventory) ->
         let key = layout::pack_index(pack);
         let found = read(storage, &key, MAX_INDEX_LEN)?;
         if found == Found::Missing && inventory.writers.contains(&content.header.session) {
-            // its session is about to put it
+            // its session is about to write it
             continue;
         }
         if found.bytes() != Some(&bytes[..]) {
-            put_right(storage, &key, &bytes, &found)?;
+            write_repaired(storage, &key, &bytes, &found)?;
             work.report.idx_repaired += 1;
         }
     }

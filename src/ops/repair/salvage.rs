@@ -1,8 +1,10 @@
-//! Packs beyond repair: every chunk in them that is still whole, and that nobody else has, goes to a new pack as it is.
+//! Salvages chunks from packs beyond repair: every intact chunk that exists nowhere else is copied
+//! unchanged to a new pack.
 //!
-//! Which bytes are a chunk is told by the `.idx`, else by what is left of the pack's own trailer, else by the global index;
-//! that they are is told by the chunk's name. The new packs are protected, named by a segment and durable before the old
-//! ones go to the quarantine, so nothing readable is ever out of reach.
+//! The bytes of a chunk are located by the `.idx`, else by the remains of the pack's own trailer,
+//! else by the global index; the chunk's id proves them. The new packs are protected, named by a
+//! segment and durable before the old ones are moved to the quarantine, so readable data never
+//! becomes unreachable.
 
 use super::Work;
 use super::packs::{Checked, Inventory, Remains, check, put_pack, remains};
@@ -16,9 +18,9 @@ use crate::pack::{KIND_LIST, PackEntry, open_parts, parts_of, read_index};
 use crate::repo::rescue::Rescue;
 use std::collections::{HashMap, HashSet};
 
-/// Saves what can be saved out of the bad packs, and moves these and their `.idx` to the quarantine.
+/// Salvages chunks from the bad packs, and moves these packs and their `.idx` to the quarantine.
 pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Result<()> {
-    // a disk that failed to read once may read now: nothing whole is moved away
+    // a read that failed before may succeed now, so that no intact pack is moved to the quarantine
     for pack in inventory.bad.clone() {
         match check(work, &pack)? {
             Checked::Whole(len) => inventory.add_good(pack, len),
@@ -61,7 +63,7 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
     Ok(())
 }
 
-/// What was saved so far, and scratch.
+/// The chunks salvaged so far, and scratch buffers.
 #[derive(Default)]
 struct Saved {
     ids: HashSet<ChunkId>,
@@ -96,7 +98,8 @@ fn save_from(
         if epoch == Some(seal_epoch(work)) {
             rescue.copy(&meta, stored)?;
         } else {
-            // what was sealed lies behind the nonce, opened in place; in a plain repository it is all of it
+            // the opened data follows the nonce, in the same buffer; in a plain repository it is
+            // the whole buffer
             let mut again = stored.to_vec();
             if let Some(range) = seal.open_chunk(&meta, &mut again)
                 && let Some(encoded) = again.get(range)
@@ -114,7 +117,8 @@ fn seal_epoch(work: &Work<'_>) -> u32 {
     work.repo.seal().epoch()
 }
 
-/// The entries of a damaged pack and its key epoch, from whatever still tells them. The index knows no epoch.
+/// The entries of a damaged pack and its key epoch, from the first source that still has them. The
+/// index contains no epoch.
 fn entries_in(
     work: &Work<'_>,
     pack: &PackId,
@@ -130,11 +134,14 @@ fn entries_in(
     }
 }
 
-/// True when a whole pack holds the chunk. Copies of manifests and configs stand in no index; they are saved always.
+/// True when an intact pack contains the chunk. Copies of manifests and configs are in no index;
+/// they are always salvaged.
 fn is_elsewhere(work: &Work<'_>, inventory: &Inventory, entry: &PackEntry) -> Result<bool> {
     if entry.kind > KIND_LIST {
         return Ok(false);
     }
-    let places = work.repo.locate(&entry.id)?;
-    Ok(places.iter().any(|place| inventory.good.contains_key(&place.pack)))
+    let locations = work.repo.locate(&entry.id)?;
+    Ok(locations
+        .iter()
+        .any(|location| inventory.good.contains_key(&location.pack)))
 }

@@ -1,7 +1,8 @@
-//! Kill lists, `config.json`, key files and records: small files with a second copy, or where none is needed.
+//! Repairs kill lists, `config.json`, key files and records: small files that have a second copy,
+//! or need none.
 
 use super::Left;
-use super::files::{Found, put_right, read};
+use super::files::{Found, read, write_repaired};
 use crate::base::{Config, MAX_CONFIG_LEN};
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::{Error, Result};
@@ -14,8 +15,9 @@ use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
 use crate::storage::{self, Verdict};
 use std::collections::BTreeSet;
 
-/// Reads the kill lists; damaged ones go to the quarantine. That is safe under the maintenance lock: nobody is deleting
-/// packs, and what was condemned and not deleted yet is only garbage, which the next prune finds again.
+/// Reads the kill lists and moves damaged ones to the quarantine. That is safe under the
+/// maintenance lock: no process is deleting packs, and condemned packs that are not deleted yet are
+/// only garbage, which the next prune finds again.
 pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
     loop {
         match repo.kill_lists() {
@@ -30,8 +32,9 @@ pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
     }
 }
 
-/// Puts `config.json` right. The handle has opened with its bytes, so they are proven: by checksum, and in a sealed
-/// repository by their MAC. One that cannot be read stays: there may be another by now.
+/// Repairs `config.json`. The handle was opened with its bytes, so they are proven: by their
+/// checksum, and in a sealed repository by their MAC. An unreadable file is left alone: it may be a
+/// newer one.
 pub(super) fn config(repo: &Repository, left: &mut Left) -> Result<bool> {
     let found = read(repo.storage(), layout::CONFIG, MAX_CONFIG_LEN)?;
     if let Found::Unreadable(error) = found {
@@ -46,14 +49,15 @@ pub(super) fn config(repo: &Repository, left: &mut Left) -> Result<bool> {
         .and_then(|bytes| Config::decode(bytes).ok())
         .is_some_and(|config| config.id != repo.config().id)
     {
-        // not damaged: the folder is another one since this repair began
+        // not damaged: the folder was replaced since this repair began
         repo.check_place()?;
     }
-    put_right(repo.storage(), layout::CONFIG, repo.config_bytes(), &found)?;
+    write_repaired(repo.storage(), layout::CONFIG, repo.config_bytes(), &found)?;
     Ok(true)
 }
 
-/// Writes damaged records of forgotten snapshots again. That they exist is what counts; what they said is for people.
+/// Rewrites damaged records of forgotten snapshots. Only their existence counts; their contents are
+/// informational.
 pub(super) fn records(repo: &Repository, left: &mut Left) -> Result<()> {
     for file in repo.storage().list(layout::RECORDS)? {
         let Some(id) = layout::id_of(&file.key, ".forgot").map(SnapshotId) else {
@@ -73,23 +77,23 @@ pub(super) fn records(repo: &Repository, left: &mut Left) -> Result<()> {
             reason: ForgotReason::Forgotten,
             at_ms: repo.now_ms(),
         };
-        put_right(repo.storage(), &file.key, &record.encode()?, &found)?;
+        write_repaired(repo.storage(), &file.key, &record.encode()?, &found)?;
     }
     Ok(())
 }
 
-/// A key file as it lies there.
+/// State of a key file.
 enum KeyState {
     Whole(Vec<u8>),
-    /// Written by a later version, or of another repository: left alone.
+    /// Written by a later version, or belongs to another repository: left alone.
     Unknown,
     Damaged(Found),
-    /// Left alone, whatever the other file says: the key file is all that opens a repository.
+    /// Left alone, whatever the other file contains: the key file is all that opens a repository.
     Unreadable(storage::Error),
 }
 
-/// Puts key files right from their copies, and the copies from the key files. A key that is removed loses its copy first,
-/// so a copy without a key file is a key file that was lost.
+/// Repairs key files from their copies, and the copies from the key files. Removing a key deletes
+/// its copy first, so a copy without a key file means that the key file was lost.
 pub(super) fn keys(repo: &Repository, left: &mut Left) -> Result<u64> {
     if repo.seal().keys().is_none() {
         return Ok(0);
@@ -108,20 +112,20 @@ pub(super) fn keys(repo: &Repository, left: &mut Left) -> Result<u64> {
     let mut written = 0;
     for id in ids {
         let (key, copy_key) = (layout::key(&id), layout::key_copy(&id));
-        match (look_at(repo, &id, &key)?, look_at(repo, &id, &copy_key)?) {
+        match (inspect(repo, &id, &key)?, inspect(repo, &id, &copy_key)?) {
             (KeyState::Unreadable(error), _) | (_, KeyState::Unreadable(error)) => left.note(repo, error),
             (KeyState::Unknown, _) | (_, KeyState::Unknown) => {}
             (KeyState::Whole(bytes), KeyState::Whole(copy)) if bytes == copy => {}
             (KeyState::Whole(bytes), KeyState::Whole(copy)) => {
-                put_right(storage, &copy_key, &bytes, &Found::Bytes(copy))?;
+                write_repaired(storage, &copy_key, &bytes, &Found::Bytes(copy))?;
                 written += 1;
             }
             (KeyState::Whole(bytes), KeyState::Damaged(found)) => {
-                put_right(storage, &copy_key, &bytes, &found)?;
+                write_repaired(storage, &copy_key, &bytes, &found)?;
                 written += 1;
             }
             (KeyState::Damaged(found), KeyState::Whole(bytes)) => {
-                put_right(storage, &key, &bytes, &found)?;
+                write_repaired(storage, &key, &bytes, &found)?;
                 written += 1;
             }
             (KeyState::Damaged(_), KeyState::Damaged(_)) => {
@@ -133,7 +137,7 @@ pub(super) fn keys(repo: &Repository, left: &mut Left) -> Result<u64> {
     Ok(written)
 }
 
-fn look_at(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
+fn inspect(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
     let bytes = match read(repo.storage(), key, MAX_KEY_FILE_LEN as u64)? {
         Found::Bytes(bytes) => bytes,
         Found::Unreadable(error) => return Ok(KeyState::Unreadable(error)),
