@@ -263,7 +263,7 @@ fn a_successful_prune_has_protected_what_it_keeps_or_names_what_is_unprotected()
                         let warned = warnings() > before;
                         assert_eq!(warned, !reported.is_empty(), "{what}");
                         assert_eq!(
-                            report.warnings.iter().any(|text| text.contains("no whole parity")),
+                            report.warnings.iter().any(|text| text.contains("no complete parity")),
                             warned,
                             "{what}"
                         );

@@ -1,25 +1,27 @@
-//! What is to become of each pack: keep it, delete it, or copy what is needed out of it first.
+//! Chooses the action for each pack: keep it, delete it, or copy the needed chunks out of it first.
 //!
-//! Packs with waste in them are rewritten, the most wasteful first, until what is left is less than the caller puts up with;
-//! small packs of like size are gathered once there are enough of them, so that each byte is gathered a few times at most.
+//! Packs that contain waste are rewritten, the most wasteful first, until the remaining waste is
+//! less than the caller tolerates; small packs of similar size are gathered once there are enough
+//! of them, so that each byte is gathered only a few times.
 
 use super::Work;
 use super::packs::{Action, PackState};
 use std::collections::HashMap;
 
-/// Small packs of one size and kind that are gathered when there are so many.
+/// Number of small packs of one size and kind from which on they are gathered.
 const GATHER: usize = 8;
-/// A pack is small below this part of the target length.
+/// A pack is small when it is shorter than the target length divided by this.
 const SMALL: u64 = 4;
 
-/// Chooses, once it is known what is needed of each. The first `named` packs are in the index.
+/// Chooses the actions, once the needed bytes of each pack are known. The first `named` packs are
+/// in the index.
 pub(super) fn choose(work: &Work<'_>, packs: &mut [PackState], named: usize) {
     let mut kept_bytes = 0u64;
     let mut waste = 0u64;
     let mut partly: Vec<usize> = Vec::new();
     for (ordinal, state) in packs.iter_mut().enumerate() {
-        let may_go = state.is_listed() && !state.is_left_alone() && (state.good || ordinal >= named);
-        if may_go && !state.is_needed() {
+        let may_change = state.is_listed() && !state.is_left_alone() && (state.good || ordinal >= named);
+        if may_change && !state.is_needed() {
             state.action = Action::Delete;
             continue;
         }
@@ -27,16 +29,17 @@ pub(super) fn choose(work: &Work<'_>, packs: &mut [PackState], named: usize) {
             continue;
         }
         kept_bytes += state.total;
-        if may_go && state.waste() > 0 {
+        if may_change && state.waste() > 0 {
             waste += state.waste();
             partly.push(ordinal);
         }
     }
-    // the share that is waste, the greatest first
+    // sorted by share of waste, the greatest first
     let share = |state: &PackState| (u128::from(state.waste()) << 32).checked_div(u128::from(state.total));
     partly.sort_by_key(|ordinal| std::cmp::Reverse(packs.get(*ordinal).and_then(share)));
     for ordinal in partly {
-        // of what will be stored then: else the next prune would find more waste than is allowed, and go on
+        // compared with the bytes that will remain: otherwise the next prune would find more waste
+        // than allowed, and continue
         if waste <= (kept_bytes as f64 * work.options.max_unused) as u64 {
             break;
         }
@@ -51,7 +54,7 @@ pub(super) fn choose(work: &Work<'_>, packs: &mut [PackState], named: usize) {
     }
 }
 
-/// Rewrites small packs of like size and kind where there are many.
+/// Rewrites small packs of similar size and kind where there are many.
 fn gather(work: &Work<'_>, packs: &mut [PackState], named: usize) {
     let small = work.repo.config().pack_size / SMALL;
     let mut tiers: HashMap<(bool, u32), Vec<usize>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! What the caller wants, and which snapshots that keeps.
+//! The options of a prune, and the snapshots that they keep.
 
 use super::Work;
 use super::survey::Survey;
@@ -9,31 +9,33 @@ use std::collections::{BTreeMap, HashSet};
 
 pub use crate::snapshot::retention::SnapshotChoice;
 
-/// The reason for which a snapshot is kept that the policy was not asked about.
+/// The reason for keeping a snapshot that the policy was not applied to.
 const NOT_ASKED: &str = "filter";
-/// What [`PruneOptions::max_unused`] is when nothing is said.
+/// Default of [`PruneOptions::max_unused`].
 const DEFAULT_MAX_UNUSED: f64 = 0.05;
 
-/// What to remove, and how.
+/// Options of a prune.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneOptions {
     /// Which snapshots are kept.
     pub policy: RetentionPolicy,
-    /// The policy is asked only about snapshots that have all these tags, with these values. The others are kept.
+    /// The policy is applied only to snapshots that have all these tags, with these values. The
+    /// others are kept.
     pub tags: BTreeMap<String, String>,
-    /// Tell what would be done, and do nothing.
+    /// Report what would be done, and change nothing.
     pub dry_run: bool,
-    /// Share of the stored bytes that may be waste in packs that are partly needed, from 0 (every such pack is rewritten)
-    /// to 1 (none is). 0.05 by default.
+    /// Share of the stored bytes that may be waste in packs that are partly needed, from 0 (every
+    /// such pack is rewritten) to 1 (none is). 0.05 by default.
     pub max_unused: f64,
-    /// Sweep what live ingests may rely on too. They then fail cleanly, or commit a whole snapshot.
+    /// Also sweep packs that live ingests may rely on. These ingests then fail cleanly, or commit a
+    /// complete snapshot.
     pub force: bool,
-    /// Wait for the sessions that delay a part of the sweep, and sweep that too.
+    /// Wait for the sessions that delay a part of the sweep, then sweep that part too.
     pub wait: bool,
 }
 
 impl PruneOptions {
-    /// The defaults with this policy.
+    /// The default options with this policy.
     pub fn new(policy: RetentionPolicy) -> Self {
         Self {
             policy,
@@ -45,7 +47,7 @@ impl PruneOptions {
         }
     }
 
-    /// Keeps every snapshot, so that only what no snapshot needs goes.
+    /// Keeps every snapshot, so that only data that no snapshot needs is deleted.
     pub fn keep_all() -> Self {
         Self::new(RetentionPolicy {
             keep_last: Keep::All,
@@ -53,7 +55,7 @@ impl PruneOptions {
         })
     }
 
-    /// The same, and no further snapshot is removed: the policy was asked once.
+    /// The same options, but no further snapshot is removed: the policy is applied only once.
     pub(super) fn sweep_only(&self) -> Self {
         Self {
             policy: Self::keep_all().policy,
@@ -62,7 +64,7 @@ impl PruneOptions {
         }
     }
 
-    /// Refuses what cannot be meant.
+    /// Rejects invalid options.
     pub(super) fn check(&self) -> Result<()> {
         self.rules()?;
         if !(0.0..=1.0).contains(&self.max_unused) {
@@ -78,7 +80,7 @@ impl PruneOptions {
     }
 }
 
-/// What the policy decided.
+/// The decisions of the policy.
 pub(super) struct Chosen {
     pub(super) kept: Vec<SnapshotChoice>,
     pub(super) removed: Vec<SnapshotChoice>,
@@ -96,7 +98,7 @@ impl Chosen {
     }
 }
 
-/// Asks the policy about the snapshots.
+/// Applies the policy to the snapshots.
 pub(super) fn choose(work: &mut Work<'_>, survey: &Survey) -> Result<Chosen> {
     let rules = work.options.rules()?;
     let asked: Vec<Candidate<'_>> = (survey.snapshots.iter())
@@ -125,7 +127,7 @@ pub(super) fn choose(work: &mut Work<'_>, survey: &Survey) -> Result<Chosen> {
             false => removed.push(choice),
         }
     }
-    // one that only sweeps keeps everything, and has nobody's policy to warn of
+    // a run that only sweeps keeps everything, and has no policy of the caller to warn about
     if !work.sweeps {
         work.warnings.extend(decided.warnings);
     }

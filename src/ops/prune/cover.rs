@@ -1,8 +1,10 @@
-//! The last step of a prune: every pack that it keeps is in a parity group, or the caller is told which are not.
+//! The last step of a prune: adds every kept pack to a parity group, or reports the packs that are
+//! in none.
 //!
-//! Groups are replaced while packs leave them. On a full disk the old group may have to be deleted first, and another
-//! process may take the space before its successor is stored; a crash may come between the two. A pack that is in no group
-//! is protected again here, from its own bytes. Damaged parity is left to a repair.
+//! Groups are replaced while packs leave them. On a full disk the old group may have to be deleted
+//! first, and another process may use the space before its successor is stored; a crash may happen
+//! between the two. A pack that is in no group is protected here from its own bytes. Damaged parity
+//! is left to a repair.
 
 use super::{PruneReport, Work};
 use crate::error::{Error, Result};
@@ -11,11 +13,12 @@ use crate::layout;
 use crate::repo::dissolve::Room;
 use crate::repo::{Repository, packs_without_parity, protect_packs};
 
-/// Packs that a message names; the report names all of them.
+/// Most packs that the warning names; the report lists all of them.
 const NAMED: usize = 10;
 
-/// Protects the packs that a segment names and no parity group has. Where a full disk has no room for that, fails with
-/// [`Error::NoSpace`] as long as space can be freed, and then notes the packs for the report.
+/// Protects the packs that a segment names and that are in no parity group. On a full disk, fails
+/// with [`Error::NoSpace`] as long as space can be freed, and afterwards records the packs for the
+/// report.
 pub(super) fn protect_kept(work: &mut Work<'_>) -> Result<()> {
     let repo = work.repo;
     let must_complete = work.room == Room::Enough;
@@ -31,7 +34,7 @@ pub(super) fn protect_kept(work: &mut Work<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Warns of the packs that are left without parity.
+/// Warns about the packs that remain without parity.
 pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
     if report.unprotected.is_empty() {
         return;
@@ -42,8 +45,8 @@ pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
         more => format!(" and {more} more"),
     };
     let message = format!(
-        "{} packs that are kept have no whole parity, because there was no room for it: {}{more}; free some space, then \
-         prune again or repair()",
+        "{} kept packs have no complete parity, because the disk is full: {}{more}; free some space, then prune again or \
+         run repair()",
         report.unprotected.len(),
         named.join(", ")
     );
@@ -51,8 +54,9 @@ pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
     report.warnings.push(message);
 }
 
-/// Packs that are there, that a segment names and that are in no whole parity group, sorted. Those that are condemned do not
-/// count. A segment names a pack only after its group is durable, so a session that is writing has none of these.
+/// Packs that exist, that a segment names and that are in no complete parity group, sorted.
+/// Condemned packs are not included. A segment names a pack only after its group is durable, so no
+/// pack of an active session is included.
 fn bare_packs(repo: &Repository, must_complete: bool) -> Result<Vec<PackId>> {
     if repo.parity_shape().is_none() {
         return Ok(Vec::new());
@@ -61,11 +65,11 @@ fn bare_packs(repo: &Repository, must_complete: bool) -> Result<Vec<PackId>> {
     let kill_lists = repo.kill_lists()?;
     let mut bare = packs_without_parity(repo, named.keys(), must_complete)?;
     bare.sort_unstable();
-    let mut there = Vec::new();
+    let mut existing = Vec::new();
     for pack in bare {
         if !kill_lists.condemned(&pack) && repo.storage().size(&layout::pack(&pack))?.is_some() {
-            there.push(pack);
+            existing.push(pack);
         }
     }
-    Ok(there)
+    Ok(existing)
 }

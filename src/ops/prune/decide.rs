@@ -1,8 +1,10 @@
-//! The decision, under the exclusive commit lock: which of the packs that nobody seemed to need may go.
+//! Decides, under the exclusive commit lock, which of the apparently unneeded packs may be deleted.
 //!
-//! Snapshots that came since they were listed are read before the lock is taken, as long as there are new ones, so that
-//! little is left to read under it. A pack that one of them needs, and no other pack can stand in for, is taken off the list.
-//! Sessions that began since may reuse anything that they were not told to avoid: of that, nothing goes before they are gone.
+//! Snapshots that were committed since the listing are read before the lock is taken, as long as
+//! there are new ones, so that little remains to be read under it. A pack that one of them needs,
+//! and that no other pack can replace, is removed from the candidates. Sessions that started since
+//! may reuse every pack that no hint told them to avoid: none of these packs is deleted before the
+//! sessions have ended.
 
 use super::Work;
 use super::packs::Writer;
@@ -20,11 +22,11 @@ use crate::repo::SeededBug;
 use crate::repo::read::ReadScratch;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Times that new snapshots are looked for before the lock is taken all the same.
+/// Rounds of listing new snapshots before the lock is taken regardless.
 const ROUNDS: usize = 20;
 
-/// Decides, and publishes the kill list before the lock is released; `None` when nothing may go. What has to wait for
-/// others is left for a later prune in a hint.
+/// Decides, and publishes the kill list before the lock is released; `None` when no pack may be
+/// deleted. Packs that have to wait for other sessions are left for a later prune in a hint.
 pub(super) fn decide(
     work: &mut Work<'_>,
     survey: &Survey,
@@ -46,14 +48,14 @@ pub(super) fn decide(
     let guard = repo.commit_exclusive(work.monitor)?;
     repo.check_same_place(work.folder)?;
     if repo.has_bug(SeededBug::NoLastListing) {
-        // as if nothing could have come since
+        // as if no snapshot could have been committed since
         deciding.known.extend(snapshots::ids(repo)?);
     }
     deciding.read_new(work)?;
     let held = held_now(work)?;
     if !held.is_subset(&survey.held) {
         plan.release_only(&survey.ready());
-        deciding.candidates.retain(|pack| plan.may_go(pack));
+        deciding.candidates.retain(|pack| plan.is_released(pack));
     }
     hint(work, survey, plan, &held)?;
     let condemned = deciding.candidates;
@@ -73,16 +75,16 @@ pub(super) fn decide(
 }
 
 struct Deciding {
-    /// Packs that may still go.
+    /// Packs that may still be deleted.
     candidates: BTreeSet<PackId>,
-    /// Packs of these that say who wrote them.
+    /// Candidates whose session is known, by session.
     sessions: HashMap<SnapshotId, Vec<PackId>>,
     /// Snapshots that were taken into account.
     known: HashSet<SnapshotId>,
     condemned_before: HashSet<PackId>,
     /// Lengths of the packs that the index names, in bytes.
     lens: HashMap<PackId, u64>,
-    /// Packs looked for, and the lengths of those that are there.
+    /// Packs that were looked up, with the lengths of those that exist.
     found: HashMap<PackId, Option<u64>>,
     nodes: HashSet<ChunkId>,
 }
@@ -98,7 +100,8 @@ impl Deciding {
         Self {
             candidates: plan.releasable(),
             sessions,
-            // also those that were to be forgotten: if somebody has put one back, it is another one
+            // includes the snapshots that were to be forgotten: a manifest that reappears belongs
+            // to another snapshot
             known: survey.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             condemned_before: survey.condemned.clone(),
             lens: HashMap::new(),
@@ -107,9 +110,10 @@ impl Deciding {
         }
     }
 
-    /// Takes the snapshots into account that came since; how many these were.
+    /// Takes the snapshots into account that were committed since; returns their number.
     fn read_new(&mut self, work: &Work<'_>) -> Result<usize> {
-        // first the snapshots, then the segments: every chunk of a snapshot is in a segment by then
+        // first the snapshots, then the segments: every chunk of a listed snapshot is in a segment
+        // at that point
         let mut ids = snapshots::ids(work.repo)?;
         work.repo.refresh_index()?;
         ids.retain(|id| !self.known.contains(id));
@@ -136,17 +140,18 @@ impl Deciding {
         Ok(ids.len())
     }
 
-    /// A chunk needs a copy in a pack that is there, as long as it should be, and stays; if it has none, the packs that have
-    /// it stay. One that was cut off may still have the chunk, and counts when there is no other.
+    /// Ensures that a chunk keeps a copy in a pack that exists, has the right length, and stays; if
+    /// it has none, all packs that contain it stay. A truncated pack may still contain the chunk,
+    /// and counts when there is no other.
     fn rescue(&mut self, work: &Work<'_>, chunk: &ChunkId) -> Result<()> {
-        // one that was found damaged counts only when there is no other
-        let mut places = work.repo.locate_published(chunk)?;
-        if places.is_empty() {
-            places = work.repo.locate(chunk)?;
+        // a copy in a pack that was found damaged counts only when there is no other
+        let mut locations = work.repo.locate_published(chunk)?;
+        if locations.is_empty() {
+            locations = work.repo.locate(chunk)?;
         }
-        let (mut whole, mut there) = (Vec::new(), Vec::new());
-        for place in &places {
-            let pack = place.pack;
+        let (mut full_length, mut existing) = (Vec::new(), Vec::new());
+        for location in &locations {
+            let pack = location.pack;
             let found = match self.found.get(&pack) {
                 Some(found) => *found,
                 None => work.repo.storage().size(&layout::pack(&pack))?,
@@ -155,16 +160,16 @@ impl Deciding {
             if found.is_none() || self.condemned_before.contains(&pack) {
                 continue;
             }
-            there.push(pack);
+            existing.push(pack);
             if found == self.lens.get(&pack).copied() {
-                whole.push(pack);
+                full_length.push(pack);
             }
         }
-        if there.is_empty() {
+        if existing.is_empty() {
             return Err(Error::ChunkMissing { chunk: *chunk });
         }
-        let counted = if whole.is_empty() { there } else { whole };
-        // its writer may know that a copy is bad which nobody else has read
+        let counted = if full_length.is_empty() { existing } else { full_length };
+        // the writer may know that a copy is bad that no other process has read
         let stays = |pack: &PackId| !self.candidates.contains(pack) && work.proven.contains(pack);
         if !counted.iter().any(stays) {
             counted.iter().for_each(|pack| {
@@ -175,7 +180,7 @@ impl Deciding {
     }
 }
 
-/// Sessions that are at work. None when the caller wants them ignored.
+/// Active sessions. Empty when the caller wants them ignored.
 fn held_now(work: &Work<'_>) -> Result<HashSet<SnapshotId>> {
     match work.options.force {
         true => Ok(HashSet::new()),
@@ -183,7 +188,8 @@ fn held_now(work: &Work<'_>) -> Result<HashSet<SnapshotId>> {
     }
 }
 
-/// Tells new sessions not to use the packs that a later prune will sweep, once the sessions of now are gone.
+/// Publishes a hint: new sessions must not use the packs that a later prune will sweep, once the
+/// current sessions have ended.
 fn hint(work: &Work<'_>, survey: &Survey, plan: &Plan, held: &HashSet<SnapshotId>) -> Result<()> {
     let hinted = survey.hinted();
     let packs: Vec<PackId> = plan

@@ -1,13 +1,16 @@
-//! Removing snapshots that a policy does not keep, and then everything that no snapshot needs any more.
+//! Removes the snapshots that a policy does not keep, and then everything that no snapshot needs
+//! any more.
 //!
-//! First a plan is made, from the snapshots that will be left; a dry run ends there. Then it is carried out: forget, copy
-//! what is still needed out of packs that are mostly waste, decide under the commit lock, and only then delete. Ingests
-//! and restores go on beside it. What makes that safe, step by step, is protocol K (`docs/invariants.md`, Prune): the
-//! decision counts every snapshot that is there at that instant, whatever is deleted stood in a kill list first, and a
-//! writer looks at the kill lists before it commits. Leases are honoured, but nothing depends on them.
+//! First a plan is made from the snapshots that will remain; a dry run ends there. Then the plan is
+//! executed: forget snapshots, copy needed chunks out of packs that are mostly waste, decide under
+//! the commit lock, and only then delete. Ingests and restores continue concurrently. Protocol K
+//! (`docs/invariants.md`, Prune) describes step by step why that is safe: the decision takes into
+//! account every snapshot that exists at that instant, every pack is in a kill list before it is
+//! deleted, and a writer reads the kill lists before it commits. Leases are honoured, but safety
+//! does not depend on them.
 //!
-//! What always holds: a prune that is cut short at any point has broken no snapshot that was kept, and the next one goes
-//! on where it stopped. The whole run holds the maintenance lock.
+//! Invariant: a prune that is interrupted at any point has damaged no kept snapshot, and the next
+//! prune continues where it stopped. The whole run holds the maintenance lock.
 
 mod actions;
 mod choice;
@@ -44,42 +47,43 @@ use std::sync::Arc;
 use std::time::Duration;
 use survey::Survey;
 
-/// How long between two looks at whether the sessions that delay a sweep are gone.
+/// Interval of the checks whether the sessions that delay a sweep have ended.
 const WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// How often a dry run begins again when files that it was reading were replaced meanwhile.
+/// How often a dry run starts over when files that it was reading were replaced.
 const MOVES: usize = 20;
-/// How often it does when something was missing.
+/// How often a dry run starts over when a chunk or pack was missing.
 const MISSES: usize = 3;
 
-/// What the steps share.
+/// State that the steps share.
 struct Work<'a> {
     repo: &'a Arc<Repository>,
     options: &'a PruneOptions,
     monitor: &'a dyn Monitor,
-    /// Its own session, of a prune that has a lease: where that cannot be read while it is held (Windows), nobody can tell
-    /// that it is a prune's.
+    /// The prune's own session, if it has a lease: where a lease cannot be read while it is held
+    /// (Windows), other code cannot recognize it as a prune's.
     own: Option<SnapshotId>,
-    /// The folder that it works in.
+    /// The folder that the prune works in.
     folder: Generation,
     warnings: Vec<String>,
-    /// What the present run has done, once it is decided.
+    /// The results of the current run, once it has decided.
     decided: Option<PruneReport>,
-    /// What it was about to remove before that.
+    /// The snapshots that it was removing before that.
     removing: Vec<SnapshotChoice>,
-    /// What it has deleted for a prune that was cut short.
+    /// The packs that it has deleted for an interrupted prune.
     finished: Deleted,
     /// Packs in unfinished kill lists that snapshots need.
     spared: HashSet<PackId>,
-    /// Packs that could not be read whole, in this or an earlier run.
+    /// Packs that could not be read completely, in this or an earlier run.
     damaged: HashSet<PackId>,
-    /// Packs that the present run has written, or read and found whole.
+    /// Packs that the current run has written, or has read and found intact.
     proven: HashSet<PackId>,
     /// Packs that are kept and that no parity group protects.
     unprotected: Vec<PackId>,
-    /// Whether parity may be deleted before its successor is stored: only when nothing else gives space.
+    /// Whether parity may be deleted before its successor is stored: only when no other space can
+    /// be freed.
     room: Room,
-    /// The policy was asked by an earlier run, and the present one keeps every snapshot.
+    /// An earlier run has applied the policy, and the current one keeps every snapshot.
     sweeps: bool,
 }
 
@@ -112,9 +116,9 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What a run that failed has done all the same.
+    /// The results of a run that failed.
     fn interrupted(&mut self) -> Result<PruneReport> {
-        // a further run will find what there is to warn of
+        // a further run issues the warnings again
         self.warnings.clear();
         let finished = std::mem::take(&mut self.finished);
         if let Some(report) = self.decided.take() {
@@ -130,7 +134,7 @@ impl<'a> Work<'a> {
         Ok(report)
     }
 
-    /// The sessions of others that write.
+    /// The sessions of other writers.
     fn writers(&self) -> Result<HashSet<SnapshotId>> {
         let mut writers = self.repo.writers()?;
         if let Some(own) = &self.own {
@@ -148,7 +152,7 @@ impl<'a> Work<'a> {
         self.warnings.push(message);
     }
 
-    /// Tells that so many bytes of packs have been copied out, of so many that are to be.
+    /// Reports progress, in bytes of packs from which chunks are copied.
     fn progress(&self, done_bytes: u64, total_bytes: u64) {
         self.monitor.progress(&Progress {
             done_bytes,
@@ -158,20 +162,22 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Removes the snapshots that the policy does not keep, and frees the space that only they needed. With `dry_run`, only
-/// tells what would be done; nothing is written then, and no lock taken.
+/// Removes the snapshots that the policy does not keep, and frees the space that only they needed.
+/// With `dry_run`, only reports what would be done; nothing is written, and no lock is taken.
 ///
 /// # Errors
-/// `InvalidPolicy` before anything is read. `RepositoryLocked` when somebody else maintains the repository for longer than
-/// the lock wait, or when ingests kept the commit lock that long. `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing` or
-/// `PackMissing` when it cannot be known what is still needed: nothing was freed then. `ReadOnly`, `LocksUnsupported`,
-/// `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. A prune that failed half-way is finished by the next one.
+/// `InvalidPolicy` before anything is read. `RepositoryLocked` when another process maintains the
+/// repository for longer than the lock wait, or when ingests held the commit lock that long.
+/// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing` or `PackMissing` when the needed chunks
+/// cannot be determined: nothing was freed in that case. `ReadOnly`, `LocksUnsupported`,
+/// `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. The next prune completes a prune
+/// that failed half-way.
 pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     options.check()?;
     repo.check_running(monitor)?;
     let _operation = repo.enter();
     if options.dry_run {
-        return repo.unless_replaced(look_only(repo, options, monitor));
+        return repo.unless_replaced(dry_run(repo, options, monitor));
     }
     repo.begin_writing()?;
     let maint = repo.maint(monitor)?;
@@ -182,21 +188,23 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     Ok(report)
 }
 
-/// A dry run. It takes no lock, so what it looks at may go away under it: then it looks again.
-fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
+/// Executes a dry run. It takes no lock, so files may be deleted while it reads them: it then
+/// starts over.
+fn dry_run(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     let (mut moved, mut missed) = (0, 0);
     loop {
         let mut work = Work::new(repo, options, monitor);
-        match look(&mut work) {
+        match plan_run(&mut work) {
             Ok((chosen, survey, plan)) => {
-                work.finished = sweep::lying(repo, &survey.condemned)?.into_values().collect();
+                work.finished = sweep::existing(repo, &survey.condemned)?.into_values().collect();
                 return Ok(PruneReport::of_run(&chosen, plan.sums(&Done::default()), &work));
             }
             Err(Error::Storage { source }) if source.kind == ErrorKind::NotFound && moved < MOVES => moved += 1,
             Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if missed < MISSES => {
                 missed += 1;
                 if missed == MISSES {
-                    // not somebody else's doing: perhaps a pack knows what the index has lost
+                    // not caused by another process: a pack may list a chunk that the index has
+                    // lost
                     repo.heal_index_for_read()?;
                 }
             }
@@ -205,9 +213,10 @@ fn look_only(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     }
 }
 
-/// Cleans up after others, and takes a lease, so that they see who is at work. `None` on a full disk: the reserve has been
-/// given up then, and the prune does without a lease, which would take up what the prune itself needs. What there is no
-/// room for is left undone: all of it is hints.
+/// Cleans up after other processes, and takes a lease, so that they see that a prune is active.
+/// Returns `None` on a full disk: the reserve has been released, and the prune does without a
+/// lease, which would use space that the prune itself needs. Cleanup for which there is no space is
+/// skipped: all of it is only hints.
 fn begin(repo: &Repository, own: SnapshotId) -> Result<Option<Lease>> {
     repo.clean_half_written();
     let started_at = format_time(repo.now_ms());
@@ -228,14 +237,14 @@ fn begin(repo: &Repository, own: SnapshotId) -> Result<Option<Lease>> {
     }
 }
 
-/// Gives up the reserve and the lease of the prune for what it has to write.
+/// Releases the reserve and the lease of the prune, to make space for its writes.
 fn give_way(repo: &Repository, lease: &mut Option<Lease>) -> Result<()> {
     drop(lease.take());
     repo.release_reserve()?;
     Ok(())
 }
 
-/// Runs, and again for the sweep that others delayed, if that is to be waited for.
+/// Runs once, and with `wait` again for the part of the sweep that other sessions delayed.
 fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
@@ -250,7 +259,8 @@ fn run_and_wait(
     };
     let mut report = once(Work::new(repo, options, monitor))?;
     if options.wait && report.pending_bytes > 0 {
-        // those that the hints name: whoever came later does not use what is pending
+        // only the sessions that the hints name: sessions that started later do not use pending
+        // packs
         let delaying = survey::delaying(repo)?;
         while !delaying.is_disjoint(&repo.writers()?) {
             repo.check_running(monitor)?;
@@ -263,14 +273,15 @@ fn run_and_wait(
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "leases of other processes cannot be waited for in another way"
+    reason = "there is no other way to wait for leases of other processes"
 )]
 fn nap() {
     std::thread::sleep(WAIT_STEP);
 }
 
-/// Runs, and when the disk is full, again with what the reserve and the lease give back and without copying anything first;
-/// what that frees may then be enough for the rest. `is_full`: that is known already, and both are given up.
+/// Runs once. When the disk is full, runs again with the space of the reserve and the lease, and
+/// without copying anything first; the space that this frees may then be enough for the rest.
+/// `is_full`: the disk is known to be full, and both are released already.
 fn run_in_little_space(
     work: &mut Work<'_>,
     maint: &MaintLock,
@@ -291,10 +302,10 @@ fn run_in_little_space(
     }
     report.add(run(work, maint, false)?);
     if !work.repo.keep_reserve() {
-        // next to nothing is free: what was to be gathered waits for more
+        // almost no space is free: gathering waits for more
         return Ok(report);
     }
-    // the policy was asked, and what it kept is told
+    // the policy was applied, and the kept snapshots are reported
     let options = work.options.sweep_only();
     let mut rest = Work::sweeping(work.repo, &options, work.monitor);
     rest.damaged = std::mem::take(&mut work.damaged);
@@ -302,7 +313,7 @@ fn run_in_little_space(
     match run(&mut rest, maint, true) {
         Ok(more) => report.add(more),
         Err(Error::NoSpace { .. }) => {
-            // what was copied in vain gives its space back
+            // the space of useless copies is released
             report.add_deleted(&rest.interrupted()?);
             give_way(work.repo, lease)?;
             report.unprotected = run(&mut rest, maint, false)?.unprotected;
@@ -313,12 +324,12 @@ fn run_in_little_space(
     Ok(report)
 }
 
-/// One run: plan, and carry out exactly that.
+/// One run: makes a plan and executes exactly that plan.
 fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneReport> {
     let storage = work.repo.storage();
     work.room = if rewrite { Room::Enough } else { Room::Little };
     sweep::finish_kill_lists(work, maint)?;
-    let (chosen, survey, mut plan) = look(work)?;
+    let (chosen, survey, mut plan) = plan_run(work)?;
     if !rewrite {
         plan.keep_partly_used();
     }
@@ -330,9 +341,9 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     forget_all(work.repo, &removed, work.monitor, &mut Vec::new())?;
     work.monitor.end_commit();
     rewrite::copy_out(work, maint, &plan)?;
-    rewrite::prove_stand_ins(work, &plan)?;
+    rewrite::prove_remaining_copies(work, &plan)?;
     rewrite::keep_with_copies(&mut plan, &work.damaged)?;
-    // an unlinked manifest that a power cut brings back must not have been counted as gone
+    // a deleted manifest that a power loss restores must not have been treated as deleted
     storage.include_in_barrier(layout::SNAPSHOTS);
     storage.barrier()?;
 
@@ -340,22 +351,22 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     let condemned = decide::decide(work, &survey, &mut plan, &mut done)?;
     work.decided = Some(PruneReport::of_run(&chosen, plan.sums(&done), work));
     if let Some(list) = &condemned {
-        // in the list before it is deleted, after a power cut too
+        // the list must be durable before the packs in it are deleted
         storage.barrier()?;
         let packs = list.packs.iter().copied().collect();
         let swept = sweep::sweep(work, maint, list, &packs);
         if matches!(swept, Err(Error::NoSpace { .. })) {
-            // what still lies there is counted by the run that deletes it
-            done.keep_blocked(sweep::lying(work.repo, &list.packs)?.into_keys().collect());
+            // packs that still exist are counted by the run that deletes them
+            done.keep_blocked(sweep::existing(work.repo, &list.packs)?.into_keys().collect());
             work.decided = Some(PruneReport::of_run(&chosen, plan.sums(&done), work));
         }
         done.keep_blocked(swept?);
     }
-    // not before: the plan reads the segments that this replaces
-    let mut gone = plan.gone();
-    let within = dissolve::within_parity(work.repo, &gone, work.monitor)?;
-    gone.retain(|pack| !within.contains(pack));
-    work.repo.drop_from_index(&gone)?;
+    // not earlier: the plan reads the segments that this replaces
+    let mut stale = plan.stale();
+    let within = dissolve::within_parity(work.repo, &stale, work.monitor)?;
+    stale.retain(|pack| !within.contains(pack));
+    work.repo.drop_from_index(&stale)?;
     sweep::drop_settled_lists(work, &survey, &plan, &done)?;
     records::drop_settled(work, &survey, &plan, &done, &removed)?;
     cover::protect_kept(work)?;
@@ -365,10 +376,10 @@ fn run(work: &mut Work<'_>, maint: &MaintLock, rewrite: bool) -> Result<PruneRep
     Ok(report)
 }
 
-/// What is there, what the policy keeps of it, and what to do.
-fn look(work: &mut Work<'_>) -> Result<(Chosen, Survey, Plan)> {
+/// Surveys the repository, applies the policy and makes the plan.
+fn plan_run(work: &mut Work<'_>) -> Result<(Chosen, Survey, Plan)> {
     let survey = Survey::take(work)?;
-    // last, so that it knows every chunk of the snapshots that were listed
+    // last, so that the index contains every chunk of the listed snapshots
     work.repo.refresh_index()?;
     let chosen = choice::choose(work, &survey)?;
     let plan = plan::make(work, &survey, &chosen)?;

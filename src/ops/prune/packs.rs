@@ -1,46 +1,46 @@
-//! What is known of a pack when a prune begins, and what becomes of it.
+//! State of a pack when a prune begins, and the action that the prune takes.
 
 use crate::id::{PackId, SnapshotId};
 use std::collections::BTreeSet;
 
-/// What becomes of a pack.
+/// The action for a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Keep,
-    /// Nothing in it is needed from there.
+    /// No canonical copy is in it.
     Delete,
-    /// What is needed is copied out of it, and then it is deleted.
+    /// The needed chunks are copied out of it, and then it is deleted.
     Rewrite,
 }
 
 /// Whether a pack is in the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// When the packs were listed: it may be deleted.
+    /// It was when the packs were listed: it may be deleted.
     Listed,
-    /// A session has put it since.
+    /// A session has written it since.
     PutSince,
-    /// The index names it, and it is not there.
+    /// The index names it, but it does not exist.
     Absent,
 }
 
-/// The session that stored a pack, as far as it matters.
+/// The session that wrote a pack, where it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// The index knows everything of the pack, and no session is at work.
+    /// The index has all needed facts about the pack, and no session is active.
     NotAsked,
-    /// A session that is not at work.
+    /// A session that is not active.
     Ended(SnapshotId),
-    /// A session that is at work: its packs are left alone.
+    /// An active session: its packs are left alone.
     AtWork(SnapshotId),
-    /// The pack does not say: it is damaged, or condemned by an unfinished prune. It is left alone,
-    /// and may contain copies of any manifest.
+    /// The session is unknown: the pack is damaged, or condemned by an unfinished prune. It is left
+    /// alone, and may contain copies of any manifest.
     Unknown,
     /// Another repository: the pack is left alone.
     Foreign,
 }
 
-/// What is known of a pack. All sums are in bytes of stored chunks, without copies of manifests and
+/// State of a pack. All sums are in bytes of stored chunks, without copies of manifests and
 /// configs.
 #[derive(Debug, Clone)]
 pub(super) struct PackState {
@@ -51,9 +51,9 @@ pub(super) struct PackState {
     pub writer: Writer,
     /// An unfinished prune has condemned it: nothing relies on it.
     pub condemned: bool,
-    /// It is there, as long as it should be, and not condemned: copies in it count.
+    /// It exists, has the right length, and is not condemned: copies in it count.
     pub good: bool,
-    /// It contains data chunks; the others are asked for copies of manifests.
+    /// It contains data chunks; the other packs are searched for copies of manifests.
     pub has_data: bool,
     /// New snapshots avoid it.
     pub hinted: bool,
@@ -61,13 +61,13 @@ pub(super) struct PackState {
     pub suspect: bool,
     /// Snapshots of whose manifests it contains copies.
     pub copies: BTreeSet<SnapshotId>,
-    /// Of these, some that must be kept.
+    /// Some of these copies must be kept.
     pub needed_copies: bool,
-    /// All of it.
+    /// All chunks.
     pub total: u64,
     /// Chunks that a snapshot needs.
     pub live: u64,
-    /// Of these, those whose canonical copy is here.
+    /// Needed chunks whose canonical copy is in this pack.
     pub canonical: u64,
     pub action: Action,
 }
@@ -93,12 +93,12 @@ impl PackState {
         }
     }
 
-    /// True for one that was in the folder when the packs were listed.
+    /// True for a pack that was in the folder when the packs were listed.
     pub(super) fn is_listed(&self) -> bool {
         self.presence == Presence::Listed
     }
 
-    /// True for one that this prune neither deletes nor rewrites, whatever it contains.
+    /// True for a pack that this prune neither deletes nor rewrites, whatever it contains.
     pub(super) fn is_left_alone(&self) -> bool {
         matches!(self.writer, Writer::AtWork(_) | Writer::Unknown | Writer::Foreign)
     }
@@ -107,14 +107,14 @@ impl PackState {
         self.canonical > 0 || self.needed_copies
     }
 
-    /// Bytes that are not needed from here.
+    /// Bytes that are not needed from this pack.
     pub(super) fn waste(&self) -> u64 {
         self.total.saturating_sub(self.canonical)
     }
 
-    /// Of several packs with a copy of a chunk, the one with the greatest rank has the canonical
-    /// copy: first those not found damaged, then those that new snapshots use too, then those that
-    /// stay anyway, then the fullest.
+    /// The rank of the pack among several with a copy of a chunk: the one with the highest rank has
+    /// the canonical copy. First the packs that were not found damaged, then those that new
+    /// snapshots may use, then those that stay anyway, then the fullest.
     pub(super) fn rank(&self) -> (bool, bool, bool, bool, u64) {
         let share = (u128::from(self.live) << 32).checked_div(u128::from(self.total));
         (

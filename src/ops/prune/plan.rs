@@ -1,11 +1,11 @@
-//! What a prune will do: what is known of each pack, which chunks are needed, and which copy of each
-//! of them is kept.
+//! The plan of a prune: the state of each pack, the needed chunks, and the copy of each needed
+//! chunk that is kept.
 //!
 //! One copy of each needed chunk is *canonical*, preferably one in a pack that stays anyway. A pack
-//! without canonical copies is deleted; what becomes of the others is in [`actions`].
+//! without canonical copies is deleted; [`actions`] chooses the actions for the others.
 //!
 //! The plan changes nothing in the repository. Whether a pack may be deleted is decided again under
-//! the commit lock ([`super::decide`]); what was done is in [`Done`].
+//! the commit lock ([`super::decide`]); [`Done`] records the results.
 
 use super::Work;
 use super::actions;
@@ -24,34 +24,35 @@ use crate::pack::is_foreign;
 use crate::pack::{KIND_DATA, PackEntry};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// How often a plan begins again after the index was found to be incomplete or damaged, and was made whole.
+/// How often planning starts over after the index was found to be incomplete or damaged, and was
+/// repaired.
 const ROUNDS: usize = 4;
 
-/// What will be done.
+/// The plan of one run.
 pub(super) struct Plan {
     pub source: MergeSource,
     pub marks: Marks,
-    /// By ordinal in `source`; behind these, packs that no segment names.
+    /// By ordinal in `source`, followed by the packs that no segment names.
     pub packs: Vec<PackState>,
-    /// Snapshots that lost their manifest; what they need is kept.
+    /// Snapshots that lost their manifest; the chunks that they need are kept.
     lost: BTreeSet<SnapshotId>,
-    /// Snapshots of whose manifests no copy is kept.
+    /// Snapshots whose manifest copies are not kept.
     over: HashSet<SnapshotId>,
-    /// Packs that may go now, the others of those that are not needed being left for later.
+    /// Packs that may be deleted now; the other unneeded packs are left for later.
     released: HashSet<PackId>,
 }
 
-/// What was done of a plan.
+/// Results of executing a plan.
 #[derive(Default)]
 pub(super) struct Done {
-    /// Packs that were condemned, once that is decided; without those that could not be deleted.
+    /// Condemned packs, once decided, except those that could not be deleted.
     pub condemned: Option<BTreeSet<PackId>>,
-    /// Packs that were condemned and could not be deleted.
+    /// Condemned packs that could not be deleted.
     pub blocked: HashSet<PackId>,
 }
 
 impl Done {
-    /// These were condemned and could not be deleted.
+    /// Records condemned packs that could not be deleted.
     pub(super) fn keep_blocked(&mut self, blocked: HashSet<PackId>) {
         if let Some(condemned) = &mut self.condemned {
             condemned.retain(|pack| !blocked.contains(pack));
@@ -66,64 +67,67 @@ impl Plan {
         self.packs.iter().filter(|pack| pack.action != Action::Keep)
     }
 
-    /// Of these, those that may be deleted now.
+    /// The deletable packs that may be deleted now.
     pub(super) fn releasable(&self) -> BTreeSet<PackId> {
         let deletable = self.deletable().map(|pack| pack.id);
         deletable.filter(|pack| self.released.contains(pack)).collect()
     }
 
-    /// Of these, those that have to wait for sessions that are at work.
+    /// The deletable packs that have to wait for active sessions.
     pub(super) fn pending(&self) -> BTreeSet<PackId> {
         let deletable = self.deletable().map(|pack| pack.id);
         deletable.filter(|pack| !self.released.contains(pack)).collect()
     }
 
     /// Whether the pack may be deleted now, as far as other sessions are concerned.
-    pub(super) fn may_go(&self, pack: &PackId) -> bool {
+    pub(super) fn is_released(&self, pack: &PackId) -> bool {
         self.released.contains(pack)
     }
 
-    /// Leaves for later whatever is not in `packs`.
+    /// Leaves the packs that are not in `packs` for later.
     pub(super) fn release_only(&mut self, packs: &HashSet<PackId>) {
         self.released.retain(|pack| packs.contains(pack));
     }
 
-    /// Packs that the index names though they are gone, and that nobody needs: their session was ignored and has published
-    /// them after they were deleted.
-    pub(super) fn gone(&self) -> HashSet<PackId> {
-        let gone = self
+    /// Packs that the index names, that do not exist, and that no snapshot needs: their session was
+    /// ignored, and published them after they were deleted.
+    pub(super) fn stale(&self) -> HashSet<PackId> {
+        let stale = self
             .packs
             .iter()
             .filter(|pack| pack.presence == Presence::Absent && !pack.is_needed());
-        gone.map(|pack| pack.id).collect()
+        stale.map(|pack| pack.id).collect()
     }
 
-    /// Copies nothing, so that no space is needed.
+    /// Changes every rewrite to keep, so that the plan needs no space.
     pub(super) fn keep_partly_used(&mut self) {
         for pack in self.packs.iter_mut().filter(|pack| pack.action == Action::Rewrite) {
             pack.action = Action::Keep;
         }
     }
 
-    /// The pack with the canonical copy of a needed chunk, of those in `copies`.
+    /// The pack, of those in `copies`, with the canonical copy of a needed chunk.
     pub(super) fn canonical(&self, copies: &[Copy]) -> Option<u32> {
         let rank = |ordinal: u32| self.packs.get(ordinal as usize).map(PackState::rank);
         let best = copies.iter().map(|(ordinal, _)| *ordinal);
         best.max_by_key(|ordinal| (rank(*ordinal), std::cmp::Reverse(*ordinal)))
     }
 
-    /// Whether a copy of the manifest of that snapshot is kept where it lies in a pack that is rewritten.
+    /// Whether a copy of the manifest of this snapshot is kept when the pack that contains it is
+    /// rewritten.
     pub(super) fn must_keep_copy(&self, id: &SnapshotId) -> bool {
         !self.over.contains(id)
     }
 
-    /// Those of `records` that have nothing to guard any more: no pack that is left holds a copy of their manifests.
+    /// Returns those of `records` that are no longer needed: no remaining pack contains a copy of
+    /// their manifests.
     pub(super) fn without_copies(&self, done: &Done, mut records: BTreeSet<SnapshotId>) -> BTreeSet<SnapshotId> {
         if self.packs.iter().any(|pack| pack.presence == Presence::PutSince) {
-            // put since the packs were listed, and perhaps with the copy of a snapshot that was removed right after
+            // written since the packs were listed, and may contain the copy of a snapshot that was
+            // removed right after
             return BTreeSet::new();
         }
-        // the copies of others may have been carried into new packs
+        // the other copies may have been copied into new packs
         records.retain(|id| !self.must_keep_copy(id));
         let none = BTreeSet::new();
         let condemned = done.condemned.as_ref().unwrap_or(&none);
@@ -133,7 +137,7 @@ impl Plan {
             .filter(|pack| pack.is_listed() && !condemned.contains(&pack.id))
         {
             if pack.writer == Writer::Unknown {
-                // it does not say what it holds
+                // its content is unknown
                 return BTreeSet::new();
             }
             pack.copies.iter().for_each(|id| {
@@ -143,9 +147,9 @@ impl Plan {
         records
     }
 
-    /// What was or will be freed.
+    /// The space that was or will be freed.
     pub(super) fn sums(&self, done: &Done) -> Sums {
-        let gone = done.condemned.clone().unwrap_or_else(|| self.releasable());
+        let deleted = done.condemned.clone().unwrap_or_else(|| self.releasable());
         let pending = self.pending();
         let mut sums = Sums::default();
         for pack in self.deletable() {
@@ -154,7 +158,7 @@ impl Plan {
                 _ => 0,
             };
             let is_rewritten = u64::from(pack.action == Action::Rewrite);
-            if gone.contains(&pack.id) {
+            if deleted.contains(&pack.id) {
                 sums.removed_packs += 1 - is_rewritten;
                 sums.rewritten_packs += is_rewritten;
                 sums.freed_bytes += pack.total.saturating_sub(copied);
@@ -171,7 +175,7 @@ impl Plan {
     }
 }
 
-/// Makes the plan. The index is made whole on the way when it turns out to lack something.
+/// Makes the plan. Repairs the index when it turns out to be incomplete.
 pub(super) fn make(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Plan> {
     let mut rounds = 0;
     loop {
@@ -180,11 +184,11 @@ pub(super) fn make(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Res
             Err(Error::IndexCorrupt { segment, .. }) if rounds < ROUNDS => {
                 work.repo.set_segment_aside(segment)?;
             }
-            // a dry run looks again first
+            // a dry run starts over first
             Err(Error::ChunkMissing { .. })
                 if rounds < ROUNDS && !work.options.dry_run && work.repo.check_writable().is_ok() =>
             {
-                // perhaps a pack knows what the index has lost
+                // a pack may list a chunk that the index has lost
                 rounds = ROUNDS - 1;
                 work.repo.heal_index_for_read()?;
             }
@@ -204,19 +208,19 @@ fn make_once(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Result<Pl
         over: HashSet::new(),
         released: HashSet::new(),
     };
-    ask_packs(work, survey, &mut plan)?;
+    read_packs(work, survey, &mut plan)?;
     mark(work, survey, chosen, &mut plan)?;
     weigh(&mut plan)?;
     let named = plan.source.packs().len();
     actions::choose(work, &mut plan.packs, named);
     let ready = survey.ready();
     let free = survey.held.is_empty();
-    let may_go = |pack: &&PackState| free || ready.contains(&pack.id);
-    plan.released = plan.deletable().filter(may_go).map(|pack| pack.id).collect();
+    let is_released = |pack: &&PackState| free || ready.contains(&pack.id);
+    plan.released = plan.deletable().filter(is_released).map(|pack| pack.id).collect();
     Ok(plan)
 }
 
-/// The packs of the index, then those that it does not name.
+/// The states of the packs in the index, then of those that it does not name.
 fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<PackState>> {
     let hinted = survey.avoided();
     let mut named = HashSet::new();
@@ -255,8 +259,8 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
     Ok(states)
 }
 
-/// Asks the packs that the index does not know everything of.
-fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
+/// Reads the packs for which the index does not have all facts.
+fn read_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
     let manifests: HashSet<SnapshotId> = survey.snapshots.iter().map(|snapshot| snapshot.id).collect();
     let is_known = |session: &SnapshotId| manifests.contains(session) || survey.records.contains(session);
     let named = plan.source.packs().len();
@@ -279,7 +283,7 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
                     state.total = content.stored;
                 }
             }
-            // damaged: a repair makes it whole or sets it aside
+            // damaged: a repair fixes it or sets it aside
             None => {
                 state.writer = match is_foreign(work.repo.storage(), &work.repo.config().id, &state.id) {
                     true => Writer::Foreign,
@@ -291,7 +295,7 @@ fn ask_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
-/// Marks what is needed, and notes which packs hold copies of manifests that must be kept.
+/// Marks the needed chunks, and records the packs with copies of manifests that must be kept.
 fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) -> Result<()> {
     let (kept, removed) = (chosen.kept_ids(), chosen.removed_ids());
     let removed: HashSet<SnapshotId> = removed.into_iter().collect();
@@ -308,7 +312,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     let mut marker = Marker::new(&plan.source, &good);
     for snapshot in survey.snapshots.iter().filter(|snapshot| kept.contains(&snapshot.id)) {
         work.check_running()?;
-        // none: somebody has forgotten it since
+        // none: it was forgotten since
         if let Some(snapshot) = snapshots::load(work.repo, &snapshot.id)? {
             marker.add(work.repo, work.monitor, &snapshot)?;
         }
@@ -322,7 +326,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
             if copies::is_lost(work.repo, id)? {
                 work.warn(
                     "WARN_MANIFEST_LOST",
-                    format!("Snapshot {id} has lost its manifest; what it needs is kept. repair() brings it back"),
+                    format!("Snapshot {id} has lost its manifest; its chunks are kept; run repair() to restore it"),
                 );
             }
         }
@@ -340,8 +344,8 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     Ok(())
 }
 
-/// The packs whose copies of manifests are kept: as few as hold every part of each copy that `keep` wants. A prune that
-/// was cut short leaves copies twice.
+/// The packs whose copies of manifests are kept: as few as contain every part of each copy that
+/// `keep` selects. An interrupted prune leaves duplicate copies.
 fn packs_of_kept_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId) -> bool) -> Result<BTreeSet<usize>> {
     let mut holders: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
     for (ordinal, state) in plan.packs.iter().enumerate() {
@@ -355,7 +359,8 @@ fn packs_of_kept_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId)
             kept.insert(only);
             continue;
         }
-        // first those that stay in any case, then those with most copies: old packs whose content was gathered are let go
+        // first the packs that stay anyway, then those with most copies, so that old packs whose
+        // content was gathered can be deleted
         let rank = |ordinal: &usize| {
             let state = plan.packs.get(*ordinal);
             state.map(|state| {
@@ -381,7 +386,7 @@ fn packs_of_kept_copies(work: &Work<'_>, plan: &Plan, keep: &dyn Fn(&SnapshotId)
     Ok(kept)
 }
 
-/// Sums up what is needed in each pack, and of what the canonical copy is there.
+/// Sums up the needed bytes in each pack, and the bytes whose canonical copy is there.
 fn weigh(plan: &mut Plan) -> Result<()> {
     let add = |sums: &mut Vec<u64>, ordinal: u32, entry: &PackEntry| {
         if let Some(sum) = sums.get_mut(ordinal as usize) {
@@ -389,8 +394,8 @@ fn weigh(plan: &mut Plan) -> Result<()> {
         }
     };
     let mut live = vec![0; plan.packs.len()];
-    for_each_id(&plan.source, &mut |place, _, copies| {
-        if plan.marks.is_set(place) {
+    for_each_id(&plan.source, &mut |position, _, copies| {
+        if plan.marks.is_set(position) {
             copies
                 .iter()
                 .for_each(|(ordinal, entry)| add(&mut live, *ordinal, entry));
@@ -401,8 +406,8 @@ fn weigh(plan: &mut Plan) -> Result<()> {
         state.live = live;
     }
     let mut canonical = vec![0; plan.packs.len()];
-    for_each_id(&plan.source, &mut |place, _, copies| {
-        if plan.marks.is_set(place)
+    for_each_id(&plan.source, &mut |position, _, copies| {
+        if plan.marks.is_set(position)
             && let Some(ordinal) = plan.canonical(copies)
             && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
         {

@@ -1,8 +1,9 @@
-//! Forgetting snapshots, and the records that keep a repair from bringing them back.
+//! Forgets snapshots, and maintains the records that prevent a repair from restoring them.
 //!
-//! A record comes before its manifest goes, both under the shared commit lock; it goes when no pack holds a copy of that
-//! manifest any more. A record beside a manifest is a forgetting that was cut short: it has not happened, and a prune
-//! removes the record, alone under the commit lock.
+//! A record is written before its manifest is deleted, both under the shared commit lock; it is
+//! deleted when no pack contains a copy of that manifest any more. A record whose manifest still
+//! exists is left over from an interrupted forget, which had no effect: a prune deletes the record,
+//! under the exclusive commit lock.
 
 use super::Work;
 use super::plan::{Done, Plan};
@@ -16,10 +17,12 @@ use crate::snapshot::record::{ForgotReason, ForgotRecord};
 use crate::storage::put_bytes;
 use std::collections::{BTreeSet, HashSet};
 
-/// Snapshots that are forgotten under one hold of the commit lock: each of them costs a flush or two, and others wait.
+/// Snapshots that are forgotten per acquisition of the commit lock: each of them costs one or two
+/// flushes, and other processes wait.
 const AT_ONCE: usize = 64;
 
-/// Forgets snapshots. Those that are gone already are passed over; adds the others to `forgotten`, also when it fails.
+/// Forgets snapshots and adds them to `forgotten`, also when a later one fails. Snapshots that no
+/// longer exist are skipped.
 pub(in crate::ops) fn forget_all(
     repo: &Repository,
     ids: &[SnapshotId],
@@ -46,7 +49,7 @@ fn forget_some(
         }
         let mut put = put_record(repo, id);
         if matches!(put, Err(Error::NoSpace { .. })) && !recorded.is_empty() {
-            // the manifests that may go at this point make room for further records
+            // deleting the manifests that are already recorded makes space for further records
             remove_recorded(repo, &recorded)?;
             forgotten.append(&mut recorded);
             put = put_record(repo, id);
@@ -69,7 +72,7 @@ fn put_record(repo: &Repository, id: &SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// Removes manifests whose records are put.
+/// Deletes manifests whose records are written.
 fn remove_recorded(repo: &Repository, ids: &[SnapshotId]) -> Result<()> {
     let storage = repo.storage();
     storage.include_in_barrier(layout::RECORDS);
@@ -81,7 +84,7 @@ fn remove_recorded(repo: &Repository, ids: &[SnapshotId]) -> Result<()> {
     Ok(storage.barrier()?)
 }
 
-/// Removes the records that have nothing left to guard.
+/// Deletes the records that are no longer needed.
 pub(super) fn drop_settled(
     work: &Work<'_>,
     survey: &Survey,
@@ -91,20 +94,21 @@ pub(super) fn drop_settled(
 ) -> Result<()> {
     let storage = work.repo.storage();
     let records: BTreeSet<SnapshotId> = survey.records.iter().chain(removed).copied().collect();
-    let cut_short = |id: &&SnapshotId| survey.records.contains(id) && survey.has_manifest(id) && !removed.contains(id);
-    let cut_short: Vec<SnapshotId> = records.iter().filter(cut_short).copied().collect();
+    let is_interrupted =
+        |id: &&SnapshotId| survey.records.contains(id) && survey.has_manifest(id) && !removed.contains(id);
+    let interrupted: Vec<SnapshotId> = records.iter().filter(is_interrupted).copied().collect();
     let mut settled = plan.without_copies(done, records);
-    // one that has just failed may put its copy only now
+    // an active session that has just failed may still write its copy
     settled.retain(|id| !survey.held.contains(id));
-    if settled.is_empty() && cut_short.is_empty() {
+    if settled.is_empty() && interrupted.is_empty() {
         return Ok(());
     }
     let _guard = match work.repo.commit_exclusive(work.monitor) {
-        // nothing depends on it; a later prune does it
+        // safety does not depend on it; a later prune does it
         Err(Error::RepositoryLocked { .. }) => return Ok(()),
         other => other?,
     };
-    // the packs with the copies are gone for good before the records go
+    // the deletion of the packs with the copies must be durable before the records are deleted
     storage.include_in_barrier(layout::DATA);
     storage.barrier()?;
     if !settled.is_empty() {
@@ -113,8 +117,8 @@ pub(super) fn drop_settled(
     for id in settled {
         storage.delete(&layout::forgot_record(&id))?;
     }
-    for id in cut_short {
-        // nobody is forgetting it just now: that takes the same lock
+    for id in interrupted {
+        // no process is forgetting it at this moment: that takes the same lock
         if storage.size(&layout::snapshot(&id))?.is_some() {
             storage.delete(&layout::forgot_record(&id))?;
         }
@@ -122,16 +126,16 @@ pub(super) fn drop_settled(
     Ok(())
 }
 
-/// Takes out of `settled` what a copy may still come to: of a session whose lease was removed by force, in a pack that it
-/// has put since the packs were listed; or in a pack that a parity group counts on and that is not there, because a repair
-/// may make it again.
+/// Removes the snapshots from `settled` whose copies may still appear: those of a session whose
+/// lease was removed by force, in a pack that it has written since the packs were listed; and all
+/// of them when a parity group has a member that does not exist, because a repair may rebuild it.
 fn keep_unsettled(repo: &Repository, survey: &Survey, settled: &mut BTreeSet<SnapshotId>) -> Result<()> {
-    let mut there = HashSet::new();
+    let mut existing = HashSet::new();
     for file in repo.storage().list(layout::DATA)? {
         let Some(pack) = layout::id_of(&file.key, ".pack").map(PackId) else {
             continue;
         };
-        there.insert(pack);
+        existing.insert(pack);
         if !survey.packs.contains_key(&pack) {
             match read_any_index(repo, &pack) {
                 Ok(index) => drop(settled.remove(&index.header.session)),
@@ -140,7 +144,7 @@ fn keep_unsettled(repo: &Repository, survey: &Survey, settled: &mut BTreeSet<Sna
         }
     }
     let groups = repo.parity_groups()?;
-    if groups.packs().any(|pack| !there.contains(pack)) {
+    if groups.packs().any(|pack| !existing.contains(pack)) {
         settled.clear();
     }
     Ok(())

@@ -1,38 +1,41 @@
-//! What a prune reports.
+//! The report of a prune.
 
 use super::Work;
 use super::choice::{Chosen, SnapshotChoice};
 use crate::id::PackId;
 
-/// What a prune has done, or would do.
+/// Results of a prune, or with `dry_run` what it would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneReport {
     /// Snapshots that were removed, newest first.
     pub removed: Vec<SnapshotChoice>,
     /// Snapshots that were kept, newest first, with the reasons.
     pub kept: Vec<SnapshotChoice>,
-    /// Packs that were deleted because nothing in them was needed; with those that an earlier prune, cut short, had left.
+    /// Packs that were deleted because nothing in them was needed, including those that an earlier,
+    /// interrupted prune had left over.
     pub removed_packs: u64,
-    /// Packs out of which everything needed was copied into others. They were deleted, or will be with `pending_bytes`.
+    /// Packs whose needed chunks were copied into other packs. They were deleted, or will be with
+    /// `pending_bytes`.
     pub rewritten_packs: u64,
-    /// Bytes of stored chunks that left the disk.
+    /// Bytes of stored chunks that were deleted.
     pub freed_bytes: u64,
-    /// Bytes of stored chunks that will leave it with a later prune: live ingests may still rely on them.
+    /// Bytes of stored chunks that a later prune will delete: live ingests may still rely on them.
     pub pending_bytes: u64,
-    /// Nothing was done.
+    /// True for a dry run: nothing was changed.
     pub dry_run: bool,
     /// The time zone of the calendar rules.
     pub time_zone: String,
-    /// What the caller should look at.
+    /// Warnings for the caller.
     pub warnings: Vec<String>,
-    /// Packs that are kept and that no parity group protects, sorted: a full disk had no room for their parity. Empty
-    /// unless a warning says so.
+    /// Kept packs that no parity group protects, sorted: a full disk had no space for their parity.
+    /// A warning reports them as well.
     pub unprotected: Vec<PackId>,
-    /// Of packs that are pending: what of them is stored in others already, in bytes and in whole packs.
+    /// The part of pending packs that is already stored in other packs, in bytes and in complete
+    /// packs.
     copied_ahead: Deleted,
 }
 
-/// Packs that are deleted, and the bytes of the chunks that were stored in them.
+/// Deleted packs, and the bytes of the chunks that were stored in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Deleted {
     pub packs: u64,
@@ -40,7 +43,7 @@ pub(super) struct Deleted {
 }
 
 impl FromIterator<u64> for Deleted {
-    /// From the bytes in each pack.
+    /// Sums up the bytes in each pack.
     fn from_iter<I: IntoIterator<Item = u64>>(packs: I) -> Self {
         packs.into_iter().fold(Self::default(), |sum, bytes| Self {
             packs: sum.packs + 1,
@@ -69,13 +72,13 @@ impl PruneReport {
         report
     }
 
-    /// Counts in what was deleted besides.
+    /// Adds packs that were deleted in addition.
     pub(super) fn count(&mut self, deleted: Deleted) {
         self.removed_packs += deleted.packs;
         self.freed_bytes += deleted.bytes;
     }
 
-    /// Counts in what was deleted by a later run that failed then.
+    /// Adds the deletions of a later run that failed.
     pub(super) fn add_deleted(&mut self, later: &Self) {
         self.removed.extend_from_slice(&later.removed);
         self.removed_packs += later.removed_packs.saturating_sub(self.copied_ahead.packs);
@@ -83,11 +86,11 @@ impl PruneReport {
         self.freed_bytes += later.freed_bytes.saturating_sub(self.copied_ahead.bytes);
     }
 
-    /// Counts in a later run of the same prune.
+    /// Adds the results of a later run of the same prune.
     pub(super) fn add(&mut self, later: Self) {
         self.add_deleted(&later);
         if self.time_zone.is_empty() {
-            // the first one that went through; those after it only sweep
+            // the first run that succeeded; later runs only sweep
             self.kept = later.kept;
             self.time_zone = later.time_zone;
         }
@@ -109,6 +112,6 @@ pub(super) struct Sums {
     pub rewritten_packs: u64,
     pub freed_bytes: u64,
     pub pending_bytes: u64,
-    /// What was copied out of packs that are still there.
+    /// Bytes and packs that were copied out of packs that still exist.
     pub copied_ahead: Deleted,
 }

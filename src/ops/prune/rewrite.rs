@@ -1,9 +1,11 @@
-//! Copying what is needed out of packs that are to go.
+//! Copies the needed chunks out of packs that are to be deleted.
 //!
-//! A pack is read whole and held against its name, so what is copied is what was once stored; stored chunks are bound to
-//! their content and not to their place, so they are copied as they are. A pack that is damaged stays where it is: a
-//! repair can use it. So does every pack that the index names with another copy of what is at home there: that may be the last good one. When
-//! this returns, the new packs are protected, named by a segment and durable.
+//! A pack is read completely and checked against its id, so the copied chunks are exactly those
+//! that were stored; stored chunks are bound to their content and not to their location, so they
+//! are copied unchanged. A damaged pack stays where it is: a repair can use it. So does every pack
+//! in the index that contains another copy of a chunk whose canonical copy is in the damaged pack:
+//! that copy may be the last good one. When this returns, the new packs are protected, named by a
+//! segment and durable.
 
 use super::Work;
 use super::packs::Action;
@@ -22,15 +24,15 @@ use crate::repo::rescue::Rescue;
 use crate::snapshot::copy::CopyPart;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Bytes of packs whose needed chunks are looked up in one walk of the index, so that memory is bounded: a few bytes for
-/// each chunk of so many.
+/// Bytes of packs whose needed chunks are looked up in one walk of the index, so that memory is
+/// bounded: a few bytes for each chunk in that many bytes.
 #[cfg(not(any(test, feature = "testing")))]
 const AT_ONCE: u64 = 64 << 30;
-/// Few, so that tests reach a second walk.
+/// Small, so that tests reach a second walk.
 #[cfg(any(test, feature = "testing"))]
 const AT_ONCE: u64 = 1 << 20;
 
-/// Copies, and notes which packs cannot be read: see [`keep_with_copies`].
+/// Copies the needed chunks, and records the packs that cannot be read: see [`keep_with_copies`].
 pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> Result<()> {
     let packs = plan.packs.iter().enumerate();
     let sources = packs.filter(|(_, state)| state.action == Action::Rewrite);
@@ -76,30 +78,30 @@ pub(super) fn copy_out(work: &mut Work<'_>, maint: &MaintLock, plan: &Plan) -> R
     Ok(())
 }
 
-/// Reads the packs that stay in place of copies that go: where a chunk was stored again because its
-/// first pack is damaged, only the handle that did so knows which copy is the good one. Those that
-/// are damaged are noted: see [`keep_with_copies`].
-pub(super) fn prove_stand_ins(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+/// Reads the packs with remaining copies of chunks whose other copies are deleted: where a chunk
+/// was stored again because its first pack is damaged, only the handle that stored it knows which
+/// copy is the good one. Damaged packs are recorded: see [`keep_with_copies`].
+pub(super) fn prove_remaining_copies(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     if plan.deletable().next().is_none() {
         return Ok(());
     }
-    let goes = |ordinal: u32| {
+    let is_deleted = |ordinal: u32| {
         plan.packs
             .get(ordinal as usize)
             .is_some_and(|pack| pack.action != Action::Keep)
     };
-    let mut stand_ins: BTreeSet<u32> = BTreeSet::new();
-    for_each_id(&plan.source, &mut |place, _, copies| {
+    let mut remaining: BTreeSet<u32> = BTreeSet::new();
+    for_each_id(&plan.source, &mut |position, _, copies| {
         if copies.len() > 1
-            && plan.marks.is_set(place)
-            && let Some(home) = plan.canonical(copies).filter(|home| !goes(*home))
-            && copies.iter().any(|(ordinal, _)| goes(*ordinal))
+            && plan.marks.is_set(position)
+            && let Some(canonical) = plan.canonical(copies).filter(|canonical| !is_deleted(*canonical))
+            && copies.iter().any(|(ordinal, _)| is_deleted(*ordinal))
         {
-            stand_ins.insert(home);
+            remaining.insert(canonical);
         }
         Ok(())
     })?;
-    for state in stand_ins.iter().filter_map(|ordinal| plan.packs.get(*ordinal as usize)) {
+    for state in remaining.iter().filter_map(|ordinal| plan.packs.get(*ordinal as usize)) {
         work.check_running()?;
         match work.repo.storage().get(&layout::pack(&state.id), state.len) {
             Ok(bytes) if sha256(&[&bytes]) == state.id.0 => {
@@ -115,13 +117,14 @@ pub(super) fn prove_stand_ins(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
 fn leave_damaged(work: &mut Work<'_>, pack: PackId) {
     work.warn(
         "WARN_PACK_NOT_REWRITTEN",
-        format!("Pack {pack} cannot be read whole and was left as it is; repair() can make it whole"),
+        format!("Pack {pack} is damaged or unreadable and was left as it is; run repair(), then prune again"),
     );
     work.repo.note_suspect(pack, None);
     work.damaged.insert(pack);
 }
 
-/// Keeps the packs that could not be copied, and all named ones that hold other copies of what is at home in them.
+/// Keeps the packs that could not be copied, and all packs in the index that contain other copies
+/// of chunks whose canonical copies are in them.
 pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Result<()> {
     let packs = plan.packs.iter().enumerate();
     let damaged: BTreeSet<usize> = packs
@@ -133,8 +136,8 @@ pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Re
     }
     let is_damaged = |ordinal: u32| damaged.contains(&(ordinal as usize));
     let mut kept = damaged.clone();
-    for_each_id(&plan.source, &mut |place, _, copies| {
-        if plan.marks.is_set(place) && plan.canonical(copies).is_some_and(is_damaged) {
+    for_each_id(&plan.source, &mut |position, _, copies| {
+        if plan.marks.is_set(position) && plan.canonical(copies).is_some_and(is_damaged) {
             kept.extend(copies.iter().map(|(ordinal, _)| *ordinal as usize));
         }
         Ok(())
@@ -149,12 +152,12 @@ pub(super) fn keep_with_copies(plan: &mut Plan, damaged: &HashSet<PackId>) -> Re
     Ok(())
 }
 
-/// For each of these packs, by ordinal, where the chunks begin that are at home there.
+/// For each of these packs, by ordinal, the offsets of the chunks whose canonical copies are in it.
 fn wanted(plan: &Plan, sources: &[(usize, u64)]) -> Result<BTreeMap<usize, BTreeSet<u32>>> {
     let empty = sources.iter().map(|(ordinal, _)| (*ordinal, BTreeSet::new()));
     let mut wanted: BTreeMap<usize, BTreeSet<u32>> = empty.collect();
-    for_each_id(&plan.source, &mut |place, _, copies| {
-        if plan.marks.is_set(place)
+    for_each_id(&plan.source, &mut |position, _, copies| {
+        if plan.marks.is_set(position)
             && let Some(ordinal) = plan.canonical(copies)
             && let Some(offsets) = wanted.get_mut(&(ordinal as usize))
             && let Some((_, entry)) = copies.iter().find(|(pack, _)| *pack == ordinal)
@@ -166,11 +169,11 @@ fn wanted(plan: &Plan, sources: &[(usize, u64)]) -> Result<BTreeMap<usize, BTree
     Ok(wanted)
 }
 
-/// What is needed of a pack.
+/// The needed contents of a pack.
 struct Wanted<'a> {
-    /// Where chunks and list nodes begin that are at home there.
+    /// Offsets of the chunks and list nodes whose canonical copies are in the pack.
     offsets: &'a BTreeSet<u32>,
-    /// Tells which copies of manifests are kept.
+    /// Determines which copies of manifests are kept.
     plan: &'a Plan,
 }
 
@@ -182,12 +185,13 @@ struct Copying {
 }
 
 impl Copying {
-    /// Copies what is needed out of one pack; `false` when the pack is damaged, and then nothing was copied.
+    /// Copies the needed chunks out of one pack; `false` when the pack is damaged, in which case
+    /// nothing was copied.
     fn copy(&mut self, work: &Work<'_>, pack: &PackId, len: u64, wanted: &Wanted<'_>) -> Result<bool> {
         let repo = work.repo;
         let bytes = match repo.storage().get(&layout::pack(pack), len) {
             Ok(bytes) => bytes,
-            // it stays, whether the device fails to read it or it is damaged
+            // the pack stays, whether it is unreadable or damaged
             Err(error) if error.kind.is_erasure() => return Ok(false),
             Err(error) => return Err(error.into()),
         };
@@ -204,7 +208,7 @@ impl Copying {
             let stored = bytes.get(start..start.saturating_add(entry.payload_len as usize));
             let stored = stored.ok_or_else(|| Error::PackCorrupt {
                 pack: *pack,
-                reason: "an entry points behind its end".to_owned(),
+                reason: "an entry points past its end".to_owned(),
             })?;
             let is_wanted = match entry.kind {
                 0..=KIND_LIST => wanted.offsets.contains(&entry.offset),
@@ -212,7 +216,7 @@ impl Copying {
                     .snapshot_of(work, entry, stored)?
                     .is_none_or(|id| wanted.plan.must_keep_copy(&id)),
                 KIND_CONFIG_COPY => !std::mem::replace(&mut self.config_copied, true),
-                // of a later version: better kept than lost
+                // written by a later version: kept
                 _ => true,
             };
             if is_wanted {
@@ -222,7 +226,7 @@ impl Copying {
         Ok(true)
     }
 
-    /// Whose manifest this is a part of; `None` when that cannot be told.
+    /// The snapshot whose manifest this is a part of; `None` when that cannot be determined.
     fn snapshot_of(&mut self, work: &Work<'_>, entry: &PackEntry, stored: &[u8]) -> Result<Option<SnapshotId>> {
         let mut opened = stored.to_vec();
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! What is there, listed in the order of [`crate::catalog`]; the index follows in the plan.
+//! Lists the repository in the order of [`crate::catalog`]; the plan reads the index later.
 
 use super::Work;
 use crate::catalog::needed::{Needed, is_unknowable, needed};
@@ -12,7 +12,7 @@ use crate::snapshot::Recency;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// As much of a snapshot as is held in memory for all of them.
+/// The part of a snapshot that is kept in memory for all snapshots.
 pub(super) struct Brief {
     pub id: SnapshotId,
     pub created_at_ms: i64,
@@ -20,26 +20,27 @@ pub(super) struct Brief {
     pub tags: BTreeMap<String, String>,
 }
 
-/// The repository at the beginning of a prune.
+/// The state of the repository at the beginning of a prune.
 pub(super) struct Survey {
-    /// Snapshots that must not come back, by their records.
+    /// Snapshots that must not be restored by a repair, from their records.
     pub records: BTreeSet<SnapshotId>,
-    /// Packs in the folder and their lengths in bytes.
+    /// Packs in the folder, with their lengths in bytes.
     pub packs: BTreeMap<PackId, u64>,
-    /// Sessions that are at work. Empty when the caller wants them ignored.
+    /// Active sessions. Empty when the caller wants them ignored.
     pub held: HashSet<SnapshotId>,
     /// All snapshots, newest first.
     pub snapshots: Vec<Brief>,
-    /// Packs that an unfinished prune has condemned and could not delete.
+    /// Packs that an unfinished prune has condemned but could not delete.
     pub condemned: HashSet<PackId>,
     /// The hints of earlier prunes.
     pub hints: Vec<KillList>,
-    /// Lists that are not proven, hints among them: they condemn nothing.
+    /// Lists that are not proven, including hints: they condemn nothing.
     pub unproven: Vec<KillList>,
 }
 
 impl Survey {
-    /// Lists everything but the index. A manifest that cannot be read fails it: what its snapshot needs cannot be known.
+    /// Lists everything except the index. Fails when a manifest cannot be read, because the chunks
+    /// that its snapshot needs are then unknown.
     pub(super) fn take(work: &Work<'_>) -> Result<Self> {
         let repo = work.repo;
         let storage = repo.storage();
@@ -63,7 +64,7 @@ impl Survey {
             }));
         }
         if work.options.dry_run {
-            // a prune begins by leaving them; here nothing is written
+            // a real prune first writes records for these sessions; a dry run writes nothing
             records.extend(repo.abandoned_sessions()?);
             let ids: Vec<SnapshotId> = briefs.iter().map(|snapshot: &Brief| snapshot.id).collect();
             lists.spare(needed_or_all(work, &lists, &ids, false)?.packs());
@@ -82,13 +83,13 @@ impl Survey {
         })
     }
 
-    /// Whether the snapshot is there.
+    /// Whether the snapshot exists.
     pub(super) fn has_manifest(&self, id: &SnapshotId) -> bool {
         self.snapshots.iter().any(|snapshot| snapshot.id == *id)
     }
 
-    /// Packs that may be deleted though others are writing: an earlier prune told the writers not to use them, and whoever
-    /// was writing then is gone.
+    /// Packs that may be deleted although sessions are writing: a hint of an earlier prune told new
+    /// writers to avoid them, and all sessions that were active at that time have ended.
     pub(super) fn ready(&self) -> HashSet<PackId> {
         let over = |hint: &&KillList| !hint.sessions.iter().any(|session| self.held.contains(session));
         self.hints
@@ -121,9 +122,9 @@ fn of_kind(lists: &KillLists, is_wanted: &dyn Fn(&FoundList) -> bool) -> Vec<Kil
     wanted.map(|found| found.list.clone()).collect()
 }
 
-/// What the snapshots `ids` need of the packs in `lists`. All of these where that cannot be known:
-/// the plan, which fails then if a snapshot needs it that stays, decides about them as about any
-/// other pack.
+/// The packs in `lists` that the snapshots `ids` need. Returns all of them where that cannot be
+/// determined: the plan, which fails if a kept snapshot needs one of them, then decides about them
+/// like about any other pack.
 pub(super) fn needed_or_all(work: &Work<'_>, lists: &KillLists, ids: &[SnapshotId], maintains: bool) -> Result<Needed> {
     if lists.listed().next().is_none() {
         return Ok(Needed::default());
@@ -138,7 +139,7 @@ pub(super) fn needed_or_all(work: &Work<'_>, lists: &KillLists, ids: &[SnapshotI
     }
 }
 
-/// The sessions whose end lets the hints of now become true.
+/// The sessions that must end before the packs of the current hints may be deleted.
 pub(super) fn delaying(repo: &Repository) -> Result<HashSet<SnapshotId>> {
     let lists = repo.kill_lists()?;
     let hints = lists.lists().iter().map(|found| &found.list);

@@ -1,11 +1,11 @@
-//! Deleting what is in a kill list, and the list last. The same steps finish the lists of a prune
-//! that was interrupted, but for the packs in them that a snapshot needs ([`super::spare`]).
+//! Deletes the packs in a kill list, and the list last. The same steps complete the lists of an
+//! interrupted prune, except for the packs in them that a snapshot needs ([`super::spare`]).
 //!
-//! Packs leave their parity groups before they are deleted, so that no group counts on a pack that
-//! is not there. Groups that lose all members are deleted first, with their packs: that needs no
-//! space, and frees some. Index entries are dropped after the packs, and the list after these, so
-//! that at every instant whatever is half deleted is in a list. A pack that is spared is in a group
-//! and in the index before its list is deleted.
+//! Packs leave their parity groups before they are deleted, so that no group depends on a missing
+//! pack. Groups that lose all members are deleted first, with their packs: that needs no space, and
+//! frees some. Index entries are dropped after the packs, and the list after these, so that at
+//! every instant every half-deleted pack is in a list. A spared pack is in a group and in the index
+//! before its list is deleted.
 
 use super::Work;
 use super::plan::{Done, Plan};
@@ -20,13 +20,12 @@ use crate::monitor::Monitor;
 use crate::repo::{Repository, SeededBug, dissolve, protect_spared, read_any_index};
 use std::collections::{HashMap, HashSet};
 
-/// Times that packs try to leave their groups: a live session that the caller wants ignored may put its own into new ones
-/// meanwhile.
+/// Rounds in which packs leave their groups: a live session that the caller wants ignored may put
+/// its own packs into new groups in the meantime.
 const ROUNDS: usize = 3;
 
-/// Finishes every kill list there is that is proven. The holder of the maintenance lock may do it
-/// at any time. Lists that are not proven stay until the plan has decided about their packs: see
-/// [`drop_settled_lists`].
+/// Completes every proven kill list. The holder of the maintenance lock may do it at any time.
+/// Unproven lists stay until the plan has decided about their packs: see [`drop_settled_lists`].
 pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Result<()> {
     let repo = work.repo;
     let storage = repo.storage();
@@ -35,14 +34,14 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     if lists.listed().next().is_none() {
         return Ok(());
     }
-    // a commit that comes after this sees the lists and relies on none of their packs; one that
-    // came before is listed here
+    // a commit after this sees the lists and relies on none of their packs; a snapshot that was
+    // committed before is listed here
     let ids = {
         let _guard = repo.commit_exclusive(work.monitor)?;
         repo.check_place()?;
         snapshots::ids(repo)?
     };
-    // the publishing of a list may not have been flushed, nor a removal of a manifest, and packs
+    // the publication of a list or the deletion of a manifest may not have been flushed, and packs
     // may be deleted from now on
     storage.include_in_barrier(layout::MARKS);
     storage.include_in_barrier(layout::SNAPSHOTS);
@@ -57,10 +56,10 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     }
     work.spared = needed.packs();
     for FoundList { list, .. } in lists.lists().iter().filter(|found| found.condemns()) {
-        let killed = || list.packs.iter().filter(|pack| !work.spared.contains(*pack));
-        let mut stored = lying(repo, killed())?;
-        let killed: HashSet<PackId> = killed().copied().collect();
-        let blocked = sweep(work, maint, list, &killed)?;
+        let condemned = || list.packs.iter().filter(|pack| !work.spared.contains(*pack));
+        let mut stored = existing(repo, condemned())?;
+        let condemned: HashSet<PackId> = condemned().copied().collect();
+        let blocked = sweep(work, maint, list, &condemned)?;
         stored.retain(|pack, _| !blocked.contains(pack));
         let more: Deleted = stored.into_values().collect();
         work.finished.packs += more.packs;
@@ -69,62 +68,62 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     Ok(())
 }
 
-/// Those of `packs` that are there, and the bytes of the chunks that are stored in each.
-pub(super) fn lying<'a>(
+/// Returns those of `packs` that exist, with the bytes of the chunks that are stored in each.
+pub(super) fn existing<'a>(
     repo: &Repository,
     packs: impl IntoIterator<Item = &'a PackId>,
 ) -> Result<HashMap<PackId, u64>> {
-    let mut lying = HashMap::new();
+    let mut existing = HashMap::new();
     for pack in packs {
         if repo.storage().size(&layout::pack(pack))?.is_some() {
             let stored = read_any_index(repo, pack).map_or(0, |index| index.stored());
-            lying.insert(*pack, stored);
+            existing.insert(*pack, stored);
         }
     }
-    Ok(lying)
+    Ok(existing)
 }
 
-/// Removes every trace of the packs `killed` in `list`, and then the list. The others in it stay,
-/// protected. Packs whose parity group cannot let them go, because it is damaged and others need
-/// it, stay, and the list stays with them: returns these.
+/// Deletes the `condemned` packs of `list` with everything that refers to them, and then the list.
+/// The other packs in it stay, protected. Packs that cannot leave a damaged parity group that
+/// others need stay, and so does the list: returns these packs.
 pub(super) fn sweep(
     work: &mut Work<'_>,
     _maint: &MaintLock,
     list: &KillList,
-    killed: &HashSet<PackId>,
+    condemned: &HashSet<PackId>,
 ) -> Result<HashSet<PackId>> {
     let (repo, monitor) = (work.repo, work.monitor);
     let storage = repo.storage();
-    let mut gone: HashSet<PackId> = HashSet::new();
+    let mut deleted: HashSet<PackId> = HashSet::new();
     repo.check_same_place(work.folder)?;
 
     if repo.has_bug(SeededBug::KillListFirst) {
         storage.delete(&list.id.key())?;
     }
     if repo.has_bug(SeededBug::NoLeaving) {
-        delete(repo, killed, &HashSet::new(), &mut gone, monitor)?;
+        delete(repo, condemned, &HashSet::new(), &mut deleted, monitor)?;
         storage.barrier()?;
-        repo.drop_from_index(killed)?;
+        repo.drop_from_index(condemned)?;
         storage.delete(&list.id.key())?;
         storage.barrier()?;
         return Ok(HashSet::new());
     }
-    let mut blocked = dissolve::delete_dead_groups(repo, killed)?;
-    delete(repo, killed, &blocked, &mut gone, monitor)?;
+    let mut blocked = dissolve::delete_dead_groups(repo, condemned)?;
+    delete(repo, condemned, &blocked, &mut deleted, monitor)?;
     for _ in 0..ROUNDS {
         if blocked.is_empty() {
             break;
         }
-        blocked = dissolve::leave_groups(repo, killed, work.room)?;
-        delete(repo, killed, &blocked, &mut gone, monitor)?;
+        blocked = dissolve::leave_groups(repo, condemned, work.room)?;
+        delete(repo, condemned, &blocked, &mut deleted, monitor)?;
     }
     if repo.has_bug(SeededBug::KillListEarly) {
         storage.delete(&list.id.key())?;
     }
     storage.barrier()?;
 
-    repo.drop_from_index(killed)?;
-    settle(repo, list, killed)?;
+    repo.drop_from_index(condemned)?;
+    settle(repo, list, condemned)?;
     if blocked.is_empty() {
         storage.delete(&list.id.key())?;
         storage.barrier()?;
@@ -132,7 +131,7 @@ pub(super) fn sweep(
         work.warn(
             "WARN_PACKS_NOT_DELETED",
             format!(
-                "{} packs cannot leave their damaged parity groups; repair(), then prune again",
+                "{} packs were not deleted: they cannot leave their damaged parity groups; run repair(), then prune again",
                 blocked.len()
             ),
         );
@@ -140,19 +139,19 @@ pub(super) fn sweep(
     Ok(blocked)
 }
 
-/// Deletes those of `killed` that no group needs, the `.idx` first.
+/// Deletes those of the `condemned` packs that no group needs, the `.idx` first.
 fn delete(
     repo: &Repository,
-    killed: &HashSet<PackId>,
+    condemned: &HashSet<PackId>,
     blocked: &HashSet<PackId>,
-    gone: &mut HashSet<PackId>,
+    deleted: &mut HashSet<PackId>,
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let storage = repo.storage();
-    let mut free: Vec<&PackId> = killed.iter().filter(|pack| !blocked.contains(*pack)).collect();
+    let mut free: Vec<&PackId> = condemned.iter().filter(|pack| !blocked.contains(*pack)).collect();
     free.sort_unstable();
     for pack in free {
-        if gone.insert(*pack) {
+        if deleted.insert(*pack) {
             repo.check_running(monitor)?;
             storage.delete(&layout::pack_index(pack))?;
             storage.delete(&layout::pack(pack))?;
@@ -161,11 +160,11 @@ fn delete(
     Ok(())
 }
 
-/// Protects the packs in `list` that are there and are not deleted: an interrupted prune had taken
-/// them out of their groups.
-fn settle(repo: &Repository, list: &KillList, killed: &HashSet<PackId>) -> Result<()> {
+/// Protects the packs in `list` that exist and are not condemned: an interrupted prune had removed
+/// them from their groups.
+fn settle(repo: &Repository, list: &KillList, condemned: &HashSet<PackId>) -> Result<()> {
     let mut stay = HashSet::new();
-    for pack in list.packs.iter().filter(|pack| !killed.contains(*pack)) {
+    for pack in list.packs.iter().filter(|pack| !condemned.contains(*pack)) {
         if repo.storage().size(&layout::pack(pack))?.is_some() {
             stay.insert(*pack);
         }
@@ -177,21 +176,21 @@ fn settle(repo: &Repository, list: &KillList, killed: &HashSet<PackId>) -> Resul
     Ok(())
 }
 
-/// Deletes the hints that have become true or pointless, and the lists that are not proven: about
-/// the packs in these the plan has decided as about any other.
+/// Deletes the hints that are fulfilled or obsolete, and the unproven lists: the plan has decided
+/// about the packs in these as about any other.
 pub(super) fn drop_settled_lists(work: &mut Work<'_>, survey: &Survey, plan: &Plan, done: &Done) -> Result<()> {
     let pending = plan.pending();
-    let killed: HashSet<PackId> = done.condemned.iter().flatten().copied().collect();
+    let condemned: HashSet<PackId> = done.condemned.iter().flatten().copied().collect();
     for list in &survey.unproven {
         if !list.hint {
-            settle(work.repo, list, &killed)?;
+            settle(work.repo, list, &condemned)?;
         }
         work.repo.storage().delete(&list.id.key())?;
         work.warn(
             "WARN_KILL_LIST_UNPROVEN",
             format!(
-                "{} was not written with the keys of this repository, or by an older version; it condemned {} packs, which \
-                 the prune decided about itself, and was removed",
+                "{} was not written with the keys of this repository, or was written by an older version; the prune decided \
+                 about its {} packs itself, and removed it",
                 list.id.key(),
                 list.packs.len()
             ),
