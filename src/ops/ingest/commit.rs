@@ -1,4 +1,4 @@
-//! From stored chunks to a snapshot: steps W3 to W7 of `docs/invariants.md`, in that order.
+//! Turns stored chunks into a snapshot: steps W3 to W7 of `docs/invariants.md`, in that order.
 
 use super::IngestOptions;
 use crate::error::{Error, Result};
@@ -12,10 +12,10 @@ use crate::snapshot::{ListWalker, Snapshot, SnapshotItem, VERSION, copy};
 use crate::storage::{Created, put_bytes};
 use std::sync::atomic::Ordering;
 
-/// Most times that a commit looks again for what a prune moved away meanwhile.
+/// Most times that a commit rechecks its chunks after a prune moved or deleted packs.
 const MAX_ROUNDS: usize = 5;
 
-/// Publishes the snapshot, or leaves nothing of it.
+/// Publishes the snapshot completely or not at all.
 pub fn commit(
     session: &Session,
     items: Vec<SnapshotItem>,
@@ -51,7 +51,8 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
     }
 }
 
-/// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier behind which all of it is durable.
+/// W3 and W4: the manifest's copy, the last packs, the segment, and the barrier that makes all of
+/// it durable.
 fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
     let storage = session.repo().storage();
     if session.repo().has_bug(SeededBug::ManifestFirst) {
@@ -62,20 +63,22 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
     session.publish()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
-        // also the packs that somebody else put and that this snapshot reuses, those found by looking again included
+        // also the packs of other writers that this snapshot reuses, including those found by a
+        // recheck
         storage.include_in_barrier(layout::DATA);
         storage.include_in_barrier(layout::PARITY);
         storage.barrier()?;
         if put_manifest(session, snapshot, manifest, monitor)? {
             return Ok(());
         }
-        look_again(session, snapshot)?;
+        recheck_chunks(session, snapshot)?;
     }
     Err(Error::Conflict)
 }
 
-/// W3, under the shared commit lock: a forced unlock leaves its record either before it, and then this session ends without
-/// a copy, or after it, and then no prune drops that record as long as the copy is there.
+/// W3, under the shared commit lock: a forced unlock writes its record either before it, in which
+/// case this session ends without a copy, or after it, in which case no prune deletes that record
+/// as long as the copy exists.
 fn store_copies(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<()> {
     for part in copy::split_copy(snapshot.id, manifest) {
         session.put_copy(KIND_MANIFEST_COPY, &part)?;
@@ -86,7 +89,8 @@ fn store_copies(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     session.flush_meta()
 }
 
-/// W5 to W7: the last look and the manifest, under the shared commit lock. `false`: something vanished.
+/// W5 to W7: the last check and the manifest, under the shared commit lock. `false`: a pack was
+/// deleted.
 fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dyn Monitor) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
@@ -98,7 +102,8 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
         return Ok(false);
     }
     if storage.size(&layout::forgot_record(&snapshot.id))?.is_some() {
-        // of a forced unlock that did not get the commit lock: it is about to remove the lease
+        // written by a forced unlock that did not get the commit lock: it is about to remove the
+        // lease
         return Err(Error::LeaseRemoved);
     }
     if !monitor.begin_commit() {
@@ -110,17 +115,18 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
             return Ok(true);
         }
         return Err(Error::Internal {
-            reason: format!("snapshot {} exists already", snapshot.id),
+            reason: format!("snapshot {} already exists", snapshot.id),
         });
     }
     storage.barrier()?;
     Ok(true)
 }
 
-/// A prune moved or removed packs: find every chunk of the snapshot again in freshly listed segments.
-fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
+/// Looks up every chunk of the snapshot again in freshly listed segments, after a prune moved or
+/// deleted packs.
+fn recheck_chunks(session: &Session, snapshot: &Snapshot) -> Result<()> {
     if !session.own_packs_are_good()? {
-        // the copy of the manifest may be gone with them
+        // the copy of the manifest may have been deleted with them
         return Err(Error::Conflict);
     }
     session.forget_packs()?;
@@ -138,12 +144,14 @@ fn look_again(session: &Session, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// After a failed ingest. What was stored becomes findable, so that a retry does not store it again; and where the copy of
-/// the manifest is stored by now, or packs were deleted under it, a record says that the snapshot was abandoned, so that no
-/// repair mistakes it for a lost one and no verify misses its packs. Nothing is stored after that record. `false` when it
-/// cannot be put: what made the commit fail, as a full disk, may make this fail too.
+/// Cleans up after a failed ingest. Publishes the stored chunks, so that a retry does not store
+/// them again. Where the copy of the manifest is already stored, or packs of the session were
+/// deleted, writes a record that the snapshot was abandoned, so that no repair mistakes it for a
+/// lost one and no verify reports its packs as missing. Nothing is stored after that record.
+/// Returns `false` when the record cannot be written: the cause of the failed commit, such as a
+/// full disk, may make this fail too.
 pub fn give_up(session: &Session, why: &Error) -> bool {
-    // what is not on disk by now never will be
+    // meta chunks that are not on disk yet are never written
     session.discard_meta();
     keep_reusable_chunks(session, why);
     let lost_packs = matches!(why, Error::Conflict) || !session.own_packs_are_good().unwrap_or(true);
@@ -153,7 +161,7 @@ pub fn give_up(session: &Session, why: &Error) -> bool {
     leave_record(session).is_ok_and(|left| left)
 }
 
-/// Leaves the record, durable before the lease is removed. `false`: the manifest is there.
+/// Writes the record, durable before the lease is removed. `false`: the manifest exists.
 fn leave_record(session: &Session) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
@@ -163,13 +171,14 @@ fn leave_record(session: &Session) -> Result<bool> {
         at_ms: repo.now_ms(),
     };
     let bytes = record.encode()?;
-    // with it no prune drops a record of that name just then, which a forced unlock left
+    // while it is held, no prune deletes a record of this id that a forced unlock has written
     let Some(_guard) = repo.commit_shared_soon() else {
         return Ok(false);
     };
     if storage.size(&layout::snapshot(&session.id()))?.is_some() {
-        // it made it, and only its barrier failed: it is whole, and no one was promised that it is not there. A power cut
-        // may still take it, and must not leave the copy alone
+        // the manifest was published, and only its barrier failed: the snapshot is complete, and
+        // its absence was not promised. A power loss may still remove it, and must not leave the
+        // copy without a record
         return Ok(false);
     }
     put_bytes(storage, &layout::forgot_record(&session.id()), &bytes)?;
@@ -177,10 +186,10 @@ fn leave_record(session: &Session) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes what was stored findable. Best effort.
+/// Publishes the stored chunks. Best effort.
 fn keep_reusable_chunks(session: &Session, why: &Error) {
-    // what a panic left behind is not known: the packs stay, and no segment names them. Without its lease, others may be
-    // deleting them
+    // the state after a panic is unknown: the packs stay, and no segment names them. Without the
+    // lease, another process may be deleting them
     if matches!(why, Error::Panicked { .. } | Error::LeaseRemoved) {
         return;
     }
@@ -189,11 +198,11 @@ fn keep_reusable_chunks(session: &Session, why: &Error) {
         .and_then(|()| session.protect())
         .and_then(|()| session.publish());
     if let Err(error) = kept {
-        // on a full disk, at least what is protected already
+        // on a full disk, publish at least the packs that are already protected
         let _ = session.checkpoint();
         session.repo().warn(
             "WARN_CHUNKS_NOT_KEPT",
-            format!("Stored chunks of a failed ingest cannot be reused: {error}"),
+            format!("The stored chunks of a failed ingest were not published and cannot be reused: {error}"),
         );
     }
 }

@@ -1,10 +1,11 @@
-//! The pipeline of an ingest: the calling thread reads the source into big buffers and cuts them; each full buffer (a
-//! batch) then goes through one worker of the pool from hashing to the open pack. Workers are all alike, so none waits
-//! for another kind of work. Results come back in any order and are put in order by batch number.
+//! The pipeline of an ingest: the calling thread reads the source into large buffers and cuts them;
+//! each full buffer (a batch) then goes through one worker of the pool from hashing to the open
+//! pack. All workers do the same work, so none waits for another stage. Results arrive in any order
+//! and are sorted by batch number.
 //!
-//! Memory: one buffer belongs to each lane of the ingest, more are borrowed from the handle's pool
-//! when it has room, at most one per worker and one more. The source is read only when a buffer is
-//! free, which is the backpressure. A buffer that comes back and no longer fits the share of the
+//! Memory: each lane of the ingest owns one buffer; more are borrowed from the handle's pool when
+//! it has space, at most one per worker and one more. The source is read only when a buffer is
+//! free, which provides the backpressure. A returned buffer that no longer fits the share of the
 //! ingest is replaced, so that batches shrink when other operations begin.
 
 use super::items::{ItemSpec, ItemStream, check_item};
@@ -27,11 +28,11 @@ use std::time::Duration;
 const MAX_BATCH: usize = 8 << 20;
 /// While a worker is idle, a batch of this size is not held back to be filled further.
 const EAGER_BATCH: usize = 2 << 20;
-/// Longest time for which nobody is listened to while the workers are waited for.
+/// Interval of the checks for cancellation while waiting for the workers.
 const LISTEN: Duration = Duration::from_millis(20);
 
-/// Length of a batch now: less when other operations share the memory, or other lanes, and what two
-/// chunks need at least.
+/// Current length of a batch: smaller when other operations or other lanes share the memory, but at
+/// least twice the largest chunk.
 fn batch_len(repo: &Repository, lanes: usize) -> usize {
     let max_chunk = repo.config().chunking.max as usize;
     let share = repo.operation_share() / lanes / (4 * (repo.executor().threads() + 2));
@@ -49,7 +50,7 @@ struct Piece {
 struct Batch {
     buffer: Buffer,
     pieces: Vec<Piece>,
-    /// End of the last piece; what lies behind it waits for more data.
+    /// End of the last piece; the bytes after it wait for more data.
     cut_end: usize,
 }
 
@@ -81,14 +82,14 @@ impl Batch {
     }
 }
 
-/// What comes back from a worker.
+/// The result of a worker.
 struct Done {
     number: u64,
     buffer: Option<Buffer>,
     chunks: Result<Vec<(usize, ChunkId, u32)>>,
 }
 
-/// Sends a reply even when the worker panics, so that nobody waits for ever.
+/// Sends a reply even when the worker panics, so that the feeder does not wait forever.
 struct Reply {
     sender: Sender<Done>,
     number: u64,
@@ -121,8 +122,9 @@ impl Drop for Reply {
     }
 }
 
-/// Reads, cuts, deduplicates and stores all items of a lane. Their chunks are in packs, their lists in list nodes, when it
-/// returns (though not all written yet). Each comes with its place in the snapshot.
+/// Reads, cuts, deduplicates and stores all items of a lane. When it returns, their chunks are in
+/// packs and their lists in list nodes (not all of them written yet). Each item is returned with
+/// its position in the snapshot.
 pub fn store_items(
     session: &Arc<Session>,
     items: &mut dyn ItemStream,
@@ -131,13 +133,13 @@ pub fn store_items(
 ) -> Result<Vec<(u64, SnapshotItem)>> {
     let mut feeder = Feeder::new(session, lane)?;
     let result = feeder.run(items, digest);
-    // also after a failure: no worker may still be at work when the session is given up
+    // also after a failure: no worker may be active when the session is abandoned
     let drained = feeder.drain();
     first_or_panic(result, drained)?;
     feeder.finish_items()
 }
 
-/// The first of two failures; but a panic wins, for it closes the handle.
+/// The first of two failures, except that a panic takes precedence, because it closes the handle.
 fn first_or_panic(first: Result<()>, later: Result<()>) -> Result<()> {
     match later {
         Err(Error::Panicked { .. }) => later,
@@ -150,7 +152,7 @@ struct Feeder<'a> {
     lane: Lane<'a>,
     sender: Sender<Done>,
     receiver: Receiver<Done>,
-    /// Most batches under way at once.
+    /// Most batches in progress at the same time.
     most_in_flight: usize,
     in_flight: usize,
     free: Vec<Buffer>,
@@ -167,7 +169,7 @@ struct Feeder<'a> {
 
 impl Drop for Feeder<'_> {
     fn drop(&mut self) {
-        // only after a panic is one still at work
+        // a worker can still be active only after a panic
         while self.in_flight > 0 && self.receiver.recv().is_ok() {
             self.in_flight -= 1;
         }
@@ -200,7 +202,8 @@ impl<'a> Feeder<'a> {
         })
     }
 
-    /// Reads everything. Also when the source fails, what was cut by then is stored, so that a retry can reuse it.
+    /// Reads all items. When the source fails, the pieces cut up to that point are stored, so that
+    /// a retry can reuse them.
     fn run(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
         let result = self.read_items(items, digest);
         if let Some(batch) = self.batch.take().filter(|batch| !batch.pieces.is_empty()) {
@@ -260,7 +263,7 @@ impl<'a> Feeder<'a> {
         Ok(len > 0)
     }
 
-    /// Hands what is cut to the workers; the next batch begins with what is not.
+    /// Hands the cut pieces to the workers; the next batch begins with the remaining bytes.
     fn dispatch(&mut self) -> Result<()> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         self.tail.clear();
@@ -271,9 +274,9 @@ impl<'a> Feeder<'a> {
             None => self.next_buffer()?,
         };
         buffer.clear();
-        // shorter than a chunk, and a buffer holds two
+        // the tail is shorter than a chunk, and a buffer holds two
         buffer.extend_from_slice(&self.tail).map_err(|error| Error::Internal {
-            reason: format!("a batch has no room: {error}"),
+            reason: format!("the tail does not fit in a batch: {error}"),
         })?;
         self.batch = Some(Batch {
             buffer,
@@ -308,13 +311,13 @@ impl<'a> Feeder<'a> {
         if self.in_flight >= self.most_in_flight {
             return None;
         }
-        // no memory now: the buffers that are there will do
+        // no memory is free now: the existing buffers are enough
         let repo = self.session.repo();
         repo.pool().try_take(batch_len(repo, self.lane.count)).ok().flatten()
     }
 
-    /// Takes a buffer back. One that is too long now, or far too short, is replaced, or left to
-    /// others when there is another.
+    /// Takes a buffer back. One that is now too long, or much too short, is replaced, or returned
+    /// to the pool when there is another.
     fn keep(&mut self, mut buffer: Buffer) -> Result<()> {
         let repo = self.session.repo();
         let (len, pool) = (batch_len(repo, self.lane.count), repo.pool());
@@ -331,7 +334,7 @@ impl<'a> Feeder<'a> {
         Ok(())
     }
 
-    /// A free buffer; waits for a worker to give one back.
+    /// Returns a free buffer; waits until a worker returns one.
     fn next_buffer(&mut self) -> Result<Buffer> {
         loop {
             if let Some(mut buffer) = self.free.pop() {
@@ -344,14 +347,14 @@ impl<'a> Feeder<'a> {
 
     fn collect_one(&mut self) -> Result<()> {
         loop {
-            // hard compression takes its time over a batch
+            // strong compression of a batch takes long
             self.session.repo().check_running(self.lane.shared)?;
             match self.receiver.recv_timeout(LISTEN) {
                 Ok(done) => return self.collect(done),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Internal {
-                        reason: "the workers are gone".to_owned(),
+                        reason: "the workers have exited".to_owned(),
                     });
                 }
             }
@@ -373,7 +376,7 @@ impl<'a> Feeder<'a> {
         Ok(())
     }
 
-    /// Waits for all batches; the first failure or a panic wins, and the rest are waited for all the same.
+    /// Waits for all batches, also after a failure; returns the first failure, or a panic.
     fn drain(&mut self) -> Result<()> {
         let mut result = Ok(());
         while self.in_flight > 0 {
@@ -422,7 +425,7 @@ struct FinishedList {
 struct Lists {
     done: Vec<FinishedList>,
     current: ListBuilder,
-    /// Chunks that may still stand in the manifest itself.
+    /// Chunks that may still be listed in the manifest itself.
     inline_left: u64,
 }
 
@@ -440,7 +443,7 @@ impl Lists {
         self.current.push(id, len, &mut |node| session.put_node(node))
     }
 
-    /// Finishes all items before number `item`; those between have no chunks at all.
+    /// Finishes all items before number `item`; items that were skipped have no chunks.
     fn finish_before(&mut self, session: &Session, item: usize) -> Result<()> {
         while self.done.len() < item {
             let list = std::mem::take(&mut self.current);

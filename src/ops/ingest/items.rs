@@ -1,4 +1,4 @@
-//! The items of an ingest and where they come from.
+//! The items of an ingest and their sources.
 
 use crate::error::{Error, Result};
 use std::io::Read;
@@ -8,11 +8,12 @@ use std::io::Read;
 pub struct ItemSpec {
     /// Unique within the snapshot, 1 to 4096 bytes.
     pub name: String,
-    /// For people, as `database-dump`.
+    /// Informational, such as `database-dump`.
     pub kind: String,
-    /// Bytes that its source has promised; another size is a failure of the source.
+    /// Bytes that the source must return; another size is a failure of the source.
     pub expected_size: Option<u64>,
-    /// Its place among the items of the snapshot; those with the same stand in the order in which they came.
+    /// Its position among the items of the snapshot; items with equal positions keep the order in
+    /// which they were read.
     pub place: u64,
 }
 
@@ -27,12 +28,12 @@ impl ItemSpec {
         }
     }
 
-    /// Fails once more bytes have come than were promised, and at the end also when fewer have.
+    /// Fails once more bytes than expected were read, and at the end also when fewer were.
     pub(super) fn check_size(&self, size: u64, at_end: bool) -> Result<()> {
         let reason = match self.expected_size {
-            Some(expected) if size > expected => format!("it gave more than the {expected} bytes that were expected"),
+            Some(expected) if size > expected => format!("it returned more than the expected {expected} bytes"),
             Some(expected) if at_end && size < expected => {
-                format!("it gave {size} bytes, and {expected} were expected")
+                format!("it returned {size} bytes instead of the expected {expected}")
             }
             _ => return Ok(()),
         };
@@ -43,11 +44,13 @@ impl ItemSpec {
     }
 }
 
-/// Where the items of an ingest come from, one after the other.
+/// A source of items, read one after the other.
 pub trait ItemStream {
-    /// The next item, or `None` behind the last. Called first, and then each time an item has ended.
+    /// The next item, or `None` after the last one. Called first, and then each time an item has
+    /// ended.
     fn next_item(&mut self) -> Result<Option<ItemSpec>>;
-    /// Reads on in the present item; 0 at its end. Any error ends the ingest without a snapshot.
+    /// Reads more of the current item; returns 0 at its end. Any error ends the ingest without a
+    /// snapshot.
     fn read(&mut self, out: &mut [u8]) -> Result<usize>;
 }
 
@@ -58,7 +61,7 @@ pub struct ReaderItems<'a> {
 }
 
 impl<'a> ReaderItems<'a> {
-    /// The given items.
+    /// A stream of the given items.
     pub fn new(items: Vec<(ItemSpec, Box<dyn Read + Send + 'a>)>) -> Self {
         Self {
             waiting: items.into_iter(),
@@ -66,7 +69,7 @@ impl<'a> ReaderItems<'a> {
         }
     }
 
-    /// One item.
+    /// A stream of one item.
     pub fn one(name: &str, kind: &str, reader: impl Read + Send + 'a) -> Self {
         Self::new(vec![(ItemSpec::new(name, kind), Box::new(reader))])
     }
@@ -111,7 +114,7 @@ pub(super) fn check_text<'t>(what: &str, texts: impl Iterator<Item = &'t String>
     Ok(())
 }
 
-/// Names are data, so anything goes but nothing and too much.
+/// Checks a name and a type. They are data: any text is allowed that is not empty or too long.
 pub(super) fn check_item(spec: &ItemSpec) -> Result<()> {
     check_text("item name or type", [&spec.name, &spec.kind].into_iter())?;
     if spec.name.is_empty() {

@@ -1,4 +1,4 @@
-//! What the lanes of an ingest share, and what each has of its own.
+//! The state that the lanes of an ingest share, and the state of one lane.
 
 use super::items::ItemSpec;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// What the lanes of an ingest share. Each has it for its monitor.
+/// The state that the lanes of an ingest share. It is also the monitor of each lane.
 pub struct Shared<'a> {
     monitor: &'a dyn Monitor,
     pub(super) failure: OnceLock<Error>,
@@ -18,14 +18,14 @@ pub struct Shared<'a> {
     items_done: AtomicU64,
 }
 
-/// One of them.
+/// One lane.
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
-    /// What it shares with the others.
+    /// The state that it shares with the other lanes.
     pub shared: &'a Shared<'a>,
     /// Its share of the chunks that may be listed in the manifest itself.
     pub inline_chunks: u64,
-    /// How many there are: they share the memory of the ingest.
+    /// Number of lanes: they share the memory of the ingest.
     pub count: usize,
 }
 
@@ -55,7 +55,8 @@ impl<'a> Shared<'a> {
         self.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
     }
 
-    /// Tells how far the ingest is; `more_items` are done since this lane reported last.
+    /// Reports the progress of the ingest; `more_items` were finished since the last report of this
+    /// lane.
     pub fn report(&self, session: &Session, more_items: usize) {
         let more_items = more_items as u64;
         let stats = &session.stats;

@@ -1,8 +1,10 @@
-//! Lanes: how many streams of items an ingest reads at once. Each lane is a pipeline of its own (`feed.rs`) on a thread of its
-//! own; the workers, the packs and what is known of stored chunks are shared.
+//! Lanes: the streams of items that an ingest reads concurrently. Each lane is a pipeline of its
+//! own (`feed.rs`) on its own thread; the workers, the packs and the knowledge of stored chunks are
+//! shared.
 //!
-//! What always holds: the items stand in the snapshot in the order of their places, whatever lane brought them. When a lane
-//! has failed, the others stop at their next read, and the first failure is that of the ingest.
+//! Invariant: the snapshot lists the items in the order of their positions, whichever lane read
+//! them. When a lane has failed, the others stop at their next read, and the first failure is that
+//! of the ingest.
 
 use super::feed::store_items;
 use super::items::ItemStream;
@@ -31,7 +33,7 @@ pub fn store_one_by_one(
     Ok(in_order(store_items(session, items, digest, lane)?))
 }
 
-/// Stores the items of several streams at once.
+/// Stores the items of several streams concurrently.
 pub fn store_at_once(
     session: &Arc<Session>,
     streams: &mut [Box<dyn ItemStream + Send + '_>],
@@ -77,7 +79,7 @@ pub fn store_at_once(
             }
         }
     });
-    // a panic wins, for it closes the handle
+    // a panic takes precedence, because it closes the handle
     match panicked.into_inner().or(shared.failure.into_inner()) {
         Some(error) => Err(error),
         None => Ok(in_order(stored.into_inner().unwrap_or_else(PoisonError::into_inner))),
@@ -85,6 +87,6 @@ pub fn store_at_once(
 }
 
 fn in_order(mut items: Vec<(u64, SnapshotItem)>) -> Vec<SnapshotItem> {
-    items.sort_by_key(|(place, _)| *place);
+    items.sort_by_key(|(position, _)| *position);
     items.into_iter().map(|(_, item)| item).collect()
 }

@@ -1,8 +1,9 @@
-//! Streams in, one snapshot out.
+//! Backs up streams as one snapshot.
 //!
-//! Order is everything here (`docs/invariants.md`): packs, their `.idx`, the segment, all durable, and only then the
-//! manifest, created if absent, under the shared commit lock and after a last look at every pack the snapshot relies on.
-//! A source that fails never becomes a snapshot; what was stored by then is published as reusable chunks.
+//! The order is essential (`docs/invariants.md`): packs, their `.idx`, the segment, all durable,
+//! and only then the manifest, created if absent, under the shared commit lock and after a last
+//! check of every pack that the snapshot relies on. A source that fails never becomes a snapshot;
+//! the chunks stored up to that point are published as reusable chunks.
 
 mod commit;
 mod feed;
@@ -28,26 +29,27 @@ use presence::Presence;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How an ingest is done and what its snapshot says.
+/// Options of an ingest and metadata of its snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct IngestOptions {
-    /// What the user calls it by.
+    /// Tags of the snapshot.
     pub tags: BTreeMap<String, String>,
-    /// When the data is from, in milliseconds since 1970; default: the start of the ingest.
+    /// Time of the data, in milliseconds since 1970; default: the start of the ingest.
     pub created_at_ms: Option<i64>,
-    /// Default: the repository's.
+    /// Compression of new chunks; default: that of the repository.
     pub compression: Option<Compression>,
-    /// Also compute SHA-256 of each whole item.
+    /// Also compute the SHA-256 of each item.
     pub digest_sha256: bool,
 }
 
 /// Backs up `items` as one snapshot. Waits while other ingests of the handle use its memory;
-/// nothing is read before.
+/// nothing is read before that.
 ///
 /// # Errors
-/// `SourceFailed` (or whatever the stream reports), `Cancelled`, `Closed`, `InvalidArgument` (item names, tags),
-/// `RepositoryLocked`, `Conflict`, `NoSpace`, `Storage`, `ReadOnly`, `LocksUnsupported`. After any of them there is no
-/// snapshot, and what was stored can be reused by the next try.
+/// `SourceFailed` (or the error that the stream reports), `Cancelled`, `Closed`, `InvalidArgument`
+/// (item names, tags), `RepositoryLocked`, `Conflict`, `NoSpace`, `Storage`, `ReadOnly`,
+/// `LocksUnsupported`. After any of them there is no snapshot, and a retry can reuse the stored
+/// chunks.
 pub fn ingest(
     repo: &Arc<Repository>,
     items: &mut dyn ItemStream,
@@ -59,8 +61,9 @@ pub fn ingest(
     })
 }
 
-/// The same of several streams of items that are read at once, each on a thread of its own. `on_failure` is called once,
-/// when the first of them has failed: the others end at their next read, and whoever feeds them need not go on.
+/// Same as [`ingest`], with several streams of items that are read concurrently, each on its own
+/// thread. `on_failure` is called once, when the first stream has failed: the others end at their
+/// next read, and their sources can stop.
 ///
 /// # Errors
 /// Those of [`ingest`]; the first one that occurred.
@@ -86,7 +89,7 @@ fn ingest_with(
     repo.check_writable()?;
     repo.check_running(monitor)?;
     check_text("tag", options.tags.iter().flat_map(|(key, value)| [key, value]))?;
-    // before everything else that another operation could wait for (repo/memory.rs)
+    // before acquiring anything that another operation could wait for (repo/memory.rs)
     let _operation = repo.enter_ingest(lanes, monitor)?;
     repo.check_running(monitor)?;
     repo.begin_writing()?;
@@ -109,7 +112,7 @@ fn ingest_with(
         }
         Err(error) => {
             if let Err(replaced) = session.check_place() {
-                // nothing of this session is in the folder that is there now
+                // the folder was replaced, and contains nothing of this session
                 return Err(match error {
                     Error::SourceFailed { .. } | Error::Cancelled | Error::Closed => error,
                     _ => replaced,
@@ -117,7 +120,8 @@ fn ingest_with(
             }
             match commit::give_up(&session, &error) {
                 true => drop(presence),
-                // the lease tells others that there is nothing lost, and the next one who writes leaves the record
+                // the lease shows other processes that nothing is lost; the next writer writes the
+                // record
                 false => presence.leave(),
             }
             Err(error)

@@ -1,22 +1,22 @@
-//! Whether the manifest of a snapshot will fit, asked before anything is read: the names of its
+//! Checks whether the manifest of a snapshot will fit, before anything is read: the names of its
 //! items take most of it.
 
 use crate::error::{Error, Result};
 use crate::repo::Repository;
 use crate::snapshot::{MAX_ENTRY_LEN, MAX_FRAME_LEN, MAX_MANIFEST_LEN, MAX_SEALED_TEXT_LEN};
 
-/// What is known of a snapshot before its items are read.
+/// The properties of a snapshot that are known before its items are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
-    /// How many items it has.
+    /// Number of items.
     pub items: u64,
-    /// Bytes of their names and types and of the tags, as JSON strings.
+    /// Bytes of their names and types and of the tags, encoded as JSON strings.
     pub text_len: u64,
 }
 
 impl Outline {
-    /// Fails with `InvalidArgument` when the manifest could become longer than the format allows.
-    /// One that passes fits, whatever the items hold.
+    /// Fails with `InvalidArgument` when the manifest could become longer than the format allows. A
+    /// manifest that passes fits, whatever the items contain.
     pub fn check(&self, repo: &Repository) -> Result<()> {
         self.check_for(repo.config().encrypted)
     }
@@ -48,7 +48,7 @@ mod tests {
     use crate::snapshot::{INLINE_PER_MANIFEST, ItemContent, MAX_RAW_LEN, Snapshot, SnapshotItem, VERSION};
     use std::collections::BTreeMap;
 
-    /// As long as a manifest of so many items with names of 4000 bytes can become.
+    /// The longest possible snapshot with this number of items and names of 4000 bytes.
     fn longest(items: u64) -> (Outline, Snapshot) {
         let inline = vec![(ChunkId([0xff; 32]), MAX_RAW_LEN); INLINE_PER_MANIFEST];
         let inline_size = inline.len() as u64 * u64::from(MAX_RAW_LEN);

@@ -1,4 +1,4 @@
-//! The lease of an ingest, and how it ends.
+//! The lease of an ingest, and its end.
 
 use crate::clock::format_time;
 use crate::error::Result;
@@ -7,8 +7,9 @@ use crate::layout;
 use crate::lock::{Lease, lease};
 use crate::repo::Repository;
 
-/// The lease of an ingest. It is durable before anything of its session is: the copy of a manifest, without manifest,
-/// record and lease, is that of a lost snapshot. Removed by force, it never comes back: the ingest fails.
+/// The lease of an ingest. It is durable before any other file of its session: a copy of a manifest
+/// without manifest, record and lease indicates a lost snapshot. A lease that was removed by force
+/// is never recreated: the ingest fails.
 pub(super) struct Presence {
     lease: Option<Lease>,
 }
@@ -23,7 +24,7 @@ impl Presence {
         Ok(Self { lease: Some(lease) })
     }
 
-    /// Ends it as a killed process would: a file that is still there stays.
+    /// Ends it like a killed process: an existing lease file stays.
     pub(super) fn leave(mut self) {
         if let Some(lease) = self.lease.take() {
             lease.leave();
@@ -33,7 +34,8 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        // a panic may leave the copy of a manifest: whoever finds the lease of a dead session leaves the record
+        // a panic may leave the copy of a manifest: the process that finds the lease of a dead
+        // session writes the record
         if std::thread::panicking()
             && let Some(lease) = self.lease.take()
         {
