@@ -1,4 +1,4 @@
-//! A restore into a file: complete and durable under its name, or nothing of it.
+//! Restores into a file, which appears complete and durable, or not at all.
 
 use super::plan::RestorePlan;
 use super::restore;
@@ -9,11 +9,11 @@ use crate::storage::{Created, ExportFile};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Gives the planned bytes to a file at `path`, whose folder exists. It appears under its name when
-/// it is complete and flushed (mode 0600); with `overwrite` in the place of what was there, in one
-/// step. When that fails nothing is left of it, and what was there is as it was; except when only
-/// the flush of the folder fails, the last step: then the file is there, whole, and a power cut may
-/// still take its name.
+/// Writes the planned bytes to a file at `path`, whose folder must exist. The file appears under
+/// its name when it is complete and flushed (mode 0600); with `overwrite` it replaces an existing
+/// file atomically. On failure no part of it is left, and an existing file is unchanged, with one
+/// exception: when only the last step fails, the flush of the folder, the complete file exists, but
+/// a power loss may still remove its name.
 ///
 /// # Errors
 /// `FileExists`, `InvalidArgument` (a path inside the repository), `NoSpace`, `Permission`,
@@ -32,11 +32,11 @@ pub fn restore_to_file(
     if path.file_name().is_none() {
         return Err(invalid("is no file name"));
     }
-    let check_place = || match repo.contains_path(path) {
+    let check_outside = || match repo.contains_path(path) {
         true => Err(invalid("is inside the repository")),
         false => Ok(()),
     };
-    check_place()?;
+    check_outside()?;
     let exists = || Error::FileExists {
         path: path.display().to_string(),
         overwrite,
@@ -46,8 +46,8 @@ pub fn restore_to_file(
     repo.check_running(monitor)?;
     file.flush()?;
     // a link or a mount may have changed in the meantime
-    check_place()?;
-    // the last moment at which it can still be called off
+    check_outside()?;
+    // the last point at which the restore can be cancelled
     repo.check_running(monitor)?;
     if !monitor.begin_commit() {
         return Err(Error::Cancelled);

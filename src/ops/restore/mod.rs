@@ -1,9 +1,9 @@
-//! Snapshots out again, exactly.
+//! Restores snapshots, byte for byte.
 //!
-//! In words: walk the list of chunk ids; find each chunk's place; chunks that lie side by side in a pack form a *run*; the
-//! workers read, open and prove the runs ahead of time, within a bounded window; give the bytes out in order. A byte leaves
-//! only after its chunk's name was computed again. The end is reached with exactly the right number of bytes, or an error
-//! is returned.
+//! Steps: walk the list of chunk ids; look up each chunk's location; adjacent chunks of a pack form
+//! a *run*; the workers read, open and prove the runs ahead of time, within a bounded window; pass
+//! the bytes to the sink in order. A byte is passed on only after the id of its chunk was
+//! recomputed. A restore ends with exactly the right number of bytes, or returns an error.
 
 mod file;
 mod plan;
@@ -20,11 +20,11 @@ use read_ahead::ReadAhead;
 use std::sync::Arc;
 use walk::Walk;
 
-/// Gives the planned bytes to `sink` in order, in pieces of at most one chunk.
+/// Passes the planned bytes to `sink` in order, in pieces of at most one chunk.
 ///
 /// # Errors
-/// `ChunkMissing`, `ChunkCorrupt`, `PackMissing`, `PackCorrupt`, `ManifestCorrupt` (its lists), `Cancelled`, `Closed`,
-/// `Storage`, or what `sink` returns.
+/// `ChunkMissing`, `ChunkCorrupt`, `PackMissing`, `PackCorrupt`, `ManifestCorrupt` (its lists),
+/// `Cancelled`, `Closed`, `Storage`, or any error of `sink`.
 pub fn restore(
     repo: &Arc<Repository>,
     plan: &RestorePlan,
@@ -37,7 +37,7 @@ pub fn restore(
         Ok(()) => Ok(()),
         failed => repo.unless_replaced(failed),
     };
-    // of one that is to stop nobody waits for that: the next restore heals
+    // a stopped restore does not delay its end by healing: the next restore heals
     let stopped = matches!(
         result,
         Err(Error::Cancelled | Error::Closed | Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })
@@ -86,7 +86,7 @@ fn restore_chunks(
     }
     if left > 0 {
         return Err(Error::Internal {
-            reason: format!("{left} bytes of the restore were not given out"),
+            reason: format!("the restore ended {left} bytes too early"),
         });
     }
     Ok(())

@@ -1,44 +1,45 @@
-//! What a restore gives out: which items of a snapshot, and which bytes of them.
+//! Selects the items of a snapshot, and the bytes of them, that a restore returns.
 
 use crate::error::{Error, Result};
 use crate::ops::snapshots::get_snapshot;
 use crate::repo::Repository;
 use crate::snapshot::Snapshot;
 
-/// What of a snapshot is wanted.
+/// Options of a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
     /// One item by name; default all, one after the other in manifest order.
     pub item: Option<String>,
-    /// First byte and end (exclusive; default the end of the data) of what is wanted.
+    /// First byte and end (exclusive; default: the end of the data) of the wanted range.
     pub range: Option<(u64, Option<u64>)>,
 }
 
-/// What will be given out.
+/// The data that a restore will return.
 #[derive(Debug, Clone)]
 pub struct RestorePlan {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// Numbers of its items, in order.
+    /// Indices of its items, in order.
     pub(super) items: Vec<usize>,
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
 impl RestorePlan {
-    /// Bytes that the restore will give.
+    /// Number of bytes that the restore will return.
     pub fn size(&self) -> u64 {
         self.end - self.start
     }
 
-    /// Chunks of the wanted items.
+    /// Number of chunks of the wanted items.
     pub fn chunk_count(&self) -> u64 {
         let counts = self.items.iter().map(|&number| self.snapshot.items[number].chunk_count);
         counts.fold(0, u64::saturating_add)
     }
 }
 
-/// Finds the snapshot and checks what is wanted of it. `id` is a whole id, `latest`, or an unambiguous prefix.
+/// Finds the snapshot and checks the options against it. `id` is a complete id, `latest`, or an
+/// unambiguous prefix.
 ///
 /// # Errors
 /// `SnapshotNotFound`, `SnapshotAmbiguous`, `ItemNotFound`, `Range`, `ManifestCorrupt`, `Storage`.

@@ -1,4 +1,4 @@
-//! Reading ahead of a restore: adjacent chunks of a pack form a run, and the workers read, open and
+//! Read-ahead of a restore: adjacent chunks of a pack form a run, and the workers read, open and
 //! prove the runs within a bounded window.
 
 use crate::base::{decode_stored, meta_of};
@@ -14,27 +14,29 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 
-/// Largest part of the plaintext that is in memory ahead of the sink, in bytes.
+/// Most plaintext in memory ahead of the sink, in bytes.
 const MAX_WINDOW: usize = 32 << 20;
 /// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
 const MAX_RUN: usize = 2 << 20;
-/// What a chunk counts in the window beside its bytes: its place, its buffer. Else tiny chunks would fill the memory.
+/// Bytes that a chunk counts in the window in addition to its data, for its location and its
+/// buffer. Without this, tiny chunks would fill the memory.
 const CHUNK_COST: usize = 1024;
-/// The same as it is stored: no more than what one chunk may take, whatever an index says.
+/// Largest run in stored bytes: no more than one chunk may take, whatever an index contains.
 const MAX_STORED_RUN: u64 = 16 << 20;
 
 /// Chunks in the order of the stream.
 pub(super) type Chunks = Vec<Vec<u8>>;
 
-/// Chunks that lie side by side in one pack.
+/// Adjacent chunks of one pack.
 struct Run {
     locations: Vec<ChunkLocation>,
-    /// Bytes of plaintext and what the chunks cost beside them.
+    /// Bytes of plaintext plus [`CHUNK_COST`] for each chunk.
     cost: usize,
     stored_bytes: u64,
 }
 
-/// Where a stored chunk ends in its pack; both numbers come from disk.
+/// The end of a stored chunk in its pack. Both numbers come from disk, so the sum is computed in 64
+/// bits.
 fn end_of(location: &ChunkLocation) -> u64 {
     u64::from(location.entry.offset) + u64::from(location.entry.payload_len)
 }
@@ -44,7 +46,7 @@ pub(super) struct ReadAhead<'a> {
     repo: &'a Arc<Repository>,
     snapshot: SnapshotId,
     open: Option<Run>,
-    under_way: VecDeque<(Receiver<Result<Chunks>>, usize)>,
+    in_progress: VecDeque<(Receiver<Result<Chunks>>, usize)>,
     bytes: usize,
     spare: Arc<Mutex<Chunks>>,
     scratch: ReadScratch,
@@ -56,15 +58,15 @@ impl<'a> ReadAhead<'a> {
             repo,
             snapshot,
             open: None,
-            under_way: VecDeque::new(),
+            in_progress: VecDeque::new(),
             bytes: 0,
             spare: Arc::default(),
             scratch: ReadScratch::default(),
         }
     }
 
-    /// Bytes of plaintext ahead of the sink, now: less when other operations share the memory. One
-    /// chunk is always let in.
+    /// Current limit for the plaintext ahead of the sink, in bytes: less when other operations
+    /// share the memory. One chunk is always allowed.
     fn window(&self) -> usize {
         (self.repo.operation_share() / 4).clamp(1, MAX_WINDOW)
     }
@@ -73,7 +75,8 @@ impl<'a> ReadAhead<'a> {
         self.bytes >= self.window()
     }
 
-    /// Adds the next chunk of the stream: to the open run if it lies right behind it, else to a new one.
+    /// Adds the next chunk of the stream: to the open run if it directly follows it in the pack,
+    /// else to a new one.
     pub(super) fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
         let cost = raw_len as usize + CHUNK_COST;
         self.bytes += cost;
@@ -83,7 +86,8 @@ impl<'a> ReadAhead<'a> {
             .into_iter()
             .find(|location| location.entry.raw_len == raw_len);
         let Some(location) = location else {
-            // unknown so far, or known with another length: the slow way tries everything, or says what is wrong
+            // not in the index, or with another length: the slow path tries all sources, or returns
+            // the right error
             self.dispatch_open();
             let mut chunk = Vec::new();
             get_chunk(self.repo, &id, &mut self.scratch, &mut chunk)?;
@@ -92,7 +96,7 @@ impl<'a> ReadAhead<'a> {
             }
             let (sender, receiver) = sync_channel(1);
             let _ = sender.send(Ok(vec![chunk]));
-            self.under_way.push_back((receiver, cost));
+            self.in_progress.push_back((receiver, cost));
             return Ok(());
         };
         let joins = self.open.as_ref().is_some_and(|run| {
@@ -120,7 +124,7 @@ impl<'a> ReadAhead<'a> {
     fn dispatch_open(&mut self) {
         let Some(run) = self.open.take() else { return };
         let (sender, receiver) = sync_channel(1);
-        self.under_way.push_back((receiver, run.cost));
+        self.in_progress.push_back((receiver, run.cost));
         let repo = Arc::clone(self.repo);
         let spare = Arc::clone(&self.spare);
         let snapshot = self.snapshot;
@@ -128,7 +132,7 @@ impl<'a> ReadAhead<'a> {
             panics::point("ca-reader");
             let chunks = read_run(&repo, snapshot, &run.locations, &spare);
             drop(repo);
-            // nobody listens any more when the restore was given up
+            // the receiver is dropped when the restore was abandoned
             let _ = sender.send(chunks);
         };
         self.repo.executor().spawn(Box::new(job));
@@ -136,10 +140,10 @@ impl<'a> ReadAhead<'a> {
 
     /// Waits for the oldest run; `None` when there is none.
     pub(super) fn take_oldest(&mut self) -> Result<Option<Chunks>> {
-        if self.under_way.is_empty() || !self.is_full() {
+        if self.in_progress.is_empty() || !self.is_full() {
             self.dispatch_open();
         }
-        let Some((receiver, cost)) = self.under_way.pop_front() else {
+        let Some((receiver, cost)) = self.in_progress.pop_front() else {
             return Ok(None);
         };
         self.bytes -= cost;
@@ -158,24 +162,26 @@ impl<'a> ReadAhead<'a> {
     }
 }
 
-/// The bytes are those of that name, so it is the list or the manifest that is wrong.
+/// The bytes match the chunk id, so the list or the manifest is wrong.
 fn wrong_length(snapshot: SnapshotId, chunk: &ChunkId) -> Error {
     Error::ManifestCorrupt {
         snapshot,
-        reason: format!("chunk {chunk} has another length than is written there"),
+        reason: format!("the length of chunk {chunk} differs from the length in the list"),
     }
 }
 
 impl Drop for ReadAhead<'_> {
     fn drop(&mut self) {
-        // a restore that was given up: its workers still hold the repository, and may even heal its index
-        for (receiver, _) in self.under_way.drain(..) {
+        // the workers of an abandoned restore still hold the repository, and may even repair its
+        // index
+        for (receiver, _) in self.in_progress.drain(..) {
             let _ = receiver.recv();
         }
     }
 }
 
-/// Reads the chunks of a run with one call to the storage. Whatever does not come out right is tried the slow way.
+/// Reads the chunks of a run with one call to the storage. A chunk that fails is read again on the
+/// slow path.
 fn read_run(
     repo: &Repository,
     snapshot: SnapshotId,
@@ -186,7 +192,7 @@ fn read_run(
         return Ok(Vec::new());
     };
     let base = u64::from(first.entry.offset);
-    // side by side and at most MAX_STORED_RUN together
+    // adjacent, and at most MAX_STORED_RUN in total
     let mut stored = vec![0u8; (end_of(last) - base) as usize];
     let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
     let mut scratch = ReadScratch::default();

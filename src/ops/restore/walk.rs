@@ -1,4 +1,4 @@
-//! The chunks of a restore, in order: from the lists of the items that are wanted.
+//! The chunks of a restore, in order, from the lists of the wanted items.
 
 use super::plan::RestorePlan;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, get_node};
 use crate::snapshot::ListWalker;
 
-/// An error on the way through a list: of the list itself, or of reading its nodes.
+/// An error of walking a list: of the list itself, or of reading its nodes.
 enum WalkError {
     List(crate::snapshot::Error),
     Engine(Error),
@@ -19,18 +19,19 @@ impl From<crate::snapshot::Error> for WalkError {
     }
 }
 
-/// The chunks of all wanted items in order, from the one with the first wanted byte to the one with the last.
+/// The chunks of all wanted items in order, from the one with the first wanted byte to the one with
+/// the last.
 pub(super) struct Walk<'a> {
     repo: &'a Repository,
     plan: &'a RestorePlan,
-    /// Place in `plan.items`.
+    /// Index in `plan.items`.
     item: usize,
     walker: Option<ListWalker>,
-    /// Where the present item begins in the whole stream.
+    /// Offset of the current item in the complete stream.
     item_start: u64,
-    /// End of the last chunk given, in the whole stream.
+    /// End of the last returned chunk in the complete stream.
     position: u64,
-    /// Bytes before the first wanted one in the chunks given and not dropped yet.
+    /// Bytes before the first wanted one, in the returned chunks, that are still to be dropped.
     drop: u64,
     begun: bool,
     scratch: ReadScratch,
@@ -55,7 +56,7 @@ impl<'a> Walk<'a> {
         self.item as u64
     }
 
-    /// How much of a chunk of `len` bytes lies before the first wanted byte.
+    /// Number of bytes of a chunk of `len` bytes that precede the first wanted byte.
     pub(super) fn take_drop(&mut self, len: u64) -> u64 {
         let dropped = self.drop.min(len);
         self.drop -= dropped;
@@ -101,7 +102,7 @@ impl<'a> Walk<'a> {
                     return Ok(Some((chunk.id, chunk.raw_len)));
                 }
                 if self.position != self.item_start + item.size {
-                    return Err(corrupt("it ends too early".to_owned()));
+                    return Err(corrupt("the list ends too early".to_owned()));
                 }
             }
             self.item_start += item.size;
