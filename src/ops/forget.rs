@@ -1,4 +1,4 @@
-//! Removing snapshots by name. Their data goes with the next prune.
+//! Removes snapshots by id. The next prune deletes their data.
 
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
@@ -9,13 +9,15 @@ use crate::repo::Repository;
 use crate::snapshot::record::{ForgotReason, ForgotRecord, MAX_RECORD_LEN};
 use crate::storage::judge;
 
-/// Removes these snapshots, and returns those that were there. A snapshot whose manifest is damaged is removed too. All are
-/// looked for before any is removed. One that was forgotten already is passed over, as long as its record is there: many are
-/// removed in parts, and a call that failed between two of them can be made again.
+/// Removes these snapshots, and returns those that existed. A snapshot whose manifest is damaged is
+/// removed too. All are looked up before any is removed. A snapshot that was already forgotten is
+/// skipped, as long as its record exists: many snapshots are removed in batches, and a call that
+/// failed between two of them can be repeated.
 ///
 /// # Errors
-/// `SnapshotNotFound` when one of them is not there and nothing was removed, `RepositoryLocked`, `ReadOnly`,
-/// `LocksUnsupported`, `NoSpace` (the reserve is used up too), `Storage`, `Closed`: some may have been removed then.
+/// `SnapshotNotFound` when one of them does not exist, and nothing was removed; `RepositoryLocked`,
+/// `ReadOnly`, `LocksUnsupported`, `NoSpace` (the reserve is used up too), `Storage`, `Closed`:
+/// some may have been removed.
 pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.begin_writing()?;

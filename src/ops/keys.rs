@@ -1,13 +1,14 @@
-//! The keys of an encrypted repository: list, add, change, remove.
+//! Lists, adds, changes and removes the keys of an encrypted repository.
 //!
-//! Every key opens the same secrets, so none of this touches a chunk, and a key that is removed is no revocation
-//! (`docs/threat-model.md`). What always holds, at every instant and after a crash at any (`docs/invariants.md`, Keys):
-//! somebody's passphrase works, the old one or the new one; a key whose adding returned works; one whose removal
-//! returned never works again, and no repair brings it back; the last one stays.
+//! Every key opens the same secrets, so none of these operations touches a chunk, and removing a
+//! key is no revocation (`docs/threat-model.md`). Invariants at every instant and after a crash at
+//! any point (`docs/invariants.md`, Keys): at least one passphrase works, the old one or the new
+//! one; a key whose addition returned works; a key whose removal returned never works again, and no
+//! repair restores it; the last key stays.
 //!
-//! All changes are made under the maintenance lock, which a repair holds too. What takes long, deriving the new key, is
-//! done before. A key file gets its name before its copy does, and loses it after: so a copy without a key file is never
-//! anything else than a key file that was lost.
+//! All changes are made under the maintenance lock, which a repair holds too. The slow part,
+//! deriving the new key, is done before the lock is taken. A key file is created before its copy
+//! and deleted after it, so a copy without a key file always means that the key file was lost.
 
 use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
@@ -22,16 +23,17 @@ use std::collections::BTreeMap;
 /// Longest label in bytes of UTF-8.
 const MAX_LABEL_LEN: usize = 4096;
 
-/// What a new key is made with.
+/// Options of a new key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyOptions {
-    /// Cost of the derivation from a passphrase; default 64 MiB, 3 passes, 4 lanes. Never taken from an older key.
+    /// Cost of the derivation from a passphrase; default 64 MiB, 3 passes, 4 lanes. Never copied
+    /// from an older key.
     pub kdf: KdfParams,
-    /// A name for people; it is stored in clear.
+    /// An informational name; it is stored unencrypted.
     pub label: Option<String>,
 }
 
-/// All keys that are whole, the oldest first; of a plain repository none.
+/// All intact keys, the oldest first; empty for a plain repository.
 ///
 /// # Errors
 /// `Storage`, `Permission`, `Closed`.
@@ -43,25 +45,27 @@ pub fn list_keys(repo: &Repository) -> Result<Vec<KeyInfo>> {
     repo.unless_replaced(repo.read_keys())
 }
 
-/// Adds a key: from then on `secret` opens the repository too. When it fails the key may be there all the same.
+/// Adds a key: afterwards `secret` opens the repository too. After an error the key may exist
+/// nevertheless.
 ///
 /// # Errors
 /// `NotEncrypted`, `InvalidArgument` (costs, label), `TooManyKeys`, `RepositoryLocked`, `ReadOnly`,
-/// `LocksUnsupported`, `NoMemory`, `NoThreads`, `NoSpace`, `Permission`, `Storage`, `Cancelled` (it
-/// is not there then), `Closed`.
+/// `LocksUnsupported`, `NoMemory`, `NoThreads`, `NoSpace`, `Permission`, `Storage`, `Cancelled`
+/// (the key does not exist then), `Closed`.
 pub fn add_key(repo: &Repository, secret: &Secret, options: &KeyOptions, monitor: &dyn Monitor) -> Result<KeyInfo> {
     check(repo, options)?;
     let (info, bytes) = repo.make_key(secret, &options.kdf, options.label.as_deref(), monitor)?;
     let _maint = lock(repo, monitor)?;
-    // one place is kept free for the moment in which a change has both
+    // one slot is kept free for a change, during which both the old and the new key exist
     check_room(&key_names(repo.storage())?, MAX_KEYS - 1)?;
     begin_commit(monitor)?;
     publish(repo, &info, &bytes)?;
     Ok(info)
 }
 
-/// Puts a new key in the place of another one, by default of the one that this handle was opened with. The new one is
-/// durable before the old one goes. Without a label the new one takes that of the old one. When it fails both may be there.
+/// Replaces a key with a new one, by default the key that this handle was opened with. The new key
+/// is durable before the old one is deleted. Without a label the new key takes that of the old one.
+/// After an error both may exist.
 ///
 /// # Errors
 /// Those of [`add_key`], and `KeyNotFound`.
@@ -91,7 +95,8 @@ pub fn change_key(
     begin_commit(monitor)?;
     publish(repo, &info, &bytes)?;
     withdraw(repo, &old)?;
-    // only now: were it known before a withdrawal that fails, the next try would leave the old key
+    // only now: if it were set before a withdrawal that fails, the next try would not remove the
+    // old key
     let current = repo.current_key() == Some(old);
     if current {
         repo.set_current_key(info.id);
@@ -99,17 +104,17 @@ pub fn change_key(
     Ok(KeyInfo { current, ..info })
 }
 
-/// Removes a key: what was its passphrase opens nothing any more. Handles that are open stay so.
+/// Removes a key: its passphrase no longer opens the repository. Open handles stay open.
 ///
 /// # Errors
-/// `KeyNotFound`, `LastKey` when no other whole key would be left, `RepositoryLocked`, `ReadOnly`, `LocksUnsupported`,
-/// `Permission`, `Storage`, `Closed`.
+/// `KeyNotFound`, `LastKey` when no other intact key would be left, `RepositoryLocked`, `ReadOnly`,
+/// `LocksUnsupported`, `Permission`, `Storage`, `Closed`.
 pub fn remove_key(repo: &Repository, id: &KeyId) -> Result<()> {
     repo.check_open()?;
     repo.begin_writing()?;
     let _maint = lock(repo, &NullMonitor)?;
     let names = key_names(repo.storage())?;
-    // a plain repository has no keys, whatever lies in those folders
+    // a plain repository has no keys, whatever files are in those folders
     if repo.seal().keys().is_none() || !names.contains_key(id) {
         return Err(not_found(id));
     }
@@ -131,14 +136,15 @@ fn check(repo: &Repository, options: &KeyOptions) -> Result<()> {
     }
     match &options.label {
         Some(label) if label.is_empty() || label.len() > MAX_LABEL_LEN => Err(Error::InvalidArgument {
-            reason: format!("label: it must have 1 to {MAX_LABEL_LEN} bytes"),
+            reason: format!("label must have 1 to {MAX_LABEL_LEN} bytes"),
         }),
         _ => Ok(()),
     }
 }
 
-/// From here on nobody else changes keys, and what can be seen of them is durable: a key that was published by a process
-/// which was killed before its flush must not be the one that is left, nor one whose removal was not flushed come back.
+/// Takes the maintenance lock, so that no other process changes keys, and makes the visible state
+/// of the keys durable. Otherwise a key that a process published without a flush before it was
+/// killed could be the only one left, or a key whose removal was not flushed could reappear.
 fn lock(repo: &Repository, monitor: &dyn Monitor) -> Result<MaintLock> {
     let lock = repo.maint(monitor)?;
     repo.check_place()?;
@@ -149,7 +155,7 @@ fn lock(repo: &Repository, monitor: &dyn Monitor) -> Result<MaintLock> {
     Ok(lock)
 }
 
-/// From here on the change is made, whoever does not want it any more.
+/// Starts the part of a change that cannot be cancelled any more.
 fn begin_commit(monitor: &dyn Monitor) -> Result<()> {
     match monitor.begin_commit() {
         true => Ok(()),
@@ -157,7 +163,7 @@ fn begin_commit(monitor: &dyn Monitor) -> Result<()> {
     }
 }
 
-/// One more key must not go beyond what an opening tries.
+/// Checks that one more key does not exceed the number of keys that an open tries.
 fn check_room(names: &BTreeMap<KeyId, KeyNames>, limit: usize) -> Result<()> {
     if names.len() < limit {
         Ok(())
@@ -170,13 +176,13 @@ fn not_found(id: &KeyId) -> Error {
     Error::KeyNotFound { id: id.to_hex() }
 }
 
-/// The key file, then its copy, each durable before the next step; and a look whether it is what it should be, for the only
-/// other key may go next.
+/// Publishes the key file, then its copy, each durable before the next step, and reads the key
+/// back, because the only other key may be deleted next.
 fn publish(repo: &Repository, info: &KeyInfo, bytes: &[u8]) -> Result<()> {
     for path in [layout::key(&info.id), layout::key_copy(&info.id)] {
         if put_bytes(repo.storage(), &path, bytes)? == Created::Exists {
             return Err(Error::Internal {
-                reason: format!("{path} exists already"),
+                reason: format!("{path} already exists"),
             });
         }
         repo.storage().barrier()?;
@@ -185,13 +191,13 @@ fn publish(repo: &Repository, info: &KeyInfo, bytes: &[u8]) -> Result<()> {
         Some(read) if read == *info => Ok(()),
         _ => Err(Error::KeyFileCorrupt {
             path: layout::key(&info.id),
-            reason: "it cannot be read back as it was written".to_owned(),
+            reason: "the file that was just written reads back differently".to_owned(),
         }),
     }
 }
 
-/// The copy, then the key file, each durably gone before the next step: a copy that outlived its key file would be taken for
-/// one that was lost.
+/// Deletes the copy, then the key file, each durably before the next step: a copy that outlives its
+/// key file would indicate that the key file was lost.
 fn withdraw(repo: &Repository, id: &KeyId) -> Result<()> {
     for path in [layout::key_copy(id), layout::key(id)] {
         repo.storage().delete(&path)?;

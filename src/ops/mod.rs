@@ -1,5 +1,6 @@
-//! The verbs a user knows, one file each: free functions over [`Repository`](crate::repo::Repository) that read as
-//! recipes. They know the order of steps, and neither file names, byte offsets nor ciphers.
+//! The operations of a repository, one file or folder each: free functions over
+//! [`Repository`](crate::repo::Repository) that read as recipes. They define the order of steps,
+//! and contain no file names, byte offsets or ciphers.
 
 pub mod forget;
 pub mod ingest;

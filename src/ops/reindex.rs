@@ -1,8 +1,10 @@
-//! The global index, made again from the pack indexes.
+//! Rebuilds the global index from the pack indexes.
 //!
-//! It streams: entries go out in runs of bounded size, each a segment, and the last run supersedes everything that was
-//! there before. So at every instant the index is whole, and a crash leaves entries twice, which does no harm. Ingests go
-//! on beside it: what they publish meanwhile stays. Memory: one run, and about 100 bytes for each pack.
+//! The rebuild streams: entries are published in runs of bounded size, each as a segment, and the
+//! last run supersedes all previous segments. So the index is complete at every instant, and a
+//! crash only leaves duplicate entries, which is harmless. Ingests continue concurrently: the
+//! segments that they publish in the meantime are kept. Memory: one run, and about 100 bytes for
+//! each pack.
 
 use crate::catalog::entries::{entries_of, named_packs, set_damaged_aside, unreadable_index, unreadable_segments};
 use crate::catalog::needed::{is_unknowable, needed};
@@ -20,12 +22,13 @@ use std::collections::HashSet;
 
 /// Most entries that are held in memory before they are published (about 100 bytes each).
 pub(super) const RUN: usize = 1 << 18;
-/// Makes the global index again.
+/// Rebuilds the global index.
 ///
 /// # Errors
-/// `RepositoryLocked` when somebody else maintains the repository for longer than the lock wait, `ReadOnly`,
-/// `LocksUnsupported`, `KillListCorrupt`, `NoSpace`, `Unreadable` (a pack that no segment names, or a segment where the packs
-/// cannot make up for it), `Storage`, `Cancelled`, `Closed`. The index says no less than before after any of them.
+/// `RepositoryLocked` when another process maintains the repository for longer than the lock wait,
+/// `ReadOnly`, `LocksUnsupported`, `KillListCorrupt`, `NoSpace`, `Unreadable` (a pack that no
+/// segment names, or a segment whose entries cannot be recovered from the packs), `Storage`,
+/// `Cancelled`, `Closed`. After any of them the index contains no fewer entries than before.
 pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
@@ -46,8 +49,9 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     }
 }
 
-/// Takes the packs out of kill lists that snapshots need: their entries stay, or come back. Where
-/// it cannot be known what is needed, all of them stay. The caller holds the maintenance lock.
+/// Spares the packs in kill lists that snapshots need: their entries stay, or are restored. Where
+/// the needed packs cannot be determined, all of them are spared. The caller holds the maintenance
+/// lock.
 pub(super) fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
     if lists.listed().next().is_none() {
         return Ok(lists);
@@ -69,14 +73,16 @@ pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn M
 
 fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor, run_len: usize) -> Result<()> {
     repo.refresh_index()?;
-    // first the segments, then the packs: whatever these name was there before, and what comes later stays
+    // first the segments, then the packs: the packs that the segments name existed before, and
+    // segments that are published later stay
     let old: Vec<SegmentId> = repo.index().live_segments().iter().map(|segment| segment.id).collect();
     let named = named_packs(repo)?;
     let packs = repo.list_packs_and_indexes()?;
     let fresh = packs.iter().filter(|pack| !named.contains_key(pack)).copied().collect();
     let fresh: HashSet<PackId> = publishable(repo, fresh)?.into_iter().collect();
     let mut runs = Runs::new(repo, run_len);
-    // of which there is no file, but parity can give it back: only the old index knows that anybody needs it
+    // packs whose file is missing but which parity can rebuild: only the old index records that
+    // they are needed
     let lost = named
         .keys()
         .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
@@ -98,7 +104,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
                     .iter()
                     .map(|&entry| (ChunkLocation { pack, entry }, index.pack_len)),
             )?,
-            // its chunks may be good all the same: what the old index says of it is all there is
+            // its chunks may still be good: the entries of the old index are all that is left
             Err(error) => {
                 failed = failed.or(error.unreadable().cloned());
                 unread.insert(pack);
@@ -111,7 +117,8 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     }
     let left_out = unreadable_segments(repo);
     if !left_out.is_empty() {
-        // what they name is known only when every pack is in the new index, and no group knows one of which there is no file
+        // the entries of unreadable segments are recovered only if every pack is in the new index,
+        // and no parity group has a member without a file
         let groups = repo.parity_groups()?;
         groups.check_read()?;
         if failed.is_some()
@@ -134,11 +141,11 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     Ok(())
 }
 
-/// The entries that were not published yet, and the segments that were.
+/// The entries that are not published yet, and the published segments.
 struct Runs<'a> {
     repo: &'a Repository,
     run: Vec<(ChunkLocation, u64)>,
-    /// A run that has so many entries is published.
+    /// Number of entries at which a run is published.
     run_len: usize,
     segments: Vec<SegmentId>,
 }
@@ -163,14 +170,14 @@ impl<'a> Runs<'a> {
         Ok(())
     }
 
-    /// The last run takes the place of `old`, and all runs become as few segments as they should be.
+    /// Publishes the last run, which supersedes `old`, and merges all runs.
     fn supersede(mut self, old: &[SegmentId]) -> Result<()> {
         let (index, entropy) = (self.repo.index(), self.repo.entropy());
         if !old.is_empty() || !self.run.is_empty() {
             let source = MemorySource::new(std::mem::take(&mut self.run));
             self.segments.push(index.supersede(entropy, &source, old)?);
         }
-        // not beside a segment that cannot be read: a later merge does it
+        // not while a segment is unreadable: a later merge does it
         if self.segments.len() > 1 && index.check_read().is_ok() {
             index.merge(entropy, &self.segments, &HashSet::new())?;
         }
@@ -178,9 +185,10 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// Of packs that no segment names: those that nobody is writing just now, and that are whole and protected.
+/// Returns those of `packs`, which no segment names, that no session is writing, and that are
+/// intact and protected.
 pub(super) fn publishable(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
-    // after the packs were listed: whoever has finished since has published its packs itself
+    // listed after the packs: a session that has ended since has published its packs itself
     let writers = repo.writers()?;
     let mut idle = Vec::new();
     for pack in packs {
@@ -206,7 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn entries_go_out_in_runs_and_become_one_segment() {
+    fn entries_are_published_in_runs_and_merged_into_one_segment() {
         let storage = Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::new())));
         let environment = Environment {
             storage: storage.clone(),
@@ -240,7 +248,8 @@ mod tests {
             .iter()
             .filter(|(op, key)| *op == "put_new" && key.ends_with(".seg"))
             .count();
-        // about 350 entries in packs of about 55: three runs of two packs, a last one, and the merged segment
+        // about 350 entries in packs of about 55: three runs of two packs, a last one, and the
+        // merged segment
         assert!(puts >= 4, "{puts} segments");
         assert_eq!(count(&repo), entries);
         assert_eq!(repo.storage().list(layout::INDEX).unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! Which snapshots there are.
+//! Lists snapshots and looks them up.
 
 use crate::catalog::snapshots;
 use crate::clock::format_time;
@@ -31,24 +31,26 @@ pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<
     Ok(snapshots)
 }
 
-/// One snapshot by its id, by an unambiguous prefix of at least 4 digits, or the newest as `latest`.
+/// One snapshot by its id, by an unambiguous prefix of at least 4 digits, or the newest one as
+/// `latest`.
 ///
 /// # Errors
-/// `SnapshotNotFound`, `SnapshotAmbiguous`, `ManifestCorrupt`, `UnsupportedFormat`, `Storage`, `Closed`.
+/// `SnapshotNotFound`, `SnapshotAmbiguous`, `ManifestCorrupt`, `UnsupportedFormat`, `Storage`,
+/// `Closed`.
 pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     let not_found = || Error::SnapshotNotFound { id: id.to_owned() };
     if id == "latest" {
         return latest_snapshot(repo, &SnapshotFilter::default())?.ok_or_else(not_found);
     }
-    if let Some(whole) = SnapshotId::from_hex(id) {
-        return load(repo, &whole);
+    if let Some(id) = SnapshotId::from_hex(id) {
+        return load(repo, &id);
     }
     if id.len() < MIN_PREFIX {
         return Err(not_found());
     }
     let mut matching = list_ids(repo)?
         .into_iter()
-        .filter(|whole| whole.to_hex().starts_with(id));
+        .filter(|listed| listed.to_hex().starts_with(id));
     match (matching.next(), matching.next()) {
         (Some(only), None) => load(repo, &only),
         (Some(_), Some(_)) => Err(Error::SnapshotAmbiguous { id: id.to_owned() }),
@@ -56,10 +58,10 @@ pub fn get_snapshot(repo: &Repository, id: &str) -> Result<Snapshot> {
     }
 }
 
-/// The newest snapshot that matches; `None` when none does. One dated more than 5 minutes ahead is
-/// the newest only when all of them are; a warning says so in either case, since it may be this
-/// clock that is wrong. A damaged manifest may be that of the newest one, so it is an error here
-/// and never passed over.
+/// The newest snapshot that matches; `None` when none does. A snapshot dated more than 5 minutes
+/// ahead is the newest only when all of them are; a warning reports it in either case, because this
+/// clock may be wrong. A damaged manifest may be that of the newest snapshot, so it is an error
+/// here and is never skipped.
 ///
 /// # Errors
 /// `ManifestCorrupt`, `UnsupportedFormat`, `Storage`, `Closed`.
@@ -91,8 +93,8 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
 
 fn warn_of_future(repo: &Repository, newest: &Snapshot, future: u64, matching: u64) {
     let counts = match future == matching {
-        true => "the last of them counts as the newest",
-        false => "the newest of the others counts",
+        true => "the latest of them is used as the newest",
+        false => "the newest of the others is used",
     };
     let (id, time, now) = (newest.id, newest.created_at(), format_time(repo.now_ms()));
     repo.warn(

@@ -1,8 +1,10 @@
-//! What a repository holds and what it takes: counted from manifests, the index, and lengths of files.
+//! Statistics of a repository, counted from manifests, the index, and lengths of files.
 //!
-//! No pack is read. Manifests are read one at a time, the index is walked in order of id; memory is 40 bytes a pack for its
-//! pack table and the listing of one folder. Beside writers and a prune the counts belong to no single moment. A segment
-//! that is damaged is made up for; one of several that is lost is missed, as verify would tell.
+//! No pack is read. Manifests are read one at a time, the index is walked in order of id; memory is
+//! 40 bytes per pack for its pack table, and the listing of one folder. While writers or a prune
+//! are active, the counts belong to no single moment. Entries of a damaged segment are recovered
+//! from the packs; if one of several segments is lost, its entries are not counted, which verify
+//! reports.
 
 use super::snapshots::{list_ids, load};
 use crate::error::{Error, Result};
@@ -16,38 +18,40 @@ use crate::repo::Repository;
 use crate::storage::ErrorKind;
 use std::collections::{BTreeSet, HashSet};
 
-/// How often a walk of the index begins anew, because a segment was merged away or found to be damaged.
+/// How often a walk of the index starts over, because a segment was merged away or found to be
+/// damaged.
 const MAX_ROUNDS: usize = 16;
-/// Entries between two questions whether to go on.
+/// Entries between two checks for cancellation.
 const ENTRIES_PER_STEP: u64 = 4096;
 
-/// What a repository holds and what it takes.
+/// Statistics of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Snapshots that can be listed.
+    /// Number of snapshots that can be listed.
     pub snapshots: u64,
-    /// Their items.
+    /// Number of their items.
     pub items: u64,
-    /// Length of all their items: what restoring every snapshot would give.
+    /// Length of all their items in bytes: the size of a restore of every snapshot.
     pub original_bytes: u64,
-    /// Different chunks of data in the index, those that no snapshot needs any more included.
+    /// Number of distinct data chunks in the index, including those that no snapshot needs any
+    /// more.
     pub chunks: u64,
-    /// Their length before compression, each counted once.
+    /// Their length before compression in bytes, each counted once.
     pub unique_bytes: u64,
-    /// Their length as they are stored, each counted once.
+    /// Their stored length in bytes, each counted once.
     pub stored_bytes: u64,
-    /// Packs in the folder.
+    /// Number of packs in the folder.
     pub packs: u64,
-    /// Lengths of all files.
+    /// Lengths of all files by type.
     pub bytes: StoredBytes,
-    /// Parity, if the repository has it.
+    /// Parity; `None` if the repository has none.
     pub parity: Option<ParityStats>,
 }
 
-/// Lengths of files in bytes, by what they are.
+/// Lengths of files in bytes, by type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoredBytes {
-    /// Packs with chunks of data, and those that the index does not name (yet).
+    /// Packs with data chunks, and those that the index does not name (yet).
     pub data_packs: u64,
     /// Packs with list nodes and copies of manifests.
     pub meta_packs: u64,
@@ -61,14 +65,14 @@ pub struct StoredBytes {
     pub snapshots: u64,
     /// Key files and their second copies.
     pub keys: u64,
-    /// What a repair moved out of the way.
+    /// Files that a repair moved to the quarantine.
     pub quarantine: u64,
     /// Settings, locks, records, kill lists and the reserve.
     pub other: u64,
 }
 
 impl StoredBytes {
-    /// All of it.
+    /// The sum of all.
     pub fn total(&self) -> u64 {
         [
             self.data_packs,
@@ -86,12 +90,12 @@ impl StoredBytes {
     }
 }
 
-/// What parity there is, and what it takes.
+/// Statistics of parity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParityStats {
-    /// Packs in a full group, and shards for them.
+    /// Packs in a full group, and shards per group.
     pub shape: Shape,
-    /// Groups in the folder.
+    /// Number of groups in the folder.
     pub groups: u64,
     /// Their length in bytes.
     pub bytes: u64,
@@ -100,19 +104,21 @@ pub struct ParityStats {
 }
 
 impl ParityStats {
-    /// Parity as a part of what it protects; `None` without packs. 1/20 at best in the default shape.
+    /// Length of parity relative to the packs that it protects; `None` without packs. At best 1/20
+    /// in the default shape.
     pub fn ratio(&self) -> Option<f64> {
         ratio(self.bytes, self.pack_bytes)
     }
 }
 
 impl Stats {
-    /// How many times over the stored chunks are used: what all snapshots hold over [`Self::unique_bytes`].
+    /// Average use of the stored chunks: [`Self::original_bytes`] over [`Self::unique_bytes`].
+    /// `None` without chunks.
     pub fn dedup_ratio(&self) -> Option<f64> {
         ratio(self.original_bytes, self.unique_bytes)
     }
 
-    /// Length of the chunks over their stored length.
+    /// Length of the chunks over their stored length. `None` without chunks.
     pub fn compression_ratio(&self) -> Option<f64> {
         ratio(self.unique_bytes, self.stored_bytes)
     }
@@ -122,7 +128,7 @@ fn ratio(over: u64, under: u64) -> Option<f64> {
     (under > 0).then(|| over as f64 / under as f64)
 }
 
-/// Counts. A damaged manifest is left out, with a warning that names it.
+/// Collects the statistics. A damaged manifest is left out, with a warning that names it.
 ///
 /// # Errors
 /// `UnsupportedFormat` when a newer version wrote a manifest, `Storage`, `Cancelled`, `Closed`.
@@ -170,7 +176,7 @@ fn count_chunks(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> 
             Err(Stop::Index(index::Error::Damaged { segment, .. })) if rounds < MAX_ROUNDS => {
                 repo.set_segment_aside(segment)?;
             }
-            // merged away meanwhile
+            // merged away in the meantime
             Err(Stop::Index(index::Error::Storage(error)))
                 if rounds < MAX_ROUNDS && error.kind == ErrorKind::NotFound =>
             {
@@ -185,7 +191,7 @@ fn count_chunks(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> 
 struct Walked {
     /// Chunks, their length, their stored length.
     counts: (u64, u64, u64),
-    /// Packs that the index names without data: they hold list nodes and copies.
+    /// Packs that the index names without data chunks: they contain list nodes and copies.
     meta_packs: HashSet<PackId>,
 }
 

@@ -1,11 +1,13 @@
-//! Listing and removing leases. They are hints (`docs/invariants.md`): a writer that is hit fails cleanly or commits a whole snapshot.
+//! Lists and removes leases. They are hints (`docs/invariants.md`): a writer whose lease is removed
+//! fails cleanly or commits a complete snapshot.
 
 use crate::error::Result;
 use crate::id::SnapshotId;
 use crate::lock::{LeaseInfo, lease};
 use crate::repo::Repository;
 
-/// The leases there are: who is writing, what, and since when; with those that dead processes left.
+/// Returns all leases: the session, its operation and its start time, including those that dead
+/// processes left over.
 ///
 /// # Errors
 /// `Storage`, `Closed`.
@@ -14,7 +16,8 @@ pub fn locks(repo: &Repository) -> Result<Vec<LeaseInfo>> {
     repo.unless_replaced(lease::list(repo.storage()).map_err(Into::into))
 }
 
-/// Removes the leases whose owner is gone; with `force` those of live sessions too. Returns their sessions, sorted.
+/// Removes the leases whose owner has exited; with `force` those of live sessions too. Returns
+/// their sessions, sorted.
 ///
 /// # Errors
 /// `ReadOnly`, `LocksUnsupported`, `NoSpace`, `Storage`, `Closed`.
@@ -29,12 +32,14 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
         return Ok(removed);
     }
     repo.begin_writing()?;
-    // nobody commits just then: a record must not come to stand beside a manifest, nor a lease go when the record has
-    let _alone = repo.commit_exclusive_soon();
-    // without its lease, a session would leave the copy of a manifest that looks lost. It fails when it finds its lease gone;
-    // one that is frozen in its commit may not, and a prune takes that record away
+    // no process commits while this is held: no record is written next to an existing manifest, and
+    // no lease is deleted after its record was deleted
+    let _exclusive = repo.commit_exclusive_soon();
+    // without its lease, the session's copy of a manifest would look like that of a lost snapshot.
+    // The session fails when it finds its lease missing; one that is frozen in its commit may not
+    // fail, and a prune deletes that record
     let leases = lease::list(repo.storage())?;
     repo.with_reserve(|| repo.leave_abandoned_records(&leases))?;
-    // these alone: one that has come since has no record
+    // only these: a lease that was taken since has no record
     Ok(lease::remove_all(repo.storage(), &leases)?)
 }
