@@ -1,5 +1,5 @@
 //! Deletes the packs in a kill list, and the list last. The same steps complete the lists of an
-//! interrupted prune, except for the packs in them that a snapshot needs ([`super::spare`]).
+//! interrupted prune, except for the packs in them that a snapshot needs.
 //!
 //! Packs leave their parity groups before they are deleted, so that no group depends on a missing
 //! pack. Groups that lose all members are deleted first, with their packs: that needs no space, and

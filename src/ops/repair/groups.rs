@@ -121,21 +121,21 @@ fn regroup(work: &mut Work<'_>, inventory: &Inventory, head: &GroupHead) -> Resu
     let repo = work.repo;
     let storage = repo.storage();
     let first_slot = random_slot(repo.entropy())?;
-    let mut whole = Accumulator::new(head.shape, head.class, first_slot).map_err(parity::Error::Refused)?;
+    let mut remaining = Accumulator::new(head.shape, head.class, first_slot).map_err(parity::Error::Refused)?;
     for member in &head.members {
         if inventory.bad.contains(&member.pack) || work.kill_lists.condemned(&member.pack) {
             continue;
         }
         let bytes = storage.get(&layout::pack(&member.pack), repo.config().longest_pack())?;
         if sha256(&[&bytes]) == member.pack.0 {
-            whole.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
+            remaining.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
         }
     }
-    if !whole.is_empty() {
+    if !remaining.is_empty() {
         let groups = repo.parity_groups()?;
         let superseded = groups.superseding(&[head.id]);
         let id = new_group_id(repo.entropy())?;
-        let group = whole.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
+        let group = remaining.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
         parity::publish(storage, &group.map_err(parity::Error::Refused)?)?;
         storage.barrier()?;
         work.report.parity_repaired += 1;

@@ -28,9 +28,9 @@ type Copies = BTreeMap<SnapshotId, Vec<ChunkLocation>>;
 /// need.
 pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result<Vec<DamagedSnapshot>> {
     let storage = work.repo.storage();
-    let (whole, damaged) = judge_manifests(work)?;
+    let (intact, damaged) = judge_manifests(work)?;
     let forgotten = forgotten(work)?;
-    let copies = find_copies(work, inventory, &|id| whole.contains(id) || forgotten.contains(id))?;
+    let copies = find_copies(work, inventory, &|id| intact.contains(id) || forgotten.contains(id))?;
     let mut survey = Survey::new(work.repo);
     let mut lost = Vec::new();
     // restored, or left to another process
@@ -119,15 +119,15 @@ fn is_out_of_date(repo: &Repository, id: &SnapshotId, found: &Found) -> Result<b
 /// ones.
 fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<SnapshotId, Found>)> {
     let storage = work.repo.storage();
-    let (mut whole, mut damaged) = (BTreeSet::new(), BTreeMap::new());
+    let (mut intact, mut damaged) = (BTreeSet::new(), BTreeMap::new());
     for file in storage.list(layout::SNAPSHOTS)? {
         let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
             continue;
         };
         match judge(work, &id)? {
             Judged::Missing => {}
-            Judged::Whole => {
-                whole.insert(id);
+            Judged::Intact => {
+                intact.insert(id);
             }
             Judged::Damaged => {
                 // only the fact that a file exists is needed from here on
@@ -138,12 +138,12 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
             }
         }
     }
-    Ok((whole, damaged))
+    Ok((intact, damaged))
 }
 
 enum Judged {
     /// It can be used, or is of a later version.
-    Whole,
+    Intact,
     Damaged,
     /// The device fails to read it.
     Unreadable(storage::Error),
@@ -161,7 +161,7 @@ fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
             Found::Unreadable(error) => Judged::Unreadable(error),
             Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
                 Err(Error::ManifestCorrupt { .. }) => Judged::Damaged,
-                Ok(_) | Err(_) => Judged::Whole,
+                Ok(_) | Err(_) => Judged::Intact,
             },
         })
     };

@@ -64,7 +64,7 @@ pub(super) struct Inventory {
 /// Result of reading the file of a pack.
 pub(super) enum Checked {
     /// Its bytes, with their number.
-    Whole(u64),
+    Intact(u64),
     /// The bytes of this other pack.
     Other(PackId),
     /// No file, or a file that is no pack.
@@ -110,7 +110,7 @@ impl Inventory {
                 checked => checked,
             };
             match checked {
-                Checked::Whole(len) => inventory.add_good(pack, len),
+                Checked::Intact(len) => inventory.add_good(pack, len),
                 Checked::Unreadable(_) => {
                     inventory.unread.insert(pack);
                 }
@@ -155,7 +155,7 @@ impl Inventory {
 /// Reads a pack and checks it against its id.
 pub(super) fn check(work: &mut Work<'_>, pack: &PackId) -> Result<Checked> {
     Ok(match identify(work, &layout::pack(pack))? {
-        Identified::Pack(name, len) if name == *pack => Checked::Whole(len),
+        Identified::Pack(name, len) if name == *pack => Checked::Intact(len),
         Identified::Pack(name, _) => Checked::Other(name),
         Identified::Nothing => Checked::Nothing,
         Identified::Unreadable(error) => Checked::Unreadable(error),
@@ -275,7 +275,7 @@ pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) ->
         for pack in inventory.bad.union(&inventory.unread).copied().collect::<Vec<_>>() {
             work.advance(0)?;
             match remains(work, &groups, &pack)? {
-                Remains::Whole(bytes) => {
+                Remains::Complete(bytes) => {
                     put_pack(work, inventory, pack, &bytes)?;
                     helped |= inventory.good.contains_key(&pack);
                 }
@@ -300,7 +300,7 @@ pub(super) fn rebuild_damaged(work: &mut Work<'_>, inventory: &mut Inventory) ->
 /// The remaining data of a damaged pack.
 pub(super) enum Remains {
     /// All of it: the hash of these bytes matches its id.
-    Whole(Vec<u8>),
+    Complete(Vec<u8>),
     /// A part of it; unknown bytes are those of the damaged file, or zero.
     Part(Vec<u8>),
     /// Nothing.
@@ -326,7 +326,7 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
         let rebuilt =
             parity::read_record(storage, &head.id).and_then(|record| parity::rebuild_pack(storage, &record, pack));
         match rebuilt {
-            Ok(bytes) => return Ok(Remains::Whole(bytes)),
+            Ok(bytes) => return Ok(Remains::Complete(bytes)),
             Err(parity::Error::Lost(lost)) => {
                 unreadable = unreadable.or(lost.unreadable.clone());
                 best = Some(with_own_rows(*lost, own.as_deref()));
@@ -346,7 +346,7 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
         && splice(bytes, &parts)?
         && sha256(&[bytes]) == pack.0
     {
-        return Ok(best.map_or(Remains::Nothing, Remains::Whole));
+        return Ok(best.map_or(Remains::Nothing, Remains::Complete));
     }
     if let Some(error) = unreadable {
         return Ok(Remains::Unreadable(error));

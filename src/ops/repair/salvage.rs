@@ -23,7 +23,7 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
     // a read that failed before may succeed now, so that no intact pack is moved to the quarantine
     for pack in inventory.bad.clone() {
         match check(work, &pack)? {
-            Checked::Whole(len) => inventory.add_good(pack, len),
+            Checked::Intact(len) => inventory.add_good(pack, len),
             Checked::Unreadable(error) => {
                 inventory.leave(pack);
                 work.leave(error)?;
@@ -47,7 +47,7 @@ pub(super) fn save_chunks(work: &mut Work<'_>, inventory: &mut Inventory) -> Res
                 inventory.leave(pack);
                 work.leave(error)?;
             }
-            Remains::Whole(bytes) => put_pack(work, inventory, pack, &bytes)?,
+            Remains::Complete(bytes) => put_pack(work, inventory, pack, &bytes)?,
             Remains::Nothing => {}
         }
     }

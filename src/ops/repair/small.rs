@@ -84,7 +84,7 @@ pub(super) fn records(repo: &Repository, left: &mut Left) -> Result<()> {
 
 /// State of a key file.
 enum KeyState {
-    Whole(Vec<u8>),
+    Intact(Vec<u8>),
     /// Written by a later version, or belongs to another repository: left alone.
     Unknown,
     Damaged(Found),
@@ -115,16 +115,16 @@ pub(super) fn keys(repo: &Repository, left: &mut Left) -> Result<u64> {
         match (inspect(repo, &id, &key)?, inspect(repo, &id, &copy_key)?) {
             (KeyState::Unreadable(error), _) | (_, KeyState::Unreadable(error)) => left.note(repo, error),
             (KeyState::Unknown, _) | (_, KeyState::Unknown) => {}
-            (KeyState::Whole(bytes), KeyState::Whole(copy)) if bytes == copy => {}
-            (KeyState::Whole(bytes), KeyState::Whole(copy)) => {
+            (KeyState::Intact(bytes), KeyState::Intact(copy)) if bytes == copy => {}
+            (KeyState::Intact(bytes), KeyState::Intact(copy)) => {
                 write_repaired(storage, &copy_key, &bytes, &Found::Bytes(copy))?;
                 written += 1;
             }
-            (KeyState::Whole(bytes), KeyState::Damaged(found)) => {
+            (KeyState::Intact(bytes), KeyState::Damaged(found)) => {
                 write_repaired(storage, &copy_key, &bytes, &found)?;
                 written += 1;
             }
-            (KeyState::Damaged(found), KeyState::Whole(bytes)) => {
+            (KeyState::Damaged(found), KeyState::Intact(bytes)) => {
                 write_repaired(storage, &key, &bytes, &found)?;
                 written += 1;
             }
@@ -144,7 +144,7 @@ fn inspect(repo: &Repository, id: &KeyId, key: &str) -> Result<KeyState> {
         found => return Ok(KeyState::Damaged(found)),
     };
     Ok(match KeyFile::decode(&bytes) {
-        Ok(file) if file.repo == repo.config().id && file.id == *id => KeyState::Whole(bytes),
+        Ok(file) if file.repo == repo.config().id && file.id == *id => KeyState::Intact(bytes),
         Ok(file) if file.repo != repo.config().id && file.id == *id => KeyState::Unknown,
         Err(CryptoError::Unsupported) => KeyState::Unknown,
         Ok(_) | Err(_) => KeyState::Damaged(Found::Bytes(bytes)),

@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Reports damaged manifests, and copies whose manifest is missing or different.
 pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests) -> Result<()> {
-    let mut whole: BTreeSet<SnapshotId> = BTreeSet::new();
+    let mut intact: BTreeSet<SnapshotId> = BTreeSet::new();
     let mut copies: BTreeMap<SnapshotId, Vec<ChunkLocation>> = BTreeMap::new();
     let mut scratch = ReadScratch::default();
-    for (location, session) in &manifests.strangers {
+    for (location, session) in &manifests.unmatched {
         run.check_running()?;
         if packs.is_condemned(&location.pack) || is_spared(run, manifests, session) {
             continue;
@@ -36,7 +36,7 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
         let copy: Result<Option<()>> = join_from(&id, &locations, &mut read, accept);
         let copy = copy?;
         if copy.is_some() {
-            whole.insert(id);
+            intact.insert(id);
         }
         if manifests.damaged.contains_key(&id) || manifests.unread.contains(&id) {
             continue;
@@ -54,7 +54,7 @@ pub(super) fn check_copies(run: &mut Run<'_>, packs: &Packs, manifests: &Manifes
     for (id, reason) in &manifests.damaged {
         let key = layout::snapshot(id);
         if run.is_there(&key) {
-            let healable = whole.contains(id) && !run.is_there(&layout::forgot_record(id));
+            let healable = intact.contains(id) && !run.is_there(&layout::forgot_record(id));
             found(run, "ERR_MANIFEST_CORRUPT", *id, reason, healable);
         }
     }

@@ -308,12 +308,12 @@ impl Walk<'_, '_> {
             if unknown.is_empty() {
                 break;
             }
-            let looked = match round {
+            let refreshed = match round {
                 0 => self.run.repo.refresh_index().map(|()| None),
                 1 => self.run.repo.heal_index_for_read(),
                 _ => Ok(None),
             };
-            let failed = match self.run.noted(looked) {
+            let failed = match self.run.noted(refreshed) {
                 Ok(failed) => failed,
                 Err(error) => error.unreadable().is_some().then_some(error),
             };

@@ -26,14 +26,14 @@ pub(super) struct Manifests {
     /// Ids of the parts of the copies of good manifests.
     copies: HashSet<ChunkId>,
     /// Parts of other copies, with their location and the session that wrote them.
-    pub strangers: Vec<(ChunkLocation, SnapshotId)>,
+    pub unmatched: Vec<(ChunkLocation, SnapshotId)>,
 }
 
 impl Manifests {
     /// Adds a chunk that is a part of some manifest's copy.
     pub fn add_copy(&mut self, pack: PackId, entry: PackEntry, session: SnapshotId) {
         if !self.copies.contains(&entry.id) {
-            self.strangers.push((ChunkLocation { pack, entry }, session));
+            self.unmatched.push((ChunkLocation { pack, entry }, session));
         }
     }
 }
