@@ -45,8 +45,8 @@ pub(super) fn warn(repo: &Repository, report: &mut PruneReport) {
         more => format!(" and {more} more"),
     };
     let message = format!(
-        "{} kept packs have no complete parity, because the disk is full: {}{more}; free some space, then prune again or \
-         run repair()",
+        "{} kept packs have no complete parity, because the disk is full: {}{more}; free some space, then \
+         prune again or run repair()",
         report.unprotected.len(),
         named.join(", ")
     );

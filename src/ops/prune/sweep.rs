@@ -131,7 +131,8 @@ pub(super) fn sweep(
         work.warn(
             "WARN_PACKS_NOT_DELETED",
             format!(
-                "{} packs were not deleted: they cannot leave their damaged parity groups; run repair(), then prune again",
+                "{} packs were not deleted, because they cannot leave their damaged parity groups; run repair(), \
+                 then prune again",
                 blocked.len()
             ),
         );
@@ -189,8 +190,8 @@ pub(super) fn drop_settled_lists(work: &mut Work<'_>, survey: &Survey, plan: &Pl
         work.warn(
             "WARN_KILL_LIST_UNPROVEN",
             format!(
-                "{} was not written with the keys of this repository, or was written by an older version; the prune decided \
-                 about its {} packs itself, and removed it",
+                "{} was not written with the keys of this repository, or was written by an older version; the prune \
+                 decided about its {} packs itself, and removed it",
                 list.id.key(),
                 list.packs.len()
             ),

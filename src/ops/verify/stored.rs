@@ -199,7 +199,8 @@ fn report_index(run: &mut Run<'_>, pack: &PackId, reason: &str, needed: bool) {
 
 fn note_orphan(run: &mut Run<'_>, pack: &PackId) {
     let text = format!(
-        "Pack {pack} was written by a session without a snapshot: it is active, has ended, was forgotten, or its manifest is lost"
+        "Pack {pack} was written by a session without a snapshot: it is active, has ended, was forgotten, or its \
+         manifest is lost"
     );
     run.note("NOTE_ORPHAN_PACK", Some(*pack), Some(layout::pack(pack)), text);
 }
