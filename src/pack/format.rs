@@ -14,8 +14,8 @@ use crate::id::{ChunkId, PackId, RepoId, SnapshotId};
 pub const HEADER_LEN: usize = 96;
 /// Length of a pack's footer in bytes.
 pub const FOOTER_LEN: usize = 64;
-/// Length of one trailer entry in bytes.
-pub const ENTRY_LEN: usize = 48;
+/// Length of an entry in bytes: id, number, offset, two 24-bit lengths, codec, kind.
+pub const ENTRY_LEN: usize = ChunkId::LEN + 4 + 4 + 3 + 3 + 1 + 1;
 /// Length of a pack's own nonce in bytes.
 pub const PACK_NONCE_LEN: usize = 16;
 /// Sealed trailers hold a multiple of this many entries, so that their length reveals little.
