@@ -3,7 +3,8 @@
 //! Promises what every store promises, except that nothing outlives the process. Locks and leases are held between the
 //! users of one [`MemoryStorage`]; share it through an `Arc`.
 
-use super::local::check_key;
+use super::key::check_key;
+use super::vfs::FileId;
 use super::{Created, Entry, Error, ErrorKind, FolderIdentity, LockGuard, LockMode, Result, Root, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
@@ -157,8 +158,10 @@ impl Storage for MemoryStorage {
 
     fn root(&self) -> Result<Root> {
         Ok(Root::Found(Some(FolderIdentity {
-            device: 0,
-            inode: Arc::as_ptr(&self.shared).addr() as u64,
+            id: FileId {
+                device: 0,
+                inode: Arc::as_ptr(&self.shared).addr() as u64,
+            },
             created: None,
         })))
     }

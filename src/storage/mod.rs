@@ -13,6 +13,7 @@
 
 mod error;
 mod export;
+mod key;
 mod local;
 mod memory;
 mod missing;

@@ -1,24 +1,12 @@
 //! Where a path of this machine leads to, by what is there and not by how it is spelled.
 
+use super::vfs::FileId;
 use std::path::Path;
 
-/// Device and inode of a folder.
-#[cfg(unix)]
-type Identity = (u64, u64);
-/// Stable Rust has none there; real paths are compared instead.
-#[cfg(not(unix))]
-type Identity = std::convert::Infallible;
-
-#[cfg(unix)]
-fn identity(path: &Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt;
+/// The identity of a folder, where the system has them.
+fn identity(path: &Path) -> Option<FileId> {
     let found = std::fs::metadata(path).ok()?;
-    found.is_dir().then(|| (found.dev(), found.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_path: &Path) -> Option<Identity> {
-    None
+    if found.is_dir() { FileId::of(&found) } else { None }
 }
 
 /// True when `path` is `root` or one of its `folders`, or is below one of them. Links on the way
@@ -32,7 +20,7 @@ pub fn leads_into(path: &Path, root: &Path, folders: &[&str]) -> bool {
         return true;
     }
     let below = folders.iter().map(|folder| root.join(folder));
-    let own: Vec<Identity> = below
+    let own: Vec<FileId> = below
         .chain([root.clone()])
         .filter_map(|folder| identity(&folder))
         .collect();

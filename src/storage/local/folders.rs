@@ -3,10 +3,11 @@
 //! Each new folder is durable in its parent before anything relies on it, and a making that was interrupted at any point
 //! can be repeated.
 
-use super::super::vfs::{FileKind, Vfs};
-use super::super::{Error, ErrorKind, Result};
+use super::LocalStorage;
 use super::temp::TEMP_PREFIX;
-use super::{LocalStorage, folder_of, join};
+use crate::storage::key::{folder_of, join};
+use crate::storage::vfs::{FileKind, Vfs};
+use crate::storage::{Error, ErrorKind, Result};
 use std::io;
 
 impl LocalStorage {

@@ -3,9 +3,11 @@
 //! A temporary file whose lock is free belongs to nobody any more. Between its creation and its lock a cleaner may take it
 //! for dead; its writer notices and starts another one, before any byte is written.
 
-use super::super::vfs::{FileKind, Vfs, VfsFile, is_named, may_be_done};
-use super::super::{Error, ErrorKind, LockMode, Result};
-use super::{LocalStorage, folder_of, join, lock_error};
+use super::LocalStorage;
+use super::locks::lock_error;
+use crate::storage::key::{folder_of, join};
+use crate::storage::vfs::{FileKind, Vfs, VfsFile, is_named, may_be_done};
+use crate::storage::{Error, ErrorKind, LockMode, Result};
 use std::io::{self, Read};
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! What the simulated disk loses and what it keeps.
 
 use super::*;
+use crate::storage::LockMode;
+use crate::storage::vfs::{FileKind, Vfs, VfsFile};
 
 /// A durable, empty file `f` in the root.
 fn with_file() -> (SimFs, Box<dyn VfsFile>) {
