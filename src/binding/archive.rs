@@ -1,53 +1,24 @@
-//! The native handle of an open repository.
+//! The native class of an open repository: `init`, `open`, and the operations that read snapshots
+//! or move bytes.
 
 use super::error::js_error;
 use super::handle::Handle;
 use super::ingest::NativeIngest;
+use super::monitor::{OpenMonitor, OperationMonitor, WarningArgs};
 use super::restore::NativeRestore;
 use super::settle::{Settle, caught, spawn};
-use super::stop::{NativeStop, Stop};
+use super::stop::NativeStop;
 use super::types;
 use crate::error::Result;
 use crate::executor::{Executor, PoolExecutor};
-use crate::monitor::{Monitor, Warning};
 use crate::ops;
 use crate::panics;
 use crate::repo::{self, Environment, Repository, Secret};
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw, Status};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-
-/// Weak: a listener alone keeps no process alive. Bounded: when JS does not keep up, warnings are dropped, not queued.
-type WarningFunction = ThreadsafeFunction<FnArgs<WarningArgs>, (), FnArgs<WarningArgs>, Status, false, true, 64>;
-
-/// Code, message, and the pack it is about.
-type WarningArgs = (String, String, Option<String>);
-
-struct JsMonitor {
-    on_warning: Option<WarningFunction>,
-    /// Ends the opening itself; nobody looks at it later.
-    stop: Arc<Stop>,
-}
-
-impl Monitor for JsMonitor {
-    fn warning(&self, warning: Warning) {
-        if let Some(function) = &self.on_warning {
-            let args = FnArgs::from((warning.code.to_owned(), warning.message, warning.pack));
-            function.call(args, ThreadsafeFunctionCallMode::NonBlocking);
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.stop.is_stopped()
-    }
-
-    fn begin_commit(&self) -> bool {
-        self.stop.begin_commit()
-    }
-}
 
 /// An open repository.
 #[napi]
@@ -58,7 +29,7 @@ pub struct NativeRepository {
 }
 
 impl NativeRepository {
-    /// What its operations hold on to.
+    /// The handle that its operations share.
     pub(super) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
@@ -66,15 +37,16 @@ impl NativeRepository {
 
 impl Drop for NativeRepository {
     fn drop(&mut self) {
-        // collected without close(), or the environment is going away: running operations end, locks are freed
+        // collected without close(), or the environment shuts down: running operations end and
+        // locks are released
         self.handle.stop();
     }
 }
 
-/// One pool serves all handles that did not ask for a number of threads of their own.
+/// Returns a pool of `threads` threads, or the one pool that all handles without that option share.
 fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
     static SHARED: OnceLock<Arc<PoolExecutor>> = OnceLock::new();
-    // a failure is not remembered: the next call finds threads, or not
+    // a failure is not cached: the next call tries again
     let make = |threads: usize| PoolExecutor::new(threads).map(Arc::new);
     if let Some(threads) = threads {
         return Ok(make(threads)?);
@@ -87,39 +59,21 @@ fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
     Ok(Arc::clone(SHARED.get_or_init(|| pool)) as Arc<dyn Executor>)
 }
 
-fn environment(path: &str, threads: Option<usize>, monitor: JsMonitor) -> Result<Environment> {
+fn environment(path: &str, threads: Option<usize>, monitor: OpenMonitor) -> Result<Environment> {
     panics::silence();
     Environment::local_with(Path::new(path), executor(threads)?, Arc::new(monitor))
 }
 
-fn monitor(
-    on_warning: Option<Function<'_, FnArgs<WarningArgs>, ()>>,
-    stop: Option<ClassInstance<'_, NativeStop>>,
-) -> napi::Result<JsMonitor> {
-    let build = |function: Function<'_, FnArgs<WarningArgs>, ()>| {
-        function
-            .build_threadsafe_function::<FnArgs<WarningArgs>>()
-            .callee_handled::<false>()
-            .weak::<true>()
-            .max_queue_size::<64>()
-            .build()
-    };
-    Ok(JsMonitor {
-        on_warning: on_warning.map(build).transpose()?,
-        stop: stop.map(|stop| stop.stop_handle()).unwrap_or_default(),
-    })
-}
-
-/// From JSON to options, and how many threads the handle asks for.
+/// Parses options from JSON, and the number of threads where the handle has its own.
 type ReadOptions<O> = fn(&str) -> Result<(O, Option<usize>)>;
 
-/// Reads options, then makes or opens a repository, on a thread of its own.
+/// Parses options, then creates or opens a repository, on a separate thread.
 fn connect<'env, O: 'static>(
     env: &'env Env,
     name: &'static str,
     (path, options): (String, String),
     secret: Result<Option<Secret>>,
-    monitor: JsMonitor,
+    monitor: OpenMonitor,
     read: ReadOptions<O>,
     make: fn(Environment, Option<&Secret>, &O) -> Result<Repository>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
@@ -135,7 +89,7 @@ fn connect<'env, O: 'static>(
     })
 }
 
-/// Makes a repository and opens it.
+/// Creates a repository and opens it.
 #[napi(ts_return_type = "Promise<NativeRepository>")]
 pub fn init<'env>(
     env: &'env Env,
@@ -147,9 +101,9 @@ pub fn init<'env>(
     stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
-    let monitor = monitor(on_warning, stop)?;
-    let place = (path, options);
-    connect(env, "ca-init", place, secret, monitor, types::init_options, repo::init)
+    let monitor = OpenMonitor::new(on_warning, stop)?;
+    let target = (path, options);
+    connect(env, "ca-init", target, secret, monitor, types::init_options, repo::init)
 }
 
 /// Opens a repository.
@@ -164,14 +118,14 @@ pub fn open<'env>(
     stop: Option<ClassInstance<'_, NativeStop>>,
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     let secret = types::secret(passphrase, raw_key);
-    let monitor = monitor(on_warning, stop)?;
-    let place = (path, options);
-    connect(env, "ca-open", place, secret, monitor, types::open_options, repo::open)
+    let monitor = OpenMonitor::new(on_warning, stop)?;
+    let target = (path, options);
+    connect(env, "ca-open", target, secret, monitor, types::open_options, repo::open)
 }
 
 #[napi]
 impl NativeRepository {
-    /// Begins an ingest that reads `lanes` items at once.
+    /// Begins an ingest that reads `lanes` items concurrently.
     #[napi]
     pub fn ingest(
         &self,
@@ -199,7 +153,26 @@ impl NativeRepository {
         })
     }
 
-    /// All snapshots that match, newest first, as JSON.
+    /// Restores into a file; resolves to what was restored, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn restore_to_file<'env>(
+        &self,
+        env: &'env Env,
+        id: String,
+        options: String,
+        on_progress: Option<Function<'_, String, ()>>,
+        stop: Option<ClassInstance<'_, NativeStop>>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let monitor = OperationMonitor::new(on_progress, stop)?;
+        self.handle.spawn(env, "ca-restore-to-file", move |repo| {
+            let (options, path, overwrite) = types::restore_to_file_options(&options)?;
+            let plan = ops::plan_restore(repo, &id, &options)?;
+            ops::restore_to_file(repo, &plan, Path::new(&path), overwrite, &monitor)?;
+            types::restored_json(&plan)
+        })
+    }
+
+    /// Returns all snapshots that match, newest first, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn list_snapshots<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle.spawn(env, "ca-list", move |repo| {
@@ -208,7 +181,7 @@ impl NativeRepository {
         })
     }
 
-    /// The newest snapshot that matches, as JSON; `null` when none does.
+    /// Returns the newest snapshot that matches, as JSON; `null` when none does.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn latest<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle.spawn(env, "ca-latest", move |repo| {
@@ -217,7 +190,7 @@ impl NativeRepository {
         })
     }
 
-    /// One snapshot as JSON.
+    /// Returns one snapshot as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn get_snapshot<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle.spawn(env, "ca-get", move |repo| {
@@ -231,13 +204,13 @@ impl NativeRepository {
         self.repository_id.clone()
     }
 
-    /// Stops all operations and lets go of everything.
+    /// Stops all operations; resolves when files are closed, locks released and memory returned.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (settle, promise) = Settle::new(env)?;
         let repo = self.handle.stop();
         self.handle.when_quiet(Box::new(move || {
-            // files are closed and memory is returned when the promise resolves
+            // dropped before the promise resolves
             settle.done(caught(|| {
                 drop(repo);
                 Ok(())

@@ -1,72 +1,25 @@
-//! A verify: options in, progress and problems as they come, a report out; all of it as JSON.
+//! Verify: options in, progress and problems while it runs, a report out; all as JSON.
 
 use super::archive::NativeRepository;
-use super::stop::{NativeStop, Stop};
-use super::types;
-use crate::error::{Error, Result};
+use super::monitor::OperationMonitor;
+use super::stop::NativeStop;
+use super::types::{invalid, parse, to_json};
+use crate::error::Result;
 use crate::id::{ChunkId, PackId};
-use crate::monitor::{Monitor, Progress};
 use crate::ops::{self, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
-/// Weak: a listener alone keeps no process alive.
-type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, true, 16>;
-/// Not bounded: no problem may be dropped, and there are no more of them than things that are damaged.
+/// Unbounded: no problem may be dropped, and there is at most one for each damaged thing. Weak, as
+/// in [`super::monitor`].
 type ProblemFunction = ThreadsafeFunction<String, (), String, Status, false, true, 0>;
-
-/// What an operation without bytes of its own tells JavaScript: how far it is, and whether it should stop.
-pub(super) struct CheckMonitor {
-    progress: Option<ProgressFunction>,
-    stop: Arc<Stop>,
-}
-
-impl CheckMonitor {
-    /// Tells `on_progress`, listens to `stop`.
-    pub(super) fn new(
-        on_progress: Option<Function<'_, String, ()>>,
-        stop: Option<ClassInstance<'_, NativeStop>>,
-    ) -> napi::Result<Self> {
-        let build = |function: Function<'_, String, ()>| {
-            let builder = function.build_threadsafe_function::<String>();
-            let builder = builder.callee_handled::<false>().weak::<true>();
-            builder.max_queue_size::<16>().build()
-        };
-        Ok(Self {
-            progress: on_progress.map(build).transpose()?,
-            stop: stop.map(|stop| stop.stop_handle()).unwrap_or_default(),
-        })
-    }
-}
-
-impl Monitor for CheckMonitor {
-    fn progress(&self, progress: &Progress) {
-        if let Some(function) = &self.progress {
-            // dropped when JS is behind: the next one says more anyway
-            function.call(types::progress_json(progress), ThreadsafeFunctionCallMode::NonBlocking);
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.stop.is_stopped()
-    }
-
-    fn begin_commit(&self) -> bool {
-        self.stop.begin_commit()
-    }
-
-    fn end_commit(&self) {
-        self.stop.end_commit();
-    }
-}
 
 #[napi]
 impl NativeRepository {
-    /// Verifies the repository; the promise gives the report.
+    /// Verifies the repository; resolves to the report.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn verify<'env>(
         &self,
@@ -80,16 +33,16 @@ impl NativeRepository {
             let builder = function.build_threadsafe_function::<String>();
             builder.callee_handled::<false>().weak::<true>().build()
         };
-        let monitor = CheckMonitor::new(on_progress, stop)?;
+        let monitor = OperationMonitor::new(on_progress, stop)?;
         let problems: Option<ProblemFunction> = on_problem.map(build_problem).transpose()?;
         self.handle().spawn(env, "ca-verify", move |repo| {
             let options = verify_options(&options)?;
-            let mut tell = |problem: &Problem| {
+            let mut on_problem = |problem: &Problem| {
                 if let (Some(function), Ok(json)) = (&problems, to_json(&ProblemJson::from(problem))) {
                     function.call(json, ThreadsafeFunctionCallMode::NonBlocking);
                 }
             };
-            report_json(&ops::verify(repo, &options, &monitor, &mut tell)?)
+            report_json(&ops::verify(repo, &options, &monitor, &mut on_problem)?)
         })
     }
 }
@@ -109,18 +62,16 @@ struct SubsetJson {
 }
 
 fn verify_options(json: &str) -> Result<VerifyOptions> {
-    let invalid = |reason: String| Error::InvalidArgument { reason };
-    let json: VerifyJson =
-        serde_json::from_str(json).map_err(|error| invalid(format!("The options cannot be read: {error}")))?;
+    let json: VerifyJson = parse(json)?;
     let level = match json.level.as_str() {
         "quick" => VerifyLevel::Quick,
         "standard" => VerifyLevel::Standard,
         "full" => VerifyLevel::Full,
-        other => return Err(invalid(format!("There is no level {other:?}"))),
+        other => return Err(invalid(format!("Unknown verify level {other:?}"))),
     };
     let subset = json.subset.map(|subset| {
         Subset::new(subset.part, subset.of)
-            .ok_or_else(|| invalid(format!("There is no part {} of {}", subset.part, subset.of)))
+            .ok_or_else(|| invalid(format!("The subset {} of {} does not exist", subset.part, subset.of)))
     });
     Ok(VerifyOptions {
         level,
@@ -211,11 +162,5 @@ fn report_json(report: &VerifyReport) -> Result<String> {
             chunks_checked: report.stats.chunks_checked,
             snapshots_checked: report.stats.snapshots_checked,
         },
-    })
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal {
-        reason: error.to_string(),
     })
 }

@@ -1,16 +1,16 @@
 //! Engine errors as JavaScript errors: the stable code, the text, the ids as properties, and a
-//! brand that errors of the host's own code lack. `js/error.js` makes them instances of
+//! brand that errors from the host's own code lack. `js/error.js` makes them instances of
 //! `ContainerArchiveError`, with a stack.
 
 use crate::error::Error;
 use napi::bindgen_prelude::{JsObjectValue, Object, Symbol, ToNapiValue, Unknown};
 use napi::{Env, JsError, JsValue};
 
-/// The registered symbol that errors of the engine own. A code that begins with `ERR_` proves
-/// nothing: Node's errors have such codes too. `js/error.js` knows it.
+/// Key of the registered symbol that marks an error of the engine. A code that begins with `ERR_`
+/// proves nothing, because Node's errors have such codes too. `js/error.js` has the same key.
 const BRAND: &str = "containerarchive.native-error";
 
-/// The code of an error, as napi wants it.
+/// The code of an error, in the form that napi expects.
 #[derive(Debug, Clone, Copy)]
 struct Code(&'static str);
 
@@ -20,15 +20,15 @@ impl AsRef<str> for Code {
     }
 }
 
-/// An error object with all properties, for promises and for functions that throw at once. Called
-/// on the JS thread.
+/// Makes an error object with all properties, for a rejection or a synchronous throw. Called on the
+/// JavaScript thread.
 pub fn js_error(env: &Env, error: &Error) -> napi::Error {
     let object = JsError::from(napi::Error::new(Code(error.code()), error.to_string())).into_unknown(*env);
     decorate(env, object, error).unwrap_or_else(|problem| problem)
 }
 
 fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi::Error> {
-    // SAFETY: `unknown` was made by `napi_create_error` just before, so it is an object
+    // SAFETY: `napi_create_error` made `unknown` just before, so it is an object
     let mut object: Object<'_> = unsafe { unknown.cast()? };
     let brand = Symbol::for_desc(BRAND).into_js_symbol(env)?;
     object.set_property(brand, brand)?;
@@ -81,7 +81,7 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
     Ok(napi::Error::from(object.to_unknown()))
 }
 
-/// Sets what is there; nothing is not `null` but absent.
+/// Sets the property if there is a value; without one it is absent, not `null`.
 fn set<T: ToNapiValue>(object: &mut Object<'_>, name: &str, value: Option<T>) -> napi::Result<()> {
     value.map_or(Ok(()), |value| object.set(name, value))
 }

@@ -1,8 +1,9 @@
-//! What a handle and its operations share: the repository, as long as the handle is open, and who is at work in it.
+//! The state that a handle and its operations share: the repository while the handle is open, and
+//! the running operations.
 //!
-//! What always holds: `close` waits until the last operation has let go, and needs neither a thread
-//! nor memory of its own to end: the last operation settles it. A panic in an operation closes the
-//! handle, for its state is unknown after that; the other operations end with `Closed`.
+//! Always true: `close` waits for the last operation, and needs no thread of its own: the last
+//! operation settles it. A panic in an operation closes the handle, because its state is unknown
+//! after that; the other operations end with `Closed`.
 
 use super::pipe::Pipe;
 use super::settle::{caught, spawn};
@@ -19,7 +20,7 @@ pub struct Handle {
     running: Mutex<Running>,
 }
 
-/// Called once, on any thread, when no operation is left.
+/// Called once, on any thread, when no operation runs.
 type WhenQuiet = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
@@ -29,10 +30,10 @@ struct Running {
     when_quiet: Vec<WhenQuiet>,
 }
 
-/// One operation of a handle; `close` waits until it is gone.
+/// One operation of a handle; `close` waits until it is dropped.
 pub struct Operation {
     repo: Arc<Repository>,
-    // dropped last: close() counts an operation as gone when it holds the repository no more
+    // dropped last: close() counts an operation until it has released the repository
     counted: Counted,
 }
 
@@ -55,7 +56,7 @@ impl Operation {
         &self.repo
     }
 
-    /// Calls `work`, which may panic; `name` is that of a place that tests make panic.
+    /// Calls `work` and turns a panic into an error; `name` names the panic point for tests.
     pub fn run<T>(&self, name: &str, work: impl FnOnce(&Arc<Repository>) -> Result<T>) -> Result<T> {
         caught(|| {
             panics::point(name);
@@ -63,7 +64,7 @@ impl Operation {
         })
     }
 
-    /// Ends the operation. When it panicked, or a thread of it did, the handle is closed.
+    /// Ends the operation. When one of its threads panicked, the handle is closed.
     pub fn end<T>(self, result: &Result<T>) {
         if let Err(Error::Panicked { .. }) = result {
             self.counted.0.stop();
@@ -72,7 +73,7 @@ impl Operation {
 }
 
 impl Handle {
-    /// For an open repository.
+    /// Makes the handle of an open repository.
     pub fn new(repo: Repository) -> Arc<Self> {
         Arc::new(Self {
             repo: Mutex::new(Some(Arc::new(repo))),
@@ -81,7 +82,7 @@ impl Handle {
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
-        // every change under this lock is whole
+        // no change under this lock can panic halfway
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,7 +101,7 @@ impl Handle {
         })
     }
 
-    /// Runs `work` as an operation on a thread of its own; the promise gives what it returns.
+    /// Runs `work` as an operation on a separate thread; resolves to its result.
     pub fn spawn<'env, T, F>(
         self: &Arc<Self>,
         env: &'env Env,
@@ -111,7 +112,8 @@ impl Handle {
         T: ToNapiValue + Send + 'static,
         F: FnOnce(&Arc<Repository>) -> Result<T> + Send + 'static,
     {
-        // entered here: what is called before close() runs before it
+        // entered on the caller's thread: an operation that is called before close() is not refused
+        // by it
         let operation = self.enter(None);
         spawn(env, name, move || {
             let operation = operation?;
@@ -121,12 +123,12 @@ impl Handle {
         })
     }
 
-    /// Has `pipe` fail too when the handle is closed.
+    /// Lets `pipe` fail too when the handle is closed.
     pub fn watch(&self, pipe: &Arc<Pipe>) {
         self.running().pipes.push(Arc::downgrade(pipe));
     }
 
-    /// Tells all operations to stop.
+    /// Stops all operations. Returns the repository the first time, for the caller to drop.
     pub fn stop(&self) -> Option<Arc<Repository>> {
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(repo) = &repo {
@@ -139,7 +141,7 @@ impl Handle {
         repo
     }
 
-    /// Calls `call` once no operation is left: here and now, or on the thread of the last one.
+    /// Calls `call` once no operation runs: at once, or on the thread of the last one.
     pub fn when_quiet(&self, call: WhenQuiet) {
         let when_quiet = {
             let mut running = self.running();
@@ -151,7 +153,7 @@ impl Handle {
 }
 
 impl Running {
-    /// What is to be called now, outside of the lock.
+    /// Takes the callbacks to call now, after the lock is released.
     fn take_when_quiet(&mut self) -> Vec<WhenQuiet> {
         match self.count {
             0 => std::mem::take(&mut self.when_quiet),

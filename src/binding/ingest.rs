@@ -1,8 +1,10 @@
-//! An ingest as JavaScript drives it: in each lane, push until told to wait; and one promise for the outcome.
+//! An ingest that JavaScript feeds: in each lane it pushes until the pipe is full; one promise
+//! reports the outcome.
 
 use super::error::js_error;
 use super::handle::Handle;
 use super::items::PipeItems;
+use super::monitor::ProgressFunction;
 use super::pipe::Pipe;
 use super::settle::{Settle, spawn};
 use super::stop::Stop;
@@ -13,13 +15,10 @@ use crate::ops::{self, IngestOptions, ItemSpec, ItemStream, Outline, SourceFile}
 use crate::repo::Repository;
 use crate::snapshot::Snapshot;
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw, Status};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
 use napi_derive::napi;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-type ProgressFunction = ThreadsafeFunction<String, (), String, Status, false, true, 16>;
 
 struct IngestMonitor {
     progress: Option<ProgressFunction>,
@@ -30,8 +29,7 @@ struct IngestMonitor {
 impl Monitor for IngestMonitor {
     fn progress(&self, progress: &Progress) {
         if let Some(function) = &self.progress {
-            // dropped when JS is behind: the next one says more anyway
-            function.call(types::progress_json(progress), ThreadsafeFunctionCallMode::NonBlocking);
+            function.report(progress);
         }
     }
 
@@ -42,7 +40,7 @@ impl Monitor for IngestMonitor {
     }
 
     fn is_cancelled(&self) -> bool {
-        // the engine looks here where it reads from no pipe: while it commits
+        // for the steps in which the engine reads from no pipe, as the commit
         self.stop.is_stopped() || self.pipes.iter().any(|pipe| pipe.check().is_err())
     }
 
@@ -67,33 +65,27 @@ pub struct NativeIngest {
 
 impl Drop for NativeIngest {
     fn drop(&mut self) {
-        // collected, or the environment is going away in mid-stream: the engine's threads stop and free the lease soon
+        // collected, or the environment shuts down in mid-stream: the engine's threads stop soon
+        // and release the lease
         self.stop.stop();
         fail_all(&self.pipes, &Error::Closed);
     }
 }
 
 impl NativeIngest {
-    /// For an open handle. `InvalidArgument` when the manifest of the snapshot might not fit.
+    /// Prepares an ingest on an open handle. `InvalidArgument` when the manifest of the snapshot
+    /// might exceed its limit.
     pub fn create(
         handle: &Arc<Handle>,
         (options, outline): (IngestOptions, Outline),
         lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
     ) -> Result<Self> {
-        let build = |function: Function<'_, String, ()>| {
-            let builder = function.build_threadsafe_function::<String>();
-            builder
-                .callee_handled::<false>()
-                .weak::<true>()
-                .max_queue_size::<16>()
-                .build()
-        };
-        let progress = on_progress.map(build).transpose();
+        let progress = ProgressFunction::new(on_progress);
         let progress = progress.map_err(|error| Error::Internal {
             reason: error.to_string(),
         })?;
-        // only to find out whether the handle is closed: the operation itself begins with run()
+        // entered only to fail if the handle is closed: the operation itself begins with run()
         outline.check(handle.enter(None)?.repo())?;
         let pipes: Vec<_> = (0..lanes.max(1)).map(|_| Arc::<Pipe>::default()).collect();
         let stop = Arc::<Stop>::default();
@@ -130,7 +122,7 @@ fn run_ingest(repo: &Arc<Repository>, options: &IngestOptions, monitor: &IngestM
 
 #[napi]
 impl NativeIngest {
-    /// Starts the engine's side; the promise gives the snapshot as JSON. Once.
+    /// Starts the engine's thread; resolves to the snapshot as JSON. May be called once.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run<'env>(&mut self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
         let Some((handle, options, monitor)) = self.job.take() else {
@@ -144,7 +136,7 @@ impl NativeIngest {
             let operation = operation?;
             let snapshot = operation.run("ca-ingest", |repo| run_ingest(repo, &options, &monitor));
             if let Err(error) = &snapshot {
-                // a producer that waits for room must hear of it
+                // a producer may be waiting for room
                 fail_all(&monitor.pipes, error);
             }
             operation.end(&snapshot);
@@ -152,7 +144,7 @@ impl NativeIngest {
         })
     }
 
-    /// The lane with this number, from 0.
+    /// Returns the lane with this number, counted from 0.
     #[napi]
     pub fn lane(&self, number: u32) -> napi::Result<NativeLane> {
         let pipe = self.pipes.get(number as usize);
@@ -160,7 +152,8 @@ impl NativeIngest {
         Ok(NativeLane { pipe: Arc::clone(pipe) })
     }
 
-    /// The source failed or the user gave up: no snapshot. `false`: it is too late, and `run()` tells whether there is one.
+    /// Ends the ingest without a snapshot. Returns `false` when the commit has begun: then `run()`
+    /// reports whether there is one.
     #[napi]
     pub fn abort(&self) -> bool {
         let in_time = self.stop.stop();
@@ -169,7 +162,7 @@ impl NativeIngest {
     }
 }
 
-/// One item after the other.
+/// A lane: its items are pushed one after the other.
 #[napi]
 pub struct NativeLane {
     pipe: Arc<Pipe>,
@@ -177,32 +170,34 @@ pub struct NativeLane {
 
 #[napi]
 impl NativeLane {
-    /// Begins an item. `place`: its place in the snapshot; `expected_size`: bytes that its source has promised, a whole
-    /// number.
+    /// Begins an item. `place` is its position in the snapshot, counted from 0; `expected_size` is
+    /// the number of bytes that its source has promised, a whole number.
     #[napi]
     pub fn begin_item(&self, place: u32, name: String, kind: String, expected_size: Option<f64>) {
         self.pipe.begin_item(ItemSpec {
             name,
             kind,
-            // exact: index.js lets nothing through that is not a whole number up to 2^53
+            // exact: index.js passes only whole numbers up to 2^53
             expected_size: expected_size.map(|size| size as u64),
             place: u64::from(place),
         });
     }
 
-    /// Copies a piece of the item. `false`: await `drained()` before the next.
+    /// Copies a piece of the item. Returns `false` when `drained()` must be awaited before the next
+    /// push.
     #[napi]
     pub fn push(&self, chunk: &[u8]) -> bool {
         self.pipe.push(chunk)
     }
 
-    /// The whole item is in this file, which the engine reads at its turn.
+    /// Takes the whole item from the file at `path`, which the engine opens when it reaches the
+    /// item.
     #[napi]
     pub fn read_path(&self, path: String) {
         self.pipe.send_path(PathBuf::from(path));
     }
 
-    /// The same with an open file, once.
+    /// Takes the whole item from an open file. Each `NativeFile` can be used once.
     #[napi]
     pub fn read_file(&self, mut file: ClassInstance<'_, NativeFile>) {
         if let Some(file) = file.file.take() {
@@ -210,7 +205,7 @@ impl NativeLane {
         }
     }
 
-    /// Resolves once there is room, which is not before the ingest begins; rejects when the ingest
+    /// Resolves once there is room, at the earliest when the ingest begins; rejects when the ingest
     /// failed.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn drained<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
@@ -233,14 +228,14 @@ impl NativeLane {
         Ok(promise)
     }
 
-    /// No more items: when all lanes say so, commit.
+    /// Ends the lane. When all lanes have ended, the ingest commits.
     #[napi]
     pub fn finish(&self) {
         self.pipe.end();
     }
 }
 
-/// A file that was open already, to be read from where it stood when this was made.
+/// A file that the host has open, read from its position at the time of the call.
 #[napi]
 pub struct NativeFile {
     file: Option<SourceFile>,
@@ -249,7 +244,8 @@ pub struct NativeFile {
 
 #[napi]
 impl NativeFile {
-    /// Makes a second descriptor of the same file, so that the first may be closed. Only where descriptors are the system's.
+    /// Duplicates the descriptor, so that the host may close its own. Only where descriptors belong
+    /// to the system (not on Windows).
     #[cfg(unix)]
     #[napi(factory)]
     pub fn from_fd(env: &Env, fd: i32) -> napi::Result<Self> {
@@ -260,7 +256,8 @@ impl NativeFile {
         if fd < 0 {
             return Err(failed(std::io::ErrorKind::InvalidInput.into()));
         }
-        // SAFETY: not -1, and used within this call only, to duplicate it; a number that names no open file fails there
+        // SAFETY: it is not -1, and is used within this call only, to duplicate it, which fails if
+        // no file has that number
         let theirs = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
         let ours = theirs.try_clone_to_owned().map_err(failed)?;
         let file = SourceFile::from_file(ours.into()).map_err(failed)?;
@@ -270,7 +267,7 @@ impl NativeFile {
         })
     }
 
-    /// Bytes to come, as far as is known now.
+    /// Bytes that the file is expected to give; `null` for a device.
     #[napi(getter)]
     pub fn size(&self) -> Option<f64> {
         self.size

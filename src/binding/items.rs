@@ -1,5 +1,5 @@
-//! The engine's end of an ingest: the items of one lane, with their bytes as JavaScript pushed them, or read from the files
-//! that it named.
+//! The engine's end of a lane: its items, with the bytes that JavaScript pushed or that are read
+//! from the files it named.
 
 use super::pipe::{Packet, Pipe};
 use crate::error::{Error, Result};
@@ -8,13 +8,14 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Most bytes of a file that are read between two looks at whether the ingest was stopped.
+/// Largest number of bytes that are read from a file between two checks whether the ingest was
+/// stopped.
 const READ_LEN: usize = 1 << 20;
 
-/// Told of what went wrong and does not end the ingest.
+/// Called with a warning: a code and a message.
 pub type Warn = Box<dyn Fn(&'static str, String) + Send>;
 
-/// Items from a pipe.
+/// The items of one lane, read from its pipe.
 pub struct PipeItems {
     pipe: Arc<Pipe>,
     warn: Warn,
@@ -25,7 +26,7 @@ pub struct PipeItems {
 }
 
 impl PipeItems {
-    /// Reads from `pipe`.
+    /// Reads from `pipe`; warnings go to `warn`.
     pub fn new(pipe: Arc<Pipe>, warn: Warn) -> Self {
         Self {
             pipe,
@@ -44,7 +45,7 @@ impl PipeItems {
         }
     }
 
-    /// Reads from the file of this item; 0 at its end, or when there is none.
+    /// Reads from the file of this item; returns 0 at its end, or when the item has no file.
     fn read_file(&mut self, out: &mut [u8]) -> Result<usize> {
         let Some(mut file) = self.file.take() else { return Ok(0) };
         self.pipe.check()?;
@@ -82,7 +83,7 @@ impl ItemStream for PipeItems {
             }
             None => Ok(None),
             Some(_) => Err(Error::Internal {
-                reason: "bytes outside of an item".to_owned(),
+                reason: "bytes came outside of an item".to_owned(),
             }),
         }
     }
@@ -110,7 +111,7 @@ impl ItemStream for PipeItems {
                 }
                 Some(Packet::Item(_)) | None => {
                     return Err(Error::Internal {
-                        reason: "an item that did not end".to_owned(),
+                        reason: "an item did not end".to_owned(),
                     });
                 }
             }
@@ -143,7 +144,7 @@ mod tests {
         ItemSpec::new(name, "x")
     }
 
-    /// All bytes of the present item.
+    /// Reads all bytes of the current item.
     fn read_item(items: &mut PipeItems) -> Vec<u8> {
         let (mut got, mut out) = (Vec::new(), vec![0; 12_345]);
         loop {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_in_their_place_between_pushed_bytes() {
+    fn files_are_read_in_order_with_pushed_items() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
@@ -200,12 +201,12 @@ mod tests {
             assert_eq!(items.next_item().unwrap(), Some(spec(name)));
             assert!(read_item(&mut items) == bytes, "{name}");
         }
-        assert!(receiver.recv().unwrap(), "it tells when all items are taken");
+        assert!(receiver.recv().unwrap(), "on_quiet is called when all items are taken");
         assert_eq!(items.next_item().unwrap(), None);
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_fails_and_one_that_changes_is_told() {
+    fn an_unreadable_file_fails_the_item_and_a_changed_one_warns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, vec![1; 2_000_000]).unwrap();

@@ -1,9 +1,10 @@
-//! Keys: list, add, change, remove. Secrets come as bytes and are wiped here; what is told about keys goes as JSON.
+//! Keys: list, add, change, remove. Secrets come in as bytes and are wiped; facts about keys go out
+//! as JSON.
 
 use super::archive::NativeRepository;
-use super::check::CheckMonitor;
+use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
-use super::types;
+use super::types::{self, to_json};
 use crate::error::{Error, Result};
 use crate::id::KeyId;
 use crate::ops::{self, KeyOptions};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 #[napi]
 impl NativeRepository {
-    /// All keys, the oldest first, as JSON.
+    /// Returns all keys, the oldest first, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn list_keys<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle().spawn(env, "ca-keys", move |repo| {
@@ -24,7 +25,7 @@ impl NativeRepository {
         })
     }
 
-    /// Adds a key; the promise gives it as JSON.
+    /// Adds a key; resolves to it as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn add_key<'env>(
         &self,
@@ -35,14 +36,14 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
-        let monitor = CheckMonitor::new(None, stop)?;
+        let monitor = OperationMonitor::new(None, stop)?;
         self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, _) = key_options(&options)?;
             to_json(&KeyJson::from(&ops::add_key(repo, &secret?, &options, &monitor)?))
         })
     }
 
-    /// Puts a new key in the place of another one; the promise gives it as JSON.
+    /// Replaces a key with a new one; resolves to the new one as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn change_key<'env>(
         &self,
@@ -53,7 +54,7 @@ impl NativeRepository {
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let secret = new_secret(passphrase, raw_key);
-        let monitor = CheckMonitor::new(None, stop)?;
+        let monitor = OperationMonitor::new(None, stop)?;
         self.handle().spawn(env, "ca-keys", move |repo| {
             let (options, replaced) = key_options(&options)?;
             let changed = ops::change_key(repo, replaced.as_ref(), &secret?, &options, &monitor)?;
@@ -71,11 +72,11 @@ impl NativeRepository {
 
 fn new_secret(passphrase: Option<&[u8]>, raw_key: Option<&[u8]>) -> Result<Secret> {
     types::secret(passphrase, raw_key)?.ok_or_else(|| Error::InvalidArgument {
-        reason: "Give a passphrase or a key".to_owned(),
+        reason: "A passphrase or a key is required".to_owned(),
     })
 }
 
-/// Ids are random, so what has not the form of one is the id of no key.
+/// Parses a key id. Text that has not the form of an id is the id of no key.
 fn key_id(id: String) -> Result<KeyId> {
     KeyId::from_hex(&id).ok_or(Error::KeyNotFound { id })
 }
@@ -88,7 +89,7 @@ struct OptionsJson {
     id: Option<String>,
 }
 
-/// Options of a new key, and which one it replaces if that was said.
+/// Parses the options of a new key, and the id of the key that it replaces if one is given.
 fn key_options(json: &str) -> Result<(KeyOptions, Option<KeyId>)> {
     let json: OptionsJson = types::parse(json)?;
     let options = KeyOptions {
@@ -132,10 +133,4 @@ impl<'a> From<&'a KeyInfo> for KeyJson<'a> {
             current: key.current,
         }
     }
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal {
-        reason: error.to_string(),
-    })
 }

@@ -1,11 +1,12 @@
-//! The Node side: the only room that names the `napi` crate, and no decision is made here.
+//! The boundary to Node: the only room that names the `napi` crate. It decides nothing.
 //!
-//! Every call has three parts: convert in, call one function of `ops` or `repo` on a thread of its own, convert out. The
-//! thread settles a promise ([`settle`]), whatever happens; a panic becomes a rejection. Neither libuv's pool nor an
-//! async runtime is used: the first would starve `fs`, the second buys nothing for a synchronous engine.
-//! Bytes cross through [`pipe`]: the JS side never blocks, the engine's side does. `index.js` wraps all this for people.
+//! Every call has three parts: convert in, call one function of `ops` or `repo` on a separate
+//! thread, convert out. The thread settles a promise ([`settle`]) in every case; a panic becomes a
+//! rejection. Neither libuv's pool nor an async runtime is used: the first would starve `fs`, the
+//! second gains nothing for a synchronous engine. Bytes cross through [`pipe`]: the JavaScript side
+//! never blocks, the engine's side does. `index.js` wraps these classes in the public API.
 
-// the functions here are called from JavaScript, which the compiler cannot see
+// the compiler does not see the calls from JavaScript
 #![allow(dead_code, reason = "exported to JavaScript")]
 
 mod archive;
@@ -15,6 +16,7 @@ mod handle;
 mod ingest;
 mod items;
 mod keys;
+mod monitor;
 mod pipe;
 mod prune;
 mod repair;

@@ -1,8 +1,10 @@
-//! Bytes between the JS thread and the engine's threads, both ways, bounded by bytes.
+//! A bounded queue of bytes between the JavaScript thread and a thread of the engine, for either
+//! direction.
 //!
-//! The JS side never blocks: it pushes until told to wait, or polls and is told when there is more; each wait is a promise
-//! made only when it is needed. The engine's side blocks. Whoever goes away fails the pipe, and the other side ends with
-//! that error. Slabs are handed back and used again: fresh memory costs more than the copy.
+//! The JavaScript side never blocks: it pushes until the queue is full, or polls until it is empty,
+//! and then waits for a promise. The engine's side blocks. A side that ends early fails the pipe,
+//! and the other side ends with that error. Slabs are returned and reused: fresh memory costs more
+//! than the copy.
 
 use crate::error::{Error, Result};
 use crate::ops::{ItemSpec, SourceFile};
@@ -10,39 +12,39 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Told once that there is room, or data, or that the pipe failed. Called on any thread.
+/// Called once, on any thread, when the awaited condition holds or the pipe failed.
 pub type Waiter = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// Bytes that may wait in a pipe when memory is plenty.
+/// Largest capacity of a pipe, in bytes.
 const MAX_CAPACITY: usize = 8 << 20;
-/// The same when it is scarce.
+/// Smallest capacity of a pipe, in bytes, when memory is scarce.
 const MIN_CAPACITY: usize = 512 << 10;
-/// Bytes are gathered into pieces of this size on the way in, or of half the capacity where that is
+/// Largest slab, in bytes, into which pushed bytes are gathered; half the capacity where that is
 /// less.
 const MAX_SLAB: usize = 1 << 20;
 
-/// What is on its way.
+/// An entry of the queue.
 pub enum Packet {
     /// An item begins.
     Item(ItemSpec),
-    /// A piece of it.
+    /// A piece of the item.
     Bytes(Vec<u8>),
-    /// All of it, to be read by whoever takes this.
+    /// The whole item, to be read from this file by the consumer.
     Path(PathBuf),
-    /// The same, opened already.
+    /// The whole item, to be read from this open file.
     File(SourceFile),
-    /// It ends.
+    /// The item ends.
     ItemEnd,
 }
 
-/// What a waiter waits for.
+/// The condition that a waiter waits for.
 #[derive(Clone, Copy)]
 enum Wanted {
     /// Room for more bytes.
     Space,
     /// Something to poll.
     Data,
-    /// That the consumer is done with all items.
+    /// The consumer has finished all items.
     Quiet,
 }
 
@@ -53,24 +55,23 @@ struct State {
     filling: Vec<u8>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// Bytes that may wait; none before the operation has begun.
+    /// Bytes that may be queued; 0 before the operation begins.
     capacity: usize,
-    /// Items that were begun and whose end the consumer has not seen.
+    /// Items that have begun and whose end the consumer has not seen.
     items: usize,
     ended: bool,
     failed: Option<Error>,
     waiter: Option<(Wanted, Waiter)>,
 }
 
-/// A bounded queue of bytes between one producer and one consumer. A new one has no room until
-/// [`open`](Pipe::open).
+/// A queue between one producer and one consumer. A new one has no room until [`open`](Pipe::open).
 #[derive(Default)]
 pub struct Pipe {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// What a poll found.
+/// Result of a poll.
 pub enum Poll {
     /// A piece.
     Data(Vec<u8>),
@@ -81,7 +82,8 @@ pub enum Poll {
 }
 
 impl Pipe {
-    /// Makes room: the operation begins, and may use `share` bytes in all.
+    /// Sets the capacity when the operation begins: a sixteenth of `share` bytes, within the
+    /// limits.
     pub fn open(&self, share: usize) {
         let waiter = {
             let mut state = self.lock();
@@ -95,11 +97,11 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // every change is whole before anything can panic
+        // no change under this lock can panic halfway
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends both sides with `error`; the first error stays.
+    /// Ends both sides with `error`. The first error is kept.
     pub fn fail(&self, error: Error) {
         let waiter = {
             let mut state = self.lock();
@@ -113,12 +115,12 @@ impl Pipe {
         }
     }
 
-    /// `Err` once it has failed.
+    /// Returns the error of a pipe that has failed.
     pub fn check(&self) -> Result<()> {
         self.lock().failed.clone().map_or(Ok(()), Err)
     }
 
-    // ---- in: JS pushes, the engine reads
+    // ---- in: JavaScript pushes, the engine reads
 
     /// Begins an item.
     pub fn begin_item(&self, spec: ItemSpec) {
@@ -126,12 +128,12 @@ impl Pipe {
         self.send(Packet::Item(spec));
     }
 
-    /// Gives all of the item, to be read by the engine.
+    /// Queues the path of a file with the whole item.
     pub fn send_path(&self, path: PathBuf) {
         self.send(Packet::Path(path));
     }
 
-    /// The same with a file that is open.
+    /// Queues an open file with the whole item.
     pub fn send_file(&self, file: SourceFile) {
         self.send(Packet::File(file));
     }
@@ -143,7 +145,8 @@ impl Pipe {
         self.changed.notify_all();
     }
 
-    /// Copies `bytes`. `false`: wait for [`on_space`](Self::on_space) before the next push.
+    /// Copies `bytes`. Returns `false` when the pipe is full: wait for [`on_space`](Self::on_space)
+    /// before the next push.
     pub fn push(&self, mut bytes: &[u8]) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -172,7 +175,7 @@ impl Pipe {
         self.send(Packet::ItemEnd);
     }
 
-    /// No more will come.
+    /// Ends the queue: nothing more will be pushed or given.
     pub fn end(&self) {
         let waiter = {
             let mut state = self.lock();
@@ -186,7 +189,7 @@ impl Pipe {
         }
     }
 
-    /// Calls `waiter` once there is room or the pipe failed; at once if that is so already.
+    /// Calls `waiter` once there is room or the pipe failed; at once if that is already so.
     pub fn on_space(&self, waiter: Waiter) {
         self.wait_until(Wanted::Space, waiter, |state| state.bytes < state.capacity);
     }
@@ -196,7 +199,7 @@ impl Pipe {
         self.wait_until(Wanted::Data, waiter, |state| !state.packets.is_empty() || state.ended);
     }
 
-    /// Calls `waiter` once the consumer is done with all items that were begun, or the pipe failed.
+    /// Calls `waiter` once the consumer has finished all items that have begun, or the pipe failed.
     pub fn on_quiet(&self, waiter: Waiter) {
         self.wait_until(Wanted::Quiet, waiter, |state| state.items == 0);
     }
@@ -216,7 +219,7 @@ impl Pipe {
         waiter(result);
     }
 
-    /// The consumer has seen the end of an item.
+    /// Counts an item whose end the consumer has seen.
     pub fn item_taken(&self) {
         let waiter = {
             let mut state = self.lock();
@@ -229,7 +232,7 @@ impl Pipe {
         }
     }
 
-    /// Blocks for the next packet; `None` at the end.
+    /// Blocks until there is a packet; `None` at the end.
     pub fn next_packet(&self) -> Result<Option<Packet>> {
         let mut state = self.lock();
         loop {
@@ -246,7 +249,7 @@ impl Pipe {
         }
     }
 
-    /// Hands a slab back once its bytes are used.
+    /// Returns a slab once its bytes are used.
     pub fn recycle(&self, mut slab: Vec<u8>) {
         let waiter = {
             let mut state = self.lock();
@@ -256,7 +259,7 @@ impl Pipe {
                 state.spare.push(slab);
             }
             self.changed.notify_all();
-            // the producer of a full pipe starts again when half is free, not at each slab
+            // the producer of a full pipe resumes when half of it is free, not after each slab
             let room = state.bytes <= state.capacity / 2;
             state.take_waiter(|wanted| room && matches!(wanted, Wanted::Space))
         };
@@ -265,7 +268,7 @@ impl Pipe {
         }
     }
 
-    // ---- out: the engine gives, JS polls
+    // ---- out: the engine gives, JavaScript polls
 
     /// Blocks until there is room, then queues a copy of `bytes`.
     pub fn give(&self, bytes: &[u8]) -> Result<()> {
@@ -292,7 +295,8 @@ impl Pipe {
         Ok(())
     }
 
-    /// The next piece, if there is one. Hand it back with [`recycle`](Self::recycle), which also counts it as taken.
+    /// Returns the next piece, if there is one. It must be returned with
+    /// [`recycle`](Self::recycle), which also counts it as taken.
     pub fn poll(&self) -> Result<Poll> {
         let mut state = self.lock();
         if let Some(error) = &state.failed {
@@ -301,7 +305,7 @@ impl Pipe {
         match state.packets.pop_front() {
             Some(Packet::Bytes(bytes)) => Ok(Poll::Data(bytes)),
             Some(_) => Err(Error::Internal {
-                reason: "an item on its way out".to_owned(),
+                reason: "an item came out of a restore".to_owned(),
             }),
             None if state.ended => Ok(Poll::End),
             None => Ok(Poll::Pending),
@@ -310,9 +314,9 @@ impl Pipe {
 }
 
 impl State {
-    /// Length of a slab on the way in.
+    /// Length of a slab of pushed bytes.
     fn slab(&self) -> usize {
-        // before it is open no more than one call pushes
+        // before the pipe is open at most one call pushes
         (self.capacity / 2).clamp(MIN_CAPACITY / 2, MAX_SLAB)
     }
 
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_says_so_and_tells_when_there_is_room() {
+    fn a_full_pipe_refuses_pushes_and_reports_when_there_is_room() {
         let pipe = open_pipe();
         pipe.begin_item(spec("a"));
         let piece = vec![1u8; MAX_SLAB];

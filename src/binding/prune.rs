@@ -1,10 +1,11 @@
-//! Prune, forget and locks: a policy and options in, a report out; all of it as JSON.
+//! Prune, forget and locks: a policy and options in, a report out; all as JSON.
 
 use super::archive::NativeRepository;
-use super::check::CheckMonitor;
+use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
+use super::types::{invalid, parse, to_json};
 use crate::clock::format_time;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::ops::{self, PruneOptions, PruneReport, SnapshotChoice};
 use crate::snapshot::retention::RetentionPolicy;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 
 #[napi]
 impl NativeRepository {
-    /// Removes what a policy does not keep, or tells what that would be; the promise gives the report.
+    /// Removes what a policy does not keep, or only plans it; resolves to the report.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn prune<'env>(
         &self,
@@ -26,14 +27,14 @@ impl NativeRepository {
         on_progress: Option<Function<'_, String, ()>>,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
-        let monitor = CheckMonitor::new(on_progress, stop)?;
+        let monitor = OperationMonitor::new(on_progress, stop)?;
         self.handle().spawn(env, "ca-prune", move |repo| {
             let options = prune_options(&policy, &options)?;
             report_json(&ops::prune(repo, &options, &monitor)?)
         })
     }
 
-    /// Forgets snapshots; the promise gives the ids of those that were there.
+    /// Forgets snapshots; resolves to the ids of those that existed.
     #[napi(ts_return_type = "Promise<Array<string>>")]
     pub fn forget<'env>(&self, env: &'env Env, ids: Vec<String>) -> napi::Result<PromiseRaw<'env, Vec<String>>> {
         self.handle().spawn(env, "ca-forget", move |repo| {
@@ -43,7 +44,7 @@ impl NativeRepository {
         })
     }
 
-    /// Who is at work, as JSON.
+    /// Returns the leases of all sessions, as JSON.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn locks<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle().spawn(env, "ca-locks", move |repo| {
@@ -70,9 +71,7 @@ struct PruneJson {
 }
 
 fn prune_options(policy: &str, options: &str) -> Result<PruneOptions> {
-    let json: PruneJson = serde_json::from_str(options).map_err(|error| Error::InvalidArgument {
-        reason: format!("The options cannot be read: {error}"),
-    })?;
+    let json: PruneJson = parse(options)?;
     let default = PruneOptions::new(RetentionPolicy::from_json(policy)?);
     Ok(PruneOptions {
         tags: json.tags.unwrap_or_default(),
@@ -85,9 +84,7 @@ fn prune_options(policy: &str, options: &str) -> Result<PruneOptions> {
 }
 
 fn whole_id(text: &str) -> Result<SnapshotId> {
-    SnapshotId::from_hex(text).ok_or_else(|| Error::InvalidArgument {
-        reason: format!("{text:?} is not a whole snapshot id"),
-    })
+    SnapshotId::from_hex(text).ok_or_else(|| invalid(format!("{text:?} is not a full snapshot id (32 hex digits)")))
 }
 
 #[derive(Serialize)]
@@ -121,7 +118,7 @@ struct ChoiceJson<'a> {
     id: String,
     created_at: String,
     group: &'a BTreeMap<String, String>,
-    /// Of what is removed there are none.
+    /// Absent for a snapshot that is removed.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     reasons: &'a [String],
 }
@@ -150,11 +147,5 @@ fn report_json(report: &PruneReport) -> Result<String> {
         time_zone: &report.time_zone,
         warnings: &report.warnings,
         unprotected_packs: report.unprotected.iter().map(PackId::to_hex).collect(),
-    })
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal {
-        reason: error.to_string(),
     })
 }

@@ -1,9 +1,10 @@
-//! Repair, reindex and unlock: progress as it comes, a report out; all of it as JSON.
+//! Repair, reindex and unlock: progress while it runs, a report out; all as JSON.
 
 use super::archive::NativeRepository;
-use super::check::CheckMonitor;
+use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
-use crate::error::{Error, Result};
+use super::types::to_json;
+use crate::error::Result;
 use crate::ops::{self, RepairReport};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 #[napi]
 impl NativeRepository {
-    /// Repairs the repository; the promise gives the report.
+    /// Repairs the repository; resolves to the report.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn repair<'env>(
         &self,
@@ -20,24 +21,24 @@ impl NativeRepository {
         on_progress: Option<Function<'_, String, ()>>,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
-        let monitor = CheckMonitor::new(on_progress, stop)?;
+        let monitor = OperationMonitor::new(on_progress, stop)?;
         self.handle()
             .spawn(env, "ca-repair", move |repo| report_json(&ops::repair(repo, &monitor)?))
     }
 
-    /// Makes the global index again.
+    /// Rebuilds the global index.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn reindex<'env>(
         &self,
         env: &'env Env,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let monitor = CheckMonitor::new(None, stop)?;
+        let monitor = OperationMonitor::new(None, stop)?;
         self.handle()
             .spawn(env, "ca-reindex", move |repo| ops::reindex(repo, &monitor))
     }
 
-    /// Removes leases: of dead sessions, or of all.
+    /// Removes the leases of dead sessions, or all leases with `force`.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn unlock<'env>(&self, env: &'env Env, force: bool) -> napi::Result<PromiseRaw<'env, ()>> {
         self.handle()
@@ -100,7 +101,5 @@ fn report_json(report: &RepairReport) -> Result<String> {
         lost_chunks: report.lost_chunks,
         damaged_snapshots: damaged.collect(),
     };
-    serde_json::to_string(&json).map_err(|error| Error::Internal {
-        reason: error.to_string(),
-    })
+    to_json(&json)
 }

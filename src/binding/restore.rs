@@ -1,24 +1,19 @@
-//! A restore as JavaScript pulls it, and one into a file.
+//! A restore that JavaScript reads piece by piece.
 
-use super::archive::NativeRepository;
-use super::check::CheckMonitor;
 use super::error::js_error;
 use super::handle::Handle;
 use super::pipe::{Pipe, Poll};
 use super::settle::{Settle, start_thread};
-use super::stop::NativeStop;
-use super::types;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::ops::{self, RestoreOptions};
 use crate::repo::Repository;
 use napi::Env;
-use napi::bindgen_prelude::{BufferSlice, ClassInstance, Either3, Function, Null, PromiseRaw, Undefined};
+use napi::bindgen_prelude::{BufferSlice, Either3, Null, PromiseRaw, Undefined};
 use napi_derive::napi;
-use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes that cross to JavaScript at a time: smaller costs more calls, larger gains nothing.
+/// Bytes of one piece for JavaScript. Smaller pieces cost more calls; larger ones gain nothing.
 const PIECE: usize = 256 << 10;
 
 /// A restore that is being read.
@@ -30,12 +25,12 @@ pub struct NativeRestore {
 
 impl Drop for NativeRestore {
     fn drop(&mut self) {
-        // nobody reads any more: the engine's thread ends
+        // the reader is gone: the engine's thread ends
         self.pipe.fail(Error::Cancelled);
     }
 }
 
-/// Stops the engine where it gives nothing out, and so does not see that nobody reads any more.
+/// Stops the engine when the reader is gone, also while the engine has no bytes to give out.
 struct ReaderGone(Arc<Pipe>);
 
 impl Monitor for ReaderGone {
@@ -49,7 +44,8 @@ impl Monitor for ReaderGone {
 }
 
 impl NativeRestore {
-    /// Plans the restore and starts the engine's side, which runs ahead of the reader as far as the pipe has room.
+    /// Plans the restore and starts the engine's thread, which reads ahead as far as the pipe has
+    /// room.
     pub fn start(handle: &Arc<Handle>, repo: &Arc<Repository>, id: &str, options: &RestoreOptions) -> Result<Self> {
         let pipe = Arc::<Pipe>::default();
         let operation = handle.enter(Some(&pipe))?;
@@ -72,37 +68,16 @@ impl NativeRestore {
 }
 
 #[napi]
-impl NativeRepository {
-    /// Restores into a file; the promise gives what was restored, as JSON.
-    #[napi(ts_return_type = "Promise<string>")]
-    pub fn restore_to_file<'env>(
-        &self,
-        env: &'env Env,
-        id: String,
-        options: String,
-        on_progress: Option<Function<'_, String, ()>>,
-        stop: Option<ClassInstance<'_, NativeStop>>,
-    ) -> napi::Result<PromiseRaw<'env, String>> {
-        let monitor = CheckMonitor::new(on_progress, stop)?;
-        self.handle().spawn(env, "ca-restore-to-file", move |repo| {
-            let (options, path, overwrite) = types::restore_to_file_options(&options)?;
-            let plan = ops::plan_restore(repo, &id, &options)?;
-            ops::restore_to_file(repo, &plan, Path::new(&path), overwrite, &monitor)?;
-            types::restored_json(&plan)
-        })
-    }
-}
-
-#[napi]
 impl NativeRestore {
-    /// Bytes that the restore will give in all; exact up to 2^53, which no stored size exceeds.
+    /// Total bytes of the restore; exact up to 2^53, which no stored size exceeds.
     #[napi(getter)]
     pub fn size(&self) -> f64 {
         self.size as f64
     }
 
-    /// A piece, `null` at the end, `undefined` when `ready()` must be awaited first. After a failure too it is
-    /// `undefined`: `ready()` then rejects with the error and all its properties.
+    /// Returns a piece, `null` at the end, or `undefined` when `ready()` must be awaited first.
+    /// After a failure it returns `undefined`: `ready()` then rejects with the error and all its
+    /// properties.
     #[napi(ts_return_type = "Buffer | null | undefined")]
     pub fn read<'env>(&self, env: &'env Env) -> napi::Result<Either3<BufferSlice<'env>, Null, Undefined>> {
         Ok(match self.pipe.poll() {
@@ -119,7 +94,8 @@ impl NativeRestore {
         })
     }
 
-    /// Resolves once `read()` has something to say; rejects, with all properties of the error, when the restore failed.
+    /// Resolves once `read()` has a piece or the end; rejects, with all properties of the error,
+    /// when the restore failed.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ready<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (settle, promise) = Settle::new(env)?;
@@ -127,7 +103,7 @@ impl NativeRestore {
         Ok(promise)
     }
 
-    /// Nobody wants the rest.
+    /// Ends the restore: the rest is not wanted.
     #[napi]
     pub fn cancel(&self) {
         self.pipe.fail(Error::Cancelled);

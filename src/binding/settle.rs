@@ -1,5 +1,4 @@
-//! Promises that are always settled. A deferred that is dropped unsettled keeps the event loop alive for ever, so the
-//! guard here rejects in its drop at the latest.
+//! Promises that are always settled.
 
 use super::error::js_error;
 use crate::error::{Error, Result};
@@ -10,21 +9,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Resolver<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
 
-/// A promise's other end.
+/// The side of a promise that settles it. A deferred that is dropped unsettled keeps the event loop
+/// alive forever, so dropping this rejects the promise.
 pub struct Settle<T: ToNapiValue + 'static>(Option<JsDeferred<T, Resolver<T>>>);
 
-// SAFETY: a deferred may be settled from any thread (it is a thread-safe function underneath). What it carries across is
-// the boxed resolver, which is made in `put` from `Send` data and runs on the JS thread only.
+// SAFETY: a deferred may be settled from any thread (it is a thread-safe function underneath). It
+// carries across the boxed resolver, which `put` makes from `Send` data and which runs on the
+// JavaScript thread only.
 unsafe impl<T: ToNapiValue + Send + 'static> Send for Settle<T> {}
 
 impl<T: ToNapiValue + Send + 'static> Settle<T> {
-    /// A promise and the guard that settles it.
+    /// Returns a promise and the guard that settles it.
     pub fn new<'env>(env: &'env Env) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
         let (deferred, promise): (_, Object) = env.create_deferred::<T, Resolver<T>>()?;
         Ok((Self(Some(deferred)), PromiseRaw::new(env.raw(), promise.raw())))
     }
 
-    /// Settles it.
+    /// Settles the promise with `result`.
     pub fn done(mut self, result: Result<T>) {
         self.put(result);
     }
@@ -46,14 +47,15 @@ impl<T: ToNapiValue + 'static> Drop for Settle<T> {
     }
 }
 
-/// Runs `work` on a thread of its own and settles the promise with what it returns.
+/// Runs `work` on a separate thread and settles the promise with its result.
 pub fn spawn<'env, T, F>(env: &'env Env, name: &str, work: F) -> napi::Result<PromiseRaw<'env, T>>
 where
     T: ToNapiValue + Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
     let (settle, promise) = Settle::new(env)?;
-    // shared, for a thread that does not start drops what it was given, and a rejection that nobody holds ends the host
+    // shared, because a thread that does not start drops its closure, and that would reject a
+    // promise which the caller does not have yet: an unhandled rejection ends the host process
     let ours = Arc::new(Mutex::new(Some(settle)));
     let theirs = Arc::clone(&ours);
     let take = |settle: &Mutex<Option<Settle<T>>>| settle.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -62,7 +64,7 @@ where
             settle.done(caught(work));
         }
     });
-    // only then is it taken here: else it is the thread's
+    // taken here only when no thread started; else it is the thread's
     if let Err(error) = started
         && let Some(settle) = take(&ours)
     {
@@ -71,10 +73,11 @@ where
     Ok(promise)
 }
 
-/// Starts a thread of the engine. The addon stays loaded as long as the process lives, for the thread runs its code.
+/// Starts a thread of the engine. The addon stays loaded until the process exits, because the
+/// thread runs its code.
 ///
 /// # Errors
-/// `NoThreads`.
+/// `NoThreads` when the system refuses one.
 pub fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     napi::bindgen_prelude::retain_current_module_for_unload_safety();
     std::thread::Builder::new()
@@ -84,7 +87,7 @@ pub fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
         .map_err(|_| Error::NoThreads)
 }
 
-/// Calls `work`; a panic becomes an error.
+/// Calls `work` and turns a panic into an error.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     panics::caught(work).unwrap_or_else(|reason| Err(Error::Panicked { reason }))
 }

@@ -1,9 +1,10 @@
-//! What a repository holds and takes, as JSON.
+//! Statistics of a repository, as JSON.
 
 use super::archive::NativeRepository;
-use super::check::CheckMonitor;
+use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
-use crate::error::{Error, Result};
+use super::types::to_json;
+use crate::error::Result;
 use crate::ops::{self, Stats};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
@@ -12,14 +13,14 @@ use serde::Serialize;
 
 #[napi]
 impl NativeRepository {
-    /// Counts; the promise gives the numbers.
+    /// Computes the statistics; resolves to them.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn stats<'env>(
         &self,
         env: &'env Env,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
-        let monitor = CheckMonitor::new(None, stop)?;
+        let monitor = OperationMonitor::new(None, stop)?;
         self.handle()
             .spawn(env, "ca-stats", move |repo| stats_json(&ops::stats(repo, &monitor)?))
     }
@@ -97,7 +98,5 @@ fn stats_json(stats: &Stats) -> Result<String> {
             ratio: parity.ratio(),
         }),
     };
-    serde_json::to_string(&json).map_err(|error| Error::Internal {
-        reason: error.to_string(),
-    })
+    to_json(&json)
 }

@@ -1,7 +1,7 @@
-//! Stopping an operation: what JavaScript asks for, and what the engine makes of it.
+//! Stopping an operation from JavaScript.
 //!
-//! What always holds: whoever stops an operation learns at once whether that came in time, and while one was stopped in time
-//! nothing that others see comes of it, however long its threads take to notice.
+//! Always true: the caller of a stop learns at once whether it was in time. An operation that was
+//! stopped in time makes no change that others see, however long its threads take to notice.
 
 use napi_derive::napi;
 use std::sync::Arc;
@@ -10,44 +10,45 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const STOPPED: u8 = 1;
 const COMMITTING: u8 = 2;
 
-/// Whether an operation was stopped, and whether it just makes a change that others see.
+/// Whether an operation was stopped, and whether it is making a change that others see.
 #[derive(Default)]
 pub struct Stop(AtomicU8);
 
 impl Stop {
-    /// Stops it. `false`: it makes a change just now, so whoever wants to know how it ends must wait.
+    /// Stops the operation. Returns `false` when it is making a change: then its result has to be
+    /// awaited.
     pub fn stop(&self) -> bool {
         self.0.fetch_or(STOPPED, Ordering::AcqRel) & COMMITTING == 0
     }
 
-    /// Whether it was stopped.
+    /// Whether the operation was stopped.
     pub fn is_stopped(&self) -> bool {
         self.0.load(Ordering::Acquire) & STOPPED != 0
     }
 
-    /// The change begins; `false` when it was stopped before.
+    /// Marks the begin of a change; `false` when the operation was stopped before.
     pub fn begin_commit(&self) -> bool {
         let begun = self
             .0
             .compare_exchange(0, COMMITTING, Ordering::AcqRel, Ordering::Acquire);
-        // a second time makes no difference
+        // calling it twice makes no difference
         begun.map_or_else(|now| now & COMMITTING != 0, |_| true)
     }
 
-    /// The change is made.
+    /// Marks the end of the change.
     pub fn end_commit(&self) {
         self.0.fetch_and(!COMMITTING, Ordering::AcqRel);
     }
 }
 
-/// Tells a running operation to stop.
+/// Stops a running operation.
 #[napi]
 pub struct NativeStop {
     stop: Arc<Stop>,
 }
 
 impl NativeStop {
-    /// For the engine's side.
+    /// The flag for the engine's side.
     pub(super) fn stop_handle(&self) -> Arc<Stop> {
         Arc::clone(&self.stop)
     }
@@ -55,13 +56,14 @@ impl NativeStop {
 
 #[napi]
 impl NativeStop {
-    /// One for each operation.
+    /// Makes a stop for one operation.
     #[napi(constructor)]
     pub fn new() -> Self {
         Self { stop: Arc::default() }
     }
 
-    /// The operation ends at its next step. `true`: nobody will see anything more of it. `false`: it makes a change just now.
+    /// Ends the operation at its next step. Returns `true` when it makes no further visible change,
+    /// `false` when it is making one now.
     #[napi]
     pub fn stop(&self) -> bool {
         self.stop.stop()
@@ -81,7 +83,7 @@ mod tests {
         let committing = Stop::default();
         assert!(committing.begin_commit() && committing.begin_commit());
         assert!(!committing.stop() && committing.is_stopped());
-        // it goes on with its change, and makes no other one
+        // it continues this change and makes no other one
         assert!(committing.begin_commit());
         committing.end_commit();
         assert!(committing.stop() && !committing.begin_commit());

@@ -1,5 +1,6 @@
-//! Options and results as JSON, which is what crosses for everything that is not bytes. `index.js` has checked kinds and
-//! ranges with better messages; what is wrong here all the same is refused, never guessed.
+//! Options and results as JSON: the form in which everything but bytes crosses the boundary.
+//! `index.js` has checked types and ranges with better messages; an option that is still wrong here
+//! is refused, never guessed.
 
 use crate::chunk::ChunkerParams;
 use crate::clock::parse_time;
@@ -35,7 +36,7 @@ pub struct InitJson {
     compression: Option<CompressionJson>,
     chunking: Option<ChunkingJson>,
     pack_size: Option<u64>,
-    /// Absent: the default; null: none.
+    /// Absent for the default, `null` for no parity.
     #[serde(deserialize_with = "some")]
     parity: Option<Option<ParityJson>>,
     kdf: Option<KdfJson>,
@@ -47,7 +48,7 @@ pub struct InitJson {
     heal: Option<bool>,
 }
 
-/// Tells `null` from absent.
+/// Distinguishes `null` from an absent field.
 fn some<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -78,7 +79,7 @@ struct ParityJson {
     parity: u8,
 }
 
-/// Costs of a new key.
+/// KDF costs of a new key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KdfJson {
@@ -119,7 +120,7 @@ struct IngestJson {
     created_at: Option<String>,
     compression: Option<CompressionJson>,
     digest: Option<String>,
-    /// How many items there are, and the bytes of all names, types and tags as JSON strings.
+    /// Number of items, and bytes of all names, types and tags as JSON strings.
     items: u64,
     text_len: u64,
 }
@@ -140,12 +141,13 @@ struct FilterJson {
     before: Option<String>,
 }
 
-/// Reads options; whatever is not known is refused.
+/// Parses options; an unknown field is refused.
 pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| invalid(format!("The options cannot be read: {error}")))
+    serde_json::from_str(json).map_err(|error| invalid(format!("The options are not valid: {error}")))
 }
 
-fn invalid(reason: String) -> Error {
+/// An argument that was refused.
+pub fn invalid(reason: String) -> Error {
     Error::InvalidArgument { reason }
 }
 
@@ -158,8 +160,12 @@ fn time(name: &str, text: &str) -> Result<i64> {
 }
 
 fn compression(json: &CompressionJson) -> Result<Compression> {
-    Compression::parse(&json.algorithm, json.level)
-        .map_err(|_| invalid(format!("There is no compression {:?} of that level", json.algorithm)))
+    Compression::parse(&json.algorithm, json.level).map_err(|_| {
+        invalid(format!(
+            "Unknown compression algorithm {:?}, or its level is out of range",
+            json.algorithm
+        ))
+    })
 }
 
 impl OpenJson {
@@ -177,13 +183,13 @@ impl OpenJson {
     }
 }
 
-/// Options of `open`, and the number of threads if one was asked for.
+/// Parses the options of `open`, and the number of threads if one is given.
 pub fn open_options(json: &str) -> Result<(OpenOptions, Option<usize>)> {
     let json: OpenJson = parse(json)?;
     Ok((json.options(), json.threads))
 }
 
-/// Options of `init`, and the number of threads if one was asked for.
+/// Parses the options of `init`, and the number of threads if one is given.
 pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
     let json: InitJson = parse(json)?;
     let open = OpenJson {
@@ -194,7 +200,7 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         lock_wait_ms: json.lock_wait_ms,
         verify_writes: json.verify_writes,
         heal: json.heal,
-        // a new repository draws its own
+        // a new repository generates its own id
         repository_id: None,
     };
     let chunking = json.chunking.map(|sizes| ChunkerParams {
@@ -224,13 +230,13 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
     Ok((options, json.threads))
 }
 
-/// Options of an ingest, and what its snapshot will be made of.
+/// Parses the options of an ingest, and the outline of its snapshot.
 pub fn ingest_options(json: &str) -> Result<(IngestOptions, Outline)> {
     let json: IngestJson = parse(json)?;
     let digest_sha256 = match json.digest.as_deref() {
         None => false,
         Some("sha256") => true,
-        Some(other) => return Err(invalid(format!("There is no digest {other:?}"))),
+        Some(other) => return Err(invalid(format!("Unknown digest {other:?}"))),
     };
     let outline = Outline {
         items: json.items,
@@ -249,7 +255,7 @@ pub fn ingest_options(json: &str) -> Result<(IngestOptions, Outline)> {
     Ok((options, outline))
 }
 
-/// Options of a restore.
+/// Parses the options of a restore.
 pub fn restore_options(json: &str) -> Result<RestoreOptions> {
     let json: RestoreJson = parse(json)?;
     let range = (json.start.is_some() || json.end.is_some()).then(|| (json.start.unwrap_or(0), json.end));
@@ -265,7 +271,8 @@ struct RestoreToFileJson {
     overwrite: bool,
 }
 
-/// Options of a restore into a file: what, where to, and whether over another file.
+/// Parses the options of a restore into a file: the selection, the path, and whether a file there
+/// is overwritten.
 pub fn restore_to_file_options(json: &str) -> Result<(RestoreOptions, String, bool)> {
     let json: RestoreToFileJson = parse(json)?;
     let options = RestoreOptions {
@@ -283,7 +290,7 @@ struct RestoredJson {
     chunk_count: u64,
 }
 
-/// What was restored, as JSON.
+/// Writes the result of a restore into a file as JSON.
 pub fn restored_json(plan: &RestorePlan) -> Result<String> {
     to_json(&RestoredJson {
         snapshot_id: plan.snapshot.id.to_hex(),
@@ -292,7 +299,7 @@ pub fn restored_json(plan: &RestorePlan) -> Result<String> {
     })
 }
 
-/// A filter for snapshots.
+/// Parses a filter for snapshots.
 pub fn filter(json: &str) -> Result<SnapshotFilter> {
     let json: FilterJson = parse(json)?;
     Ok(SnapshotFilter {
@@ -302,15 +309,17 @@ pub fn filter(json: &str) -> Result<SnapshotFilter> {
     })
 }
 
-/// What unlocks the repository.
+/// Copies the secret that unlocks the repository; `None` when neither is given.
 pub fn secret(passphrase: Option<&[u8]>, raw_key: Option<&[u8]>) -> Result<Option<Secret>> {
     match (passphrase, raw_key) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(invalid("Give either a passphrase or a key".to_owned())),
+        (Some(_), Some(_)) => Err(invalid("A passphrase and a key exclude each other".to_owned())),
         (Some([]), None) => Err(invalid("The passphrase is empty".to_owned())),
         (Some(text), None) => Ok(Some(Secret::Passphrase(Zeroizing::new(text.to_vec())))),
         (None, Some(key)) => {
-            let key: [u8; 32] = key.try_into().map_err(|_| invalid("A key has 32 bytes".to_owned()))?;
+            let key: [u8; 32] = key
+                .try_into()
+                .map_err(|_| invalid("A raw key must be 32 bytes long".to_owned()))?;
             Ok(Some(Secret::Raw(Zeroizing::new(key))))
         }
     }
@@ -366,23 +375,24 @@ impl<'a> From<&'a Snapshot> for SnapshotJson<'a> {
     }
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<String> {
+/// Writes a result as JSON.
+pub fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Internal {
         reason: error.to_string(),
     })
 }
 
-/// `ISnapshot` as JSON.
+/// Writes an `ISnapshot` as JSON.
 pub fn snapshot_json(snapshot: &Snapshot) -> Result<String> {
     to_json(&SnapshotJson::from(snapshot))
 }
 
-/// An array of `ISnapshot` as JSON.
+/// Writes an array of `ISnapshot` as JSON.
 pub fn snapshots_json(snapshots: &[Snapshot]) -> Result<String> {
     to_json(&snapshots.iter().map(SnapshotJson::from).collect::<Vec<_>>())
 }
 
-/// Progress as JSON.
+/// Writes progress as JSON.
 pub fn progress_json(progress: &Progress) -> String {
     let Progress {
         done_bytes,

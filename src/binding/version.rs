@@ -1,9 +1,9 @@
-//! Which version this native part is of: the JS side and it are two packages, and an installation
-//! can mix them up.
+//! The version of the native addon. The addon and the JavaScript code are two packages, and an
+//! installation can mix versions.
 
 use napi_derive::napi;
 
-/// The version of the package that this was built from.
+/// Returns the version of the crate that the addon was built from.
 #[napi]
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
