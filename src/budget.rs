@@ -128,7 +128,8 @@ impl Budget {
     }
 
     /// The amount lent now.
-    pub fn lent(&self) -> u64 {
+    #[cfg(test)]
+    fn lent(&self) -> u64 {
         self.shared.lock().lent
     }
 

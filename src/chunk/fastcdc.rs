@@ -1,7 +1,9 @@
-//! FastCDC, variant v2020 with normalisation level 3 (Xia et al., *The Design of Fast Content-Defined Chunking for Data
-//! Deduplication Based Storage Systems*, IEEE TPDS 2020), over the cut loop of the crate `fastcdc`.
+//! FastCDC, variant v2020 with normalisation level 3 (Xia et al., *The Design of Fast
+//! Content-Defined Chunking for Data Deduplication Based Storage Systems*, IEEE TPDS 2020), with
+//! the cut loop of the crate `fastcdc`.
 //!
-//! Golden vectors in the tests pin the cuts, so a faster loop with the same cuts can take the crate's place.
+//! Golden vectors in the tests pin the cut points, so that a faster loop with the same cut points
+//! can replace that of the crate.
 
 use super::{ChunkerParams, InvalidParams};
 use ::fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
@@ -11,8 +13,8 @@ use zeroize::Zeroize;
 /// Entries of a gear table, one for each value of a byte.
 const ENTRIES: usize = 256;
 
-/// The table of the rolling hash, and the same shifted left by one bit. Wiped on drop, for a keyed one is secret: who
-/// knows it can tell from chunk lengths which known data a repository holds.
+/// The table of the rolling hash, and the same shifted left by one bit. It is wiped on drop,
+/// because a keyed table is secret: it allows to recognise known data by the chunk lengths.
 pub struct Gear {
     gear: Box<[u64; ENTRIES]>,
     gear_ls: Box<[u64; ENTRIES]>,
@@ -22,20 +24,20 @@ impl Gear {
     /// Length in bytes of the key of [`keyed`](Self::keyed).
     pub const KEY_LEN: usize = ENTRIES * 8;
 
-    /// The public table of the crate, for plain repositories.
+    /// Returns the public table of the crate, for plain repositories.
     pub fn default_table() -> Self {
         let (table, _) = get_gear_with_seed(0);
         Self::build(|at| table.get(at).copied().unwrap_or_default())
     }
 
-    /// A secret table for sealed repositories: 256 little-endian u64 (format.md §4.2).
+    /// Makes a secret table for encrypted repositories: 256 little-endian u64 (format.md §4.2).
     pub fn keyed(key: &[u8; Self::KEY_LEN]) -> Self {
         let (words, _) = key.as_chunks::<8>();
         Self::build(|at| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)))
     }
 
     fn build(entry: impl Fn(usize) -> u64) -> Self {
-        // boxed before they are filled: no copy stays behind on the stack
+        // boxed before they are filled, so that no copy stays on the stack
         let mut table = Self {
             gear: Box::new([0; ENTRIES]),
             gear_ls: Box::new([0; ENTRIES]),
@@ -55,7 +57,8 @@ impl Drop for Gear {
     }
 }
 
-/// Finds cuts. Holds no state between calls, so one serves all streams of a repository, from any thread.
+/// Finds cut points. It keeps no state between calls, so one cutter serves all streams of a
+/// repository, from any thread.
 #[derive(Clone)]
 pub struct Cutter {
     min: usize,
@@ -67,7 +70,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// A cutter for checked sizes; only sizes that pass [`ChunkerParams::validate`] make one.
+    /// Makes a cutter; `params` must pass [`ChunkerParams::validate`].
     pub fn new(params: ChunkerParams, gear: Arc<Gear>) -> Result<Self, InvalidParams> {
         params.validate()?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
@@ -83,11 +86,12 @@ impl Cutter {
         })
     }
 
-    /// Length in bytes of the first chunk of `source`, which begins where the last chunk ended.
+    /// Returns the length in bytes of the first chunk of `source`, which begins where the last
+    /// chunk ended.
     ///
-    /// `None` means: hand over more. That is so when `source` has fewer than `max` bytes and is not `at_end` of its
-    /// stream (a cut could still depend on what follows), and when `source` is empty. Otherwise the length is at least 1
-    /// and at most `max`.
+    /// Returns `None` when more bytes are needed: `source` is empty, or has fewer than `max` bytes
+    /// and is not `at_end` of its stream (the cut point may still depend on what follows).
+    /// Otherwise the length is at least 1 and at most `max`.
     pub fn cut(&self, source: &[u8], at_end: bool) -> Option<usize> {
         if source.is_empty() || (source.len() < self.max && !at_end) {
             return None;
@@ -109,7 +113,8 @@ impl Cutter {
         Some(len)
     }
 
-    /// Largest length of a chunk in bytes: a source of this many bytes always has a cut.
+    /// Returns the largest length of a chunk in bytes: a source of this many bytes always has a cut
+    /// point.
     pub fn max(&self) -> usize {
         self.max
     }

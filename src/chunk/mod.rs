@@ -1,9 +1,9 @@
-//! Content-defined cutting: where a stream is cut into chunks depends on its bytes alone, so that a change moves only the
-//! cuts near it.
+//! Content-defined chunking: the cut points of a stream depend on its bytes alone, so that a change
+//! moves only the cut points near it.
 //!
-//! What always holds: chunks follow each other without gaps; every chunk but the last of a stream has at least `min` and
-//! at most `max` bytes; the cuts do not depend on how the stream was handed over. Pure: no I/O, no state between calls.
-//! What a chunk is called, compressed or sealed with is left to others.
+//! Always true: chunks follow each other without gaps; every chunk but the last of a stream has at
+//! least `min` bytes, and each has at most `max`; the cut points do not depend on the buffers in
+//! which the stream arrives. The room does no I/O and keeps no state between calls.
 
 mod fastcdc;
 
@@ -12,17 +12,17 @@ pub use fastcdc::{Cutter, Gear};
 use ::fastcdc::v2020::{AVERAGE_MAX, AVERAGE_MIN, MAXIMUM_MIN, MINIMUM_MAX, MINIMUM_MIN};
 use std::fmt;
 
-/// Largest `max` that a repository may be made with (format.md §12): 8 MiB.
+/// Largest `max` of a repository (format.md §12), in bytes: 8 MiB.
 const MAXIMUM_MAX: usize = 8 << 20;
 
-/// Sizes of chunks in bytes, fixed at init.
+/// Chunk sizes in bytes, fixed at init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkerParams {
-    /// No chunk is smaller, except the last of a stream.
+    /// Smallest chunk, except the last of a stream.
     pub min: u32,
-    /// What the cut rule aims at.
+    /// Target of the cut rule.
     pub avg: u32,
-    /// No chunk is larger.
+    /// Largest chunk.
     pub max: u32,
 }
 
@@ -37,8 +37,8 @@ impl Default for ChunkerParams {
 }
 
 impl ChunkerParams {
-    /// Checks the bounds of the `fastcdc` crate (outside of them its mask table has no entry, and it would panic or cut
-    /// differently than stated) and `max` ≤ 8 MiB.
+    /// Checks `max` ≤ 8 MiB and the bounds of the `fastcdc` crate, outside of which it panics or
+    /// cuts at other sizes than stated.
     pub fn validate(&self) -> Result<(), InvalidParams> {
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let (min, avg, max) = (size(self.min), size(self.avg), size(self.max));
@@ -61,18 +61,18 @@ impl ChunkerParams {
     }
 }
 
-/// Why chunk sizes are refused.
+/// Why chunk sizes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidParams {
-    /// A size is odd: the cut rule looks at two bytes at a time.
+    /// A size is odd: the cut rule reads two bytes at a time.
     Odd,
-    /// `min` is not within 64 bytes and 1 MiB.
+    /// `min` is not from 64 bytes to 1 MiB.
     Min,
-    /// `avg` is not within 256 bytes and 4 MiB.
+    /// `avg` is not from 256 bytes to 4 MiB.
     Avg,
-    /// `max` is not within 1 KiB and 8 MiB.
+    /// `max` is not from 1 KiB to 8 MiB.
     Max,
-    /// Not min ≤ avg ≤ max.
+    /// The sizes are not min ≤ avg ≤ max.
     Order,
 }
 

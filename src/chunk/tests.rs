@@ -26,7 +26,7 @@ fn cutter(params: ChunkerParams, gear: Gear) -> Cutter {
     Cutter::new(params, Arc::new(gear)).unwrap()
 }
 
-/// Lengths of all chunks of `data`, handed over whole.
+/// Lengths of all chunks of `data`, passed in one buffer.
 fn lens(cutter: &Cutter, data: &[u8]) -> Vec<usize> {
     let (mut rest, mut lens) = (data, Vec::new());
     while let Some(len) = cutter.cut(rest, true) {
@@ -37,7 +37,7 @@ fn lens(cutter: &Cutter, data: &[u8]) -> Vec<usize> {
     lens
 }
 
-/// Lengths of all chunks of `data`, handed over in batches with the tail carried along.
+/// Lengths of all chunks of `data`, passed in batches with the tail carried over.
 fn lens_in_batches(cutter: &Cutter, data: &[u8], batch: usize) -> Vec<usize> {
     let (mut held, mut lens) = (Vec::new(), Vec::new());
     for piece in data.chunks(batch) {
@@ -198,7 +198,7 @@ fn refuses_sizes_that_the_crate_cannot_cut_with() {
 }
 
 /// Ends of the chunks as distances from the end of the data.
-fn ends_from_behind(lens: &[usize]) -> std::collections::BTreeSet<usize> {
+fn ends_from_the_end(lens: &[usize]) -> std::collections::BTreeSet<usize> {
     let total: usize = lens.iter().sum();
     lens.iter()
         .scan(0, |at, len| {
@@ -239,8 +239,9 @@ proptest! {
         let inserted = random_bytes(!seed, count);
         after.splice(at..at, inserted);
         let ours = cutter(SMALL, keyed(2));
-        let (old, new) = (ends_from_behind(&lens(&ours, &before)), ends_from_behind(&lens(&ours, &after)));
-        // a cut depends on the byte behind it, so cuts before the insertion stay; behind it they meet again within a few chunks
+        let (old, new) = (ends_from_the_end(&lens(&ours, &before)), ends_from_the_end(&lens(&ours, &after)));
+        // a cut point depends on the byte after it, so cut points before the insertion stay; after
+        // it they coincide again within a few chunks
         let settled = before.len() - at - 20 * 1024;
         prop_assert!(old.range(..settled).eq(new.range(..settled)));
         let prefix = |cuts: &[usize]| -> Vec<usize> {

@@ -1,16 +1,18 @@
-//! gzip (RFC 1952) around raw deflate (RFC 1951): a fixed header, the stream, CRC-32 and length.
+//! gzip (RFC 1952): a fixed header, a raw deflate stream (RFC 1951), CRC-32 and length.
 //!
-//! The frame is made here, because `flate2` can begin a raw stream again without allocating, but not a gzip one.
+//! The header and trailer are written here, because `flate2` can reset a raw deflate context
+//! without allocating, but not a gzip one.
 
 use super::Error;
 use flate2::{Compress, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Magic, method 8 (deflate), no flags, no time, no hints, unknown operating system: the same for every chunk.
+/// Magic, method 8 (deflate), no flags, no time, no hints, unknown operating system: the same for
+/// every chunk.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// u32 CRC-32 of the content ‖ u32 its length.
+/// u32 CRC-32 of the content ‖ u32 length of the content.
 const TRAILER_LEN: usize = 8;
 
-/// Flag: a checksum of the header follows it.
+/// Flag: a checksum of the header follows the header.
 const FHCRC: u8 = 2;
 /// Flag: an extra field with a u16 length.
 const FEXTRA: u8 = 4;
@@ -19,19 +21,21 @@ const FNAME: u8 = 8;
 /// Flag: a comment that ends with a zero byte.
 const FCOMMENT: u8 = 16;
 
-/// Keeps one deflate context, for the level last used.
+/// A gzip encoder that keeps one deflate context, for the level last used.
 #[derive(Default)]
 pub(super) struct Encoder {
     context: Option<(u32, Compress)>,
 }
 
 impl Encoder {
-    /// Replaces the content of `out` by the member, and says whether that worked and the member is shorter than `raw`.
+    /// Replaces the content of `out` with the member. Returns `false` when that fails or the member
+    /// is not shorter than `raw`.
     pub(super) fn encode(&mut self, level: u32, raw: &[u8], out: &mut Vec<u8>) -> bool {
         if !(1..=9).contains(&level) {
             return false;
         }
-        // room for any stream: zlib-rs 0.6 panics in the next stream when one was given up for want of room
+        // room for any stream: zlib-rs 0.6 panics in the next stream after one that ended for lack
+        // of room
         out.resize(HEADER.len() + raw.len() + raw.len() / 8 + 64, 0);
         let Some((header, body)) = out.split_first_chunk_mut::<{ HEADER.len() }>() else {
             return false;
@@ -67,14 +71,14 @@ impl Encoder {
     }
 }
 
-/// Keeps one inflate context.
+/// A gzip decoder that keeps one inflate context.
 #[derive(Default)]
 pub(super) struct Decoder {
     context: Option<Decompress>,
 }
 
 impl Decoder {
-    /// Fills `out` exactly from the one member that `encoded` is.
+    /// Fills all of `out` from `encoded`, which must be exactly one member.
     pub(super) fn decode(&mut self, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let body = encoded.get(header_len(encoded)?..).ok_or(Error::Malformed)?;
         let context = match &mut self.context {
@@ -116,7 +120,8 @@ impl Decoder {
     }
 }
 
-/// Length of the header of a member, with the optional fields that other writers may set (RFC 1952 §2.3).
+/// Returns the length of the header of a member, including the optional fields that other writers
+/// may set (RFC 1952 §2.3).
 fn header_len(member: &[u8]) -> Result<usize, Error> {
     let (fixed, mut rest) = member.split_first_chunk::<{ HEADER.len() }>().ok_or(Error::Malformed)?;
     let [0x1f, 0x8b, 8, flags, ..] = *fixed else {

@@ -1,22 +1,22 @@
-//! Compression of one chunk at a time: gzip, zstd or none (format.md §5).
+//! Compression of single chunks: gzip, zstd or none (format.md §5).
 //!
-//! What always holds: what an [`Encoder`] gives is never longer than the chunk, and exactly the chunk when it would not
-//! be shorter; a [`Decoder`] gives exactly the length it was told to expect or an error, and never needs more memory than
-//! that, whatever the bytes claim. Both keep their contexts, so a worker has one of each and allocates nothing per chunk.
-//! Pure: no I/O. Which chunks there are and whether they are sealed is left to others.
+//! Always true: the output of an [`Encoder`] is shorter than the chunk, or the chunk itself. A
+//! [`Decoder`] returns exactly the expected length or an error, and never needs more memory than
+//! that, whatever the bytes claim. Both keep their contexts, so that a worker has one of each and
+//! allocates nothing for each chunk. The room does no I/O.
 
 mod gzip;
 mod zstd;
 
 use std::fmt;
 
-/// Largest chunk, raw or stored, in bytes: a length is a u24 (format.md §12).
+/// Largest chunk, raw or stored, in bytes: lengths are u24 (format.md §12).
 pub const MAX_CHUNK_LEN: usize = 0xff_ffff;
 
-/// How chunks are to be stored; the levels are those of the encoders.
+/// The compression of new chunks; the levels are those of the encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// As they are.
+    /// No compression.
     None,
     /// gzip (RFC 1952).
     Gzip {
@@ -37,8 +37,9 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// From the algorithm's name and a level, as in `config.json`; without a level, the algorithm's default (gzip 3,
-    /// zstd 3). `None` takes level 0 or no level. Unknown names and levels out of range are [`Error::Unsupported`].
+    /// Makes a setting from the name of the algorithm and a level, as in `config.json`; the default
+    /// level is 3 for gzip and zstd. `none` takes level 0 or no level. [`Error::Unsupported`] for
+    /// unknown names and levels out of range.
     pub fn parse(algorithm: &str, level: Option<i64>) -> Result<Self, Error> {
         let parsed = match algorithm {
             "none" if level.unwrap_or(0) == 0 => Self::None,
@@ -54,7 +55,7 @@ impl Compression {
         Ok(parsed)
     }
 
-    /// Checks the level.
+    /// Checks that the level is in range.
     pub fn validate(&self) -> Result<(), Error> {
         let fine = match self {
             Self::None => true,
@@ -64,7 +65,7 @@ impl Compression {
         if fine { Ok(()) } else { Err(Error::Unsupported) }
     }
 
-    /// Name in `config.json`.
+    /// Returns the name in `config.json`.
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::None => "none",
@@ -73,7 +74,7 @@ impl Compression {
         }
     }
 
-    /// Level in `config.json`.
+    /// Returns the level in `config.json`.
     pub fn level(&self) -> i32 {
         match self {
             Self::None => 0,
@@ -83,11 +84,11 @@ impl Compression {
     }
 }
 
-/// How one chunk is stored; the number on disk.
+/// The compression of one stored chunk; the value is the number on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Codec {
-    /// As it is.
+    /// Not compressed.
     Raw = 0,
     /// One gzip member.
     Gzip = 1,
@@ -114,36 +115,37 @@ impl From<Codec> for u8 {
     }
 }
 
-/// Why bytes do not decode.
+/// Why a setting was refused or bytes do not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
     /// A codec, algorithm or level that this version does not know.
     Unsupported,
-    /// Not one whole gzip member or zstd frame, or its checksum does not match: damaged.
+    /// The bytes are damaged: not one whole gzip member or zstd frame, or its checksum does not
+    /// match.
     Malformed,
-    /// Decodes to fewer or more bytes than expected.
+    /// The bytes decode to fewer or more bytes than expected.
     WrongLength,
-    /// Something stands behind the member or frame.
+    /// Further bytes follow the member or frame.
     TrailingBytes,
-    /// The system gave no memory for a decoder; says nothing about the bytes.
+    /// The system has no memory for a decoder; this indicates nothing about the bytes.
     NoMemory,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unsupported => "Unknown compression or level out of range",
+            Self::Unsupported => "Unknown compression algorithm, or its level is out of range",
             Self::Malformed => "The compressed data is damaged",
-            Self::WrongLength => "The compressed data has another length than stated",
-            Self::TrailingBytes => "There is something behind the compressed data",
-            Self::NoMemory => "The system gave no memory for a decoder",
+            Self::WrongLength => "The compressed data decodes to another length than stated",
+            Self::TrailingBytes => "Unexpected bytes follow the compressed data",
+            Self::NoMemory => "The system has no memory for a decoder",
         })
     }
 }
 
 impl std::error::Error for Error {}
 
-/// Encodes chunks, one after the other. Each gives the same bytes as with a new encoder.
+/// Encodes chunks, one after the other. The output is the same as that of a new encoder.
 #[derive(Default)]
 pub struct Encoder {
     gzip: gzip::Encoder,
@@ -152,13 +154,14 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder that has allocated nothing yet.
+    /// Makes an encoder, which allocates its contexts when it first needs them.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The chunk `raw` as it is to be stored, with its codec: `raw` itself when nothing shorter was found, when it looks
-    /// random (gzip only), or when the compressor failed (out of memory, level out of range).
+    /// Returns the bytes to store for the chunk `raw`, and their codec: `raw` itself when the
+    /// compressed form is not shorter, when `raw` looks random (gzip only), or when the compressor
+    /// fails (no memory, level out of range).
     pub fn encode<'a>(&'a mut self, compression: Compression, raw: &'a [u8]) -> (Codec, &'a [u8]) {
         let (codec, shorter) = match compression {
             Compression::None => (Codec::Raw, false),
@@ -184,13 +187,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that has allocated nothing yet.
+    /// Makes a decoder, which allocates its contexts when it first needs them.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Replaces the content of `out` by the chunk that `encoded` holds, which must have exactly `raw_len` bytes, at most
-    /// [`MAX_CHUNK_LEN`]. After an error `out` is empty.
+    /// Replaces the content of `out` with the decoded chunk, which must have exactly `raw_len`
+    /// bytes, at most [`MAX_CHUNK_LEN`]. After an error `out` is empty.
     pub fn decode(&mut self, codec: Codec, encoded: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Result<(), Error> {
         if raw_len > MAX_CHUNK_LEN {
             out.clear();
@@ -204,7 +207,7 @@ impl Decoder {
             }
             Codec::Raw => Err(Error::WrongLength),
             Codec::Gzip | Codec::Zstd => {
-                // every byte is overwritten, or the result thrown away: what a vector in use again holds may stay
+                // not cleared first: either every byte is overwritten, or the result is discarded
                 out.resize(raw_len, 0);
                 match codec {
                     Codec::Gzip => self.gzip.decode(encoded, out),
@@ -223,11 +226,11 @@ impl Decoder {
 const SAMPLE_PIECES: usize = 8;
 /// Length of a piece of the entropy sample: 4 KiB.
 const SAMPLE_PIECE_LEN: usize = 4096;
-/// Bits per byte above which deflate gains nothing worth its time (0.2 % of the saving is lost, measured).
+/// Bits per byte above which deflate is not worth its time (measured: 0.2 % of the saving is lost).
 const RANDOM_BITS: f64 = 7.9;
 
-/// True when a sample of the chunk has more than 7.9 bits of order-0 entropy per byte. Deflate takes its longest over just
-/// such data, to no avail; zstd notices by itself.
+/// Returns `true` when a sample of the chunk has more than 7.9 bits of order-0 entropy per byte.
+/// Deflate is slowest on such data and gains nothing; zstd detects it without help.
 fn looks_random(raw: &[u8]) -> bool {
     let mut counts = [0u32; 256];
     let mut count = |piece: &[u8]| piece.iter().for_each(|byte| counts[usize::from(*byte)] += 1);

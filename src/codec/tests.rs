@@ -1,4 +1,4 @@
-//! Tests of the codecs, with the command line tools `gzip` and `zstd` as independent oracles.
+//! Tests of the codecs, with the command-line tools `gzip` and `zstd` as independent oracles.
 
 use super::*;
 use crate::entropy::{Entropy, SeededEntropy};
@@ -56,7 +56,8 @@ fn round_trip(encoder: &mut Encoder, decoder: &mut Decoder, compression: Compres
     codec
 }
 
-/// What `command` writes when it is given `input`; `None`, said aloud, when there is no such command.
+/// Runs `command` on `input` and returns its output; `None`, with a note on stderr, when there is
+/// no such command.
 fn tool(command: &str, args: &[&str], input: &[u8]) -> Option<(bool, Vec<u8>)> {
     let child = Command::new(command)
         .args(args)
@@ -77,7 +78,7 @@ fn tool(command: &str, args: &[&str], input: &[u8]) -> Option<(bool, Vec<u8>)> {
 }
 
 #[test]
-fn every_level_gives_back_what_it_got() {
+fn every_level_round_trips() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
     for raw in [
         text(1, 100_000),
@@ -92,7 +93,7 @@ fn every_level_gives_back_what_it_got() {
 }
 
 #[test]
-fn what_shrinks_is_compressed_and_what_does_not_is_not() {
+fn only_data_that_shrinks_is_compressed() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
     let (gzip, zstd) = (Compression::default(), Compression::Zstd { level: 3 });
     assert_eq!(
@@ -153,7 +154,7 @@ fn a_used_encoder_gives_the_bytes_of_a_new_one() {
 }
 
 #[test]
-fn random_looking_data_is_told_from_the_rest() {
+fn random_looking_data_is_detected() {
     assert!(looks_random(&random_bytes(1, 4096)));
     assert!(looks_random(&random_bytes(1, 1 << 20)));
     assert!(!looks_random(&[]));
@@ -229,7 +230,7 @@ fn the_command_line_tools_read_what_we_write() {
 }
 
 #[test]
-fn we_read_what_the_command_line_tools_write() {
+fn the_decoder_reads_what_the_command_line_tools_write() {
     let mut decoder = Decoder::new();
     for raw in [text(6, 300_000), random_bytes(7, 10_000), vec![0; 1]] {
         for (codec, command, args) in [
@@ -334,7 +335,7 @@ fn refuses_truncated_and_trailing_bytes() {
 }
 
 #[test]
-fn a_frame_to_be_skipped_is_no_chunk() {
+fn a_skippable_frame_is_not_a_chunk() {
     let frame = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
     let (mut decoder, mut out) = (Decoder::new(), Vec::new());
     assert_eq!(decoder.decode(Codec::Zstd, &frame, 0, &mut out), Err(Error::Malformed));
@@ -342,7 +343,7 @@ fn a_frame_to_be_skipped_is_no_chunk() {
 }
 
 #[test]
-fn bombs_give_an_error_and_no_memory() {
+fn decompression_bombs_are_errors_and_allocate_nothing() {
     let bomb = vec![0; 12 << 20];
     let (mut encoder, mut decoder, mut out) = (Encoder::new(), Decoder::new(), Vec::new());
     for compression in [Compression::Gzip { level: 9 }, Compression::Zstd { level: 19 }] {
@@ -356,7 +357,8 @@ fn bombs_give_an_error_and_no_memory() {
         );
         assert!(out.capacity() < 5000);
     }
-    // a zstd frame that does not state its size (as a streaming writer makes) and holds far more than allowed
+    // a zstd frame without a content size (as a streaming writer makes it) that decodes to far more
+    // than allowed
     let stream = ::zstd::stream::encode_all(bomb.as_slice(), 3).unwrap();
     assert!(matches!(::zstd::zstd_safe::get_frame_content_size(&stream), Ok(None)));
     assert!(decoder.decode(Codec::Zstd, &stream, 1000, &mut out).is_err());
@@ -376,8 +378,8 @@ fn bombs_give_an_error_and_no_memory() {
 }
 
 #[test]
-fn header_lies_are_refused() {
-    // magic ‖ single segment with a u64 content size ‖ the lie ‖ last raw block of one byte
+fn false_header_fields_are_refused() {
+    // magic ‖ single segment with a u64 content size ‖ the false size ‖ last raw block of one byte
     let frame = |size: u64| {
         [
             &[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..],
@@ -389,7 +391,7 @@ fn header_lies_are_refused() {
     let (mut decoder, mut out) = (Decoder::new(), Vec::new());
     assert_eq!(decoder.decode(Codec::Zstd, &frame(1), 1, &mut out), Ok(()));
     assert_eq!(out, b"x");
-    // u64::MAX is no lie: the library takes it for "not stated", and the true length is still checked
+    // the library reads u64::MAX as "not stated", and the true length is still checked
     for lie in [0, 2, 1 << 20, u64::MAX - 2, u64::MAX - 1] {
         assert!(decoder.decode(Codec::Zstd, &frame(lie), 1, &mut out).is_err(), "{lie}");
     }
@@ -407,12 +409,12 @@ fn header_lies_are_refused() {
         decoder.decode(Codec::Zstd, &dictionary, 1, &mut out),
         Err(Error::Malformed)
     );
-    // the decoder works on after all that
+    // the decoder still works after all that
     assert_eq!(decoder.decode(Codec::Zstd, &frame(1), 1, &mut out), Ok(()));
 }
 
 #[test]
-fn a_decoder_works_on_after_an_error() {
+fn a_decoder_still_works_after_an_error() {
     let raw = text(11, 20_000);
     let (mut encoder, mut decoder, mut out) = (Encoder::new(), Decoder::new(), Vec::new());
     for compression in [Compression::default(), Compression::Zstd { level: 3 }] {
@@ -433,7 +435,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn decoding_undoes_encoding(pieces in prop::collection::vec((any::<u8>(), 0usize..3000), 0..6), seed: u64) {
+    fn decoding_inverts_encoding(pieces in prop::collection::vec((any::<u8>(), 0usize..3000), 0..6), seed: u64) {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
         let mut raw = random_bytes(seed, usize::try_from(seed % 3000).unwrap());
         for (byte, count) in pieces {

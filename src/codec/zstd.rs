@@ -1,14 +1,16 @@
-//! zstd (RFC 8878): one frame with its content size, without checksum and dictionary.
+//! zstd (RFC 8878): one frame with its content size, without a checksum or a dictionary.
 //!
-//! Decoding is one shot, straight into the output: no window is allocated, whatever size of window a frame asks for.
+//! Decoding is one call that writes directly into the output: no window is allocated, whatever
+//! window size a frame states.
 
 use super::Error;
 use ::zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
-/// Magic of a frame that holds data; frames to be skipped have others.
+/// Magic of a frame with data; skippable frames have others.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
-/// Keeps one compression context, set to the level last used. (The contexts of `zstd::bulk` panic without memory.)
+/// A zstd encoder that keeps one context, for the level last used. (The contexts of `zstd::bulk`
+/// panic without memory.)
 #[derive(Default)]
 pub(super) struct Encoder {
     context: Option<(i32, CCtx<'static>)>,
@@ -24,11 +26,11 @@ impl Encoder {
             return false;
         };
         out.clear();
-        // with less room than the bound, the bytes could depend on the room
+        // with less room than the bound, the output could depend on the room
         out.reserve(compress_bound(raw.len()));
         let fine = context.compress2(out, raw).is_ok();
         if !fine {
-            self.context = None; // a frame is left open in it
+            self.context = None; // it has an unfinished frame
         }
         fine
     }
@@ -43,19 +45,19 @@ impl Encoder {
     }
 }
 
-/// Keeps one decompression context.
+/// A zstd decoder that keeps one context.
 #[derive(Default)]
 pub(super) struct Decoder {
     context: Option<DCtx<'static>>,
 }
 
 impl Decoder {
-    /// Fills `out` exactly from the one frame that `encoded` is.
+    /// Fills all of `out` from `encoded`, which must be exactly one frame.
     pub(super) fn decode(&mut self, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
         if !encoded.starts_with(&MAGIC) {
             return Err(Error::Malformed);
         }
-        // the decompressor would go on with the next frame, so there must be none
+        // the decompressor would continue with a next frame, so there must be none
         match find_frame_compressed_size(encoded) {
             Ok(len) if len == encoded.len() => {}
             Ok(len) if len < encoded.len() => return Err(Error::TrailingBytes),
@@ -72,7 +74,8 @@ impl Decoder {
         match context.decompress(out, encoded) {
             Ok(written) if written == out.len() => Ok(()),
             Ok(_) => Err(Error::WrongLength),
-            // a frame without a content size may hold more than there is room for: not told apart from damage
+            // a frame without a content size may decode to more than `out` has room for; that is
+            // reported as damage too
             Err(_) => Err(Error::Malformed),
         }
     }

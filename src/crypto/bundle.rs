@@ -1,5 +1,5 @@
-//! The bundle: the secrets of a repository, and what its encryption was set up with (format.md §4.2). It lies wrapped in
-//! every key file.
+//! The key bundle: the secrets of a repository and the pinned parameters of its encryption
+//! (format.md §4.2). Every key file contains it, wrapped.
 
 use super::{Error, SecretKey};
 use crate::entropy::Entropy;
@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// The only version there is.
+/// The only version of the bundle.
 const VERSION: u32 = 1;
 /// Number of the first epoch. 0 marks plain repositories on disk.
 const FIRST_EPOCH: u32 = 1;
 
-/// What a sealed repository was set up with. It beats `config.json`, which anybody with the storage can write.
+/// The parameters that an encrypted repository was created with. They override `config.json`, which
+/// anyone with write access to the storage can change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pin {
@@ -35,7 +36,7 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// What this version sets up, with the given chunk sizes in bytes.
+    /// The parameters of this version, with the given chunk sizes in bytes.
     pub fn new(min: u32, avg: u32, max: u32) -> Self {
         Self {
             cipher: "aes-256-gcm".into(),
@@ -51,15 +52,15 @@ impl Pin {
 
 /// The secrets of a repository. Wiped on drop.
 pub struct KeyBundle {
-    /// The repository that they belong to.
+    /// The repository that the secrets belong to.
     pub repo: RepoId,
     /// Newest epoch and its master key.
     pub(super) current: (u32, SecretKey),
     /// Older epochs, oldest first.
     pub(super) older: Vec<(u32, SecretKey)>,
-    /// Names chunks, so that equal chunks meet, whatever the epoch.
+    /// Key for chunk ids, the same in all epochs, so that equal chunks have equal ids.
     pub(super) dedup: SecretKey,
-    /// What the repository was set up with.
+    /// The pinned parameters of the repository.
     pub pin: Pin,
 }
 
@@ -78,18 +79,18 @@ struct BundleJson {
     pin: Pin,
 }
 
-/// As much of any version as says which one it is.
+/// The one field that every version has.
 #[derive(Deserialize)]
 pub(super) struct VersionJson {
     pub(super) version: u32,
 }
 
-/// A key in Base64. Wiped on drop.
+/// A key in Base64. It is wiped on drop.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 struct Base64Key(String);
 
 impl KeyBundle {
-    /// Fresh secrets: one epoch, number 1.
+    /// Generates fresh secrets with one epoch, number 1.
     pub fn generate(entropy: &dyn Entropy, repo: RepoId, pin: Pin) -> Result<Self, Error> {
         let current = (FIRST_EPOCH, SecretKey::random(entropy)?);
         Ok(Self {
@@ -101,12 +102,12 @@ impl KeyBundle {
         })
     }
 
-    /// Numbers of all epochs, newest last.
+    /// Returns the numbers of all epochs, newest last.
     pub fn epochs(&self) -> impl Iterator<Item = u32> {
         self.older.iter().chain([&self.current]).map(|(number, _)| *number)
     }
 
-    /// The JSON text of format.md §4.2.
+    /// Writes the JSON text of format.md §4.2.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let text = |key: &SecretKey| STANDARD.encode(key.as_bytes());
         let epochs = self.older.iter().chain([&self.current]);
@@ -122,7 +123,7 @@ impl KeyBundle {
             dedup: Base64Key(text(&self.dedup)),
             pin: self.pin.clone(),
         };
-        // measured first, so that the text never moves and leaves copies behind
+        // measured first, so that the buffer is never reallocated, which would leave a copy unwiped
         let mut len = Length(0);
         serde_json::to_writer(&mut len, &json).map_err(|_| Error::Damaged)?;
         let mut out = Zeroizing::new(Vec::with_capacity(len.0));
@@ -130,10 +131,10 @@ impl KeyBundle {
         Ok(out)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote. Wants this version, at least one epoch, numbers that rise from 1 or
-    /// more, and keys of exactly 32 bytes.
+    /// Reads the text that [`encode`](Self::encode) writes. Requires this version, at least one
+    /// epoch, increasing epoch numbers from 1, and keys of exactly 32 bytes.
     pub(super) fn decode(text: &[u8]) -> Result<Self, Error> {
-        // the version first: another one may have other members
+        // the version first: another version may have other fields
         let version: VersionJson = serde_json::from_slice(text).map_err(|_| Error::Damaged)?;
         if version.version != VERSION {
             return Err(Error::Unsupported);
@@ -158,7 +159,7 @@ impl KeyBundle {
     }
 }
 
-/// Counts what is written.
+/// Counts the bytes written to it.
 struct Length(usize);
 
 impl std::io::Write for Length {

@@ -1,4 +1,4 @@
-//! Everything derived from a bundle for one open repository (format.md §4.2).
+//! The keys derived from a bundle for one open repository (format.md §4.2).
 
 use super::{KeyBundle, SecretKey};
 use crate::id::RepoId;
@@ -7,16 +7,17 @@ use zeroize::Zeroizing;
 /// Length of the secret chunker table in bytes: 256 × u64.
 pub const TABLE_LEN: usize = 2048;
 
-/// Prefix of every label.
+/// Prefix of each label.
 const DOMAIN: &[u8] = b"containerarchive/v1/";
 
-/// The keys of one epoch, `K(label) = Expand(MK, "containerarchive/v1/" ‖ label ‖ 0x00 ‖ repo id, 32)`.
+/// The keys of one epoch, `K(label) = Expand(MK, "containerarchive/v1/" ‖ label ‖ 0x00 ‖ repo id,
+/// 32)`.
 pub struct EpochKeys {
-    /// From it the key of each stored chunk.
+    /// Derives the key of each stored chunk.
     pub chunk_key: SecretKey,
     /// Seals the trailers of packs.
     pub pack_trailer: SecretKey,
-    /// Makes the padding of packs.
+    /// Generates the padding of packs.
     pub pack_pad: SecretKey,
     /// Seals the pages of segments.
     pub index_segment: SecretKey,
@@ -26,8 +27,8 @@ pub struct EpochKeys {
     pub config_mac: SecretKey,
     /// Authenticates kill lists.
     pub kill_list: SecretKey,
-    /// Mixes what is being sealed into nonces and salts, so that a broken random generator cannot repeat one for another
-    /// message. For writers only.
+    /// Mixes the plaintext into nonces and salts, so that a broken random generator cannot repeat
+    /// one for another message. For writers only.
     pub hedge: SecretKey,
 }
 
@@ -51,18 +52,18 @@ impl EpochKeys {
 pub struct Keys {
     current: (u32, EpochKeys),
     older: Vec<(u32, EpochKeys)>,
-    /// `K_id`: names data chunks.
+    /// `K_id`: makes the ids of data chunks.
     pub chunk_id: SecretKey,
-    /// `K_list`: names list nodes.
+    /// `K_list`: makes the ids of list nodes.
     pub list_id: SecretKey,
-    /// `K_copy`: names copies of manifests and settings.
+    /// `K_copy`: makes the ids of copies of manifests and of `config.json`.
     pub copy_id: SecretKey,
     /// The secret gear table of the chunker.
     pub chunker: Zeroizing<[u8; TABLE_LEN]>,
 }
 
 impl Keys {
-    /// Derives all keys.
+    /// Derives all keys of `bundle`.
     pub fn from_bundle(bundle: &KeyBundle) -> Self {
         let epoch = |(number, master): &(u32, SecretKey)| (*number, EpochKeys::derive(master, &bundle.repo));
         let id_key = |label: &[u8]| bundle.dedup.derive(&[DOMAIN, label]);
@@ -76,12 +77,12 @@ impl Keys {
         }
     }
 
-    /// The epoch that new data use: its number and keys.
+    /// Returns the number and keys of the epoch that new data use.
     pub fn current(&self) -> (u32, &EpochKeys) {
         (self.current.0, &self.current.1)
     }
 
-    /// All epochs, the current one last.
+    /// Iterates over all epochs, the current one last.
     pub fn oldest_first(&self) -> impl Iterator<Item = (u32, &EpochKeys)> {
         self.older
             .iter()
@@ -89,21 +90,21 @@ impl Keys {
             .map(|(number, keys)| (*number, keys))
     }
 
-    /// All epochs, the current one first.
+    /// Iterates over all epochs, the current one first.
     pub fn newest_first(&self) -> impl Iterator<Item = (u32, &EpochKeys)> {
         std::iter::once(&self.current)
             .chain(self.older.iter().rev())
             .map(|(number, keys)| (*number, keys))
     }
 
-    /// The keys of the epoch that a sealed thing names.
+    /// Returns the keys of epoch `number`, if the bundle has it.
     pub fn epoch(&self, number: u32) -> Option<&EpochKeys> {
         let mut all = std::iter::once(&self.current).chain(&self.older);
         all.find(|(known, _)| *known == number).map(|(_, keys)| keys)
     }
 }
 
-/// `K("hedge")` of the bundle's current epoch, for whoever seals the bundle itself.
+/// `K("hedge")` of the bundle's current epoch, for sealing the bundle itself.
 pub(super) fn hedge_key(bundle: &KeyBundle) -> SecretKey {
     bundle.current.1.derive(&[DOMAIN, b"hedge", &[0], &bundle.repo.0])
 }

@@ -1,16 +1,16 @@
-//! From a passphrase to a key: Argon2id (RFC 9106), with floors for new key files and ceilings for those found.
+//! Derives a key from a passphrase with Argon2id (RFC 9106). New key files have a minimum cost,
+//! existing ones a maximum.
 //!
-//! The ceilings stand between a forged key file and the memory of whoever opens it.
+//! The maximum protects the memory of the process from a forged key file.
 //!
-//! All derivations of the process share [`MEMORY_AT_ONCE`]; the others wait in a queue, and each
-//! asks its caller whether it is still wanted. The queue is free of deadlock: a derivation takes
-//! its memory, computes, and returns it. In between it takes no lock, reads no file, waits for no
-//! other derivation and runs no code of the caller. (A new key file derives twice, one after the
-//! other, and holds nothing in between.)
+//! All derivations of the process share [`MEMORY_AT_ONCE`]. Further ones wait in a queue, where
+//! each asks its caller whether the key is still wanted. The queue is free of deadlock: a
+//! derivation takes its memory, computes, and returns it. In between it takes no lock, reads no
+//! file, waits for no other derivation and runs no code of the caller. (A new key file derives
+//! twice, one after the other, and holds no memory in between.)
 //!
-//! The lanes run in a pool that lives as long as the derivation. rayon's global pool would be tried
-//! once in the life of the process: one moment without threads at the first derivation, and every
-//! later one would panic.
+//! The lanes run in a thread pool of the derivation. rayon starts its global pool only once in a
+//! process: if the system has no threads at that moment, every later use panics.
 
 use super::{Error, SecretKey};
 use crate::budget::Budget;
@@ -18,13 +18,13 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
-/// Memory of all derivations of the process that run at the same time, in bytes: 256 MiB, four at
-/// the default costs. One that needs more runs alone.
-pub const MEMORY_AT_ONCE: u64 = 256 << 20;
+/// Memory of all concurrent derivations of the process, in bytes: 256 MiB, four derivations at the
+/// default cost. One that needs more runs alone.
+const MEMORY_AT_ONCE: u64 = 256 << 20;
 
 static MEMORY: LazyLock<Budget> = LazyLock::new(|| Budget::new(MEMORY_AT_ONCE));
 
-/// Whether the caller still wants the key; asked while a derivation waits for others.
+/// Returns whether the caller still wants the key; called while a derivation waits for others.
 pub type Wanted<'a> = &'a dyn Fn() -> bool;
 
 /// Cost of one derivation.
@@ -32,23 +32,23 @@ pub type Wanted<'a> = &'a dyn Fn() -> bool;
 pub struct KdfParams {
     /// Memory in KiB, `m`.
     pub memory_kib: u32,
-    /// Passes over it, `t`.
+    /// Passes over the memory, `t`.
     pub time: u32,
     /// Lanes, `p`.
     pub lanes: u32,
 }
 
-/// What a new key file needs at least: m in KiB and t (OWASP's least for Argon2id).
+/// Smallest cost of a new key file: `m` in KiB and `t` (OWASP's minimum for Argon2id).
 const CREATE_FLOOR: (u32, u32) = (19_456, 2);
-/// The same in tests, which derive many keys.
+/// Smallest cost in tests, which derive many keys.
 const TEST_FLOOR: (u32, u32) = (8, 1);
-/// Most memory in KiB when opening: 2 GiB.
+/// Largest memory when opening, in KiB: 2 GiB.
 const MAX_MEMORY_KIB: u32 = 2_097_152;
-/// Most passes when opening.
+/// Largest number of passes when opening.
 const MAX_TIME: u32 = 16;
-/// Most lanes when opening.
+/// Largest number of lanes when opening.
 const MAX_LANES: u32 = 16;
-/// Most memory times passes in KiB when opening: 8 GiB, some seconds of work.
+/// Largest product of memory and passes when opening, in KiB: 8 GiB, some seconds of work.
 const MAX_WORK_KIB: u64 = 8 << 20;
 /// Argon2 needs 8 KiB for each lane (RFC 9106 §3.1).
 const KIB_PER_LANE: u32 = 8;
@@ -64,8 +64,8 @@ impl Default for KdfParams {
 }
 
 impl KdfParams {
-    /// Checks the costs of a new key file: not below the floors, and not above what [`check_open`](Self::check_open)
-    /// accepts.
+    /// Checks the cost of a new key file: at least 19,456 KiB, 2 passes and 8 KiB for each lane,
+    /// else [`Error::CostTooLow`], and within the maximum of [`check_open`](Self::check_open).
     pub fn check_create(&self) -> Result<(), Error> {
         self.check_floor(if cfg!(any(test, feature = "testing")) {
             TEST_FLOOR
@@ -81,8 +81,8 @@ impl KdfParams {
         self.check_open()
     }
 
-    /// Checks costs read from a key file. [`Error::CostTooHigh`] above the ceilings of format.md §4.1,
-    /// [`Error::Damaged`] for what no key file can have been made with.
+    /// Checks the cost read from a key file. [`Error::CostTooHigh`] above the maximum of format.md
+    /// §4.1, [`Error::Damaged`] for a cost that Argon2 cannot have.
     pub fn check_open(&self) -> Result<(), Error> {
         if self.memory_kib > MAX_MEMORY_KIB
             || self.time > MAX_TIME
@@ -96,9 +96,9 @@ impl KdfParams {
     }
 }
 
-/// `Argon2id(passphrase, salt, m, t, p, version 0x13, 32 bytes)`. The ceilings are checked before
-/// anything is allocated. Waits while other derivations use the memory; [`Error::Unwanted`] once
-/// the caller does not want it any more.
+/// Derives `Argon2id(passphrase, salt, m, t, p, version 0x13, 32 bytes)`. The maximum cost is
+/// checked before anything is allocated. Waits while other derivations use the memory;
+/// [`Error::Unwanted`] once `wanted` returns `false`.
 pub fn derive_ikm(
     passphrase: &[u8],
     salt: &[u8; 16],
@@ -118,7 +118,8 @@ fn argon2id(passphrase: &[u8], salt: &[u8], params: &KdfParams) -> Result<Secret
         Params::new(params.memory_kib, params.time, params.lanes, Some(out.len())).map_err(|_| Error::Damaged)?;
     // before the memory is touched
     let lanes = pool(params.lanes as usize)?;
-    // allocated here, because the crate would give its memory back unwiped, and to get an error instead of an abort
+    // allocated here, because the crate frees its memory without wiping it and aborts when there is
+    // none
     let mut memory: Zeroizing<Vec<Block>> = Zeroizing::new(Vec::new());
     memory
         .try_reserve_exact(cost.block_count())
@@ -127,12 +128,12 @@ fn argon2id(passphrase: &[u8], salt: &[u8], params: &KdfParams) -> Result<Secret
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost);
     lanes
         .install(|| argon2.hash_password_into_with_memory(passphrase, salt, out.as_mut_slice(), memory.as_mut_slice()))
-        .map_err(|_| Error::TooLong)?; // all that is left to refuse: a passphrase of 4 GiB or more
+        .map_err(|_| Error::TooLong)?; // the one error left: a passphrase of 4 GiB or more
     Ok(SecretKey::new(*out))
 }
 
-/// Threads for `lanes` lanes: no more than the machine runs at once, and where the system has no
-/// more to give, a single one.
+/// Starts threads for `lanes` lanes: at most one for each core, and a single one when the system
+/// refuses more.
 fn pool(lanes: usize) -> Result<rayon::ThreadPool, Error> {
     let build = |threads| {
         rayon::ThreadPoolBuilder::new()
@@ -157,7 +158,8 @@ mod tests {
         }
     }
 
-    /// Vectors of the reference implementation (github.com/P-H-C/phc-winner-argon2, src/test.c, Argon2id, version 0x13).
+    /// Vectors of the reference implementation (github.com/P-H-C/phc-winner-argon2, src/test.c,
+    /// Argon2id, version 0x13).
     #[test]
     fn gives_the_known_answers_of_the_reference_implementation() {
         for (m, t, p, password, salt, expected) in [
@@ -289,7 +291,7 @@ mod tests {
     #[test]
     fn a_derivation_that_waits_for_others_ends_when_it_is_not_wanted() {
         use std::sync::atomic::{AtomicBool, Ordering};
-        // all memory there is: the derivation would have to wait
+        // the whole budget: the derivation has to wait
         let all = MEMORY
             .acquire(MEMORY_AT_ONCE, &mut || Ok::<_, ()>(()), &mut || {})
             .unwrap();

@@ -8,8 +8,8 @@
 //! ct  = GCM(KEK, nonce, AAD, bundle) ‖ tag
 //! ```
 //!
-//! CMT is in the file and compared first: GCM alone does not commit to its key, and only so a wrong passphrase is told
-//! from a damaged file.
+//! CMT is in the file and is compared first: GCM alone does not commit to its key, and CMT
+//! distinguishes a wrong passphrase from a damaged file.
 
 use super::bundle::VersionJson;
 use super::hierarchy::hedge_key;
@@ -27,26 +27,27 @@ use zeroize::Zeroizing;
 /// Longest key file in bytes: 64 KiB.
 pub const MAX_KEY_FILE_LEN: usize = 65_536;
 
-/// The only version there is.
+/// The only version of a key file.
 const VERSION: u32 = 1;
-/// Name and version (0x13) of the derivation, and the name where there is none.
+/// Name and version (0x13) of the derivation.
 const ARGON2ID: (&str, u32) = ("argon2id", 19);
+/// Name of the derivation of a raw key.
 const NO_KDF: &str = "none";
 const CIPHER: &str = "aes-256-gcm";
 /// Domain of the AAD, and of the hedged nonce.
 const DOMAIN: &[u8] = b"containerarchive/keyfile/v1\0";
 
-/// What opens a key file.
+/// The secret that opens a key file.
 #[derive(Clone, Copy)]
 pub enum Credential<'a> {
     /// A passphrase, as bytes.
     Passphrase(&'a [u8]),
-    /// 32 random bytes, kept elsewhere.
+    /// 32 random bytes that the caller keeps.
     Raw(&'a [u8; 32]),
 }
 
 impl Credential<'_> {
-    /// The kind of key file that this opens.
+    /// Returns the kind of key file that this secret opens.
     pub fn kind(&self) -> KeyKind {
         match self {
             Self::Passphrase(_) => KeyKind::Passphrase,
@@ -55,7 +56,7 @@ impl Credential<'_> {
     }
 }
 
-/// What a key file is opened with.
+/// The kind of secret that opens a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// A passphrase.
@@ -65,7 +66,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// The text in the file.
+    /// Returns the name of the kind in the file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passphrase => "passphrase",
@@ -74,36 +75,36 @@ impl KeyKind {
     }
 }
 
-/// What a new key file says about itself, in clear.
+/// The unencrypted properties of a new key file.
 #[derive(Debug, Clone, Copy)]
 pub struct NewKey<'a> {
     /// Its id, random.
     pub id: KeyId,
-    /// When it was made, RFC 3339 in UTC.
+    /// When it was created, RFC 3339 in UTC.
     pub created_at: &'a str,
-    /// A name for people.
+    /// A label for users.
     pub label: Option<&'a str>,
 }
 
-/// A key file that was read, its checksum and lengths checked; still wrapped.
+/// A key file that was read, with checksum and lengths checked, and is still wrapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFile {
     /// Its id.
     pub id: KeyId,
     /// The repository that it opens.
     pub repo: RepoId,
-    /// What it is opened with.
+    /// The kind of secret that opens it.
     pub kind: KeyKind,
-    /// When it was made, RFC 3339 in UTC, as stated.
+    /// When it was created, RFC 3339 in UTC, as stated.
     pub created_at: String,
-    /// A name for people.
+    /// A label for users.
     pub label: Option<String>,
     /// Cost of the derivation; all zero for a raw key.
     pub kdf: KdfParams,
     pub(super) salt: [u8; 16],
     pub(super) commit: [u8; 32],
     pub(super) nonce: [u8; NONCE_LEN],
-    /// With the tag behind it.
+    /// Ciphertext, then the tag.
     pub(super) ct: Vec<u8>,
 }
 
@@ -144,12 +145,13 @@ struct WrapJson {
 }
 
 impl KeyFile {
-    /// A new key file with the bundle in it, opened once more before it is given. `params` count for passphrases only.
+    /// Wraps `bundle` in a new key file, and opens the file once to prove it. `params` apply to
+    /// passphrases only.
     ///
-    /// [`Error::CostTooLow`] and [`Error::CostTooHigh`] for the costs, [`Error::TooLong`] when the
-    /// file would exceed [`MAX_KEY_FILE_LEN`], [`Error::Damaged`] when it did not open again (bad
-    /// memory, say), [`Error::Unwanted`] once `wanted` returns false while the derivation waits for
-    /// others.
+    /// [`Error::CostTooLow`] and [`Error::CostTooHigh`] for the cost, [`Error::TooLong`] when the
+    /// file would exceed [`MAX_KEY_FILE_LEN`], [`Error::Damaged`] when it does not open again (for
+    /// example through faulty memory), [`Error::Unwanted`] once `wanted` returns `false` while the
+    /// derivation waits for others.
     pub fn wrap(
         bundle: &KeyBundle,
         credential: &Credential,
@@ -180,7 +182,8 @@ impl KeyFile {
         let text = bundle.encode()?;
         let (kek, commit) = file.derive(credential, wanted)?;
         let aad = file.aad();
-        // hedged (format.md §4.2): should the random bytes repeat, another bundle still gets another nonce
+        // hedged (format.md §4.2): if the random bytes repeat, another bundle still gets another
+        // nonce
         let hedged = hedge_key(bundle).hmac(&[DOMAIN, &random::<16>(entropy)?, &aad, &text]);
         file.nonce.iter_mut().zip(hedged).for_each(|(to, from)| *to = from);
         file.commit = commit;
@@ -194,8 +197,9 @@ impl KeyFile {
         if again == text { Ok(bytes) } else { Err(Error::Damaged) }
     }
 
-    /// The bundle. [`Error::WrongKind`] and [`Error::CostTooHigh`] come before any work, [`Error::WrongCredential`] when
-    /// the passphrase or key is another one, [`Error::Damaged`] when it is the right one and the file was altered.
+    /// Opens the bundle. [`Error::WrongKind`] and [`Error::CostTooHigh`] are returned before any
+    /// work, [`Error::WrongCredential`] for a wrong passphrase or key, [`Error::Damaged`] when the
+    /// secret is right and the file was altered.
     pub fn unwrap(&self, credential: &Credential, wanted: Wanted<'_>) -> Result<KeyBundle, Error> {
         let (kek, commit) = self.derive(credential, wanted)?;
         if !bool::from(commit.ct_eq(&self.commit)) {
@@ -212,7 +216,7 @@ impl KeyFile {
         }
     }
 
-    /// KEK and CMT.
+    /// Derives KEK and CMT.
     fn derive(&self, credential: &Credential, wanted: Wanted<'_>) -> Result<(SecretKey, [u8; 32]), Error> {
         if credential.kind() != self.kind {
             return Err(Error::WrongKind);
@@ -267,14 +271,15 @@ impl KeyFile {
         }
     }
 
-    /// Reads a key file. [`Error::Damaged`] when checksum, JSON or a length does not hold, [`Error::Unsupported`] for
-    /// another version or algorithm. Costs are checked when it is opened.
+    /// Reads a key file. [`Error::Damaged`] when the checksum, the JSON or a length is wrong,
+    /// [`Error::Unsupported`] for another version or algorithm. The cost is checked when the file
+    /// is opened.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > MAX_KEY_FILE_LEN {
             return Err(Error::Damaged);
         }
         let text = crate::checked_json::verify(bytes).ok_or(Error::Damaged)?;
-        // the version first: another one may have other members
+        // the version first: another version may have other fields
         let version: VersionJson = serde_json::from_str(text).map_err(|_| Error::Damaged)?;
         if version.version != VERSION {
             return Err(Error::Unsupported);
@@ -304,14 +309,14 @@ impl KeyFile {
     }
 }
 
-/// Cost of a key file without derivation.
+/// Cost of a raw key, which has no derivation.
 const NO_COST: KdfParams = KdfParams {
     memory_kib: 0,
     time: 0,
     lanes: 0,
 };
 
-/// What a file is opened with and at what cost; the two must fit each other.
+/// Returns the kind of a file and its cost, which must match.
 fn kind_and_cost(kind: &str, kdf: &KdfJson) -> Result<(KeyKind, KdfParams), Error> {
     match kind {
         "passphrase" if kdf.name == ARGON2ID.0 && kdf.version == Some(ARGON2ID.1) => {
@@ -332,7 +337,7 @@ fn kind_and_cost(kind: &str, kdf: &KdfJson) -> Result<(KeyKind, KdfParams), Erro
     }
 }
 
-/// Base64 of exactly `N` bytes.
+/// Decodes Base64 of exactly `N` bytes.
 fn fixed<const N: usize>(text: &str) -> Result<[u8; N], Error> {
     let bytes = STANDARD.decode(text).map_err(|_| Error::Damaged)?;
     bytes.try_into().map_err(|_| Error::Damaged)

@@ -1,8 +1,9 @@
-//! Keys and sealing (format.md §4–§6): what is derived from what, and AES-256-GCM over a buffer.
+//! Keys and sealing (format.md §4–§6): key derivation, key files, and AES-256-GCM over a buffer.
 //!
-//! What always holds: keys wipe themselves on drop, cannot be printed, compared or cloned by accident; costs and lengths
-//! read from a key file are checked before anything is allocated or computed; what does not open leaves no plaintext.
-//! Pure: no I/O, no clock. Where a key file lies, what is sealed, and that no key and nonce meet twice, is left to others.
+//! Always true: keys wipe themselves on drop and cannot be printed, compared or cloned by accident.
+//! Costs and lengths read from a key file are checked before anything is allocated or computed. A
+//! buffer that does not open contains no plaintext. The room does no I/O and reads no clock; its
+//! callers store key files, choose what to seal, and never use a key and nonce for two messages.
 
 mod bundle;
 mod hierarchy;
@@ -12,8 +13,8 @@ mod padding;
 mod secret;
 
 pub use bundle::{KeyBundle, Pin};
-pub use hierarchy::{EpochKeys, Keys, TABLE_LEN};
-pub use kdf::{KdfParams, MEMORY_AT_ONCE, Wanted, derive_ikm};
+pub use hierarchy::{EpochKeys, Keys};
+pub use kdf::{KdfParams, Wanted, derive_ikm};
 pub use key_file::{Credential, KeyFile, KeyKind, MAX_KEY_FILE_LEN, NewKey};
 pub use padding::padme;
 pub use secret::SecretKey;
@@ -25,33 +26,35 @@ use std::fmt;
 
 /// Length of an AES-256-GCM nonce in bytes.
 pub const NONCE_LEN: usize = 12;
-/// Length of an AES-256-GCM tag in bytes; also that of [`tag16`], which stands for it where nothing is sealed.
+/// Length of an AES-256-GCM tag in bytes, and of a [`tag16`], which replaces it in plain files.
 pub const TAG_LEN: usize = 16;
 
-/// Why keys or sealed bytes are refused.
+/// Why a key or sealed bytes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// The passphrase or raw key is not the one of this key file.
+    /// The passphrase or raw key does not open this key file.
     WrongCredential,
-    /// A passphrase was given for a raw key's file, or the other way round.
+    /// A passphrase was given for the file of a raw key, or a raw key for that of a passphrase.
     WrongKind,
-    /// Damaged or altered: a checksum, a length or the authentication tag does not hold.
+    /// The bytes are damaged or were altered: a checksum, a length or the authentication tag is
+    /// wrong.
     Damaged,
-    /// Made by a later version, or with an algorithm that this version does not know.
+    /// The key file has a later version, or an algorithm that this version does not know.
     Unsupported,
-    /// Opening would cost more memory or time than this version is ready to spend.
+    /// The cost of the key file is above the maximum of this version.
     CostTooHigh,
-    /// The costs asked for would protect a new key file too little.
+    /// The requested cost is below the minimum for a new key file.
     CostTooLow,
-    /// More than a key file may hold (a label far too long), or than the cipher may seal at once.
+    /// The key file would exceed 64 KiB (its label is too long), or the message the limit of the
+    /// cipher.
     TooLong,
-    /// The system gave no memory for the key derivation.
+    /// The system has no memory for the key derivation.
     NoMemory,
-    /// The system gave no thread for the key derivation.
+    /// The system has no thread for the key derivation.
     NoThreads,
-    /// The caller does not want the key any more.
+    /// The caller no longer wants the key.
     Unwanted,
-    /// The system gave no random bytes.
+    /// The system returned no random bytes.
     NoEntropy,
 }
 
@@ -59,20 +62,18 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::WrongCredential => "The passphrase or key is wrong",
-            Self::WrongKind => "The key file is for the other kind of key (passphrase or raw)",
-            Self::Damaged => "The data is damaged or was altered",
-            Self::Unsupported => "The key file is of an unknown version or algorithm",
+            Self::WrongKind => "The key file is for the other kind of key (passphrase or raw key)",
+            Self::Damaged => "The data is damaged or altered",
+            Self::Unsupported => "The key file has an unknown version or algorithm",
             Self::CostTooHigh => {
-                "A key derivation may cost at most 2,097,152 KiB, 16 passes and 16 lanes, and 8,388,608 KiB times passes"
-            },
-            Self::CostTooLow => {
-                "A new key derivation costs at least 19,456 KiB and 2 passes, and 8 KiB for each lane"
-            },
-            Self::TooLong => "The data is too long",
-            Self::NoMemory => "The system gave no memory for the key derivation",
-            Self::NoThreads => "The system gave no thread for the key derivation",
-            Self::Unwanted => "The key is not wanted any more",
-            Self::NoEntropy => "The system gave no random bytes",
+                "The cost of a key derivation exceeds 2,097,152 KiB, 16 passes, 16 lanes, or 8,388,608 KiB times passes"
+            }
+            Self::CostTooLow => "The cost of a new key is below 19,456 KiB, 2 passes, or 8 KiB for each lane",
+            Self::TooLong => "The key file would exceed 65,536 bytes, or the sealed message 64 GiB",
+            Self::NoMemory => "The system has no memory for the key derivation",
+            Self::NoThreads => "The system has no thread for the key derivation",
+            Self::Unwanted => "The key derivation was cancelled",
+            Self::NoEntropy => "The system returned no random bytes",
         })
     }
 }
@@ -85,8 +86,9 @@ impl From<crate::entropy::NoEntropy> for Error {
     }
 }
 
-/// AES-256-GCM (NIST SP 800-38D): replaces `buf` by its ciphertext and gives the tag. A key and nonce must never meet two
-/// different messages. [`Error::TooLong`] above 64 GiB; `buf` is then unchanged.
+/// Replaces `buf` with its ciphertext and returns the tag (AES-256-GCM, NIST SP 800-38D). A key and
+/// nonce must never be used for two different messages. [`Error::TooLong`] above 64 GiB; `buf` is
+/// then unchanged.
 pub fn seal_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE_LEN],
@@ -101,8 +103,8 @@ pub fn seal_in_place(
         .map_err(|_| Error::TooLong)
 }
 
-/// The way back: replaces `buf` by its plaintext. [`Error::Damaged`] when key, nonce, `aad`, `buf` or `tag` is not what was
-/// sealed; `buf` is then unchanged.
+/// Replaces `buf` with its plaintext; the inverse of [`seal_in_place`]. [`Error::Damaged`] when
+/// key, nonce, `aad`, `buf` or `tag` differs from what was sealed; `buf` is then unchanged.
 pub fn open_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE_LEN],
@@ -117,14 +119,15 @@ pub fn open_in_place(
         .map_err(|_| Error::Damaged)
 }
 
-/// SHA-256 (FIPS 180-4) of all parts, one after the other.
+/// SHA-256 (FIPS 180-4) of the concatenated parts.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
     hash.finalize().into()
 }
 
-/// `tag16(domain, x)` of format.md §1: the first 16 bytes of `SHA-256(domain ‖ 0x00 ‖ x)`, x being all parts.
+/// `tag16(domain, x)` of format.md §1: the first 16 bytes of `SHA-256(domain ‖ 0x00 ‖ x)`, where x
+/// is the concatenated parts.
 pub fn tag16(domain: &str, parts: &[&[u8]]) -> [u8; TAG_LEN] {
     let mut hash = Sha256::new();
     hash.update(domain.as_bytes());
@@ -141,7 +144,7 @@ pub fn check8(bytes: &[u8]) -> [u8; CHECK_LEN] {
     first(&sha256(&[bytes]))
 }
 
-/// The first `N` bytes of a hash; `N` is at most 32, checked when compiled.
+/// The first `N` bytes of a hash; `N` is at most 32, checked at compile time.
 fn first<const N: usize>(hash: &[u8; 32]) -> [u8; N] {
     const { assert!(N <= 32) };
     let mut out = [0; N];

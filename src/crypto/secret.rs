@@ -1,6 +1,7 @@
-//! A 32-byte key and what can be made from it: other keys (HKDF-Expand) and authentication codes (HMAC).
+//! A 32-byte secret key, with key derivation (HKDF-Expand) and authentication codes (HMAC).
 //!
-//! Both are written over the `hmac` crate, so that neither can fail; the tests compare with the `hkdf` crate.
+//! Both use the `hmac` crate directly, so that neither can fail; the tests compare with the `hkdf`
+//! crate.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -9,7 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Length of an HMAC-SHA-256 in bytes.
 const HASH_LEN: usize = 32;
 
-/// A secret of 32 uniformly random bytes. Wiped on drop; no Debug, Display, Clone or PartialEq.
+/// A secret of 32 uniformly random bytes. It is wiped on drop and has no Debug, Display, Clone or
+/// PartialEq.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey([u8; 32]);
 
@@ -19,29 +21,30 @@ impl SecretKey {
         Self(bytes)
     }
 
-    /// Fresh random bytes.
+    /// Generates a random key.
     pub fn random(entropy: &dyn crate::entropy::Entropy) -> Result<Self, crate::entropy::NoEntropy> {
         let mut key = Self([0; 32]);
         entropy.fill(&mut key.0)?;
         Ok(key)
     }
 
-    /// The bytes, for a cipher.
+    /// Returns the bytes, for a cipher.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A second copy, for a place that must own one.
+    /// Returns a copy, for an owner of its own.
     pub fn duplicate(&self) -> Self {
         Self(self.0)
     }
 
-    /// `Expand(key, info, 32)` as a new key; `info` is all parts, one after the other.
+    /// `Expand(key, info, 32)` as a new key; `info` is the concatenated parts.
     pub fn derive(&self, info: &[&[u8]]) -> SecretKey {
         SecretKey(*self.expand::<32>(info))
     }
 
-    /// `Expand(key, info, N)`: HKDF-Expand with SHA-256 (RFC 5869 §2.3). `N` is at most 8160, checked when compiled.
+    /// `Expand(key, info, N)`: HKDF-Expand with SHA-256 (RFC 5869 §2.3). `N` is at most 8160,
+    /// checked at compile time.
     ///
     /// ```text
     /// T(0) = empty, T(i) = HMAC(key, T(i-1) ‖ info ‖ u8 i), output = first N bytes of T(1) ‖ T(2) ‖ …
@@ -63,7 +66,7 @@ impl SecretKey {
         out
     }
 
-    /// HMAC-SHA-256 (RFC 2104) of all parts, one after the other.
+    /// HMAC-SHA-256 (RFC 2104) of the concatenated parts.
     pub fn hmac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.keyed_mac();
         parts.iter().for_each(|part| mac.update(part));
@@ -76,7 +79,8 @@ impl SecretKey {
     }
 
     fn keyed_mac(&self) -> Hmac<Sha256> {
-        // a key shorter than a block is padded with zeros (RFC 2104 §2): done here, a length error cannot arise
+        // a key shorter than a block is padded with zeros (RFC 2104 §2): done here, so that no
+        // length error is possible
         let mut padded = Zeroizing::new([0u8; 64]);
         padded.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
         Hmac::<Sha256>::new((&*padded).into())

@@ -1,4 +1,5 @@
-//! Tests of keys and sealing: published vectors, other implementations as oracles, and every byte of a key file flipped.
+//! Tests of keys and sealing: published vectors, other implementations as oracles, and every byte
+//! of a key file flipped.
 
 use super::*;
 use crate::entropy::SeededEntropy;
@@ -54,7 +55,7 @@ fn refused(bytes: &[u8], credential: Credential) -> Option<Error> {
         .err()
 }
 
-/// The file with `from` replaced and the checksum made anew, as somebody who alters it on purpose would.
+/// The file with `from` replaced and the checksum recomputed, as an attacker does.
 fn forged(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(file).unwrap();
     let (body, _) = text.rsplit_once(",\"checksum\":\"").unwrap();
@@ -156,14 +157,14 @@ fn gcm_gives_the_answers_of_its_specification() {
 }
 
 #[test]
-fn what_was_altered_does_not_open_and_stays_as_it_is() {
+fn an_altered_message_does_not_open_and_its_buffer_stays_unchanged() {
     let (key, nonce) = ([1; 32], [2; 12]);
     let mut sealed = vec![3; 1000];
     let tag = seal_in_place(&key, &nonce, b"aad", &mut sealed).unwrap();
     let open = |key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], sealed: &[u8], tag: &[u8; 16]| {
         let mut buf = sealed.to_vec();
         let result = open_in_place(key, nonce, aad, &mut buf, tag);
-        assert!(result.is_ok() || buf == sealed, "no plaintext is left behind");
+        assert!(result.is_ok() || buf == sealed, "no plaintext is left in the buffer");
         result
     };
     assert_eq!(open(&key, &nonce, b"aad", &sealed, &tag), Ok(()));
@@ -228,7 +229,7 @@ fn openssl_agrees_on_hkdf_and_hmac() {
 
 #[test]
 fn the_hierarchy_is_that_of_format_md() {
-    // written out once more with the crates alone, against format.md §4.2
+    // recomputed with the crates alone, from format.md §4.2
     let expand = |key: &[u8; 32], info: &[u8], len: usize| {
         let mut out = vec![0; len];
         hkdf::Hkdf::<sha2::Sha256>::from_prk(key)
@@ -367,13 +368,13 @@ fn a_key_file_opens_with_its_credential_only() {
 }
 
 #[test]
-fn damage_is_told_from_a_wrong_passphrase() {
+fn damage_is_distinguished_from_a_wrong_passphrase() {
     let file = wrap(&bundle(1), Credential::Passphrase(PASSPHRASE), 2);
     let right = Credential::Passphrase(PASSPHRASE);
     let parsed: serde_json::Value = serde_json::from_slice(&file).unwrap();
     let member = |pointer: &str| parsed.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let (nonce, ct, commit) = (member("/wrap/nonce"), member("/wrap/ct"), member("/wrap/commit"));
-    // each with a right checksum, so altered on purpose
+    // each with a valid checksum, so altered deliberately
     for (from, to, error) in [
         (nonce.as_str(), "AAAAAAAAAAAAAAAA", Error::Damaged),
         (&nonce, "AAAA", Error::Damaged),
@@ -410,7 +411,7 @@ fn damage_is_told_from_a_wrong_passphrase() {
 
 #[test]
 fn a_bundle_of_another_repository_is_refused() {
-    // a right wrapping of a bundle that names another repository than its file
+    // a valid wrapping of a bundle that names another repository than its file
     let (ours, mut theirs) = (bundle(1), bundle(1));
     theirs.repo = RepoId([0xee; 16]);
     let file = KeyFile::decode(&wrap(&ours, Credential::Raw(&[5; 32]), 2)).unwrap();
@@ -452,7 +453,7 @@ fn any_flipped_byte_of_a_key_file_is_refused() {
 
 #[test]
 fn a_nonce_depends_on_what_is_wrapped() {
-    // a generator that repeats itself: same salt, same random bytes, another bundle
+    // a generator that repeats: same salt, same random bytes, another bundle
     let (one, other) = (
         wrap(&bundle(1), Credential::Raw(&[5; 32]), 2),
         wrap(&bundle(3), Credential::Raw(&[5; 32]), 2),
@@ -544,7 +545,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn sealing_and_opening_undo_each_other(key: [u8; 32], nonce: [u8; 12], aad: Vec<u8>, plain: Vec<u8>) {
+    fn opening_inverts_sealing(key: [u8; 32], nonce: [u8; 12], aad: Vec<u8>, plain: Vec<u8>) {
         let mut buf = plain.clone();
         let tag = seal_in_place(&key, &nonce, &aad, &mut buf).unwrap();
         prop_assert_eq!(open_in_place(&key, &nonce, &aad, &mut buf, &tag), Ok(()));
