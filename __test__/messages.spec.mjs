@@ -35,7 +35,7 @@ test('a hint names no option that is already set', async (t) => {
   const without = await rejectsWith(repo.restoreToFile(id, { path }), 'ERR_FILE_EXISTS');
   assert.match(without.hint, /overwrite/);
   const withIt = await rejectsWith(repo.restoreToFile(id, { path, overwrite: true }), 'ERR_FILE_EXISTS');
-  assert.match(withIt.message, /no regular file/);
+  assert.match(withIt.message, /not a regular file/);
   assert.equal(withIt.hint, 'choose another path');
 
   const encrypted = await freshRepo(t, ENCRYPTED);
@@ -98,7 +98,7 @@ test('the error of a missing lock file states how to recreate it', async (t) => 
     for (const call of calls[name]) {
       const error = await rejectsWith(call(), 'ERR_STORAGE');
       assert.equal(error.path, `locks/${name}`);
-      assert.equal(error.hint, 'repair() recreates the lock files');
+      assert.equal(error.hint, 'run repair(), which recreates the lock files');
     }
     await repo.repair();
     assert.equal((await repo.ingest([name])).originalSize, name.length);

@@ -1,24 +1,23 @@
-//! A budget: an amount of something scarce (bytes of memory), lent to callers in the order in which
-//! they ask.
+//! A budget of memory in bytes, lent to callers in the order of their requests.
 //!
-//! What always holds: the amounts lent stay within the limit, except that a request is granted
-//! whatever its size while nothing is lent. No request overtakes an earlier one, so a large request
-//! is not starved by small ones. A request that waits asks its `check` at least every [`SLICE`],
-//! and leaves the queue when that fails.
+//! Always true: the amounts lent stay within the limit, except that any request is granted while
+//! nothing is lent. No request overtakes an earlier one, so that small requests do not starve a
+//! large one. A waiting request calls its `check` at least every [`SLICE`], and leaves the queue
+//! when that fails.
 //!
 //! A queue is free of deadlock as long as the holder of a grant never waits, directly or through
-//! another queue or lock, for a caller that is in the same queue: some grant is then always
-//! returned, and with the last one the head of the queue fits whatever its size. Each user of a
+//! another queue or lock, for a caller that is in the same queue: every grant is then returned at
+//! some time, and after the last one the head of the queue fits, whatever its size. Each user of a
 //! budget states why that holds for it (`crypto::kdf`, `repo::memory`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Longest time between two questions whether a waiting caller still wants its grant.
+/// Longest time between two checks whether a waiting caller still wants its grant.
 pub const SLICE: Duration = Duration::from_millis(20);
 
-/// Lends amounts up to a limit. A clone is the same budget.
+/// Lends amounts up to a limit. Clones share one budget.
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
@@ -27,19 +26,19 @@ pub struct Budget {
 struct Shared {
     limit: u64,
     state: Mutex<State>,
-    /// Notified when an amount comes back or a request leaves the queue.
+    /// Notified when an amount is returned or a request leaves the queue.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     lent: u64,
-    /// Tickets of the requests that wait, in order.
+    /// Tickets of the waiting requests, in order.
     queue: VecDeque<u64>,
     next_ticket: u64,
 }
 
-/// An amount that is lent until this is dropped.
+/// A lent amount, returned when this is dropped.
 #[must_use = "dropping it returns the amount"]
 pub struct Grant {
     shared: Arc<Shared>,
@@ -53,8 +52,7 @@ impl Drop for Grant {
     }
 }
 
-/// A request in the queue; it leaves the queue when this is dropped, also by a panic of its
-/// `check`.
+/// A waiting request; it leaves the queue when this is dropped, also when its `check` panics.
 struct Place<'a> {
     shared: &'a Shared,
     ticket: u64,
@@ -69,7 +67,7 @@ impl Drop for Place<'_> {
 }
 
 impl Budget {
-    /// A budget of `limit`.
+    /// Makes a budget of `limit`.
     pub fn new(limit: u64) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -80,12 +78,12 @@ impl Budget {
         }
     }
 
-    /// Lends `amount`, once all earlier requests are granted and it fits within the limit, or
+    /// Lends `amount` once all earlier requests are granted and it fits within the limit, or
     /// nothing else is lent. `on_wait` is called once if the request has to wait. `check` is then
-    /// called again and again; its first error ends the request.
+    /// called repeatedly; its first error ends the request.
     ///
     /// # Errors
-    /// What `check` returned.
+    /// The error that `check` returned.
     pub fn acquire<E>(
         &self,
         amount: u64,
@@ -127,13 +125,13 @@ impl Budget {
         }
     }
 
-    /// The amount lent now.
+    /// Returns the amount that is lent.
     #[cfg(test)]
     fn lent(&self) -> u64 {
         self.shared.lock().lent
     }
 
-    /// Requests that wait now.
+    /// Returns the number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.shared.lock().queue.len()
     }
@@ -184,12 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_granted_in_the_order_in_which_they_came() {
+    fn requests_are_granted_in_order() {
         let budget = Budget::new(10);
         let first = take(&budget, 10);
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            // the second one needs all, and the small one after it must not overtake it
+            // the second one needs the whole budget, and the small one after it must not overtake
+            // it
             for (at, amount) in [5, 10, 1].into_iter().enumerate() {
                 let (budget, order) = (&budget, &order);
                 scope.spawn(move || {
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_request_that_is_given_up_lets_the_next_one_pass() {
+    fn a_cancelled_request_lets_the_next_one_pass() {
         let budget = Budget::new(10);
         let held = take(&budget, 5);
         let stop = AtomicBool::new(false);

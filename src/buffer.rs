@@ -1,13 +1,13 @@
-//! Pooled big buffers for batches, packs and parity: touching fresh memory costs more than encrypting it, so buffers are
-//! used again, and big ones ask for huge pages.
+//! Pooled large buffers for batches, packs and parity. Touching fresh memory costs more than
+//! encrypting it, so buffers are reused, and large ones use huge pages.
 //!
-//! What always holds: the bytes lent out stay within the limit, except that a pool with nothing lent grants any request
-//! (so that no request waits for ever); lent and idle bytes together stay within the limit too, with the same exception.
-//! Only anonymous maps, never a file behind one (an I/O error there is a signal that kills the host). No offset can make
-//! a method panic.
+//! Always true: the bytes lent out stay within the limit, except that a pool with nothing lent
+//! grants any request (so that no request waits forever); lent and idle bytes together stay within
+//! the limit too, with the same exception. Maps are anonymous, never of a file (an I/O error in a
+//! file map is a signal that kills the host). No offset makes a method panic.
 //!
-//! A buffer used again holds what its last user left in it. How many buffers a worker may hold at once without waiting
-//! for itself is left to whoever plans the budget.
+//! A reused buffer contains the bytes of its last user. The pool does not prevent a worker from
+//! waiting for buffers that it holds itself; the planner of the budget bounds their number.
 
 use memmap2::MmapMut;
 use std::fmt;
@@ -19,19 +19,19 @@ const SMALLEST: usize = 64 << 10;
 /// Size of a huge page on x86-64 and on AArch64 with 4 KiB pages: 2 MiB.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// The system gave no memory (or the request is absurdly large).
+/// The system has no memory for a buffer, or the request is larger than any buffer can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoMemory;
 
 impl fmt::Display for NoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("The system gave no memory for a buffer")
+        f.write_str("The system has no memory for a buffer")
     }
 }
 
 impl std::error::Error for NoMemory {}
 
-/// More bytes than a buffer has room for; nothing was written.
+/// The bytes do not fit into the buffer; nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferFull;
 
@@ -43,7 +43,7 @@ impl fmt::Display for BufferFull {
 
 impl std::error::Error for BufferFull {}
 
-/// Lends buffers. A clone is the same pool.
+/// Lends buffers. Clones share one pool.
 #[derive(Clone)]
 pub struct BufferPool {
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ pub struct BufferPool {
 struct Shared {
     limit: usize,
     state: Mutex<State>,
-    /// Told each time that lent bytes come back.
+    /// Notified each time that lent bytes are returned.
     returned: Condvar,
 }
 
@@ -62,13 +62,13 @@ struct State {
     lent: usize,
     /// Bytes of the maps in `idle`.
     idle_bytes: usize,
-    /// Maps waiting to be used again, oldest first.
+    /// Maps to reuse, oldest first.
     idle: Vec<MmapMut>,
 }
 
 impl BufferPool {
-    /// A pool that lends at most `limit_bytes` at a time. Each buffer counts with the size of its map: the next power of
-    /// two from 64 KiB to 2 MiB, above that the next multiple of 2 MiB.
+    /// Makes a pool that lends at most `limit_bytes` at a time. Each buffer counts with the size of
+    /// its map: the next power of two from 64 KiB to 2 MiB, above that the next multiple of 2 MiB.
     pub fn new(limit_bytes: usize) -> Self {
         let (state, returned) = (Mutex::default(), Condvar::new());
         Self {
@@ -80,7 +80,8 @@ impl BufferPool {
         }
     }
 
-    /// A buffer of `len` bytes; waits until enough has come back. Grants at once when nothing is lent, whatever `len`.
+    /// Lends a buffer of `len` bytes; waits until enough bytes are returned. Grants any `len` at
+    /// once when nothing is lent.
     pub fn take(&self, len: usize) -> Result<Buffer, NoMemory> {
         let size = map_size(len)?;
         let mut state = self.shared.lock();
@@ -90,7 +91,7 @@ impl BufferPool {
         self.lend(state, size, len)
     }
 
-    /// As [`take`](Self::take), but `None` instead of waiting.
+    /// As [`take`](Self::take), but returns `None` instead of waiting.
     pub fn try_take(&self, len: usize) -> Result<Option<Buffer>, NoMemory> {
         let size = map_size(len)?;
         let state = self.shared.lock();
@@ -100,39 +101,39 @@ impl BufferPool {
         self.lend(state, size, len).map(Some)
     }
 
-    /// As [`take`](Self::take), but grants at once even above the limit: for the buffers without which an operation
-    /// cannot go on at all. Whoever uses it bounds their number.
+    /// As [`take`](Self::take), but grants at once even above the limit: for buffers without which
+    /// an operation cannot continue. The caller bounds their number.
     pub fn take_now(&self, len: usize) -> Result<Buffer, NoMemory> {
         let size = map_size(len)?;
         self.lend(self.shared.lock(), size, len)
     }
 
-    /// Gives all idle buffers back to the system.
+    /// Returns all idle buffers to the system.
     pub fn release_idle(&self) {
         let maps = {
             let mut state = self.shared.lock();
             state.idle_bytes = 0;
             std::mem::take(&mut state.idle)
         };
-        drop(maps); // unmapping takes a while: not under the lock
+        drop(maps); // slow, so not under the lock
     }
 
-    /// Bytes lent out now.
+    /// Returns the bytes that are lent.
     pub fn lent_bytes(&self) -> usize {
         self.shared.lock().lent
     }
 
-    /// Bytes kept to be used again.
+    /// Returns the bytes that are idle and kept for reuse.
     pub fn idle_bytes(&self) -> usize {
         self.shared.lock().idle_bytes
     }
 
-    /// The limit given to [`new`](Self::new), in bytes.
+    /// Returns the limit passed to [`new`](Self::new), in bytes.
     pub fn limit_bytes(&self) -> usize {
         self.shared.limit
     }
 
-    /// Books `size` bytes as lent and finds or makes the map.
+    /// Counts `size` bytes as lent and finds or makes the map.
     fn lend(&self, mut state: MutexGuard<'_, State>, size: usize, len: usize) -> Result<Buffer, NoMemory> {
         state.lent = state.lent.saturating_add(size);
         let (reused, evicted) = state.pick(size, self.shared.limit);
@@ -160,7 +161,8 @@ impl BufferPool {
 }
 
 impl State {
-    /// An idle map of exactly `size` bytes; without one, the idle maps that must go to make room for a new one.
+    /// Takes an idle map of exactly `size` bytes; without one, the idle maps that must be unmapped
+    /// to make room for a new one.
     fn pick(&mut self, size: usize, limit: usize) -> (Option<MmapMut>, Vec<MmapMut>) {
         if let Some(at) = self.idle.iter().rposition(|map| map.len() == size) {
             self.idle_bytes = self.idle_bytes.saturating_sub(size);
@@ -178,7 +180,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // no code under this lock leaves the books half written, so a poisoned lock is as good as another
+        // no code under this lock leaves the counts half written, so a poisoned lock can be used
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,7 +188,7 @@ impl Shared {
         state.lent == 0 || state.lent.saturating_add(size) <= self.limit
     }
 
-    /// Takes `size` lent bytes back, and keeps their map when there is room for it.
+    /// Counts `size` lent bytes as returned, and keeps their map when there is room for it.
     fn give_back(&self, map: Option<MmapMut>, size: usize) {
         let mut state = self.lock();
         state.lent = state.lent.saturating_sub(size);
@@ -204,7 +206,8 @@ impl Shared {
     }
 }
 
-/// Size of the map for a request of `len` bytes: few sizes, so that a map fits the next request too.
+/// Returns the size of the map for a request of `len` bytes. There are few sizes, so that a map
+/// fits other requests too.
 fn map_size(len: usize) -> Result<usize, NoMemory> {
     let size = if len <= HUGE_PAGE {
         len.max(SMALLEST).checked_next_power_of_two()
@@ -214,26 +217,26 @@ fn map_size(len: usize) -> Result<usize, NoMemory> {
     size.filter(|size| isize::try_from(*size).is_ok()).ok_or(NoMemory)
 }
 
-/// Fresh zeroed memory.
+/// Maps fresh zeroed memory.
 fn new_map(size: usize) -> Result<MmapMut, NoMemory> {
     let map = MmapMut::map_anon(size).map_err(|_| NoMemory)?;
-    // a single huge page would make a buffer of which little is used as costly as a full one
+    // with a single huge page, a buffer of which little is used would cost as much as a full one
     #[cfg(target_os = "linux")]
     if size > HUGE_PAGE {
-        // a wish: a kernel without huge pages still gives the memory
+        // only advice: a kernel without huge pages provides the memory as well
         let _ = map.advise(memmap2::Advice::HugePage);
     }
     Ok(map)
 }
 
-/// A lent buffer. Derefs to all its bytes; beside that it remembers how many of them are filled, from the front.
-/// Dropped, it goes back to its pool.
+/// A lent buffer, returned to its pool when dropped. It derefs to all its bytes and counts how many
+/// of them are filled, from the front.
 pub struct Buffer {
     /// Some until dropped.
     map: Option<MmapMut>,
-    /// Bytes booked for it.
+    /// Bytes counted for it.
     size: usize,
-    /// Bytes asked for, at most `size`.
+    /// Requested bytes, at most `size`.
     len: usize,
     /// At most `len`.
     filled: usize,
@@ -241,12 +244,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Length in bytes, as asked for.
+    /// Returns the requested length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True when no bytes were asked for.
+    /// Returns `true` when the requested length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -273,35 +276,29 @@ impl Buffer {
         self.as_slice().get(..self.filled).unwrap_or_default()
     }
 
-    /// The bytes filled so far.
-    pub fn filled_mut(&mut self) -> &mut [u8] {
-        let filled = self.filled;
-        self.as_mut_slice().get_mut(..filled).unwrap_or_default()
-    }
-
-    /// How many bytes are filled.
+    /// Returns the number of filled bytes.
     pub fn filled_len(&self) -> usize {
         self.filled
     }
 
-    /// The bytes behind the filled ones. Write there, then [`advance`](Self::advance).
+    /// The bytes after the filled ones. Write there, then call [`advance`](Self::advance).
     pub fn spare(&mut self) -> &mut [u8] {
         let filled = self.filled;
         self.as_mut_slice().get_mut(filled..).unwrap_or_default()
     }
 
-    /// How many bytes are not filled.
+    /// Returns the number of bytes that are not filled.
     pub fn spare_len(&self) -> usize {
         self.len.saturating_sub(self.filled)
     }
 
-    /// Counts `n` more bytes as filled; stops at the end of the buffer.
+    /// Counts `n` more bytes as filled, at most to the end of the buffer.
     pub fn advance(&mut self, n: usize) {
         debug_assert!(n <= self.spare_len());
         self.filled = self.filled.saturating_add(n).min(self.len);
     }
 
-    /// Appends `bytes` to the filled ones, or nothing at all when there is no room for all of them.
+    /// Appends `bytes` to the filled ones, or nothing when there is no room for all of them.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result<(), BufferFull> {
         let room = self.spare().get_mut(..bytes.len()).ok_or(BufferFull)?;
         room.copy_from_slice(bytes);
@@ -309,12 +306,12 @@ impl Buffer {
         Ok(())
     }
 
-    /// Forgets filled bytes behind the first `len`; does nothing when fewer are filled.
+    /// Counts at most the first `len` bytes as filled.
     pub fn truncate(&mut self, len: usize) {
         self.filled = self.filled.min(len);
     }
 
-    /// Counts no byte as filled.
+    /// Counts no bytes as filled.
     pub fn clear(&mut self) {
         self.filled = 0;
     }

@@ -1,20 +1,20 @@
-//! Time: the only place that asks what time it is. Tests hand in a fixed clock.
+//! The current time: the only file that reads the system clock. Tests pass a fixed clock.
 //!
-//! Times are for people (creation dates, retention); no decision about safety depends on a clock.
+//! Times are for users (creation dates, retention); no decision about safety depends on a clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Source of the current time.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> i64;
 }
 
-/// The system's clock.
+/// The system clock.
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask")]
+    #[expect(clippy::disallowed_methods, reason = "the one function that reads the clock")]
     fn now_ms(&self) -> i64 {
         match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
@@ -23,7 +23,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is set.
+/// A clock that shows a fixed time until it is set.
 pub struct FixedClock(AtomicI64);
 
 impl FixedClock {
@@ -32,7 +32,7 @@ impl FixedClock {
         Self(AtomicI64::new(ms))
     }
 
-    /// Moves the clock to `ms`.
+    /// Sets the clock to `ms`.
     pub fn set(&self, ms: i64) {
         self.0.store(ms, Ordering::Relaxed);
     }
@@ -44,7 +44,8 @@ impl Clock for FixedClock {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds, as `2026-11-23T01:45:00.000Z`. Times outside the years -9999..=9999 are clamped.
+/// Writes a time as RFC 3339 in UTC with milliseconds, as `2026-11-23T01:45:00.000Z`. Times outside
+/// the years -9999..=9999 are clamped.
 pub fn format_time(ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 {
         jiff::Timestamp::MIN
@@ -54,7 +55,8 @@ pub fn format_time(ms: i64) -> String {
     format!("{time:.3}")
 }
 
-/// Parses an RFC 3339 / ISO 8601 time with an offset, or a plain date (`2026-11-23`, midnight UTC), to milliseconds.
+/// Parses an RFC 3339 / ISO 8601 time with an offset, or a plain date (`2026-11-23`, midnight UTC),
+/// to milliseconds.
 pub fn parse_time(text: &str) -> Option<i64> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_millisecond());

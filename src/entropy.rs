@@ -1,26 +1,26 @@
-//! Randomness: the only place that asks the operating system for random bytes. Tests hand in a counter, and a run is then
-//! the same byte for byte.
+//! Random bytes: the only file that reads them from the operating system. Tests pass a seeded
+//! generator, and a run is then reproducible byte for byte.
 
 use std::sync::Mutex;
 
-/// Source of random bytes (ids, salts, nonces, which open pack takes a chunk).
+/// A source of random bytes (for ids, salts, nonces, and the choice of an open pack).
 pub trait Entropy: Send + Sync {
-    /// Fills `out`; an error when the system has no randomness to give.
+    /// Fills `out`; an error when the system returns no random bytes.
     fn fill(&self, out: &mut [u8]) -> Result<(), NoEntropy>;
 }
 
-/// The system could not give random bytes.
+/// The system returned no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoEntropy;
 
-/// `N` random bytes.
+/// Returns `N` random bytes.
 pub fn random<const N: usize>(entropy: &dyn Entropy) -> Result<[u8; N], NoEntropy> {
     let mut out = [0u8; N];
     entropy.fill(&mut out)?;
     Ok(out)
 }
 
-/// The operating system's generator.
+/// The generator of the operating system.
 pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
@@ -29,11 +29,12 @@ impl Entropy for OsEntropy {
     }
 }
 
-/// A repeatable generator for tests and golden files (SplitMix64, Steele, Lea and Flood 2014). Never for real keys.
+/// A reproducible generator for tests and golden files (SplitMix64, Steele, Lea and Flood 2014).
+/// Never for real keys.
 pub struct SeededEntropy(Mutex<u64>);
 
 impl SeededEntropy {
-    /// The same seed gives the same bytes.
+    /// Makes a generator; the same seed gives the same bytes.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(seed))
     }

@@ -1,7 +1,9 @@
-//! What can go wrong, as data: each variant names the thing it is about and has a stable [`Error::code`].
+//! The errors of the engine. Each variant names the thing concerned and has a stable
+//! [`Error::code`].
 //!
-//! The rooms below have small errors of their own; they become one of these where the context is known. Texts start
-//! with a capital, have no final period, and never hold key material or chunk bytes.
+//! The rooms below have small errors of their own; the room that knows the context converts them.
+//! Texts start with a capital letter, have no final period, and never contain key material or chunk
+//! bytes.
 
 use crate::id::{ChunkId, GroupId, PackId, RepoId, SegmentId, SnapshotId};
 use crate::storage;
@@ -10,170 +12,176 @@ use std::fmt;
 /// Result of an engine call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything an operation can fail with.
+/// An error of an operation.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no repository at the path. Check the path, or call `init`.
+    /// There is no repository at the path. Check the path, or create one with `init`.
     RepositoryNotFound {
         /// The path.
         path: String,
     },
-    /// The folder does not hold the repository that was opened: a disk was swapped, or the folder was
-    /// moved and another one put in its place. Nothing was written there.
+    /// The folder does not contain the repository that was opened: a disk was swapped, or the
+    /// folder was replaced by another one. Nothing was written to it.
     RepositoryChanged {
         /// The path.
         path: String,
-        /// The id that the handle was opened with, or that was asked for.
+        /// The id that the handle was opened with, or that the caller required.
         expected: RepoId,
-        /// The id that was found. Equal to `expected` when the same repository is there in another
-        /// folder (mounted again, a copy of it): what an operation had stored by then is in the old
-        /// one, and the next call works with the new one. `None` when there is no repository.
+        /// The id that was found. It equals `expected` when the path now leads to another folder
+        /// with the same repository (mounted again, or a copy): what the operation has stored is in
+        /// the old folder, and the next call uses the new one. `None` when there is no repository.
         found: Option<RepoId>,
     },
-    /// `init` found a repository. Call `open`.
+    /// `init` found a repository. Use `open`.
     RepositoryExists {
         /// The path.
         path: String,
     },
-    /// `init` found a folder that is not empty. Choose another.
+    /// `init` found a folder that is not empty. Choose another path.
     NotEmpty {
         /// The path.
         path: String,
     },
-    /// The path is a file. Choose a folder.
+    /// The path is not a folder. Choose another path.
     NotADirectory {
         /// The path.
         path: String,
     },
-    /// The system refused access to a file or folder.
+    /// The system denied access to a file or folder.
     Permission {
-        /// What was refused.
+        /// The call that was denied.
         source: storage::Error,
     },
     /// The repository is encrypted and no passphrase or key was given.
     PassphraseRequired,
     /// No key file opens with this passphrase or key.
     WrongPassphrase,
-    /// A passphrase or key was given, but the repository says it is not encrypted. Writing to it would store plaintext.
+    /// A passphrase or key was given, but `config.json` describes an unencrypted repository.
+    /// Writing to it would store plaintext.
     NotEncrypted,
     /// The repository needs a newer version of this software.
     UnsupportedFormat {
-        /// What is not known, as `version 2` or a feature's name.
+        /// The unknown version or feature, for example `version 2`.
         what: String,
     },
     /// `config.json` is damaged.
     ConfigCorrupt {
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A key file is damaged, or there is none.
+    /// A key file is damaged, or all are missing.
     KeyFileCorrupt {
-        /// Which one.
+        /// Its id.
         path: String,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
     /// There is no key with this id.
     KeyNotFound {
-        /// What was asked for.
+        /// The id.
         id: String,
     },
-    /// The last key of a repository cannot be removed: nothing would open it any more.
+    /// The last key of a repository cannot be removed, because nothing would open the repository
+    /// after that.
     LastKey {
-        /// The key.
+        /// The id of the key.
         id: String,
     },
-    /// There are as many keys as an opening tries.
+    /// The repository has the largest number of keys that `open` tries.
     TooManyKeys {
-        /// Most that there may be.
+        /// Largest number of keys.
         limit: usize,
     },
     /// A manifest is damaged.
     ManifestCorrupt {
-        /// Whose.
+        /// The snapshot.
         snapshot: SnapshotId,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A pack (or its trailer) is damaged.
+    /// A pack or its trailer is damaged.
     PackCorrupt {
-        /// Which one.
+        /// Its id.
         pack: PackId,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A pack is not there.
+    /// A pack is missing.
     PackMissing {
-        /// Which one.
+        /// Its id.
         pack: PackId,
-        /// A chunk that was wanted from it.
+        /// The chunk that was to be read from it.
         chunk: Option<ChunkId>,
     },
-    /// A stored chunk does not decode to the bytes its name promises.
+    /// A stored chunk does not decode, or its hash does not match its id.
     ChunkCorrupt {
-        /// The pack that holds it.
+        /// The pack that contains it.
         pack: PackId,
         /// The chunk.
         chunk: ChunkId,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// No pack is known to hold a chunk that a snapshot needs.
+    /// No known pack contains a chunk that a snapshot needs.
     ChunkMissing {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// A segment of the global index is damaged and could not be made again.
+    /// A segment of the global index is damaged and could not be rebuilt.
     IndexCorrupt {
-        /// Which one.
+        /// Its id.
         segment: SegmentId,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A parity group cannot give back what was asked of it.
+    /// A parity group is damaged and cannot rebuild the requested bytes.
     ParityCorrupt {
-        /// Which one.
+        /// Its id.
         group: GroupId,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A list of condemned packs is damaged, so nothing can be relied on. Restores still work.
+    /// A kill list is damaged, so that no operation can know which packs are condemned. Restores
+    /// still work.
     KillListCorrupt {
-        /// Which file.
+        /// The key of the file.
         path: String,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Packs that an ingest relied on were removed while it ran, and their chunks are nowhere else. Nothing was
-    /// published; ingest again.
+    /// Packs that an ingest relied on were deleted while it ran, and their chunks are in no other
+    /// pack. No snapshot was made; repeat the ingest.
     Conflict,
-    /// The lease of an ingest was removed by force while it ran. Nothing was published; ingest again.
+    /// The lease of an ingest was removed by force while it ran. No snapshot was made; repeat the
+    /// ingest.
     LeaseRemoved,
-    /// Somebody else holds a lock that was waited for. Try again.
+    /// Another operation or process still held a lock at the end of the waiting time. Try again.
     RepositoryLocked {
-        /// Which lock, as `locks/commit`.
+        /// The lock, for example `locks/commit`.
         lock: String,
-        /// Who seems to hold it, as `prune since 2026-11-23T01:45:00.000Z`. Empty when that is not known.
+        /// The likely holders, for example `prune since 2026-11-23T01:45:00.000Z`. Empty when
+        /// unknown.
         holders: Vec<String>,
     },
-    /// The file system has no working kernel locks, so nothing may be written. Reading works.
+    /// The file system has no working kernel locks, so that writing is refused. Reading works.
     LocksUnsupported,
-    /// The file system lacks a call that a repository needs, so nothing may be written. Keep the repository elsewhere.
+    /// The file system lacks a call that a repository needs, so that writing is refused. Keep the
+    /// repository on another file system.
     FilesystemUnsupported {
-        /// What was tried, and what is missing.
+        /// The call that failed, and what is missing.
         source: storage::Error,
     },
-    /// The handle was opened for reading only.
+    /// The handle was opened read-only.
     ReadOnly,
-    /// There is no such snapshot.
+    /// There is no snapshot with this id.
     SnapshotNotFound {
-        /// What was asked for.
+        /// The id or prefix.
         id: String,
     },
     /// Several snapshots begin with this prefix.
     SnapshotAmbiguous {
-        /// What was asked for.
+        /// The prefix.
         id: String,
     },
     /// The snapshot has no such item.
@@ -183,28 +191,29 @@ pub enum Error {
         /// The item.
         item: String,
     },
-    /// There is something at the path that a restore should write.
+    /// The target path of a restore exists.
     FileExists {
         /// The path.
         path: String,
-        /// A file there would have been replaced, so it is something else.
+        /// Whether a regular file would have been replaced: if so, the path names something else.
         overwrite: bool,
     },
-    /// A range begins or ends behind the data.
+    /// A range begins or ends after the end of the data.
     Range {
-        /// First byte asked for.
+        /// First byte.
         start: u64,
         /// End of the range, exclusive.
         end: u64,
-        /// Bytes there are.
+        /// Size of the data in bytes.
         size: u64,
     },
-    /// An option has a value that cannot be used. Nothing was done.
+    /// An option has an invalid value. Nothing was done.
     InvalidArgument {
-        /// Which, and why.
+        /// Which option, and why.
         reason: String,
     },
-    /// A retention policy keeps nothing, has a key that no policy has, or a value that cannot be meant. Nothing was done.
+    /// A retention policy keeps nothing, or has an unknown key or an invalid value. Nothing was
+    /// done.
     InvalidPolicy {
         /// Which part, and why.
         reason: String,
@@ -213,50 +222,52 @@ pub enum Error {
     SourceFailed {
         /// The item that was being read.
         item: String,
-        /// What the source said.
+        /// The error of the source.
         reason: String,
     },
-    /// No space or quota left.
+    /// No space or quota is left.
     NoSpace {
         /// The call that failed.
         source: storage::Error,
     },
-    /// A file could not be read, which says nothing about its bytes. Nothing was moved, deleted or remembered for it.
+    /// A file could not be read, which indicates nothing about its bytes. Nothing was moved,
+    /// deleted or remembered for it.
     Unreadable {
         /// The read that failed.
         source: storage::Error,
     },
-    /// The storage failed.
+    /// A call to the storage failed.
     Storage {
         /// The call that failed.
         source: storage::Error,
     },
     /// The handle was closed.
     Closed,
-    /// The operation was asked to stop.
+    /// The caller stopped the operation.
     Cancelled,
-    /// The system gave no random bytes.
+    /// The system returned no random bytes.
     NoEntropy,
-    /// The system gave no memory for a buffer, a key derivation, a decoder or the shards of a
-    /// parity group. Nothing is wrong with what is stored; the same call may work later.
+    /// The system has no memory for a buffer, a key derivation, a decoder or the shards of a parity
+    /// group. The stored data is not affected; the same call may work later.
     NoMemory,
     /// The system started no thread (the limit of a container or user, or no memory for its stack).
-    /// Nothing is wrong with what is stored; the same call may work later.
+    /// The stored data is not affected; the same call may work later.
     NoThreads,
-    /// A part of the engine panicked: a bug in this software. The handle was closed, for nobody knows what was left behind.
+    /// The engine panicked: a bug in this software. The handle was closed, because its state is
+    /// unknown.
     Panicked {
-        /// With which words, and where.
+        /// The message of the panic, and its source location.
         reason: String,
     },
     /// A bug in this software. The handle should be closed.
     Internal {
-        /// What was found.
+        /// The broken assumption.
         reason: String,
     },
 }
 
 impl Error {
-    /// The stable code that programs match on.
+    /// Returns the stable code, on which programs match.
     pub fn code(&self) -> &'static str {
         match self {
             Self::RepositoryNotFound { .. } => "ERR_REPO_NOT_FOUND",
@@ -307,52 +318,54 @@ impl Error {
         }
     }
 
-    /// What the caller can do about it, where that is not plain from the text.
+    /// Returns what the caller can do, where the text does not make that clear.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::RepositoryNotFound { .. } => "check the path, or make a repository there with init()",
+            Self::RepositoryNotFound { .. } => "check the path, or create a repository with init()",
             Self::RepositoryChanged { expected, found, .. } if *found == Some(*expected) => "try again",
             Self::RepositoryChanged { .. } => {
-                "check which disk or folder is at the path; a handle serves only the repository that it opened"
+                "check which disk is mounted at the path; a handle works only with the repository that it opened"
             }
-            Self::RepositoryExists { .. } => "open it with open()",
-            Self::NotEmpty { .. } => "choose an empty or a new folder",
-            Self::PassphraseRequired => "open it with { passphrase } or { key }, and without { keyless: true }",
-            Self::NotEncrypted => "open it without a passphrase, if you trust whoever can write to this folder",
+            Self::RepositoryExists { .. } => "use open()",
+            Self::NotEmpty { .. } => "choose an empty or missing directory",
+            Self::PassphraseRequired => {
+                "open the repository with { passphrase } or { key }, and without { keyless: true }"
+            }
+            Self::NotEncrypted => {
+                "open the repository without a passphrase, if everyone who can write to the folder is trusted"
+            }
             Self::UnsupportedFormat { .. } => "install a newer version of this package",
             Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } => "try again",
             Self::FilesystemUnsupported { .. } => {
-                "keep the repository on a file system that has what is missing; docs/file-systems.md lists those that were tried"
+                "move the repository to a file system that docs/file-systems.md lists as supported"
             }
             Self::LocksUnsupported => {
-                "keep the repository on a file system with working locks, or open it with { readOnly: true }"
+                "move the repository to a file system with working locks, or open it with { readOnly: true }"
             }
-            Self::SourceFailed { .. } => {
-                "no snapshot was made; what was stored is reused when the ingest is tried again"
-            }
-            Self::NoSpace { .. } => "free some space; what is stored is safe",
+            Self::SourceFailed { .. } => "fix the source and repeat the ingest; chunks that were stored are reused",
+            Self::NoSpace { .. } => "free some space and try again; the stored data is not affected",
             Self::Unreadable { .. } => {
                 "try again; if the same file fails each time, check the disk or the connection to it"
             }
             Self::FileExists { overwrite: false, .. } => {
-                "choose another path, or pass { overwrite: true } (which replaces files only)"
+                "choose another path, or pass { overwrite: true }, which replaces regular files only"
             }
             Self::FileExists { overwrite: true, .. } => "choose another path",
             Self::LastKey { .. } => "add another key first, or change this one",
-            Self::TooManyKeys { .. } => "remove one first",
+            Self::TooManyKeys { .. } => "remove a key first",
             Self::Storage { source } if source.op == "lock" && source.kind == storage::ErrorKind::NotFound => {
-                "repair() recreates the lock files"
+                "run repair(), which recreates the lock files"
             }
-            Self::NoMemory => "free some memory and try again; what a key costs is in keys.list()",
+            Self::NoMemory => "free some memory and try again; keys.list() shows the memory that each key needs",
             Self::NoThreads => {
-                "try again once there are threads, or raise the limit (pids.max of a container, ulimit -u)"
+                "try again when fewer threads run, or raise the limit (pids.max of a container, ulimit -u)"
             }
-            Self::Panicked { .. } => "the handle is closed: open the repository again, and please report this",
+            Self::Panicked { .. } => "open the repository again, because this handle is closed, and report the bug",
             _ => return None,
         })
     }
 
-    /// True when the same call may work later without anything being changed.
+    /// Returns `true` when the same call may work later without any change by the caller.
     pub fn retryable(&self) -> bool {
         match self {
             Self::RepositoryChanged { expected, found, .. } => *found == Some(*expected),
@@ -376,26 +389,26 @@ impl fmt::Display for Error {
                 Some(found) if found == expected => {
                     write!(f, "The folder {path} was replaced while the operation ran")
                 }
-                Some(found) => write!(f, "The folder {path} holds repository {found}, not {expected}"),
-                None => write!(f, "The folder {path} does not hold repository {expected}"),
+                Some(found) => write!(f, "The folder {path} contains repository {found}, not {expected}"),
+                None => write!(f, "The folder {path} does not contain repository {expected}"),
             },
-            Self::RepositoryExists { path } => write!(f, "There is a repository at {path} already"),
+            Self::RepositoryExists { path } => write!(f, "A repository already exists at {path}"),
             Self::NotEmpty { path } => write!(f, "The folder {path} is not empty"),
             Self::NotADirectory { path } => write!(f, "{path} is not a folder"),
-            Self::Permission { source } => write!(f, "Access refused: {source}"),
-            Self::PassphraseRequired => f.write_str("The repository is encrypted; a passphrase or key is needed"),
+            Self::Permission { source } => write!(f, "Access denied: {source}"),
+            Self::PassphraseRequired => f.write_str("The repository is encrypted, and no passphrase or key was given"),
             Self::WrongPassphrase => f.write_str("No key file opens with this passphrase or key"),
             Self::NotEncrypted => {
-                f.write_str("A passphrase was given, but the repository says that it is not encrypted")
+                f.write_str("A passphrase or key was given, but config.json describes an unencrypted repository")
             }
             Self::UnsupportedFormat { what } => {
-                write!(f, "The repository needs {what}, which this version does not know")
+                write!(f, "The repository needs {what}, which this version does not support")
             }
             Self::ConfigCorrupt { reason } => write!(f, "config.json is damaged: {reason}"),
             Self::KeyFileCorrupt { path, reason } => write!(f, "The key file {path} is damaged: {reason}"),
             Self::KeyNotFound { id } => write!(f, "There is no key {id}"),
-            Self::LastKey { id } => write!(f, "Key {id} is the last one, and nothing else opens the repository"),
-            Self::TooManyKeys { limit } => write!(f, "There are {limit} keys already, and no more would be tried"),
+            Self::LastKey { id } => write!(f, "Key {id} is the last key of the repository and cannot be removed"),
+            Self::TooManyKeys { limit } => write!(f, "The repository already has {limit} keys, the largest number"),
             Self::ManifestCorrupt { snapshot, reason } => {
                 write!(f, "The manifest of snapshot {snapshot} is damaged: {reason}")
             }
@@ -404,46 +417,45 @@ impl fmt::Display for Error {
             Self::ChunkCorrupt { pack, chunk, reason } => {
                 write!(f, "Chunk {chunk} in pack {pack} is damaged: {reason}")
             }
-            Self::ChunkMissing { chunk } => write!(f, "No pack holds chunk {chunk}"),
+            Self::ChunkMissing { chunk } => write!(f, "Chunk {chunk} is in no known pack"),
             Self::IndexCorrupt { segment, reason } => write!(f, "Index segment {segment} is damaged: {reason}"),
             Self::ParityCorrupt { group, reason } => write!(f, "Parity group {group} is damaged: {reason}"),
             Self::KillListCorrupt { path, reason } => write!(f, "The kill list {path} is damaged: {reason}"),
             Self::Conflict => f.write_str(
-                "Data this ingest relied on was removed or found damaged while it ran; nothing was published",
+                "Chunks that this ingest relied on were deleted or found damaged while it ran; no snapshot was made",
             ),
             Self::LeaseRemoved => {
-                f.write_str("The lease of this ingest was removed by force while it ran; nothing was published")
+                f.write_str("The lease of this ingest was removed by force while it ran; no snapshot was made")
             }
-            Self::RepositoryLocked { lock, holders } if holders.is_empty() => write!(f, "Somebody else holds {lock}"),
+            Self::RepositoryLocked { lock, holders } if holders.is_empty() => {
+                write!(f, "Another operation holds {lock}")
+            }
             Self::RepositoryLocked { lock, holders } => {
-                write!(f, "Somebody else holds {lock}: {}", holders.join(", "))
+                write!(f, "Another operation holds {lock}: {}", holders.join(", "))
             }
-            Self::LocksUnsupported => f.write_str("The file system has no working locks, so nothing may be written"),
+            Self::LocksUnsupported => f.write_str("The file system has no working locks, so that writing is refused"),
             Self::FilesystemUnsupported { source } => {
-                write!(f, "The file system lacks what a repository needs: {source}")
+                write!(f, "The file system lacks a call that a repository needs: {source}")
             }
-            Self::ReadOnly => f.write_str("The repository was opened for reading only"),
+            Self::ReadOnly => f.write_str("The repository was opened read-only"),
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
-            Self::SnapshotAmbiguous { id } => write!(f, "Several snapshots begin with {id}"),
+            Self::SnapshotAmbiguous { id } => write!(f, "Several snapshot ids begin with {id}"),
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
-            Self::FileExists { path, overwrite: false } => write!(f, "There is something at {path} already"),
+            Self::FileExists { path, overwrite: false } => write!(f, "{path} already exists"),
             Self::FileExists { path, overwrite: true } => {
-                write!(
-                    f,
-                    "There is something at {path} that is no regular file, and only files are replaced"
-                )
+                write!(f, "{path} exists and is not a regular file, so that it is not replaced")
             }
             Self::Range { start, end, size } => write!(f, "The range {start}..{end} is not inside 0..{size}"),
             Self::InvalidArgument { reason } => f.write_str(reason),
-            Self::InvalidPolicy { reason } => write!(f, "The retention policy cannot be used: {reason}"),
+            Self::InvalidPolicy { reason } => write!(f, "The retention policy is not valid: {reason}"),
             Self::SourceFailed { item, reason } => write!(f, "The source of item {item:?} failed: {reason}"),
             Self::NoSpace { source } => write!(f, "No space left: {source}"),
             Self::Unreadable { source } => write!(f, "{} cannot be read: {source}", source.path),
-            Self::Storage { source } => write!(f, "Storage failed: {source}"),
+            Self::Storage { source } => write!(f, "Storage call failed: {source}"),
             Self::Closed => f.write_str("The repository handle is closed"),
             Self::Cancelled => f.write_str("The operation was aborted"),
-            Self::NoEntropy => f.write_str("The system gave no random bytes"),
-            Self::NoMemory => f.write_str("The system gave no memory"),
+            Self::NoEntropy => f.write_str("The system returned no random bytes"),
+            Self::NoMemory => f.write_str("The system has no memory left for this operation"),
             Self::NoThreads => f.write_str("The system started no thread"),
             Self::Internal { reason } | Self::Panicked { reason } => write!(f, "Internal error: {reason}"),
         }

@@ -1,39 +1,40 @@
-//! Where work runs: the engine's own pool in life, the caller's thread in tests.
+//! Threads for the workers: a pool in production, the caller's thread in tests.
 //!
-//! A job that panics ends alone: neither the pool nor the process goes down with it. Nobody is told either; a job that
-//! owes an answer holds the sending side of a channel, and its drop during the unwinding tells the receiver.
-//! What runs, in which order and how many at once is the business of whoever spawns.
+//! A panic ends only its job, neither the pool nor the process, and is not reported. A job with a
+//! result owns the sending side of a channel: the unwinding drops it, and the receiver sees that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A piece of work.
+/// A closure to run on a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
 
-/// Runs jobs, sooner or later.
+/// Runs jobs.
 pub trait Executor: Send + Sync {
-    /// How many jobs may run at the same time, at least 1.
+    /// Returns how many jobs may run concurrently, at least 1.
     fn threads(&self) -> usize;
-    /// Hands a job over. May run it before it returns ([`InlineExecutor`]), so no lock may be held that the job takes.
+    /// Submits a job. It may run before this returns ([`InlineExecutor`]), so the caller must hold
+    /// no lock that the job takes.
     fn spawn(&self, job: Job);
-    /// True when [`spawn`](Self::spawn) runs the job before it returns.
+    /// Returns `true` when [`spawn`](Self::spawn) runs the job before it returns.
     fn is_inline(&self) -> bool {
         false
     }
 }
 
-/// The system gave no threads.
+/// The system started no threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoThreads;
 
 impl std::fmt::Display for NoThreads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("The system gave no threads for the worker pool")
+        f.write_str("The system started no threads for the worker pool")
     }
 }
 
 impl std::error::Error for NoThreads {}
 
-/// A pool of named threads of its own. Dropped, it lets all jobs that were handed over finish, without waiting for them.
+/// A pool of named threads. After it is dropped, submitted jobs still run to their end; the drop
+/// does not wait for them.
 pub struct PoolExecutor {
     pool: rayon::ThreadPool,
 }
@@ -44,7 +45,8 @@ impl PoolExecutor {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|number| format!("containerarchive-{number}"))
-            // without a handler, rayon aborts the process when a job panics; run() stops panics before they get there
+            // without a handler, rayon aborts the process when a job panics; run() catches panics
+            // before that
             .panic_handler(std::mem::forget)
             .build()
             .map_err(|_| NoThreads)?;
@@ -62,7 +64,7 @@ impl Executor for PoolExecutor {
     }
 }
 
-/// Runs each job at once on the caller's thread: the same run, call for call, every time.
+/// Runs each job immediately on the caller's thread, so that a run is reproducible call for call.
 pub struct InlineExecutor;
 
 impl Executor for InlineExecutor {
@@ -79,10 +81,10 @@ impl Executor for InlineExecutor {
     }
 }
 
-/// Runs a job; a panic ends here.
+/// Runs a job and catches its panic.
 fn run(job: Job) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-        // dropping a payload may panic in turn: a few leaked bytes are the smaller evil
+        // leaked, because dropping a payload may panic in turn
         std::mem::forget(payload);
     }
 }
@@ -95,7 +97,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_pool_runs_every_job_on_its_own_named_threads() {
+    fn a_pool_runs_every_job_on_its_named_threads() {
         let pool = PoolExecutor::new(2).unwrap();
         assert_eq!(pool.threads(), 2);
         let (sender, receiver) = channel();
@@ -126,7 +128,7 @@ mod tests {
                 let _sender = sender;
                 std::panic::resume_unwind(Box::new("on purpose"));
             }));
-            assert!(receiver.recv().is_err(), "the sender went down with the job");
+            assert!(receiver.recv().is_err(), "the unwinding dropped the sender");
             let (sender, receiver) = channel();
             executor.spawn(Box::new(move || sender.send(7u8).unwrap()));
             assert_eq!(receiver.recv(), Ok(7));
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_pool_finishes_what_it_was_given() {
+    fn a_dropped_pool_finishes_its_jobs() {
         let count = Arc::new(AtomicUsize::new(0));
         let (sender, receiver) = channel::<()>();
         let pool = PoolExecutor::new(1).unwrap();
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn no_threads_asked_for_is_one_thread() {
+    fn zero_requested_threads_is_one_thread() {
         assert_eq!(PoolExecutor::new(0).unwrap().threads(), 1);
     }
 

@@ -1,11 +1,12 @@
-//! Identities: one type per kind of name, so that a pack's name can never be passed where a chunk's is meant.
+//! Ids: one type for each kind, so that the id of a pack cannot be passed where that of a chunk is
+//! expected.
 //!
-//! All are plain bytes with a lower-case hex form. `ChunkId` and `PackId` are SHA-256 sized (32 bytes), the others are
-//! 128 random bits (16 bytes). Nothing here knows what a repository is.
+//! All are plain bytes with a lower-case hex form. `ChunkId` and `PackId` have 32 bytes, as
+//! SHA-256; the others are 128 random bits (16 bytes).
 
 use std::fmt;
 
-/// Lower-case hex of `bytes`.
+/// Writes `bytes` as lower-case hex.
 pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -47,17 +48,17 @@ macro_rules! id_type {
             /// Length in bytes.
             pub const LEN: usize = $len;
 
-            /// Lower-case hex, two digits a byte.
+            /// Returns the lower-case hex form, two digits for each byte.
             pub fn to_hex(&self) -> String {
                 to_hex(&self.0)
             }
 
-            /// Parses the exact lower-case hex form; `None` for anything else.
+            /// Parses the exact lower-case hex form; `None` for any other text.
             pub fn from_hex(text: &str) -> Option<Self> {
                 from_hex(text).map(Self)
             }
 
-            /// The bytes.
+            /// Returns the bytes.
             pub fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
@@ -78,31 +79,31 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// Name of a chunk: SHA-256 of its plaintext, or HMAC-SHA-256 in an encrypted repository.
+    /// Id of a chunk: SHA-256 of its plaintext, or HMAC-SHA-256 in an encrypted repository.
     ChunkId, 32
 );
 id_type!(
-    /// Name of a pack: SHA-256 of the pack file.
+    /// Id of a pack: SHA-256 of the pack file.
     PackId, 32
 );
 id_type!(
-    /// Name of a repository, random at init.
+    /// Id of a repository, random at init.
     RepoId, 16
 );
 id_type!(
-    /// Name of a snapshot, random; also the name of the session that makes it.
+    /// Id of a snapshot, random; also the id of the session that makes it.
     SnapshotId, 16
 );
 id_type!(
-    /// Name of a global-index segment, random.
+    /// Id of a segment of the global index, random.
     SegmentId, 16
 );
 id_type!(
-    /// Name of a key file, random.
+    /// Id of a key file, random.
     KeyId, 16
 );
 id_type!(
-    /// Name of a parity group, random.
+    /// Id of a parity group, random.
     GroupId, 16
 );
 
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_round_trips_and_refuses_everything_else() {
+    fn hex_round_trips_and_other_text_is_refused() {
         let id = SnapshotId(*b"0123456789abcdef");
         assert_eq!(SnapshotId::from_hex(&id.to_hex()), Some(id));
         for bad in ["", "30", &"G".repeat(32), &"A".repeat(32), &"0".repeat(33), "é0"] {

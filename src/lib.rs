@@ -1,11 +1,13 @@
-//! The backup engine behind the Node addon: streams in, deduplicated, compressed, encrypted snapshots out.
+//! The backup engine of the Node addon: it stores streams as deduplicated, compressed and encrypted
+//! snapshots.
 //!
 //! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`],
 //! [`budget`], [`buffer`], [`bytes`] and [`panics`] are the base. [`chunk`], [`codec`] and [`crypto`] are
 //! pure; [`storage`] is the only room that does I/O. [`pack`], [`parity`], [`index`], [`snapshot`]
-//! and [`lock`] each know one kind of file. [`repo`] holds them together as an open repository,
-//! [`ops`] are the verbs, and `binding` is the Node side. The walk through the main path, the map
-//! and the rules of who may use whom: `docs/architecture.md`; the bytes: `docs/format.md`.
+//! and [`lock`] each know one kind of file. [`repo`] combines them to an open repository, [`ops`]
+//! has one operation in each file, and `binding` is the boundary to Node. `docs/architecture.md`
+//! describes the main path and which room may use which; `docs/format.md` describes the bytes on
+//! disk.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

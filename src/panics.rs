@@ -1,35 +1,35 @@
 //! Panics: a bug in the engine ends one operation, never the process that hosts it.
 //!
-//! What a panic leaves behind nobody knows, so whoever catches one gives up the handle that the operation belonged to. Tests of
-//! the Node side make places panic, in a build with the feature `panics` only.
+//! The state after a panic is unknown, so the caller that catches one closes the handle of the
+//! operation. Node tests trigger panics at named points, in a build with the feature `panics` only.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Where the last panic of this thread began.
+    /// Source location of the last panic of this thread.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps this library's panics off the host's stderr, and remembers where they begin.
+/// Keeps panics of this library off the host's stderr and records their source location.
 pub fn silence() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         set_hook(Box::new(|info| {
             let place = info.location().map(ToString::to_string);
-            // a panic while a thread ends finds no place to remember
+            // while a thread ends, its thread-local storage is gone
             let _ = PLACE.try_with(|last| *last.borrow_mut() = place);
         }));
     });
 }
 
-/// What `work` returns, or what it panicked with, in words.
+/// Returns the result of `work`, or the message and location of its panic.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        // dropping a payload may panic in turn: a few leaked bytes are the smaller evil
+        // leaked, because dropping a payload may panic in turn
         std::mem::forget(payload);
         let text = text.unwrap_or_else(|| "the engine panicked".to_owned());
         match PLACE.with(|last| last.borrow_mut().take()) {
@@ -42,7 +42,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 #[cfg(all(feature = "panics", not(debug_assertions)))]
 compile_error!("the feature `panics` is for tests: no release build may have it");
 
-/// A place that panics when a test asks for it, by its name in the environment.
+/// Panics if the environment variable `CONTAINERARCHIVE_PANIC` is `name`, for tests.
 #[cfg(feature = "panics")]
 pub fn point(name: &str) {
     if std::env::var("CONTAINERARCHIVE_PANIC").is_ok_and(|asked| asked == name) {
@@ -50,7 +50,7 @@ pub fn point(name: &str) {
     }
 }
 
-/// A place that panics when a test asks for it. Not in this build.
+/// Does nothing in this build; with the feature `panics`, a point at which tests trigger a panic.
 #[cfg(not(feature = "panics"))]
 pub fn point(_name: &str) {}
 
@@ -60,7 +60,7 @@ mod tests {
     use std::panic::panic_any;
 
     #[test]
-    fn a_panic_is_caught_with_its_words() {
+    fn a_panic_is_caught_with_its_message() {
         assert_eq!(caught(|| 7), Ok(7));
         for (caught, words) in [
             (caught(|| panic_any("a text")), "a text"),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{TryRecvError, channel};
 const MIB: usize = 1 << 20;
 
 #[test]
-fn a_buffer_has_the_length_asked_for() {
+fn a_buffer_has_the_requested_length() {
     let pool = BufferPool::new(64 * MIB);
     for len in [0, 1, 65_536, 65_537, MIB, 2 * MIB, 2 * MIB + 1, 5 * MIB] {
         let mut buffer = pool.take(len).unwrap();
@@ -47,7 +47,7 @@ fn filling_stays_within_the_buffer() {
     buffer.spare()[..2].copy_from_slice(b"gh");
     buffer.advance(2);
     assert_eq!((buffer.filled(), buffer.spare_len()), (&b"abcdefgh"[..], 2));
-    buffer.filled_mut()[0] = b'A';
+    buffer[0] = b'A';
     buffer.truncate(20);
     buffer.truncate(3);
     assert_eq!(buffer.filled(), b"Abc");
@@ -60,7 +60,7 @@ fn filling_stays_within_the_buffer() {
 }
 
 #[test]
-fn memory_is_used_again_for_the_same_size() {
+fn memory_is_reused_for_the_same_size() {
     let pool = BufferPool::new(8 * MIB);
     let mut buffer = pool.take(MIB).unwrap();
     buffer.fill(7);
@@ -106,17 +106,17 @@ fn a_pool_with_nothing_lent_grants_any_request() {
 }
 
 #[test]
-fn absurd_requests_are_an_error_and_leave_the_books_right() {
+fn impossible_requests_are_errors_and_leave_the_counts_unchanged() {
     let pool = BufferPool::new(MIB);
     assert!(pool.take(usize::MAX).is_err());
-    // within the address arithmetic, beyond the address space
+    // valid in address arithmetic, but larger than the address space
     assert!(pool.take(isize::MAX as usize - 4 * MIB).is_err());
     assert_eq!(pool.lent_bytes(), 0);
     assert!(pool.try_take(MIB).unwrap().is_some());
 }
 
 #[test]
-fn take_waits_until_enough_came_back() {
+fn take_waits_until_enough_bytes_are_returned() {
     let pool = BufferPool::new(2 * MIB);
     let (first, second) = (pool.take(MIB).unwrap(), pool.take(MIB).unwrap());
     let (sender, receiver) = channel();
@@ -129,7 +129,7 @@ fn take_waits_until_enough_came_back() {
     };
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
     drop(first);
-    // one MiB is still lent, so two do not fit, whether or not the other thread has looked yet
+    // one MiB is still lent, so two do not fit, whether or not the other thread has checked yet
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
     drop(second);
     assert_eq!(receiver.recv(), Ok(2 * MIB));

@@ -1,7 +1,7 @@
 //! The tests that every store and every wrapper must pass.
 //!
-//! A new store adds one line to its own tests: `conformance::run(|| …)`. What only one kind of store can do (lose power,
-//! sit on a real disk) is tested beside that store.
+//! A new store adds one line to its tests: `conformance::run(|| …)`. Properties of one kind of
+//! store (power loss, a real disk) are tested in the files of that store.
 #![allow(clippy::unwrap_used, reason = "this is a test suite: a surprise is a failure")]
 
 use super::{Created, ErrorKind, LockMode, Storage, put_bytes};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const FOLDERS: [&str; 4] = ["a", "a/b", "locks", "quarantine"];
 
-/// Runs every check, each on a store of its own. `make` gives a store in a place that holds nothing.
+/// Runs every check, each on a new store from `make`, which must be empty.
 ///
 /// # Panics
 /// When a check fails, with the name of the check in the backtrace.
@@ -23,13 +23,13 @@ pub fn run(make: impl Fn() -> Arc<dyn Storage>) {
         missing_files_are_not_found,
         reads_are_bounded,
         listings_are_sorted_and_flat,
-        deleting_twice_is_fine,
+        deleting_twice_succeeds,
         bad_keys_are_refused,
         barriers_may_follow_each_other,
         leases_are_held_until_dropped,
         a_lease_removed_by_force_drops_quietly,
         a_lease_needs_a_free_key,
-        locks_exclude_and_are_freed,
+        locks_exclude_and_are_released,
         locks_need_their_file,
         damaged_files_are_replaced_and_kept,
         nothing_temporary_is_left,
@@ -39,7 +39,7 @@ pub fn run(make: impl Fn() -> Arc<dyn Storage>) {
         assert!(storage.create_folders(&FOLDERS, &[]).unwrap(), "an empty place is free");
         check(&*storage);
     }
-    only_free_places_take_a_repository(&*make());
+    only_an_empty_store_takes_a_repository(&*make());
     one_of_many_puts_creates(make());
 }
 
@@ -130,7 +130,7 @@ fn listings_are_sorted_and_flat(storage: &dyn Storage) {
     assert_eq!(storage.list("a/b").unwrap()[0].len, 5);
 }
 
-fn deleting_twice_is_fine(storage: &dyn Storage) {
+fn deleting_twice_succeeds(storage: &dyn Storage) {
     put_bytes(storage, "a/k", b"1").unwrap();
     for _ in 0..2 {
         storage.delete("a/k").unwrap();
@@ -169,7 +169,7 @@ fn leases_are_held_until_dropped(storage: &dyn Storage) {
     lease.leave();
     drop(lease);
     assert_eq!(storage.lease_held("locks/left.json").unwrap(), Some(false));
-    // what a process that died leaves behind
+    // the remains of a killed process
     put_bytes(storage, "locks/dead.json", b"").unwrap();
     assert_eq!(storage.lease_held("locks/dead.json").unwrap(), Some(false));
 }
@@ -188,7 +188,7 @@ fn a_lease_needs_a_free_key(storage: &dyn Storage) {
     assert_eq!(storage.lease_held("locks/s.json").unwrap(), Some(true));
 }
 
-fn locks_exclude_and_are_freed(storage: &dyn Storage) {
+fn locks_exclude_and_are_released(storage: &dyn Storage) {
     let key = "locks/commit";
     put_bytes(storage, key, b"").unwrap();
     storage.probe_locks(key).unwrap();
@@ -257,7 +257,7 @@ fn nothing_temporary_is_left(storage: &dyn Storage) {
     assert_eq!(storage.lease_held("locks/s.json").unwrap(), Some(true));
 }
 
-fn only_free_places_take_a_repository(storage: &dyn Storage) {
+fn only_an_empty_store_takes_a_repository(storage: &dyn Storage) {
     let allowed = ["locks/commit", "keys/"];
     let free = || storage.create_folders(&["locks", "keys"], &allowed).unwrap();
     assert!(free() && free(), "an interrupted init can be repeated");

@@ -1,57 +1,59 @@
-//! What can go wrong with stored bytes, told apart as far as a caller can act on it.
+//! Errors of the storage, in the kinds that a caller handles differently.
 
 use super::missing::no_new_names;
 use std::fmt;
 use std::sync::Arc;
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// No such file or folder.
     NotFound,
-    /// The place is a file where a folder is needed, or the other way round.
+    /// There is a file where a folder is needed, or a folder where a file is needed.
     NotADirectory,
-    /// Something that is never opened lies in place of a file: a link, a pipe, a device.
+    /// There is a link, a pipe or a device in place of a file; these are never opened.
     NotAFile,
-    /// Not allowed (EACCES, EPERM).
+    /// The system denied permission (EACCES, EPERM).
     PermissionDenied,
     /// The file system is mounted read-only (EROFS).
     ReadOnly,
-    /// No space or quota left (ENOSPC, EDQUOT).
+    /// No space or quota is left (ENOSPC, EDQUOT).
     NoSpace,
-    /// The file is longer than the caller is ready to read.
+    /// The file is longer than the limit of the caller.
     TooLarge,
-    /// The file ends before the range that was asked for.
+    /// The file ends before the end of the requested range.
     UnexpectedEnd,
     /// Kernel locks do not work on this file system.
     LocksUnsupported,
-    /// The file system lacks another call that a repository needs; the source names it.
+    /// The file system lacks another call that a repository needs; the source names the call.
     FilesystemUnsupported,
-    /// An earlier flush failed, so this handle cannot promise anything about what it wrote.
+    /// An earlier flush failed, so that this handle cannot know which of its writes are durable.
     Poisoned,
-    /// The process, the system or the connection cannot do it now: no descriptors or memory (EMFILE, ENFILE, ENOMEM), a
-    /// signal (EINTR), a stale handle or a server that does not answer (ESTALE, ETIMEDOUT, ENOTCONN).
+    /// The process, the system or the connection cannot do the call now: no descriptors or memory
+    /// (EMFILE, ENFILE, ENOMEM), a signal (EINTR), a stale handle or a server that does not respond
+    /// (ESTALE, ETIMEDOUT, ENOTCONN).
     Unavailable,
-    /// The reader handed to a put failed or gave the wrong number of bytes.
+    /// The reader passed to a put failed or has another length than stated.
     Source,
-    /// Anything else (EIO and the like).
+    /// Any other error, for example EIO.
     Io,
 }
 
-/// What a failed read says about the file that was to be read: the one rule by which every room tells absence and damage
-/// from a read that failed.
+/// What a failed read indicates about its file. This is the one rule by which every room
+/// distinguishes absence and damage from a read that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// There is no such file.
     Missing,
-    /// There is something, and it is not what it should be: too short, too long, no regular file.
+    /// The file is not as expected: too short, too long, or not a regular file.
     Wrong,
-    /// Nothing: the read failed. No bytes may be called damaged for it, and nothing may be moved, deleted or remembered.
+    /// Nothing: the read itself failed. The caller must not report damage, or move, delete or
+    /// remember anything because of it.
     Unreadable,
 }
 
 impl ErrorKind {
-    /// What a read that failed so says about the file.
+    /// Returns what a failed read of this kind indicates about its file.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NotFound => Verdict::Missing,
@@ -60,16 +62,17 @@ impl ErrorKind {
         }
     }
 
-    /// True when another copy or parity may supply the bytes, which their hash then proves: the file is missing or wrong, or
-    /// the device fails to read this part of it. Every other failure is about more than one file.
+    /// Returns `true` when another copy or parity may supply the bytes, which their hash then
+    /// proves: the file is missing or wrong, or the device cannot read this part of it. Every other
+    /// failure concerns more than one file.
     pub fn is_erasure(self) -> bool {
         self.verdict() != Verdict::Unreadable || self == Self::Io
     }
 }
 
-/// An error of any room that may come from a failed read.
+/// An error of any room that may have a failed read as its cause.
 pub trait FailedRead {
-    /// The read that failed without saying anything about its file.
+    /// Returns the failed read, if it indicates nothing about its file.
     fn unreadable(&self) -> Option<&Error>;
 }
 
@@ -79,7 +82,8 @@ impl FailedRead for Error {
     }
 }
 
-/// Applies the rule of [`Verdict`]: the outer error is a read that failed and says nothing; the inner one is absence or damage.
+/// Applies the rule of [`Verdict`]: the outer error is a failed read that indicates nothing about
+/// its file; the inner error is absence or damage.
 pub fn judge<T, E: FailedRead>(result: std::result::Result<T, E>) -> Result<std::result::Result<T, E>> {
     match &result {
         Err(error) => match error.unreadable() {
@@ -90,20 +94,20 @@ pub fn judge<T, E: FailedRead>(result: std::result::Result<T, E>) -> Result<std:
     }
 }
 
-/// A failed call: what was tried, on which key, and why it failed.
+/// A failed call: the operation, the key, and the cause.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: ErrorKind,
-    /// What was being done, as `put` or `fsync`.
+    /// The operation, for example `put` or `fsync`.
     pub op: &'static str,
-    /// The key or path. Empty for the root, whose path its caller knows: see [`Error::at_root`].
+    /// The key or path. Empty for the root, whose path the caller knows: see [`Error::at_root`].
     pub path: String,
-    /// The system's own error, where there was one.
+    /// The error of the system, if there was one.
     pub source: Option<Arc<std::io::Error>>,
 }
 
-/// Equal are the same failures of the same call, whatever the system said.
+/// Errors are equal when kind, operation and path are, whatever the system reported.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
         (self.kind, self.op, &self.path) == (other.kind, other.op, &other.path)
@@ -116,7 +120,7 @@ impl Eq for Error {}
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error without a system error behind it.
+    /// Makes an error without a system error.
     pub fn new(kind: ErrorKind, op: &'static str, path: impl Into<String>) -> Self {
         Self {
             kind,
@@ -126,12 +130,12 @@ impl Error {
         }
     }
 
-    /// True when the call that failed was to read: a file, a length or a listing.
+    /// Returns `true` when the failed call was a read: of a file, a length or a listing.
     pub fn is_read(&self) -> bool {
         matches!(self.op, "get" | "get_range" | "size" | "list" | "read")
     }
 
-    /// Sorts a system error into a kind.
+    /// Makes an error from a system error, whose kind it derives.
     pub fn from_io(op: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match source.kind() {
@@ -165,7 +169,7 @@ impl Error {
         }
     }
 
-    /// The same error with the path of the root, if it is about the root.
+    /// Returns the error with the path of the root, if it concerns the root.
     #[must_use]
     pub fn at_root(mut self, root: &str) -> Self {
         if self.path.is_empty() {
@@ -175,7 +179,7 @@ impl Error {
     }
 }
 
-/// What [`Vfs::open`](super::Vfs::open) returns for a pipe or a device.
+/// The error of [`Vfs::open`](super::Vfs::open) for a pipe or a device.
 #[derive(Debug)]
 pub(super) struct NotARegularFile;
 
@@ -187,7 +191,8 @@ impl fmt::Display for NotARegularFile {
 
 impl std::error::Error for NotARegularFile {}
 
-/// That, and what opening a link without following it returns (ELOOP).
+/// Returns whether the error is [`NotARegularFile`], or that of opening a link without following it
+/// (ELOOP).
 fn is_no_file(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
@@ -196,7 +201,7 @@ fn is_no_file(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NotARegularFile>())
 }
 
-/// Tells the errors by which systems say that no more files can be open.
+/// Returns whether the error means that the process or the system can open no more files.
 pub(super) fn too_many_files(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     let codes = {
@@ -220,16 +225,16 @@ impl fmt::Display for Error {
             (None, ErrorKind::NotFound) => f.write_str(": no such file"),
             (None, ErrorKind::NotAFile) => f.write_str(": not a regular file"),
             (None, ErrorKind::NotADirectory) => f.write_str(": not a folder"),
-            (None, ErrorKind::PermissionDenied) => f.write_str(": not allowed"),
+            (None, ErrorKind::PermissionDenied) => f.write_str(": permission denied"),
             (None, ErrorKind::ReadOnly) => f.write_str(": the file system is read-only"),
-            (None, ErrorKind::NoSpace) => f.write_str(": no space left"),
-            (None, ErrorKind::TooLarge) => f.write_str(": the file is too large"),
-            (None, ErrorKind::UnexpectedEnd) => f.write_str(": the file ends too early"),
+            (None, ErrorKind::NoSpace) => f.write_str(": no space or quota left"),
+            (None, ErrorKind::TooLarge) => f.write_str(": the file is larger than its limit"),
+            (None, ErrorKind::UnexpectedEnd) => f.write_str(": the file is shorter than expected"),
             (None, ErrorKind::LocksUnsupported) => f.write_str(": the file system has no working kernel locks"),
-            (None, ErrorKind::FilesystemUnsupported) => f.write_str(": the file system lacks a call that is needed"),
+            (None, ErrorKind::FilesystemUnsupported) => f.write_str(": the file system lacks a required call"),
             (None, ErrorKind::Poisoned) => f.write_str(": an earlier flush failed"),
-            (None, ErrorKind::Unavailable) => f.write_str(": the system cannot do it now"),
-            (None, ErrorKind::Source) => f.write_str(": the source gave the wrong number of bytes"),
+            (None, ErrorKind::Unavailable) => f.write_str(": the system cannot do this now"),
+            (None, ErrorKind::Source) => f.write_str(": the source has another length than stated"),
             (None, ErrorKind::Io) => f.write_str(": input/output error"),
         }
     }
@@ -246,16 +251,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_about_the_root_names_it_and_no_other_is_renamed() {
+    fn only_an_error_about_the_root_gets_its_path() {
         let root = Error::new(ErrorKind::PermissionDenied, "init", "");
-        assert_eq!(root.to_string(), "init of the repository folder failed: not allowed");
-        assert_eq!(root.at_root("/x/y").to_string(), "init of /x/y failed: not allowed");
+        assert_eq!(
+            root.to_string(),
+            "init of the repository folder failed: permission denied"
+        );
+        assert_eq!(
+            root.at_root("/x/y").to_string(),
+            "init of /x/y failed: permission denied"
+        );
         let file = Error::new(ErrorKind::NotFound, "lock", "locks/commit").at_root("/x/y");
         assert_eq!(file.to_string(), "lock of locks/commit failed: no such file");
     }
 
     #[test]
-    fn only_what_a_file_shows_of_itself_is_absence_or_damage() {
+    fn only_errors_about_the_file_itself_are_absence_or_damage() {
         let kind_of = |kind: std::io::ErrorKind| Error::from_io("get", "key", kind.into()).kind;
         for kind in [
             std::io::ErrorKind::OutOfMemory,

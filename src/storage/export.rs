@@ -1,8 +1,8 @@
-//! A file outside of any repository, for what is restored: complete and flushed under its name, or not there at all.
+//! A restored file outside of any repository: complete and flushed under its name, or absent.
 //!
-//! It is written under a temporary name beside its place, flushed, and then renamed in one step; never over another file
-//! unless that is wanted. Whatever goes wrong before, the temporary file is removed. Only a process that is killed leaves
-//! one behind.
+//! It is written under a temporary name in the target folder, flushed, and then renamed atomically,
+//! over another file only with `overwrite`. After a failure the temporary file is deleted; only a
+//! process that is killed leaves one.
 
 use super::vfs::{FileKind, RealFs, Vfs, VfsFile, is_named, may_be_done};
 use super::{Created, Error, Result};
@@ -16,17 +16,18 @@ use std::sync::Arc;
 const TEMP_PREFIX: &str = ".tmp-containerarchive-";
 /// Bytes written with one call.
 const PIECE_LEN: usize = 1 << 20;
-/// Bytes after which the file begins to go to the disk, so that its flush at the end finds little left.
+/// Bytes after which the writeback of the file starts, so that little is left for its flush.
 const WRITEBACK_LEN: u64 = 8 << 20;
 
 /// A file that is being written.
 pub struct ExportFile {
     vfs: Arc<dyn Vfs>,
     file: Box<dyn VfsFile>,
-    /// Its names in the folder that `vfs` is rooted at.
+    /// Temporary name, in the root of `vfs`.
     temp: String,
+    /// Final name, in the root of `vfs`.
     name: String,
-    /// What errors call it.
+    /// Path in errors.
     shown: String,
     overwrite: bool,
     buffer: Vec<u8>,
@@ -37,8 +38,9 @@ pub struct ExportFile {
 }
 
 impl ExportFile {
-    /// Begins a file at `path`, which has a file name; its folder exists. `None` when something is there already that may not
-    /// be replaced: anything, or with `overwrite` anything but a file (a folder, a link, a device).
+    /// Begins a file at `path`, which must have a file name and an existing folder. Returns `None`
+    /// when the path exists and may not be replaced: without `overwrite` in any case, with it when
+    /// it is not a regular file (a folder, a link, a device).
     pub fn create(path: &Path, overwrite: bool, entropy: &dyn Entropy) -> Result<Option<Self>> {
         let shown = path.display().to_string();
         let io = |error| Error::from_io("restore", shown.as_str(), error);
@@ -50,7 +52,7 @@ impl ExportFile {
         Self::create_on(vfs, name, &shown, overwrite, entropy)
     }
 
-    /// Begins a file of that name right in the root of `vfs`; errors call it `shown`.
+    /// Begins a file with this name in the root of `vfs`; errors name it `shown`.
     pub fn create_on(
         vfs: Arc<dyn Vfs>,
         name: &str,
@@ -67,7 +69,7 @@ impl ExportFile {
         if taken {
             return Ok(None);
         }
-        let digits = random::<8>(entropy).map_err(|_| io(io::Error::other("the system gave no random bytes")))?;
+        let digits = random::<8>(entropy).map_err(|_| io(io::Error::other("the system returned no random bytes")))?;
         let temp = format!("{TEMP_PREFIX}{}", to_hex(&digits));
         let file = vfs.create_new(&temp).map_err(io)?;
         Ok(Some(Self {
@@ -110,7 +112,7 @@ impl ExportFile {
         Ok(())
     }
 
-    /// Flushes what was written, which takes a while; it has no name yet.
+    /// Flushes the bytes written so far; the file has no final name yet.
     pub fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             self.write_buffer()?;
@@ -122,8 +124,9 @@ impl ExportFile {
         Ok(())
     }
 
-    /// Flushes the file and gives it its name, durably. [`Created::Exists`] when that was taken meanwhile; nothing is left
-    /// then. When only the last step fails, the flush of the folder, the file is there.
+    /// Flushes the file and renames it to its final name, durably. [`Created::Exists`] when that
+    /// name exists by now; the temporary file is then deleted. When only the last step fails, the
+    /// flush of the folder, the file exists.
     pub fn finish(mut self) -> Result<Created> {
         self.flush()?;
         let renamed = match self.overwrite {
@@ -132,7 +135,7 @@ impl ExportFile {
         };
         match renamed {
             Ok(()) => self.published = true,
-            // the answer was lost, and it is done
+            // the reply was lost, and the rename is done
             Err(error) if may_be_done(&error) && is_named(&*self.vfs, &*self.file, &self.name) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Exists),
             Err(error) => return Err(self.error(error)),
@@ -150,7 +153,7 @@ impl ExportFile {
 impl Drop for ExportFile {
     fn drop(&mut self) {
         if !self.published {
-            // best effort: the error that led here says more
+            // best effort: the caller already has the error that matters
             let _ = self.vfs.unlink(&self.temp);
         }
     }

@@ -1,7 +1,7 @@
-//! A wrapper that fails chosen calls, for tests of what an operation does when its store lets it down.
+//! A wrapper that fails chosen calls, for tests of operations on a failing store.
 //!
-//! A failed call does not reach the store inside; every other call is forwarded unchanged. Faults below the store (a
-//! failed flush, a full disk, a power cut) belong to the simulated disk.
+//! A failed call does not reach the wrapped store; every other call is forwarded unchanged. Faults
+//! below the store (a failed flush, a full disk, a power cut) are those of the simulated disk.
 
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 type Predicate = Box<dyn Fn(&'static str, &str) -> bool + Send>;
 
-/// Fails calls of the store inside.
+/// A store whose calls can be made to fail.
 pub struct FaultyStorage {
     inner: Arc<dyn Storage>,
     plan: Mutex<Plan>,
@@ -33,23 +33,24 @@ impl FaultyStorage {
         }
     }
 
-    /// Fails call number `number`, counted from 0 since this wrapper was made.
+    /// Fails call number `number`, counted from 0 since this wrapper was created.
     pub fn fail_call(&self, number: u64, kind: ErrorKind) {
         self.plan().numbered.push((number, kind));
     }
 
-    /// Fails every call for which `matches` says yes, given the method's name (as `put_new`) and the key or prefix (empty
-    /// for `barrier` and `create_folders`).
+    /// Fails every call for which `matches` returns `true`; its arguments are the name of the
+    /// method (for example `put_new`) and the key or prefix (empty for `barrier` and
+    /// `create_folders`).
     pub fn fail_when(&self, matches: impl Fn(&'static str, &str) -> bool + Send + 'static, kind: ErrorKind) {
         self.plan().matching.push((Box::new(matches), kind));
     }
 
-    /// Fails every `get_range` whose range holds the byte at `offset`, of any key.
+    /// Fails every `get_range` of any key whose range contains the byte at `offset`.
     pub fn fail_range(&self, offset: u64, kind: ErrorKind) {
         self.plan().ranges.push((offset, kind));
     }
 
-    /// Takes back all faults that were ordered.
+    /// Removes all faults.
     pub fn heal(&self) {
         let mut plan = self.plan();
         plan.numbered.clear();
@@ -57,7 +58,7 @@ impl FaultyStorage {
         plan.ranges.clear();
     }
 
-    /// Calls so far, failed ones included.
+    /// Returns the number of calls so far, including failed ones.
     pub fn calls(&self) -> u64 {
         self.plan().calls
     }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapper_without_faults_keeps_the_promises() {
+    fn a_wrapper_without_faults_passes_the_conformance_tests() {
         conformance::run(|| Arc::new(faulty()));
     }
 

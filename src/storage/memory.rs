@@ -1,7 +1,7 @@
-//! A repository in memory, for tests and benches.
+//! A store in memory, for tests and benches.
 //!
-//! Promises what every store promises, except that nothing outlives the process. Locks and leases are held between the
-//! users of one [`MemoryStorage`]; share it through an `Arc`.
+//! It keeps the guarantees of every store, except that nothing outlives the process. Locks and
+//! leases work between the users of one [`MemoryStorage`], shared through an `Arc`.
 
 use super::key::check_key;
 use super::vfs::FileId;
@@ -21,21 +21,21 @@ pub struct MemoryStorage {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Told whenever a lock is freed.
+    /// Notified when a lock is released.
     freed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     files: BTreeMap<String, Arc<[u8]>>,
-    /// Per lock file: shared holders and exclusive ones.
+    /// Number of shared and of exclusive holders of each lock file.
     locks: HashMap<String, (usize, usize)>,
     leases: BTreeSet<String>,
     quarantined: u64,
 }
 
 impl MemoryStorage {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -59,7 +59,7 @@ impl State {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, op, key))
     }
 
-    /// Takes the lock if nobody stands against it.
+    /// Takes the lock if no conflicting lock is held.
     fn try_lock(&mut self, key: &str, mode: LockMode) -> bool {
         let (shared, exclusive) = self.locks.entry(key.to_owned()).or_default();
         match mode {
@@ -84,7 +84,7 @@ impl Storage for MemoryStorage {
             source: Some(Arc::new(error)),
         };
         let mut bytes = Vec::new();
-        // one byte more than promised, to see a reader that gives too much
+        // one byte more than stated, to detect a longer reader
         let got = reader
             .take(len.saturating_add(1))
             .read_to_end(&mut bytes)

@@ -1,12 +1,14 @@
-//! How file systems report that they lack a call: locks, flushes, or names that replace nothing.
+//! The error codes by which file systems report that they lack a call: locks, flushes, or renames
+//! that replace nothing.
 //!
-//! Some answer with a code of their own choice (NFS, SMB, FUSE), so each list has more than the manual pages name.
+//! NFS, SMB and FUSE file systems return various codes, so each list has more codes than the manual
+//! pages.
 
 use std::fmt;
 use std::io;
 
-/// The file system can give a file a new name neither by a rename that replaces nothing nor by a hard link, and without
-/// one of them a file could overwrite another. Inside an [`io::Error`].
+/// The file system has neither renames that replace nothing nor hard links, and without one of them
+/// a file could overwrite another. Wrapped in an [`io::Error`].
 #[derive(Debug)]
 pub(super) struct NoNewNames {
     link: io::Error,
@@ -18,13 +20,13 @@ impl fmt::Display for NoNewNames {
             true => "no hard links",
             false => "neither renames that replace nothing nor hard links",
         };
-        write!(f, "it has {has} ({})", self.link)
+        write!(f, "the file system has {has} ({})", self.link)
     }
 }
 
 impl std::error::Error for NoNewNames {}
 
-/// What a failed link means where it is the only way to a new name.
+/// Converts the error of a hard link, where no other call is left to publish a file.
 pub(super) fn of_last_link(error: io::Error) -> io::Error {
     match is_one_of(&error, NO_LINKS) {
         true => io::Error::new(io::ErrorKind::Unsupported, NoNewNames { link: error }),
@@ -32,17 +34,18 @@ pub(super) fn of_last_link(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether an error carries [`NoNewNames`].
+/// Returns whether the error is [`NoNewNames`].
 pub(super) fn no_new_names(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NoNewNames>())
 }
 
-/// Whether an error of a lock means that there are none.
+/// Returns whether the error of a lock means that the file system has no locks.
 pub(super) fn no_locks(error: &io::Error) -> bool {
     is_one_of(error, NO_LOCKS) || error.kind() == io::ErrorKind::Unsupported
 }
 
-/// Whether an error of a flush means that there is nothing to flush, as opposed to a flush that failed.
+/// Returns whether the error of a flush means that the file system has no flush, as opposed to a
+/// failed flush.
 pub(super) fn no_flush(error: &io::Error) -> bool {
     is_one_of(error, NO_FLUSH) || error.kind() == io::ErrorKind::Unsupported
 }
@@ -54,7 +57,8 @@ fn is_one_of(error: &io::Error, codes: &[i32]) -> bool {
 #[cfg(unix)]
 use rustix::io::Errno;
 
-/// EPERM is what `link` reports by its manual page; the file was just made in this folder, so no permission is missing.
+/// EPERM is the code in the manual page of `link`; the file was just created in this folder, so no
+/// permission is missing.
 #[cfg(unix)]
 const NO_LINKS: &[i32] = &[
     Errno::PERM.raw_os_error(),
@@ -99,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_that_a_file_system_lacks_is_told_from_one_that_failed() {
+    fn a_missing_flush_is_distinguished_from_a_failed_one() {
         for code in [Errno::NOTTY, Errno::NOTSUP, Errno::INVAL, Errno::NOSYS] {
             assert!(no_flush(&of(code)), "{code}");
         }
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_link_is_named_and_a_failed_one_is_not() {
+    fn a_missing_link_call_is_distinguished_from_a_failed_one() {
         let missing = of_last_link(of(Errno::PERM));
         assert!(no_new_names(&missing));
         let text = missing.to_string();

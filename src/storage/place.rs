@@ -1,18 +1,19 @@
-//! Where a path of this machine leads to, by what is there and not by how it is spelled.
+//! Whether a path leads into a repository, decided by the folders that it reaches and not by its
+//! spelling.
 
 use super::vfs::FileId;
 use std::path::Path;
 
-/// The identity of a folder, where the system has them.
+/// Returns the identity of a folder, where the system has one.
 fn identity(path: &Path) -> Option<FileId> {
     let found = std::fs::metadata(path).ok()?;
     if found.is_dir() { FileId::of(&found) } else { None }
 }
 
-/// True when `path` is `root` or one of its `folders`, or is below one of them. Links on the way
-/// are followed, and folders are compared by device and inode, so that a bind mount of any of them
-/// counts too; where the system has no such numbers, by their real paths. What is not there, or
-/// cannot be inspected, counts as elsewhere.
+/// Returns `true` when `path` is `root` or one of its `folders`, or is below one of them. Links are
+/// followed, and folders are compared by device and inode, so that a bind mount of any of them is
+/// found too; where the system has no such numbers, by their real paths. A path that does not exist
+/// or cannot be inspected counts as outside.
 pub fn leads_into(path: &Path, root: &Path, folders: &[&str]) -> bool {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (path, root) = (absolute(path), absolute(root));
@@ -25,7 +26,7 @@ pub fn leads_into(path: &Path, root: &Path, folders: &[&str]) -> bool {
         .filter_map(|folder| identity(&folder))
         .collect();
     let is_own = |folder: &Path| identity(folder).is_some_and(|found| own.contains(&found));
-    // the file itself may be new, so its folder is what can be resolved
+    // the file itself may be new, so its folder is resolved
     let Some(Ok(folder)) = path.parent().map(Path::canonicalize) else {
         return is_own(&path);
     };
@@ -39,9 +40,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_path_is_followed_through_links_and_judged_by_the_folder_that_it_reaches() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn a_path_is_followed_through_links_and_compared_by_the_folder_that_it_reaches() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(at("disk/repo/packs/data")).unwrap();
         std::fs::create_dir(at("elsewhere")).unwrap();
         symlink(at("disk"), at("backups")).unwrap();
@@ -70,7 +71,7 @@ mod tests {
         ] {
             assert!(!inside(path), "{path}");
         }
-        // opened through the link
+        // the root is given through a link
         assert!(leads_into(&at("disk/repo/x"), &at("backups/repo"), &[]));
     }
 }

@@ -1,6 +1,7 @@
 //! A wrapper that remembers every call, for tests of the order of writes.
 //!
-//! Forwards every method unchanged. Calls are remembered when they begin, by the name of the method.
+//! Forwards every method unchanged. Calls are remembered when they begin, by the name of the
+//! method.
 
 use super::{Created, Entry, LockGuard, LockMode, Result, Root, Storage};
 use std::io::Read;
@@ -22,7 +23,8 @@ impl RecordingStorage {
         }
     }
 
-    /// All calls so far: the method's name and the key (empty for `barrier` and `create_folders`).
+    /// Returns all calls so far: the name of the method and the key (empty for `barrier` and
+    /// `create_folders`).
     pub fn calls(&self) -> Vec<(&'static str, String)> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -125,12 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorded_store_keeps_its_promises() {
+    fn a_recorded_store_passes_the_conformance_tests() {
         conformance::run(|| Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::new()))));
     }
 
     #[test]
-    fn calls_are_remembered_in_order() {
+    fn calls_are_recorded_in_order() {
         let store = RecordingStorage::new(Arc::new(MemoryStorage::new()));
         put_bytes(&store, "a/b", b"1").unwrap();
         store.barrier().unwrap();

@@ -1,13 +1,13 @@
-//! A file that is to be backed up: read from its position when it was handed over to its end, and
-//! watched for changes.
+//! A file to back up: read from its position at the start to its end, and checked for changes.
 //!
-//! The position is remembered once, and every read names its own: a descriptor may share its offset
-//! with others (its original in the host, a second item of the same ingest), which would move it
-//! between two reads, and must not see it move.
+//! The position is read once, and every read gives an explicit offset: a descriptor may share its
+//! file offset with others (the original in the host, a second item of the same ingest), which
+//! would move it between two reads, and must not see it move.
 //!
-//! Regular files and block devices only: reading anything else may wait for ever, and nobody could stop it. It is not part
-//! of a repository, so neither [`Storage`](super::Storage) nor [`Vfs`](super::Vfs) knows it; it lives here because this is
-//! the room that does I/O. What a change means is left to whoever reads.
+//! Regular files and block devices only: a read of anything else may wait forever, and nothing
+//! could stop it. The file is not part of a repository, so it is not opened through
+//! [`Storage`](super::Storage) or [`Vfs`](super::Vfs); it is in this room because no other room
+//! does I/O. The caller decides what a change means.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek};
@@ -18,13 +18,13 @@ use std::os::windows::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// An open file that is read once, from front to back.
+/// An open file that is read once, from start to end.
 #[derive(Debug)]
 pub struct SourceFile {
     file: File,
     start: u64,
     read: u64,
-    /// Length and time of the last change when reading began; `None` for a device, which has neither.
+    /// Length and modification time when reading began; `None` for a device, which has neither.
     stamp: Option<Stamp>,
 }
 
@@ -44,7 +44,8 @@ impl Stamp {
 }
 
 impl SourceFile {
-    /// Opens a file to read all of it. Links are followed; a pipe without a writer is not waited for, but refused.
+    /// Opens a file to read all of it. Links are followed; a pipe is refused without waiting for a
+    /// writer.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true);
@@ -56,7 +57,8 @@ impl SourceFile {
         Self::from_file(options.open(path)?)
     }
 
-    /// Reads from the present position of an open file, wherever others move it later.
+    /// Reads from the current position of an open file, also when others move its file offset
+    /// later.
     pub fn from_file(mut file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         if meta.is_dir() {
@@ -77,22 +79,23 @@ impl SourceFile {
         })
     }
 
-    /// Bytes from the position where reading begins to the end, as it was then; `None` for a device.
+    /// Returns the number of bytes from the start position to the end at that time; `None` for a
+    /// device.
     pub fn expected_len(&self) -> Option<u64> {
         self.stamp.map(|stamp| stamp.len.saturating_sub(self.start))
     }
 
-    /// At the end: what has changed since reading began, in words, if anything has.
+    /// Describes what has changed since reading began, if anything. Called at the end.
     pub fn change(&self) -> io::Result<Option<String>> {
         let Some(before) = self.stamp else { return Ok(None) };
         let after = Stamp::of(&self.file.metadata()?);
         let expected = before.len.saturating_sub(self.start);
         Ok(if after.len != before.len {
-            Some(format!("its size went from {} to {} bytes", before.len, after.len))
+            Some(format!("its size changed from {} to {} bytes", before.len, after.len))
         } else if self.read != expected {
-            Some(format!("{} bytes were read of {expected}", self.read))
+            Some(format!("{} of {expected} bytes were read", self.read))
         } else if after.modified != before.modified {
-            Some("somebody wrote to it".to_owned())
+            Some("its modification time changed".to_owned())
         } else {
             None
         })
@@ -115,7 +118,7 @@ impl Read for SourceFile {
         let position = self.start.saturating_add(self.read);
         #[cfg(unix)]
         let len = self.file.read_at(out, position)?;
-        // moves the offset all the same: there, nobody shares the file
+        // this moves the file offset, but no one shares it on Windows
         #[cfg(windows)]
         let len = self.file.seek_read(out, position)?;
         self.read = self.read.saturating_add(len as u64);
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_from_where_it_stands_to_its_end() {
+    fn a_file_is_read_from_its_position_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = file_of(&folder, b"0123456789");
         let mut source = SourceFile::open(&path).unwrap();
@@ -162,12 +165,12 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_shared_offset_is_neither_used_nor_moved_after_the_handover() {
+    fn a_shared_file_offset_is_read_once_and_never_moved() {
         let folder = tempfile::tempdir().unwrap();
         let path = file_of(&folder, b"0123456789");
         let mut host = File::open(&path).unwrap();
         host.seek(SeekFrom::Start(2)).unwrap();
-        // duplicates, which share one offset, as those of one descriptor of the host do
+        // duplicates of one descriptor share its file offset
         let mut sources: Vec<_> = (0..2)
             .map(|_| SourceFile::from_file(host.try_clone().unwrap()).unwrap())
             .collect();
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_while_it_is_read_is_told() {
+    fn a_change_during_reading_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let changed = |change: &dyn Fn(&mut File)| {
             let path = file_of(&folder, &[1; 100]);
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_never_end_is_refused_without_waiting_for_it() {
+    fn files_that_may_never_end_are_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         assert!(SourceFile::open(folder.path()).is_err());
         assert!(SourceFile::open(&folder.path().join("missing")).is_err());

@@ -1,4 +1,4 @@
-//! Which folders the next barrier flushes, and what a flush that failed means.
+//! The barrier: the folders that it flushes, and failed flushes.
 
 use super::LocalStorage;
 use crate::storage::error::too_many_files;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
 
-/// What the next barrier has to flush.
+/// The state of the next barrier.
 #[derive(Default)]
 pub(super) struct Dirty {
-    /// Folder and the number of its last change.
+    /// The folders to flush, each with the number of its last change.
     folders: BTreeMap<String, u64>,
     changes: u64,
     poisoned: bool,
@@ -18,11 +18,12 @@ pub(super) struct Dirty {
 
 impl LocalStorage {
     fn dirty(&self) -> MutexGuard<'_, Dirty> {
-        // every change to it is a single assignment, so a panic elsewhere left it whole
+        // every change is a single assignment, so a poisoned lock can be used
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that names in `folder` changed. Called after the change, so that no barrier in between forgets it.
+    /// Records that names in `folder` changed. Called after the change, so that no barrier in
+    /// between drops it.
     pub(super) fn mark(&self, folder: &str) {
         let mut dirty = self.dirty();
         dirty.changes += 1;
@@ -37,7 +38,7 @@ impl LocalStorage {
         }
     }
 
-    /// Makes the failure of a flush final.
+    /// Makes the failure of a flush final for this handle.
     pub(super) fn flushed(&self, op: &'static str, path: &str, result: io::Result<()>) -> Result<()> {
         result.map_err(|error| {
             self.dirty().poisoned = true;
@@ -57,7 +58,7 @@ impl LocalStorage {
             .collect();
         for (folder, change) in folders {
             match self.vfs.fsync_dir(&folder) {
-                // it could not even be opened, and is still to be flushed: the next barrier does it
+                // the folder could not be opened and stays recorded: the next barrier flushes it
                 Err(error) if too_many_files(&error) => Err(Error::from_io("barrier", &folder, error)),
                 flushed => self.flushed("barrier", &folder, flushed),
             }?;
@@ -66,7 +67,7 @@ impl LocalStorage {
                 dirty.folders.remove(&folder);
             }
         }
-        // a put whose file could not be flushed may have failed meanwhile
+        // the flush of a file may have failed concurrently
         self.refuse_when_poisoned("barrier", "")
     }
 }

@@ -1,7 +1,7 @@
-//! Making folders: those of a new repository with what lies above them, and one that got lost.
+//! Creation of folders: those of a new repository with the ones above them, and a lost one.
 //!
-//! Each new folder is durable in its parent before anything relies on it, and a making that was interrupted at any point
-//! can be repeated.
+//! Each new folder is durable in its parent before anything relies on it, and an interrupted
+//! creation can be repeated.
 
 use super::LocalStorage;
 use super::temp::TEMP_PREFIX;
@@ -11,7 +11,7 @@ use crate::storage::{Error, ErrorKind, Result};
 use std::io;
 
 impl LocalStorage {
-    /// Makes a folder that is missing inside an existing root, with those above it.
+    /// Creates a folder that is missing inside an existing root, with the missing ones above it.
     pub(super) fn make_folder(&self, op: &'static str, folder: &str) -> Result<()> {
         if self
             .vfs
@@ -33,15 +33,16 @@ impl LocalStorage {
         Ok(())
     }
 
-    /// Whether a place holds only what an interrupted init leaves behind.
+    /// Returns whether a folder is empty, apart from the remains of an interrupted init.
     pub(super) fn is_free(&self, folder: &str, folders: &[&str], allowed: &[&str]) -> io::Result<bool> {
         for entry in self.vfs.list(folder)? {
             let path = join(folder, &entry.name);
             let expected = match entry.kind {
                 FileKind::Folder => folders.contains(&path.as_str()) && self.is_free(&path, folders, allowed)?,
                 FileKind::File { .. } => {
-                    let within = |place: &str| place.strip_suffix('/').is_some_and(|place| place == folder);
-                    entry.name.starts_with(TEMP_PREFIX) || allowed.iter().any(|place| *place == path || within(place))
+                    let within = |allowed: &str| allowed.strip_suffix('/').is_some_and(|allowed| allowed == folder);
+                    entry.name.starts_with(TEMP_PREFIX)
+                        || allowed.iter().any(|allowed| *allowed == path || within(allowed))
                 }
                 FileKind::Other => false,
             };
@@ -52,14 +53,14 @@ impl LocalStorage {
         Ok(true)
     }
 
-    /// Makes the root and what is missing above it, each durable before the next.
+    /// Creates the root and the missing folders above it, each durable before the next.
     pub(super) fn make_root(&self) -> io::Result<()> {
         let above = |level: usize| vec![".."; level].join("/");
         let mut level = 0;
         while self.vfs.kind(&above(level))?.is_none() {
             level += 1;
         }
-        // the deepest folder that exists may stem from an init that was killed before it flushed the name
+        // an init that was killed before its flush may have created the deepest existing folder
         match self.vfs.fsync_dir(&above(level + 1)) {
             Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => {}
             other => other?,
@@ -71,6 +72,7 @@ impl LocalStorage {
         Ok(())
     }
 
+    /// Creates the missing ones of `folders` in the root, and flushes their parents.
     pub(super) fn make_folders(&self, folders: &[&str]) -> io::Result<()> {
         for folder in folders {
             make_if_missing(&*self.vfs, folder)?;

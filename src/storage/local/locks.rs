@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two tries for a lock.
+/// First and longest pause between two attempts to take a lock.
 const LOCK_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-/// How long a lease waits for those who ask at this instant whether it is held, and how often it is published anew when one
-/// of them removes it.
+/// Longest wait of a new lease for processes that check at that instant whether it is held.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
+/// Attempts to publish a lease, each after another process has deleted the last one.
 const LEASE_TRIES: usize = 8;
 impl LocalStorage {
     /// [`Storage::lock`].
@@ -39,7 +39,7 @@ impl LocalStorage {
         };
         let (one, two) = (open()?, open()?);
         let lock = |file: &dyn VfsFile, mode| file.try_lock(mode).map_err(|error| lock_error("lock", key, error));
-        // refused at once: somebody else holds it, so locks work
+        // a refused lock is held by another handle, so locks work
         if lock(&*one, LockMode::Shared)? && lock(&*two, LockMode::Exclusive)? {
             return Err(Error::new(ErrorKind::LocksUnsupported, "lock", key));
         }
@@ -64,10 +64,10 @@ impl LocalStorage {
                     left: AtomicBool::new(false),
                 }));
             }
-            // it may still be there, without a lock
+            // the file may still exist, without a lock
             self.delete(key)?;
         }
-        Err(io(io::Error::other("the lease cannot be locked under its name")))
+        Err(io(io::Error::other("the lease cannot be locked under its key")))
     }
 
     /// [`Storage::lease_held`].
@@ -77,18 +77,20 @@ impl LocalStorage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::from_io("lease", key, error))?,
         };
-        // shared, so that two who ask at once do not see each other
+        // shared, so that two concurrent checks do not conflict
         let free = file
             .try_lock(LockMode::Shared)
             .map_err(|error| lock_error("lease", key, error))?;
         Ok(Some(!free))
     }
 
-    /// Returns the handle through which others see the published lease `key` as held: `file`, which was locked before the
-    /// key was its name; or, where a file system knows files by their paths (FUSE), so that a link is a second file
-    /// without a lock, a handle of that. `None` when others have removed it as that of a dead session before it was locked.
+    /// Returns the handle through which others see the published lease `key` as held. That is
+    /// `file`, which was locked before it had its key. Some FUSE file systems identify files by
+    /// path, so that the renamed file is another one without a lock: there it is a newly locked
+    /// handle of the key. `None` when another process has deleted the file as that of a dead
+    /// session before it was locked.
     fn seen_as_held(&self, key: &str, file: Box<dyn VfsFile>) -> Option<Box<dyn VfsFile>> {
-        // where it cannot be told, it is what it is almost everywhere
+        // if that cannot be checked, assume the usual file system
         let Ok(named) = self.vfs.open_lock(key) else {
             return Some(file);
         };
@@ -100,7 +102,7 @@ impl LocalStorage {
     }
 }
 
-/// Tries until the lock is there, `true`, or `wait` is over.
+/// Takes the lock, or returns `false` after `wait`.
 fn wait_for_lock(file: &dyn VfsFile, mode: LockMode, wait: Duration) -> io::Result<bool> {
     let start = Instant::now();
     let (mut pause, longest) = LOCK_PAUSES;
@@ -109,7 +111,8 @@ fn wait_for_lock(file: &dyn VfsFile, mode: LockMode, wait: Duration) -> io::Resu
         if left.is_zero() {
             return Ok(false);
         }
-        // the kernel can wait only without a time limit, hence these naps (the one place of the engine that sleeps)
+        // the kernel waits only without a time limit, hence these pauses (nothing else in the
+        // engine sleeps)
         #[expect(clippy::disallowed_methods, reason = "see above")]
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).min(longest);
@@ -144,7 +147,8 @@ impl LockGuard for LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        // somebody may have removed it by force; a name that stays is seen to be free and removed by others
+        // it may have been removed by force; a file that stays has a free lock, and others delete
+        // it
         if !self.left.load(Ordering::Relaxed) {
             let _ = self.vfs.unlink(&self.path);
         }

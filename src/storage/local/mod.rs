@@ -1,16 +1,19 @@
-//! A repository in a folder of a local (or mounted) file system.
+//! A store in a folder of a local or mounted file system.
 //!
-//! A file is written under a temporary name in its own folder, flushed, and only then renamed to its key, never over
-//! another file (but for a damaged one, which has a second name in the quarantine by then). So a key always names complete, flushed bytes; what may still be missing after a power cut is the name,
-//! and [`Storage::barrier`] flushes the folders that names were added to or removed from.
+//! A file is written under a temporary name in its own folder, flushed, and only then renamed to
+//! its key, never over another file (except over a damaged one, which has a second name in the
+//! quarantine at that point). So a key always has complete, flushed bytes. After a power cut only
+//! the name may be missing: [`Storage::barrier`] flushes the folders in which names were added or
+//! removed.
 //!
-//! Temporary files are kernel-locked while they are written: one whose lock is free belongs to nobody any more, and
-//! [`Storage::clean_temporary`] removes it. A flush that failed is never tried again (the kernel may have dropped the
-//! data and would report success); the handle then refuses every further put and barrier. Nothing was
-//! flushed, and nothing is lost, where a barrier can open no folder for want of descriptors, and where a temporary file meets
-//! a full disk: there the call fails alone.
+//! Temporary files are locked while they are written: one whose lock is free has no writer, and
+//! [`Storage::clean_temporary`] deletes it. A failed flush is never repeated (the kernel may have
+//! dropped the data and would report success); the handle then refuses every further put and
+//! barrier. Two failures end only their call, because nothing is lost: a barrier that cannot open a
+//! folder for lack of descriptors, and the flush of a temporary file on a full disk.
 //!
-//! `temp` holds the half-written files, `folders` the making of folders.
+//! `temp` has half-written files, `flush` the barrier, `locks` locks and leases, `quarantine`
+//! damaged files, `folders` the creation of folders.
 
 mod flush;
 mod folders;
@@ -36,13 +39,13 @@ pub struct LocalStorage {
     vfs: Arc<dyn Vfs>,
     entropy: Arc<dyn Entropy>,
     dirty: Mutex<Dirty>,
-    /// Held while folders are flushed. Two flushes of one folder at a time could hide a failure: the kernel reports it to
-    /// one of them only.
+    /// Held while folders are flushed. Two concurrent flushes of one folder could hide a failure,
+    /// because the kernel reports it to one of them only.
     flushing: Mutex<()>,
 }
 
 impl LocalStorage {
-    /// A store in the root of `vfs`; `entropy` makes temporary names.
+    /// Makes a store in the root of `vfs`; `entropy` makes temporary names.
     pub fn new(vfs: Arc<dyn Vfs>, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             vfs,
@@ -52,7 +55,8 @@ impl LocalStorage {
         }
     }
 
-    /// A store in the folder `root`, which need not exist (see [`Storage::create_folders`]). Nothing is read or made.
+    /// Makes a store in the folder `root`, which need not exist (see [`Storage::create_folders`]).
+    /// Nothing is read or created.
     pub fn open_path(root: &Path, entropy: Arc<dyn Entropy>) -> Result<Self> {
         let vfs = RealFs::new(root).map_err(|error| Error::from_io("open", root.to_string_lossy(), error))?;
         Ok(Self::new(Arc::new(vfs), entropy))
@@ -64,7 +68,7 @@ impl LocalStorage {
             Err(_) => Err(Error::from_io(
                 op,
                 key,
-                io::Error::other("the system gave no random bytes"),
+                io::Error::other("the system returned no random bytes"),
             )),
         }
     }
@@ -76,7 +80,7 @@ impl Storage for LocalStorage {
         self.refuse_when_poisoned("put", key)?;
         let io = |error| Error::from_io("put", key, error);
         let exists = || {
-            // it may have been put by a process that did not flush the folder yet
+            // the process that put it may not have flushed the folder yet
             self.mark(folder_of(key));
             Ok(Created::Exists)
         };
@@ -152,7 +156,7 @@ impl Storage for LocalStorage {
         check_key("delete", key)?;
         match self.vfs.unlink(key) {
             Ok(()) => self.mark(folder_of(key)),
-            // whoever removed it may not have flushed the folder yet
+            // the process that deleted it may not have flushed the folder yet
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.include_in_barrier(folder_of(key)),
             Err(error) => return Err(Error::from_io("delete", key, error)),
         }
@@ -186,7 +190,7 @@ impl Storage for LocalStorage {
     }
 
     fn include_in_barrier(&self, prefix: &str) {
-        // where that cannot be told, the barrier fails rather than leave it out
+        // if the kind is unknown, the barrier fails rather than leave the folder out
         if !matches!(
             self.vfs.kind(prefix),
             Ok(None | Some(FileKind::File { .. } | FileKind::Other))
@@ -200,7 +204,7 @@ impl Storage for LocalStorage {
         if times.iter().any(|time| matches!(time, Ok(None))) {
             return keys;
         }
-        // one that has no time was removed since it was listed, or cannot be read either
+        // a file without a time was deleted since the listing, or cannot be read
         let dated = |(time, key): (io::Result<Option<Duration>>, String)| Some((time.ok()??, key));
         let mut dated: Vec<(Duration, String)> = times.into_iter().zip(keys).filter_map(dated).collect();
         dated.sort_unstable_by(|a, b| b.cmp(a));

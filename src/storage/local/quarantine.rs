@@ -1,4 +1,5 @@
-//! Damaged files: moved to the quarantine, and replaced without a moment in which one could be lost.
+//! Damaged files: moved to the quarantine or replaced, without an instant at which a crash loses
+//! one.
 
 use super::LocalStorage;
 use crate::storage::key::{check_key, folder_of, join};
@@ -6,7 +7,7 @@ use crate::storage::vfs::{FileKind, may_be_done};
 use crate::storage::{Error, Result};
 use std::io;
 
-/// Where damaged files are moved.
+/// The folder of damaged files.
 const QUARANTINE: &str = "quarantine";
 
 impl LocalStorage {
@@ -14,7 +15,7 @@ impl LocalStorage {
     pub(super) fn replace_with(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key("replace", key)?;
         self.refuse_when_poisoned("replace", key)?;
-        // written and flushed first: a full disk must not cost the damaged file its place
+        // written and flushed first, so that a full disk leaves the damaged file under its key
         let (temp, file) = self.write_temp("replace", key, bytes.len() as u64, &mut &bytes[..])?;
         let published = match self.keep_in_quarantine("replace", key)? {
             true => temp.publish_over(key, &*file),
@@ -31,7 +32,7 @@ impl LocalStorage {
         self.refuse_when_poisoned("quarantine", key)?;
         if self.keep_in_quarantine("quarantine", key)? {
             match self.vfs.unlink(key) {
-                // the answer to the first try was lost
+                // the reply to the first attempt was lost
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other.map_err(|error| Error::from_io("quarantine", key, error))?,
             }
@@ -40,8 +41,9 @@ impl LocalStorage {
         Ok(())
     }
 
-    /// Gives what lies under `key` a second, durable name in the quarantine; `false` when nothing has that key any more.
-    /// What can have no second name (a folder, or a file system without links) is moved.
+    /// Links the file under `key` into the quarantine, durably, and returns `true`. Returns `false`
+    /// when `key` is free: there was no file, or it could only be moved (a folder, or a file system
+    /// without hard links).
     fn keep_in_quarantine(&self, op: &'static str, key: &str) -> Result<bool> {
         let io = |error| Error::from_io(op, key, error);
         let Some(kind) = self.vfs.kind(key).map_err(io)? else {
@@ -53,7 +55,7 @@ impl LocalStorage {
         let linked = matches!(kind, FileKind::File { .. }) && self.has_linked(key, &name);
         if !linked {
             match self.vfs.rename_noreplace(key, &name) {
-                // the answer was lost, and it is done: the name is random
+                // the reply was lost, and the rename is done: the name is random
                 Err(error)
                     if may_be_done(&error)
                         && matches!(self.vfs.kind(key), Ok(None))
@@ -62,16 +64,16 @@ impl LocalStorage {
             }
             self.mark(folder_of(key));
         }
-        // two folders may become durable in any order: the new name first, or the file could be lost
+        // folders become durable in any order: the new name first, or the file could be lost
         self.flushed(op, QUARANTINE, self.vfs.fsync_dir(QUARANTINE))?;
         Ok(linked)
     }
 
-    /// Gives a file a second name, if the file system can do that.
+    /// Adds a hard link, if the file system has them.
     fn has_linked(&self, key: &str, name: &str) -> bool {
         match self.vfs.link(key, name) {
             Ok(()) => true,
-            // the answer was lost
+            // the reply was lost
             Err(error) => {
                 may_be_done(&error) && {
                     let ids = [key, name].map(|path| self.vfs.file_id(path).ok().flatten());

@@ -1,7 +1,8 @@
-//! Half-written files: made beside the key they will get, locked while they are written, removed if they never get it.
+//! Half-written files: created in the folder of their key, locked while they are written, deleted
+//! if they are not published.
 //!
-//! A temporary file whose lock is free belongs to nobody any more. Between its creation and its lock a cleaner may take it
-//! for dead; its writer notices and starts another one, before any byte is written.
+//! A temporary file whose lock is free has no writer. Between its creation and its lock a cleaner
+//! may delete it; its writer notices that before it writes a byte, and creates another one.
 
 use super::LocalStorage;
 use super::locks::lock_error;
@@ -13,14 +14,15 @@ use std::sync::Arc;
 
 /// Start of the names of half-written files; listings leave them out.
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
-/// Bytes written with one call: large enough that calls cost nothing, small enough to be a cheap buffer.
+/// Bytes written with one call: enough that calls cost little, in a small buffer.
 const PIECE_LEN: u64 = 1 << 20;
-/// Bytes after which a long file begins to go to the disk, so that its flush at the end finds little left.
+/// Bytes after which the writeback of a long file starts, so that little is left for its flush.
 const WRITEBACK_LEN: u64 = 8 << 20;
-/// Names tried for a temporary file. Random names do not meet; a cleaner can take a fresh file once, not several times.
+/// Attempts to create a temporary file. Random names do not collide; a cleaner may delete a fresh
+/// file once, but not repeatedly.
 const TEMP_TRIES: usize = 8;
 
-/// A half-written file; unless published it is removed when dropped.
+/// A half-written file, deleted when dropped unless it was published.
 pub(super) struct Temp<'a> {
     vfs: &'a dyn Vfs,
     path: String,
@@ -28,23 +30,24 @@ pub(super) struct Temp<'a> {
 }
 
 impl Temp<'_> {
-    /// Gives `file`, which this is the name of, its key. `AlreadyExists` if that is taken.
+    /// Renames `file`, the open temporary file, to its key. `AlreadyExists` if the key exists.
     pub(super) fn publish(mut self, key: &str, file: &dyn VfsFile) -> io::Result<()> {
         let renamed = self.vfs.rename_noreplace(&self.path, key);
         self.renamed(key, file, renamed)
     }
 
-    /// Gives `file` its key, in one step also over another file.
+    /// Renames `file` to its key and atomically replaces the file there.
     pub(super) fn publish_over(mut self, key: &str, file: &dyn VfsFile) -> io::Result<()> {
         let renamed = self.vfs.rename_over(&self.path, key);
         self.renamed(key, file, renamed)
     }
 
-    /// Judges a rename by what it has done: its answer may have been lost, and the second one be about the first.
+    /// Checks the effect of a rename: its reply may have been lost, and the error be that of a
+    /// second attempt.
     fn renamed(&mut self, key: &str, file: &dyn VfsFile, renamed: io::Result<()>) -> io::Result<()> {
         match renamed {
             Ok(()) => self.published = true,
-            // the temporary name may still be there: it is removed as that of a failed put
+            // a temporary name that still exists is deleted as after a failed put
             Err(error) if may_be_done(&error) && is_named(self.vfs, file, key) => {}
             Err(error) => return Err(error),
         }
@@ -55,14 +58,14 @@ impl Temp<'_> {
 impl Drop for Temp<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // best effort: what cannot be removed now is left to `clean_temporary`
+            // best effort: `clean_temporary` deletes what stays
             let _ = self.vfs.unlink(&self.path);
         }
     }
 }
 
 impl LocalStorage {
-    /// A new temporary file beside `key`, locked by this handle.
+    /// Creates a temporary file in the folder of `key`, locked by this handle.
     pub(super) fn create_temp(&self, op: &'static str, key: &str) -> Result<(Temp<'_>, Box<dyn VfsFile>)> {
         let folder = folder_of(key);
         let mut made_folder = false;
@@ -72,7 +75,7 @@ impl LocalStorage {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !made_folder => {
-                    // tools that copy repositories lose empty folders
+                    // tools that copy repositories may drop empty folders
                     self.make_folder(op, folder)?;
                     made_folder = true;
                     continue;
@@ -87,7 +90,7 @@ impl LocalStorage {
             let locked = file
                 .try_lock(LockMode::Exclusive)
                 .map_err(|error| lock_error(op, key, error))?;
-            // a cleaner may have come between creation and lock; from here on it cannot
+            // a cleaner may have deleted it between creation and lock; now it cannot
             if locked && matches!(self.vfs.kind(&temp.path), Ok(Some(_))) {
                 return Ok((temp, file));
             }
@@ -95,11 +98,11 @@ impl LocalStorage {
         Err(Error::from_io(
             op,
             key,
-            io::Error::other("no temporary file could be made"),
+            io::Error::other("no temporary file could be created"),
         ))
     }
 
-    /// A temporary file beside `key` with all of `reader`, flushed.
+    /// Writes all of `reader` to a temporary file in the folder of `key`, and flushes it.
     pub(super) fn write_temp(
         &self,
         op: &'static str,
@@ -110,7 +113,8 @@ impl LocalStorage {
         let (temp, mut file) = self.create_temp(op, key)?;
         copy(op, key, len, reader, &mut *file)?;
         match file.fsync() {
-            // what has no name is lost to nobody: network file systems and quotas tell of a full disk only here
+            // not final, because the file has no key yet: network file systems and quotas report a
+            // full disk only here
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 Err(Error::from_io(op, key, error))
             }
@@ -153,7 +157,7 @@ impl LocalStorage {
     }
 }
 
-/// Copies exactly `len` bytes, in whole pieces, and wants the reader to end there.
+/// Copies exactly `len` bytes, in whole pieces; an error unless the reader ends there.
 fn copy(op: &'static str, key: &str, len: u64, reader: &mut dyn Read, file: &mut dyn VfsFile) -> Result<()> {
     let source = |error| Error {
         kind: ErrorKind::Source,

@@ -17,7 +17,8 @@ impl SimFs {
         }
     }
 
-    /// One mutating call: counted, logged, and done unless something else was ordered for it.
+    /// Counts and logs a mutating call, then executes it with the fault that is ordered for it, if
+    /// any.
     fn mutate<T>(
         &self,
         op: &'static str,
@@ -44,7 +45,7 @@ impl SimFs {
         call(&mut machine, fault)
     }
 
-    /// A mutating call that a fault simply keeps from happening.
+    /// Executes a mutating call that has no effect when a fault is ordered for it.
     fn change<T>(
         &self,
         op: &'static str,
@@ -142,7 +143,7 @@ impl Vfs for SimFs {
 
     fn fsync_dir(&self, path: &str) -> io::Result<()> {
         let parts = self.parts(path)?;
-        // opening comes first and is no mutating call: what is not there is never flushed
+        // opening comes first and is not a mutating call: a missing folder is not flushed
         let folder = self.read(|disk| {
             let folder = disk.find(&parts)?;
             disk.folder(folder).map(|_| folder)

@@ -1,9 +1,11 @@
-//! The simulated disk's state: what programs see, and what of it would outlive a power cut.
+//! The state of the simulated disk: the files that programs see, and the part of them that survives
+//! a power cut.
 //!
-//! POSIX's minimum, nothing more: flushing a file hardens its bytes and length, not its name; flushing a folder hardens the
-//! names right in it, not what they name. A folder is hard only when its own name is. Files only grow (the
-//! [`Vfs`](super::super::vfs::Vfs) has no other writes), so a prefix of each file is hard and the rest is a list of writes.
-//! Nothing here counts calls or fails them; that is the parent's job.
+//! It has the minimum of POSIX: flushing a file hardens (makes durable) its bytes and length, not
+//! its name; flushing a folder hardens the names directly in it, not the files that they name. A
+//! folder is hard only when its name is. Files only grow (the [`Vfs`](super::super::vfs::Vfs) has
+//! no other writes), so a prefix of each file is hard and the rest is a list of writes. Calls are
+//! counted and failed in `calls`.
 
 use super::super::LockMode;
 use super::super::vfs::{DirEntry, FileKind};
@@ -11,12 +13,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// Place of a node in [`Disk::nodes`]; never used twice on one disk.
+/// Position of a node in [`Disk::nodes`]; never reused on one disk.
 pub(super) type NodeId = usize;
 /// The names in a folder.
 pub(super) type Names = BTreeMap<Arc<str>, NodeId>;
 
-/// The folder that everything hangs on; it is always hard.
+/// The topmost folder, which is always hard.
 pub(super) const TOP: NodeId = 0;
 /// Space that a new folder takes on a full disk, in bytes.
 const FOLDER_LEN: u64 = 4096;
@@ -31,16 +33,16 @@ pub(super) enum Node {
 pub(super) struct FileNode {
     /// The bytes as programs see them.
     pub(super) data: Arc<Vec<u8>>,
-    /// How many of them are hard.
+    /// Number of hard bytes.
     pub(super) hard_len: usize,
-    /// Where each write since then began.
+    /// Offset of each write that is not hard.
     pub(super) writes: Vec<usize>,
-    /// A flush failed: the kernel has marked the lost bytes clean, no later flush will write them.
+    /// A flush failed: the kernel has marked the lost bytes clean, and no later flush writes them.
     lost: bool,
 }
 
 impl FileNode {
-    /// A file that is as hard as it will ever be.
+    /// Makes a file whose bytes are all hard.
     pub(super) fn hard(data: Arc<Vec<u8>>) -> Self {
         Self {
             hard_len: data.len(),
@@ -59,11 +61,11 @@ impl FileNode {
 pub(super) struct FolderNode {
     /// The names as programs see them.
     pub(super) live: Arc<Names>,
-    /// The names that a power cut leaves.
+    /// The names that survive a power cut.
     pub(super) hard: Arc<Names>,
 }
 
-/// A change of names that no flush has hardened.
+/// A change of names that is not hard.
 #[derive(Clone, Debug)]
 pub(super) struct NameOp {
     /// The folder whose flush hardens it.
@@ -78,24 +80,24 @@ pub(super) struct NameOp {
 pub(super) enum Change {
     /// A new name: of a new file or folder, or of a file that comes from another folder.
     Link { name: Arc<str>, new_folder: bool },
-    /// A name that went: removed, or moved to another folder.
+    /// A removed name: of a deleted file, or of one that moved to another folder.
     Unlink { name: Arc<str> },
-    /// A rename within the folder: one change, whole or not at all.
+    /// A rename within the folder, which is atomic.
     Rename { from: Arc<str>, to: Arc<str> },
 }
 
 #[derive(Clone)]
 pub(super) struct Disk {
     pub(super) nodes: Vec<Node>,
-    /// In the order they were made, over all folders.
+    /// The changes of all folders, in the order in which they were made.
     pub(super) pending: Vec<NameOp>,
     /// Holders of locks: node, handle, mode.
     pub(super) locks: Vec<(NodeId, u64, LockMode)>,
-    /// Bytes left on a disk that can be full.
+    /// Free bytes, if limited.
     pub(super) free: Option<u64>,
-    /// Inodes left on a disk that can run out of them.
+    /// Free inodes, if limited.
     pub(super) free_inodes: Option<u64>,
-    /// A file that gets another name is another node from then on.
+    /// Files are identified by path: a renamed or linked file becomes another node.
     pub(super) by_path: bool,
 }
 
@@ -144,7 +146,7 @@ impl Disk {
         }
     }
 
-    /// The node at `parts` below the top.
+    /// Returns the node at `parts` below the top.
     pub(super) fn find(&self, parts: &[&str]) -> io::Result<NodeId> {
         parts
             .iter()
@@ -154,7 +156,7 @@ impl Disk {
             })
     }
 
-    /// The folder that holds the last of `parts`, and that last name.
+    /// Returns the folder of the last of `parts`, and that last name.
     fn split<'a>(&self, parts: &[&'a str]) -> io::Result<(NodeId, &'a str)> {
         match parts {
             [above @ .., name] => Ok((self.find(above)?, name)),
@@ -192,7 +194,7 @@ impl Disk {
             .collect())
     }
 
-    /// Links a new node under a free name.
+    /// Adds a new node under a free name.
     pub(super) fn create(&mut self, parts: &[&str], node: Node) -> io::Result<NodeId> {
         let (folder, name) = self.split(parts)?;
         if self.folder(folder)?.live.contains_key(name) {
@@ -224,7 +226,7 @@ impl Disk {
         }
     }
 
-    /// Appends; a disk that runs full keeps what still went in, as a real one does.
+    /// Appends `bytes`; a disk that runs full keeps those that fit, as a real one does.
     pub(super) fn append(&mut self, id: NodeId, bytes: &[u8]) -> io::Result<()> {
         let fits = self.free.map_or(bytes.len(), |free| {
             usize::try_from(free).unwrap_or(usize::MAX).min(bytes.len())
@@ -254,7 +256,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Counts the inode of a file that has lost a name, if that was the last one.
+    /// Counts the inode of a file as free if the file has no name left.
     fn give_inode_back(&mut self, id: NodeId) {
         let Some(free) = self.free_inodes else { return };
         let has_name = |node: &Node| match node {
@@ -294,7 +296,7 @@ impl Disk {
         Ok(())
     }
 
-    /// The node of a file that gets another name.
+    /// Returns the node of a file under its new name.
     fn renamed(&mut self, id: NodeId) -> NodeId {
         if !self.by_path {
             return id;
@@ -304,7 +306,7 @@ impl Disk {
         self.nodes.len() - 1
     }
 
-    /// A second name for a file.
+    /// Adds a hard link.
     pub(super) fn link(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
         let (id, (folder, name)) = (self.find(from)?, self.split(to)?);
         self.file(id)?;
@@ -325,7 +327,7 @@ impl Disk {
         Ok(())
     }
 
-    /// A rename within a folder that replaces what has the new name: one change, whole or not at all.
+    /// Renames a file within a folder and atomically replaces the file that has the new name.
     pub(super) fn rename_over(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
         let ((folder, from), (new, to)) = (self.split(from)?, self.split(to)?);
         let Some(&id) = self.folder(folder)?.live.get(from).filter(|_| folder == new) else {
@@ -364,7 +366,7 @@ impl Disk {
         }
     }
 
-    /// Hardens everything, also what failed flushes had lost.
+    /// Hardens everything, including what failed flushes lost.
     pub(super) fn harden_all(&mut self) {
         self.pending.clear();
         for node in &mut self.nodes {
@@ -375,7 +377,8 @@ impl Disk {
         }
     }
 
-    /// A flush failed: what it should have hardened never will be, and a second try will not tell.
+    /// Marks the changes of a failed flush as lost: they never become hard, although a second flush
+    /// succeeds.
     pub(super) fn lose(&mut self, id: NodeId) {
         match self.nodes.get_mut(id) {
             Some(Node::File(file)) => file.lost = !file.is_hard(),
@@ -405,7 +408,8 @@ impl Disk {
 }
 
 impl NameOp {
-    /// Does the change to the names of its folder. What it needs may not have survived; then there is nothing to do.
+    /// Applies the change to the names of its folder. It has no effect if an earlier change that it
+    /// needs did not survive.
     pub(super) fn apply(&self, names: &mut Names) {
         match &self.change {
             Change::Link { name, .. } => {

@@ -1,36 +1,37 @@
-//! What a power cut may take: the adversaries, and the disk that each of them leaves.
+//! Loss models: what a power cut may lose, and the disk that each model leaves.
 //!
-//! An image never contradicts what was flushed. Everything else is up to the [`LossModel`]: which pending changes of names
-//! survive, and how much of the bytes that were not flushed. A change that needs another one that did not survive (the
-//! rename of a file whose creation is lost) has no effect. What survived is hard in the new disk.
+//! An image always has everything that was flushed. The [`LossModel`] decides the rest: which
+//! pending changes of names survive, and which unflushed bytes. A change that needs a lost one (the
+//! rename of a file whose creation is lost) has no effect. Everything in the new disk is hard.
 
 use super::disk::{Change, Disk, FileNode, FolderNode, NameOp, Names, Node, NodeId, TOP};
 use crate::entropy::{Entropy, SeededEntropy, random};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A byte that stands for what lay on a block before the file did.
+/// A byte that represents the old content of a reused block.
 const STALE: u8 = 0x5a;
 
-/// Where the last write of each file that was not flushed is torn.
+/// How the last unflushed write of each file is torn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tear {
-    /// Only whole sectors of 512 bytes of it survive, and not all of it.
+    /// Only whole sectors of 512 bytes survive, and not all of the write.
     Sector,
-    /// Only whole pages of 4096 bytes of it survive, and not all of it.
+    /// Only whole pages of 4096 bytes survive, and not all of the write.
     Page,
-    /// Any number of its bytes, chosen by the seed.
+    /// A number of bytes chosen by the seed survives, and not all of the write.
     Byte(u64),
 }
 
-/// An adversary: decides what of the unflushed state survives. Numbers in brackets are those of the crash model.
+/// Decides which part of the unflushed state survives. Numbers in brackets are those of the crash
+/// model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LossModel {
     /// Nothing that was not flushed (A0).
     NothingUnsynced,
-    /// Everything, as after a plain kill (A1).
+    /// Everything, as after a kill of the process (A1).
     Everything,
-    /// All names; unflushed bytes are gone and files shorter (A2).
+    /// All names; unflushed bytes are lost and files are shorter (A2).
     NamesButNoData,
     /// All names and lengths; unflushed bytes are zero (A3).
     NamesAndZeros,
@@ -40,23 +41,24 @@ pub enum LossModel {
     TornLastWrite(Tear),
     /// All names and lengths; the second half of the unflushed bytes is zero (A6).
     TailZeros,
-    /// All names and lengths; the second half of the unflushed bytes is what lay there before (A6).
+    /// All names and lengths; the second half of the unflushed bytes is the old content of the
+    /// blocks (A6).
     TailStale,
     /// Everything but one pending change of names (A7).
     EachPendingNameOpLost(usize),
-    /// One pending change of names with those that it builds on, and flushed bytes only (A8).
+    /// One pending change of names with those that it needs, and flushed bytes only (A8).
     EachPendingNameOpKept(usize),
-    /// The first changes of names, as an ordered journal keeps them, and all bytes (A9).
+    /// The first changes of names, as with an ordered journal, and all bytes (A9).
     PrefixOfNameOps(usize),
-    /// Names that went are gone; names that came are not there (A10).
+    /// Removed names are removed; added names are missing (A10).
     UnlinksButNoLinks,
-    /// Everything but new folders and what is in them (A11).
+    /// Everything but new folders and their content (A11).
     NewFoldersLost,
     /// Any subset of the changes of names, and any state of each unflushed file (A12).
     RandomSubset(u64),
 }
 
-/// What becomes of the unflushed bytes of one file.
+/// The loss of the unflushed bytes of one file.
 #[derive(Clone, Copy)]
 enum DataLoss {
     Lost,
@@ -66,7 +68,8 @@ enum DataLoss {
     Tail(u8),
 }
 
-/// The models that can make a difference to `disk`, each once, `random` random ones among them if anything is pending.
+/// Returns the models that can make a difference to `disk`, each once, with `random` random ones if
+/// anything is pending.
 pub(super) fn models(disk: &Disk, random: usize) -> Vec<LossModel> {
     let soft_data = disk
         .nodes
@@ -107,7 +110,7 @@ pub(super) fn models(disk: &Disk, random: usize) -> Vec<LossModel> {
     models
 }
 
-/// The disk that `model` leaves of `disk`.
+/// Builds the disk that `model` leaves of `disk`.
 pub(super) fn image(disk: &Disk, model: &LossModel) -> Disk {
     let keep = kept_ops(disk, model);
     let mut changed: HashMap<NodeId, Names> = HashMap::new();
@@ -122,7 +125,7 @@ pub(super) fn image(disk: &Disk, model: &LossModel) -> Disk {
     image
 }
 
-/// Copies what is reachable below folder `from` of `disk` into folder `to` of `image`.
+/// Copies everything below folder `from` of `disk` into folder `to` of `image`.
 fn copy_folder(
     disk: &Disk,
     changed: &HashMap<NodeId, Names>,
@@ -151,7 +154,7 @@ fn copy_folder(
     });
 }
 
-/// For each pending change of names, whether it survives.
+/// Returns for each pending change of names whether it survives.
 fn kept_ops(disk: &Disk, model: &LossModel) -> Vec<bool> {
     let pending = &disk.pending;
     let each = |keep: &dyn Fn(usize, &NameOp) -> bool| pending.iter().enumerate().map(|(i, op)| keep(i, op)).collect();
@@ -169,7 +172,8 @@ fn kept_ops(disk: &Disk, model: &LossModel) -> Vec<bool> {
         LossModel::UnlinksButNoLinks => each(&|_, op| matches!(op.change, Change::Unlink { .. })),
         LossModel::NewFoldersLost => each(&|_, op| !op.makes_folder()),
         LossModel::RandomSubset(seed) => {
-            // a quarter, half or three quarters of them; every other seed with what they build on
+            // a quarter, half or three quarters of them; with every other seed also those that they
+            // need
             let quarters = 1 + seed % 3;
             let chosen = (0..pending.len()).filter(|i| dice(seed, *i as u64) % 4 < quarters);
             match seed % 2 {
@@ -184,8 +188,8 @@ fn kept_ops(disk: &Disk, model: &LossModel) -> Vec<bool> {
     }
 }
 
-/// Marks `chosen` and the earlier changes without which they would have no effect: those that gave the same node its name
-/// in that folder, and those that made the folder.
+/// Marks `chosen` and the earlier changes without which they would have no effect: those that gave
+/// the same node its name in that folder, and those that made the folder.
 fn with_causes(pending: &[NameOp], mut chosen: Vec<usize>) -> Vec<bool> {
     let mut keep = vec![false; pending.len()];
     while let Some(at) = chosen.pop() {
@@ -208,7 +212,7 @@ impl NameOp {
     }
 }
 
-/// What is left of a file.
+/// Returns what is left of a file.
 fn surviving(file: &FileNode, id: NodeId, model: &LossModel) -> FileNode {
     if file.is_hard() {
         return FileNode::hard(file.data.clone());
@@ -258,7 +262,7 @@ impl DataLoss {
 }
 
 impl Tear {
-    /// How many bytes of a write of `len` bytes survive: always fewer than all.
+    /// Returns how many bytes of a write of `len` bytes survive: always fewer than all.
     fn keeps(self, len: usize) -> usize {
         let last = len.saturating_sub(1);
         match self {
@@ -269,7 +273,7 @@ impl Tear {
     }
 }
 
-/// A repeatable random number.
+/// Returns a reproducible random number.
 fn dice(seed: u64, n: u64) -> u64 {
     let source = SeededEntropy::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n.rotate_left(32));
     random(&source as &dyn Entropy)

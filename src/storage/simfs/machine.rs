@@ -1,14 +1,16 @@
-//! The machine around the simulated disk: it counts and logs the mutating calls, and does what was ordered for each of them.
+//! The machine of a simulated disk: counters, the log of mutating calls, and the faults ordered for
+//! them.
 
 use super::disk::Disk;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-/// Called before a mutating call with the number that it gets if no other thread's call comes first.
+/// Called before a mutating call, with the number that the call gets unless a call of another
+/// thread comes first.
 pub type BeforeMutation = dyn Fn(u64) + Send + Sync;
 
-/// The disk and what is ordered to happen to it.
+/// The disk, its counters, and the orders of the test.
 pub(super) struct Machine {
     pub(super) disk: Disk,
     pub(super) calls: u64,

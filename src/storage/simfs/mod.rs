@@ -1,12 +1,15 @@
-//! A simulated disk for tests: it can lose what was not flushed, run full, fail calls and lose power at any of them.
+//! A simulated disk for tests: it can lose unflushed changes, run full, fail calls, and lose power
+//! at any call.
 //!
-//! A [`SimFs`] is a handle; clones of it are the same disk, as the processes of one machine see it. It counts the mutating
-//! calls, and the count equals what `strace` counts of the same calls on a real disk. After a power cut,
-//! [`SimFs::loss_models`] names the adversaries that could make a difference and [`SimFs::after_power_loss`] builds the disk
-//! that one of them leaves; images share bytes with the original, so that a sweep can build hundreds of thousands.
+//! A [`SimFs`] is a handle; its clones are handles of the same disk, as the processes of one
+//! machine have them. It counts mutating calls, and the count equals that of `strace` for the same
+//! calls on a real disk. After a power cut, [`SimFs::loss_models`] returns the loss models that
+//! could make a difference, and [`SimFs::after_power_loss`] builds the disk that one of them
+//! leaves. Images share bytes with the original, so that a sweep can build hundreds of thousands.
 //!
-//! `disk` holds the state, `loss` what may be lost. Sources of the model: POSIX `fsync`, and Pillai et al., *All File
-//! Systems Are Not Created Equal* (OSDI 2014).
+//! `disk` has the state of the files, `machine` the counters and orders, `calls` the
+//! [`Vfs`](super::vfs::Vfs), `loss` the loss models. Sources of the model: POSIX `fsync`, and
+//! Pillai et al., *All File Systems Are Not Created Equal* (OSDI 2014).
 
 mod calls;
 mod disk;
@@ -24,12 +27,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A simulated disk, or one more handle on it.
+/// A handle of a simulated disk.
 #[derive(Clone)]
 pub struct SimFs {
     machine: Arc<Mutex<Machine>>,
-    /// Names from the top of the disk to the root. The first one always exists, so that what is above a missing root can
-    /// be flushed, as on a real disk.
+    /// Names from the top of the disk to the root. The first one always exists, so that the folder
+    /// above a missing root can be flushed, as on a real disk.
     base: Arc<[String]>,
 }
 
@@ -40,14 +43,14 @@ impl Default for SimFs {
 }
 
 impl SimFs {
-    /// An empty disk with an empty, durable root folder.
+    /// Makes an empty disk with an empty, durable root folder.
     pub fn new() -> Self {
         let fs = Self::without_root(1);
         fs.make_hard(fs.base.len());
         fs
     }
 
-    /// A disk on which the root and `depth - 1` folders above it are still missing.
+    /// Makes a disk on which the root and `depth - 1` folders above it are missing.
     pub fn without_root(depth: usize) -> Self {
         let base: Vec<String> = (0..=depth.max(1)).map(|level| level.to_string()).collect();
         let fs = Self {
@@ -58,11 +61,11 @@ impl SimFs {
         fs
     }
 
-    /// Makes the folder of the first `len` names of the base.
+    /// Creates the folder of the first `len` names of the base, durably.
     fn make_hard(&self, len: usize) {
         let base: Vec<&str> = self.base.iter().take(len).map(String::as_str).collect();
         let disk = &mut self.machine().disk;
-        // cannot fail: its parent exists, it does not, and space has no limit yet
+        // cannot fail: the parent exists, the folder does not, and space is not limited yet
         let _ = disk.create(&base, Node::Folder(FolderNode::default()));
         disk.harden_all();
     }
@@ -71,18 +74,18 @@ impl SimFs {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Mutating calls so far, failed ones included.
+    /// Returns the number of mutating calls so far, including failed ones.
     pub fn mutating_calls(&self) -> u64 {
         self.machine().calls
     }
 
-    /// The mutating calls so far, by name and path (`from -> to` for a rename).
+    /// Returns the mutating calls so far, by name and path (`from -> to` for a rename).
     pub fn log(&self) -> Vec<(&'static str, String)> {
         self.machine().log.clone()
     }
 
-    /// Cuts the power at mutating call number `number`, counted from 0: that call does not happen, and from then on every
-    /// call fails and all locks are gone.
+    /// Cuts the power at mutating call number `number`, counted from 0: that call does not happen,
+    /// every later call fails, and all locks are released.
     pub fn crash_at(&self, number: u64) {
         self.machine().crash_at = Some(number);
     }
@@ -92,72 +95,74 @@ impl SimFs {
         self.machine().power_off();
     }
 
-    /// Whether the power is off.
+    /// Returns whether the power is off.
     pub fn is_off(&self) -> bool {
         self.machine().power_off
     }
 
-    /// Fails mutating call number `number`, counted from 0; it has no effect. After a failed flush the same bytes or names
-    /// never become durable, though a second flush says so, as on Linux.
+    /// Fails mutating call number `number`, counted from 0, without effect. After a failed flush
+    /// the same bytes or names never become durable, although a second flush succeeds, as on Linux.
     pub fn fail_call(&self, number: u64, kind: io::ErrorKind) {
         self.machine().faults.insert(number, kind);
     }
 
-    /// Does mutating call number `number`, counted from 0, and reports `kind`: as a network file system whose answer was lost,
-    /// and that reports what the second try has met.
+    /// Executes mutating call number `number`, counted from 0, and reports `kind`: as a network
+    /// file system that lost the reply, repeated the call, and reports the error of the second one.
     pub fn lose_answer(&self, number: u64, kind: io::ErrorKind) {
         self.machine().lost_answers.insert(number, kind);
     }
 
-    /// Knows files by their paths, as some FUSE file systems do: a file that gets another name is another file from then on,
-    /// and locks on the old one do not count for it.
+    /// Identifies files by path, as some FUSE file systems do: a renamed or linked file is another
+    /// file, to which locks on the old one do not apply.
     pub fn know_files_by_path(&self) {
         self.machine().disk.by_path = true;
     }
 
-    /// Limits the space left to so many bytes; `None` is no limit. New folders and written bytes take space, removed files
-    /// give theirs back.
+    /// Limits the free space to `free` bytes; `None` is no limit. New folders and written bytes
+    /// take space, deleted files release it.
     pub fn set_free_bytes(&self, free: Option<u64>) {
         self.machine().disk.free = free;
     }
 
-    /// Space left, if it is limited.
+    /// Returns the free space in bytes, if it is limited.
     pub fn free_bytes(&self) -> Option<u64> {
         self.machine().disk.free
     }
 
-    /// Limits the files and folders that can still be made; `None` is no limit. Removed files give theirs back. A disk after a
-    /// power loss has no such limit.
+    /// Limits the number of files and folders that can be created; `None` is no limit. Deleted
+    /// files count again. A disk after a power loss has no such limit.
     pub fn set_free_inodes(&self, free: Option<u64>) {
         self.machine().disk.free_inodes = free;
     }
 
-    /// Files and folders that can still be made, if that is limited.
+    /// Returns the number of files and folders that can be created, if it is limited.
     pub fn free_inodes(&self) -> Option<u64> {
         self.machine().disk.free_inodes
     }
 
-    /// A seeded bug: flushes of files succeed and are counted, but harden nothing.
+    /// Seeds a bug: flushes of files succeed and are counted, but make nothing durable.
     pub fn skip_file_fsync(&self, skip: bool) {
         self.machine().skip_file_fsync = skip;
     }
 
-    /// A seeded bug: flushes of folders succeed and are counted, but harden nothing.
+    /// Seeds a bug: flushes of folders succeed and are counted, but make nothing durable.
     pub fn skip_dir_fsync(&self, skip: bool) {
         self.machine().skip_dir_fsync = skip;
     }
 
-    /// Calls `hook` before each mutating call, outside every lock, so that a scheduler can hold the thread there.
+    /// Calls `hook` before each mutating call, outside of all locks, so that a scheduler can pause
+    /// the thread there.
     pub fn before_mutation(&self, hook: Option<Box<BeforeMutation>>) {
         self.machine().before = hook.map(Arc::from);
     }
 
-    /// Everything that is not durable now becomes so, as after `sync`.
+    /// Makes everything durable, as `sync` does.
     pub fn sync_all(&self) {
         self.machine().disk.harden_all();
     }
 
-    /// All files as programs see them now, half-written ones included, by path below the root. Works without power.
+    /// Returns all files as programs see them, including half-written ones, by path below the root.
+    /// Works without power.
     pub fn snapshot_files(&self) -> BTreeMap<String, Vec<u8>> {
         let machine = self.machine();
         let mut files = BTreeMap::new();
@@ -168,7 +173,8 @@ impl SimFs {
         files
     }
 
-    /// Changes the bytes of a file behind everybody's back, durably, as a failing disk does; `None` removes it. Not counted.
+    /// Replaces the bytes of a file durably, as a failing disk does; `None` deletes the file. Not
+    /// counted as a call.
     pub fn damage(&self, path: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
         let parts = self.parts(path)?;
         let mut machine = self.machine();
@@ -182,12 +188,14 @@ impl SimFs {
         Ok(())
     }
 
-    /// The models that can make a difference to what is on the disk now, each once, with up to `random` random ones.
+    /// Returns the loss models that can make a difference to the current disk, each once, with up
+    /// to `random` random ones.
     pub fn loss_models(&self, random: usize) -> Vec<LossModel> {
         loss::models(&self.machine().disk, random)
     }
 
-    /// The disk that `model` leaves, with power on, all durable, nothing counted, and no faults or seeded bugs ordered.
+    /// Builds the disk that `model` leaves: power on, everything durable, no calls counted, no
+    /// faults or seeded bugs.
     pub fn after_power_loss(&self, model: &LossModel) -> Self {
         let image = loss::image(&self.machine().disk, model);
         Self {
@@ -196,7 +204,7 @@ impl SimFs {
         }
     }
 
-    /// Names from the top of the disk to `path`, which is below the root or above it.
+    /// Returns the names from the top of the disk to `path`, which may be above the root.
     fn parts<'a>(&'a self, path: &'a str) -> io::Result<Vec<&'a str>> {
         let mut parts: Vec<&str> = self.base.iter().map(String::as_str).collect();
         for part in path.split('/').filter(|part| !part.is_empty()) {

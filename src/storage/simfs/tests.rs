@@ -1,4 +1,4 @@
-//! What the simulated disk loses and what it keeps.
+//! Tests of the simulated disk: what it loses and what it keeps.
 
 use super::*;
 use crate::storage::LockMode;
@@ -67,7 +67,7 @@ fn a_name_needs_a_flush_of_its_folder() {
 }
 
 #[test]
-fn a_rename_in_a_folder_is_whole_or_not_at_all() {
+fn a_rename_in_a_folder_is_atomic() {
     let (disk, _file) = with_file();
     disk.rename_noreplace("f", "g").unwrap();
     disk.create_new("h").unwrap();
@@ -85,7 +85,7 @@ fn a_rename_in_a_folder_is_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_change_is_kept_with_what_it_builds_on_and_lost_with_it() {
+fn a_change_is_kept_with_the_changes_that_it_needs_and_lost_with_them() {
     let disk = SimFs::new();
     disk.mkdir("d").unwrap();
     disk.create_new("d/tmp").unwrap();
@@ -107,7 +107,7 @@ fn a_rename_between_folders_can_lose_or_double_the_file() {
 }
 
 #[test]
-fn deletes_can_outrun_new_names() {
+fn deletes_can_become_durable_before_new_names() {
     let (disk, _file) = with_file();
     disk.create_new("new").unwrap();
     disk.unlink("f").unwrap();
@@ -115,13 +115,13 @@ fn deletes_can_outrun_new_names() {
     assert_eq!(names(&disk, LossModel::UnlinksButNoLinks), [""; 0]);
     assert_eq!(names(&disk, LossModel::NothingUnsynced), ["f"]);
     assert_eq!(names(&disk, LossModel::PrefixOfNameOps(1)), ["f", "new"]);
-    // a delete of what was never durable needs nothing
+    // a delete of a name that was never durable needs nothing
     disk.unlink("new").unwrap();
     assert_eq!(names(&disk, LossModel::UnlinksButNoLinks), [""; 0]);
 }
 
 #[test]
-fn a_new_folder_is_lost_with_all_that_is_in_it() {
+fn a_new_folder_is_lost_with_its_content() {
     let disk = SimFs::new();
     disk.mkdir("d").unwrap();
     let mut file = disk.create_new("d/f").unwrap();
@@ -166,7 +166,7 @@ fn the_models_cover_everything_that_is_pending_once() {
 }
 
 #[test]
-fn an_image_is_a_disk_of_its_own_and_can_crash_again() {
+fn an_image_is_a_separate_disk_and_can_crash_again() {
     let (disk, mut file) = with_file();
     file.write(b"old").unwrap();
     let image = disk.after_power_loss(&LossModel::Everything);
@@ -185,7 +185,7 @@ fn an_image_is_a_disk_of_its_own_and_can_crash_again() {
 }
 
 #[test]
-fn from_the_crash_on_nothing_happens() {
+fn every_call_after_the_crash_fails() {
     let (disk, mut file) = with_file();
     assert_eq!(disk.mutating_calls(), 2);
     disk.crash_at(3);
@@ -208,7 +208,7 @@ fn from_the_crash_on_nothing_happens() {
 }
 
 #[test]
-fn a_failed_flush_is_never_made_good_by_a_second_one() {
+fn a_second_flush_does_not_repair_a_failed_one() {
     let (disk, mut file) = with_file();
     file.write(b"1").unwrap();
     disk.create_new("g").unwrap();
@@ -225,7 +225,7 @@ fn a_failed_flush_is_never_made_good_by_a_second_one() {
 }
 
 #[test]
-fn flushes_that_are_skipped_are_counted_and_harden_nothing() {
+fn skipped_flushes_are_counted_and_harden_nothing() {
     let (disk, mut file) = with_file();
     disk.skip_file_fsync(true);
     disk.skip_dir_fsync(true);
@@ -243,7 +243,7 @@ fn flushes_that_are_skipped_are_counted_and_harden_nothing() {
 }
 
 #[test]
-fn a_full_disk_takes_what_fits() {
+fn a_full_disk_keeps_the_bytes_that_fit() {
     let (disk, mut file) = with_file();
     disk.set_free_bytes(Some(3));
     let full = file.write(b"12345").unwrap_err();
@@ -255,7 +255,7 @@ fn a_full_disk_takes_what_fits() {
 }
 
 #[test]
-fn every_handle_is_its_own_owner_of_locks() {
+fn every_handle_is_a_separate_owner_of_locks() {
     let (disk, _file) = with_file();
     let open = || disk.open_lock("f").unwrap();
     let (one, two) = (open(), open());
@@ -272,7 +272,7 @@ fn every_handle_is_its_own_owner_of_locks() {
 }
 
 #[test]
-fn the_hook_is_told_the_number_and_may_use_the_disk() {
+fn the_hook_gets_the_call_number_and_may_use_the_disk() {
     let disk = SimFs::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (inside, list) = (disk.clone(), seen.clone());
@@ -329,7 +329,7 @@ fn real_and_simulated_disk_fail_alike() {
 }
 
 #[test]
-fn folders_above_a_missing_root_can_be_made_and_flushed() {
+fn folders_above_a_missing_root_can_be_created_and_flushed() {
     let disk = SimFs::without_root(2);
     assert_eq!((disk.kind("").unwrap(), disk.kind("..").unwrap()), (None, None));
     assert_eq!(disk.kind("../..").unwrap(), Some(FileKind::Folder));

@@ -1,4 +1,5 @@
-//! The real file system behind [`Vfs`]: one system call of the standard library or of `rustix` for each method.
+//! The real file system behind [`Vfs`]: one system call of the standard library or of `rustix` for
+//! each method.
 
 #![expect(clippy::disallowed_methods, reason = "the one file that calls the file system")]
 
@@ -16,12 +17,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The real file system.
 pub struct RealFs {
     root: PathBuf,
-    /// The device last seen below the root, and whether its inode numbers stay what they are.
+    /// The device of the root at the last check, and whether its inode numbers are stable.
     stable_inodes: Mutex<Option<(u64, bool)>>,
 }
 
 impl RealFs {
-    /// A file system rooted at `root`, which need not exist yet. A relative `root` is resolved now, once.
+    /// Makes a file system rooted at `root`, which need not exist yet. A relative `root` is
+    /// resolved now, once.
     pub fn new(root: &Path) -> io::Result<Self> {
         Ok(Self {
             root: std::path::absolute(root)?,
@@ -51,7 +53,7 @@ impl RealFs {
         {
             use rustix::fs::OFlags;
             use std::os::unix::fs::OpenOptionsExt;
-            // neither follow a planted link nor hang on a pipe that has no writer
+            // do not follow a planted link, do not wait for a pipe that has no writer
             let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
             options.custom_flags(flags.bits().cast_signed());
         }
@@ -90,16 +92,17 @@ fn file_kind(meta: &std::fs::Metadata) -> FileKind {
     }
 }
 
-/// The identity of a file, or `None` where the file system may give all files the inode number 0.
+/// Returns the identity of a file; `None` on file systems without inodes, which may number all
+/// files 0.
 fn file_id(meta: &std::fs::Metadata) -> Option<FileId> {
     FileId::of(meta).filter(|id| id.inode != 0)
 }
 
-/// Flushes a file or a folder. Some FUSE and network file systems have nothing to flush and say so in various ways; a
-/// flush that fails in another way is a failure.
+/// Flushes a file or a folder. Some FUSE and network file systems have no flush and report that
+/// with various codes; any other error is a failed flush.
 fn flush(file: &File) -> io::Result<()> {
     match file.sync_all() {
-        // the standard library asks for F_FULLFSYNC here, which not every file system has
+        // the standard library uses F_FULLFSYNC here, which not every file system has
         #[cfg(target_vendor = "apple")]
         Err(error) if no_flush(&error) => match rustix::fs::fsync(file).map_err(io::Error::from) {
             Err(error) if no_flush(&error) => Ok(()),
@@ -209,7 +212,7 @@ impl Vfs for RealFs {
 
     fn modified(&self, path: &str) -> io::Result<Option<Duration>> {
         let meta = std::fs::symlink_metadata(self.resolve(path)?)?;
-        // before 1970 is as long ago as can be
+        // a time before 1970 counts as 1970
         let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(meta.modified().ok().map(since_1970))
     }
@@ -226,7 +229,7 @@ impl Vfs for RealFs {
         for entry in std::fs::read_dir(self.resolve(path)?)? {
             let entry = entry?;
             let meta = match entry.metadata() {
-                // removed since its name was read
+                // deleted since its name was read
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
@@ -246,7 +249,7 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags};
     use rustix::io::Errno;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // old kernels, NFS and some FUSE file systems know no flags
+        // old kernels, NFS and some FUSE file systems do not support flags
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_and_unlink(from, to),
         other => Ok(other?),
     }
@@ -257,10 +260,11 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     link_and_unlink(from, to)
 }
 
-/// Like a rename that never replaces; a crash in between leaves both names on the same whole file.
+/// Renames without replacing by a hard link and an unlink; a crash in between leaves both names on
+/// the same complete file.
 fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::hard_link(from, to).map_err(of_last_link)?;
-    // the new name is there and whole: a temporary name that stays behind is no failure of the rename
+    // the new name exists, so a leftover temporary name is not a failure of the rename
     let _ = std::fs::remove_file(from);
     Ok(())
 }
@@ -282,8 +286,8 @@ impl VfsFile for RealFile {
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {
-        // on Linux this starts writing dirty pages and keeps them cached until they are clean; there is no safe wrapper of
-        // sync_file_range
+        // on Linux this starts writing dirty pages and keeps them cached until they are clean;
+        // sync_file_range has no safe wrapper
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(len) = std::num::NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.file, offset, Some(len), rustix::fs::Advice::DontNeed);
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_never_replaces_and_its_fallback_neither() {
+    fn neither_a_rename_nor_its_fallback_replaces_a_file() {
         let (folder, fs) = fresh();
         for (name, text) in [("a", "1"), ("b", "2")] {
             fs.create_new(name).unwrap().write(text.as_bytes()).unwrap();
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_is_known_under_each_of_its_names() {
+    fn an_open_file_is_recognised_under_each_of_its_names() {
         let (_folder, fs) = fresh();
         let file = fs.create_new("a").unwrap();
         fs.create_new("b").unwrap();
@@ -370,8 +374,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_flush_that_the_file_system_lacks_is_no_failure() {
-        // procfs answers EINVAL to every flush
+    fn a_missing_flush_call_is_not_a_failure() {
+        // procfs returns EINVAL for every flush
         let fs = RealFs::new(Path::new("/proc/self")).unwrap();
         let file = fs.open("status").unwrap();
         file.fsync().unwrap();
@@ -379,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_above_the_root_are_its_parents() {
+    fn leading_dot_dot_names_the_parents_of_the_root() {
         let fs = RealFs::new(Path::new("/x/y/z")).unwrap();
         for (path, full) in [
             ("", "/x/y/z"),

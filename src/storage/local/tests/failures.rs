@@ -27,13 +27,13 @@ fn a_failed_flush_is_final() {
         assert_eq!(kind_of(put_bytes(&store, "a/other", b"1")), Some(ErrorKind::Poisoned));
         assert_eq!(kind_of(store.replace_damaged("a/k", b"1")), Some(ErrorKind::Poisoned));
         assert_eq!(temps(&disk), 0);
-        // a new handle starts anew
+        // a new handle works
         put_bytes(&on(&disk), "a/new", b"1").unwrap();
     }
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_and_the_handle_goes_on() {
+fn a_full_disk_leaves_no_file_and_the_handle_still_works() {
     let (disk, store) = ready();
     disk.set_free_bytes(Some(1000));
     assert_eq!(kind_of(put_bytes(&store, "a/k", &[1; 1001])), Some(ErrorKind::NoSpace));
@@ -45,7 +45,7 @@ fn a_full_disk_leaves_nothing_and_the_handle_goes_on() {
 }
 
 #[test]
-fn a_fault_at_any_call_leaves_no_half_file() {
+fn a_fault_at_any_call_leaves_no_partial_file() {
     for fault in 0..5 {
         let (disk, store) = ready();
         disk.fail_call(disk.mutating_calls() + fault, io::ErrorKind::PermissionDenied);
@@ -80,11 +80,11 @@ fn only_temporary_files_without_a_writer_are_cleaned() {
 }
 
 #[test]
-fn a_cleaner_that_takes_a_fresh_file_makes_the_writer_start_another() {
+fn a_writer_whose_fresh_file_is_cleaned_creates_another() {
     let (disk, store) = ready();
     let cleaner = on(&disk);
     let real = disk.clone();
-    // the disk as a writer sees it whose file is cleaned away right after its creation
+    // a disk on which a cleaner deletes the first file right after its creation
     struct Late(SimFs, LocalStorage, AtomicBool);
     impl Vfs for Late {
         fn create_new(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
@@ -139,7 +139,7 @@ fn a_cleaner_that_takes_a_fresh_file_makes_the_writer_start_another() {
 }
 
 #[test]
-fn a_lost_folder_is_made_again_but_never_a_lost_root() {
+fn a_lost_folder_is_recreated_but_never_a_lost_root() {
     let (disk, store) = ready();
     put_bytes(&store, "new/deep/k", b"1").unwrap();
     store.barrier().unwrap();
@@ -167,16 +167,16 @@ fn links_pipes_and_folders_in_place_of_files_are_errors() {
         assert!(put_bytes(&store, key, b"1").is_err(), "{key}");
     }
     assert_eq!(kind_of(store.get("a/folder", 1)), Some(ErrorKind::NotADirectory));
-    // even those can be replaced
+    // such files can be replaced too
     store.replace_damaged("a/folder", b"good").unwrap();
     store.replace_damaged("a/link", b"good").unwrap();
     assert_eq!(store.list("a").unwrap().len(), 2);
 }
 
-/// The calls of a network file system that lost an answer, and is asked again: it is done, and the second answer is about the
-/// first.
+/// A network file system that loses a reply repeats the call: the first one has succeeded, and the
+/// second one fails because of that.
 #[test]
-fn a_rename_whose_answer_was_lost_is_done() {
+fn a_rename_whose_reply_was_lost_counts_as_done() {
     for kind in [io::ErrorKind::AlreadyExists, io::ErrorKind::NotFound] {
         let (disk, store) = ready();
         let mut at = disk.mutating_calls();
@@ -210,13 +210,13 @@ fn a_rename_whose_answer_was_lost_is_done() {
 }
 
 #[test]
-fn a_key_that_another_writer_took_meanwhile_is_not_mistaken_for_a_lost_answer() {
+fn a_key_that_another_writer_put_concurrently_is_not_mistaken_for_a_lost_reply() {
     let (disk, store) = ready();
     let other = on(&disk);
     let is_first = AtomicBool::new(true);
     let at = disk.mutating_calls();
     disk.before_mutation(Some(Box::new(move |number| {
-        // the calls of the other writer come here too
+        // the calls of the other writer run through this hook too
         if number == at + 3 && is_first.swap(false, Ordering::SeqCst) {
             put_bytes(&other, "a/x", b"theirs").unwrap();
         }
@@ -226,7 +226,7 @@ fn a_key_that_another_writer_took_meanwhile_is_not_mistaken_for_a_lost_answer() 
 }
 
 #[test]
-fn a_lease_is_seen_as_held_where_files_are_known_by_their_paths() {
+fn a_lease_is_seen_as_held_where_files_are_identified_by_path() {
     let (disk, store) = ready();
     disk.know_files_by_path();
     let lease = store.lease("locks/s.json", b"lease").unwrap();

@@ -37,7 +37,7 @@ fn temps(disk: &SimFs) -> usize {
 }
 
 #[test]
-fn a_folder_keeps_the_promises_of_every_store() {
+fn a_folder_passes_the_conformance_tests() {
     let place = tempfile::tempdir().unwrap();
     let count = std::cell::Cell::new(0);
     conformance::run(|| {
@@ -48,7 +48,7 @@ fn a_folder_keeps_the_promises_of_every_store() {
 }
 
 #[test]
-fn a_simulated_disk_keeps_the_promises_of_every_store() {
+fn a_simulated_disk_passes_the_conformance_tests() {
     conformance::run(|| Arc::new(on(&SimFs::new())));
     conformance::run(|| Arc::new(on(&SimFs::without_root(3))));
     conformance::run(|| {

@@ -1,8 +1,8 @@
-//! Power cuts on the simulated disk: what a barrier covers, and what is left behind.
+//! Power cuts on the simulated disk: the effect of a barrier, and the remains of a crash.
 
 use super::*;
 
-/// What the sweep's work had achieved when the power went.
+/// The acknowledged state of the sweep's work at the power cut.
 #[derive(Default)]
 struct Acknowledged {
     present: Vec<&'static str>,
@@ -13,7 +13,7 @@ fn bytes_of(key: &str) -> Vec<u8> {
     key.bytes().cycle().take(3000).collect()
 }
 
-/// Puts and deletes with barriers, as far as the disk lets it; tells what must hold from then on.
+/// Puts and deletes with barriers until the power cut; returns what must hold after it.
 fn work(store: &LocalStorage) -> Acknowledged {
     let mut done = Acknowledged::default();
     let put = |key: &str| put_bytes(store, key, &bytes_of(key)).is_ok();
@@ -34,7 +34,7 @@ fn work(store: &LocalStorage) -> Acknowledged {
     done
 }
 
-/// Promises broken on a disk after a power cut.
+/// Counts the guarantees that are broken on a disk after a power cut.
 fn broken(disk: &SimFs, done: &Acknowledged) -> usize {
     let store = on(disk);
     let wrong = |key: &str| store.get(key, 1 << 20).ok().as_deref() != Some(&bytes_of(key)[..]);
@@ -48,7 +48,8 @@ fn broken(disk: &SimFs, done: &Acknowledged) -> usize {
     lost + back + listed.filter(|entry| wrong(&entry.key)).count()
 }
 
-/// Cuts the power at every call and tries every adversary: images seen and promises broken.
+/// Cuts the power at every call and tries every loss model; returns the images tried and the
+/// guarantees broken.
 fn sweep(prepare: impl Fn(&SimFs)) -> (u64, usize) {
     let (mut images, mut violations) = (0, 0);
     for call in 0.. {
@@ -60,7 +61,7 @@ fn sweep(prepare: impl Fn(&SimFs)) -> (u64, usize) {
             images += 1;
             let image = disk.after_power_loss(&model);
             violations += broken(&image, &done);
-            // and again: what is left of the crash must not be in the way
+            // repeated: the remains of the crash must not prevent it
             for folder in FOLDERS {
                 on(&image).clean_temporary(folder).unwrap();
             }
@@ -82,13 +83,13 @@ fn what_a_barrier_acknowledged_survives_every_power_cut() {
 }
 
 #[test]
-fn the_sweep_sees_a_missing_flush() {
+fn the_sweep_detects_a_missing_flush() {
     assert!(sweep(|disk| disk.skip_file_fsync(true)).1 > 0);
     assert!(sweep(|disk| disk.skip_dir_fsync(true)).1 > 0);
 }
 
 #[test]
-fn making_folders_can_be_repeated_after_every_power_cut() {
+fn create_folders_can_be_repeated_after_every_power_cut() {
     for call in 0.. {
         let disk = SimFs::without_root(3);
         disk.crash_at(call);
@@ -127,7 +128,7 @@ fn a_damaged_file_is_never_lost_while_it_is_replaced() {
                 (path == "a/k" || path.starts_with("quarantine/a_k-")) && bytes.as_slice() == b"bad"
             });
             assert!(kept, "{call} {model:?} {files:?}");
-            // nor is there a moment without a file of that name
+            // and at no instant is there no file under the key
             assert!(files.contains_key("a/k"), "{call} {model:?} {files:?}");
             if replaced.is_ok() {
                 assert_eq!(files["a/k"], b"good");
@@ -156,7 +157,7 @@ fn a_barrier_covers_the_files_of_others_in_an_included_folder() {
 }
 
 #[test]
-fn concurrent_barriers_each_cover_what_came_before_them() {
+fn concurrent_barriers_each_cover_the_calls_before_them() {
     let (disk, store) = ready();
     std::thread::scope(|scope| {
         for who in 0..4 {
@@ -175,7 +176,7 @@ fn concurrent_barriers_each_cover_what_came_before_them() {
 }
 
 #[test]
-fn a_power_cut_frees_locks_and_leases() {
+fn a_power_cut_releases_locks_and_leases() {
     let (disk, store) = ready();
     put_bytes(&store, "locks/commit", b"").unwrap();
     let _lease = store.lease("locks/s.json", b"x").unwrap();
