@@ -1,8 +1,9 @@
-//! Reading through parity: when no copy of a chunk can be read, the rows it lies in are made again from the rest of the
-//! pack's group, only these, and the pack is remembered so that it can be healed afterwards.
+//! Reading through parity: when no copy of a chunk can be read, the rows that contain it are
+//! rebuilt from the rest of the pack's group, only these, and the pack is noted so that it can be
+//! healed afterwards.
 //!
-//! A pack that is gone because a prune removed it is not damage; the caller has listed the index afresh before it comes
-//! here.
+//! A pack that is missing because a prune deleted it is not damage; the caller has listed the
+//! segments again before it calls this module.
 
 use super::Repository;
 use super::suspect::Suspects;
@@ -18,25 +19,26 @@ use crate::storage::{FailedRead, judge};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What a handle has learnt about parity while it read damaged packs.
+/// State of a handle about parity, from its reads of damaged packs.
 #[derive(Default)]
 pub(super) struct Degraded {
-    /// Which groups there are, and the record last used.
+    /// The listed groups, and the record last used.
     groups: Option<Arc<Groups>>,
     record: Option<(GroupId, Arc<GroupRecord>)>,
     /// Packs that were read through parity and not healed yet.
     packs: BTreeSet<PackId>,
-    /// Packs that were made again to learn what they hold, or could not be.
-    looked_into: BTreeSet<PackId>,
+    /// Packs that were rebuilt to read their index, or could not be.
+    rebuilt: BTreeSet<PackId>,
     /// Packs that a read found damaged.
     pub(super) suspects: Suspects,
 }
 
 impl Repository {
-    /// The stored chunk at `location`, made again from parity into `stored`; `false` when that cannot be done.
+    /// Rebuilds the stored chunk at `location` from parity into `stored`; `false` when that is not
+    /// possible.
     ///
     /// # Errors
-    /// Only for a read that failed: then it may be done another time.
+    /// Only for a read that failed: it may succeed another time.
     pub fn read_through_parity(&self, location: &ChunkLocation, stored: &mut Vec<u8>) -> Result<bool> {
         let entry = &location.entry;
         let start = u64::from(entry.offset);
@@ -60,39 +62,39 @@ impl Repository {
         Ok(true)
     }
 
-    /// What a pack holds that is lost or damaged, from its bytes as parity gives them. It takes reading its whole group, so
-    /// a handle does it once for each pack, unless a read failed.
+    /// The index of a lost or damaged pack, from its bytes as parity rebuilds them. This reads its
+    /// whole group, so a handle does it once for each pack, unless a read failed.
     pub(super) fn index_through_parity(&self, pack: &PackId) -> Result<Option<PackIndex>> {
-        if self.degraded.lock(self).looked_into.contains(pack) {
+        if self.degraded.lock(self).rebuilt.contains(pack) {
             return Ok(None);
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
         let bytes = judge(self.with_group_of(pack, rebuild))?;
-        self.degraded.lock(self).looked_into.insert(*pack);
+        self.degraded.lock(self).rebuilt.insert(*pack);
         let parts = bytes.ok().and_then(|bytes| parts_of(pack, &bytes).ok());
         Ok(parts.and_then(|parts| open_parts(parts, &self.config().id, self.seal().as_ref()).ok()))
     }
 
-    /// Remembers that a pack was read through parity, and says so the first time.
+    /// Notes that a pack was read through parity, and warns the first time.
     pub fn note_degraded(&self, pack: PackId) {
         if self.degraded.lock(self).packs.insert(pack) {
             self.warn_of_pack(
                 "WARN_DEGRADED_READ",
                 pack,
-                format!("Pack {pack} is damaged; its data came from parity"),
+                format!("Pack {pack} is damaged; its data was read from parity"),
             );
         }
     }
 
-    /// Heals the packs that were read through parity, if this handle may write and nobody else maintains the repository.
-    /// A pack takes its name again only when its bytes have it. What cannot be done now is left to `repair`, what comes after
-    /// an abort to the next restore.
+    /// Heals the packs that were read through parity, if this handle may write and no other process
+    /// maintains the repository. A pack is replaced only by bytes whose hash matches its id. What
+    /// cannot be done now is left to `repair`, and what an abort interrupts to the next restore.
     pub fn heal_degraded_packs(&self, monitor: &dyn Monitor) {
         let packs = std::mem::take(&mut self.degraded.lock(self).packs);
         if packs.is_empty() || self.check_writable().is_err() || self.check_open().is_err() {
             return;
         }
-        // somebody else maintains the repository: the next restore, or a repair, does it
+        // another process maintains the repository: the next restore, or a repair, does it
         let Ok(Some(_maint)) = try_maint(self.storage()) else {
             return;
         };
@@ -108,26 +110,27 @@ impl Repository {
         }
     }
 
-    /// Heals a pack, and warns of the outcome; `true` when it is whole. The caller holds the
+    /// Heals a pack, and warns of the outcome; `true` when it is intact. The caller holds the
     /// maintenance lock.
     pub(super) fn heal_and_tell(&self, pack: &PackId) -> bool {
         match self.heal_pack(pack) {
             Ok(false) => true,
             Ok(true) => {
-                let message = format!("Pack {pack} was damaged and has been made whole from parity");
+                let message = format!("Pack {pack} was damaged and has been rebuilt from parity");
                 self.warn_of_pack("WARN_PACK_HEALED", *pack, message);
                 true
             }
             Err(error) => {
-                let message = format!("The damaged pack {pack} could not be made whole: {error}");
+                let message = format!("The damaged pack {pack} could not be healed: {error}");
                 self.warn_of_pack("WARN_NOT_HEALED", *pack, message);
                 false
             }
         }
     }
 
-    /// `false` when the pack is whole: what failed was one read. One that the device fails to read each time is replaced too:
-    /// its bytes come from other files then, which that proves to be readable.
+    /// Replaces a damaged pack; `false` when it is intact, because only one read failed. A pack
+    /// that the device fails to read each time is replaced too: its bytes then come from other
+    /// files, and the new file is readable.
     fn heal_pack(&self, pack: &PackId) -> Result<bool> {
         match self.storage().get(&layout::pack(pack), self.config().longest_pack()) {
             Ok(bytes) if sha256(&[&bytes]) == pack.0 => return Ok(false),
@@ -141,9 +144,10 @@ impl Repository {
         Ok(true)
     }
 
-    /// Calls `rebuild` with each live group that protects `pack` until it succeeds: normally there is one, and after a crash
-    /// sometimes one that lacks a member and one that does not. Lists the groups again when none of the known ones will do:
-    /// they may have been superseded, and deleted.
+    /// Calls `rebuild` with each live group that protects `pack` until it succeeds: normally there
+    /// is one, and after a crash sometimes one that lacks a member and one that does not. Lists the
+    /// groups again when none of the known ones succeeds: they may have been superseded and
+    /// deleted.
     fn with_group_of<T>(&self, pack: &PackId, rebuild: impl Fn(&GroupRecord) -> Result<T>) -> Result<T> {
         let mut failed = Error::PackMissing {
             pack: *pack,
@@ -163,8 +167,8 @@ impl Repository {
             let others = groups.groups_of(pack).map(|head| head.id);
             for group in first.into_iter().chain(others.filter(|other| Some(*other) != first)) {
                 match self.record_of(group).and_then(|record| rebuild(&record)) {
-                    Ok(made) => return Ok(made),
-                    // a read that failed says that it may come out another time
+                    Ok(rebuilt) => return Ok(rebuilt),
+                    // a failed read takes precedence: the rebuild may succeed another time
                     Err(error) if failed.unreadable().is_none() => failed = error,
                     Err(_) => {}
                 }
@@ -178,7 +182,7 @@ impl Repository {
         Err(failed)
     }
 
-    /// Lists the groups, and remembers them where all could be read.
+    /// Lists the groups, and remembers them if all could be read.
     fn list_groups(&self) -> Result<Arc<Groups>> {
         let groups = Arc::new(self.parity_groups()?);
         let known = groups.check_read().is_ok().then(|| Arc::clone(&groups));
@@ -187,7 +191,7 @@ impl Repository {
         Ok(groups)
     }
 
-    /// The record of a group; the last one is kept.
+    /// The record of a group; the last one is cached.
     fn record_of(&self, group: GroupId) -> Result<Arc<GroupRecord>> {
         if let Some((known, record)) = &self.degraded.lock(self).record
             && *known == group

@@ -1,9 +1,11 @@
-//! Packs that leave their parity groups, before they are deleted.
+//! Removing packs from their parity groups, before the packs are deleted.
 //!
-//! A group is replaced by one without them: their rows are folded out of its shards again, or, when most of them go, the
-//! shards are made from those that stay. What is left of several groups becomes one where it fits. The old groups go only
-//! when the new ones are durable; so every pack that stays is protected at every instant (but for one on a full disk, [`Room::Little`]). Members that are lost leave too,
-//! unless the group can still give them back to somebody who misses them. The caller holds the maintenance lock.
+//! A group is replaced by one without these packs: their rows are folded out of its shards, or, if
+//! most members leave, the shards are computed from those that stay. The rest of several groups is
+//! combined into one if it fits. The old groups are deleted only when the new ones are durable, so
+//! every pack that stays is protected at every instant (except on a full disk, see
+//! [`Room::Little`]). Lost members leave too, unless the group can still rebuild them. The caller
+//! holds the maintenance lock.
 
 use super::Repository;
 use super::protect::{finished, load_groups, make_durable};
@@ -18,44 +20,46 @@ use crate::parity::{
 use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
 
-/// What to do where a group and the ones that it replaces have no room at the same time.
+/// How to proceed if the disk has no room for a group and the groups that it replaces at the same
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Fail with [`Error::NoSpace`]: the caller can still free some space. Nothing is unprotected then.
+    /// Fail with [`Error::NoSpace`]: the caller can still free some space. No pack is unprotected
+    /// then.
     Enough,
-    /// Delete the old groups first. Where the new one cannot be stored even then, its members have lost their parity,
-    /// and the caller has to protect them.
+    /// Delete the old groups first. If the new one cannot be stored even then, its members have
+    /// lost their parity, and the caller has to protect them.
     Little,
 }
 
-/// Deletes the groups of which all members are in `killed`; needs no space. Returns those of `killed` that other groups
-/// still count on.
-pub fn delete_dead_groups(repo: &Repository, killed: &HashSet<PackId>) -> Result<HashSet<PackId>> {
+/// Deletes the groups of which all members are in `condemned`; needs no space. Returns those of
+/// `condemned` that are members of other groups.
+pub fn delete_dead_groups(repo: &Repository, condemned: &HashSet<PackId>) -> Result<HashSet<PackId>> {
     let groups = load_durable(repo)?;
-    let is_dead = |head: &GroupHead| head.members.iter().all(|member| killed.contains(&member.pack));
+    let is_dead = |head: &GroupHead| head.members.iter().all(|member| condemned.contains(&member.pack));
     let dead: Vec<GroupId> = groups.live().filter(|head| is_dead(head)).map(|head| head.id).collect();
     delete_superseded(repo, &groups)?;
     for id in &dead {
         delete_group(repo, id)?;
     }
-    Ok(bound(&groups, killed, &dead.into_iter().collect()))
+    Ok(blocked(&groups, condemned, &dead.into_iter().collect()))
 }
 
-/// Replaces the groups that have some members in `killed`. Returns those of `killed` that a group cannot let go: it is
-/// damaged, and the members that stay cannot be read either.
-pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>, room: Room) -> Result<HashSet<PackId>> {
+/// Replaces the groups that have some members in `condemned`. Returns those of `condemned` that a
+/// group cannot release: it is damaged, and the members that stay cannot be read either.
+pub fn leave_groups(repo: &Repository, condemned: &HashSet<PackId>, room: Room) -> Result<HashSet<PackId>> {
     let groups = load_durable(repo)?;
     let mut affected: Vec<GroupHead> = groups
         .live()
-        .filter(|head| head.members.iter().any(|member| killed.contains(&member.pack)))
+        .filter(|head| head.members.iter().any(|member| condemned.contains(&member.pack)))
         .cloned()
         .collect();
-    // like sizes side by side, the smallest first: they fit together
+    // similar sizes next to each other, the smallest first: they fit together
     affected.sort_by_key(|head| (head.class, head.members.len(), head.id));
     let mut open: Option<(Accumulator, Vec<GroupId>)> = None;
     let mut empty: HashSet<GroupId> = HashSet::new();
     for head in affected {
-        let rest = match without(repo, &head, killed)? {
+        let rest = match without(repo, &head, condemned)? {
             Rest::Group(rest) => rest,
             Rest::Alone(rest) => {
                 replace(repo, &groups, rest, &[head.id], room)?;
@@ -65,34 +69,34 @@ pub fn leave_groups(repo: &Repository, killed: &HashSet<PackId>, room: Room) -> 
                 empty.insert(head.id);
                 continue;
             }
-            // it stays as it is, and its members with it
-            Rest::Bound => continue,
+            // the group stays as it is, with all its members
+            Rest::Blocked => continue,
         };
         open = Some(match open.take() {
             None => (rest, vec![head.id]),
-            Some((mut whole, mut old)) if whole.can_absorb(&rest).is_ok() => {
-                whole.absorb(rest).map_err(parity::Error::Refused)?;
+            Some((mut combined, mut old)) if combined.can_absorb(&rest).is_ok() => {
+                combined.absorb(rest).map_err(parity::Error::Refused)?;
                 old.push(head.id);
-                (whole, old)
+                (combined, old)
             }
-            Some((whole, old)) => {
-                replace(repo, &groups, whole, &old, room)?;
+            Some((combined, old)) => {
+                replace(repo, &groups, combined, &old, room)?;
                 (rest, vec![head.id])
             }
         });
     }
-    if let Some((whole, old)) = open {
-        replace(repo, &groups, whole, &old, room)?;
+    if let Some((combined, old)) = open {
+        replace(repo, &groups, combined, &old, room)?;
     }
     let groups = load_durable(repo)?;
     delete_superseded(repo, &groups)?;
     for id in &empty {
         delete_group(repo, id)?;
     }
-    Ok(bound(&groups, killed, &empty))
+    Ok(blocked(&groups, condemned, &empty))
 }
 
-/// All groups, and everything that they count on is durable.
+/// Loads all groups; every file that they rely on is durable afterwards.
 fn load_durable(repo: &Repository) -> Result<Groups> {
     make_durable(repo)?;
     let groups = load_groups(repo)?;
@@ -100,66 +104,67 @@ fn load_durable(repo: &Repository) -> Result<Groups> {
     Ok(groups)
 }
 
-/// Those of `killed` that are members of live groups, `gone` ones left out.
-fn bound(groups: &Groups, killed: &HashSet<PackId>, gone: &HashSet<GroupId>) -> HashSet<PackId> {
-    let live = groups.live().filter(|head| !gone.contains(&head.id));
+/// Those of `condemned` that are members of a live group that is not in `deleted`.
+fn blocked(groups: &Groups, condemned: &HashSet<PackId>, deleted: &HashSet<GroupId>) -> HashSet<PackId> {
+    let live = groups.live().filter(|head| !deleted.contains(&head.id));
     let members = live.flat_map(|head| head.members.iter().map(|member| member.pack));
-    members.filter(|pack| killed.contains(pack)).collect()
+    members.filter(|pack| condemned.contains(pack)).collect()
 }
 
-/// Replaces the groups `old` by `whole`. Where a full disk has no room for both, and [`Room::Little`] allows it, the old
-/// ones are deleted first: `whole` takes up no more than they do. A crash between the two, or another process that takes
-/// the space, costs protection until a prune or a repair restores it, and no data.
-fn replace(repo: &Repository, groups: &Groups, whole: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
-    let group = finished(repo, whole, groups.superseding(old))?;
+/// Replaces the groups `old` by `combined`. If a full disk has no room for both, and [`Room::Little`]
+/// allows it, the old ones are deleted first: `combined` is not larger than they are. A crash between
+/// the two, or another process that takes the space, costs protection until a prune or a repair
+/// restores it, and no data.
+fn replace(repo: &Repository, groups: &Groups, combined: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
+    let group = finished(repo, combined, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);
     if !matches!(published, Err(Error::NoSpace { .. })) {
         return published;
     }
     if room == Room::Enough {
-        // what was put of it takes up space, and the caller comes back with another group
+        // the part that was written takes up space, and the caller retries with another group
         delete_group(repo, &group.record.head.id)?;
         return published;
     }
-    // it fails where a flush has: nothing could be published afterwards
+    // this fails if a flush has failed: nothing could be published afterwards
     repo.storage().barrier()?;
     old.iter().try_for_each(|id| delete_group(repo, id))?;
     repo.storage().barrier()?;
     Ok(parity::publish(repo.storage(), &group)?)
 }
 
-/// What is left of a group.
+/// The rest of a group.
 enum Rest {
-    /// All members are there.
+    /// All members exist.
     Group(Accumulator),
-    /// One is lost, and the group can give it back. Others must not count on such a group.
+    /// One is lost, and the group can rebuild it. It must not be combined with other groups.
     Alone(Accumulator),
     /// No member that could be protected.
     Nothing,
-    /// It cannot be changed without a loss.
-    Bound,
+    /// The group cannot be changed without a loss.
+    Blocked,
 }
 
-/// What is left of a group without `killed`.
-fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Rest> {
-    let stays = |member: &&Member| !killed.contains(&member.pack);
+/// Computes the rest of a group without `condemned`.
+fn without(repo: &Repository, head: &GroupHead, condemned: &HashSet<PackId>) -> Result<Rest> {
+    let stays = |member: &&Member| !condemned.contains(&member.pack);
     let mut all_there = true;
     for member in head.members.iter().filter(stays) {
         all_there &= repo.pack_len(&member.pack)? == Some(member.len);
     }
-    let few_go = head.members.iter().filter(stays).count() * 2 >= head.members.len();
+    let few_leave = head.members.iter().filter(stays).count() * 2 >= head.members.len();
     if all_there
-        && few_go
-        && let Some(rest) = fold_out(repo, head, killed)?
+        && few_leave
+        && let Some(rest) = fold_out(repo, head, condemned)?
     {
         return Ok(Rest::Group(rest));
     }
-    let Some((rest, lost)) = make_anew(repo, head, killed)? else {
-        return Ok(Rest::Bound);
+    let Some((rest, lost)) = rebuild_without(repo, head, condemned)? else {
+        return Ok(Rest::Blocked);
     };
     for pack in &lost {
         if can_give_back(repo, head, pack)? {
-            return Ok(fold_out(repo, head, killed)?.map_or(Rest::Bound, Rest::Alone));
+            return Ok(fold_out(repo, head, condemned)?.map_or(Rest::Blocked, Rest::Alone));
         }
     }
     Ok(match rest.is_empty() {
@@ -168,7 +173,8 @@ fn without(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Res
     })
 }
 
-/// Those of `packs`, which are gone, that a group can make again. Where that cannot be told, they count as such.
+/// Those of `packs`, which are missing, that a group can rebuild. A pack counts as one of them if
+/// that cannot be determined.
 pub fn within_parity(repo: &Repository, packs: &HashSet<PackId>, monitor: &dyn Monitor) -> Result<HashSet<PackId>> {
     if packs.is_empty() {
         return Ok(HashSet::new());
@@ -187,7 +193,7 @@ pub fn within_parity(repo: &Repository, packs: &HashSet<PackId>, monitor: &dyn M
     Ok(within)
 }
 
-/// Whether the index knows a lost pack and the group can make it again.
+/// Whether the index knows a lost pack and the group can rebuild it.
 fn can_give_back(repo: &Repository, head: &GroupHead, pack: &PackId) -> Result<bool> {
     if !repo.index().contains_pack(pack)? {
         return Ok(false);
@@ -203,8 +209,8 @@ fn can_give_back(repo: &Repository, head: &GroupHead, pack: &PackId) -> Result<b
     }
 }
 
-/// Takes the rows of those that go out of the shards.
-fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Result<Option<Accumulator>> {
+/// Folds the rows of the condemned members out of the shards.
+fn fold_out(repo: &Repository, head: &GroupHead, condemned: &HashSet<PackId>) -> Result<Option<Accumulator>> {
     let storage = repo.storage();
     let resumed = parity::read_record(storage, &head.id).and_then(|record| {
         let sums = record.clone();
@@ -221,14 +227,14 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
         .head
         .members
         .iter()
-        .filter(|member| killed.contains(&member.pack))
+        .filter(|member| condemned.contains(&member.pack))
     {
         let bytes = match storage.get(&layout::pack(&member.pack), member.len) {
             Ok(bytes) => bytes,
             Err(error) if error.kind.is_erasure() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // refuses bytes that are not those that were folded in
+        // refuses bytes other than those that were folded in
         if rest.remove(&member.pack, &bytes).is_err() {
             return Ok(None);
         }
@@ -236,17 +242,17 @@ fn fold_out(repo: &Repository, head: &GroupHead, killed: &HashSet<PackId>) -> Re
     Ok(Some(rest))
 }
 
-/// Folds those that stay into new shards; with those that are lost and left out. `None` when one of them cannot be read: it
-/// must not lose its protection for that.
-fn make_anew(
+/// Folds the members that stay into new shards. Returns the shards, and the lost members, which are
+/// left out. `None` when a member cannot be read: it must not lose its protection for that.
+fn rebuild_without(
     repo: &Repository,
     head: &GroupHead,
-    killed: &HashSet<PackId>,
+    condemned: &HashSet<PackId>,
 ) -> Result<Option<(Accumulator, Vec<PackId>)>> {
     let mut rest =
         Accumulator::new(head.shape, head.class, random_slot(repo.entropy())?).map_err(parity::Error::Refused)?;
     let mut lost = Vec::new();
-    for member in head.members.iter().filter(|member| !killed.contains(&member.pack)) {
+    for member in head.members.iter().filter(|member| !condemned.contains(&member.pack)) {
         match repo.storage().get(&layout::pack(&member.pack), member.len) {
             Ok(bytes) if sha256(&[&bytes]) == member.pack.0 => {
                 rest.add(member.pack, &bytes).map_err(parity::Error::Refused)?;
@@ -267,7 +273,8 @@ fn delete_superseded(repo: &Repository, groups: &Groups) -> Result<()> {
     groups.superseded().iter().try_for_each(|id| delete_group(repo, id))
 }
 
-/// Deletes the files of a group; the `.grp` last, so that what is left by a crash is still told apart.
+/// Deletes the files of a group; the `.grp` last, so that the rest after a crash can still be
+/// identified.
 fn delete_group(repo: &Repository, id: &GroupId) -> Result<()> {
     for part in (0..MAX_PARITY).map(Part::Shard).chain([Part::Group]) {
         let key = part.key(id);

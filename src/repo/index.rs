@@ -1,5 +1,6 @@
-//! The global index as operations use it: looked up, refreshed, added to, merged when due, and made whole again from the
-//! packs when something of it is lost or damaged. The index is derived data, so none of this needs a person.
+//! The global index as operations use it: lookups, refreshes, additions, merges when they are due,
+//! and the rebuild of lost or damaged parts from the packs. The index is derived data, so none of
+//! this needs manual work.
 
 use super::Repository;
 use super::protect::protect_packs;
@@ -17,12 +18,13 @@ use std::sync::atomic::Ordering;
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
 const REBUILD_RUN: usize = 1 << 18;
-/// Largest merge, in bytes of its inputs, that an ingest does on its way out; larger segments stay as they are.
+/// Largest merge, in bytes of its inputs, that an ingest does at its end; larger segments stay as
+/// they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
-/// How often one call puts up with a newly found damaged segment.
+/// How many newly found damaged segments one call tolerates.
 const HEAL_ROUNDS: usize = 16;
 
-/// Locations of chunks that no published segment names, known to this handle alone.
+/// Locations of chunks that no published segment names; only this handle knows them.
 pub(super) type Overlay = HashMap<ChunkId, Vec<ChunkLocation>>;
 
 impl Repository {
@@ -37,9 +39,9 @@ impl Repository {
         &self.global_index
     }
 
-    /// The places of a chunk that a segment names: in packs that were whole and protected when it was published, so new
-    /// snapshots may rely on them. A segment found to be damaged is rebuilt on the way; one that cannot be read is left out as
-    /// long as that is so.
+    /// The locations of a chunk that a segment names: in packs that were intact and protected when
+    /// it was published, so new snapshots may rely on them. A segment that is found to be damaged
+    /// is rebuilt by the call; one that cannot be read is left out as long as that is so.
     pub fn locate_published(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
         self.with_index(|index| index.locate(id))
     }
@@ -49,16 +51,18 @@ impl Repository {
         self.with_index(|index| index.locate_batch(ids))
     }
 
-    /// All known places of a chunk, for reading: also those in packs that are damaged, or that could not be published.
+    /// All known locations of a chunk, for reading: also those in packs that are damaged, or that
+    /// could not be published.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
-        let mut places = self.locate_published(id)?;
+        let mut locations = self.locate_published(id)?;
         if let Some(found) = self.overlay.lock(self).get(id) {
-            places.extend(found);
+            locations.extend(found);
         }
-        Ok(places)
+        Ok(locations)
     }
 
-    /// All packs that segments name, with their lengths in bytes. A segment found to be damaged is rebuilt on the way.
+    /// All packs that segments name, with their lengths in bytes. A segment that is found to be
+    /// damaged is rebuilt by the call.
     pub fn packs_of_index(&self) -> Result<HashMap<PackId, u64>> {
         self.with_index(index::GlobalIndex::packs)
     }
@@ -79,23 +83,23 @@ impl Repository {
         Ok(())
     }
 
-    /// For a reader that misses a chunk: adds what packs hold and no segment names. Returns a read that failed on the way, if
-    /// one did: what is still missing then may be there all the same.
+    /// For a reader that misses a chunk: adds what packs contain and no segment names. Returns the
+    /// first read that failed, if one did: what is still missing then may exist all the same.
     pub fn heal_index_for_read(&self) -> Result<Option<Error>> {
         heal_index(self, &[])
     }
 
-    /// Publishes what packs hold that are in kill lists, that snapshots may need and that no
-    /// segment names. The caller holds the maintenance lock: the packs stay until it has decided
-    /// about them. Those that cannot be read are left out.
+    /// Publishes the contents of those packs that are in kill lists, that snapshots may need and
+    /// that no segment names. The caller holds the maintenance lock: the packs stay until it has
+    /// decided about them. Packs that cannot be read are left out.
     pub fn name_listed(&self, packs: &HashSet<PackId>) -> Result<()> {
         let mut sorted: Vec<&PackId> = packs.iter().collect();
         sorted.sort_unstable();
         let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
         for pack in sorted {
             if let Some(index) = find_any_index(self, pack)? {
-                let places = index.entries.iter();
-                run.extend(places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len)));
+                let entries = index.entries.iter();
+                run.extend(entries.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len)));
             }
             if run.len() >= REBUILD_RUN {
                 self.publish_segment(std::mem::take(&mut run))?;
@@ -104,7 +108,8 @@ impl Repository {
         self.publish_segment(run)
     }
 
-    /// For a writer: when there is no segment at all, adds what packs hold, so that it is not stored again.
+    /// For a writer: if there is no segment at all, adds what packs contain, so that it is not
+    /// stored twice.
     pub fn heal_index_if_empty(&self) -> Result<()> {
         if self.index().live_segments().is_empty() {
             heal_index(self, &[])?;
@@ -112,7 +117,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Leaves a damaged segment out from now on and makes up for it from the packs.
+    /// Leaves a damaged segment out from now on and rebuilds its entries from the packs.
     pub fn set_segment_aside(&self, segment: SegmentId) -> Result<()> {
         let reason = index::Damage::Contents;
         let error = index::Error::Damaged { segment, reason };
@@ -120,7 +125,8 @@ impl Repository {
         heal_index(self, &[BrokenSegment { id: segment, error }]).map(drop)
     }
 
-    /// Takes packs out of the index: the segments that name them are replaced. The caller holds the maintenance lock.
+    /// Removes packs from the index: the segments that name them are replaced. The caller holds the
+    /// maintenance lock.
     pub fn drop_from_index(&self, packs: &HashSet<PackId>) -> Result<()> {
         self.refresh_index()?;
         let naming = self.with_index(|index| index.segments_naming(packs))?;
@@ -130,8 +136,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Merges segments when the geometric rule wants it, nobody else maintains the repository, and it is quick. Nothing
-    /// depends on it, so a failure is a warning.
+    /// Merges segments when the geometric rule asks for it, no other process maintains the
+    /// repository, and the merge is short. No data depends on it, so a failure is a warning.
     pub fn merge_index_if_due(&self) {
         let plan = || plan_merge_within(&self.index().live_segments(), INLINE_MERGE_BYTES);
         let merge = || -> Result<()> {
@@ -156,7 +162,7 @@ impl Repository {
         }
     }
 
-    /// Calls `action`, and again after each damaged segment that it runs into.
+    /// Calls `action`, and repeats it after each damaged segment that it finds.
     fn with_index<T>(&self, action: impl Fn(&index::GlobalIndex) -> std::result::Result<T, index::Error>) -> Result<T> {
         for _ in 0..HEAL_ROUNDS {
             match action(self.index()) {
@@ -171,9 +177,10 @@ impl Repository {
     }
 }
 
-/// Adds to the index what packs hold and no live segment names, and replaces the broken segments. Without the right or the
-/// maintenance lock to replace them they stay, and are left out; what cannot be written is kept in memory by this handle,
-/// so that a full or failing disk is no reason not to read. Nothing is replaced where a read failed: returns the first one.
+/// Adds to the index what packs contain and no live segment names, and replaces the broken
+/// segments. Without write permission or the maintenance lock they are not replaced, but left out.
+/// What cannot be written is kept in the memory of this handle, so that a full or failing disk does
+/// not prevent reads. No segment is replaced if a read failed: the first failure is returned.
 pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<Option<Error>> {
     let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
@@ -181,16 +188,16 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     let unnamed = unnamed_packs(repo)?;
     let mut unreadable = unnamed.unreadable;
     let broken = [broken, &unnamed.broken].concat();
-    // where that cannot be told, nothing is published
+    // without a list of the writers, nothing is published
     writable &= unnamed.writers.is_some();
     let writers = unnamed.writers.unwrap_or_default();
     for pack in &unnamed.there {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
-            // gone since it was listed, damaged, or still being written: nothing that can be relied on. But one that could not
-            // be read now may be read later
+            // deleted since it was listed, damaged, or still being written: no snapshot can rely on
+            // it. But a pack that could not be read now may be readable later
             Err(error) => {
-                // nothing counts on a pack in a kill list
+                // no snapshot relies on a pack in a kill list
                 let is_listed = unnamed.kill_lists.is_listed(pack);
                 if let Some(source) = error.unreadable().filter(|_| !is_listed) {
                     unreadable.get_or_insert_with(|| source.clone());
@@ -201,22 +208,22 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
                 continue;
             }
         };
-        let places = index.entries.iter();
-        let places = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
+        let entries = index.entries.iter();
+        let locations = entries.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
         if writers.contains(&index.header.session) {
-            // its session will name it, or a segment that is broken has: that stays then
-            keep(repo, &mut false, places.collect(), &[]);
+            // its session will name it, or a broken segment does: that segment is not replaced then
+            keep(repo, &mut false, locations.collect(), &[]);
             unread = true;
             continue;
         }
         if unnamed.kill_lists.is_listed(pack) {
-            // a reader may still find there what a snapshot needs; whether it stays is for a prune
-            // to decide
-            keep(repo, &mut false, places.collect(), &[]);
+            // a reader may still find there what a snapshot needs; a prune decides whether the pack
+            // stays
+            keep(repo, &mut false, locations.collect(), &[]);
             continue;
         }
         found += 1;
-        run.extend(places);
+        run.extend(locations);
         if run.len() >= REBUILD_RUN {
             keep(repo, &mut writable, std::mem::take(&mut run), &[]);
         }
@@ -226,7 +233,7 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
             unreadable.get_or_insert(source);
         }
     }
-    // what the segments that stay may name
+    // the segments that stay may name something that was not read
     unread |= unreadable.is_some() || repo.index().check_read().is_err();
     if found > 0 || !broken.is_empty() {
         repo.index_healed.store(true, Ordering::Relaxed);
@@ -235,55 +242,56 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     keep(repo, &mut writable, run, if unread { &[] } else { &old });
     for segment in &broken {
         let message = format!(
-            "Index segment {} could not be used ({}); {found} packs were read to make up for it",
+            "Index segment {} could not be used ({}); it was rebuilt from {found} packs",
             segment.id, segment.error
         );
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
-    // without a snapshot these are only the leftovers of an interrupted ingest
+    // without a snapshot these packs are only left over from an interrupted ingest
     if broken.is_empty() && found > 0 && !repo.storage().list(layout::SNAPSHOTS)?.is_empty() {
-        let message = format!("Index segments are missing; {found} packs were read to make up for them");
+        let message = format!("Index segments are missing; they were rebuilt from {found} packs");
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
     Ok(unreadable.map(Error::from))
 }
 
-/// Publishes what was found in packs, in place of the segments `old` where this handle may replace them; keeps it in
-/// memory when it cannot be written.
+/// Publishes what was found in packs, in place of the segments `old` if this handle may replace
+/// them; keeps it in memory when it cannot be written.
 fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64)>, old: &[SegmentId]) {
     if *writable {
         match publish_or_replace(repo, &run, old) {
             Ok(protected) => run.retain(|(location, _)| !protected.contains(&location.pack)),
             Err(error) => {
                 *writable = false;
-                let message =
-                    format!("The index that was made again could not be written and is kept in memory: {error}");
+                let message = format!("The rebuilt index could not be written and is kept in memory: {error}");
                 repo.warn("WARN_INDEX_NOT_SAVED", message);
             }
         }
     }
     let mut overlay = repo.overlay.lock(repo);
     for (location, _) in run {
-        let places = overlay.entry(location.entry.id).or_default();
-        if places.iter().all(|place| place.pack != location.pack) {
-            places.push(location);
+        let known = overlay.entry(location.entry.id).or_default();
+        if known.iter().all(|other| other.pack != location.pack) {
+            known.push(location);
         }
     }
 }
 
-/// Learns what a lost or damaged pack held, if parity gives it back. Kept in memory: it can be read, and nothing new may rely
-/// on it before it is put right.
+/// Reads the index of a lost or damaged pack from its parity, if that can rebuild the pack. The
+/// entries are kept in memory: they can be read, but no new snapshot may rely on them before the
+/// pack is repaired.
 fn through_parity(repo: &Repository, pack: &PackId) -> std::result::Result<(), storage::Error> {
     if let Some(index) = judge(repo.index_through_parity(pack))?.unwrap_or(None) {
-        let places = index.entries.iter();
-        let run = places.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
+        let entries = index.entries.iter();
+        let run = entries.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
         keep(repo, &mut false, run.collect(), &[]);
     }
     Ok(())
 }
 
-/// Protects the packs of `run` that are in no parity group yet, publishes what they hold, and returns them. What is left
-/// out is damaged and beyond parity: it may be read, but nothing new may rely on it.
+/// Protects the packs of `run` that are in no parity group yet, publishes their entries, and
+/// returns the protected packs. A pack that is left out is damaged beyond its parity: it may be
+/// read, but no new snapshot may rely on it.
 fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[SegmentId]) -> Result<HashSet<PackId>> {
     let packs: BTreeSet<PackId> = run.iter().map(|(location, _)| location.pack).collect();
     let protected: HashSet<PackId> = protect_packs(repo, packs.into_iter().collect())?.into_iter().collect();
@@ -308,28 +316,30 @@ fn publish_or_replace(repo: &Repository, run: &[(ChunkLocation, u64)], old: &[Se
 /// Packs that no live segment names.
 #[derive(Default)]
 struct Unnamed {
-    /// With a file in the folder, the pack or its `.idx`.
+    /// A file of the pack exists, the pack or its `.idx`.
     there: BTreeSet<PackId>,
-    /// Without any: only a parity group knows them.
+    /// No file of the pack exists: only a parity group names it.
     lost: BTreeSet<PackId>,
-    /// What prunes have condemned.
+    /// The packs that prunes have condemned.
     kill_lists: KillLists,
-    /// Segments that turned out to be broken on the way.
+    /// Segments that were found to be broken in the process.
     broken: Vec<BrokenSegment>,
-    /// The sessions that were at work, if that could be told: listed after the packs and before the segments, so that one
-    /// which is not among them has published what it wrote, or never will.
+    /// The sessions that were writing; `None` if they could not be listed. Listed after the packs
+    /// and before the segments, so that a session which is not among them has published what it
+    /// wrote, or never will.
     writers: Option<HashSet<SnapshotId>>,
     /// A read that failed, so that more packs may be unnamed, or fewer.
     unreadable: Option<storage::Error>,
 }
 
 fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
-    // first the folder, then the segments: a pack that is written meanwhile is named by its own session
+    // first the folder, then the segments: a pack that is written in between is named by its own
+    // session
     let mut packs = repo.list_packs_and_indexes()?;
     let mut unreadable = None;
     let mut writers = repo.writers().ok();
     let protected = match repo.parity_shape() {
-        // without them there is only less to be found
+        // without the groups, fewer packs are found
         Some(_) => judge(repo.parity_groups()).and_then(|groups| {
             let groups = groups.unwrap_or_default();
             judge(groups.check_read()).map(|_| groups)
@@ -352,11 +362,11 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
             ..Unnamed::default()
         });
     }
-    // a damaged kill list is no reason not to read; a writer that wants to rely on a pack reads the
+    // a damaged kill list does not prevent reads; a writer that wants to rely on a pack reads the
     // lists again
     let kill_lists = KillLists::load_all(repo.storage(), &repo.config().id, repo.seal().as_ref());
     if let Some(error) = kill_lists.as_ref().err().and_then(FailedRead::unreadable) {
-        // what they condemn must not be published
+        // the packs that they condemn must not be published
         (unreadable, writers) = (Some(error.clone()), None);
     }
     let kill_lists = kill_lists.unwrap_or_default();
@@ -383,8 +393,8 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     })
 }
 
-/// What a pack holds: from the `.idx`, or from the pack itself when that is missing, damaged or unreadable. Where both fail, a
-/// failed read says more than damage.
+/// The index of a pack: from its `.idx`, or from the pack itself when that is missing, damaged or
+/// unreadable. If both fail, a failed read takes precedence over damage.
 pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<PackIndex, ReadError> {
     let (storage, id, seal) = (repo.storage(), &repo.config().id, repo.seal().as_ref());
     read_index(storage, id, seal, pack).or_else(|first| {
@@ -393,7 +403,7 @@ pub fn read_any_index(repo: &Repository, pack: &PackId) -> std::result::Result<P
     })
 }
 
-/// The same for whoever can do without that pack; `None` when it is missing or damaged.
+/// The same for a caller that can do without that pack; `None` when it is missing or damaged.
 pub fn find_any_index(repo: &Repository, pack: &PackId) -> Result<Option<PackIndex>> {
     Ok(judge(read_any_index(repo, pack))?.ok())
 }

@@ -1,9 +1,9 @@
-//! An open repository with its chunks: put in by a [`Session`], got out by [`read`], also through
-//! parity ([`degraded`]), found by the index, which repairs itself ([`index`]), and kept in parity
-//! groups ([`protect`], [`dissolve`]).
+//! An open repository with its chunks: stored by a [`Session`], read by [`read`], also through
+//! parity ([`degraded`]), located by the index, which repairs itself ([`index`]), and protected by
+//! parity groups ([`protect`], [`dissolve`]).
 //!
-//! What a repository is without its chunks (folder, settings, keys, locks) is its [`Base`]. The order
-//! of steps in an operation belongs to `ops`. Nothing here is specific to a verb.
+//! A repository without its chunks (folder, settings, keys, locks) is its [`Base`]. The order of
+//! steps in an operation belongs to `ops`. This room is independent of the verbs.
 
 mod degraded;
 pub mod dissolve;
@@ -42,7 +42,7 @@ use std::sync::{Arc, Mutex};
 
 /// An open repository. Shared by all operations of a handle; dropped when the last of them ends.
 ///
-/// It dereferences to its [`Base`]. What it has read from the folder is forgotten when
+/// It dereferences to its [`Base`]. State that was read from the folder is dropped when
 /// [`Base::check_place`] finds another folder with the same repository ([`PerFolder`]).
 pub struct Repository {
     base: Base,
@@ -53,19 +53,19 @@ pub struct Repository {
     pool: Arc<BufferPool>,
     memory: memory::Memory,
     verify_writes: bool,
-    /// May a read heal the packs that it finds damaged.
+    /// Whether a read may heal the packs that it finds damaged.
     heal: bool,
-    /// Something of the index was lost or damaged and has been rebuilt.
+    /// A part of the index was lost or damaged and has been rebuilt.
     index_healed: AtomicBool,
     /// Locations found by a handle that may not publish them.
     overlay: PerFolder<index::Overlay>,
-    /// The parity groups that can grow, as far as they are known.
+    /// The known parity groups that can grow.
     tail_cache: PerFolder<TailCache>,
-    /// What reading damaged packs has shown.
+    /// State from the reads of damaged packs.
     degraded: PerFolder<degraded::Degraded>,
     /// Held while a suspect pack is read again.
     recheck: Mutex<()>,
-    /// The sequences of the snapshots, as far as they are known.
+    /// The known sequences of the snapshots.
     sequences: PerFolder<sequence::Sequences>,
 }
 
@@ -131,7 +131,7 @@ impl Repository {
         Ok(repo)
     }
 
-    /// Cuts streams by the settings of this repository.
+    /// Cuts streams with the settings of this repository.
     pub fn cutter(&self) -> &Cutter {
         &self.cutter
     }
@@ -141,7 +141,7 @@ impl Repository {
         &self.pool
     }
 
-    /// True when what was encoded is decoded again before it is stored.
+    /// True when each encoded chunk is decoded as a check before it is stored.
     pub fn verify_writes(&self) -> bool {
         self.verify_writes
     }
@@ -151,8 +151,7 @@ impl Repository {
         self.heal
     }
 
-    /// True when this handle found something of the index lost or damaged since the last call, and
-    /// rebuilt it.
+    /// True when this handle has rebuilt a lost or damaged part of the index since the last call.
     pub fn take_index_healed(&self) -> bool {
         self.index_healed.swap(false, Ordering::Relaxed)
     }

@@ -1,8 +1,10 @@
 //! The packs that a session is filling, and the writing of full ones.
 //!
-//! A stored chunk goes to one of several open packs (at random in a sealed repository, so that neighbours in a stream do
-//! not lie side by side). Whoever fills a pack finishes it; a thread of the session writes it and its `.idx` while the
-//! next one fills, so that no worker waits for a flush. With a single-threaded executor everything happens in place.
+//! A stored chunk is appended to one of several open packs (at random in a sealed repository, so
+//! that neighbours in a stream are not stored next to each other). The worker that fills a pack
+//! finishes it; a thread of the session writes it and its `.idx` while the next one fills, so that
+//! no worker waits for a flush. With a single-threaded executor the calling thread does all of
+//! this.
 
 use super::Repository;
 use super::protect::Protection;
@@ -23,7 +25,7 @@ use std::thread::JoinHandle;
 
 /// Open data packs of a session in a sealed repository.
 const SEALED_SLOTS: usize = 4;
-/// Full packs that may wait for their writing before whoever fills the next one waits too.
+/// Full packs that may wait to be written before the worker that fills the next one waits too.
 const WAITING_PACKS: usize = 2;
 /// Largest stored chunk that is not data: a part of a manifest's copy.
 pub const MAX_COPY_PART: usize = 1 << 20;
@@ -37,7 +39,7 @@ struct Shelf {
 }
 
 impl Shelf {
-    /// Puts a pack and its `.idx` and folds it into parity. After a failure nothing more is written.
+    /// Puts a pack and its `.idx` and folds it into parity. Writes nothing after a failure.
     fn write(&self, pack: FinishedPack) {
         panics::point("ca-packs");
         if lock(&self.failed).is_some() {
@@ -79,7 +81,7 @@ pub struct PackSink {
 }
 
 impl PackSink {
-    /// For the session `session`.
+    /// Creates the sink of the session `session`.
     pub fn new(repo: Arc<Repository>, session: SnapshotId) -> Self {
         let share = repo.operation_share();
         let capacity = pack_capacity(&repo, share);
@@ -153,11 +155,11 @@ impl PackSink {
             nonce: random(self.repo.entropy())?,
             epoch: seal.epoch(),
         };
-        // the share now: packs shrink when other operations begin
+        // the current share: packs shrink when other operations begin
         let capacity = pack_capacity(&self.repo, self.repo.operation_share());
         let buffer = self.repo.pool().take_now(capacity)?;
         PackWriter::create(buffer, header).ok_or_else(|| Error::Internal {
-            reason: "a pack has no room".to_owned(),
+            reason: "a pack could not be created in its buffer".to_owned(),
         })
     }
 
@@ -177,23 +179,25 @@ impl PackSink {
             writer.as_ref().map(|(sender, _)| sender.clone())
         };
         let Some(sender) = sender else {
-            // slower, and all the same for what is written
+            // slower, but the same bytes are written
             self.shelf.write(pack);
             return self.check();
         };
-        // the thread ends only when every sender is gone, so this cannot fail while the session lives
+        // the thread exits only when every sender is dropped, so this cannot fail while the session
+        // lives
         sender.send(pack).map_err(|_| Error::Panicked {
-            reason: "the writing thread is gone".to_owned(),
+            reason: "the writing thread has exited".to_owned(),
         })?;
         self.check()
     }
 
-    /// Says that the caller holds the maintenance lock for as long as this lives.
+    /// States that the caller holds the maintenance lock for as long as this lives.
     pub fn hold_maint(&mut self) {
         self.holds_maint = true;
     }
 
-    /// Finishes and writes all open data packs, the small ones gathered into as few as they fit.
+    /// Finishes and writes all open data packs; small ones are combined into as few packs as
+    /// possible.
     pub fn flush_data(&self) -> Result<()> {
         let mut open: Vec<PackWriter> = self.data.iter().filter_map(|slot| lock(slot).take()).collect();
         open.sort_by_key(|pack| std::cmp::Reverse(pack.body_len()));
@@ -220,10 +224,10 @@ impl PackSink {
         self.wait()
     }
 
-    /// Gives up the open meta pack, and waits until every finished pack is written or has failed.
+    /// Discards the open meta pack, and waits until every finished pack is written or has failed.
     pub fn discard_meta(&self) {
         drop(lock(&self.meta).take());
-        // whoever goes on with this session hears of a failure then
+        // a failure is reported by the next call on this session
         let _ = self.wait();
     }
 
@@ -241,7 +245,8 @@ impl PackSink {
         self.check()
     }
 
-    /// Protects the packs that are in no whole parity group yet. Everything written can be taken then.
+    /// Protects the packs that are in no complete parity group yet. Afterwards
+    /// [`take_written`](Self::take_written) returns everything that was written.
     pub fn protect_rest(&self) -> Result<()> {
         self.check()?;
         let mut done = Written::default();
@@ -263,12 +268,13 @@ impl PackSink {
 
 impl Drop for PackSink {
     fn drop(&mut self) {
-        // an abandoned session must not leave its thread behind; what it still writes are reusable chunks
+        // an abandoned session must not leave its thread behind; what it still writes are reusable
+        // chunks
         let _ = self.wait();
     }
 }
 
-/// A thread that writes packs; `None` when the system starts none.
+/// A thread that writes packs; `None` when the system cannot start one.
 fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Option<(SyncSender<FinishedPack>, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel::<FinishedPack>(waiting_packs);
     let thread = std::thread::Builder::new()
@@ -278,9 +284,11 @@ fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Option<(SyncSender<F
     Some((sender, thread))
 }
 
-/// True when every chunk of `pack` also fits into `target`, and it does not get longer than `pack_size` by them.
+/// True when every chunk of `pack` also fits into `target` without making it longer than
+/// `pack_size`.
 fn holds_all(target: &PackWriter, pack: &PackWriter, pack_size: u64) -> bool {
-    // the trailer of both and the padding are bounded by what one more chunk of this size would need
+    // the trailer of both and the padding are bounded by what one more chunk of this size would
+    // need
     let more = pack.body_len() + trailer_len(pack.entries().len(), true);
     target.entries().len() + pack.entries().len() <= crate::pack::format::MAX_ENTRIES - SEALED_ENTRY_STEP
         && target.fits(more)
@@ -292,21 +300,21 @@ fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
         let payload = pack.payload(entry).unwrap_or_default();
         if !target.append(entry.id, entry.raw_len, entry.codec, entry.kind, payload) {
             return Err(Error::Internal {
-                reason: "open packs could not be gathered".to_owned(),
+                reason: "open packs could not be combined".to_owned(),
             });
         }
     }
     Ok(())
 }
 
-/// Size of a pack's buffer: the target length of a pack, less when many operations share the memory, but what the largest
-/// single chunk needs at least.
+/// Size of a pack's buffer: the target length of a pack, less when many operations share the
+/// memory, but at least what the largest single chunk needs.
 fn pack_capacity(repo: &Repository, share: usize) -> usize {
     let chunk = (repo.config().chunking.max as usize).max(MAX_COPY_PART) + SEAL_OVERHEAD;
     let single = HEADER_LEN + chunk + trailer_len(1, true) + FOOTER_LEN;
     let single = padme((single as u64).max(SEALED_PACK_FLOOR)) as usize;
     let target = usize::try_from(repo.config().pack_size).unwrap_or(usize::MAX);
-    // a single operation keeps whole packs of the default size well within its share
+    // a single operation keeps packs of the default size well within its share
     let affordable = if share < 12 * target { share / 6 } else { target };
     target.min(affordable.max(target.min(1 << 20))).max(single)
 }

@@ -1,16 +1,17 @@
-//! What a handle has read from the folder of its repository, and forgets when the folder is replaced.
+//! State that a handle has read from the folder of its repository, and drops when the folder is
+//! replaced.
 
 use crate::base::{Base, Generation};
 use crate::sync::lock;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard};
 
-/// A value that holds for one folder; it is its default again once [`Base::check_place`] has found
-/// another one.
+/// A value that is valid for one folder; it is reset to its default once [`Base::check_place`] has
+/// found another one.
 #[derive(Default)]
 pub(super) struct PerFolder<T>(Mutex<(Generation, T)>);
 
-/// Access to the value, exclusive as long as this lives.
+/// Exclusive access to the value for the lifetime of the guard.
 pub(super) struct Guard<'a, T>(MutexGuard<'a, (Generation, T)>);
 
 impl<T: Default> PerFolder<T> {

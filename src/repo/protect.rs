@@ -1,9 +1,12 @@
-//! Parity for the packs that a session writes: folded in while they are in memory, so that no pack is read back.
+//! Parity for the packs that a session writes: folded in while they are in memory, so that no pack
+//! is read back.
 //!
-//! Whole groups are new groups. What is left at the end grows a tail group when the maintenance lock is free (reading its
-//! old parity only), and becomes a group of its own when it is not; the next holder merges such small groups. A group
-//! takes the place of others only when its members are durable, and these go only when it is. A pack is named by a
-//! published segment only after it and its group are durable, so whatever can be reused is protected.
+//! Full groups are published as new groups. The rest at the end grows a tail group when the
+//! maintenance lock is free (only its old parity is read for that), and becomes a group of its own
+//! when it is not; the next holder merges such small groups. A group supersedes others only when
+//! its members are durable, and the others are deleted only when the new group is durable. A
+//! published segment names a pack only after the pack and its group are durable, so whatever can be
+//! reused is protected.
 
 use super::written::Written;
 use super::{Repository, SeededBug};
@@ -16,10 +19,10 @@ use crate::parity::{self, Accumulator, Group, Groups, Member, Part, Tails, new_g
 use crate::storage::{judge, put_bytes};
 use std::collections::HashSet;
 
-/// How often packs are protected again after a prune took some of them.
+/// How often packs are protected again after a prune condemned some of them.
 const ROUNDS: usize = 3;
 
-/// A group that is being filled, and what its members hold.
+/// A group that is being filled, and the chunks of its members.
 struct Growing {
     accumulator: Accumulator,
     written: Written,
@@ -31,13 +34,13 @@ pub struct Protection {
     growing: Vec<Growing>,
     /// A full group was published since [`finish`](Self::finish).
     published: bool,
-    /// The packs are in kill lists, and snapshots need them: whoever holds the maintenance lock has
+    /// The packs are in kill lists, and snapshots need them: the holder of the maintenance lock has
     /// decided that they stay.
     spared: bool,
 }
 
 impl Protection {
-    /// Folds in a pack that was just put. Its chunks appear in `written` once it is protected.
+    /// Folds in a pack that was just put. Its chunks are added to `written` once it is protected.
     pub fn add(
         &mut self,
         repo: &Repository,
@@ -55,7 +58,7 @@ impl Protection {
         let full =
             |group: &Growing| group.accumulator.class() == class && !group.accumulator.has_room(bytes.len() as u64);
         if let Some(at) = self.growing.iter().position(full) {
-            // not by number, but its record would become too long
+            // full not by the number of members, but because its record would become too long
             self.publish(repo, at, written)?;
         }
         let at = match self.growing.iter().position(|group| group.accumulator.class() == class) {
@@ -86,9 +89,10 @@ impl Protection {
         self.publish_group(repo, full, Vec::new(), written)
     }
 
-    /// Publishes a group. One that has lost packs to a prune which ignored this session protects nothing: then the session
-    /// has come to nothing (`Conflict`), what is left of the group is not named, and a prune takes it away. Looked at
-    /// afterwards too: a prune whose kill list is not there by then will find the group, and let its packs leave it.
+    /// Publishes a group. A group that has lost packs to a prune which ignored this session
+    /// protects nothing: then the session is abandoned (`Conflict`), no segment names the rest of
+    /// the group, and a prune deletes it. This is checked afterwards too: a prune whose kill list
+    /// does not exist at that point finds the group, and removes its packs from it.
     fn publish_group(
         &mut self,
         repo: &Repository,
@@ -103,7 +107,7 @@ impl Protection {
         };
         check()?;
         let published = publish(repo, group.accumulator, superseded);
-        // before what it says: such a prune may have taken the group too
+        // checked before the result of publish(): such a prune may have deleted the group too
         check()?;
         published?;
         self.published = true;
@@ -111,8 +115,9 @@ impl Protection {
         Ok(())
     }
 
-    /// Protects what is left: grows tail groups if nobody else maintains the repository, else makes groups of its own. When
-    /// it returns, everything in `written` and its parity is durable. `holds_maint`: the caller maintains the repository.
+    /// Protects the rest: grows tail groups if no other process maintains the repository, otherwise
+    /// creates groups of its own. When it returns, everything in `written` and its parity is
+    /// durable. `holds_maint`: the caller maintains the repository.
     pub fn finish(&mut self, repo: &Repository, written: &mut Written, holds_maint: bool) -> Result<()> {
         if self.growing.is_empty() && !self.published {
             return Ok(());
@@ -126,27 +131,28 @@ impl Protection {
         let maintains = !self.growing.is_empty() && (holds_maint || maint.is_some());
         let mut tails = match (maintains, repo.parity_shape()) {
             (true, Some(shape)) => {
-                let of = (&repo.config().id, repo.config().longest_pack());
-                Tails::load(storage, of, shape, &mut repo.tail_cache.lock(repo))?
+                let origin = (&repo.config().id, repo.config().longest_pack());
+                Tails::load(storage, origin, shape, &mut repo.tail_cache.lock(repo))?
             }
             _ => Tails::default(),
         };
         // best effort: the group protects without it
         let _ = put_lost_records(repo, tails.without_record());
-        // what fails before it is published is not named: it may hold others' packs by then
+        // a group that fails before it is published is named by no segment: it may have absorbed
+        // packs of other sessions
         let mut growing = std::mem::take(&mut self.growing);
         let mut replaced = Vec::new();
         for group in &mut growing {
-            // one that lost packs must not take others along
+            // a group that lost packs must not absorb others
             replaced.push(match self.spared || packs_stay(repo, &group.written.packs)? {
                 true => absorb_tails(repo, &tails, &mut group.accumulator)?,
                 false => Vec::new(),
             });
         }
-        let careful = replaced.iter().any(|old| !old.is_empty());
-        if careful && !repo.has_bug(SeededBug::ParityFirst) {
-            // no group may outlive its members in place of others: a power cut that took a member would have used up the
-            // parity of the rest
+        let supersedes = replaced.iter().any(|old| !old.is_empty());
+        if supersedes && !repo.has_bug(SeededBug::ParityFirst) {
+            // no group may outlive its members and supersede others: a power cut that took a member
+            // would have used up the parity of the rest
             make_durable(repo)?;
         }
         let mut published = Ok(());
@@ -154,7 +160,7 @@ impl Protection {
             if published.is_ok() {
                 published = self.publish_group(repo, group, tails.replace(&old), written);
             } else if old.is_empty() {
-                // its own packs alone: tried again with the next call
+                // contains only its own packs: retried with the next call
                 self.growing.push(group);
             }
         }
@@ -167,8 +173,8 @@ impl Protection {
     }
 }
 
-/// Puts the group files that a power cut or a full disk took while the shards stayed. Returns the first failure of a put;
-/// what cannot be rebuilt is left to a repair.
+/// Puts the `.grp` files that were lost in a power cut or on a full disk while the shards stayed.
+/// Returns the first failure of a put; files that cannot be rebuilt are left to a repair.
 fn put_lost_records(repo: &Repository, groups: &[GroupId]) -> Result<()> {
     let storage = repo.storage();
     let mut outcome = Ok(());
@@ -183,8 +189,9 @@ fn put_lost_records(repo: &Repository, groups: &[GroupId]) -> Result<()> {
     Ok(outcome?)
 }
 
-/// All groups. Those that a power cut left without their `.grp`, and with all their members, get it again: they protect as
-/// well as others, but a group must not stay one file short of what a repair would ask for.
+/// Loads all groups. Those that have lost their `.grp` in a power cut, but no member, get it back:
+/// they protect as well as others, but a group must not stay one file short of what a repair
+/// requires.
 pub(super) fn load_groups(repo: &Repository) -> Result<Groups> {
     Ok(load_and_complete(repo)?.0)
 }
@@ -210,9 +217,9 @@ fn load_and_complete(repo: &Repository) -> Result<(Groups, Result<()>)> {
     Ok((repo.parity_groups()?, completed))
 }
 
-/// Those of `packs` that no live group has, or only groups without their `.grp`. Puts the lost `.grp` first; where a full
-/// disk has no room for one, fails with `NoSpace` if `must_complete`. Groups that are damaged otherwise are left to a
-/// repair.
+/// Those of `packs` that are in no live group, or only in groups without their `.grp`. Puts the
+/// lost `.grp` files first; if a full disk has no room for one, fails with `NoSpace` if
+/// `must_complete`. Groups with other damage are left to a repair.
 pub fn packs_without_parity<'a>(
     repo: &Repository,
     packs: impl IntoIterator<Item = &'a PackId>,
@@ -233,7 +240,7 @@ pub fn packs_without_parity<'a>(
     Ok(packs.into_iter().filter(has_none).copied().collect())
 }
 
-/// All packs and groups that are there, those of others too.
+/// Makes all existing packs and groups durable, also those of other sessions.
 pub(super) fn make_durable(repo: &Repository) -> Result<()> {
     let storage = repo.storage();
     storage.include_in_barrier(layout::DATA);
@@ -241,15 +248,16 @@ pub(super) fn make_durable(repo: &Repository) -> Result<()> {
     Ok(storage.barrier()?)
 }
 
-/// Takes the members of all tail groups that fit into `accumulator`, and says which groups it can take the place of. A
-/// tail stays as it is when it lacks a member, or when its parity cannot be read or made again: verify reports it.
+/// Absorbs the members of all tail groups that fit into `accumulator`, and returns the groups that
+/// it can supersede. A tail stays as it is when it lacks a member, or when its parity cannot be
+/// read or rebuilt: verify reports it.
 fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator) -> Result<Vec<GroupId>> {
     let storage = repo.storage();
     let mut old = Vec::new();
     for tail in tails.of_class(accumulator.class()) {
         let is_in = |pack: &PackId| accumulator.members().any(|other| other.pack == *pack);
         if tail.members.iter().all(is_in) {
-            // left behind where a replacement was cut short
+            // left over from an interrupted replacement
             old.push(tail.id);
             continue;
         }
@@ -265,7 +273,7 @@ fn absorb_tails(repo: &Repository, tails: &Tails, accumulator: &mut Accumulator)
             continue;
         }
         match Accumulator::resume(storage, &record) {
-            // refused: with several shards, two groups that use the same slots stay apart
+            // refused: with several shards, two groups that use the same slots cannot be combined
             Ok(resumed) => {
                 if accumulator.absorb(resumed).is_ok() {
                     old.push(tail.id);
@@ -288,7 +296,7 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
 }
 
 /// Whether these packs exist and are in no kill list, proven or not: an older version, whose lists
-/// are not, may be deleting.
+/// have no MAC, may be deleting.
 pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
     let kill_lists = repo.kill_lists()?;
     for pack in packs {
@@ -315,8 +323,9 @@ pub(super) fn finished(repo: &Repository, accumulator: Accumulator, superseded: 
     Ok(group.map_err(parity::Error::Refused)?)
 }
 
-/// Deletes `groups`, which others supersede, oldest first; all groups are durable. The caller holds the maintenance lock. What
-/// cannot be deleted does no harm and is tried again by the next ingest.
+/// Deletes `groups`, which others supersede, oldest first; all groups are durable. The caller holds
+/// the maintenance lock. A file that cannot be deleted does no harm, and the next ingest tries it
+/// again.
 fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
     let shards = repo.parity_shape().map_or(0, |shape| shape.parity);
     for id in groups {
@@ -324,7 +333,7 @@ fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
             if let Err(error) = repo.storage().delete(&part.key(id)) {
                 repo.warn(
                     "WARN_PARITY_LEFTOVER",
-                    format!("Parity that was replaced could not be deleted: {error}"),
+                    format!("Superseded parity group {id} could not be deleted: {error}"),
                 );
                 return;
             }
@@ -332,8 +341,8 @@ fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
     }
 }
 
-/// Protects packs that lie in the folder and are in no group, as a crash leaves them. Returns those that are protected
-/// now, or were before; a pack whose bytes do not have its name is left out.
+/// Protects packs that are in the folder and in no group, for example after a crash. Returns those
+/// that are protected now, or were before; a pack whose bytes do not match its id is left out.
 pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     if repo.parity_shape().is_none() || packs.is_empty() {
         return Ok(packs);
@@ -345,7 +354,7 @@ pub fn protect_packs(repo: &Repository, packs: Vec<PackId>) -> Result<Vec<PackId
         let protected = protect_bare(repo, bare.collect(), &mut written);
         good.extend(written.packs);
         match protected {
-            // a prune is about to take some of them: the others form groups without these
+            // a prune is about to delete some of them: the others form groups without these
             Err(Error::Conflict) => {}
             other => {
                 other?;
@@ -376,7 +385,7 @@ pub fn protect_spared(repo: &Repository, packs: &HashSet<PackId>) -> Result<()> 
     protection.finish(repo, &mut written, true)
 }
 
-/// Protects packs that are in no group; those that are listed or damaged are left out.
+/// Protects packs that are in no group; those that are in a kill list or damaged are left out.
 fn protect_bare(repo: &Repository, packs: Vec<PackId>, written: &mut Written) -> Result<()> {
     let kill_lists = repo.kill_lists()?;
     let mut protection = Protection::default();
@@ -395,7 +404,7 @@ fn protect_bare_pack(
     written: &mut Written,
 ) -> Result<()> {
     let bytes = repo.storage().get(&layout::pack(&pack), repo.config().longest_pack());
-    // damaged or gone is left out; what could not be read says neither
+    // a damaged or missing pack is left out; a failed read is neither
     match judge(bytes)? {
         Ok(bytes) if crate::crypto::sha256(&[&bytes]) == pack.0 => {
             protection.add(repo, pack, &bytes, std::iter::empty(), written)
@@ -404,11 +413,11 @@ fn protect_bare_pack(
     }
 }
 
-/// Packs that could be lost one at a time: the shards of their group are there, and so are the other members. A crash may
-/// have kept a group and lost packs in it.
+/// Packs that could each be rebuilt if lost: the shards of their group exist, and so do the other
+/// members. A crash may have kept a group and lost packs in it.
 fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
     let groups = load_groups(repo)?;
-    let harmed: HashSet<GroupId> = (groups.problems().iter())
+    let damaged: HashSet<GroupId> = (groups.problems().iter())
         .filter(|problem| problem.part != Part::Group)
         .map(|problem| problem.group)
         .collect();
@@ -416,7 +425,7 @@ fn rebuildable_packs(repo: &Repository) -> Result<HashSet<PackId>> {
     let is_present = |member: &Member| present.get(&member.pack) == Some(&member.len);
     Ok(groups
         .live()
-        .filter(|head| !harmed.contains(&head.id) && head.members.iter().all(is_present))
+        .filter(|head| !damaged.contains(&head.id) && head.members.iter().all(is_present))
         .flat_map(|head| head.members.iter().map(|member| member.pack))
         .collect())
 }

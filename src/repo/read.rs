@@ -1,7 +1,9 @@
-//! Getting stored chunks back: find, read, open, decode, and compute the name again before a byte leaves.
+//! Reading stored chunks: locate, read, open and decode a chunk, and compare its hash with its id
+//! before any byte is returned.
 //!
-//! Readers take no lock. A prune or a merge may move things while they read, so a missing pack means: look again in a
-//! fresh listing of the segments, as long as that shows a pack not yet tried. Only then is it an error.
+//! Readers take no lock. A prune or a merge may move chunks while they read. So when a pack is
+//! missing, the segments are listed again, as long as that shows a pack that was not tried yet.
+//! Only then is it an error.
 
 use super::Repository;
 use crate::base::{decode_stored, meta_of};
@@ -21,10 +23,11 @@ pub struct ReadScratch {
     pub decoder: Decoder,
 }
 
-/// Most rounds of "list again" that one chunk may cost; each needs a prune that moved it meanwhile.
+/// Most rounds of "list again" for one chunk; each needs a prune that moved the chunk in the
+/// meantime.
 const MAX_ROUNDS: usize = 64;
 
-/// Reads the chunk at one place into `out`.
+/// Reads the chunk at one location into `out`.
 pub fn read_at(
     repo: &Repository,
     location: &ChunkLocation,
@@ -52,7 +55,7 @@ pub fn read_at(
     .map_err(|reason| chunk_corrupt(location, reason))
 }
 
-/// The error for bytes of a chunk that are not what they should be.
+/// The error for bytes of a chunk that do not match its id.
 pub fn chunk_corrupt(location: &ChunkLocation, reason: &str) -> Error {
     Error::ChunkCorrupt {
         pack: location.pack,
@@ -61,7 +64,8 @@ pub fn chunk_corrupt(location: &ChunkLocation, reason: &str) -> Error {
     }
 }
 
-/// Tells a missing pack and one that is no pack from a read that failed.
+/// Maps a failed read to its error: distinguishes a missing pack, and a file that is no pack, from
+/// a read that failed.
 pub fn read_error(error: crate::storage::Error, location: &ChunkLocation) -> Error {
     match error.kind.verdict() {
         Verdict::Missing => Error::PackMissing {
@@ -70,17 +74,18 @@ pub fn read_error(error: crate::storage::Error, location: &ChunkLocation) -> Err
         },
         Verdict::Wrong if error.kind == ErrorKind::UnexpectedEnd => Error::PackCorrupt {
             pack: location.pack,
-            reason: "it ends before the chunk that it should hold".to_owned(),
+            reason: "it ends before a chunk that the index locates in it".to_owned(),
         },
         Verdict::Wrong | Verdict::Unreadable => error.into(),
     }
 }
 
-/// Reads a chunk from wherever a good copy is.
+/// Reads a chunk from any location with a good copy.
 ///
 /// # Errors
-/// `Unreadable` (or `Permission`) when a read failed on the way, for that may be where the chunk is;
-/// `NoMemory`. Else `ChunkMissing` when no segment knows it, `PackMissing`, `PackCorrupt` or `ChunkCorrupt` for the last copy that was tried.
+/// `Unreadable` (or `Permission`) when a read failed in the process, because the chunk may be
+/// there; `NoMemory`. Otherwise `ChunkMissing` when no segment knows it, and `PackMissing`,
+/// `PackCorrupt` or `ChunkCorrupt` for the last copy that was tried.
 pub fn get_chunk(
     repo: &Repository,
     id: &ChunkId,
@@ -90,7 +95,7 @@ pub fn get_chunk(
     let mut tried: HashMap<PackId, ChunkLocation> = HashMap::new();
     let mut last: Option<Error> = None;
     let mut unreadable: Option<Error> = None;
-    let (mut looked_again, mut healed) = (false, false);
+    let (mut listed_again, mut healed) = (false, false);
     for _ in 0..MAX_ROUNDS {
         let mut news = false;
         let mut passing = None;
@@ -108,7 +113,7 @@ pub fn get_chunk(
                         repo.note_failed_read(&location, &error);
                         unreadable = Some(error);
                     }
-                    // damage says more than absence
+                    // damage is more specific than absence
                     None if matches!(error, Error::PackMissing { .. }) => last = last.or(Some(error)),
                     None => {
                         repo.note_failed_read(&location, &error);
@@ -124,18 +129,18 @@ pub fn get_chunk(
         if news || tried.is_empty() {
             repo.refresh_index()?;
         }
-        if tried.is_empty() && !std::mem::replace(&mut looked_again, true) {
-            // another process may have stored it since this handle looked
+        if tried.is_empty() && !std::mem::replace(&mut listed_again, true) {
+            // another process may have stored it since this handle listed the segments
             continue;
         }
         if !news {
-            // a fresh listing shows nothing new, so this is damage and not a prune
+            // a new listing shows no further pack, so this is damage and not a prune
             match through_parity(repo, &tried, scratch, out) {
                 Ok(Some(location)) => return Ok(location),
                 Ok(None) => {}
                 Err(error) => unreadable = unreadable.or(Some(error)),
             }
-            // a lost or half-rebuilt index: the packs themselves know what they hold
+            // the index is lost or partly rebuilt: the packs themselves contain their entries
             if healed {
                 break;
             }
@@ -148,16 +153,16 @@ pub fn get_chunk(
     Err(unreadable.or(last).unwrap_or(Error::ChunkMissing { chunk: *id }))
 }
 
-/// Reads the chunk at one of these places from parity. What comes out is proven like any other chunk. `Err` when a read
-/// failed, so that it may come out another time.
+/// Reads the chunk at one of these locations from parity. The result is verified like any other
+/// chunk. `Err` when a read failed, so that it may succeed another time.
 fn through_parity(
     repo: &Repository,
-    places: &HashMap<PackId, ChunkLocation>,
+    locations: &HashMap<PackId, ChunkLocation>,
     scratch: &mut ReadScratch,
     out: &mut Vec<u8>,
 ) -> Result<Option<ChunkLocation>> {
     let mut unreadable = None;
-    for location in places.values() {
+    for location in locations.values() {
         match repo.read_through_parity(location, &mut scratch.stored) {
             Ok(false) => continue,
             Ok(true) => {}

@@ -1,7 +1,8 @@
-//! Stored chunks that go to new packs as they are: what is saved out of a pack that cannot be made whole.
+//! Stored chunks that are copied to new packs unchanged, out of a pack that cannot be repaired.
 //!
-//! The caller has proven each chunk by its name. A stored chunk is bound to its content and not to its place, so it can be
-//! copied within one key epoch. As anywhere, packs come first, then their parity, then the segment.
+//! The caller has checked each chunk against its id. A stored chunk is bound to its content and not
+//! to its location, so it can be copied within one key epoch. As everywhere, packs come first, then
+//! their parity, then the segment.
 
 use super::Repository;
 use super::pack_sink::PackSink;
@@ -13,14 +14,14 @@ use crate::lock::MaintLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The packs that are being filled with saved chunks.
+/// The open packs that saved chunks are appended to.
 pub struct Rescue {
     repo: Arc<Repository>,
     sink: PackSink,
 }
 
 impl Rescue {
-    /// Nothing is written before the first chunk comes.
+    /// Starts a rescue. Writes nothing before the first chunk is added.
     pub fn start(repo: &Arc<Repository>) -> Result<Self> {
         let session = SnapshotId(random(repo.entropy())?);
         Ok(Self {
@@ -29,19 +30,20 @@ impl Rescue {
         })
     }
 
-    /// The same for whoever holds the maintenance lock: what is written then grows parity groups that are there.
+    /// [`start`](Self::start) for the holder of the maintenance lock: the new packs may join
+    /// existing parity groups.
     pub fn start_maintaining(repo: &Arc<Repository>, _maint: &MaintLock) -> Result<Self> {
         let mut rescue = Self::start(repo)?;
         rescue.sink.hold_maint();
         Ok(rescue)
     }
 
-    /// Adds a stored chunk as it lay in its pack.
+    /// Adds a stored chunk as it was stored in its pack.
     pub fn copy(&self, meta: &ChunkMeta, stored: &[u8]) -> Result<()> {
         self.sink.append(meta, stored)
     }
 
-    /// Adds a stored chunk of another key epoch, given what was sealed in it.
+    /// Adds a stored chunk of another key epoch, given the encoded chunk that was sealed in it.
     pub fn seal_again(&self, meta: &ChunkMeta, encoded: &[u8]) -> Result<()> {
         let mut sealed = Vec::new();
         self.repo
@@ -50,14 +52,18 @@ impl Rescue {
         self.sink.append(meta, &sealed)
     }
 
-    /// Writes what is left, protects and publishes everything, and waits until it is durable. Returns the new packs with
-    /// their lengths.
+    /// Writes the rest, protects and publishes everything, and waits until it is durable. Returns
+    /// the new packs with their lengths.
     pub fn finish(self) -> Result<BTreeMap<PackId, u64>> {
         self.sink.flush_data()?;
         self.sink.flush_meta()?;
         self.sink.protect_rest()?;
         let written = self.sink.take_written();
-        let packs = written.chunks.iter().map(|(place, len)| (place.pack, *len)).collect();
+        let packs = written
+            .chunks
+            .iter()
+            .map(|(location, len)| (location.pack, *len))
+            .collect();
         self.repo.publish_segment(written.chunks)?;
         self.repo.storage().barrier()?;
         Ok(packs)

@@ -1,10 +1,11 @@
-//! The reserve: files that take up space and inodes for nothing, until an operation that frees some needs them.
+//! The reserve: files that occupy space and inodes until an operation that frees some needs them.
 //!
-//! Nothing depends on it. One file reserves space; it is made with the repository and grows with it, up to what a prune of
-//! a large one may have to write before its first delete: records, a kill list, a parity group or two. Further files are
-//! empty and reserve an inode each: a file system can run out of inodes while most of its space is free. Prune, forget,
-//! unlock, repair and reindex delete all of them when they meet a full disk. A repository of an earlier version has only
-//! the first.
+//! No data depends on the reserve. One file reserves space; it is created with the repository and
+//! grows with it, up to what a prune of a large one may have to write before its first delete:
+//! records, a kill list, a parity group or two. Further files are empty and reserve an inode each:
+//! a file system can run out of inodes while most of its space is free. Prune, forget, unlock,
+//! repair and reindex delete all of them when they meet a full disk. A repository of an earlier
+//! version has only the first.
 
 use super::Repository;
 use crate::error::{Error, Result};
@@ -12,21 +13,24 @@ use crate::layout;
 use crate::storage::{Entry, put_bytes};
 use std::io::{self, Read};
 
-/// The packs of the repository take up at least this many times the length of the reserve, unless that is [`SMALLEST`].
+/// The packs of the repository take up at least this many times the length of the reserve, unless
+/// that is [`SMALLEST`].
 const RATIO: u64 = 64;
-/// Length of the smallest reserve in bytes: a lease, some records, a kill list, each in a block of its own.
+/// Length of the smallest reserve in bytes: a lease, some records, a kill list, each in its own
+/// block.
 const SMALLEST: u64 = 64 << 10;
 
 impl Repository {
-    /// Length in bytes that the reserve grows to: two parity groups of full packs, and a little for everything small.
+    /// Length in bytes that the reserve grows to: two parity groups of full packs, and a little for
+    /// the small files.
     pub fn reserve_len(&self) -> u64 {
         let shards = self.parity_shape().map_or(0, |shape| u64::from(shape.parity));
         (2 * shards * self.config().pack_size + (1 << 20)).max(SMALLEST)
     }
 
-    /// Makes the files of the reserve that are missing, and a longer one when the repository has outgrown it: where there
-    /// is no room for that, the longest that fits, of lengths that halve. `false` when it is less than wanted, which is no
-    /// failure.
+    /// Creates the files of the reserve that are missing, and a longer one when the repository has
+    /// outgrown the current one. If there is no room for the longer file, halves the length until
+    /// it fits. Returns `false` when the reserve is smaller than wanted, which is not a failure.
     pub fn keep_reserve(&self) -> bool {
         let Ok(files) = self.reserve_files() else {
             return false;
@@ -38,8 +42,8 @@ impl Repository {
         let missing = (1..=layout::RESERVE_FILES)
             .map(layout::reserve_file)
             .filter(|key| files.iter().all(|file| file.key != *key));
-        let mut made = missing.map(|key| put_bytes(self.storage(), &key, &[]));
-        made.all(|made| made.is_ok())
+        let mut created = missing.map(|key| put_bytes(self.storage(), &key, &[]));
+        created.all(|created| created.is_ok())
     }
 
     fn keep_reserved_space(&self, found: Option<u64>) -> bool {
@@ -61,22 +65,22 @@ impl Repository {
         false
     }
 
-    /// The files of the reserve that are there.
+    /// The existing files of the reserve.
     fn reserve_files(&self) -> Result<Vec<Entry>> {
         let mut files = self.storage().list("")?;
         files.retain(|file| layout::is_reserve(&file.key));
         Ok(files)
     }
 
-    /// How long a new reserve would have to be; `None` when one of `len` bytes will do.
+    /// The length that a new reserve needs; `None` when one of `len` bytes is long enough.
     fn wanted_reserve(&self, len: u64) -> Option<u64> {
-        // lengths that double, so that it is seldom made anew
+        // lengths that double, so that it is seldom recreated
         let wanted = |bytes: u64| {
             let share = (bytes / RATIO).clamp(SMALLEST, self.reserve_len());
             let doubling = 1 << share.ilog2();
             if share == self.reserve_len() { share } else { doubling }
         };
-        // this costs nothing, and is too much where data compresses well
+        // this estimate costs nothing, and is too high where data compresses well
         let chunks: u64 = self.index().live_segments().iter().map(|segment| segment.entries).sum();
         if wanted(chunks.saturating_mul(u64::from(self.config().chunking.avg))) <= len {
             return None;
@@ -85,19 +89,21 @@ impl Repository {
         Some(wanted(packs.values().sum())).filter(|wanted| *wanted > len)
     }
 
-    /// Gives the space and the inodes of the reserve back to the file system; `false` when there were none.
+    /// Returns the space and the inodes of the reserve to the file system; `false` when there were
+    /// no files.
     pub fn release_reserve(&self) -> Result<bool> {
         let files = self.reserve_files()?;
         for file in &files {
             self.storage().delete(&file.key)?;
         }
-        // some file systems give space back only then
+        // some file systems free the space only at a flush
         self.storage().barrier()?;
         Ok(!files.is_empty())
     }
 
-    /// Runs an operation that frees more than it takes. When it meets a full disk it runs once more, with what the reserve
-    /// has given back, and the reserve is made again afterwards. What the first run did stays done.
+    /// Runs an operation that frees more than it takes. When it meets a full disk, releases the
+    /// reserve, runs it once more and recreates the reserve afterwards. The effects of the first
+    /// run stay.
     pub fn with_reserve<T>(&self, mut run: impl FnMut() -> Result<T>) -> Result<T> {
         match run() {
             Err(full @ Error::NoSpace { .. }) => {
@@ -113,8 +119,8 @@ impl Repository {
     }
 }
 
-/// Bytes that look random, so that no file system makes the file smaller. No secret depends on them (xorshift64*, Vigna
-/// 2016).
+/// Bytes that look random, so that no file system can make the file smaller. No secret depends on
+/// them (xorshift64*, Vigna 2016).
 struct Filling {
     state: u64,
     left: u64,

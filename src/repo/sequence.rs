@@ -1,33 +1,34 @@
 //! The `sequence` of the next snapshot: 1 + the largest of those that are listed.
 //!
-//! It orders snapshots of one millisecond and nothing else. So the manifests that a handle has not
-//! read yet are read before it commits: all of them where the caller dates the snapshot, since then
-//! others may well have that time too; otherwise, where there are many, those that were put last.
-//! Of these one has the largest, unless the folder was copied without its times. A handle that
-//! commits again reads what is new since. It keeps 16 bytes for each snapshot.
+//! It only orders snapshots of the same millisecond. So the manifests that a handle has not read
+//! yet are read before it commits: all of them if the caller dates the snapshot, because other
+//! snapshots may well have that time too; otherwise, if there are many, those that were put last.
+//! One of these has the largest sequence, unless the folder was copied without its times. A handle
+//! that commits again reads the manifests that are new since then. It keeps 16 bytes for each
+//! snapshot.
 
 use super::Repository;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::snapshot::{MAX_MANIFEST_LEN, MAX_SIZE};
 
-/// Most manifests that are read for a snapshot that the clock dates.
+/// Most manifests that are read for a snapshot that is dated by the clock.
 const MOST_READ: usize = 64;
 
-/// What a handle knows of the sequences of others.
+/// The sequences that a handle knows.
 #[derive(Default)]
 pub(super) struct Sequences {
     largest: u64,
     /// Snapshots that were taken into account, sorted.
     seen: Vec<SnapshotId>,
-    /// Each of them was read.
+    /// All of them were read, not only those that were put last.
     all_read: bool,
 }
 
 impl Repository {
     /// The sequence of a snapshot that is about to be committed. `is_dated`: the caller gives its
-    /// time. What cannot be read counts for nothing: no snapshot fails for its place among others
-    /// of its time.
+    /// time. A manifest that cannot be read is ignored: no snapshot fails for its position among
+    /// others of its time.
     pub fn next_sequence(&self, is_dated: bool) -> u64 {
         let mut known = self.sequences.lock(self);
         if let Ok(files) = self.storage().list(layout::SNAPSHOTS) {
@@ -41,8 +42,8 @@ impl Repository {
 
     fn read_sequences(&self, known: &mut Sequences, listed: Vec<SnapshotId>, read_all: bool) {
         let is_first = known.seen.is_empty();
-        let begin_again = read_all && !known.all_read;
-        let is_new = |id: &&SnapshotId| begin_again || known.seen.binary_search(id).is_err();
+        let reread = read_all && !known.all_read;
+        let is_new = |id: &&SnapshotId| reread || known.seen.binary_search(id).is_err();
         let mut keys: Vec<String> = listed.iter().filter(is_new).map(layout::snapshot).collect();
         let too_many = keys.len() > MOST_READ && !read_all;
         if too_many {

@@ -1,9 +1,9 @@
-//! What happens to one chunk, both ways: [`Session::put_batch`] here, and getting it back in [`super::read`].
+//! A session stores chunks: [`Session::put_batch`] here; [`super::read`] reads them back.
 //!
-//! Put: name it, look whether a good copy is stored, else encode, seal, prove that it opens to the same bytes, and append
-//! it to an open pack. A copy is good when its pack exists and is in no kill list; each pack is
-//! looked at once in a
-//! session, and again right before the commit (`docs/invariants.md`, rules W2 and W6).
+//! Put: compute the id, check whether a good copy is stored; if not, encode, seal, verify that it
+//! opens to the same bytes, and append it to an open pack. A copy is good when its pack exists and
+//! is in no kill list; each pack is checked once in a session, and again right before the commit
+//! (`docs/invariants.md`, rules W2 and W6).
 
 use super::Repository;
 use super::pack_sink::PackSink;
@@ -21,16 +21,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// New chunks after which a session publishes a segment by itself, so that its memory stays bounded
-/// and a killed ingest can reuse what it stored. About 160 bytes each.
+/// New chunks after which a session publishes a segment automatically, so that its memory stays
+/// bounded and a killed ingest can reuse what it stored. About 160 bytes each.
 const CHECKPOINT_CHUNKS: usize = 65_536;
-/// The same at the least, when many operations share the memory.
+/// The lower bound of this number, when many operations share the memory.
 const LEAST_CHECKPOINT_CHUNKS: usize = 8192;
 /// Bytes of an operation's share for each chunk that is not in a published segment: an eighth of
-/// the share is for them.
+/// the share is for these chunks.
 const SHARE_PER_CHUNK: usize = 8 * 160;
 
-/// One worker's contexts and scratch buffers, handed from batch to batch.
+/// Contexts and scratch buffers of one worker, passed from batch to batch.
 #[derive(Default)]
 pub struct Worker {
     encoder: Encoder,
@@ -49,37 +49,39 @@ pub struct SessionStats {
     pub new_chunks: AtomicU64,
     /// Plaintext bytes of new chunks.
     pub new_bytes: AtomicU64,
-    /// Plaintext bytes of chunks that were there already.
+    /// Plaintext bytes of chunks that were already stored.
     pub reused_bytes: AtomicU64,
     /// Bytes of stored chunks added to data packs.
     pub stored_bytes: AtomicU64,
 }
 
-/// One ingest's view of the repository: what it has claimed, what it relies on, and the packs it fills.
+/// The state of one ingest: the chunks it has claimed, the packs it relies on, and the packs it
+/// fills.
 pub struct Session {
     repo: Arc<Repository>,
     id: SnapshotId,
-    /// The folder that it stores into.
+    /// The folder that the session stores into.
     folder: Generation,
     compression: Compression,
     kill_lists: Mutex<KillLists>,
-    /// Packs looked at, and the length of those that are good.
+    /// The checked packs, with the length of those that are good.
     seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
-    /// Packs that hold a chunk of this snapshot, reused or own.
+    /// Packs that contain a chunk of this snapshot, reused or own.
     relied: Mutex<HashSet<PackId>>,
     /// Packs of this session that a segment names.
     own: Mutex<HashSet<PackId>>,
     /// New chunks of this session that no published segment names yet.
     claimed: Mutex<HashSet<ChunkId>>,
     sink: PackSink,
-    /// Parts of a manifest's copy may be stored.
+    /// Parts of a manifest's copy may have been stored.
     has_copies: AtomicBool,
     /// Counts so far.
     pub stats: SessionStats,
 }
 
 impl Session {
-    /// Starts a session: reads the kill lists and lists the segments now, not when the handle was opened.
+    /// Starts a session: reads the kill lists and lists the segments now, not when the handle was
+    /// opened.
     pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
         let folder = repo.generation();
         repo.refresh_index()?;
@@ -111,12 +113,14 @@ impl Session {
         self.id
     }
 
-    /// `Err` when the folder that it stores into is not there any more: see [`Repository::check_place`].
+    /// `Err` when the folder that the session stores into no longer exists: see
+    /// [`Repository::check_place`].
     pub fn check_place(&self) -> Result<()> {
         self.repo.check_same_place(self.folder)
     }
 
-    /// The same, and `LeaseRemoved` once its lease was removed by force: it may store nothing more then.
+    /// The same, and `LeaseRemoved` once its lease was removed by force: it must not store anything
+    /// after that.
     pub fn check_standing(&self) -> Result<()> {
         self.check_place()?;
         match self.repo.storage().size(&layout::lease(&self.id))? {
@@ -125,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Names, deduplicates and stores data chunks; returns their names in order.
+    /// Computes the ids of data chunks, deduplicates and stores them; returns the ids in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         self.check_standing()?;
         self.repo.with_worker(|worker| self.put_batch_with(worker, chunks))
@@ -145,7 +149,8 @@ impl Session {
                 .collect()
         };
         for ((id, data), new) in ids.iter().zip(chunks).zip(new) {
-            // close() waits for this, and a batch that is compressed hard takes seconds; what is stored by now stays
+            // close() waits for this, and a batch with a high compression level takes seconds;
+            // chunks that are stored already stay
             self.repo.check_open()?;
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
             if new {
@@ -167,7 +172,7 @@ impl Session {
         (self.repo.operation_share() / SHARE_PER_CHUNK).clamp(LEAST_CHECKPOINT_CHUNKS, CHECKPOINT_CHUNKS)
     }
 
-    /// Stores a list node, if there is none yet, and returns its name.
+    /// Stores a list node, if it is not stored yet, and returns its id.
     pub fn put_node(&self, node: &[u8]) -> Result<ChunkId> {
         let id = self.repo.seal().chunk_id(KIND_LIST, node);
         if !self.is_stored(&id)? && lock(&self.claimed).insert(id) {
@@ -176,14 +181,15 @@ impl Session {
         Ok(id)
     }
 
-    /// Stores a part of a manifest's copy, or of the config's, in the meta pack. Never deduplicated.
+    /// Stores a part of a manifest's copy, or of the config's, in the meta pack. Never
+    /// deduplicated.
     pub fn put_copy(&self, kind: u8, bytes: &[u8]) -> Result<()> {
         self.has_copies.store(true, Ordering::Relaxed);
         let id = self.repo.seal().chunk_id(kind, bytes);
         self.put_copy_as(&id, kind, bytes)
     }
 
-    /// True when parts of a manifest's copy may be stored.
+    /// True when parts of a manifest's copy may have been stored.
     pub fn has_stored_copies(&self) -> bool {
         self.has_copies.load(Ordering::Relaxed)
     }
@@ -194,7 +200,7 @@ impl Session {
             .map(|_| ())
     }
 
-    /// [`is_stored`](Self::is_stored) for each of a batch.
+    /// [`is_stored`](Self::is_stored) for each id of a batch.
     fn are_stored(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         // before the index is searched: a chunk that is published in between is found there
         let mut stored: Vec<bool> = {
@@ -210,7 +216,8 @@ impl Session {
         Ok(stored)
     }
 
-    /// True when this session has claimed the chunk, or a good pack has it, which is then relied on.
+    /// True when this session has claimed the chunk, or a good pack contains it, which is then
+    /// relied on.
     fn is_stored(&self, id: &ChunkId) -> Result<bool> {
         if lock(&self.claimed).contains(id) {
             return Ok(true);
@@ -229,8 +236,8 @@ impl Session {
         Ok(false)
     }
 
-    /// True when the pack is there, long enough to hold the chunk, not to be avoided, and not known
-    /// to be damaged.
+    /// True when the pack exists, is long enough to contain the chunk, is not to be avoided, and is
+    /// not known to be damaged.
     fn is_good(&self, location: &ChunkLocation) -> Result<bool> {
         let pack = location.pack;
         let end = u64::from(location.entry.offset) + u64::from(location.entry.payload_len);
@@ -300,7 +307,8 @@ impl Session {
         self.sink.flush_meta()
     }
 
-    /// Gives up the open meta pack: list nodes and copies that are not written by now never will be.
+    /// Discards the open meta pack: list nodes and copies that are not yet written are never
+    /// written.
     pub fn discard_meta(&self) {
         self.sink.discard_meta();
     }
@@ -310,15 +318,16 @@ impl Session {
         self.sink.protect_rest()
     }
 
-    /// Publishes a segment of everything written and protected since the last one. Its chunks are then found through the index.
+    /// Publishes a segment of everything that was written and protected since the last one. Its
+    /// chunks can then be found through the index.
     pub fn publish(&self) -> Result<()> {
         self.publish_written(self.sink.take_written())
     }
 
-    /// The same for what is protected already, midway.
+    /// The same during the session, for what is already protected.
     pub fn checkpoint(&self) -> Result<()> {
         let written = self.sink.take_written();
-        // what can be reused is protected, after a power cut too
+        // chunks that can be reused are protected, also after a power cut
         self.repo.storage().barrier()?;
         self.publish_written(written)
     }
@@ -347,14 +356,15 @@ impl Session {
         Ok(!relied.iter().any(|pack| self.repo.is_suspect(pack)) && packs_stay(&self.repo, &*relied)?)
     }
 
-    /// True when this session's own packs are as it left them. A prune takes them only when it is told to ignore the
-    /// session's lease, or when that was removed by force.
+    /// True when this session's own packs are as it left them. A prune deletes them only when it is
+    /// told to ignore the session's lease, or when the lease was removed by force.
     pub fn own_packs_are_good(&self) -> Result<bool> {
         packs_stay(&self.repo, &*lock(&self.own))
     }
 
-    /// After something vanished: forgets what was believed about packs, so that [`rely_on`](Self::rely_on) looks afresh. The
-    /// session's own stay relied on: one of them has the copy of the manifest.
+    /// After a pack vanished: drops the results of the pack checks, so that
+    /// [`rely_on`](Self::rely_on) checks again. The session's own packs stay relied on: one of them
+    /// has the copy of the manifest.
     pub fn forget_packs(&self) -> Result<()> {
         self.repo.refresh_index()?;
         *lock(&self.kill_lists) = self.repo.kill_lists()?;
@@ -363,7 +373,8 @@ impl Session {
         Ok(())
     }
 
-    /// Looks a chunk up again and relies on whichever good pack holds it now; `Conflict` when none does.
+    /// Locates a chunk again and relies on a good pack that contains it now; `Conflict` when there
+    /// is none.
     pub fn rely_on(&self, id: &ChunkId) -> Result<()> {
         if self.is_stored(id)? {
             Ok(())

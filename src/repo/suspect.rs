@@ -1,9 +1,10 @@
 //! Packs that a read of this handle found damaged, so that no new snapshot relies on them.
 //!
-//! A restore and a verify note what they found. Before a session reuses a chunk of such a pack, the
-//! pack is read again: when its bytes have its name by now (a repair, or a read that failed once),
-//! it is as good as any; else it is healed from parity if that can be done at once; else its chunks
-//! are stored again. Nothing is concluded from a note alone, so one that was wrong costs a read.
+//! A restore and a verify note the damage that they find. Before a session reuses a chunk of such a
+//! pack, the pack is read again: if the hash of its bytes matches its id now (after a repair, or
+//! because a read failed once), it is used like any other; otherwise it is healed from parity if
+//! that is possible at once; otherwise its chunks are stored again. Nothing is concluded from a
+//! note alone, so a wrong one costs a read.
 
 use super::Repository;
 use super::read::{ReadScratch, read_at};
@@ -17,11 +18,12 @@ use crate::storage::ErrorKind;
 use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is known of one suspect pack.
+/// The damage that is known of one suspect pack.
 #[derive(Default)]
 struct Suspect {
-    /// Its bytes have been found right since; then only `chunks` are bad, and were written so.
-    whole: bool,
+    /// A later read has found the bytes of the pack correct; then only `chunks` are damaged, and
+    /// were written so.
+    intact: bool,
     /// Chunks that did not decode.
     chunks: BTreeSet<ChunkId>,
 }
@@ -32,7 +34,7 @@ pub(super) struct Suspects(BTreeMap<PackId, Suspect>);
 
 impl Suspects {
     fn needs_recheck(&self, pack: &PackId) -> bool {
-        self.0.get(pack).is_some_and(|suspect| !suspect.whole)
+        self.0.get(pack).is_some_and(|suspect| !suspect.intact)
     }
 }
 
@@ -41,12 +43,12 @@ impl Repository {
     pub fn note_suspect(&self, pack: PackId, chunk: Option<ChunkId>) {
         let mut degraded = self.degraded.lock(self);
         let suspect = degraded.suspects.0.entry(pack).or_default();
-        suspect.whole = false;
+        suspect.intact = false;
         suspect.chunks.extend(chunk);
     }
 
-    /// The same after a read at `location` that failed, if the error is about the bytes there and not
-    /// about the whole store. A bad sector may read next time: the recheck tells.
+    /// Notes the pack of a read at `location` that failed, if the error is about these bytes and
+    /// not about the whole store. A bad sector may be readable next time: the recheck finds out.
     pub(super) fn note_failed_read(&self, location: &ChunkLocation, error: &Error) {
         match error {
             Error::ChunkCorrupt { chunk, .. } => self.note_suspect(location.pack, Some(*chunk)),
@@ -56,20 +58,20 @@ impl Repository {
         }
     }
 
-    /// True when a read found the pack damaged, and no later one found it whole.
+    /// True when a read found the pack damaged, and no later one found it intact.
     pub fn is_suspect(&self, pack: &PackId) -> bool {
         self.degraded.lock(self).suspects.needs_recheck(pack)
     }
 
-    /// True when a read found this chunk damaged in a pack whose bytes are right.
+    /// True when a read found this chunk damaged in a pack whose bytes match its id.
     pub(super) fn is_bad_chunk(&self, location: &ChunkLocation) -> bool {
         let degraded = self.degraded.lock(self);
         let suspect = degraded.suspects.0.get(&location.pack);
         suspect.is_some_and(|suspect| suspect.chunks.contains(&location.entry.id))
     }
 
-    /// Whether new snapshots may rely on a pack that is there. A suspect one is read again, and
-    /// healed where that can be done at once.
+    /// Whether new snapshots may rely on an existing pack. A suspect one is read again, and healed
+    /// if that is possible at once.
     pub(super) fn may_rely_on(&self, pack: &PackId) -> Result<bool> {
         if !self.is_suspect(pack) {
             return Ok(true);
@@ -78,17 +80,17 @@ impl Repository {
         if !self.is_suspect(pack) {
             return Ok(true);
         }
-        let whole = match self.storage().get(&layout::pack(pack), self.config().longest_pack()) {
+        let intact = match self.storage().get(&layout::pack(pack), self.config().longest_pack()) {
             Ok(bytes) => sha256(&[&bytes]) == pack.0,
             Err(error) if error.kind == ErrorKind::NotFound => {
                 // quarantined or pruned
                 self.degraded.lock(self).suspects.0.remove(pack);
                 return Ok(false);
             }
-            // what cannot be read now is no ground to rely on
+            // no snapshot may rely on what cannot be read now
             Err(_) => false,
         };
-        if !whole && !self.heal_at_once(pack)? {
+        if !intact && !self.heal_at_once(pack)? {
             return Ok(false);
         }
         self.note_whole(pack);
@@ -108,21 +110,21 @@ impl Repository {
         Ok(self.heal_and_tell(pack))
     }
 
-    /// Takes note that the bytes of a pack have its name. Chunks in it that were found damaged are
-    /// read again.
+    /// Notes that the bytes of a pack match its id. Chunks in it that were found damaged are read
+    /// again.
     pub(super) fn note_whole(&self, pack: &PackId) {
         let Some(noted) = self.degraded.lock(self).suspects.0.remove(pack) else {
             return;
         };
         let (mut scratch, mut out) = (ReadScratch::default(), Vec::new());
         let mut reads = |chunk: &ChunkId| {
-            let places = self.locate(chunk).unwrap_or_default();
-            let place = places.iter().find(|place| place.pack == *pack);
-            place.is_none_or(|place| read_at(self, place, &mut scratch, &mut out).is_ok())
+            let locations = self.locate(chunk).unwrap_or_default();
+            let location = locations.iter().find(|location| location.pack == *pack);
+            location.is_none_or(|location| read_at(self, location, &mut scratch, &mut out).is_ok())
         };
         let chunks: BTreeSet<ChunkId> = noted.chunks.into_iter().filter(|chunk| !reads(chunk)).collect();
         if !chunks.is_empty() {
-            let suspect = Suspect { whole: true, chunks };
+            let suspect = Suspect { intact: true, chunks };
             self.degraded.lock(self).suspects.0.insert(*pack, suspect);
         }
     }
