@@ -1,44 +1,45 @@
-//! Mistakes that tests switch on, to see that they would find them. Never on in a release build.
+//! Bugs that tests switch on, to check that they would find them. Never on in a release build.
 
 use super::Base;
 use crate::sync::lock;
 use std::sync::Mutex;
 
-/// A mistake that tests switch on, to see that they would find it.
+/// A bug that a test switches on, to check that it would find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeededBug {
     /// The manifest is published before what it needs.
     ManifestFirst,
-    /// A parity group takes the place of others before its members are durable.
+    /// A parity group supersedes others before its members are durable.
     ParityFirst,
-    /// A prune deletes a pack before what it copied out of it is durable.
+    /// A prune deletes a pack before the chunks that it copied out of it are durable.
     OldPackFirst,
-    /// A commit does not look whether its packs are still good.
+    /// A commit does not check whether its packs are still good.
     NoCommitCheck,
-    /// A commit looks at its packs before it takes the commit lock, and not under it.
+    /// A commit checks its packs before it takes the commit lock, and not under it.
     CheckOutsideLock,
-    /// A prune decides without the snapshots that came right before its lock.
+    /// A prune decides without the snapshots that were committed right before its lock.
     NoLastListing,
-    /// A kill list goes before its packs.
+    /// A kill list is deleted before its packs.
     KillListFirst,
-    /// A kill list goes before it is known that the deleting of its packs is durable, and before their index entries.
+    /// A kill list is deleted before the deletes of its packs are known to be durable, and before
+    /// their index entries.
     KillListEarly,
-    /// Packs are deleted without leaving their parity groups.
+    /// Packs are deleted without being removed from their parity groups.
     NoLeaving,
 }
 
-/// The mistake of one handle.
+/// The active bug of one handle.
 #[derive(Default)]
 pub(super) struct SeededBugs(Mutex<Option<SeededBug>>);
 
 impl Base {
-    /// Makes this handle misbehave.
+    /// Activates a bug in this handle.
     #[cfg(any(test, feature = "testing"))]
     pub fn seed_bug(&self, bug: SeededBug) {
         *lock(&self.bugs.0) = Some(bug);
     }
 
-    /// True when a test told this handle to misbehave so.
+    /// True when a test has activated this bug in this handle.
     pub fn has_bug(&self, bug: SeededBug) -> bool {
         cfg!(any(test, feature = "testing")) && *lock(&self.bugs.0) == Some(bug)
     }

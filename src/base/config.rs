@@ -1,4 +1,4 @@
-//! `config.json`: what a repository was made with. Layout: `docs/format.md` §3.
+//! `config.json`: the settings that a repository was created with. Layout: `docs/format.md` §3.
 
 use crate::checked_json;
 use crate::chunk::ChunkerParams;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG_LEN: u64 = 1 << 20;
-/// The version this software writes and reads.
+/// The version that this software writes and reads.
 pub const VERSION: u32 = 1;
 /// Commits and deletes follow the lock rules of `docs/invariants.md`.
 pub const FEATURE_PROTOCOL_K: &str = "protocol-k";
@@ -26,7 +26,7 @@ pub const PACK_SIZES: std::ops::RangeInclusive<u64> = 65_536..=1 << 30;
 pub struct ParityParams {
     /// Data packs in a full group.
     pub data: u8,
-    /// Parity shards of a group: as many lost packs can be made again.
+    /// Parity shards of a group: the number of lost packs that can be rebuilt.
     pub parity: u8,
 }
 
@@ -36,20 +36,20 @@ impl Default for ParityParams {
     }
 }
 
-/// What a repository was made with.
+/// The settings that a repository was created with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The repository.
+    /// Id of the repository.
     pub id: RepoId,
-    /// When it was made, RFC 3339.
+    /// Time of creation, RFC 3339.
     pub created_at: String,
     /// Chunk sizes in bytes.
     pub chunking: ChunkerParams,
-    /// Default for ingests.
+    /// Default compression of ingests.
     pub compression: Compression,
-    /// Chunks, manifests and index are sealed.
+    /// Whether chunks, manifests and index are sealed.
     pub encrypted: bool,
-    /// Parity groups, if wanted.
+    /// Shape of the parity groups, if there are any.
     pub parity: Option<ParityParams>,
     /// Target length of a pack in bytes.
     pub pack_size: u64,
@@ -105,7 +105,7 @@ struct Features {
     optional: Vec<String>,
 }
 
-/// Just enough to tell a future version before anything else of it is judged.
+/// The part that identifies a future version before the rest is decoded.
 #[derive(Deserialize)]
 struct VersionOnly {
     version: u32,
@@ -154,7 +154,7 @@ impl Config {
             },
         };
         let mut body = serde_json::to_string(&document).map_err(|error| Error::Internal {
-            reason: format!("config cannot be written: {error}"),
+            reason: format!("config.json cannot be encoded: {error}"),
         })?;
         if let Some(key) = mac_key {
             body.pop();
@@ -164,10 +164,11 @@ impl Config {
         Ok(checked_json::finish(body).into_bytes())
     }
 
-    /// Reads `config.json`. The MAC of a sealed one is checked later, by [`check_mac`], when there is a key.
+    /// Decodes `config.json`. The MAC of a sealed one is checked later, by [`check_mac`], when
+    /// there is a key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let corrupt = |reason: String| Error::ConfigCorrupt { reason };
-        let text = checked_json::verify(bytes).ok_or_else(|| corrupt("its checksum does not fit".to_owned()))?;
+        let text = checked_json::verify(bytes).ok_or_else(|| corrupt("its checksum does not match".to_owned()))?;
         let head: VersionOnly = serde_json::from_str(text).map_err(|error| corrupt(error.to_string()))?;
         if head.version != VERSION {
             return Err(Error::UnsupportedFormat {
@@ -210,7 +211,9 @@ impl Config {
             avg: document.chunking.avg,
             max: document.chunking.max,
         };
-        chunking.validate().map_err(|_| corrupt("its chunk sizes cannot be"))?;
+        chunking
+            .validate()
+            .map_err(|_| corrupt("its chunk sizes are invalid"))?;
         let compression = Compression::parse(&document.compression.algorithm, Some(document.compression.level))
             .map_err(|_| unsupported("compression", &document.compression.algorithm))?;
         let parity = match document.parity {
@@ -223,12 +226,12 @@ impl Config {
                     data: shape.data,
                     parity: shape.parity,
                 };
-                shape.validate().map_err(|_| corrupt("its parity shape cannot be"))?;
+                shape.validate().map_err(|_| corrupt("its parity shape is invalid"))?;
                 Some(shape)
             }
         };
         if !PACK_SIZES.contains(&document.pack_size) {
-            return Err(corrupt("its pack size cannot be"));
+            return Err(corrupt("its pack size is out of range"));
         }
         Ok(Self {
             id,
@@ -241,9 +244,9 @@ impl Config {
         })
     }
 
-    /// Longer than any pack that a writer makes, in bytes: a pack of several chunks keeps to the pack size, one of a single
-    /// chunk is a little longer than that, and padding adds an eighth at most. What is longer is no pack of this repository,
-    /// and nobody needs to hold it in memory.
+    /// An upper bound for the length of a pack, in bytes: a pack of several chunks is within the
+    /// pack size, one of a single chunk is a little longer, and padding adds an eighth at most. A
+    /// longer file is no pack of this repository, and is never loaded into memory.
     pub fn longest_pack(&self) -> u64 {
         const SLACK: u64 = 16 << 20;
         (2 * (self.pack_size + u64::from(self.chunking.max)) + SLACK).min(u64::from(u32::MAX))
@@ -259,15 +262,14 @@ impl ParityParams {
     /// At most 224 data and 32 parity shards, at least one of each (`docs/format.md` §3).
     pub fn validate(&self) -> std::result::Result<(), &'static str> {
         if !(1..=224).contains(&self.data) || !(1..=32).contains(&self.parity) {
-            return Err("parity wants 1 to 224 data and 1 to 32 parity shards");
+            return Err("expected 1 to 224 data shards and 1 to 32 parity shards");
         }
         Ok(())
     }
 }
 
-/// True when the MAC in `bytes` fits: HMAC over everything before the text `,"mac":"`. After it,
-/// there is the checksum and nothing else: a member between the two would be one that no key
-/// vouches for.
+/// True when the MAC in `bytes` matches: HMAC over everything before the text `,"mac":"`. After the
+/// MAC there must be only the checksum: a member between the two would not be covered by the MAC.
 pub fn check_mac(bytes: &[u8], key: &SecretKey) -> bool {
     use subtle::ConstantTimeEq;
     let mark = b",\"mac\":\"";
@@ -339,21 +341,21 @@ mod tests {
         let key = SecretKey::new([1; 32]);
         let text = String::from_utf8(config(true).encode(Some(&key)).unwrap()).unwrap();
         let body = text.split(",\"checksum\"").next().unwrap();
-        let again = |more: &str| checked_json::finish(format!("{body}{more}}}")).into_bytes();
-        assert!(check_mac(&again(""), &key));
+        let with_member = |more: &str| checked_json::finish(format!("{body}{more}}}")).into_bytes();
+        assert!(check_mac(&with_member(""), &key));
         for more in [
             ",\"x\":1",
             ",\"checksum\":\"\",\"x\":1",
             ",\"checksum\":\"0000000000000000000000000000000000000000000000000000000000000000\",\"x\":1",
         ] {
-            let forged = again(more);
+            let forged = with_member(more);
             assert!(checked_json::verify(&forged).is_some(), "{more}");
             assert!(!check_mac(&forged, &key), "{more}");
         }
     }
 
     #[test]
-    fn a_future_version_or_feature_is_told_apart_from_damage() {
+    fn a_future_version_or_feature_is_not_reported_as_damage() {
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),
             ("[\"protocol-k\"]", "[\"protocol-k\",\"warp\"]"),

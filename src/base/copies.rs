@@ -1,8 +1,9 @@
-//! Second copies of what opens a repository, used when the first is missing or damaged: of `config.json` in parity records
-//! and meta packs, of key files beside the parity.
+//! Second copies of the files that are needed to open a repository, used when the first is missing
+//! or damaged: of `config.json` in parity records and meta packs, of key files next to the parity.
 //!
-//! A copy counts only when its own checksum holds and it belongs to the repository that it was found in; the MAC of a
-//! sealed config is held against the keys by whoever opens. Nothing is written here: putting things right is `repair`.
+//! A copy counts only when its own checksum matches and it belongs to the repository that it was
+//! found in; the MAC of a sealed config is checked by the caller that opens the repository. This
+//! module writes nothing: `repair` restores the files.
 
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::decode::{decode_stored, meta_of};
@@ -21,7 +22,7 @@ use crate::parity;
 use crate::storage::{self, ErrorKind, FailedRead, judge};
 use std::collections::BTreeSet;
 
-/// Reads `config.json`, or a copy of it when it is missing or damaged. With the exact bytes.
+/// Reads `config.json`, or a copy of it when it is missing or damaged. Returns the exact bytes too.
 pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<(Config, Vec<u8>)> {
     let failed = match env.storage.get(layout::CONFIG, MAX_CONFIG_LEN) {
         Ok(bytes) => match Config::decode(&bytes) {
@@ -43,7 +44,8 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
             _ => return Err(error.into()),
         },
     };
-    // without any copy, what was wrong in the first place says most; a secret that fails says more
+    // without any copy, the error of config.json itself is the most specific; an error of the
+    // secret takes precedence
     let Some(found) = config_in_copies(env, secret, None)? else {
         return Err(failed);
     };
@@ -55,7 +57,7 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
     Ok(found)
 }
 
-/// The first copy of a config there is, of any repository but `not`.
+/// The first copy of a config, of any repository but `not`.
 pub(super) fn config_in_copies(
     env: &Environment,
     secret: Option<&Secret>,
@@ -71,10 +73,10 @@ pub(super) fn config_in_copies(
     }
 }
 
-/// The first read that failed: where no copy is found, one may be there all the same.
+/// The first read that failed: if no copy is found, one may exist all the same.
 type Unread = Option<storage::Error>;
 
-/// What was read, if anything was; takes note of a read that failed.
+/// The value, if it was read; notes a read that failed.
 fn noted<T, E: FailedRead>(result: std::result::Result<T, E>, unread: &mut Unread) -> Option<T> {
     match judge(result) {
         Ok(found) => found.ok(),
@@ -94,8 +96,9 @@ fn config_in_parity(env: &Environment, not: Option<&RepoId>, unread: &mut Unread
     })
 }
 
-/// What packs and parity groups say of the repository that they belong to: `wanted` if any of them
-/// names it, else the first other one, `None` when there are none. What cannot be read says nothing.
+/// The repository that packs and parity groups name: `wanted` if any of them names it, otherwise
+/// the first other one; `None` when there are no packs or groups. A file that cannot be read is
+/// skipped.
 pub(super) fn find_header(env: &Environment, wanted: &RepoId) -> Result<Option<RepoId>> {
     let storage = env.storage.as_ref();
     let mut other = None;
@@ -122,20 +125,21 @@ pub(super) fn find_header(env: &Environment, wanted: &RepoId) -> Result<Option<R
     Ok(other)
 }
 
-/// The groups of which any file is listed.
+/// The groups with at least one listed file.
 fn listed_groups(env: &Environment) -> Result<BTreeSet<GroupId>> {
     let files = env.storage.list(layout::PARITY)?;
     let group_of = |key: &str| GroupId::from_hex(key.rsplit('/').next()?.split('.').next()?);
     Ok(files.iter().filter_map(|file| group_of(&file.key)).collect())
 }
 
-/// A config that is whole and of this repository.
+/// A config that is intact and of this repository.
 fn accept(bytes: Vec<u8>, repo: &RepoId) -> Option<(Config, Vec<u8>)> {
     let config = Config::decode(&bytes).ok()?;
     (config.id == *repo).then_some((config, bytes))
 }
 
-/// The copy in any meta pack; for repositories without parity. A sealed one is read with the keys that the secret opens.
+/// The copy in any meta pack; for repositories without parity. A sealed pack is read with the keys
+/// that the secret opens.
 fn config_in_packs(
     env: &Environment,
     secret: Option<&Secret>,
@@ -202,7 +206,7 @@ fn config_in_pack(
         )?;
         let mut out = Vec::new();
         let decoded = decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out);
-        // says as little about the file as a read that failed
+        // no evidence of damage, as with a failed read
         let decoded = decoded.map_err(|_| storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack)));
         noted(decoded, unread)?.ok()?;
         accept(out, repo)

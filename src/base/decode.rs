@@ -1,18 +1,18 @@
-//! From a stored chunk to its bytes, with the proof that they are the chunk of that id.
+//! Decoding a stored chunk to its plaintext, verified against its id.
 
 use super::seal::{ChunkMeta, RepoSeal};
 use crate::codec::{self, Codec, Decoder};
 use crate::error::{Error, Result};
 use crate::pack::PackEntry;
 
-/// `Err` says in which way the bytes of a chunk are damaged.
+/// `Err` states how the bytes of a chunk are damaged.
 pub type Decoded = std::result::Result<(), &'static str>;
 
-/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and proves that it is
-/// the chunk of that name.
+/// Opens and decodes the stored chunk in `stored` into `out` (cleared first) and verifies that the
+/// result matches its id.
 ///
 /// # Errors
-/// `NoMemory`, which says nothing about the bytes.
+/// `NoMemory`, which does not mean that the bytes are damaged.
 pub fn decode_stored(
     seal: &RepoSeal,
     meta: &ChunkMeta,
@@ -22,7 +22,7 @@ pub fn decode_stored(
 ) -> Result<Decoded> {
     out.clear();
     let Ok(codec) = Codec::try_from(meta.codec) else {
-        return Ok(Err("its codec is not known"));
+        return Ok(Err("its codec is unknown"));
     };
     let Some(range) = seal.open_chunk(meta, stored) else {
         return Ok(Err("its seal does not open"));
@@ -36,12 +36,12 @@ pub fn decode_stored(
         Err(_) => return Ok(Err("it does not decode")),
     }
     if seal.chunk_id(meta.kind, out) != meta.id {
-        return Ok(Err("its content does not have this name"));
+        return Ok(Err("its content does not match its id"));
     }
     Ok(Ok(()))
 }
 
-/// What an entry says about a chunk.
+/// The metadata of a chunk in its entry.
 pub fn meta_of(entry: &PackEntry) -> ChunkMeta {
     ChunkMeta {
         id: entry.id,

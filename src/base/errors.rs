@@ -1,4 +1,4 @@
-//! Errors of the rooms below, put into words of the whole.
+//! Conversions of the errors of lower rooms into [`Error`].
 
 use crate::error::Error;
 use crate::parity::{self, Damage, Refusal};
@@ -20,8 +20,8 @@ impl From<index::Error> for Error {
     }
 }
 
-/// What a key derivation reports that is not about the key or the key file: the same call may work
-/// later, or is not wanted. `None` for everything else.
+/// The error of a key derivation that is not about the key or the key file: the same call may
+/// succeed later, or was cancelled. `None` for every other error.
 pub(super) fn of_derivation(error: crypto::Error) -> Option<Error> {
     Some(match error {
         crypto::Error::NoMemory => Error::NoMemory,
@@ -68,10 +68,10 @@ impl From<parity::Error> for Error {
                 },
                 (None, None) => Self::ParityCorrupt {
                     group: lost.group,
-                    reason: "more is damaged than its packs can make again".to_owned(),
+                    reason: "more is damaged than its packs can rebuild".to_owned(),
                 },
             },
-            // packs or groups that do not go together: whoever put them together is wrong
+            // packs or groups that cannot be combined: the caller that combined them has a bug
             parity::Error::Refused(_) => Self::Internal {
                 reason: error.to_string(),
             },
@@ -97,7 +97,7 @@ impl From<lock::Error> for Error {
     }
 }
 
-/// For writing; where a snapshot is read, the caller knows which one and says so.
+/// For writes; a caller that reads a snapshot knows its id, and creates the error itself.
 impl From<snapshot::Error> for Error {
     fn from(error: snapshot::Error) -> Self {
         match error {
@@ -126,7 +126,7 @@ mod tests {
     use crate::storage::{self, ErrorKind};
 
     #[test]
-    fn what_fails_with_parity_has_a_code_of_its_own_and_only_a_mistake_of_ours_is_internal() {
+    fn parity_errors_have_their_own_codes_and_only_a_bug_is_internal() {
         let group = GroupId([1; 16]);
         let damaged = |reason| parity::Error::Damaged { group, reason };
         let lost = |pack| {

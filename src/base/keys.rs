@@ -1,10 +1,13 @@
-//! The key files of a repository: finding the one that a secret opens, telling which there are, making another one.
+//! The key files of a repository: finding the one that a secret opens, listing them, creating
+//! another one.
 //!
-//! Each key lies in two files, the key file and its second copy (format.md §4.1); a key counts as long as one of the two is
-//! whole. Nothing here deletes, and the order of writes belongs to `ops::keys`.
+//! Each key is stored in two files, the key file and its second copy (format.md §4.1); a key exists
+//! as long as one of the two is intact. This module deletes nothing, and the order of writes
+//! belongs to `ops::keys`.
 //!
-//! Whatever lies in these folders may have been planted: few files are looked at, each is bounded, and the cheapest
-//! derivations come first, so that a costly forgery beside a genuine key costs nothing.
+//! Any file in these folders may have been planted: only few files are read, each is bounded, and
+//! the cheapest derivations come first, so that a costly forgery next to a genuine key costs
+//! nothing.
 
 use super::errors::of_derivation;
 use super::options::Secret;
@@ -25,25 +28,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const MAX_KEYS: usize = 32;
 /// Largest key file in bytes.
 const MAX_KEY_FILE_LEN: u64 = crypto::MAX_KEY_FILE_LEN as u64;
-/// How often the folders are listed again when files vanish between their listing and their reading.
+/// How often the folders are listed again when files are deleted between listing and reading.
 const LISTINGS: usize = 4;
 
-/// What opened a repository.
+/// The opened key of a repository.
 pub(super) struct Unlocked {
     /// The key file that the secret opened.
     pub id: KeyId,
-    /// What was in it.
+    /// The bundle in it.
     pub bundle: KeyBundle,
 }
 
-/// A key as its file states it, in clear.
+/// A key with the unencrypted contents of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyInfo {
     /// Its id.
     pub id: KeyId,
-    /// What it is opened with.
+    /// The kind of secret that opens it.
     pub kind: KeyKind,
-    /// When it was made, RFC 3339 in UTC.
+    /// Time of creation, RFC 3339 in UTC.
     pub created_at: String,
     /// A name for people.
     pub label: Option<String>,
@@ -53,7 +56,7 @@ pub struct KeyInfo {
     pub current: bool,
 }
 
-/// Which of the two files of a key have its name.
+/// Which of the two files of a key exist under its id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyNames {
     /// The key file.
@@ -62,8 +65,8 @@ pub struct KeyNames {
     pub copy: bool,
 }
 
-/// The names of all key files and copies. The copies are listed first: a key that is being added gets its copy last, so that
-/// one never looks like a lost key file.
+/// The ids of all key files and copies. The copies are listed first: when a key is added, its copy
+/// is put last, so that this key never looks like a lost key file.
 pub fn key_names(storage: &dyn Storage) -> storage::Result<BTreeMap<KeyId, KeyNames>> {
     let mut names: BTreeMap<KeyId, KeyNames> = BTreeMap::new();
     let id = |file: &Entry| layout::id_of(&file.key, ".json").map(KeyId);
@@ -76,23 +79,23 @@ pub fn key_names(storage: &dyn Storage) -> storage::Result<BTreeMap<KeyId, KeyNa
     Ok(names)
 }
 
-/// A key file that may be the one.
+/// A key file that the secret may open.
 struct Candidate {
     id: KeyId,
     file: KeyFile,
     is_copy: bool,
 }
 
-/// What was found on the way to the right key file.
+/// Findings during the search for the right key file.
 #[derive(Default)]
 struct Findings {
-    /// Whole key files for another secret.
+    /// Intact key files for another secret.
     wrong: bool,
-    /// The first damaged one.
+    /// The error of the first damaged one.
     damaged: Option<Error>,
-    /// The first one that could not be read. It may be the right one.
+    /// The error of the first one that could not be read. It may be the right one.
     unreadable: Option<Error>,
-    /// A file that was listed is gone.
+    /// A listed file does not exist any more.
     vanished: bool,
 }
 
@@ -105,8 +108,8 @@ impl Findings {
     }
 }
 
-/// The bundle in the first key file of this repository that the secret opens. Where a key file is missing or damaged, its
-/// second copy is tried.
+/// The bundle in the first key file of this repository that the secret opens. If a key file is
+/// missing or damaged, its second copy is tried.
 pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> Result<Unlocked> {
     let mut findings = Findings::default();
     for _ in 0..LISTINGS {
@@ -131,7 +134,7 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
                 Tried::Failed(copy) => candidates.extend(copy),
             }
         }
-        // a key that was changed meanwhile has another name now
+        // a key that was changed in the meantime has another id now
         if !findings.vanished {
             break;
         }
@@ -148,15 +151,15 @@ pub(super) fn find_bundle(env: &Environment, repo: &RepoId, secret: &Secret) -> 
     }))
 }
 
-/// Reads the key files, and the copies of those that are not whole; the cheapest to try first.
+/// Reads the key files, and the copies of those that are not intact; the cheapest to try first.
 fn read_candidates(env: &Environment, repo: &RepoId, findings: &mut Findings) -> Result<VecDeque<Candidate>> {
     let names = key_names(env.storage.as_ref())?;
     let (with_file, without) = names.into_iter().partition::<Vec<_>, _>(|(_, names)| names.file);
     let mut found = Vec::new();
-    // real key files first, so that stray copies do not crowd them out
+    // real key files first, so that stray copies do not use up the limit
     for (id, names) in with_file.into_iter().chain(without).take(MAX_KEYS) {
-        for (is_copy, there) in [(false, names.file), (true, names.copy)] {
-            if there && let Some(file) = read_file(env, repo, &id, is_copy, findings)? {
+        for (is_copy, exists) in [(false, names.file), (true, names.copy)] {
+            if exists && let Some(file) = read_file(env, repo, &id, is_copy, findings)? {
                 found.push(Candidate { id, file, is_copy });
                 break;
             }
@@ -166,7 +169,7 @@ fn read_candidates(env: &Environment, repo: &RepoId, findings: &mut Findings) ->
     Ok(found.into())
 }
 
-/// What a derivation costs, to compare.
+/// The cost of a derivation, for comparison only.
 fn work(kdf: &KdfParams) -> u64 {
     u64::from(kdf.memory_kib) * u64::from(kdf.time)
 }
@@ -175,7 +178,7 @@ fn path_of(id: &KeyId, is_copy: bool) -> String {
     if is_copy { layout::key_copy(id) } else { layout::key(id) }
 }
 
-/// A key file of this repository; `None` when it is damaged, foreign, gone or cannot be read.
+/// A key file of this repository; `None` when it is damaged, foreign, missing or cannot be read.
 fn read_file(
     env: &Environment,
     repo: &RepoId,
@@ -191,7 +194,7 @@ fn read_file(
                 ErrorKind::NotFound => findings.vanished = true,
                 ErrorKind::TooLarge => findings.note_damage(&path, "it is larger than 64 KiB".to_owned()),
                 ErrorKind::UnexpectedEnd => findings.note_damage(&path, error.to_string()),
-                // its second copy may be read
+                // its second copy may be readable
                 kind if kind.is_erasure() => drop(findings.unreadable.get_or_insert(error.into())),
                 _ => return Err(error.into()),
             }
@@ -208,7 +211,7 @@ fn read_file(
 
 enum Tried {
     Opened(Box<KeyBundle>),
-    /// With the copy to try, where the file turned out to be damaged.
+    /// With the copy to try next, if the file was found to be damaged.
     Failed(Option<Candidate>),
 }
 
@@ -222,13 +225,13 @@ fn try_candidate(
     let wanted = || env.check_wanted().is_ok();
     match candidate.file.unwrap(&secret.credential(), &wanted) {
         Ok(bundle) => return Ok(Tried::Opened(Box::new(bundle))),
-        // it is whole, so its copy would say the same at the same cost
+        // it is intact, so its copy would give the same result at the same cost
         Err(crypto::Error::WrongCredential | crypto::Error::WrongKind) => {
             findings.wrong = true;
             return Ok(Tried::Failed(None));
         }
         Err(error) => match of_derivation(error) {
-            // says nothing about the file
+            // this error is not about the file
             Some(error) => return Err(error),
             None => findings.note_damage(&path_of(&candidate.id, candidate.is_copy), error.to_string()),
         },
@@ -259,12 +262,13 @@ impl Base {
         *lock(&self.current_key)
     }
 
-    /// Notes that a key took the place of the one that this handle was opened with.
+    /// Notes that a key replaced the one that this handle was opened with.
     pub fn set_current_key(&self, id: KeyId) {
         *lock(&self.current_key) = Some(id);
     }
 
-    /// A new key file around the secrets of this repository, opened once more before it is given. Nothing is written.
+    /// Creates a key file for the secrets of this repository, and opens it once as a check before
+    /// it is returned. Writes nothing.
     ///
     /// # Errors
     /// `NotEncrypted`, `InvalidArgument` (costs, label), `NoMemory`, `NoThreads`, `NoEntropy`,
@@ -284,26 +288,27 @@ impl Base {
             label,
         };
         let wanted = || self.check_running(monitor).is_ok();
-        let made = KeyFile::wrap(bundle, &secret.credential(), kdf, &new, self.entropy(), &wanted);
-        let bytes = made.map_err(|error| match error {
+        let created = KeyFile::wrap(bundle, &secret.credential(), kdf, &new, self.entropy(), &wanted);
+        let bytes = created.map_err(|error| match error {
             crypto::Error::CostTooLow | crypto::Error::CostTooHigh => Error::InvalidArgument {
                 reason: format!("kdf: {error}"),
             },
             crypto::Error::TooLong => Error::InvalidArgument {
-                reason: "The label or the passphrase is too long".to_owned(),
+                reason: "The label makes the key file larger than 64 KiB, or the passphrase has 4 GiB or more"
+                    .to_owned(),
             },
             crypto::Error::Unwanted => self.check_running(monitor).err().unwrap_or(Error::Cancelled),
             other => of_derivation(other).unwrap_or_else(|| Error::Internal {
-                reason: format!("the key could not be made: {other}"),
+                reason: format!("the key could not be created: {other}"),
             }),
         })?;
         let info = self.read_key_bytes(&new.id, &bytes).ok_or_else(|| Error::Internal {
-            reason: "the key that was made cannot be read".to_owned(),
+            reason: "the created key file does not decode".to_owned(),
         })?;
         Ok((info, bytes))
     }
 
-    /// A key, from its file or its copy: `None` when neither is whole and of this repository.
+    /// A key, from its file or its copy: `None` when neither is intact and of this repository.
     pub fn read_key(&self, id: &KeyId) -> Result<Option<KeyInfo>> {
         let mut unreadable = None;
         for path in [layout::key(id), layout::key_copy(id)] {
@@ -319,7 +324,7 @@ impl Base {
         unreadable.map_or(Ok(None), Err)
     }
 
-    /// All keys of this repository that are whole, the oldest first.
+    /// All intact keys of this repository, the oldest first.
     pub fn read_keys(&self) -> Result<Vec<KeyInfo>> {
         let names: BTreeSet<KeyId> = key_names(self.storage())?.into_keys().collect();
         let mut keys = Vec::new();
@@ -330,7 +335,7 @@ impl Base {
         Ok(keys)
     }
 
-    /// The bytes under a name; `None` for what is gone, too large or no file.
+    /// The bytes at a path; `None` when they are missing, too large or not a regular file.
     fn read_key_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         Ok(judge(self.storage().get(path, MAX_KEY_FILE_LEN))?.ok())
     }
@@ -338,7 +343,7 @@ impl Base {
     fn read_key_bytes(&self, id: &KeyId, bytes: &[u8]) -> Option<KeyInfo> {
         let file = KeyFile::decode(bytes).ok()?;
         let passphrase = file.kind == KeyKind::Passphrase;
-        // one that asks for costs which nobody pays opens nothing
+        // a file that asks for costs above the ceilings cannot be opened
         if file.id != *id || file.repo != self.config.id || (passphrase && file.kdf.check_open().is_err()) {
             return None;
         }
@@ -352,19 +357,20 @@ impl Base {
         })
     }
 
-    /// Gives each key file without a second copy its copy again: what an interrupted adding or removing leaves, and what
-    /// gets lost. Only if nobody else maintains the repository; nothing depends on it, so a failure means nothing.
+    /// Recreates the second copy of each key file that has none, for example after an interrupted
+    /// add or remove of a key, or a loss. Only if no other process maintains the repository.
+    /// Nothing depends on it, so a failure is ignored.
     pub fn copy_uncopied_keys(&self) {
-        let alone = |names: &KeyNames| names.file && !names.copy;
-        let uncopied = || key_names(self.storage()).is_ok_and(|names| names.values().any(alone));
-        if self.bundle.is_none() || self.check_writable().is_err() || !uncopied() {
+        let is_uncopied = |names: &KeyNames| names.file && !names.copy;
+        let any_uncopied = || key_names(self.storage()).is_ok_and(|names| names.values().any(is_uncopied));
+        if self.bundle.is_none() || self.check_writable().is_err() || !any_uncopied() {
             return;
         }
         let Ok(Some(_maint)) = try_maint(self.storage()) else {
             return;
         };
         let Ok(names) = key_names(self.storage()) else { return };
-        for (id, _) in names.iter().filter(|(_, names)| alone(names)).take(MAX_KEYS) {
+        for (id, _) in names.iter().filter(|(_, names)| is_uncopied(names)).take(MAX_KEYS) {
             let Ok(Some(bytes)) = self.read_key_file(&layout::key(id)) else {
                 continue;
             };
@@ -373,7 +379,7 @@ impl Base {
             {
                 self.warn(
                     "WARN_KEY_COPIED",
-                    format!("The key file {id} had no second copy, and got one again"),
+                    format!("The second copy of key file {id} was missing and has been recreated"),
                 );
             }
         }

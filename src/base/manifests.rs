@@ -1,4 +1,4 @@
-//! Manifests with the keys of this repository, to bytes and back.
+//! Encoding and decoding of manifests with the keys of this repository.
 
 use super::{Base, current_epoch};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ impl Base {
         Ok(manifest::encode(snapshot, &seal, &self.config.id, self.entropy())?)
     }
 
-    /// Reads a manifest file.
+    /// Decodes the bytes of a manifest file.
     pub fn decode_manifest(&self, id: &SnapshotId, bytes: &[u8]) -> Result<Snapshot> {
         self.check_keys()?;
         let decoded = match self.seal.keys() {

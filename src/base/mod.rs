@@ -1,9 +1,8 @@
-//! What an open repository stands on: its folder, settings, keys and locks, and what each file of it
-//! is sealed with.
+//! The parts of an open repository that do not depend on its chunks: folder, settings, keys and
+//! locks, and the keys that each kind of file is sealed with.
 //!
-//! A [`Base`] knows nothing of the chunks in packs, or of the index: that is the room `repo`, whose
-//! `Repository` owns one and dereferences to it. What works on every repository without a look into
-//! its packs takes `&Base`.
+//! A [`Base`] does not know packs or the index: those belong to the room `repo`, whose `Repository`
+//! owns a `Base` and dereferences to it. Functions that need no access to packs take `&Base`.
 
 mod bugs;
 mod config;
@@ -48,31 +47,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Everything the engine needs from outside. Tests hand in simulated parts; a run is then the same call for call.
+/// Everything that the engine needs from outside. Tests pass simulated parts; a run is then
+/// deterministic, call for call.
 #[derive(Clone)]
 pub struct Environment {
-    /// Where the repository lies.
+    /// The storage of the repository.
     pub storage: Arc<dyn Storage>,
-    /// A name for people, as the path.
+    /// The path of the repository, for messages.
     pub place: String,
-    /// What time it is.
+    /// The current time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
     pub entropy: Arc<dyn Entropy>,
     /// The worker pool.
     pub executor: Arc<dyn Executor>,
-    /// Hears of warnings that belong to no operation.
+    /// Receives warnings that belong to no operation.
     pub monitor: Arc<dyn Monitor>,
 }
 
 impl Environment {
-    /// A folder of this machine, `threads` workers (at least one), the system's clock and randomness.
+    /// A folder on this machine, `threads` workers (at least one), the system's clock and
+    /// randomness.
     pub fn local(path: &Path, threads: usize, monitor: Arc<dyn Monitor>) -> Result<Self> {
         let executor = crate::executor::PoolExecutor::new(threads)?;
         Self::local_with(path, Arc::new(executor), monitor)
     }
 
-    /// The same with a pool that others may share.
+    /// The same with a pool that other handles may share.
     pub fn local_with(path: &Path, executor: Arc<dyn Executor>, monitor: Arc<dyn Monitor>) -> Result<Self> {
         let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
         Ok(Self {
@@ -94,7 +95,7 @@ impl Environment {
     }
 }
 
-/// What [`OpenOptions::memory_limit`] is by default, in bytes.
+/// Default of [`OpenOptions::memory_limit`], in bytes.
 pub const DEFAULT_MEMORY_LIMIT: u64 = 192 << 20;
 
 /// An open repository without its chunks.
@@ -109,7 +110,7 @@ pub struct Base {
     current_key: Mutex<Option<KeyId>>,
     seal: Arc<RepoSeal>,
     lock_wait: Duration,
-    /// The reason for which this handle must not write, if there is one.
+    /// The reason why this handle must not write, if there is one.
     write_refused: Mutex<Option<Error>>,
     /// The entry of `config.json` in its folder is known to be durable.
     config_durable: AtomicBool,
@@ -121,7 +122,7 @@ pub struct Base {
 }
 
 impl Base {
-    /// What it was made with.
+    /// The settings that the repository was created with.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -137,12 +138,12 @@ impl Base {
         leads_into(path, Path::new(&self.env.place), &layout::FOLDERS)
     }
 
-    /// Where it lies.
+    /// The storage of the repository.
     pub fn storage(&self) -> &dyn Storage {
         self.env.storage.as_ref()
     }
 
-    /// How it names, seals and opens things.
+    /// The ids and seals of the repository.
     pub fn seal(&self) -> &Arc<RepoSeal> {
         &self.seal
     }
@@ -162,12 +163,12 @@ impl Base {
         self.env.clock.now_ms()
     }
 
-    /// How long a lock is waited for.
+    /// How long to wait for a lock.
     pub fn lock_wait(&self) -> Duration {
         self.lock_wait
     }
 
-    /// Tells whoever listens to this handle.
+    /// Sends a warning to the monitor of this handle.
     pub fn warn(&self, code: &'static str, message: String) {
         self.env.monitor.warning(Warning {
             code,
@@ -192,14 +193,14 @@ impl Base {
         Ok(packs.collect())
     }
 
-    /// All packs of which the folder has the pack, or its `.idx`.
+    /// All packs with a file in the folder: the pack, or its `.idx`.
     pub fn list_packs_and_indexes(&self) -> Result<BTreeSet<PackId>> {
         let files = self.storage().list(layout::DATA)?.into_iter();
         let id = |key: &str| layout::id_of(key, ".pack").or_else(|| layout::id_of(key, ".idx"));
         Ok(files.filter_map(|file| id(&file.key)).map(PackId).collect())
     }
 
-    /// How long a pack is, in bytes; `None` when there is none, nor a regular file of its name.
+    /// The length of a pack in bytes; `None` when there is no regular file with its id.
     pub fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
         Ok(judge(self.storage().size(&layout::pack(pack)))?.unwrap_or(None))
     }
@@ -227,12 +228,14 @@ impl Base {
         })
     }
 
-    /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at once.
+    /// Makes running operations end with [`Error::Closed`] at their next step, and new ones at
+    /// once.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// `Err` once the handle was closed, and always for one without the keys of its repository.
+    /// `Err` once the handle was closed, and always for a handle without the keys of its
+    /// repository.
     pub fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
@@ -240,7 +243,7 @@ impl Base {
         self.check_keys()
     }
 
-    /// True for a handle without the keys of its repository: it can verify what needs none, and no more.
+    /// True for a handle without the keys of its repository: it can only verify what needs no keys.
     pub fn is_locked(&self) -> bool {
         self.seal.is_locked()
     }
@@ -254,7 +257,7 @@ impl Base {
         Ok(())
     }
 
-    /// What [`check_running`](Self::check_running) says, for an operation that needs no keys.
+    /// The result of [`check_running`](Self::check_running), for an operation that needs no keys.
     pub fn check_running_without_keys(&self, monitor: &dyn Monitor) -> Result<()> {
         match self.check_running(monitor) {
             Err(Error::PassphraseRequired) if monitor.is_cancelled() => Err(Error::Cancelled),

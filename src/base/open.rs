@@ -1,8 +1,9 @@
-//! Making and opening a repository, with and without a passphrase.
+//! Creating and opening a repository, with and without a passphrase.
 //!
-//! `config.json` is written last and makes the repository: an interrupted init leaves a place that init takes again.
-//! `open` reads the config, unwraps a key file, checks the config's MAC, and loads the footers of the index segments; it
-//! lists no packs, unless a segment or the config is broken.
+//! `config.json` is written last and completes the repository: after an interrupted init, another
+//! init accepts the folder. `open` reads the config, unwraps a key file, checks the config's MAC,
+//! and loads the footers of the index segments; it lists no packs, unless a segment or the config
+//! is broken.
 
 use super::bugs::SeededBugs;
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
@@ -30,12 +31,13 @@ use std::time::Duration;
 /// Default target length of a pack in bytes.
 const DEFAULT_PACK_SIZE: u64 = 8 << 20;
 
-/// Makes a repository and opens it.
+/// Creates a repository and opens it.
 ///
 /// # Errors
-/// `RepositoryExists`, `NotEmpty`, `NotADirectory`, `Permission`, `LocksUnsupported`, `RepositoryLocked` (another init is
-/// at work), `InvalidArgument`, `Storage`, `NoSpace`, `Cancelled` (by the monitor of `env`; nothing is made then). Nothing that
-/// was there before is changed.
+/// `RepositoryExists`, `NotEmpty`, `NotADirectory`, `Permission`, `LocksUnsupported`,
+/// `RepositoryLocked` (another init is running), `InvalidArgument`, `Storage`, `NoSpace`,
+/// `Cancelled` (by the monitor of `env`; nothing is created then). Existing files are never
+/// changed.
 pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Opened> {
     let pack_size = check_init(options)?;
     let storage = env.storage.as_ref();
@@ -61,18 +63,19 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         parity: options.parity.unwrap_or(Some(ParityParams::default())),
         pack_size,
     };
-    // it takes long, so it comes before anything is made and locked
-    let made = secret.map(|secret| make_keys(&env, &config, secret, &options.kdf));
-    let (unlocked, key_file) = made.transpose()?.unzip();
+    // slow, so it comes before anything is created and locked
+    let created = secret.map(|secret| make_keys(&env, &config, secret, &options.kdf));
+    let (unlocked, key_file) = created.transpose()?.unzip();
     if !env.monitor.begin_commit() {
         return Err(Error::Cancelled);
     }
-    // what an interrupted init may have left; a name that ends with a slash allows every file right in that folder
+    // left over from an interrupted init; a name that ends with a slash allows every file directly
+    // in that folder
     let (keys, copies) = (format!("{}/", layout::KEYS), format!("{}/", layout::KEY_COPIES));
     let allowed = [layout::README, layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
     readme::check_free(&env)?;
-    let made = storage.create_folders(&layout::FOLDERS, &allowed);
-    if !made.map_err(|error| error.at_root(&env.place))? {
+    let is_empty = storage.create_folders(&layout::FOLDERS, &allowed);
+    if !is_empty.map_err(|error| error.at_root(&env.place))? {
         return Err(Error::NotEmpty {
             path: env.place.clone(),
         });
@@ -81,7 +84,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         put_bytes(storage, name, &[])?;
     }
     storage.probe_locks(layout::MAINT_LOCK)?;
-    // two inits at once: the second waits here, and then finds the first one's config
+    // two inits at once: the second waits here, and then finds the config of the first
     let take = |wait| Ok(storage.lock(layout::MAINT_LOCK, LockMode::Exclusive, wait)?);
     let mut guard = take(Duration::ZERO)?;
     if guard.is_none() {
@@ -101,7 +104,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         }
     }
 
-    // the copy first, so that a key file always has one
+    // the copy first, so that every key file has a copy
     if let (Some(unlocked), Some(file)) = (&unlocked, &key_file) {
         for key in [layout::key_copy(&unlocked.id), layout::key(&unlocked.id)] {
             put_bytes(storage, &key, file)?;
@@ -118,7 +121,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let parts = load_index(&env, config, config_bytes, unlocked, &options.open)?;
     let opened = assemble(env, place, parts, &options.open);
     opened.base.config_durable.store(true, Ordering::Release);
-    // of an earlier init that was interrupted
+    // left over from an earlier init that was interrupted
     opened.base.clean_half_written();
     Ok(opened)
 }
@@ -149,12 +152,12 @@ fn check_init(options: &InitOptions) -> Result<u64> {
     Ok(pack_size)
 }
 
-/// Draws the keys of a new repository and makes its first key file.
+/// Generates the keys of a new repository and creates its first key file.
 fn make_keys(env: &Environment, config: &Config, secret: &Secret, kdf: &KdfParams) -> Result<(Unlocked, Vec<u8>)> {
     let entropy = env.entropy.as_ref();
     let cannot = |error: crypto::Error| {
         of_derivation(error).unwrap_or_else(|| Error::Internal {
-            reason: format!("the keys could not be made: {error}"),
+            reason: format!("the keys could not be created: {error}"),
         })
     };
     let wanted = || env.check_wanted().is_ok();
@@ -176,23 +179,26 @@ fn pin_of(config: &Config) -> Pin {
 /// Opens a repository.
 ///
 /// # Errors
-/// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`, `PassphraseRequired`, `WrongPassphrase`,
-/// `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a secret and `keyless`), `Permission`, `Storage`, `Cancelled` (by the
-/// monitor of `env`). Nothing on disk is changed by a failed open.
+/// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`,
+/// `PassphraseRequired`, `WrongPassphrase`, `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a
+/// secret and `keyless`), `RepositoryChanged` (it is not `options.repository_id`), `Permission`,
+/// `Storage`, `Cancelled` (by the monitor of `env`). A failed open changes nothing on disk.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Opened> {
     if options.keyless && secret.is_some() {
         return Err(Error::InvalidArgument {
-            reason: "keyless: a passphrase or key was given".to_owned(),
+            reason: "keyless: cannot be combined with a passphrase or key".to_owned(),
         });
     }
-    // before anything is read: what is read may then be of a folder that came later, never the other way round
+    // before anything is read: the data may then be of a folder that replaced this one, but never
+    // the other way round
     let place = Place::look(&env)?;
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
     let parts = match open_with(&env, config, bytes, secret, options) {
         Ok(parts) if !parts.is_foreign() => parts,
         Err(error) if !may_be_foreign(&error) => return Err(error),
-        // a file of another repository that strayed in here says nothing against a config that packs agree with
+        // a stray file of another repository is no evidence against a config that the packs agree
+        // with
         first if find_header(&env, &id)?.is_none_or(|found| found == id) => first?,
         first => match open_with_copy(&env, &id, secret, options) {
             Some(parts) => parts,
@@ -212,7 +218,7 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
 
 /// An open repository, and its index as it was found.
 pub struct Opened {
-    /// All but the index.
+    /// Everything except the index.
     pub base: Base,
     /// The live segments.
     pub index: GlobalIndex,
@@ -220,7 +226,7 @@ pub struct Opened {
     pub broken: Vec<BrokenSegment>,
 }
 
-/// What was read of a repository.
+/// The parts of a repository that an open reads.
 struct Parts {
     config: Config,
     config_bytes: Vec<u8>,
@@ -231,13 +237,14 @@ struct Parts {
 }
 
 impl Parts {
-    /// True when the whole index belongs to another repository: then it may be the config that does.
+    /// True when the whole index belongs to another repository: then it may be the config that
+    /// does.
     fn is_foreign(&self) -> bool {
         self.index.live_segments().is_empty() && !self.index.foreign_segments().is_empty()
     }
 }
 
-/// True for what a whole config of another repository leads to.
+/// True for an error that an intact config of another repository can cause.
 fn may_be_foreign(error: &Error) -> bool {
     matches!(
         error,
@@ -245,7 +252,8 @@ fn may_be_foreign(error: &Error) -> bool {
     )
 }
 
-/// Opens with a copy of the config that is not of the repository `id`, where everything else fits that.
+/// Opens with a copy of the config that is of another repository than `id`, if everything else
+/// matches that copy.
 fn open_with_copy(env: &Environment, id: &RepoId, secret: Option<&Secret>, options: &OpenOptions) -> Option<Parts> {
     let (config, bytes) = config_in_copies(env, secret, Some(id)).ok()??;
     let opened = open_with(env, config, bytes, secret, options).ok()?;
@@ -300,7 +308,8 @@ fn load_index(
     })
 }
 
-/// Of an encrypted repository whose keys nobody gave: the index stays unread, for no page of it would open.
+/// For an encrypted repository without its keys: the index is not read, because none of its pages
+/// can be opened.
 fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Parts {
     let context = segment_context(&config, None);
     Parts {
@@ -313,7 +322,7 @@ fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Par
     }
 }
 
-/// Finds the key file that the secret opens, and holds the config against the keys in it.
+/// Finds the key file that the secret opens, and checks the config against the keys in it.
 fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secret) -> Result<Unlocked> {
     let unlocked = find_bundle(env, &config.id, secret)?;
     let keys = Keys::from_bundle(&unlocked.bundle);
@@ -321,7 +330,7 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
     let first = keys.oldest_first().next();
     if !first.is_some_and(|(_, epoch)| check_mac(config_bytes, &epoch.config_mac)) {
         return Err(Error::ConfigCorrupt {
-            reason: "its MAC does not fit the key".to_owned(),
+            reason: "its MAC does not match the key".to_owned(),
         });
     }
     if unlocked.bundle.pin != pin_of(config) {
@@ -357,7 +366,7 @@ fn assemble(env: Environment, place: Place, parts: Parts, options: &OpenOptions)
     }
 }
 
-/// The reason for which a handle with these options must not write, if there is one.
+/// The reason why a handle with these options must not write, if there is one.
 fn write_refused(env: &Environment, seals: &Seals, options: &OpenOptions) -> Option<Error> {
     if matches!(seals, Seals::Locked) {
         return Some(Error::PassphraseRequired);

@@ -1,4 +1,4 @@
-//! What a caller gives to open or create a repository.
+//! Options for opening and creating a repository.
 
 use super::DEFAULT_MEMORY_LIMIT;
 use super::config::ParityParams;
@@ -9,7 +9,7 @@ use crate::id::RepoId;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// What unlocks a sealed repository.
+/// The secret that unlocks a sealed repository.
 pub enum Secret {
     /// UTF-8 bytes of a passphrase.
     Passphrase(Zeroizing<Vec<u8>>),
@@ -26,23 +26,25 @@ impl Secret {
     }
 }
 
-/// How a handle behaves; nothing of it is stored.
+/// Options of a handle; they are not stored.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
     /// Refuse every write.
     pub read_only: bool,
-    /// Open an encrypted repository without its keys. Such a handle can only verify, at `quick` and `standard`; everything
-    /// else is refused with `PassphraseRequired`. A plain repository has no keys to be without, and opens as ever.
+    /// Open an encrypted repository without its keys. Such a handle can only verify, at `quick` and
+    /// `standard`; every other operation fails with `PassphraseRequired`. A plain repository has no
+    /// keys, and opens as usual.
     pub keyless: bool,
-    /// How long a lock is waited for. Default 10 seconds.
+    /// How long to wait for a lock. Default 10 seconds.
     pub lock_wait: Duration,
-    /// Bytes for buffers and caches of all operations of the handle together. Default [`DEFAULT_MEMORY_LIMIT`].
+    /// Bytes for buffers and caches of all operations of the handle together. Default
+    /// [`DEFAULT_MEMORY_LIMIT`].
     pub memory_limit: u64,
-    /// Decode what was encoded before it is stored. Default true.
+    /// Decode each encoded chunk as a check before it is stored. Default true.
     pub verify_writes: bool,
     /// Heal packs that a restore finds damaged, from parity. Default true.
     pub heal: bool,
-    /// Open this repository and no other one. Default: whichever is there.
+    /// Open the repository only if it has this id. Default: any.
     pub repository_id: Option<RepoId>,
 }
 
@@ -60,7 +62,7 @@ impl Default for OpenOptions {
     }
 }
 
-/// What a new repository is made with.
+/// Settings of a new repository.
 #[derive(Debug, Clone, Default)]
 pub struct InitOptions {
     /// Chunk sizes; default 64 KiB, 256 KiB, 1 MiB.
@@ -73,6 +75,6 @@ pub struct InitOptions {
     pub parity: Option<Option<ParityParams>>,
     /// Cost of the key derivation; default 64 MiB, 3 passes, 4 lanes.
     pub kdf: KdfParams,
-    /// How the handle behaves.
+    /// Options of the handle.
     pub open: OpenOptions,
 }

@@ -1,14 +1,14 @@
-//! Whether the folder is still the repository that this handle opened.
+//! Checks whether the folder still contains the repository that this handle opened.
 //!
-//! Paths are resolved again on each call, so that a handle holds no file open while it is idle and a
-//! disk can be unmounted under it. What is found the next time may be nothing, another repository
-//! (a swapped disk, a folder moved and made again), or the same one in another folder (mounted
-//! again, a clone put in its place). Every operation asks before its first step; writers ask again
-//! right before what they have stored comes to count, and whoever deletes asks under its lock.
+//! Paths are resolved again on each call, so that an idle handle holds no file open and its disk
+//! can be unmounted. The next call may find nothing, another repository (a swapped disk, a folder
+//! that was moved and recreated), or the same one in another folder (mounted again, or replaced by
+//! a clone). Every operation checks before its first step; a writer checks again right before its
+//! data becomes reachable, and an operation that deletes checks under its lock.
 //!
-//! What always holds: a handle writes only into a repository with its id, and a folder that is gone
-//! is an error, never an empty repository. Device and inode numbers are compared within the life of
-//! a handle and never stored. They only shorten the question: `config.json` is read all the same,
+//! Two invariants: a handle writes only into a repository with its id, and a missing folder is an
+//! error, never an empty repository. Device and inode numbers are compared within the life of a
+//! handle and never stored. They only shorten the check: `config.json` is read all the same,
 //! because disks that take turns at one mount point often have the same numbers.
 
 use super::config::{Config, MAX_CONFIG_LEN};
@@ -22,7 +22,7 @@ use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts how often the folder was replaced by another one with the same repository. An operation
-/// whose start had another number than now began in another folder.
+/// that started with another number than the current one started in another folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Generation(u64);
 
@@ -30,20 +30,20 @@ pub struct Generation(u64);
 #[derive(Default)]
 pub(super) struct Generations(AtomicU64);
 
-/// The folder as it was last seen.
+/// The folder at the last check.
 pub(super) struct Place {
-    /// `None` where the file system has no stable identities.
+    /// `None` if the file system has no stable identities.
     folder: Option<FolderIdentity>,
 }
 
 impl Place {
-    /// Looks at the folder that is about to be opened. `RepositoryNotFound` when there is none.
+    /// Identifies the folder that is about to be opened. `RepositoryNotFound` when there is none.
     pub(super) fn look(env: &Environment) -> Result<Self> {
         Ok(Self { folder: look(env)? })
     }
 }
 
-/// Which folder is at the path. An error names the path, which the storage does not know.
+/// The folder at the path. An error contains the path, which the storage does not know.
 fn look(env: &Environment) -> Result<Option<FolderIdentity>> {
     match env.storage.root() {
         Ok(Root::Found(folder)) => Ok(folder),
@@ -62,13 +62,13 @@ fn not_found(env: &Environment) -> Error {
 }
 
 impl Base {
-    /// Checks that the folder holds the repository of this handle, and notices when it was replaced
-    /// by another one that does: what is known of the old one is then forgotten.
+    /// Checks that the folder contains the repository of this handle, and detects when it was
+    /// replaced by another folder that does: state of the old one is then dropped.
     ///
     /// # Errors
-    /// `RepositoryNotFound` when the folder is missing, or has neither `config.json` nor `snapshots/`.
-    /// `RepositoryChanged` when it holds another repository. `ConfigCorrupt` when it was replaced and
-    /// nothing in it shows which repository it holds. `Storage`, `Permission`.
+    /// `RepositoryNotFound` when the folder is missing, or has neither `config.json` nor
+    /// `snapshots/`. `RepositoryChanged` when it contains another repository. `ConfigCorrupt` when
+    /// it was replaced and nothing in it identifies its repository. `Storage`, `Permission`.
     pub fn check_place(&self) -> Result<Generation> {
         let folder = look(&self.env)?;
         let mut place = lock(&self.place);
@@ -77,20 +77,21 @@ impl Base {
             Ok(bytes) if bytes == self.config_bytes => {}
             Ok(bytes) => match Config::decode(&bytes) {
                 Ok(config) if config.id == self.config.id => {}
-                // in the folder that it opened, a config of another repository may be all that is wrong
+                // in the folder that was opened, only the config may have been replaced, by that of
+                // another repository
                 Ok(config) if is_known => self.find_own_files(self.changed(Some(config.id)))?,
                 Ok(config) => return Err(self.changed(Some(config.id))),
                 Err(_) if is_known => {}
                 Err(error) => self.find_own_files(error)?,
             },
             Err(error) if error.kind == ErrorKind::NotFound && !self.has_snapshots_folder()? => {
-                // all of that may be lost in the folder that it opened, as long as packs are left
+                // both may be lost in the folder that was opened, as long as packs are left
                 match is_known {
                     true => self.find_own_files(not_found(&self.env))?,
                     false => return Err(not_found(&self.env)),
                 }
             }
-            // lost or damaged alone: it is served from its copy
+            // only the config is lost or damaged: it is read from its copy
             Err(error) if error.kind.is_erasure() => {
                 if !is_known {
                     self.find_own_files(error.into())?;
@@ -100,7 +101,7 @@ impl Base {
         }
         if !is_known && folder.is_some() {
             place.folder = folder;
-            // what was read from the folder is forgotten by whoever kept it, see `PerFolder`
+            // state that was read from the old folder is dropped by its owner, see `PerFolder`
             self.generation.0.fetch_add(1, Ordering::AcqRel);
             self.config_durable.store(false, Ordering::Release);
         }
@@ -110,8 +111,8 @@ impl Base {
     /// [`check_place`](Self::check_place) for an operation that began in the folder of `began`.
     ///
     /// # Errors
-    /// Those of `check_place`, and `RepositoryChanged` when the folder was replaced since, also by one
-    /// with the same repository: what was stored so far is in the old one.
+    /// Those of `check_place`, and `RepositoryChanged` when the folder was replaced since, also by
+    /// one with the same repository: the data that was stored so far is in the old one.
     pub fn check_same_place(&self, began: Generation) -> Result<()> {
         match self.check_place()? == began {
             true => Ok(()),
@@ -119,8 +120,9 @@ impl Base {
         }
     }
 
-    /// What an operation that only reads came to, or that the folder is gone or holds another
-    /// repository: then it has read nothing of this one, whatever it found missing or wrong.
+    /// The result of an operation that only reads, or the error that the folder is missing or
+    /// contains another repository: then the operation has read nothing of this one, whatever it
+    /// found missing or wrong.
     pub fn unless_replaced<T>(&self, result: Result<T>) -> Result<T> {
         match self.check_place() {
             Err(error @ (Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })) => Err(error),
@@ -141,8 +143,8 @@ impl Base {
         }
     }
 
-    /// Without a usable config: `Ok` when packs or parity groups name this repository, else what they
-    /// say, or `unknown` when there are none.
+    /// Without a usable config: `Ok` when packs or parity groups name this repository, otherwise
+    /// `RepositoryChanged` with the repository that they name, or `unknown` when there are none.
     fn find_own_files(&self, unknown: Error) -> Result<()> {
         match find_header(&self.env, &self.config.id)? {
             Some(id) if id == self.config.id => Ok(()),
@@ -154,7 +156,7 @@ impl Base {
     fn has_snapshots_folder(&self) -> Result<bool> {
         match self.storage().size(layout::SNAPSHOTS) {
             Err(error) if error.kind == ErrorKind::NotADirectory => Ok(true),
-            // a store without folders of its own knows one by what is in it
+            // a store without directories of its own has one only if it contains files
             Ok(_) => Ok(!self.storage().list(layout::SNAPSHOTS)?.is_empty()),
             Err(error) => Err(error.into()),
         }

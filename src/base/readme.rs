@@ -1,8 +1,9 @@
-//! `README.txt`: tells a person who finds the folder what it is.
+//! `README.txt`: explains the folder to a person who finds it.
 //!
-//! Init writes it before `config.json`. Nothing reads it later: a file that is missing or edited is neither an error nor
-//! a note, and no repair restores it. The text is the same in every repository, so that an init can tell the file of an
-//! interrupted one from a file of the user, which it neither accepts nor overwrites.
+//! Init writes it before `config.json`. Nothing reads it later: a file that is missing or edited is
+//! neither an error nor a note, and no repair restores it. The text is the same in every
+//! repository, so that an init can distinguish the file of an interrupted init from a file of the
+//! user, which it neither accepts nor overwrites.
 
 use super::Environment;
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ repository is needed as well. It is not in this folder.
 No program needs this file.
 ";
 
-/// Checks that `README.txt` is missing, or is what an interrupted init left.
+/// Checks that `README.txt` is missing, or left over from an interrupted init.
 ///
 /// # Errors
 /// `NotEmpty` when it is anything else, also a folder or a link. `Permission`, `Storage`.
@@ -58,7 +59,7 @@ fn is_free(storage: &dyn Storage) -> Result<bool> {
 /// Puts `README.txt`, unless an interrupted init has.
 ///
 /// # Errors
-/// `NotEmpty` when another file got the name in the meantime, `Storage`, `NoSpace`.
+/// `NotEmpty` when another file of that name was created in the meantime, `Storage`, `NoSpace`.
 pub(super) fn put(env: &Environment) -> Result<()> {
     match put_bytes(env.storage.as_ref(), layout::README, TEXT.as_bytes())? {
         Created::Created => Ok(()),
@@ -71,7 +72,7 @@ mod tests {
     use super::TEXT;
 
     #[test]
-    fn the_text_is_ascii_in_short_lines_and_names_the_package() {
+    fn readme_is_ascii_in_short_lines_and_names_the_package() {
         assert!(TEXT.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
         assert!(TEXT.ends_with("\n") && TEXT.lines().all(|line| line.len() <= 80 && line.trim_end() == line));
         let package = include_str!("../../package.json");

@@ -1,7 +1,7 @@
-//! How this repository names, seals and opens things: the one place where keys meet bytes.
+//! Computes the ids of chunks, and seals and opens chunks, pack trailers and kill lists.
 //!
-//! A plain repository names chunks by SHA-256 and seals nothing; a sealed one uses the keys of its bundle. Formulas:
-//! `docs/format.md` §4 and §5.
+//! In a plain repository the id of a chunk is its SHA-256 and nothing is sealed; a sealed one uses
+//! the keys of its bundle. Formulas: `docs/format.md` §4 and §5.
 
 use crate::crypto::{self, EpochKeys, Keys, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place, sha256, tag16};
 use crate::entropy::{Entropy, random};
@@ -13,37 +13,38 @@ use crate::pack::{KIND_DATA, KIND_LIST, TrailerSeal};
 /// Bytes that sealing adds to an encoded chunk: nonce and tag.
 pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 
-/// Keys in use, or none.
+/// The keys in use, if any.
 pub enum Seals {
     /// A plain repository.
     Plain,
-    /// A sealed one, with everything that follows from its key bundle.
+    /// A sealed one, with everything that is derived from its key bundle.
     Sealed(Box<Keys>),
-    /// A sealed one without its keys: nothing of it opens, nothing can be sealed, no name of a chunk can be known.
+    /// A sealed one without its keys: nothing can be opened or sealed, and no id of a chunk can be
+    /// computed.
     Locked,
 }
 
-/// Seals and names for one repository.
+/// Seals and chunk ids of one repository.
 pub struct RepoSeal {
     repo: RepoId,
     seals: Seals,
 }
 
-/// What is known about a chunk besides its bytes; all of it is bound by the seal.
+/// The metadata of a chunk; all of it is bound by the seal.
 #[derive(Debug, Clone, Copy)]
 pub struct ChunkMeta {
-    /// Its name.
+    /// Its id.
     pub id: ChunkId,
-    /// Length of the plaintext.
+    /// Length of the plaintext in bytes.
     pub raw_len: u32,
-    /// How it is encoded.
+    /// Its codec, as in the entry of a pack.
     pub codec: u8,
-    /// What it is.
+    /// Its kind, as in the entry of a pack.
     pub kind: u8,
 }
 
 impl RepoSeal {
-    /// For the repository `repo`.
+    /// Creates the seal of the repository `repo`.
     pub fn new(repo: RepoId, seals: Seals) -> Self {
         Self { repo, seals }
     }
@@ -61,27 +62,28 @@ impl RepoSeal {
         }
     }
 
-    /// True without the keys of a sealed repository.
+    /// True for a sealed repository without its keys.
     pub fn is_locked(&self) -> bool {
         matches!(self.seals, Seals::Locked)
     }
 
-    /// Name of a piece of plaintext of the given kind.
+    /// The id of a piece of plaintext of the given kind.
     pub fn chunk_id(&self, kind: u8, data: &[u8]) -> ChunkId {
-        let name = match (&self.seals, kind) {
+        let id = match (&self.seals, kind) {
             (Seals::Plain, KIND_DATA) => sha256(&[data]),
             (Seals::Plain, KIND_LIST) => sha256(&[b"containerarchive/list/v1\0", data]),
             (Seals::Plain, _) => sha256(&[b"containerarchive/copy/v1\0", data]),
             (Seals::Sealed(keys), KIND_DATA) => keys.chunk_id.hmac(&[data]),
             (Seals::Sealed(keys), KIND_LIST) => keys.list_id.hmac(&[data]),
             (Seals::Sealed(keys), _) => keys.copy_id.hmac(&[data]),
-            // a name that no chunk has
+            // an id that no chunk has
             (Seals::Locked, _) => [0; 32],
         };
-        ChunkId(name)
+        ChunkId(id)
     }
 
-    /// Makes the stored chunk from encoded bytes, into `out`. Plain repositories store the encoded bytes as they are.
+    /// Seals encoded bytes to a stored chunk, into `out`. Plain repositories store the encoded
+    /// bytes as they are.
     pub fn seal_chunk(&self, meta: &ChunkMeta, encoded: &[u8], entropy: &dyn Entropy, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         let keys = match &self.seals {
@@ -111,7 +113,8 @@ impl RepoSeal {
         Ok(())
     }
 
-    /// Opens a stored chunk in place and returns where in `stored` the encoded bytes are; `None` when it does not open.
+    /// Opens a stored chunk in place and returns the range of the encoded bytes in `stored`; `None`
+    /// when it does not open.
     pub fn open_chunk(&self, meta: &ChunkMeta, stored: &mut [u8]) -> Option<std::ops::Range<usize>> {
         let keys = match &self.seals {
             Seals::Plain => return Some(0..stored.len()),
@@ -124,14 +127,16 @@ impl RepoSeal {
         let mut tag = [0u8; TAG_LEN];
         tag.copy_from_slice(&stored[encoded.end..]);
         let aad = self.chunk_aad(meta, stored.len());
-        // the tag is checked before a byte is changed, so the next epoch's key may try the same bytes
+        // the tag is checked before any byte is changed, so the key of the next epoch can try the
+        // same bytes
         let body = &mut stored[encoded.clone()];
         keys.newest_first()
             .any(|(_, epoch)| open_in_place(&chunk_key(epoch, meta), &nonce, &aad, body, &tag).is_ok())
             .then_some(encoded)
     }
 
-    /// `"CAC1" ‖ repo ‖ id ‖ u32 raw_len ‖ codec ‖ kind ‖ u32 payload_len`: binds what it is, not where it lies.
+    /// `"CAC1" ‖ repo ‖ id ‖ u32 raw_len ‖ codec ‖ kind ‖ u32 payload_len`: binds the content, not
+    /// the location.
     fn chunk_aad(&self, meta: &ChunkMeta, payload_len: usize) -> [u8; 62] {
         let mut aad = [0u8; 62];
         aad[..4].copy_from_slice(b"CAC1");
@@ -152,7 +157,7 @@ impl RepoSeal {
     }
 }
 
-/// `HMAC(K("chunk-key"), id ‖ codec)`: a key of its own for each content and encoding.
+/// `HMAC(K("chunk-key"), id ‖ codec)`: a separate key for each content and encoding.
 fn chunk_key(epoch: &EpochKeys, meta: &ChunkMeta) -> [u8; 32] {
     epoch.chunk_key.hmac(&[&meta.id.0, &[meta.codec]])
 }
@@ -217,7 +222,7 @@ impl ListSeal for RepoSeal {
     }
 }
 
-/// The key and hedge of the current epoch for one kind of file, or `None` in a plain repository.
+/// The number and the keys of the current epoch; `None` in a plain repository and without the keys.
 pub fn current_epoch(seal: &RepoSeal) -> Option<(u32, &EpochKeys)> {
     seal.keys().map(crypto::Keys::current)
 }
@@ -227,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_chunk_is_named_by_its_sha_256() {
+    fn the_id_of_a_plain_chunk_is_its_sha_256() {
         let seal = RepoSeal::new(RepoId([0; 16]), Seals::Plain);
         // printf abc | sha256sum
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

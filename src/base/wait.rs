@@ -1,7 +1,7 @@
-//! Waiting for the locks of others, and listening all the while.
+//! Waiting for the locks of other processes and operations, with checks during the wait.
 //!
-//! A wait may take as long as `lockWaitMs` says. It is cut into slices, and between them whoever waits hears that the handle
-//! was closed or that the operation is to stop.
+//! A wait may take as long as `lockWaitMs`. It is split into slices; between them the waiting
+//! operation checks whether the handle was closed or the operation is to stop.
 
 use super::Base;
 use crate::clock::format_time;
@@ -15,32 +15,33 @@ use crate::monitor::Monitor;
 use crate::storage::Storage;
 use std::time::Duration;
 
-/// Longest time in which nobody is listened to.
+/// Longest time without such a check.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// The maintenance lock and the lease of whoever holds it.
+/// The maintenance lock and the lease of its holder.
 #[must_use = "dropping it lets others maintain"]
 pub struct Maintenance {
-    // dropped before the lock, so that whoever gets that sees no lease of this one
+    // dropped before the lock, so that the next holder sees no lease of this one
     lease: Option<Lease>,
     _lock: MaintLock,
 }
 
 impl Maintenance {
-    /// Ends the lease and keeps the lock: on a full disk the space and the inode of the lease may be what is missing.
+    /// Ends the lease and keeps the lock: on a full disk the operation may need the space and the
+    /// inode of the lease.
     pub fn give_way(&mut self) {
         self.lease = None;
     }
 }
 
-/// Many times what a commit takes.
+/// Many times the duration of a commit.
 const SOON: Duration = Duration::from_secs(1);
 
 type Take<L> = fn(&dyn Storage, Duration) -> std::result::Result<Option<L>, lock::Error>;
 
 impl Base {
-    /// Takes the commit lock together with other writers. `RepositoryLocked` when somebody held it alone, as a prune does for
-    /// moments, for longer than the lock wait.
+    /// Takes the commit lock together with other writers. `RepositoryLocked` when another operation
+    /// held it exclusively, as a prune does for moments, for longer than the lock wait.
     pub fn commit_shared(&self, monitor: &dyn Monitor) -> Result<CommitLock> {
         self.wait_for(
             layout::COMMIT_LOCK,
@@ -50,7 +51,7 @@ impl Base {
         )
     }
 
-    /// Takes the commit lock alone.
+    /// Takes the commit lock exclusively.
     pub fn commit_exclusive(&self, monitor: &dyn Monitor) -> Result<CommitLock> {
         self.wait_for(
             layout::COMMIT_LOCK,
@@ -60,27 +61,30 @@ impl Base {
         )
     }
 
-    /// The same if it can be had soon: commits take milliseconds, and who is frozen in one is not waited for.
+    /// The same with a short wait, for a caller that can do without: commits take milliseconds, and
+    /// a process that is frozen in one is not waited for.
     pub fn commit_exclusive_soon(&self) -> Option<CommitLock> {
         lock::commit_exclusive(self.storage(), self.lock_wait.min(SOON))
             .ok()
             .flatten()
     }
 
-    /// [`commit_shared`](Self::commit_shared) if it can be had soon: a prune holds it alone for milliseconds.
+    /// [`commit_shared`](Self::commit_shared) with a short wait: a prune holds the lock exclusively
+    /// for milliseconds.
     pub fn commit_shared_soon(&self) -> Option<CommitLock> {
         lock::commit_shared(self.storage(), self.lock_wait.min(SOON))
             .ok()
             .flatten()
     }
 
-    /// Takes the maintenance lock, which ingests hold for moments only.
+    /// Takes the maintenance lock, which ingests hold only for moments.
     pub fn maint(&self, monitor: &dyn Monitor) -> Result<MaintLock> {
         self.wait_for(layout::MAINT_LOCK, lock::maint, |holder| holder != INGEST, monitor)
     }
 
-    /// The same for an operation that others may have to wait for: a lease tells them its name. Where none can be had, on a full
-    /// disk, it works without one.
+    /// The same for an operation that others may have to wait for: its lease contains the name of
+    /// the operation, for their errors. If a full disk has no room for a lease, it works without
+    /// one.
     pub fn maintain(&self, operation: &str, monitor: &dyn Monitor) -> Result<Maintenance> {
         let lock = self.maint(monitor)?;
         let session = SnapshotId(random(self.entropy())?);
@@ -100,19 +104,20 @@ impl Base {
         })
     }
 
-    /// Who may hold a lock, as far as leases tell: `prune since 2026-11-23T01:45:00.000Z`. Changes of keys, forgets and forced
-    /// unlocks have none.
+    /// The possible holders of a lock, according to the leases: `prune since
+    /// 2026-11-23T01:45:00.000Z`. Changes of keys, forgets and forced unlocks have no lease.
     fn holders(&self, may_hold: fn(&str) -> bool) -> Vec<String> {
         let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
         let held = leases.filter(|lease| lease.held);
-        let told = held.filter_map(|lease| Some((lease.operation?, lease.started_at?)));
-        told.filter(|(operation, _)| may_hold(operation))
+        let known = held.filter_map(|lease| Some((lease.operation?, lease.started_at?)));
+        known
+            .filter(|(operation, _)| may_hold(operation))
             .map(|(operation, started_at)| format!("{operation} since {started_at}"))
             .collect()
     }
 }
 
-/// Calls `take` with a part of `wait` again and again until it gives something, `wait` is over or `check` fails.
+/// Calls `take` with slices of `wait` until it returns a value, `wait` is over or `check` fails.
 pub(super) fn in_slices<L>(
     wait: Duration,
     take: impl Fn(Duration) -> Result<Option<L>>,

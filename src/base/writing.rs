@@ -1,4 +1,4 @@
-//! Whether this handle may write, and what has to be so before it does.
+//! Checks whether this handle may write, and the steps before its first write.
 
 use super::{Base, Generation};
 use crate::error::{Error, Result};
@@ -8,7 +8,8 @@ use crate::sync::lock;
 use std::sync::atomic::Ordering;
 
 impl Base {
-    /// `Err` when this handle must not write. What could not be found out when it was opened is tried again.
+    /// `Err` when this handle must not write. A check that could not be made at the open is
+    /// repeated.
     pub fn check_writable(&self) -> Result<()> {
         let Some(refused) = lock(&self.write_refused).clone() else {
             return Ok(());
@@ -22,8 +23,9 @@ impl Base {
         Ok(())
     }
 
-    /// For a repair: makes lock files again that are gone, and asks once more whether this handle may write. Two processes
-    /// that hold different files of one name do not see each other, so a lost lock file is no matter for everyday writers.
+    /// For a repair: recreates missing lock files, and checks again whether this handle may write.
+    /// Two processes that lock different files of one name do not exclude each other, so other
+    /// writers never recreate a lost lock file.
     pub fn restore_lock_files(&self) -> Result<()> {
         self.check_place()?;
         if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
@@ -34,7 +36,7 @@ impl Base {
             match self.storage().size(name) {
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
-                // a folder of that name locks nobody out
+                // a directory of that name is no working lock
                 Err(error) if error.kind == ErrorKind::NotADirectory => self.storage().quarantine(name)?,
                 Err(error) => return Err(error.into()),
             }
@@ -45,8 +47,9 @@ impl Base {
         Ok(())
     }
 
-    /// Called before an operation writes: `config.json` may come from an init that was killed before it flushed the name, and
-    /// data that outlived it would be lost. One flush per handle. Returns the folder that it is about to write into; see
+    /// Called before an operation writes: `config.json` may be from an init that was killed before
+    /// it flushed the directory entry, and data that outlived it would be lost. One flush per
+    /// handle. Returns the folder that the operation is about to write into; see
     /// [`check_place`](Self::check_place) for its errors.
     pub fn begin_writing(&self) -> Result<Generation> {
         self.check_writable()?;

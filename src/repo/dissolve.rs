@@ -111,10 +111,10 @@ fn blocked(groups: &Groups, condemned: &HashSet<PackId>, deleted: &HashSet<Group
     members.filter(|pack| condemned.contains(pack)).collect()
 }
 
-/// Replaces the groups `old` by `combined`. If a full disk has no room for both, and [`Room::Little`]
-/// allows it, the old ones are deleted first: `combined` is not larger than they are. A crash between
-/// the two, or another process that takes the space, costs protection until a prune or a repair
-/// restores it, and no data.
+/// Replaces the groups `old` by `combined`. If a full disk has no room for both, and
+/// [`Room::Little`] allows it, the old ones are deleted first: `combined` is not larger than they
+/// are. A crash between the two, or another process that takes the space, costs protection until a
+/// prune or a repair restores it, and no data.
 fn replace(repo: &Repository, groups: &Groups, combined: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
     let group = finished(repo, combined, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);
