@@ -1,5 +1,6 @@
-//! Which copies of manifests a pack holds. They stand in no index, so the packs themselves are asked: those that the index
-//! knows no data chunk of (meta packs, as a rule one for each snapshot), and those that it does not name at all.
+//! The copies of manifests that a pack contains. No index names them, so the packs themselves are
+//! read: those that have no data chunk in the index (meta packs, as a rule one for each snapshot),
+//! and those that the index does not name at all.
 
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
@@ -13,20 +14,21 @@ use crate::snapshot::copy::{CopyPart, join_from};
 use crate::storage::judge;
 use std::collections::BTreeSet;
 
-/// What a pack says of itself.
+/// The contents of a pack, from its own entries.
 pub struct Content {
-    /// Who wrote it.
+    /// The session that wrote it.
     pub session: SnapshotId,
-    /// Snapshots of whose manifests it holds copies.
+    /// Snapshots whose manifests have copies in it.
     pub copies: BTreeSet<SnapshotId>,
     /// Bytes of the chunks and list nodes that it stores.
     pub stored: u64,
 }
 
-/// Reads what a pack holds besides what the index knows. `None` when it does not say: it is damaged, or no pack.
+/// Reads the contents of a pack from its own entries. `None` when they cannot be determined: the
+/// pack or one of its copies is damaged, or the pack is missing.
 ///
-/// `is_known` tells of a session that its fate is known (it has a manifest or a record): such a session has stored
-/// copies of nothing but its own manifest.
+/// `is_known` returns whether a session has a manifest or a record: such a session has stored no
+/// copies except those of its own manifest.
 pub fn read(
     repo: &Repository,
     monitor: &dyn Monitor,
@@ -56,13 +58,13 @@ pub fn read(
     }))
 }
 
-/// The snapshots of whose manifests there are parts in a pack. `None` when one of them is damaged: a repair may make it whole
-/// again.
+/// The snapshots whose manifests have parts in a pack. `None` when one of these parts is damaged: a
+/// repair may rebuild it.
 fn copies_in(repo: &Repository, index: &PackIndex) -> Result<Option<BTreeSet<SnapshotId>>> {
     let mut reader = PartReader::new(repo);
     let mut copies = BTreeSet::new();
-    for place in copy_places(index) {
-        let Some(part) = reader.read_bytes(&place)?.map(CopyPart::decode) else {
+    for location in copy_locations(index) {
+        let Some(part) = reader.read_bytes(&location)?.map(CopyPart::decode) else {
             return Ok(None);
         };
         copies.extend(part.ok().map(|part| part.snapshot));
@@ -70,22 +72,23 @@ fn copies_in(repo: &Repository, index: &PackIndex) -> Result<Option<BTreeSet<Sna
     Ok(Some(copies))
 }
 
-/// The parts of copies of a manifest that a pack holds, by the hash of the whole and their number.
+/// The parts of copies of a manifest in a pack, by the hash of the complete manifest and their
+/// number.
 pub fn parts_of_copy(repo: &Repository, id: &SnapshotId, pack: &PackId) -> Result<BTreeSet<([u8; 32], u32)>> {
     let mut parts = BTreeSet::new();
     let Some(index) = find_any_index(repo, pack)? else {
         return Ok(parts);
     };
     let mut reader = PartReader::new(repo);
-    for place in copy_places(&index) {
-        let part = reader.read(&place)?.filter(|part| part.snapshot == *id);
+    for location in copy_locations(&index) {
+        let part = reader.read(&location)?.filter(|part| part.snapshot == *id);
         parts.extend(part.map(|part| (part.manifest_sha256, part.part)));
     }
     Ok(parts)
 }
 
-/// Where a pack holds parts of copies.
-fn copy_places(index: &PackIndex) -> impl Iterator<Item = ChunkLocation> {
+/// The locations of the parts of copies in a pack.
+fn copy_locations(index: &PackIndex) -> impl Iterator<Item = ChunkLocation> {
     let entries = index.entries.iter().filter(|entry| entry.kind == KIND_MANIFEST_COPY);
     entries.map(|entry| ChunkLocation {
         pack: index.pack,
@@ -109,41 +112,43 @@ impl<'a> PartReader<'a> {
         }
     }
 
-    /// `None` for one that is damaged, or is none.
-    fn read(&mut self, place: &ChunkLocation) -> Result<Option<CopyPart>> {
-        let bytes = self.read_bytes(place)?;
+    /// `None` for a part that is damaged, or no such part.
+    fn read(&mut self, location: &ChunkLocation) -> Result<Option<CopyPart>> {
+        let bytes = self.read_bytes(location)?;
         Ok(bytes.and_then(|bytes| CopyPart::decode(bytes).ok()))
     }
 
-    fn read_bytes(&mut self, place: &ChunkLocation) -> Result<Option<&[u8]>> {
-        let read = judge(read_at(self.repo, place, &mut self.scratch, &mut self.bytes))?;
+    fn read_bytes(&mut self, location: &ChunkLocation) -> Result<Option<&[u8]>> {
+        let read = judge(read_at(self.repo, location, &mut self.scratch, &mut self.bytes))?;
         Ok(read.is_ok().then_some(&self.bytes[..]))
     }
 }
 
-/// The snapshot of a manifest that is gone, from its copies in `packs`; `None` when they do not make up a whole one.
+/// The snapshot of a missing manifest, from its copies in `packs`; `None` when no copy is complete.
 pub fn lost_snapshot(repo: &Repository, id: &SnapshotId, packs: &[PackId]) -> Result<Option<Snapshot>> {
-    let mut places: Vec<ChunkLocation> = Vec::new();
+    let mut locations: Vec<ChunkLocation> = Vec::new();
     for pack in packs {
         if let Some(index) = find_any_index(repo, pack)? {
-            places.extend(copy_places(&index));
+            locations.extend(copy_locations(&index));
         }
     }
     let mut reader = PartReader::new(repo);
-    let mut read = |place: &ChunkLocation| reader.read(place);
-    join_from(id, &places, &mut read, &mut |manifest| {
+    let mut read = |location: &ChunkLocation| reader.read(location);
+    join_from(id, &locations, &mut read, &mut |manifest| {
         repo.decode_manifest(id, manifest).ok()
     })
 }
 
-/// Whether it is still so that a copy has no manifest, and nobody knows why. Records were listed before the packs, and
-/// snapshots last: its session may have been ignored and have ended since, or it may have been forgotten meanwhile.
+/// Rechecks that a copy has no manifest, and no lease or record that explains it. Records were
+/// listed before the packs, and snapshots last: in between, its session may have been ignored and
+/// have ended, or the snapshot may have been forgotten.
 pub fn is_lost(repo: &Repository, id: &SnapshotId) -> Result<bool> {
     let storage = repo.storage();
     let is_unknown = || -> Result<bool> {
         let is_held = storage.lease_held(&layout::lease(id))? == Some(true);
         Ok(!is_held && storage.size(&layout::snapshot(id))?.is_none())
     };
-    // and again: an ingest whose lease was removed by force takes a new one before it deletes the record of that
+    // checked twice: an ingest that is committing when a forced unlock removes its lease may still
+    // put its manifest, and a prune then deletes the record of the unlock
     Ok(is_unknown()? && storage.size(&layout::forgot_record(id))?.is_none() && is_unknown()?)
 }

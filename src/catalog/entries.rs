@@ -1,10 +1,10 @@
-//! The entries of the index, as operations that judge the whole repository see them.
+//! The entries of the index, for operations that inspect the whole repository.
 //!
-//! **Damaged segments.** A walk that meets a damaged segment sets it aside and begins again without
-//! it. [`all_entries`] rebuilds what it contained from the packs first; the others leave it out, for
-//! those who rebuild the index themselves. A segment that cannot be read says nothing: it is tried
-//! once more, then left out as long as that is so, and nothing may be concluded from its absence
-//! ([`unreadable_segments`]).
+//! **Damaged segments.** A walk that finds a damaged segment sets it aside and restarts without it.
+//! [`all_entries`] first rebuilds its entries from the packs; the other functions leave it out, for
+//! callers that rebuild the index themselves. A segment that cannot be read is no evidence of
+//! anything: it is tried once more, then left out as long as that is so, and nothing may be
+//! concluded from its absence ([`unreadable_segments`]).
 
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
@@ -16,10 +16,10 @@ use std::collections::{HashMap, HashSet};
 
 /// How often one call rebuilds a damaged segment.
 const MAX_REBUILT: usize = 16;
-/// How often a walk begins again after it found a damaged segment.
+/// How often a walk restarts after it found a damaged segment.
 const MAX_DAMAGED: usize = 1024;
 
-/// All entries of the index, as a source that stays as it is. A damaged segment is made again first.
+/// All entries of the index, as a source that does not change. A damaged segment is rebuilt first.
 pub fn all_entries(repo: &Repository) -> Result<MergeSource> {
     for _ in 0..MAX_REBUILT {
         match repo.index().all_entries() {
@@ -33,13 +33,14 @@ pub fn all_entries(repo: &Repository) -> Result<MergeSource> {
     Ok(repo.index().all_entries()?)
 }
 
-/// All packs that live segments name, with their lengths. A segment found to be damaged, or that cannot be read, is left out.
+/// All packs that live segments name, with their lengths. A segment that is found to be damaged, or
+/// cannot be read, is left out.
 pub fn named_packs(repo: &Repository) -> Result<HashMap<PackId, u64>> {
     without_damaged(repo, || repo.index().readable_packs())
 }
 
-/// Walks all entries of all live segments, each (id, pack) once, in order. `make` begins a walk, and begins anew when a
-/// segment was found to be damaged and left out.
+/// Walks all entries of all live segments, each (id, pack) once, in order. `make` starts a walk; it
+/// is called again when a segment was found to be damaged and left out.
 pub fn walk_index<T>(
     repo: &Repository,
     make: impl Fn(&[(PackId, u64)]) -> T,
@@ -62,7 +63,7 @@ pub fn walk_index<T>(
     })
 }
 
-/// What the index says of `packs`.
+/// The entries of `packs` in the index.
 pub fn entries_of(repo: &Repository, packs: &HashSet<PackId>) -> Result<HashMap<PackId, Vec<PackEntry>>> {
     if packs.is_empty() {
         return Ok(HashMap::new());
@@ -78,7 +79,8 @@ pub fn entries_of(repo: &Repository, packs: &HashSet<PackId>) -> Result<HashMap<
     )
 }
 
-/// Calls `action`, and again without each segment that it runs into and that is damaged, or cannot be read the second time.
+/// Calls `action`, and repeats it without each segment that it finds damaged, or cannot read the
+/// second time.
 fn without_damaged<T>(repo: &Repository, action: impl Fn() -> std::result::Result<T, index::Error>) -> Result<T> {
     let mut failed = None;
     for _ in 0..MAX_DAMAGED {
@@ -101,7 +103,7 @@ pub fn unreadable_segments(repo: &Repository) -> Vec<SegmentId> {
         .collect()
 }
 
-/// The error for these.
+/// The error for the segments that cannot be read.
 pub fn unreadable_index(repo: &Repository) -> Error {
     match repo.index().check_read() {
         Err(error) => error.into(),
@@ -109,7 +111,8 @@ pub fn unreadable_index(repo: &Repository) -> Error {
     }
 }
 
-/// Moves damaged segments to the quarantine, once everything in them is in others. `true` when there were any.
+/// Moves damaged segments to the quarantine, once all their entries are in other segments. `true`
+/// when there were any.
 pub fn set_damaged_aside(repo: &Repository) -> Result<bool> {
     let broken = repo.index().broken_segments();
     let damaged = broken

@@ -1,10 +1,10 @@
-//! Whether two sets of pack entries are the same, without keeping either.
+//! Comparison of two sets of pack entries, without keeping either in memory.
 
 use crate::pack::PackEntry;
 use crate::pack::format::{ENTRY_LEN, encode_entry};
 use std::collections::HashSet;
 
-/// A sum over entries that does not depend on their order: equal sums, equal entries.
+/// A sum over entries that does not depend on their order: equal sums mean equal entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EntrySum {
     entries: u64,
@@ -12,7 +12,7 @@ pub struct EntrySum {
 }
 
 impl EntrySum {
-    /// Counts an entry in: XXH3-128 of all its fields; the sum wraps.
+    /// Adds an entry: XXH3-128 of all its fields; the sum wraps.
     pub fn add(&mut self, entry: &PackEntry) {
         let mut bytes = [0; ENTRY_LEN];
         encode_entry(entry, 0, &mut bytes);
@@ -20,7 +20,8 @@ impl EntrySum {
         self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_128(&bytes));
     }
 
-    /// Of what the index holds of a pack: each pair of chunk and pack once, the first one.
+    /// The sum of the entries of a pack that the index contains: each pair of chunk and pack once,
+    /// the first one.
     pub fn of_indexed(entries: &[PackEntry]) -> Self {
         let mut sum = Self::default();
         let mut seen = HashSet::new();
@@ -32,7 +33,7 @@ impl EntrySum {
         sum
     }
 
-    /// How many entries it is of.
+    /// Number of entries in the sum.
     pub fn entries(&self) -> u64 {
         self.entries
     }

@@ -1,9 +1,11 @@
-//! Which entries of the index are needed: a mark for each chunk id that a kept snapshot names.
+//! The entries of the index that are needed: a mark for each chunk id that a kept snapshot
+//! contains.
 //!
-//! The lists of the snapshots are walked, each list node once, and the ids that come up are gathered in batches. A batch
-//! is sorted and held against one walk of the index, which goes in the same order. So the cost is one sequential read of
-//! the index for every batch (half a million different ids at least) plus the unique list nodes, and memory is one batch,
-//! one bit for each chunk of the index, and the ids of the list nodes.
+//! The lists of the snapshots are walked, each list node once, and the ids found are collected in
+//! batches. A batch is sorted and compared with one walk of the index, which has the same order. So
+//! the cost is one sequential read of the index for every batch (half a million different ids at
+//! least) plus the unique list nodes, and memory is one batch, one bit for each chunk of the index,
+//! and the ids of the list nodes.
 
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
@@ -16,10 +18,10 @@ use crate::snapshot::list::{Node, decode_node};
 use crate::snapshot::{ItemContent, Snapshot};
 use std::collections::HashSet;
 
-/// Ids that are held in memory at once, 32 bytes each.
+/// Most ids in memory at once, 32 bytes each.
 #[cfg(not(any(test, feature = "testing")))]
 const BATCH: usize = 1 << 20;
-/// Few, so that tests reach a second one.
+/// A small batch, so that tests need a second one.
 #[cfg(any(test, feature = "testing"))]
 const BATCH: usize = 1000;
 
@@ -30,61 +32,61 @@ pub struct Marks {
 }
 
 impl Marks {
-    fn set(&mut self, place: usize) {
-        let word = place / 64;
+    fn set(&mut self, position: usize) {
+        let word = position / 64;
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);
         }
         if let Some(bits) = self.bits.get_mut(word) {
-            *bits |= 1 << (place % 64);
+            *bits |= 1 << (position % 64);
         }
     }
 
-    /// Whether the id at this place of the index is needed.
-    pub fn is_set(&self, place: usize) -> bool {
+    /// Whether the id at this position of the index is needed.
+    pub fn is_set(&self, position: usize) -> bool {
         self.bits
-            .get(place / 64)
-            .is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+            .get(position / 64)
+            .is_some_and(|bits| bits >> (position % 64) & 1 == 1)
     }
 }
 
-/// A copy of a chunk: the ordinal of its pack, and where in it.
+/// A copy of a chunk: the ordinal of its pack, and its entry there.
 pub type Copy = (u32, PackEntry);
 
-/// Is told, for each different id of the index, its place and all its copies.
+/// Called for each different id of the index, with its position and all its copies.
 pub type EachId<'e> = dyn FnMut(usize, &ChunkId, &[Copy]) -> Result<()> + 'e;
 
-/// Walks the index.
+/// Calls `each` for each different id of the index, in their order.
 pub fn for_each_id(source: &MergeSource, each: &mut EachId<'_>) -> Result<()> {
     let mut copies: Vec<Copy> = Vec::new();
-    let mut place = 0;
+    let mut position = 0;
     for found in source.scan() {
         let found = found?;
         if let Some((_, last)) = copies.last() {
             if last.id == found.entry.id {
-                // several segments may hold the same pair
+                // several segments may contain the same pair
                 if copies.iter().all(|(pack, _)| *pack != found.pack) {
                     copies.push((found.pack, found.entry));
                 }
                 continue;
             }
             let id = last.id;
-            each(place, &id, &copies)?;
-            place += 1;
+            each(position, &id, &copies)?;
+            position += 1;
             copies.clear();
         }
         copies.push((found.pack, found.entry));
     }
     match copies.last() {
-        Some((_, last)) => each(place, &last.id.clone(), &copies),
+        Some((_, last)) => each(position, &last.id.clone(), &copies),
         None => Ok(()),
     }
 }
 
-/// Marks what snapshots need.
+/// Marks the chunks that snapshots need.
 pub struct Marker<'a> {
     source: &'a MergeSource,
-    /// Tells whether a copy in the pack of this ordinal counts.
+    /// Whether a copy in the pack of this ordinal counts.
     good: &'a dyn Fn(u32) -> bool,
     marks: Marks,
     batch: Vec<ChunkId>,
@@ -93,20 +95,20 @@ pub struct Marker<'a> {
     absent: Absent,
 }
 
-/// What a chunk means that no counted pack holds.
+/// The handling of a chunk that is in no counted pack.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Absent {
     /// An error.
     Fails,
-    /// Nothing: the snapshot is not whole anyway.
-    IsPassedOver,
-    /// An error where it is a list node, since it is then not known what the snapshot needs. Other
-    /// chunks are noted.
+    /// Ignored: the snapshot is known to be incomplete.
+    IsSkipped,
+    /// An error for a list node, since it is then unknown what the snapshot needs. Other chunks are
+    /// noted.
     IsNoted { seen: bool },
 }
 
 impl<'a> Marker<'a> {
-    /// Marks what is needed; a chunk of which no counted pack has a copy is an error.
+    /// Marks needed chunks; a chunk without a copy in a counted pack is an error.
     pub fn new(source: &'a MergeSource, good: &'a dyn Fn(u32) -> bool) -> Self {
         Self {
             source,
@@ -119,7 +121,7 @@ impl<'a> Marker<'a> {
         }
     }
 
-    /// Marks all copies, and notes whether there are chunks without any.
+    /// Counts every pack, and notes whether there are chunks without any copy.
     pub fn noting(source: &'a MergeSource) -> Self {
         Self {
             absent: Absent::IsNoted { seen: false },
@@ -134,7 +136,7 @@ impl<'a> Marker<'a> {
             batch.push(*id);
             if batch.len() >= BATCH {
                 repo.check_running(monitor)?;
-                // snapshots that name their chunks themselves name the same ones again and again
+                // snapshots with inline chunk ids repeat the same ids
                 batch.sort_unstable();
                 batch.dedup();
                 if batch.len() > BATCH / 2 {
@@ -145,27 +147,26 @@ impl<'a> Marker<'a> {
         });
         self.batch = batch;
         match walked {
-            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if self.absent == Absent::IsPassedOver => {
-                Ok(())
-            }
+            Err(Error::ChunkMissing { .. } | Error::PackMissing { .. }) if self.absent == Absent::IsSkipped => Ok(()),
             other => other,
         }
     }
 
-    /// From now on, what cannot be found is passed over: for snapshots that are not whole anyway.
+    /// From now on, chunks that cannot be found are skipped: for snapshots that are known to be
+    /// incomplete.
     pub fn lenient(&mut self) -> Result<()> {
         self.mark_rest()?;
-        self.absent = Absent::IsPassedOver;
+        self.absent = Absent::IsSkipped;
         Ok(())
     }
 
-    /// The marks, when everything was added.
+    /// Returns the marks, after everything was added.
     pub fn finish(mut self) -> Result<Marks> {
         self.mark_rest()?;
         Ok(self.marks)
     }
 
-    /// The same for one that [notes](Self::noting), and whether a chunk was in no segment.
+    /// The same for a marker that [notes](Self::noting), and whether a chunk was in no segment.
     pub fn finish_noting(mut self) -> Result<(Marks, bool)> {
         self.mark_rest()?;
         Ok((self.marks, self.absent == Absent::IsNoted { seen: true }))
@@ -178,7 +179,7 @@ impl<'a> Marker<'a> {
 }
 
 impl Marks {
-    /// Marks a batch of ids in one walk of the index, and empties it.
+    /// Marks a batch of ids in one walk of the index, and empties the batch.
     fn mark(
         &mut self,
         source: &MergeSource,
@@ -192,13 +193,13 @@ impl Marks {
         batch.sort_unstable();
         batch.dedup();
         let mut wanted = batch.iter().peekable();
-        for_each_id(source, &mut |place, id, copies| {
+        for_each_id(source, &mut |position, id, copies| {
             while let Some(missing) = wanted.next_if(|want| *want < id) {
                 absent.meets(missing)?;
             }
             if wanted.next_if(|want| *want == id).is_some() {
                 if copies.iter().any(|(pack, _)| good(*pack)) {
-                    self.set(place);
+                    self.set(position);
                 } else if let Some((pack, _)) = copies.first().filter(|_| *absent == Absent::Fails) {
                     let packs = source.packs();
                     return Err(match packs.get(*pack as usize) {
@@ -221,18 +222,19 @@ impl Marks {
 }
 
 impl Absent {
-    /// A chunk is in no segment.
+    /// Handles a chunk that is in no segment.
     fn meets(&mut self, id: &ChunkId) -> Result<()> {
         match self {
             Self::Fails => return Err(Error::ChunkMissing { chunk: *id }),
-            Self::IsPassedOver => {}
+            Self::IsSkipped => {}
             Self::IsNoted { seen } => *seen = true,
         }
         Ok(())
     }
 }
 
-/// Calls `each` for every chunk and list node of a snapshot; what lies below a node in `nodes` is passed over.
+/// Calls `each` for every chunk and list node of a snapshot; nodes that are in `nodes` are skipped,
+/// with everything below them.
 pub fn walk(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -261,7 +263,7 @@ pub fn walk(
             };
             match decode_node(&bytes, level).map_err(|error| corrupt(&error.to_string()))? {
                 Node::Leaf(chunks) => chunks.iter().try_for_each(|(id, _)| each(id))?,
-                // a node is on the level below its parent, so this ends
+                // a node is one level below its parent, so this terminates
                 Node::Inner { level: own, entries } if own == level => {
                     open.extend(entries.iter().map(|entry| (entry.id, own.saturating_sub(1))));
                 }

@@ -1,12 +1,12 @@
-//! Packs in kill lists that a listed snapshot needs all the same.
+//! Packs in kill lists that a listed snapshot needs.
 //!
-//! The lists that this engine leaves behind name none: what they condemn was needed by no snapshot
-//! that was there. But a folder may have been copied during a prune by a tool that deletes nothing,
-//! so that an unfinished list is stored next to snapshots which the prune had removed. So a list
-//! says what may be deleted, and the snapshots say what must not.
+//! A list that this engine leaves behind names none: no snapshot that existed needed its packs. But
+//! a folder may have been copied during a prune by a tool that deletes nothing, so that an
+//! unfinished list is stored next to snapshots which the prune had removed. So a list states what
+//! may be deleted, and the snapshots decide what must not be.
 //!
 //! The cost is a walk of all lists of all snapshots and one of the index for each batch of ids (see
-//! [`super::marks`]), and only where there is a list.
+//! [`super::marks`]), and only if there is a kill list.
 
 use super::copies;
 use super::entries::all_entries;
@@ -22,13 +22,13 @@ use crate::repo::Repository;
 use crate::storage::Verdict;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// What is needed of the packs in kill lists.
+/// The packs in kill lists that are needed.
 #[derive(Debug, Default)]
 pub struct Needed {
-    /// Packs with a chunk that a snapshot needs and of which no good copy is elsewhere, absent ones
-    /// too: parity may give them back.
+    /// Packs with a chunk that a snapshot needs and that has no good copy elsewhere, missing packs
+    /// too: parity may rebuild them.
     pub for_chunks: HashSet<PackId>,
-    /// Packs with the copy of a manifest that is listed.
+    /// Packs with the copy of a listed manifest.
     pub for_manifests: HashSet<PackId>,
 }
 
@@ -38,7 +38,7 @@ impl Needed {
         self.for_chunks.union(&self.for_manifests).copied().collect()
     }
 
-    /// All packs in the lists.
+    /// Counts all packs in the lists as needed for their chunks.
     pub fn all(lists: &KillLists) -> Self {
         Self {
             for_chunks: lists.listed().copied().collect(),
@@ -47,18 +47,18 @@ impl Needed {
     }
 }
 
-/// Finds the packs in `lists` that the snapshots `ids` need: those with a chunk of which there is
-/// no copy in a pack that is there, as long as it should be, and in no list; and those with the
-/// copy of a manifest.
+/// Finds the packs in `lists` that the snapshots `ids` need: those with a chunk that has no copy in
+/// a pack that exists, has the expected length, and is in no list; and those with the copy of a
+/// manifest.
 ///
-/// Packs that no segment names may hold what the index lacks. `maintains`: the caller holds the
-/// maintenance lock, and they are published then; otherwise all of them count as needed, and a
-/// damaged segment is an error.
+/// Packs that no segment names may contain chunks that the index lacks. `maintains`: the caller
+/// holds the maintenance lock, and they are published then; otherwise all of them count as needed,
+/// and a damaged segment is an error.
 ///
 /// # Errors
 /// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing`, `ChunkCorrupt`, `PackMissing`,
 /// `PackCorrupt`, `IndexCorrupt` when it cannot be known what a snapshot needs; then nothing may be
-/// deleted. `Storage` when something could not be read this time.
+/// deleted. `Unreadable` or `Storage` when a read failed this time.
 pub fn needed(
     repo: &Repository,
     lists: &KillLists,
@@ -77,18 +77,18 @@ pub fn needed(
     };
     let survey = Survey::take(repo, lists)?;
     match survey.find(repo, entries()?, ids, monitor)? {
-        Found::Whole(needed) => Ok(needed),
-        Found::Lacking { unnamed, .. } if maintains && !unnamed.is_empty() => {
+        Found::Complete(needed) => Ok(needed),
+        Found::Incomplete { unnamed, .. } if maintains && !unnamed.is_empty() => {
             repo.name_listed(&unnamed)?;
             repo.storage().barrier()?;
             Ok(survey.find(repo, entries()?, ids, monitor)?.or_unnamed())
         }
-        lacking @ Found::Lacking { .. } => Ok(lacking.or_unnamed()),
+        incomplete @ Found::Incomplete { .. } => Ok(incomplete.or_unnamed()),
     }
 }
 
-/// Whether an error says that a snapshot, or the index, is damaged or incomplete, and not that
-/// something failed this time.
+/// Whether an error means that a snapshot, or the index, is damaged or incomplete, and not that a
+/// call failed this time.
 pub fn is_unknowable(error: &Error) -> bool {
     match error {
         Error::ManifestCorrupt { .. }
@@ -105,20 +105,20 @@ pub fn is_unknowable(error: &Error) -> bool {
 }
 
 enum Found {
-    Whole(Needed),
+    Complete(Needed),
     /// A chunk is in no segment. It may be in one of the packs that no segment names.
-    Lacking {
+    Incomplete {
         needed: Needed,
         unnamed: HashSet<PackId>,
     },
 }
 
 impl Found {
-    /// Where the index lacks something, every pack counts that no segment names.
+    /// If the index is incomplete, every pack counts that no segment names.
     fn or_unnamed(self) -> Needed {
         match self {
-            Self::Whole(needed) => needed,
-            Self::Lacking { mut needed, unnamed } => {
+            Self::Complete(needed) => needed,
+            Self::Incomplete { mut needed, unnamed } => {
                 needed.for_chunks.extend(unnamed);
                 needed
             }
@@ -126,12 +126,12 @@ impl Found {
     }
 }
 
-/// Which packs there are, and which of them are in lists.
+/// The existing packs, and those of them that are in lists.
 struct Survey<'l> {
     lists: &'l KillLists,
     /// Packs in the folder and their lengths in bytes.
     packs: BTreeMap<PackId, u64>,
-    /// Packs in lists that are there.
+    /// Existing packs that are in lists.
     listed: BTreeSet<PackId>,
 }
 
@@ -150,7 +150,7 @@ impl<'l> Survey<'l> {
         let mut marker = Marker::noting(&source);
         for id in ids {
             repo.check_running(monitor)?;
-            // none: it was forgotten since it was listed
+            // `None`: it was forgotten since it was listed
             if let Some(snapshot) = load(repo, id)? {
                 marker.add(repo, monitor, &snapshot)?;
             }
@@ -164,8 +164,8 @@ impl<'l> Survey<'l> {
         let is_good = |ordinal: u32| good.get(ordinal as usize).copied().unwrap_or_default();
         let mut needed = Needed::default();
         let mut has_data: HashSet<PackId> = HashSet::new();
-        for_each_id(&source, &mut |place, _, copies| {
-            let is_needed = marks.is_set(place) && !copies.iter().any(|(ordinal, _)| is_good(*ordinal));
+        for_each_id(&source, &mut |position, _, copies| {
+            let is_needed = marks.is_set(position) && !copies.iter().any(|(ordinal, _)| is_good(*ordinal));
             for (ordinal, entry) in copies {
                 let Some((pack, _)) = packs.get(*ordinal as usize) else {
                     continue;
@@ -181,18 +181,18 @@ impl<'l> Survey<'l> {
         })?;
         needed.for_manifests = self.with_copies(repo, ids, &has_data, monitor)?;
         if !lacks {
-            return Ok(Found::Whole(needed));
+            return Ok(Found::Complete(needed));
         }
         let named: HashSet<&PackId> = packs.iter().map(|(pack, _)| pack).collect();
         let unnamed = self.listed.iter().filter(|pack| !named.contains(pack));
-        Ok(Found::Lacking {
+        Ok(Found::Incomplete {
             needed,
             unnamed: unnamed.copied().collect(),
         })
     }
 
-    /// The packs in lists with the copy of a listed manifest that no other pack has: a prune carries
-    /// copies into new packs before it condemns the old ones. Packs with data chunks hold none.
+    /// The packs in lists with the copy of a listed manifest that no other pack has: a prune copies
+    /// it into a new pack before it condemns the old one. Packs with data chunks contain no copies.
     fn with_copies(
         &self,
         repo: &Repository,

@@ -7,15 +7,15 @@ use crate::repo::Repository;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::ErrorKind;
 
-/// The ids of all manifests in the folder, in no order.
+/// The ids of all manifests in the folder, unsorted.
 pub fn ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     let files = repo.storage().list(layout::SNAPSHOTS)?;
     let id = |key: &str| layout::id_of(key, ".json").map(SnapshotId);
     Ok(files.iter().filter_map(|file| id(&file.key)).collect())
 }
 
-/// A snapshot; `None` when it has no manifest, as one that was forgotten since it was listed. A folder
-/// of that name is no manifest.
+/// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it
+/// was listed. A directory with the name of a manifest counts as none.
 ///
 /// # Errors
 /// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`.
