@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const MAX_KEYS: usize = 32;
 /// Largest key file in bytes.
 const MAX_KEY_FILE_LEN: u64 = crypto::MAX_KEY_FILE_LEN as u64;
-/// How often the folders are listed again when files are deleted between listing and reading.
+/// Most listings of the folders, if files are deleted between listing and reading.
 const LISTINGS: usize = 4;
 
 /// The opened key of a repository.
@@ -56,7 +56,7 @@ pub struct KeyInfo {
     pub current: bool,
 }
 
-/// Which of the two files of a key exist under its id.
+/// The existing ones of the two files of a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyNames {
     /// The key file.
@@ -65,8 +65,8 @@ pub struct KeyNames {
     pub copy: bool,
 }
 
-/// The ids of all key files and copies. The copies are listed first: when a key is added, its copy
-/// is put last, so that this key never looks like a lost key file.
+/// The ids of all key files and copies. The copies are listed first: the copy of a new key is put
+/// last, so a key that is being added is never listed as a copy without its key file.
 pub fn key_names(storage: &dyn Storage) -> storage::Result<BTreeMap<KeyId, KeyNames>> {
     let mut names: BTreeMap<KeyId, KeyNames> = BTreeMap::new();
     let id = |file: &Entry| layout::id_of(&file.key, ".json").map(KeyId);

@@ -390,7 +390,7 @@ fn segment_context(config: &Config, keys: Option<&Keys>) -> Arc<SegmentContext> 
     })
 }
 
-/// How segments are sealed with these keys.
+/// The seal of index segments with these keys.
 fn segment_seal(keys: Option<&Keys>) -> SegmentSeal {
     let Some(keys) = keys else {
         return SegmentSeal::Plain;

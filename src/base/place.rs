@@ -4,7 +4,7 @@
 //! can be unmounted. The next call may find nothing, another repository (a swapped disk, a folder
 //! that was moved and recreated), or the same one in another folder (mounted again, or replaced by
 //! a clone). Every operation checks before its first step; a writer checks again right before its
-//! data becomes reachable, and an operation that deletes checks under its lock.
+//! data takes effect, and an operation that deletes checks under its lock.
 //!
 //! Two invariants: a handle writes only into a repository with its id, and a missing folder is an
 //! error, never an empty repository. Device and inode numbers are compared within the life of a
@@ -39,12 +39,14 @@ pub(super) struct Place {
 impl Place {
     /// Identifies the folder that is about to be opened. `RepositoryNotFound` when there is none.
     pub(super) fn look(env: &Environment) -> Result<Self> {
-        Ok(Self { folder: look(env)? })
+        Ok(Self {
+            folder: find_folder(env)?,
+        })
     }
 }
 
 /// The folder at the path. An error contains the path, which the storage does not know.
-fn look(env: &Environment) -> Result<Option<FolderIdentity>> {
+fn find_folder(env: &Environment) -> Result<Option<FolderIdentity>> {
     match env.storage.root() {
         Ok(Root::Found(folder)) => Ok(folder),
         Ok(Root::Missing) => Err(not_found(env)),
@@ -70,7 +72,7 @@ impl Base {
     /// `snapshots/`. `RepositoryChanged` when it contains another repository. `ConfigCorrupt` when
     /// it was replaced and nothing in it identifies its repository. `Storage`, `Permission`.
     pub fn check_place(&self) -> Result<Generation> {
-        let folder = look(&self.env)?;
+        let folder = find_folder(&self.env)?;
         let mut place = lock(&self.place);
         let is_known = folder.is_some() && folder == place.folder;
         match self.storage().get(layout::CONFIG, MAX_CONFIG_LEN) {

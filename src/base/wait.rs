@@ -104,8 +104,9 @@ impl Base {
         })
     }
 
-    /// The possible holders of a lock, according to the leases: `prune since
-    /// 2026-11-23T01:45:00.000Z`. Changes of keys, forgets and forced unlocks have no lease.
+    /// The possible holders of a lock, according to the leases, for example
+    /// `prune since 2026-11-23T01:45:00.000Z`. Changes of keys, forgets and forced unlocks have no
+    /// lease.
     fn holders(&self, may_hold: fn(&str) -> bool) -> Vec<String> {
         let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
         let held = leases.filter(|lease| lease.held);

@@ -14,9 +14,9 @@ use crate::pack::PackEntry;
 use crate::repo::Repository;
 use std::collections::{HashMap, HashSet};
 
-/// How often one call rebuilds a damaged segment.
+/// Most damaged segments that one call rebuilds.
 const MAX_REBUILT: usize = 16;
-/// How often a walk restarts after it found a damaged segment.
+/// Most restarts of a walk after it found a damaged segment.
 const MAX_DAMAGED: usize = 1024;
 
 /// All entries of the index, as a source that does not change. A damaged segment is rebuilt first.

@@ -116,12 +116,12 @@ impl Repository {
         match self.heal_pack(pack) {
             Ok(false) => true,
             Ok(true) => {
-                let message = format!("Pack {pack} was damaged and has been rebuilt from parity");
+                let message = format!("Pack {pack} was damaged and has been repaired from parity");
                 self.warn_of_pack("WARN_PACK_HEALED", *pack, message);
                 true
             }
             Err(error) => {
-                let message = format!("The damaged pack {pack} could not be healed: {error}");
+                let message = format!("The damaged pack {pack} could not be repaired: {error}");
                 self.warn_of_pack("WARN_NOT_HEALED", *pack, message);
                 false
             }

@@ -21,7 +21,7 @@ const REBUILD_RUN: usize = 1 << 18;
 /// Largest merge, in bytes of its inputs, that an ingest does at its end; larger segments stay as
 /// they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
-/// How many newly found damaged segments one call tolerates.
+/// Most newly found damaged segments that one call tolerates.
 const HEAL_ROUNDS: usize = 16;
 
 /// Locations of chunks that no published segment names; only this handle knows them.
@@ -179,8 +179,9 @@ impl Repository {
 
 /// Adds to the index what packs contain and no live segment names, and replaces the broken
 /// segments. Without write permission or the maintenance lock they are not replaced, but left out.
-/// What cannot be written is kept in the memory of this handle, so that a full or failing disk does
-/// not prevent reads. No segment is replaced if a read failed: the first failure is returned.
+/// Entries that cannot be written are kept in the memory of this handle, so that a full or failing
+/// disk does not prevent reads. No segment is replaced if a read failed: the first failure is
+/// returned.
 pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<Option<Error>> {
     let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
@@ -242,14 +243,14 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     keep(repo, &mut writable, run, if unread { &[] } else { &old });
     for segment in &broken {
         let message = format!(
-            "Index segment {} could not be used ({}); it was rebuilt from {found} packs",
+            "Index segment {} could not be used ({}); its entries were read from {found} packs",
             segment.id, segment.error
         );
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
     // without a snapshot these packs are only left over from an interrupted ingest
     if broken.is_empty() && found > 0 && !repo.storage().list(layout::SNAPSHOTS)?.is_empty() {
-        let message = format!("Index segments are missing; they were rebuilt from {found} packs");
+        let message = format!("Index segments are missing; their entries were read from {found} packs");
         repo.warn("WARN_SEGMENT_REBUILT", message);
     }
     Ok(unreadable.map(Error::from))

@@ -30,7 +30,7 @@ const WAITING_PACKS: usize = 2;
 /// Largest stored chunk that is not data: a part of a manifest's copy.
 pub const MAX_COPY_PART: usize = 1 << 20;
 
-/// What the writing thread and the workers share.
+/// State that the writing thread and the workers share.
 struct Shelf {
     repo: Arc<Repository>,
     protection: Mutex<Protection>,

@@ -19,7 +19,7 @@ use crate::parity::{self, Accumulator, Group, Groups, Member, Part, Tails, new_g
 use crate::storage::{judge, put_bytes};
 use std::collections::HashSet;
 
-/// How often packs are protected again after a prune condemned some of them.
+/// Most attempts to protect packs while a prune condemns some of them.
 const ROUNDS: usize = 3;
 
 /// A group that is being filled, and the chunks of its members.

@@ -45,7 +45,7 @@ pub struct Worker {
 pub struct SessionStats {
     /// Data chunks seen.
     pub chunks: AtomicU64,
-    /// Of these, stored by this session.
+    /// Data chunks that this session has stored.
     pub new_chunks: AtomicU64,
     /// Plaintext bytes of new chunks.
     pub new_bytes: AtomicU64,
