@@ -104,15 +104,20 @@ impl Base {
             return Ok(());
         }
         for session in self.without_manifest(leases)? {
-            let record = ForgotRecord {
-                id: session,
-                reason: ForgotReason::Abandoned,
-                at_ms: self.now_ms(),
-            };
-            put_bytes(storage, &layout::forgot_record(&session), &record.encode()?)?;
+            self.put_record(session, ForgotReason::Abandoned)?;
         }
         // makes the manifests of the other sessions durable too
         storage.include_in_barrier(layout::SNAPSHOTS);
         Ok(storage.barrier()?)
+    }
+    /// Puts the record of a session or snapshot. It is not durable yet.
+    pub fn put_record(&self, id: SnapshotId, reason: ForgotReason) -> Result<()> {
+        let record = ForgotRecord {
+            id,
+            reason,
+            at_ms: self.now_ms(),
+        };
+        put_bytes(self.storage(), &layout::forgot_record(&id), &record.encode()?)?;
+        Ok(())
     }
 }

@@ -35,7 +35,7 @@ use crate::crypto::KeyBundle;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::id::{KeyId, PackId};
+use crate::id::{KeyId, PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
 use crate::monitor::{Monitor, Warning};
@@ -184,6 +184,13 @@ impl Base {
             message,
             pack: Some(pack.to_hex()),
         });
+    }
+
+    /// The ids of all manifests in the folder, in no order.
+    pub fn list_manifests(&self) -> Result<Vec<SnapshotId>> {
+        let files = self.storage().list(layout::SNAPSHOTS)?.into_iter();
+        let ids = files.filter_map(|file| layout::id_of(&file.key, ".json"));
+        Ok(ids.map(SnapshotId).collect())
     }
 
     /// All packs in the folder, with their lengths in bytes.

@@ -9,9 +9,7 @@ use crate::storage::ErrorKind;
 
 /// The ids of all manifests in the folder, unsorted.
 pub fn ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
-    let files = repo.storage().list(layout::SNAPSHOTS)?;
-    let id = |key: &str| layout::id_of(key, ".json").map(SnapshotId);
-    Ok(files.iter().filter_map(|file| id(&file.key)).collect())
+    repo.list_manifests()
 }
 
 /// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it

@@ -31,9 +31,7 @@ impl Repository {
     /// others of its time.
     pub fn next_sequence(&self, is_dated: bool) -> u64 {
         let mut known = self.sequences.lock(self);
-        if let Ok(files) = self.storage().list(layout::SNAPSHOTS) {
-            let ids = files.iter().filter_map(|file| layout::id_of(&file.key, ".json"));
-            let mut listed: Vec<SnapshotId> = ids.map(SnapshotId).collect();
+        if let Ok(mut listed) = self.list_manifests() {
             listed.sort_unstable();
             self.read_sequences(&mut known, listed, is_dated);
         }

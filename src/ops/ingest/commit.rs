@@ -7,7 +7,7 @@ use crate::monitor::Monitor;
 use crate::pack::{KIND_CONFIG_COPY, KIND_MANIFEST_COPY};
 use crate::repo::read::{ReadScratch, get_node};
 use crate::repo::{SeededBug, Session};
-use crate::snapshot::record::{ForgotReason, ForgotRecord};
+use crate::snapshot::record::ForgotReason;
 use crate::snapshot::{ListWalker, Snapshot, SnapshotItem, VERSION, copy};
 use crate::storage::{Created, put_bytes};
 use std::sync::atomic::Ordering;
@@ -165,12 +165,6 @@ pub fn give_up(session: &Session, why: &Error) -> bool {
 fn leave_record(session: &Session) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();
-    let record = ForgotRecord {
-        id: session.id(),
-        reason: ForgotReason::Abandoned,
-        at_ms: repo.now_ms(),
-    };
-    let bytes = record.encode()?;
     // while it is held, no prune deletes a record of this id that a forced unlock has written
     let Some(_guard) = repo.commit_shared_soon() else {
         return Ok(false);
@@ -181,7 +175,7 @@ fn leave_record(session: &Session) -> Result<bool> {
         // copy without a record
         return Ok(false);
     }
-    put_bytes(storage, &layout::forgot_record(&session.id()), &bytes)?;
+    repo.put_record(session.id(), ForgotReason::Abandoned)?;
     storage.barrier()?;
     Ok(true)
 }

@@ -13,8 +13,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::monitor::Monitor;
 use crate::repo::{Repository, read_any_index};
-use crate::snapshot::record::{ForgotReason, ForgotRecord};
-use crate::storage::put_bytes;
+use crate::snapshot::record::ForgotReason;
 use std::collections::{BTreeSet, HashSet};
 
 /// Snapshots that are forgotten per acquisition of the commit lock: each of them costs one or two
@@ -47,28 +46,18 @@ fn forget_some(
         if storage.size(&layout::snapshot(id))?.is_none() {
             continue;
         }
-        let mut put = put_record(repo, id);
+        let mut put = repo.put_record(*id, ForgotReason::Forgotten);
         if matches!(put, Err(Error::NoSpace { .. })) && !recorded.is_empty() {
             // deleting the manifests that are already recorded makes space for further records
             remove_recorded(repo, &recorded)?;
             forgotten.append(&mut recorded);
-            put = put_record(repo, id);
+            put = repo.put_record(*id, ForgotReason::Forgotten);
         }
         put?;
         recorded.push(*id);
     }
     remove_recorded(repo, &recorded)?;
     forgotten.append(&mut recorded);
-    Ok(())
-}
-
-fn put_record(repo: &Repository, id: &SnapshotId) -> Result<()> {
-    let record = ForgotRecord {
-        id: *id,
-        reason: ForgotReason::Forgotten,
-        at_ms: repo.now_ms(),
-    };
-    put_bytes(repo.storage(), &layout::forgot_record(id), &record.encode()?)?;
     Ok(())
 }
 

@@ -86,8 +86,8 @@ fn is_spared(run: &Run<'_>, manifests: &Manifests, session: &SnapshotId) -> bool
 fn is_lost(run: &Run<'_>, packs: &Packs, locations: &[ChunkLocation], id: &SnapshotId) -> Result<bool> {
     run.check_running()?;
     let is_known = || run.is_there(&layout::lease(id)) || run.is_there(&layout::snapshot(id));
-    // checked twice: an ingest whose lease was removed by force takes a new one before it deletes
-    // the record of the old one
+    // checked twice: an ingest that is committing when a forced unlock removes its lease may still
+    // put its manifest, and a prune then deletes the record of the unlock
     if is_known() || run.is_there(&layout::forgot_record(id)) || is_known() {
         return Ok(false);
     }
