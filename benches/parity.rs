@@ -1,11 +1,11 @@
-//! What parity costs: its share of an ingest's CPU time, `standard` verify beside a plain SHA-256 loop, and the rebuilding of
-//! one lost pack beside the reading of its neighbours.
+//! What parity costs: its share of an ingest's CPU time, `standard` verify beside a plain SHA-256
+//! loop, and the rebuilding of one lost pack beside the reading of its neighbours.
 //!
 //!     npm run bench:parity                # 512 MiB of each kind of data
 //!     npm run bench:parity -- 128 3       # MiB of each kind, runs
 //!
-//! CPU time is user and system of all threads as Linux counts it (in steps of 10 ms), so a busy machine disturbs little; the
-//! rebuilding is timed by the wall, the best of ten.
+//! CPU time is user and system of all threads as Linux counts it (in steps of 10 ms), so a busy
+//! machine disturbs little; the rebuilding is timed by the wall, the best of ten.
 
 #![expect(
     clippy::expect_used,
@@ -47,7 +47,8 @@ fn main() {
 fn cpu_time() -> Duration {
     let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
     let text = String::from_utf8_lossy(&stat);
-    // behind the name, which may hold anything: state, then 10 fields, then the two in ticks of 10 ms
+    // behind the name, which may hold anything: state, then 10 fields, then the two in ticks of 10
+    // ms
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields
         .skip(11)

@@ -2,12 +2,13 @@
 //! snapshots.
 //!
 //! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`],
-//! [`budget`], [`buffer`], [`bytes`] and [`panics`] are the base. [`chunk`], [`codec`] and [`crypto`] are
-//! pure; [`storage`] is the only room that does I/O. [`pack`], [`parity`], [`index`], [`snapshot`]
-//! and [`lock`] each know one kind of file. [`repo`] combines them to an open repository, [`ops`]
-//! has one operation in each file, and `binding` is the boundary to Node. `docs/architecture.md`
-//! describes the main path and which room may use which; `docs/format.md` describes the bytes on
-//! disk.
+//! [`budget`], [`buffer`], [`bytes`], [`sync`] and [`panics`] are for all others. [`chunk`],
+//! [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O. [`pack`],
+//! [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`base`] is a
+//! repository without its chunks, and [`repo`] adds them; [`catalog`] answers what is in a
+//! repository; [`ops`] has the operations, and `binding` is the boundary to Node.
+//! `docs/architecture.md` describes the main path and which room may use which; `docs/format.md`
+//! describes the bytes on disk.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,9 +21,11 @@
 //! let repository = Arc::new(repo::init(environment, None, &repo::InitOptions::default())?);
 //!
 //! let mut items = ops::ReaderItems::one("greeting.txt", "text", &b"hello"[..]);
-//! let snapshot = ops::ingest(&repository, &mut items, &ops::IngestOptions::default(), &NullMonitor)?;
+//! let options = ops::IngestOptions::default();
+//! let snapshot = ops::ingest(&repository, &mut items, &options, &NullMonitor)?;
 //!
-//! let plan = ops::plan_restore(&repository, &snapshot.id.to_hex(), &ops::RestoreOptions::default())?;
+//! let options = ops::RestoreOptions::default();
+//! let plan = ops::plan_restore(&repository, &snapshot.id.to_hex(), &options)?;
 //! let mut out = Vec::new();
 //! ops::restore(&repository, &plan, &NullMonitor, &mut |bytes| {
 //!     out.extend_from_slice(bytes);

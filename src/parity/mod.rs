@@ -6,8 +6,8 @@
 //! rows are all repaired.
 //!
 //! Invariants:
-//! - A group is a set of immutable files under a unique id. A group that grows, shrinks or is merged
-//!   is a new one that names those it supersedes.
+//! - A group is a set of immutable files under a unique id. A group that grows, shrinks or is
+//!   merged is a new one that names those it supersedes.
 //! - Every file of a group can be rebuilt, byte for byte, from any other one and the members.
 //! - Nothing is returned as rebuilt that its sum (of a row) or its id (of a pack) does not prove.
 //! - Lengths are checked before they are used.

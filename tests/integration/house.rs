@@ -1,7 +1,9 @@
-//! The rules of the house, kept by machine: who may use whom, heads, sizes, declared tests, documented codes.
+//! The rules of the house, kept by machine: who may use whom, heads, sizes, declared tests,
+//! documented codes.
 //!
-//! A small scanner turns a source file into words and signs, without comments and literals; the rules are checked on that.
-//! It is no parser: it knows just enough of the language to count braces and to find paths.
+//! A small scanner turns a source file into words and signs, without comments and literals; the
+//! rules are checked on that. It is no parser: it knows just enough of the language to count braces
+//! and to find paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -169,8 +171,8 @@ fn every_source_file_opens_with_a_head_and_stays_small() {
 
 /// Widest line of a comment; code may be wider (`rustfmt.toml`).
 const COMMENT_COLUMNS: usize = 100;
-/// Words that the field has better ones for, in comments, texts and names. Spelt in two parts, so that
-/// this list does not find itself.
+/// Words that the field has better ones for, in comments, texts and names. Spelt in two parts, so
+/// that this list does not find itself.
 const ODD_WORDS: &[[&str; 2]] = &[
     ["some", "body"],
     ["no", "body"],
@@ -191,9 +193,12 @@ fn comments_keep_to_their_columns_and_words_to_those_of_the_field() {
     let odd: Vec<String> = ODD_WORDS.iter().map(|parts| parts.concat()).collect();
     let mut found = Vec::new();
     for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
+        let mut is_formula = false;
         for (number, line) in (1..).zip(source.text.lines()) {
             let at = format!("{}:{number}", source.name());
-            if line.trim_start().starts_with("//") && line.chars().count() > COMMENT_COLUMNS {
+            let is_comment = line.trim_start().starts_with("//");
+            is_formula ^= is_comment && line.contains("```");
+            if is_comment && !is_formula && line.chars().count() > COMMENT_COLUMNS {
                 found.push(format!("{at}: a comment of {} columns", line.chars().count()));
             }
             let words: String = line
@@ -490,7 +495,8 @@ impl Source {
         panic!("{}: a brace is not closed", self.name());
     }
 
-    /// Rooms that are named, with the line: by `crate::…`, or by more `super`s than the file is deep.
+    /// Rooms that are named, with the line: by `crate::…`, or by more `super`s than the file is
+    /// deep.
     fn uses(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let inline: Vec<(usize, usize)> = (0..self.tokens.len())
@@ -532,8 +538,8 @@ impl Source {
         path.split('/').map(str::to_owned).collect()
     }
 
-    /// The paths that are named with `crate::` or `super::`, from the crate; of a group each one, up
-    /// to its first name. Tests within the file are left out.
+    /// The paths that are named with `crate::` or `super::`, from the crate; of a group each one,
+    /// up to its first name. Tests within the file are left out.
     fn targets(&self) -> Vec<Vec<String>> {
         let mut found = Vec::new();
         let inline: Vec<(usize, usize)> = (0..self.tokens.len())

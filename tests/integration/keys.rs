@@ -401,7 +401,8 @@ fn an_open_during_a_key_change_sees_the_old_key_or_the_new_one() {
             break;
         }
         assert_eq!(openers(&storage, &[&passphrase(), &text("new")]), [false, true]);
-        // if the old key still opened, the second open may also have read the keys before the change
+        // if the old key still opened, the second open may also have read the keys before the
+        // change
         let allowed: &[&str] = if old == "ok" {
             &["ok", "ERR_WRONG_PASSPHRASE"]
         } else {

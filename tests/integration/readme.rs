@@ -1,4 +1,5 @@
-//! `README.txt`: init writes it before the config and accepts only its own; nothing else reads, restores or names it.
+//! `README.txt`: init writes it before the config and accepts only its own; nothing else reads,
+//! restores or names it.
 
 use crate::support::faults::*;
 use crate::support::*;

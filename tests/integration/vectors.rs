@@ -1,8 +1,10 @@
-//! Known answers: every formula of `docs/format.md` with fixed inputs. If one changes, the format changed.
+//! Known answers: every formula of `docs/format.md` with fixed inputs. If one changes, the format
+//! changed.
 //!
-//! All of them stand in `fixtures/vectors/v1.json`; the main ones are printed in `docs/format.md`, "Test vectors", and
-//! `scripts/reader_vectors.py` computes each one again without this engine. After a wanted change of the format:
-//! `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features known_answers`.
+//! All of them stand in `fixtures/vectors/v1.json`; the main ones are printed in `docs/format.md`,
+//! "Test vectors", and `scripts/reader_vectors.py` computes each one again without this engine.
+//! After a wanted change of the format: `CONTAINERARCHIVE_FREEZE=1 cargo test --no-default-features
+//! known_answers`.
 
 use crate::support::*;
 use base64::Engine;
@@ -402,8 +404,8 @@ fn kill_lists() -> Value {
     both(|seal| json!(lists.clone().map(|list| to_hex(&list.encode(seal).unwrap()))))
 }
 
-/// Factors, row sums of the first n pseudo-random bytes (SplitMix64, seed 1), and two unequal packs in a group with two
-/// shards.
+/// Factors, row sums of the first n pseudo-random bytes (SplitMix64, seed 1), and two unequal packs
+/// in a group with two shards.
 fn parity_groups() -> Value {
     let factors = |shard| (0..224).map(|slot| coefficient(shard, slot)).collect::<Vec<u8>>();
     let data = random_bytes(1, 9000);

@@ -46,8 +46,8 @@ pub struct FolderIdentity {
     pub created: Option<SystemTime>,
 }
 
-/// Returns `false` on file systems that give a file a new inode number once it has left their cache,
-/// and where the file system cannot be asked.
+/// Returns `false` on file systems that give a file a new inode number once it has left their
+/// cache, and where the file system cannot be asked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn has_stable_inodes(path: &Path) -> bool {
     // linux/magic.h: FUSE, FAT, exFAT, CIFS, SMB2, 9P
