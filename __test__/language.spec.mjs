@@ -25,9 +25,8 @@ const CODE = [
   ...filesIn('js', /\.js$/), ...filesIn('__test__', /\.(mjs|ts)$/), ...filesIn('scripts', /\.(mjs|py)$/),
   join(root, 'index.js'), join(root, 'index.d.ts'),
 ];
-// Not yet: the pages of the format and of the invariants.
 const PAGES = [
-  ...filesIn('docs', /(?<!format|invariants)\.md$/),
+  ...filesIn('docs', /\.md$/),
   ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'].map((name) => join(root, name)),
 ];
 
