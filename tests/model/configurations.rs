@@ -1,4 +1,4 @@
-//! What is explored.
+//! The configurations that are explored.
 
 use super::rules::{Check, Flush, Retries, Rules, Start};
 
@@ -48,7 +48,7 @@ fn protocol() -> Vec<Rules> {
             want: [1, 0],
             pruners: 2,
             reader: Retries::WhileNew,
-            ..k("1 writer of the same, 2 prunes, reader")
+            ..k("1 writer of stored chunks, 2 prunes, reader")
         },
     ]
 }
@@ -79,20 +79,20 @@ fn under_stress() -> Vec<Rules> {
             want: [2, 0],
             pruners: 2,
             look_for_packs: false,
-            ..k("copies in packs that are gone, supersede lists carried on")
+            ..k("copies in deleted packs, supersede lists carried over")
         },
         Rules {
             want: [3, 0],
             pruners: 2,
             crashes: 2,
             forget: 15,
-            ..k("forgetting of every snapshot, 1 writer, 2 prunes")
+            ..k("forget of every snapshot, 1 writer, 2 prunes")
         },
         Rules {
             want: [2, 3],
             crashes: 2,
             forget: 15,
-            ..k("forgetting of every snapshot, 2 writers, 1 prune")
+            ..k("forget of every snapshot, 2 writers, 1 prune")
         },
         Rules {
             want: [2, 3],
@@ -112,7 +112,7 @@ fn under_stress() -> Vec<Rules> {
             want: [2, 3],
             crashes: 2,
             runs: 1,
-            ..k("one quiet prune is enough, 2 writers")
+            ..k("one quiet prune suffices, 2 writers")
         },
         Rules {
             want: [3, 0],
@@ -120,7 +120,7 @@ fn under_stress() -> Vec<Rules> {
             crashes: 2,
             runs: 1,
             start: Start::SharedAndTwice,
-            ..k("one quiet prune is enough, 2 prunes")
+            ..k("one quiet prune suffices, 2 prunes")
         },
         Rules {
             want: [1, 0],
@@ -131,7 +131,7 @@ fn under_stress() -> Vec<Rules> {
     ]
 }
 
-/// A kill list appears that names packs which snapshots need.
+/// Configurations in which a kill list appears that names packs which snapshots need.
 fn copied_lists() -> Vec<Rules> {
     let k = |name| Rules {
         copied_list: 1,
@@ -173,14 +173,14 @@ fn copied_lists() -> Vec<Rules> {
             power_cuts: 1,
             crashes: 0,
             forget: 15,
-            ..k("a copied kill list, forgetting and a power cut")
+            ..k("a copied kill list, forget and a power cut")
         },
         Rules {
             want: [1, 0],
             start: Start::One,
             forget: 1,
             crashes: 2,
-            ..k("a copied kill list, a writer of what is forgotten")
+            ..k("a copied kill list, a writer of the forgotten chunk")
         },
         Rules {
             want: [2, 0],
@@ -192,7 +192,8 @@ fn copied_lists() -> Vec<Rules> {
     ]
 }
 
-/// Where the engine does less than the protocol allows, or more than it asks for.
+/// Configurations as the engine has them: it does less than the protocol allows, or more than it
+/// requires.
 fn as_the_engine() -> Vec<Rules> {
     let k = Rules::new;
     vec![
@@ -238,7 +239,7 @@ fn as_the_engine() -> Vec<Rules> {
             only_new: true,
             crashes: 2,
             store_again: false,
-            ..k("as the engine, 2 prunes and such a merge")
+            ..k("as the engine, 2 prunes and a merge that finishes no kill list")
         },
     ]
 }
@@ -269,7 +270,7 @@ fn large() -> Vec<Rules> {
     ]
 }
 
-/// Configurations that leave something out and must be caught.
+/// Configurations without one rule, in which a violation must be found.
 pub fn broken() -> Vec<Rules> {
     let k = |name| Rules {
         want: [2, 0],
@@ -287,7 +288,7 @@ pub fn broken() -> Vec<Rules> {
         },
         Rules {
             see_kill_lists: false,
-            ..k("R1: the check looks only whether packs exist")
+            ..k("R1: the check ignores kill lists")
         },
         Rules {
             relist: false,
@@ -312,12 +313,12 @@ pub fn broken() -> Vec<Rules> {
         },
         Rules {
             kill_list_early: true,
-            ..k("R4: the kill list goes before its packs")
+            ..k("R4: the kill list is deleted before its packs")
         },
         Rules {
             copied_list: 1,
             spare_needed: false,
-            ..k("R2: a kill list is executed that names what snapshots need")
+            ..k("R2: a kill list that names needed packs is executed")
         },
         Rules {
             want: [1, 0],
@@ -331,7 +332,7 @@ pub fn broken() -> Vec<Rules> {
             pruners: 2,
             look_for_packs: false,
             carry: false,
-            ..k("R3, R5: copies count in packs that are gone, and supersede lists are not carried on")
+            ..k("R3, R5: copies in deleted packs count, and supersede lists are not carried over")
         },
         Rules {
             want: [2, 0],
@@ -339,7 +340,7 @@ pub fn broken() -> Vec<Rules> {
             forget: 0,
             relist_segments: false,
             guard: false,
-            ..k("R2, R3: segments not listed under the lock, and no stop")
+            ..k("R2, R3: segments not listed under the lock, and no stop at a missing entry")
         },
         Rules {
             power_cuts: 1,

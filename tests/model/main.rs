@@ -1,41 +1,45 @@
-//! The protocol of ingest, prune, merging and parity as a model that is explored exhaustively, with two chunks and a
-//! handful of packs. It was explored before the engine was written, and is kept in step with it.
+//! A model of the protocol of ingest, prune, merge and parity that is explored exhaustively, with
+//! two chunks and a few packs. It was explored before the engine was written, and is kept in step
+//! with the engine.
 //!
-//! Every interleaving of two ingests, two prunes, a merge, a restore and forgetting is tried, with crashes and power cuts
-//! at every step, with processes that sleep as long as they like, and with kill lists that a tool
-//! copies into the folder. In each state every manifest is whole and every acknowledged one is there; a reader finds what was committed; and in each quiet state the next prune leaves nothing
-//! unneeded. Then each rule is left out once, and the loss must be seen.
+//! It tries every interleaving of two ingests, two prunes, a merge, a restore and forgets, with
+//! crashes and power cuts at every step, with processes that pause for any time, and with kill
+//! lists that a tool copies into the folder. In each state every manifest is complete and every
+//! acknowledged one exists; a reader finds what was committed; and in each quiet state the next
+//! prune deletes everything that is not needed. Then each rule is left out once, and the loss must
+//! be found.
 //!
-//! What a step stands for in the engine:
+//! The functions of the engine that the steps represent:
 //!
 //! | step | function |
 //! |---|---|
 //! | writer: lease, kill lists, segments | `ops::ingest::ingest`, `repo::Session::start` |
-//! | writer: decides what to reuse | `Session::is_stored` |
+//! | writer: chooses packs to reuse | `Session::is_stored` |
 //! | writer: puts a pack, a segment | `repo::pack_sink`, `Session::publish` |
-//! | writer: locks, checks, commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |
-//! | writer: looks again | `ops::ingest::commit::look_again` |
+//! | writer: commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |
+//! | writer: rechecks | `ops::ingest::commit::recheck_chunks` |
 //! | prune: finishes old lists | `ops::prune::sweep::finish_kill_lists` |
-//! | prune: spares what snapshots need of them | `ops::prune::spare::needed` |
+//! | prune: spares packs in them that snapshots need | `catalog::needed::needed` |
 //! | prune: lists | `ops::prune::survey::Survey::take`, then `Repository::refresh_index` |
 //! | prune: plans | `ops::prune::plan::make` |
 //! | prune: puts copies | `ops::prune::rewrite::copy_out` |
-//! | prune: locks, lists again, publishes its list | `ops::prune::decide::decide` |
-//! | prune: deletes, rewrites the index | `ops::prune::sweep::sweep`, `Repository::drop_from_index` |
+//! | prune: publishes its kill list | `ops::prune::decide::decide` |
+//! | prune: deletes, drops entries | `ops::prune::sweep::sweep`, `Repository::drop_from_index` |
 //! | merge | `Repository::merge_index_if_due`, `index::GlobalIndex::merge` |
 //! | reader | `repo::read::get_chunk` |
 //! | parity: grows the tail, own group | `repo::protect::Protection::finish` |
 //! | parity: a pack leaves its group | `repo::dissolve` |
 //!
-//! Where model and engine differ is in `docs/invariants.md`. What is left out: more than two chunks; torn writes and lost
-//! packs (the crash tests of the engine have these); damage; hints, which only make writers avoid packs.
+//! `docs/invariants.md` lists the differences between model and engine. Not modelled: more than two
+//! chunks; torn writes and lost packs (the crash tests of the engine have these); damage; hints,
+//! which only make writers avoid packs.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
     missing_docs,
-    reason = "a test, that says what it tried"
+    reason = "a test that prints what it explored"
 )]
 
 mod configurations;
@@ -50,9 +54,9 @@ mod writer;
 use rules::Rules;
 use std::time::Instant;
 
-/// States of the largest configuration that is explored at every change.
+/// Most states of a configuration that are explored at every change.
 const FEW: usize = 170_000;
-/// The most that are explored of any, 100 bytes each.
+/// Most states of a configuration that are ever explored, 100 bytes each.
 const MANY: usize = 30_000_000;
 
 fn explore(rules: &Rules, most: usize) {
@@ -75,7 +79,7 @@ fn explore(rules: &Rules, most: usize) {
         (false, None) => {}
         (true, Some((violation, way))) => println!("    {violation}, after {} steps", way.len()),
         (false, Some((violation, way))) => panic!("{}: {violation}:\n  {}", rules.name, way.join("\n  ")),
-        (true, None) => panic!("{}: the loss was not seen", rules.name),
+        (true, None) => panic!("{}: no violation was found", rules.name),
     }
 }
 
@@ -88,7 +92,7 @@ fn the_protocol_holds() {
 }
 
 #[test]
-fn each_rule_that_is_left_out_loses_something() {
+fn leaving_out_any_rule_loses_data() {
     for rules in configurations::broken() {
         explore(&rules, MANY);
     }

@@ -1,4 +1,5 @@
-//! Forgetting (`ops::forget`), merging (`repo::heal`), a restore (`ops::restore`, `repo::read`), and power cuts.
+//! Forget (`ops::forget`), merge (`repo::heal`), restore (`ops::restore`, `repo::read`), and power
+//! cuts.
 
 use super::rules::{Retries, Rules};
 use super::state::*;
@@ -16,7 +17,8 @@ fn tell(out: &mut Out<'_>, who: Who, what: &'static str, number: Option<usize>, 
     out(Label { who, what, number }, next);
 }
 
-/// At any time, by anyone, without a lock. (The engine takes the commit lock shared, which allows less.)
+/// A forget, at any time and without a lock. (The engine takes the commit lock shared, which allows
+/// less.)
 fn forget(state: &State, rules: &Rules, out: &mut Out<'_>) {
     for snapshot in (0..SNAPSHOTS).filter(|snapshot| has(rules.forget, *snapshot) && state.has_manifest(*snapshot)) {
         let mut next = *state;
@@ -29,7 +31,7 @@ fn forget(state: &State, rules: &Rules, out: &mut Out<'_>) {
     }
 }
 
-/// Every process ends, and removals of manifests that were not flushed are undone.
+/// Ends every process and undoes deletions of manifests that were not flushed.
 fn power_cut(state: &State, rules: &Rules, out: &mut Out<'_>) {
     if state.power_cuts >= rules.power_cuts {
         return;
@@ -70,14 +72,14 @@ fn power_cut(state: &State, rules: &Rules, out: &mut Out<'_>) {
     tell(
         out,
         Who::Host,
-        "loses power: removals that were not flushed are undone",
+        "loses power: deletions that were not flushed are undone",
         None,
         next,
     );
 }
 
 /// A tool that copies a folder, and deletes nothing in its target, adds the kill list of a prune
-/// that was under way there.
+/// that ran in its source.
 fn copy_list(state: &State, rules: &Rules, out: &mut Out<'_>) {
     if rules.copied_list == 0 || state.copied {
         return;
@@ -92,7 +94,8 @@ fn copy_list(state: &State, rules: &Rules, out: &mut Out<'_>) {
     tell(out, Who::User, "copies a kill list into the folder", None, next);
 }
 
-/// Under the maintenance lock, taken only if it is free; kill lists that it finds are left to the next prune.
+/// A merge under the maintenance lock, which it takes only if it is free; it leaves kill lists to
+/// the next prune.
 fn merge(state: &State, rules: &Rules, out: &mut Out<'_>) {
     let Some(at) = state.compactor.at.next() else { return };
     let mut next = *state;
@@ -147,7 +150,7 @@ fn end_merge(state: &mut State, at: At<Merge>) {
     }
 }
 
-/// Tries the places of its chunk in any order, and lists again as long as that shows a new one.
+/// Tries the locations of its chunk in any order, and lists again as long as that shows a new one.
 fn restore(state: &State, rules: &Rules, out: &mut Out<'_>) {
     let Some(at) = state.reader.at.next() else { return };
     let mut next = *state;
@@ -171,7 +174,7 @@ fn restore(state: &State, rules: &Rules, out: &mut Out<'_>) {
             tell(out, Who::Reader, "reads its chunk from pack", Some(pack), next);
         } else {
             next.reader.tried |= 1 << pack;
-            tell(out, Who::Reader, "misses pack", Some(pack), next);
+            tell(out, Who::Reader, "does not find pack", Some(pack), next);
         }
     }
     if untried != 0 {

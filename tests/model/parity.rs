@@ -1,17 +1,19 @@
-//! Who may grow and shrink parity groups, and when the old files go: unique files that name what they replace, and only
-//! the holder of the maintenance lock replaces. `repo::protect` grows, `repo::dissolve` shrinks.
+//! A model of growing and shrinking parity groups: files with unique ids that name the files they
+//! supersede, and only the holder of the maintenance lock supersedes. `repo::protect` grows groups,
+//! `repo::dissolve` shrinks them.
 //!
-//! In each state every committed pack is in exactly one live group, and no live group counts on a pack that is gone.
+//! In each state every committed pack is in exactly one live group, and no live group has a deleted
+//! pack as a member.
 
 use std::collections::HashSet;
 
 const FILES: usize = 10;
-/// Packs 0 and 1 are to go, 2 is needed; 3 and 4 are those of the writers.
+/// Packs 0 and 1 are to be deleted, 2 is needed; 3 and 4 are those of the writers.
 const FIRST_WRITTEN: usize = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Actor {
-    /// Step that comes next; `OVER` when there is none.
+    /// The next step; `OVER` when there is none.
     at: u8,
     file: u8,
     members: u8,
@@ -29,7 +31,7 @@ struct State {
     file_count: u8,
     members: [u8; FILES],
     supersedes: [u16; FILES],
-    /// Who maintains: writer `i` as `i + 1`, prune `i` as `i + 11`.
+    /// The holder of the maintenance lock: writer `i` as `i + 1`, prune `i` as `i + 11`.
     maint: u8,
     crashes: u8,
     writers: [Actor; 2],
@@ -95,11 +97,11 @@ impl State {
             }
         }
         let gone = self.live_files().find(|file| self.members[*file] & !self.packs != 0);
-        gone.map(|file| format!("live group {file} counts on a pack that is gone"))
+        gone.map(|file| format!("live group {file} has a deleted pack as a member"))
     }
 }
 
-/// Each state that one step of anybody leads to.
+/// Calls `out` with each state after one step of any process.
 fn next(state: &State, rules: &Rules, out: &mut dyn FnMut(State)) {
     for i in 0..2 {
         if state.writers[i].at != OVER {
@@ -115,7 +117,7 @@ fn next(state: &State, rules: &Rules, out: &mut dyn FnMut(State)) {
             if state.crashes < rules.crashes && state.prunes[i].at > 0 {
                 let mut crashed = *state;
                 crashed.crashes += 1;
-                // the next prune goes on with its kill list
+                // the next prune continues with its kill list
                 end(&mut crashed, i, false, 0);
                 out(crashed);
             }
@@ -245,7 +247,7 @@ fn explore(rules: &Rules) {
 }
 
 #[test]
-fn groups_change_only_under_the_maintenance_lock_and_carry_on_what_they_replace() {
+fn groups_change_only_under_the_maintenance_lock_and_carry_over_supersede_lists() {
     let usual = Rules {
         name: "2 writers, 2 prunes",
         lock: true,
@@ -262,7 +264,7 @@ fn groups_change_only_under_the_maintenance_lock_and_carry_on_what_they_replace(
         ..usual.clone()
     });
     explore(&Rules {
-        name: "supersede lists not carried on",
+        name: "supersede lists not carried over",
         crashes: 2,
         carry: false,
         broken: true,

@@ -3,7 +3,7 @@
 use super::rules::{Flush, Rules};
 use super::state::*;
 
-/// Everything that a step may lead to.
+/// One step of a pruner: the state before it and the receiver of the states after it.
 struct Step<'a, 'o> {
     state: &'a State,
     i: usize,
@@ -40,7 +40,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
             if rules.kill_list_early {
                 next.lists &= !(1 << state.pruners[i].list);
             }
-            step.go(next, "frees the commit lock", Prune::Delete);
+            step.go(next, "releases the commit lock", Prune::Delete);
         }
         Prune::Delete | Prune::ReadIndex | Prune::PutIndex | Prune::DropSegments => step.sweep(at),
     }
@@ -65,7 +65,7 @@ impl Step<'_, '_> {
         self.tell(next, what, None);
     }
 
-    /// Ends, and frees the locks.
+    /// Ends the prune and releases its locks.
     fn end(&mut self, mut next: State, what: &'static str, at: At<Prune>) {
         next.pruners[self.i] = Pruner {
             at,
@@ -75,7 +75,7 @@ impl Step<'_, '_> {
         self.tell(next, what, None);
     }
 
-    /// Goes on without a step that others could see.
+    /// Continues without a step that others could see.
     fn at_once(&mut self, to: Prune) {
         let mut next = *self.state;
         next.pruners[self.i].at = At::Next(to);
@@ -88,8 +88,8 @@ impl Step<'_, '_> {
         self.end(next, "crashes", At::Dead);
     }
 
-    /// P2: the holder of the maintenance lock finishes the lists that are there, but for what
-    /// snapshots need.
+    /// P2: the holder of the maintenance lock finishes the existing kill lists, except for packs
+    /// that snapshots need.
     fn finish_old(&mut self, at: Prune) {
         let state = self.state;
         let mut next = *state;
@@ -129,7 +129,7 @@ impl Step<'_, '_> {
                     }
                 }
                 (me.needed, me.entries) = (0, 0);
-                self.go(next, "spares what snapshots need", Prune::DeleteOld);
+                self.go(next, "spares packs that snapshots need", Prune::DeleteOld);
             }
             _ => match members(self.me().kill & state.packs).next() {
                 Some(pack) => {
@@ -141,7 +141,7 @@ impl Step<'_, '_> {
         }
     }
 
-    /// P3: what is there. The order of the listings matters.
+    /// P3: lists what exists. The order of the listings matters.
     fn survey(&mut self, at: Prune) {
         let state = self.state;
         let mut next = *state;
@@ -166,7 +166,7 @@ impl Step<'_, '_> {
             Prune::ListSnapshots => {
                 me.live = state.live_chunks(0xff);
                 let there = (0..SNAPSHOTS).filter(|snapshot| state.has_manifest(*snapshot));
-                // only then it makes a difference
+                // otherwise it makes no difference
                 me.known = if self.rules.only_new {
                     there.fold(0, |all, snapshot| all | 1 << snapshot)
                 } else {
@@ -194,7 +194,7 @@ impl Step<'_, '_> {
         }
     }
 
-    /// The index as it is listed for the plan.
+    /// Returns the entries of the index as listed for the plan.
     fn listed_entries(&self) -> Entries {
         if !self.rules.torn {
             return self.state.entries();
@@ -203,8 +203,8 @@ impl Step<'_, '_> {
         first.fold(self.me().entries, |all, segment| all | self.state.named[segment])
     }
 
-    /// P4: a home for each chunk that is needed. The first prune likes low numbers, the second high ones, so that two of
-    /// them disagree.
+    /// P4: chooses the canonical copy of each needed chunk. The first prune prefers low numbers and
+    /// the second one high numbers, so that the two disagree.
     fn plan(&mut self) {
         let state = self.state;
         let me = *self.me();
@@ -229,12 +229,12 @@ impl Step<'_, '_> {
                 (None, None) => {}
             }
         }
-        let doomed = me.packs & !keep & !me.spared;
+        let targets = me.packs & !keep & !me.spared;
         let mut next = *state;
         let after = &mut next.pruners[self.i];
-        (after.entries, after.doomed, after.copies) = (entries, doomed, copies);
-        if doomed == 0 || me.defers {
-            return self.end(next, "has nothing to do, or leaves it for later", At::Done);
+        (after.entries, after.targets, after.copies) = (entries, targets, copies);
+        if targets == 0 || me.defers {
+            return self.end(next, "has nothing to do, or defers it", At::Done);
         }
         let then = if copies != 0 {
             Prune::PutCopies
@@ -251,7 +251,7 @@ impl Step<'_, '_> {
         if at == Prune::PutCopies {
             return match next.add_pack(copies, owner) {
                 Some(_) => self.go(next, "puts a pack of copies", Prune::PutSegment),
-                None => self.end(next, "is at the bound of the model", At::Bound),
+                None => self.end(next, "is at the limit of the model", At::Bound),
             };
         }
         let own = members(self.state.packs)
@@ -263,7 +263,7 @@ impl Step<'_, '_> {
                 next.pruners[self.i].entries |= entries;
                 self.go(next, "puts a segment of the copies", Prune::LockCommit);
             }
-            _ => self.end(*self.state, "is at the bound of the model", At::Bound),
+            _ => self.end(*self.state, "is at the limit of the model", At::Bound),
         }
     }
 
@@ -288,7 +288,7 @@ impl Step<'_, '_> {
         }
         let me = &mut next.pruners[self.i];
         if self.rules.relist {
-            // only what came since, when the plan answers for the rest
+            // with only_new, just the snapshots since the plan, which covers the others
             me.live = self.state.live_chunks(!me.known);
         } else if self.rules.only_new {
             me.live = 0;
@@ -296,7 +296,7 @@ impl Step<'_, '_> {
         self.go(next, "lists snapshots again", Prune::Decide);
     }
 
-    /// P6: takes off the list whatever has the only copy of something.
+    /// P6: takes packs off the list that have the only copy of a needed chunk.
     fn decide(&mut self) {
         let state = self.state;
         let me = *self.me();
@@ -306,35 +306,35 @@ impl Step<'_, '_> {
         };
         let lists = if self.rules.relist { state.condemned() } else { 0 };
         let there = if self.rules.look_for_packs { state.packs } else { 0xff };
-        let mut doomed = me.doomed;
+        let mut targets = me.targets;
         for chunk in members(me.live) {
             let all = packs_of(entries, chunk) & there;
-            if all & !(lists | me.doomed) == 0 {
-                doomed &= !all;
+            if all & !(lists | me.targets) == 0 {
+                targets &= !all;
             }
             if self.rules.guard && all == 0 {
                 return self.end(*state, "stops: a chunk has no entry", At::Failed);
             }
         }
         let mut next = *state;
-        next.pruners[self.i].kill = doomed;
+        next.pruners[self.i].kill = targets;
         if !self.rules.kill_list {
             next.commit_exclusive = 0;
             return self.go(next, "unlocks without a kill list", Prune::Delete);
         }
-        if doomed == 0 {
+        if targets == 0 {
             return self.end(next, "has nothing left to condemn", At::Done);
         }
         let Some(list) = (0..LISTS).find(|list| !has(state.lists, *list)) else {
-            return self.end(next, "is at the bound of the model", At::Bound);
+            return self.end(next, "is at the limit of the model", At::Bound);
         };
         next.lists |= 1 << list;
-        next.listed[list] = doomed;
+        next.listed[list] = targets;
         next.pruners[self.i].list = list as u8;
         self.go(next, "publishes its kill list", Prune::UnlockCommit);
     }
 
-    /// P8 and P9.
+    /// P8 and P9: deletes the condemned packs and rewrites the index.
     fn sweep(&mut self, at: Prune) {
         let state = self.state;
         let me = *self.me();
@@ -349,7 +349,7 @@ impl Step<'_, '_> {
             },
             Prune::ReadIndex => {
                 let after = &mut next.pruners[self.i];
-                after.doomed = if self.rules.carry {
+                after.targets = if self.rules.carry {
                     state.segments
                 } else {
                     state.live_segments()
@@ -357,12 +357,12 @@ impl Step<'_, '_> {
                 after.entries = state.entries() & !entries_in(me.kill);
                 self.go(next, "reads the index to rewrite it", Prune::PutIndex);
             }
-            Prune::PutIndex => match next.add_segment(me.entries, me.doomed) {
-                true => self.go(next, "puts an index without the killed packs", Prune::DropSegments),
-                false => self.end(*state, "is at the bound of the model", At::Bound),
+            Prune::PutIndex => match next.add_segment(me.entries, me.targets) {
+                true => self.go(next, "puts an index without the condemned packs", Prune::DropSegments),
+                false => self.end(*state, "is at the limit of the model", At::Bound),
             },
             _ => {
-                if let Some(segment) = members(me.doomed & state.segments).next() {
+                if let Some(segment) = members(me.targets & state.segments).next() {
                     next.segments &= !(1 << segment);
                     return self.tell(next, "deletes a superseded segment", None);
                 }
@@ -379,7 +379,7 @@ impl Step<'_, '_> {
     }
 }
 
-/// What a pruner that ends or dies no longer holds.
+/// Releases the locks of a pruner that ends or crashes.
 pub fn free_locks(state: &mut State, i: usize) {
     let me = i as u8 + 1;
     if state.maint == me {

@@ -1,8 +1,9 @@
-//! What is explored: how many of whom, and which rule of the protocol is left out.
+//! A configuration of the model: the number of processes of each kind, and the rules of the
+//! protocol in force.
 
 use super::state::*;
 
-/// When a commit looks at its packs.
+/// When a commit checks its packs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     UnderLock,
@@ -10,7 +11,7 @@ pub enum Check {
     Never,
 }
 
-/// How often a reader lists again.
+/// How often a reader lists the index again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Retries {
     /// There is no reader.
@@ -27,7 +28,7 @@ pub enum Flush {
     UnderLock,
 }
 
-/// The packs and snapshots at the beginning.
+/// The packs and snapshots of the initial state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// One snapshot of one chunk.
@@ -36,9 +37,9 @@ pub enum Start {
     Shared,
     /// One chunk in two packs.
     Twice,
-    /// Two snapshots share a pack, and one of the chunks has another.
+    /// Two snapshots share a pack, and one of the chunks is in a second pack too.
     SharedAndTwice,
-    /// Two snapshots with a pack each.
+    /// Two snapshots with one pack each.
     Two,
 }
 
@@ -46,7 +47,7 @@ pub enum Start {
 pub struct Rules {
     pub name: &'static str,
     pub start: Start,
-    /// Chunks of each writer; none: it takes no part.
+    /// Chunks of each writer; a writer without chunks does not run.
     pub want: [Set; WRITERS],
     pub pruners: usize,
     pub compaction: bool,
@@ -55,40 +56,47 @@ pub struct Rules {
     pub power_cuts: u8,
     /// Snapshots that may be forgotten at any time.
     pub forget: Set,
-    /// A quiet repository is clean after so many prunes.
+    /// Number of prunes after which a quiet repository has no unneeded pack.
     pub runs: u8,
     pub check: Check,
     /// A commit takes the commit lock.
     pub shared_lock: bool,
-    /// A prune takes it.
+    /// A prune takes the commit lock.
     pub exclusive_lock: bool,
-    /// Kill lists count in the check.
+    /// The check of a commit reads the kill lists.
     pub see_kill_lists: bool,
-    /// What a commit finds gone it stores again; the engine fails with a conflict when no segment knows another place.
+    /// A commit stores missing chunks again; the engine fails with a conflict when no segment has
+    /// another location.
     pub store_again: bool,
-    /// Snapshots and segments are listed again under the lock.
+    /// A prune lists the snapshots again under the lock.
     pub relist: bool,
+    /// A prune reads the segments again under the lock.
     pub relist_segments: bool,
-    /// Under the lock only snapshots that came since the plan are held against the list, as the engine does.
+    /// Under the lock only snapshots that are newer than the plan are checked against the list, as
+    /// in the engine.
     pub only_new: bool,
+    /// A prune publishes a kill list.
     pub kill_list: bool,
+    /// A prune deletes its kill list before the packs.
     pub kill_list_early: bool,
-    /// A kill list that is found costs no pack that a listed snapshot needs.
+    /// The prune that finishes an old kill list spares packs that a listed snapshot needs.
     pub spare_needed: bool,
-    /// The snapshots are listed under the commit lock for that.
+    /// It lists the snapshots for that under the commit lock.
     pub finish_under_lock: bool,
-    /// Packs in a kill list that a tool copies into the folder, at any moment, once.
+    /// Packs in a kill list that a tool copies into the folder, once, at any time.
     pub copied_list: Set,
+    /// A prune takes the maintenance lock.
     pub maint: bool,
-    /// A prune leaves packs of live sessions alone.
+    /// A prune spares packs of live sessions.
     pub spare: bool,
-    /// A prune condemns nothing while others write.
+    /// A prune condemns no packs while a session holds a lease.
     pub honour: bool,
-    /// Copies count only in packs that exist.
+    /// Only copies in existing packs count.
     pub look_for_packs: bool,
-    /// A new index names everything that it replaces and that is still there.
+    /// A new segment names all existing segments that it supersedes, including those that these
+    /// supersede.
     pub carry: bool,
-    /// A chunk without any entry stops a prune.
+    /// A prune stops at a chunk without an entry.
     pub guard: bool,
     /// Listings of the index are not atomic.
     pub torn: bool,
@@ -98,7 +106,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The protocol with one prune that ignores leases altogether, so that whatever it honours is safe too.
+    /// Makes the protocol with one prune that ignores leases, so that a prune that honours them is
+    /// covered too.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -136,7 +145,7 @@ impl Rules {
         }
     }
 
-    /// The state at the beginning.
+    /// Returns the initial state.
     pub fn initial(&self) -> State {
         let mut state = State::default();
         let packs: &[Set] = match self.start {

@@ -1,4 +1,4 @@
-//! Breadth first through every state that can be reached, so that the way to a violation is a shortest one.
+//! Breadth-first search of all reachable states, so that the path to a violation is a shortest one.
 
 use super::rules::{Flush, Rules};
 use super::state::*;
@@ -13,9 +13,9 @@ pub struct Found {
     pub states: usize,
     pub steps: u64,
     pub quiet: usize,
-    /// Every state was looked at.
+    /// All reachable states were explored.
     pub complete: bool,
-    /// What is wrong, and the way there.
+    /// The violation that was found, and the path to it.
     pub violation: Option<(String, Vec<String>)>,
 }
 
@@ -25,8 +25,8 @@ fn next(state: &State, rules: &Rules, out: &mut Out<'_>) {
     others::step(state, rules, out);
 }
 
-/// Hashes of states stand for states: with some millions of them, two that are mistaken for one are as good as ruled
-/// out by 64 bits.
+/// Hashes represent states: with some millions of states, a collision of 64-bit hashes is
+/// practically excluded.
 #[derive(Default, Clone)]
 struct Fast;
 
@@ -131,7 +131,7 @@ fn way_to(mut at: usize, states: &[State], parents: &[u32], rules: &Rules) -> Ve
     way
 }
 
-/// From a quiet state some undisturbed prunes leave exactly the packs that are needed.
+/// Checks that undisturbed prunes of a quiet state leave exactly the packs that are needed.
 fn left_over(state: &State, rules: &Rules) -> Option<String> {
     let alone = Rules {
         crashes: 0,
@@ -160,21 +160,21 @@ fn left_over(state: &State, rules: &Rules) -> Option<String> {
             });
             match after {
                 Some(after) if round < LONGEST_PRUNE => state = after,
-                _ => return Some("live: a prune of a quiet repository does not end".to_owned()),
+                _ => return Some("liveness: a prune of a quiet repository does not end".to_owned()),
             }
             if let Some(violation) = state.violation() {
                 return Some(format!("{violation}, after a quiet prune"));
             }
         }
         match state.pruners[0].at {
-            // the model is too small to tell
+            // the model is too small to decide
             At::Bound => return None,
             At::Failed if state.pack_count as usize >= PACKS - 1 => return None,
-            At::Failed => return Some("live: a quiet prune stops".to_owned()),
+            At::Failed => return Some("liveness: a quiet prune stops".to_owned()),
             _ => {}
         }
     }
     let live = state.live_chunks(0xff);
     let dead = members(state.packs).find(|pack| state.content[*pack] & !live != 0 || state.content[*pack] & live == 0);
-    dead.map(|pack| format!("live: pack {pack} is not freed by {} quiet prunes", rules.runs))
+    dead.map(|pack| format!("liveness: {} quiet prunes do not delete pack {pack}", rules.runs))
 }

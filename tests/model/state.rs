@@ -1,7 +1,8 @@
-//! The repository as the model sees it, small enough to be copied millions of times: which files there are, who holds
-//! which lock, and how far each process has come.
+//! The state of the model, small enough to be copied millions of times: the files, the lock
+//! holders, and the next step of each process.
 //!
-//! There are two chunks. A pack is a number; what it contains never changes. An entry is a pair of chunk and pack.
+//! There are two chunks. A pack is a number, and its content never changes. An entry is a pair of
+//! chunk and pack.
 
 use std::fmt;
 
@@ -10,18 +11,19 @@ pub const SEGMENTS: usize = 8;
 pub const LISTS: usize = 6;
 pub const WRITERS: usize = 2;
 pub const PRUNERS: usize = 2;
-/// Two that are there at first, and one of each writer.
+/// Two initial ones, and one of each writer.
 pub const SNAPSHOTS: usize = 4;
 pub const CHUNKS: usize = 2;
 
 /// No pack.
 pub const NONE: u8 = 0xff;
-/// The manifest is there; the low bits tell the chunks that it needs.
+/// The manifest exists; the low bits are the chunks that it needs.
 pub const MANIFEST: u8 = 0x80;
-/// Owner of the copies that pruner `i` made: `COPIES + i`. Packs of writer `i` are owned by `WRITTEN + i`.
+/// Owner of the copies of pruner `i`: `COPIES + i`. The owner of the packs of writer `i` is
+/// `WRITTEN + i`.
 pub const COPIES: u8 = 20;
 pub const WRITTEN: u8 = 10;
-/// Who holds the maintenance lock when the compactor does. Pruner `i` is `i + 1`.
+/// The compactor as holder of the maintenance lock. Pruner `i` is `i + 1`.
 pub const COMPACTOR: u8 = 9;
 
 /// A set of entries: bit `chunk * 8 + pack`.
@@ -29,19 +31,19 @@ pub type Entries = u16;
 /// A set of packs, segments, kill lists or chunks.
 pub type Set = u8;
 
-/// What ended a process, or what it does next.
+/// The next step of a process, or how it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum At<T> {
-    /// Takes no part.
+    /// Does not run.
     #[default]
     Off,
     Next(T),
     Done,
-    /// Ended with an error that left everything whole.
+    /// Ended with an error that broke nothing.
     Failed,
     /// Killed, or ended by a power cut.
     Dead,
-    /// The model has no more room for what it would do.
+    /// The model has no room for the next step.
     Bound,
 }
 
@@ -78,16 +80,17 @@ pub enum Write {
 pub enum Prune {
     TakeMaint,
     FinishOld,
-    /// Lists the snapshots whose packs an old list must not cost, alone under the commit lock.
+    /// Lists the snapshots whose packs an old kill list must not delete, under the exclusive commit
+    /// lock.
     ListToFinish,
-    /// Takes out of an old list what they need.
+    /// Spares the packs that they need.
     SpareOld,
     DeleteOld,
     ListPacks,
     ListLeases,
     ListSnapshots,
     ListKills,
-    /// A listing of the index that is not atomic: its first half.
+    /// The first half of a listing of the index that is not atomic.
     HalfOfIndex,
     Plan,
     PutCopies,
@@ -120,12 +123,12 @@ pub enum Read {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Writer {
     pub at: At<Write>,
-    /// Packs that stood in kill lists.
+    /// Packs that were in kill lists.
     pub condemned: Set,
     pub entries: Entries,
     /// The pack that it relies on for each chunk.
     pub relied: [u8; CHUNKS],
-    /// Chunks that it has to store.
+    /// Chunks to store.
     pub new: Set,
     pub rounds: u8,
 }
@@ -134,26 +137,26 @@ pub struct Writer {
 pub struct Pruner {
     pub at: At<Prune>,
     pub packs: Set,
-    /// Packs of sessions that hold a lease.
+    /// Packs of sessions with a held lease.
     pub spared: Set,
-    /// Chunks that some snapshot needs.
+    /// Chunks that a snapshot needs.
     pub live: Set,
-    /// Snapshots that were counted when the plan was made.
+    /// Snapshots that the plan includes.
     pub known: Set,
     pub condemned: Set,
     pub entries: Entries,
-    /// Packs that may go; later the segments that are superseded.
-    pub doomed: Set,
+    /// Packs to condemn; later the superseded segments.
+    pub targets: Set,
     /// Chunks to copy.
     pub copies: Set,
-    /// The kill list, by number, and what stands in it.
+    /// The number of the kill list, and its packs in `kill`.
     pub list: u8,
     pub kill: Set,
-    /// It finishes the list of another.
+    /// It finishes a kill list of another prune.
     pub finishing: bool,
-    /// The chunks that snapshots need, as they were listed while an old list was there.
+    /// Chunks of the snapshots that were listed to finish an old kill list.
     pub needed: Set,
-    /// Others are writing, and are honoured.
+    /// Another session is writing, and the rules honour that.
     pub defers: bool,
 }
 
@@ -177,7 +180,7 @@ pub enum Lease {
     #[default]
     None,
     Held,
-    /// The file of a process that is gone.
+    /// The file of a process that has exited.
     Left,
 }
 
@@ -196,7 +199,7 @@ pub struct State {
     pub snapshots: [u8; SNAPSHOTS],
     pub acknowledged: Set,
     pub forgotten: Set,
-    /// Snapshots whose removal a power cut would undo.
+    /// Forgotten snapshots that a power cut would restore.
     pub volatile: Set,
     pub crashes: u8,
     pub power_cuts: u8,
@@ -205,7 +208,7 @@ pub struct State {
     pub leases: [Lease; WRITERS],
     /// Writers that hold the commit lock shared.
     pub commit_shared: Set,
-    /// Pruner that holds it alone, plus one.
+    /// The pruner that holds the commit lock exclusively, plus one.
     pub commit_exclusive: u8,
     pub maint: u8,
     pub writers: [Writer; WRITERS],
@@ -215,7 +218,7 @@ pub struct State {
     pub reader_failed: bool,
 }
 
-/// Who made a step.
+/// The actor of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
     Writer(usize),
@@ -226,12 +229,12 @@ pub enum Who {
     Host,
 }
 
-/// A step, in words.
+/// The description of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Label {
     pub who: Who,
     pub what: &'static str,
-    /// The pack or snapshot that it was about.
+    /// The pack or snapshot concerned.
     pub number: Option<u8>,
 }
 
@@ -247,7 +250,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// Is told each step that is possible, and where it leads.
+/// Called with each possible step and the state after it.
 pub type Out<'a> = dyn FnMut(Label, State) + 'a;
 
 pub fn has(set: Set, member: usize) -> bool {
@@ -270,7 +273,7 @@ pub fn packs_of(entries: Entries, chunk: usize) -> Set {
     (entries >> (chunk * 8)) as Set
 }
 
-/// The entries of packs in `packs`.
+/// Returns all entries of the packs in `packs`.
 pub fn entries_in(packs: Set) -> Entries {
     (0..CHUNKS).map(|chunk| u16::from(packs) << (chunk * 8)).sum()
 }
@@ -293,7 +296,7 @@ impl State {
         self.snapshots[snapshot] & MANIFEST != 0
     }
 
-    /// Chunks that a snapshot needs, of those in `which`.
+    /// Returns the chunks that the snapshots in `which` need.
     pub fn live_chunks(&self, which: Set) -> Set {
         let there = members(which).filter(|snapshot| *snapshot < SNAPSHOTS && self.has_manifest(*snapshot));
         there.fold(0, |all, snapshot| all | self.snapshots[snapshot] & 3)
@@ -311,8 +314,8 @@ impl State {
         Some(pack)
     }
 
-    /// `false` when the model has no room. A slot that is used again stands for a fresh name; those that some supersede list
-    /// names, or that somebody is about to supersede, stay taken.
+    /// Adds a segment; `false` when the model has no room. A reused slot represents a new id. A
+    /// slot stays taken while a segment supersedes it or a process is about to.
     pub fn add_segment(&mut self, entries: Entries, supersedes: Set) -> bool {
         let slot = if (self.segment_count as usize) < SEGMENTS {
             self.segment_count += 1;
@@ -321,7 +324,7 @@ impl State {
             let meant = self
                 .pruners
                 .iter()
-                .fold(self.compactor.inputs, |all, pruner| all | pruner.doomed);
+                .fold(self.compactor.inputs, |all, pruner| all | pruner.targets);
             let named = members(self.segments).fold(0, |all, segment| all | self.supersedes[segment]);
             let taken = self.segments | meant | named;
             match (0..SEGMENTS).find(|slot| !has(taken, *slot)) {
@@ -335,7 +338,7 @@ impl State {
         true
     }
 
-    /// Whether nobody is in the middle of anything.
+    /// Returns whether no process is in the middle of an operation.
     pub fn is_quiet(&self) -> bool {
         self.writers.iter().all(|writer| !writer.at.is_running())
             && self.pruners.iter().all(|pruner| !pruner.at.is_running())
@@ -343,22 +346,23 @@ impl State {
             && matches!(self.reader.at.next(), None | Some(Read::List))
     }
 
-    /// What must hold in every state.
+    /// Returns the invariant that this state breaks, if any.
     pub fn violation(&self) -> Option<String> {
         let entries = self.entries();
         for snapshot in 0..SNAPSHOTS {
             for chunk in members(self.live_chunks(1 << snapshot)) {
                 if packs_of(entries, chunk) & self.packs == 0 {
                     let hidden = members(self.packs).any(|pack| has(self.content[pack], chunk));
-                    let how = if hidden { "the index lost it" } else { "data lost" };
-                    return Some(format!("whole: snapshot {snapshot} misses chunk {chunk} ({how})"));
+                    let how = if hidden { "lost in the index" } else { "data lost" };
+                    return Some(format!("completeness: snapshot {snapshot} lacks chunk {chunk} ({how})"));
                 }
             }
             let promised = has(self.acknowledged & !self.forgotten, snapshot);
             if promised && !self.has_manifest(snapshot) {
-                return Some(format!("promise: acknowledged snapshot {snapshot} is gone"));
+                return Some(format!("durability: acknowledged snapshot {snapshot} is missing"));
             }
         }
-        (self.reader_failed && !has(self.forgotten, 0)).then(|| "reader: failed on a committed snapshot".to_owned())
+        (self.reader_failed && !has(self.forgotten, 0))
+            .then(|| "reader: a restore of a committed snapshot failed".to_owned())
     }
 }

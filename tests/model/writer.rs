@@ -1,9 +1,10 @@
-//! An ingest: `ops::ingest` (lease, W0 to W3), `ops::ingest::commit` (W4 to W7) and `repo::Session` (what it relies on).
+//! An ingest: `ops::ingest` (lease, W0 to W3), `ops::ingest::commit` (W4 to W7) and
+//! `repo::Session` (the packs that it relies on).
 
 use super::rules::{Check, Rules};
 use super::state::*;
 
-/// Rounds of a commit that finds packs gone; the engine has more.
+/// Largest number of rounds of a commit that finds packs missing; the engine has more.
 const ROUNDS: u8 = 2;
 
 pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
@@ -34,7 +35,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
             next.writers[i].entries = state.entries();
             choose(&next, i, rules, &mut |next, can| {
                 let at = if can { At::Next(Write::PutPack) } else { At::Failed };
-                go(next, "loads segments, decides what to reuse", at);
+                go(next, "loads segments, chooses packs to reuse", at);
             });
         }
         Write::PutPack => put_pack(state, i, rules, out),
@@ -88,7 +89,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
     }
 }
 
-/// Kernel locks go, files stay. Without a lease there is nothing that a crash could leave.
+/// Kernel locks are released, files stay. Before it has a lease, a writer leaves nothing.
 fn crash(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
     if state.crashes >= rules.crashes || state.writers[i].at == At::Next(Write::Lease) {
         return;
@@ -112,7 +113,7 @@ fn crash(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
     out(label, next);
 }
 
-/// Chunks whose pack is gone or condemned.
+/// Returns the chunks whose pack is deleted or condemned.
 fn lost(state: &State, i: usize, rules: &Rules) -> Set {
     let condemned = if rules.see_kill_lists { state.condemned() } else { 0 };
     let relied = state.writers[i].relied;
@@ -125,7 +126,7 @@ fn lost(state: &State, i: usize, rules: &Rules) -> Set {
         .fold(0, |all, chunk| all | 1 << chunk)
 }
 
-/// W6. What was lost is looked for in the present index, after the lock is freed.
+/// W6. Lost chunks are looked up in the current index after the lock is released.
 fn check(state: &State, i: usize, rules: &Rules, go: &mut dyn FnMut(State, &'static str, At<Write>)) {
     let mut next = *state;
     let lost = lost(state, i, rules);
@@ -143,13 +144,13 @@ fn check(state: &State, i: usize, rules: &Rules, go: &mut dyn FnMut(State, &'sta
     }
     go(
         next,
-        "finds a pack gone, unlocks, looks again",
+        "finds a pack missing, unlocks, rechecks",
         At::Next(Write::ListKills),
     );
 }
 
-/// Tells every way to choose a pack for each chunk among those that are there and not condemned, and whether the writer
-/// can go on with it.
+/// Calls `tell` for every choice of a pack for each chunk, among existing packs that are not
+/// condemned, with whether the writer can continue with it.
 fn choose(state: &State, i: usize, rules: &Rules, tell: &mut dyn FnMut(State, bool)) {
     let writer = &state.writers[i];
     let options = |chunk: usize| -> Vec<u8> {
@@ -172,7 +173,7 @@ fn choose(state: &State, i: usize, rules: &Rules, tell: &mut dyn FnMut(State, bo
             chosen.relied = [first, second];
             let missing = members(rules.want[i]).filter(|chunk| chosen.relied[*chunk] == NONE);
             chosen.new = missing.fold(0, |all, chunk| all | 1 << chunk);
-            // in a later round the engine has no chunks in memory any more
+            // in a later round the engine no longer has chunks in memory
             let can = rules.store_again || chosen.rounds == 0 || chosen.new == 0;
             if !can {
                 next.leases[i] = Lease::None;
