@@ -67,14 +67,14 @@ pub enum Error {
     },
     /// `config.json` is damaged.
     ConfigCorrupt {
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// A key file is damaged, or all are missing.
     KeyFileCorrupt {
         /// Its id.
         path: String,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// There is no key with this id.
@@ -97,14 +97,14 @@ pub enum Error {
     ManifestCorrupt {
         /// The snapshot.
         snapshot: SnapshotId,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// A pack or its trailer is damaged.
     PackCorrupt {
         /// Its id.
         pack: PackId,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// A pack is missing.
@@ -120,7 +120,7 @@ pub enum Error {
         pack: PackId,
         /// The chunk.
         chunk: ChunkId,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// No known pack contains a chunk that a snapshot needs.
@@ -132,14 +132,14 @@ pub enum Error {
     IndexCorrupt {
         /// Its id.
         segment: SegmentId,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// A parity group is damaged and cannot rebuild the requested bytes.
     ParityCorrupt {
         /// Its id.
         group: GroupId,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// A kill list is damaged, so that no operation can know which packs are condemned. Restores
@@ -147,7 +147,7 @@ pub enum Error {
     KillListCorrupt {
         /// The key of the file.
         path: String,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// Packs that an ingest relied on were deleted while it ran, and their chunks are in no other
@@ -169,7 +169,7 @@ pub enum Error {
     /// The file system lacks a call that a repository needs, so that writing is refused. Keep the
     /// repository on another file system.
     FilesystemUnsupported {
-        /// The call that failed, and what is missing.
+        /// The call that failed, with the missing feature in its source.
         source: storage::Error,
     },
     /// The handle was opened read-only.
@@ -428,10 +428,10 @@ impl fmt::Display for Error {
                 f.write_str("The lease of this ingest was removed by force while it ran; no snapshot was made")
             }
             Self::RepositoryLocked { lock, holders } if holders.is_empty() => {
-                write!(f, "Another operation holds {lock}")
+                write!(f, "Another operation or process holds {lock}")
             }
             Self::RepositoryLocked { lock, holders } => {
-                write!(f, "Another operation holds {lock}: {}", holders.join(", "))
+                write!(f, "Another operation or process holds {lock}: {}", holders.join(", "))
             }
             Self::LocksUnsupported => f.write_str("The file system has no working locks, so that writing is refused"),
             Self::FilesystemUnsupported { source } => {

@@ -16,7 +16,7 @@
 //! use containerarchive::monitor::NullMonitor;
 //! use std::sync::Arc;
 //!
-//! let folder = std::env::temp_dir().join(format!("containerarchive-doc-{}", std::process::id()));
+//! let folder = std::env::temp_dir().join(format!("archive-doc-{}", std::process::id()));
 //! let environment = repo::Environment::local(&folder, 2, Arc::new(NullMonitor))?;
 //! let repository = Arc::new(repo::init(environment, None, &repo::InitOptions::default())?);
 //!

@@ -18,7 +18,7 @@ pub fn silence() {
     ONCE.call_once(|| {
         set_hook(Box::new(|info| {
             let place = info.location().map(ToString::to_string);
-            // while a thread ends, its thread-local storage is gone
+            // a thread that is ending has no thread-local storage
             let _ = PLACE.try_with(|last| *last.borrow_mut() = place);
         }));
     });

@@ -83,7 +83,7 @@ impl ItemStream for PipeItems {
             }
             None => Ok(None),
             Some(_) => Err(Error::Internal {
-                reason: "bytes came outside of an item".to_owned(),
+                reason: "bytes were pushed outside of an item".to_owned(),
             }),
         }
     }

@@ -1,6 +1,8 @@
-//! Monitors that report to JavaScript: warnings while a repository is open, and the progress of an operation.
+//! Monitors that report to JavaScript: warnings while a repository is open, and the progress of an
+//! operation.
 //!
-//! Their functions are weak, so that a listener alone keeps no process alive, and bounded: when JavaScript does not keep up, calls are dropped, not queued.
+//! Their functions are weak, so that a listener alone keeps no process alive, and bounded: when
+//! JavaScript does not keep up, calls are dropped, not queued.
 
 use super::stop::{NativeStop, Stop};
 use super::types::progress_json;
@@ -70,14 +72,16 @@ impl ProgressFunction {
         function.map(build).transpose()
     }
 
-    /// Reports `progress`, or drops it when JavaScript is late: each report replaces the one before.
+    /// Reports `progress`, or drops it when JavaScript is late: each report replaces the one
+    /// before.
     pub(super) fn report(&self, progress: &Progress) {
         self.0
             .call(progress_json(progress), ThreadsafeFunctionCallMode::NonBlocking);
     }
 }
 
-/// Reports the progress of one operation that moves no bytes between JavaScript and the engine, and stops it.
+/// Reports the progress of one operation that moves no bytes between JavaScript and the engine, and
+/// stops it.
 pub(super) struct OperationMonitor {
     progress: Option<ProgressFunction>,
     stop: Arc<Stop>,

@@ -75,7 +75,7 @@ pub struct Pipe {
 pub enum Poll {
     /// A piece.
     Data(Vec<u8>),
-    /// Nothing more will come.
+    /// The end: no further bytes follow.
     End,
     /// Nothing yet.
     Pending,
@@ -305,7 +305,7 @@ impl Pipe {
         match state.packets.pop_front() {
             Some(Packet::Bytes(bytes)) => Ok(Poll::Data(bytes)),
             Some(_) => Err(Error::Internal {
-                reason: "an item came out of a restore".to_owned(),
+                reason: "a restore gave an item".to_owned(),
             }),
             None if state.ended => Ok(Poll::End),
             None => Ok(Poll::Pending),

@@ -25,12 +25,12 @@ pub struct NativeRestore {
 
 impl Drop for NativeRestore {
     fn drop(&mut self) {
-        // the reader is gone: the engine's thread ends
+        // the reader was dropped: the engine's thread ends
         self.pipe.fail(Error::Cancelled);
     }
 }
 
-/// Stops the engine when the reader is gone, also while the engine has no bytes to give out.
+/// Stops the engine when the reader was dropped, also while the engine has no bytes to give out.
 struct ReaderGone(Arc<Pipe>);
 
 impl Monitor for ReaderGone {

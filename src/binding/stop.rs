@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stop_comes_before_a_change_or_is_too_late() {
+    fn a_stop_is_in_time_only_before_a_change() {
         let stopped = Stop::default();
         assert!(!stopped.is_stopped());
         assert!(stopped.stop() && stopped.stop() && stopped.is_stopped());

@@ -212,7 +212,7 @@ fn settings_are_parsed_by_name_and_level() {
 }
 
 #[test]
-fn the_command_line_tools_read_what_we_write() {
+fn the_command_line_tools_read_the_output_of_the_encoder() {
     let raw = text(5, 300_000);
     for compression in all_compressions() {
         let mut encoder = Encoder::new();
@@ -230,7 +230,7 @@ fn the_command_line_tools_read_what_we_write() {
 }
 
 #[test]
-fn the_decoder_reads_what_the_command_line_tools_write() {
+fn the_decoder_reads_the_output_of_the_command_line_tools() {
     let mut decoder = Decoder::new();
     for raw in [text(6, 300_000), random_bytes(7, 10_000), vec![0; 1]] {
         for (codec, command, args) in [
@@ -324,7 +324,7 @@ fn refuses_truncated_and_trailing_bytes() {
             Error::TrailingBytes
         };
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
-        for junk in [&[0][..], b"junk behind", &skippable, encoded] {
+        for junk in [&[0][..], b"junk", &skippable, encoded] {
             let longer = [encoded, junk].concat();
             let result = decoder.decode(codec, &longer, raw.len(), &mut out);
             assert_eq!(result, Err(expected), "{codec:?}");
@@ -391,9 +391,13 @@ fn false_header_fields_are_refused() {
     let (mut decoder, mut out) = (Decoder::new(), Vec::new());
     assert_eq!(decoder.decode(Codec::Zstd, &frame(1), 1, &mut out), Ok(()));
     assert_eq!(out, b"x");
-    // the library reads u64::MAX as "not stated", and the true length is still checked
-    for lie in [0, 2, 1 << 20, u64::MAX - 2, u64::MAX - 1] {
-        assert!(decoder.decode(Codec::Zstd, &frame(lie), 1, &mut out).is_err(), "{lie}");
+    // not u64::MAX, which the library reads as "not stated"; the true length is checked all the
+    // same
+    for size in [0, 2, 1 << 20, u64::MAX - 2, u64::MAX - 1] {
+        assert!(
+            decoder.decode(Codec::Zstd, &frame(size), 1, &mut out).is_err(),
+            "{size}"
+        );
     }
     assert_eq!(
         decoder.decode(Codec::Zstd, &frame(2), 2, &mut out),

@@ -3,8 +3,10 @@
 //! ```text
 //! IKM = Argon2id(passphrase, salt, …) | the raw key
 //! PRK = HMAC(key id ‖ salt, IKM)
-//! KEK = Expand(PRK, "containerarchive/v1/kek", 32)      CMT = Expand(PRK, "containerarchive/v1/commit", 32)
-//! AAD = SHA-256("containerarchive/keyfile/v1" ‖ 0x00 ‖ key id ‖ repo id ‖ u32 m ‖ u32 t ‖ u32 p ‖ salt ‖ type)
+//! KEK = Expand(PRK, "containerarchive/v1/kek", 32)
+//! CMT = Expand(PRK, "containerarchive/v1/commit", 32)
+//! AAD = SHA-256("containerarchive/keyfile/v1" ‖ 0x00 ‖ key id ‖ repo id
+//!               ‖ u32 m ‖ u32 t ‖ u32 p ‖ salt ‖ type)
 //! ct  = GCM(KEK, nonce, AAD, bundle) ‖ tag
 //! ```
 //!

@@ -47,7 +47,8 @@ impl SecretKey {
     /// checked at compile time.
     ///
     /// ```text
-    /// T(0) = empty, T(i) = HMAC(key, T(i-1) ‖ info ‖ u8 i), output = first N bytes of T(1) ‖ T(2) ‖ …
+    /// T(0) = empty, T(i) = HMAC(key, T(i-1) ‖ info ‖ u8 i)
+    /// output = first N bytes of T(1) ‖ T(2) ‖ …
     /// ```
     pub fn expand<const N: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
         const { assert!(N <= 255 * HASH_LEN) };

@@ -36,7 +36,10 @@ pub fn run(make: impl Fn() -> Arc<dyn Storage>) {
     ];
     for check in checks {
         let storage = make();
-        assert!(storage.create_folders(&FOLDERS, &[]).unwrap(), "an empty place is free");
+        assert!(
+            storage.create_folders(&FOLDERS, &[]).unwrap(),
+            "an empty store takes a repository"
+        );
         check(&*storage);
     }
     only_an_empty_store_takes_a_repository(&*make());
@@ -212,7 +215,10 @@ fn locks_exclude_and_are_released(storage: &dyn Storage) {
                 .is_some()
         });
         drop(alone);
-        assert!(waiting.join().unwrap(), "a waiting lock comes when the holder goes");
+        assert!(
+            waiting.join().unwrap(),
+            "the waiting call gets the lock when the holder releases it"
+        );
     });
 }
 
@@ -263,12 +269,12 @@ fn only_an_empty_store_takes_a_repository(storage: &dyn Storage) {
     assert!(free() && free(), "an interrupted init can be repeated");
     put_bytes(storage, "locks/commit", b"").unwrap();
     put_bytes(storage, "keys/0123.json", b"").unwrap();
-    assert!(free(), "what init itself makes does not count");
+    assert!(free(), "files of an interrupted init are allowed");
     put_bytes(storage, "config.json", b"{}").unwrap();
-    assert!(!free(), "a repository is there");
+    assert!(!free(), "a repository exists");
     storage.delete("config.json").unwrap();
     put_bytes(storage, "locks/other", b"").unwrap();
-    assert!(!free(), "a foreign file is there");
+    assert!(!free(), "a foreign file exists");
 }
 
 fn one_of_many_puts_creates(storage: Arc<dyn Storage>) {

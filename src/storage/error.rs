@@ -39,8 +39,8 @@ pub enum ErrorKind {
     Io,
 }
 
-/// What a failed read indicates about its file. This is the one rule by which every room
-/// distinguishes absence and damage from a read that failed.
+/// The meaning of a failed read for its file: the one rule by which every room distinguishes
+/// absence and damage from a read that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// There is no such file.

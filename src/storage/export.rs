@@ -4,20 +4,16 @@
 //! over another file only with `overwrite`. After a failure the temporary file is deleted; only a
 //! process that is killed leaves one.
 
-use super::vfs::{FileKind, RealFs, Vfs, VfsFile, is_named, may_be_done};
+use super::key::random_hex;
+use super::vfs::{FileKind, PIECE_LEN, RealFs, Vfs, VfsFile, WRITEBACK_LEN, is_named, may_be_done};
 use super::{Created, Error, Result};
-use crate::entropy::{Entropy, random};
-use crate::id::to_hex;
+use crate::entropy::Entropy;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Start of the temporary name; random hex digits follow.
 const TEMP_PREFIX: &str = ".tmp-containerarchive-";
-/// Bytes written with one call.
-const PIECE_LEN: usize = 1 << 20;
-/// Bytes after which the writeback of the file starts, so that little is left for its flush.
-const WRITEBACK_LEN: u64 = 8 << 20;
 
 /// A file that is being written.
 pub struct ExportFile {
@@ -69,8 +65,7 @@ impl ExportFile {
         if taken {
             return Ok(None);
         }
-        let digits = random::<8>(entropy).map_err(|_| io(io::Error::other("the system returned no random bytes")))?;
-        let temp = format!("{TEMP_PREFIX}{}", to_hex(&digits));
+        let temp = format!("{TEMP_PREFIX}{}", random_hex::<8>(entropy).map_err(io)?);
         let file = vfs.create_new(&temp).map_err(io)?;
         Ok(Some(Self {
             vfs,

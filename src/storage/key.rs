@@ -1,6 +1,8 @@
-//! Keys: relative paths with `/` between names.
+//! Keys, which are relative paths with `/` between names, and random names.
 
 use super::{Error, Result};
+use crate::entropy::{Entropy, random};
+use crate::id::to_hex;
 use std::io;
 
 /// Refuses keys that could leave the root or be missing in listings: empty, absolute, with a part
@@ -24,4 +26,11 @@ pub(super) fn join(folder: &str, name: &str) -> String {
         "" => name.to_owned(),
         _ => format!("{folder}/{name}"),
     }
+}
+
+/// Returns `N` random bytes as hex digits, for a name.
+pub(super) fn random_hex<const N: usize>(entropy: &dyn Entropy) -> io::Result<String> {
+    random::<N>(entropy)
+        .map(|bytes| to_hex(&bytes))
+        .map_err(|_| io::Error::other("the system returned no random bytes"))
 }

@@ -1,6 +1,6 @@
-//! A wrapper that remembers every call, for tests of the order of writes.
+//! A wrapper that records every call, for tests of the order of writes.
 //!
-//! Forwards every method unchanged. Calls are remembered when they begin, by the name of the
+//! It forwards every method unchanged. Calls are recorded when they begin, by the name of the
 //! method.
 
 use super::{Created, Entry, LockGuard, LockMode, Result, Root, Storage};
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Remembers what was asked of the store inside.
+/// A store whose calls are recorded.
 pub struct RecordingStorage {
     inner: Arc<dyn Storage>,
     calls: Mutex<Vec<(&'static str, String)>>,
@@ -29,7 +29,7 @@ impl RecordingStorage {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets the calls so far.
+    /// Clears the list of calls.
     pub fn clear(&self) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -23,11 +23,10 @@ mod temp;
 #[cfg(test)]
 mod tests;
 
-use super::key::{check_key, folder_of, join};
+use super::key::{check_key, folder_of, join, random_hex};
 use super::vfs::{FileKind, RealFs, Vfs, VfsFile};
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
-use crate::entropy::{Entropy, random};
-use crate::id::to_hex;
+use crate::entropy::Entropy;
 use flush::Dirty;
 use std::io::{self, Read};
 use std::path::Path;
@@ -63,14 +62,7 @@ impl LocalStorage {
     }
 
     fn random_hex<const N: usize>(&self, op: &'static str, key: &str) -> Result<String> {
-        match random::<N>(&*self.entropy) {
-            Ok(bytes) => Ok(to_hex(&bytes)),
-            Err(_) => Err(Error::from_io(
-                op,
-                key,
-                io::Error::other("the system returned no random bytes"),
-            )),
-        }
+        random_hex::<N>(&*self.entropy).map_err(|error| Error::from_io(op, key, error))
     }
 }
 

@@ -7,17 +7,13 @@
 use super::LocalStorage;
 use super::locks::lock_error;
 use crate::storage::key::{folder_of, join};
-use crate::storage::vfs::{FileKind, Vfs, VfsFile, is_named, may_be_done};
+use crate::storage::vfs::{FileKind, PIECE_LEN, Vfs, VfsFile, WRITEBACK_LEN, is_named, may_be_done};
 use crate::storage::{Error, ErrorKind, LockMode, Result};
 use std::io::{self, Read};
 use std::sync::Arc;
 
 /// Start of the names of half-written files; listings leave them out.
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
-/// Bytes written with one call: enough that calls cost little, in a small buffer.
-const PIECE_LEN: u64 = 1 << 20;
-/// Bytes after which the writeback of a long file starts, so that little is left for its flush.
-const WRITEBACK_LEN: u64 = 8 << 20;
 /// Attempts to create a temporary file. Random names do not collide; a cleaner may delete a fresh
 /// file once, but not repeatedly.
 const TEMP_TRIES: usize = 8;
@@ -168,7 +164,7 @@ fn copy(op: &'static str, key: &str, len: u64, reader: &mut dyn Read, file: &mut
     let mut buffer = Vec::new();
     let (mut written, mut handed_on) = (0, 0);
     while written < len {
-        let piece = PIECE_LEN.min(len - written);
+        let piece = (PIECE_LEN as u64).min(len - written);
         buffer.clear();
         let got = (&mut *reader).take(piece).read_to_end(&mut buffer).map_err(source)?;
         if got as u64 != piece {

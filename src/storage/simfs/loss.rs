@@ -1,4 +1,4 @@
-//! Loss models: what a power cut may lose, and the disk that each model leaves.
+//! Loss models: the changes that a power cut may lose, and the disk that each model leaves.
 //!
 //! An image always has everything that was flushed. The [`LossModel`] decides the rest: which
 //! pending changes of names survive, and which unflushed bytes. A change that needs a lost one (the
@@ -188,8 +188,8 @@ fn kept_ops(disk: &Disk, model: &LossModel) -> Vec<bool> {
     }
 }
 
-/// Marks `chosen` and the earlier changes without which they would have no effect: those that gave
-/// the same node its name in that folder, and those that made the folder.
+/// Marks `chosen` and the earlier changes that they need: those that gave the same node a name in
+/// that folder, and those that created the folder.
 fn with_causes(pending: &[NameOp], mut chosen: Vec<usize>) -> Vec<bool> {
     let mut keep = vec![false; pending.len()];
     while let Some(at) = chosen.pop() {

@@ -19,6 +19,11 @@ use super::LockMode;
 use std::io;
 use std::time::Duration;
 
+/// Bytes written with one call: enough that calls cost little, in a small buffer.
+pub(super) const PIECE_LEN: usize = 1 << 20;
+/// Bytes after which the writeback of a long file starts, so that little is left for its flush.
+pub(super) const WRITEBACK_LEN: u64 = 8 << 20;
+
 /// The kind of file that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {

@@ -1,5 +1,5 @@
-//! The real file system behind [`Vfs`]: one system call of the standard library or of `rustix` for
-//! each method.
+//! The [`Vfs`] of the operating system: each method makes one call of the standard library or of
+//! `rustix`.
 
 #![expect(clippy::disallowed_methods, reason = "the one file that calls the file system")]
 
@@ -229,7 +229,7 @@ impl Vfs for RealFs {
         for entry in std::fs::read_dir(self.resolve(path)?)? {
             let entry = entry?;
             let meta = match entry.metadata() {
-                // deleted since its name was read
+                // deleted after the listing returned its name
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };

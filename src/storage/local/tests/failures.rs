@@ -1,4 +1,4 @@
-//! Failed calls, lost answers, full disks and unexpected files in place of a key.
+//! Failed calls, lost replies, full disks and unexpected files under a key.
 
 use super::*;
 use crate::storage::vfs::{FileKind, Vfs, VfsFile};
@@ -151,7 +151,7 @@ fn a_lost_folder_is_recreated_but_never_a_lost_root() {
 
 #[cfg(unix)]
 #[test]
-fn links_pipes_and_folders_in_place_of_files_are_errors() {
+fn links_pipes_and_folders_under_a_key_are_errors() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalStorage::open_path(place.path(), Arc::new(SeededEntropy::new(1))).unwrap();
     store.create_folders(&FOLDERS, &[]).unwrap();
