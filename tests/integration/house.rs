@@ -178,14 +178,14 @@ const ODD_WORDS: &[[&str; 2]] = &[
     ["no", "body"],
     ["who", "ever"],
     ["a", "new"],
-    ["for", " ever"],
-    ["made", " again"],
-    ["make", " again"],
-    ["made", " whole"],
-    ["make", " whole"],
-    ["comes to", " lie"],
-    ["puts up", " with"],
-    ["of its own", " accord"],
+    ["for e", "ver"],
+    ["made a", "gain"],
+    ["make a", "gain"],
+    ["made wh", "ole"],
+    ["make wh", "ole"],
+    ["comes to l", "ie"],
+    ["puts up w", "ith"],
+    ["of its own ac", "cord"],
 ];
 
 #[test]
@@ -232,7 +232,7 @@ fn every_test_file_is_declared_and_tests_stand_behind_a_gate() {
             found.push(format!("{name} is not declared in tests/integration/main.rs"));
         }
     }
-    // and in src, a file that nobody declares is never compiled
+    // in src, a file that no module declares is never compiled
     for source in sources("src") {
         let stem = source.path.file_stem().unwrap().to_str().unwrap();
         let parent = match stem {
@@ -250,7 +250,7 @@ fn every_test_file_is_declared_and_tests_stand_behind_a_gate() {
             && !declares(parent.join("lib.rs"))
             && !declares(parent.with_extension("rs"))
         {
-            found.push(format!("{} is declared by nobody", source.name()));
+            found.push(format!("{} is declared by no module", source.name()));
         }
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
