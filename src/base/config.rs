@@ -164,7 +164,7 @@ impl Config {
         Ok(checked_json::finish(body).into_bytes())
     }
 
-    /// Decodes `config.json`. The MAC of a sealed one is checked later, by [`check_mac`], when
+    /// Decodes `config.json`. The MAC of a sealed one is checked later, by `check_mac`, when
     /// there is a key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let corrupt = |reason: String| Error::ConfigCorrupt { reason };

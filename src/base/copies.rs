@@ -168,7 +168,7 @@ fn config_in_packs(
             Some(seal) => seal,
             None => seals.insert(seal_of(env, &header, secret)?),
         };
-        if let Some(found) = config_in_pack(env, seal, (&header.repo, &pack), unread) {
+        if let Some(found) = config_in_pack(env, seal, &header.repo, &pack, unread) {
             return Ok(Some(found));
         }
     }
@@ -189,7 +189,8 @@ fn seal_of(env: &Environment, header: &PackHeader, secret: Option<&Secret>) -> R
 fn config_in_pack(
     env: &Environment,
     seal: &RepoSeal,
-    (repo, pack): (&RepoId, &PackId),
+    repo: &RepoId,
+    pack: &PackId,
     unread: &mut Unread,
 ) -> Option<(Config, Vec<u8>)> {
     let storage = env.storage.as_ref();

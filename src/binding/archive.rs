@@ -135,7 +135,7 @@ impl NativeRepository {
         on_progress: Option<Function<'_, String, ()>>,
     ) -> napi::Result<NativeIngest> {
         types::ingest_options(&options)
-            .and_then(|options| NativeIngest::create(&self.handle, options, lanes, on_progress))
+            .and_then(|(options, outline)| NativeIngest::create(&self.handle, options, &outline, lanes, on_progress))
             .map_err(|error| js_error(env, &error))
     }
 

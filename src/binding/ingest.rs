@@ -77,7 +77,8 @@ impl NativeIngest {
     /// might exceed its limit.
     pub fn create(
         handle: &Arc<Handle>,
-        (options, outline): (IngestOptions, Outline),
+        options: IngestOptions,
+        outline: &Outline,
         lanes: u32,
         on_progress: Option<Function<'_, String, ()>>,
     ) -> Result<Self> {

@@ -1,6 +1,6 @@
 //! An open repository with its chunks: stored by a [`Session`], read by [`read`], also through
-//! parity ([`degraded`]), located by the index, which repairs itself ([`index`]), and protected by
-//! parity groups ([`protect`], [`dissolve`]).
+//! parity (`degraded.rs`), located by the index, which repairs itself (`index.rs`), and protected
+//! by parity groups (`protect.rs`, `dissolve.rs`).
 //!
 //! A repository without its chunks (folder, settings, keys, locks) is its [`Base`]. The order of
 //! steps in an operation belongs to `ops`. This room is independent of the verbs.
@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex};
 /// An open repository. Shared by all operations of a handle; dropped when the last of them ends.
 ///
 /// It dereferences to its [`Base`]. State that was read from the folder is dropped when
-/// [`Base::check_place`] finds another folder with the same repository ([`PerFolder`]).
+/// [`Base::check_place`] finds another folder with the same repository (`per_folder.rs`).
 pub struct Repository {
     base: Base,
     global_index: GlobalIndex,

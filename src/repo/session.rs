@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// `Err` when the folder that the session stores into no longer exists: see
-    /// [`Repository::check_place`].
+    /// [`Base::check_place`](crate::base::Base::check_place).
     pub fn check_place(&self) -> Result<()> {
         self.repo.check_same_place(self.folder)
     }

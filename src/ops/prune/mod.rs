@@ -183,7 +183,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     let maint = repo.maint(monitor)?;
     let own = SnapshotId(random(repo.entropy())?);
     let mut lease = begin(repo, own)?;
-    let mut report = run_and_wait(repo, options, monitor, (own, &maint), &mut lease)?;
+    let mut report = run_and_wait(repo, options, monitor, own, &maint, &mut lease)?;
     cover::warn(repo, &mut report);
     Ok(report)
 }
@@ -249,7 +249,8 @@ fn run_and_wait(
     repo: &Arc<Repository>,
     options: &PruneOptions,
     monitor: &dyn Monitor,
-    (own, maint): (SnapshotId, &MaintLock),
+    own: SnapshotId,
+    maint: &MaintLock,
     lease: &mut Option<Lease>,
 ) -> Result<PruneReport> {
     let mut is_full = lease.is_none();
