@@ -1,6 +1,6 @@
 'use strict';
-// The options of all public calls: type, range, unit and default of each. Limits and defaults are
-// here and nowhere else.
+// The options of all public calls: type, range, unit and default of each. The JavaScript side has
+// its limits and defaults only here.
 //
 // What always holds: the checks of this directory read this table. A default that is a value is
 // passed to the native side from here, except those of a retention policy, which are the engine's.

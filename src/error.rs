@@ -356,6 +356,8 @@ impl Error {
             Self::Storage { source } if source.op == "lock" && source.kind == storage::ErrorKind::NotFound => {
                 "run repair(), which recreates the lock files"
             }
+            Self::KillListCorrupt { .. } => "run repair(), which moves the list to quarantine/",
+            Self::ManifestCorrupt { .. } | Self::PackCorrupt { .. } => "run repair()",
             Self::NoMemory => "free some memory and try again; keys.list() shows the memory that each key needs",
             Self::NoThreads => {
                 "try again when fewer threads run, or raise the limit (pids.max of a container, ulimit -u)"

@@ -2,7 +2,9 @@
 //! snapshots.
 //!
 //! Reading order, from the bottom: [`id`], [`clock`], [`entropy`], [`monitor`], [`executor`],
-//! [`budget`], [`buffer`], [`bytes`], [`sync`] and [`panics`] are for all others. [`chunk`],
+//! [`budget`], [`buffer`], [`bytes`], [`sync`], [`panics`] and
+//! [`checked_json`] are for all others; [`error`] and [`layout`] (each name on disk) come after the
+//! pure rooms. [`chunk`],
 //! [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O. [`pack`],
 //! [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`base`] is a
 //! repository without its chunks, and [`repo`] adds them; [`catalog`] answers what is in a

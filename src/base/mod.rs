@@ -1,8 +1,9 @@
 //! The parts of an open repository that do not depend on its chunks: folder, settings, keys and
 //! locks, and the keys that each kind of file is sealed with.
 //!
-//! A [`Base`] does not know packs or the index: those belong to the room `repo`, whose `Repository`
-//! owns a `Base` and dereferences to it. Functions that need no access to packs take `&Base`.
+//! A [`Base`] lists packs, groups and kill lists, and opens the segments of the index; it neither
+//! reads nor writes chunks, and looks nothing up in the index. That is the room `repo`, whose
+//! `Repository` owns a `Base` and dereferences to it. Functions that need no chunks take `&Base`.
 
 mod bugs;
 mod config;
@@ -53,7 +54,7 @@ use std::time::Duration;
 pub struct Environment {
     /// The storage of the repository.
     pub storage: Arc<dyn Storage>,
-    /// The path of the repository, for messages.
+    /// The path of the repository, for messages and for [`Base::contains_path`].
     pub place: String,
     /// The current time.
     pub clock: Arc<dyn Clock>,

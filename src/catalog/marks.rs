@@ -1,9 +1,9 @@
 //! The entries of the index that are needed: a mark for each chunk id that a kept snapshot
 //! contains.
 //!
-//! The lists of the snapshots are walked, each list node once, and the ids found are collected in
-//! batches. A batch is sorted and compared with one walk of the index, which has the same order. So
-//! the cost is one sequential read of the index for every batch (half a million different ids at
+//! The list trees of the snapshots are walked, each list node once, and the ids found are collected
+//! in batches. A batch is sorted and compared with one walk of the index, which has the same order.
+//! So the cost is one sequential read of the index for every batch (half a million different ids at
 //! least) plus the unique list nodes, and memory is one batch, one bit for each chunk of the index,
 //! and the ids of the list nodes.
 

@@ -1,12 +1,12 @@
 //! Packs in kill lists that a listed snapshot needs.
 //!
-//! A list that this engine leaves behind names none: no snapshot that existed needed its packs. But
-//! a folder may have been copied during a prune by a tool that deletes nothing, so that an
-//! unfinished list is stored next to snapshots which the prune had removed. So a list states what
-//! may be deleted, and the snapshots decide what must not be.
+//! A kill list that this engine leaves behind names no pack that a snapshot needs. But a tool that
+//! deletes nothing in its target may have copied the folder during a prune: it then has an
+//! unfinished kill list next to snapshots that the prune had removed. So a kill list only states
+//! what may be deleted; the snapshots decide what must be kept.
 //!
-//! The cost is a walk of all lists of all snapshots and one of the index for each batch of ids (see
-//! [`super::marks`]), and only if there is a kill list.
+//! Cost, only if there is a kill list: one walk of the list trees of all snapshots, and one of the
+//! index for each batch of ids (see [`super::marks`]).
 
 use super::copies;
 use super::entries::all_entries;
@@ -28,7 +28,7 @@ pub struct Needed {
     /// Packs with a chunk that a snapshot needs and that has no good copy elsewhere, missing packs
     /// too: parity may rebuild them.
     pub for_chunks: HashSet<PackId>,
-    /// Packs with the copy of a listed manifest.
+    /// Packs with a copy of a listed manifest that no pack outside the kill lists has.
     pub for_manifests: HashSet<PackId>,
 }
 
@@ -48,8 +48,8 @@ impl Needed {
 }
 
 /// Finds the packs in `lists` that the snapshots `ids` need: those with a chunk that has no copy in
-/// a pack that exists, has the expected length, and is in no list; and those with the copy of a
-/// manifest.
+/// a pack that exists, has the expected length, and is in no list; and those with a
+/// manifest copy that no pack outside the lists has.
 ///
 /// Packs that no segment names may contain chunks that the index lacks. `maintains`: the caller
 /// holds the maintenance lock, and they are published then; otherwise all of them count as needed,

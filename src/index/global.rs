@@ -1,4 +1,8 @@
 //! An open global index: the view of the live segments, and look-ups in it.
+//!
+//! `known` has every segment in the folder: open, broken (damaged, unsupported or unreadable) or
+//! foreign. The *view* is the open segments that no other open one supersedes; look-ups use it and
+//! take no lock on `known`. A segment that vanished was merged: the view is listed again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -1,9 +1,10 @@
 //! Locks of a repository: the commit lock, the maintenance lock, leases and kill lists.
 //!
-//! A writer holds the *commit lock* shared for milliseconds around its commit; a prune holds it
-//! exclusively for milliseconds, to decide and to publish its *kill list*. An operation that
-//! supersedes or deletes holds the *maintenance lock* the whole time. A *lease* is a hint that a
-//! session is writing.
+//! A writer holds the *commit lock* shared for milliseconds around its commit. A prune holds it
+//! exclusively for milliseconds: to list the snapshots before it finishes a *kill list*, to decide
+//! and publish its own, and to delete records. A repair holds it for each manifest that it
+//! restores, and a forced unlock if it gets it. An operation that supersedes or deletes holds the
+//! *maintenance lock* the whole time. A *lease* is a hint that a session is writing.
 //!
 //! Invariants: the kernel holds the locks, so a process that has exited holds none, and no clock,
 //! process id or host name is used. Safety depends on the two locks and the kill lists, never on a

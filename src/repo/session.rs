@@ -1,9 +1,11 @@
 //! A session stores chunks: [`Session::put_batch`] here; [`super::read`] reads them back.
 //!
 //! Put: compute the id, check whether a good copy is stored; if not, encode, seal, verify that it
-//! opens to the same bytes, and append it to an open pack. A copy is good when its pack exists and
-//! is in no kill list; each pack is checked once in a session, and again right before the commit
-//! (`docs/invariants.md`, rules W2 and W6).
+//! opens to the same bytes, and append it to an open pack. A copy is good when its pack
+//! exists, is long enough, is in no kill list or hint, and was not found damaged by this handle;
+//! each pack is checked once in a session, and again right before the commit
+//! (`docs/invariants.md`, rules W2 and W6). Other sessions can reuse what was stored once it is
+//! protected and a segment of it is published.
 
 use super::Repository;
 use super::pack_sink::PackSink;

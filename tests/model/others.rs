@@ -1,5 +1,5 @@
-//! Forget (`ops::forget`), merge (`repo::heal`), restore (`ops::restore`, `repo::read`), and power
-//! cuts.
+//! Forget (`ops::forget`), merge (`Repository::merge_index_if_due`), restore (`ops::restore`,
+//! `repo::read`), and power cuts.
 
 use super::rules::{Retries, Rules};
 use super::state::*;

@@ -1,5 +1,5 @@
-//! Kill lists: the packs that a prune has condemned, until everything of them is deleted
-//! (`docs/format.md` §11.1).
+//! Kill lists: the packs that a prune has condemned, until they, their parity and their index
+//! entries are deleted (`docs/format.md` §11.1).
 //!
 //! A pack is condemned first and deleted after that, and its list is deleted last. So a writer that
 //! is about to rely on a pack loads the kill lists **before** it checks whether the pack exists,
@@ -11,8 +11,8 @@
 //! nothing: a file that anyone could have written must not decide what is deleted. Writers still
 //! avoid its packs, since an older version, whose lists have no MAC, may be deleting them.
 //!
-//! What to condemn, which packs of an existing list are still needed, and finishing a list is left
-//! to prune.
+//! The operations choose the packs to condemn, and finish the lists; `catalog::needed` finds the
+//! packs in them that snapshots need.
 
 mod all;
 mod format;

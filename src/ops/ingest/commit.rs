@@ -161,7 +161,8 @@ pub fn give_up(session: &Session, why: &Error) -> bool {
     leave_record(session).is_ok_and(|left| left)
 }
 
-/// Writes the record, durable before the lease is removed. `false`: the manifest exists.
+/// Puts the record, durable before the lease is removed. `false`: not put, because the commit lock
+/// was not free or the manifest exists.
 fn leave_record(session: &Session) -> Result<bool> {
     let repo = session.repo();
     let storage = repo.storage();

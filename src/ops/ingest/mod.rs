@@ -1,9 +1,9 @@
 //! Backs up streams as one snapshot.
 //!
-//! The order is essential (`docs/invariants.md`): packs, their `.idx`, the segment, all durable,
-//! and only then the manifest, created if absent, under the shared commit lock and after a last
-//! check of every pack that the snapshot relies on. A source that fails never becomes a snapshot;
-//! the chunks stored up to that point are published as reusable chunks.
+//! The order is essential (`docs/invariants.md`): packs with their `.idx`, their parity, the
+//! segment, all durable, and only then the manifest, created if absent, under the shared commit
+//! lock and after a last check of every pack that the snapshot relies on. A source that fails never
+//! becomes a snapshot; the chunks stored up to that point are published as reusable chunks.
 
 mod commit;
 mod feed;
@@ -47,9 +47,10 @@ pub struct IngestOptions {
 ///
 /// # Errors
 /// `SourceFailed` (or the error that the stream reports), `Cancelled`, `Closed`, `InvalidArgument`
-/// (item names, tags), `RepositoryLocked`, `Conflict`, `NoSpace`, `Storage`, `ReadOnly`,
-/// `LocksUnsupported`. After any of them there is no snapshot, and a retry can reuse the stored
-/// chunks.
+/// (item names, tags), `RepositoryLocked`, `Conflict`, `LeaseRemoved`, `KillListCorrupt`,
+/// `RepositoryNotFound`, `RepositoryChanged`, `Unreadable`, `NoSpace`, `NoMemory`, `NoThreads`,
+/// `Storage`, `ReadOnly`, `LocksUnsupported`. After any of them there is no snapshot, and a retry
+/// can reuse the stored chunks.
 pub fn ingest(
     repo: &Arc<Repository>,
     items: &mut dyn ItemStream,
@@ -120,7 +121,7 @@ fn ingest_with(
             }
             match commit::give_up(&session, &error) {
                 true => drop(presence),
-                // the lease shows other processes that nothing is lost; the next writer writes the
+                // the stale lease marks this session as abandoned until the next writer puts the
                 // record
                 false => presence.leave(),
             }

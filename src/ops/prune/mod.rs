@@ -60,8 +60,8 @@ struct Work<'a> {
     repo: &'a Arc<Repository>,
     options: &'a PruneOptions,
     monitor: &'a dyn Monitor,
-    /// The prune's own session, if it has a lease: where a lease cannot be read while it is held
-    /// (Windows), other code cannot recognize it as a prune's.
+    /// The session id of this prune; `None` in a dry run. [`Self::writers`] leaves it out: on
+    /// Windows a held lease cannot be read, so its operation is unknown.
     own: Option<SnapshotId>,
     /// The folder that the prune works in.
     folder: Generation,
@@ -168,10 +168,10 @@ impl<'a> Work<'a> {
 /// # Errors
 /// `InvalidPolicy` before anything is read. `RepositoryLocked` when another process maintains the
 /// repository for longer than the lock wait, or when ingests held the commit lock that long.
-/// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing` or `PackMissing` when the needed chunks
-/// cannot be determined: nothing was freed in that case. `ReadOnly`, `LocksUnsupported`,
-/// `KillListCorrupt`, `NoSpace`, `Storage`, `Cancelled`, `Closed`. The next prune completes a prune
-/// that failed half-way.
+/// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing`, `PackMissing` or `IndexCorrupt` when the
+/// needed chunks cannot be determined: nothing was freed in that case. `Unreadable`, `ReadOnly`,
+/// `LocksUnsupported`, `KillListCorrupt`, `RepositoryNotFound`, `RepositoryChanged`, `NoSpace`,
+/// `Storage`, `Cancelled`, `Closed`. The next prune completes a prune that failed half-way.
 pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
     options.check()?;
     repo.check_running(monitor)?;

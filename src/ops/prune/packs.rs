@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Keep,
-    /// No canonical copy is in it.
+    /// It contains no canonical copy, and no copy of a manifest that must be kept.
     Delete,
     /// The needed chunks are copied out of it, and then it is deleted.
     Rewrite,
@@ -113,8 +113,9 @@ impl PackState {
     }
 
     /// The rank of the pack among several with a copy of a chunk: the one with the highest rank has
-    /// the canonical copy. First the packs that were not found damaged, then those that new
-    /// snapshots may use, then those that stay anyway, then the fullest.
+    /// the canonical copy. First the packs that no read found damaged, then those that new
+    /// snapshots may use, then good ones, then those that stay anyway (left alone, with needed
+    /// copies of manifests, or without waste), then the fullest. Of equals it is the lower ordinal.
     pub(super) fn rank(&self) -> (bool, bool, bool, bool, u64) {
         let share = (u128::from(self.live) << 32).checked_div(u128::from(self.total));
         (

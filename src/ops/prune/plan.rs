@@ -2,7 +2,8 @@
 //! chunk that is kept.
 //!
 //! One copy of each needed chunk is *canonical*, preferably one in a pack that stays anyway. A pack
-//! without canonical copies is deleted; [`actions`] chooses the actions for the others.
+//! that may be changed and has neither a canonical copy nor a needed copy of a manifest is deleted;
+//! [`actions`] chooses the actions for the others.
 //!
 //! The plan changes nothing in the repository. Whether a pack may be deleted is decided again under
 //! the commit lock ([`super::decide`]); [`Done`] records the results.

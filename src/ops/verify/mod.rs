@@ -160,8 +160,10 @@ const UNREADABLE: &str = "ERR_UNREADABLE";
 /// described. Progress counts the bytes of the files that are read, and packs as items.
 ///
 /// # Errors
-/// `PassphraseRequired` at `full` by a handle without keys, `Cancelled`, `Closed`. Everything that
-/// is wrong with the repository is in the report.
+/// `PassphraseRequired` at `full` by a handle without keys, `Cancelled`, `Closed`;
+/// `RepositoryNotFound`, `RepositoryChanged`, `ConfigCorrupt`, `Permission`, `Storage` when the
+/// folder is missing or no longer contains this repository. Everything else that is wrong is in the
+/// report.
 pub fn verify(
     repo: &Arc<Repository>,
     options: &VerifyOptions,
