@@ -208,7 +208,7 @@ fn config_in_pack(
         let mut out = Vec::new();
         let decoded = decode_stored(seal, &meta_of(entry), &mut stored, &mut Decoder::default(), &mut out);
         // no evidence of damage, as with a failed read
-        let decoded = decoded.map_err(|_| storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack)));
+        let decoded = decoded.map_err(|_| storage::Error::no_memory(layout::pack(pack)));
         noted(decoded, unread)?.ok()?;
         accept(out, repo)
     })

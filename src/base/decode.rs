@@ -4,6 +4,7 @@ use super::seal::{ChunkMeta, RepoSeal};
 use crate::codec::{self, Codec, Decoder};
 use crate::error::{Error, Result};
 use crate::pack::PackEntry;
+use crate::storage::judge;
 
 /// `Err` states how the bytes of a chunk are damaged.
 pub type Decoded = std::result::Result<(), &'static str>;
@@ -48,5 +49,14 @@ pub fn meta_of(entry: &PackEntry) -> ChunkMeta {
         raw_len: entry.raw_len,
         codec: entry.codec,
         kind: entry.kind,
+    }
+}
+
+/// [`judge`] for reads of chunks: the outer error says nothing about the bytes, because a read
+/// failed or memory was lacking; the inner one is absence or damage.
+pub fn judge_chunk<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(Error::NoMemory) => Err(Error::NoMemory),
+        other => Ok(judge(other)?),
     }
 }

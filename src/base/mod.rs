@@ -23,7 +23,7 @@ mod writing;
 
 pub use bugs::SeededBug;
 pub use config::{Config, MAX_CONFIG_LEN, ParityParams};
-pub use decode::{Decoded, decode_stored, meta_of};
+pub use decode::{Decoded, decode_stored, judge_chunk, meta_of};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{Opened, init, open};
 pub use options::{InitOptions, OpenOptions, Secret};

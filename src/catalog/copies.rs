@@ -2,6 +2,7 @@
 //! read: those that have no data chunk in the index (meta packs, as a rule one for each snapshot),
 //! and those that the index does not name at all.
 
+use crate::base::judge_chunk;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
@@ -11,7 +12,6 @@ use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, find_any_index};
 use crate::snapshot::Snapshot;
 use crate::snapshot::copy::{CopyPart, join_from};
-use crate::storage::judge;
 use std::collections::BTreeSet;
 
 /// The contents of a pack, from its own entries.
@@ -119,7 +119,7 @@ impl<'a> PartReader<'a> {
     }
 
     fn read_bytes(&mut self, location: &ChunkLocation) -> Result<Option<&[u8]>> {
-        let read = judge(read_at(self.repo, location, &mut self.scratch, &mut self.bytes))?;
+        let read = judge_chunk(read_at(self.repo, location, &mut self.scratch, &mut self.bytes))?;
         Ok(read.is_ok().then_some(&self.bytes[..]))
     }
 }

@@ -13,14 +13,15 @@ pub fn ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
 }
 
 /// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it
-/// was listed. A directory with the name of a manifest counts as none.
+/// was listed.
 ///
 /// # Errors
-/// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`.
+/// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`, and `NotADirectory` for a
+/// folder with that name: it is then not known what the snapshot needs.
 pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
     match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
         Ok(bytes) => Ok(Some(repo.decode_manifest(id, &bytes)?)),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
             snapshot: *id,
             reason: "it is too long".to_owned(),

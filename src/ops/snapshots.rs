@@ -113,7 +113,12 @@ pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
 
 pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {
     repo.check_open()?;
-    match snapshots::load(repo, id)? {
+    let loaded = match snapshots::load(repo, id) {
+        // a folder with that name; listings leave it out as well
+        Err(Error::NotADirectory { .. }) => None,
+        other => other?,
+    };
+    match loaded {
         Some(snapshot) => Ok(snapshot),
         None => repo.unless_replaced(Err(Error::SnapshotNotFound { id: id.to_hex() })),
     }

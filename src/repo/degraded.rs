@@ -7,6 +7,7 @@
 
 use super::Repository;
 use super::suspect::Suspects;
+use crate::base::judge_chunk;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
@@ -15,7 +16,7 @@ use crate::lock::try_maint;
 use crate::monitor::Monitor;
 use crate::pack::{ChunkLocation, PackIndex, open_parts, parts_of};
 use crate::parity::{self, GroupRecord, Groups, ROW_LEN};
-use crate::storage::{FailedRead, judge};
+use crate::storage::FailedRead;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Repository {
     /// possible.
     ///
     /// # Errors
-    /// Only for a read that failed: it may succeed another time.
+    /// Only for a read that failed, and `NoMemory`: it may succeed another time.
     pub fn read_through_parity(&self, location: &ChunkLocation, stored: &mut Vec<u8>) -> Result<bool> {
         let entry = &location.entry;
         let start = u64::from(entry.offset);
@@ -50,7 +51,7 @@ impl Repository {
         let rebuild = |record: &GroupRecord| {
             parity::rebuild_rows(self.storage(), record, &location.pack, first..last).map_err(Error::from)
         };
-        let Ok(rows) = judge(self.with_group_of(&location.pack, rebuild))? else {
+        let Ok(rows) = judge_chunk(self.with_group_of(&location.pack, rebuild))? else {
             return Ok(false);
         };
         let skip = entry.offset as usize - first as usize * ROW_LEN;
@@ -69,7 +70,7 @@ impl Repository {
             return Ok(None);
         }
         let rebuild = |record: &GroupRecord| Ok(parity::rebuild_pack(self.storage(), record, pack)?);
-        let bytes = judge(self.with_group_of(pack, rebuild))?;
+        let bytes = judge_chunk(self.with_group_of(pack, rebuild))?;
         self.degraded.lock(self).rebuilt.insert(*pack);
         let parts = bytes.ok().and_then(|bytes| parts_of(pack, &bytes).ok());
         Ok(parts.and_then(|parts| open_parts(parts, &self.config().id, self.seal().as_ref()).ok()))
@@ -168,6 +169,7 @@ impl Repository {
             for group in first.into_iter().chain(others.filter(|other| Some(*other) != first)) {
                 match self.record_of(group).and_then(|record| rebuild(&record)) {
                     Ok(rebuilt) => return Ok(rebuilt),
+                    Err(Error::NoMemory) => return Err(Error::NoMemory),
                     // a failed read takes precedence: the rebuild may succeed another time
                     Err(error) if failed.unreadable().is_none() => failed = error,
                     Err(_) => {}

@@ -282,7 +282,11 @@ fn keep(repo: &Repository, writable: &mut bool, mut run: Vec<(ChunkLocation, u64
 /// entries are kept in memory: they can be read, but no new snapshot may rely on them before the
 /// pack is repaired.
 fn through_parity(repo: &Repository, pack: &PackId) -> std::result::Result<(), storage::Error> {
-    if let Some(index) = judge(repo.index_through_parity(pack))?.unwrap_or(None) {
+    let rebuilt = match repo.index_through_parity(pack) {
+        Err(Error::NoMemory) => return Err(storage::Error::no_memory(layout::pack(pack))),
+        other => judge(other)?,
+    };
+    if let Some(index) = rebuilt.unwrap_or(None) {
         let entries = index.entries.iter();
         let run = entries.map(|&entry| (ChunkLocation { pack: *pack, entry }, index.pack_len));
         keep(repo, &mut false, run.collect(), &[]);

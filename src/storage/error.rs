@@ -130,6 +130,11 @@ impl Error {
         }
     }
 
+    /// A read that failed because no memory was left: it says nothing about the file.
+    pub fn no_memory(path: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, "get", path)
+    }
+
     /// Returns `true` when the failed call was a read: of a file, a length or a listing.
     pub fn is_read(&self) -> bool {
         matches!(self.op, "get" | "get_range" | "size" | "list" | "read")

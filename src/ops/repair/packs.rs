@@ -341,7 +341,9 @@ pub(super) fn remains(work: &Work<'_>, groups: &Groups, pack: &PackId) -> Result
     if let Found::Unreadable(error) = &parts {
         unreadable = unreadable.or(Some(error.clone()));
     }
-    if let Some(parts) = parts_in(&parts, pack)
+    // the length in an `.idx` is not authenticated
+    let longest = work.repo.config().longest_pack();
+    if let Some(parts) = parts_in(&parts, pack).filter(|parts| parts.pack_len <= longest)
         && let Some(bytes) = best.as_mut()
         && splice(bytes, &parts)?
         && sha256(&[bytes]) == pack.0

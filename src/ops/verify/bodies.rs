@@ -17,7 +17,7 @@ use crate::pack::PackEntry;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
 use crate::panics;
 use crate::repo::{Repository, read_any_index};
-use crate::storage::{self, ErrorKind, FailedRead, Verdict};
+use crate::storage::{self, FailedRead, Verdict};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
@@ -207,7 +207,7 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         let (end, inside) = next_piece(at, len, &mut entries);
         // bounded by PIECE or by a chunk, 16 MiB
         let size = usize::try_from(end - at).unwrap_or(PIECE);
-        let no_memory = || storage::Error::new(ErrorKind::Unavailable, "get", layout::pack(pack));
+        let no_memory = || storage::Error::no_memory(layout::pack(pack));
         let Ok(mut buffer) = repo.pool().take_now(size) else {
             body.bad.get_or_insert(Bad::Unreadable(no_memory()));
             return body;

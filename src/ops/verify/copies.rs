@@ -3,13 +3,13 @@
 
 use super::manifests::Manifests;
 use super::packs::{Packs, is_condemned};
-use super::{Problem, Run};
+use super::{Problem, Run, as_failed_read};
 use crate::base::{decode_stored, meta_of};
 use crate::error::Result;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::pack::ChunkLocation;
-use crate::repo::read::{ReadScratch, read_at};
+use crate::repo::read::ReadScratch;
 use crate::snapshot::copy::{CopyPart, join_from};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,11 +102,12 @@ fn is_lost(run: &Run<'_>, packs: &Packs, locations: &[ChunkLocation], id: &Snaps
 /// Reads one part of a copy from its pack, or else through parity.
 fn read_part(run: &Run<'_>, location: &ChunkLocation, scratch: &mut ReadScratch) -> Result<Option<CopyPart>> {
     let mut bytes = Vec::new();
-    if run.noted(read_at(run.repo, location, scratch, &mut bytes)).is_err() {
+    if run.noted(run.read_chunk(location, scratch, &mut bytes)).is_err() {
         let mut stored = Vec::new();
         let meta = meta_of(&location.entry);
+        let rebuilt = run.repo.read_through_parity(location, &mut stored);
         let read = run
-            .noted(run.repo.read_through_parity(location, &mut stored))
+            .noted(rebuilt.map_err(|error| as_failed_read(error, &location.pack)))
             .unwrap_or(false)
             && decode_stored(run.repo.seal(), &meta, &mut stored, &mut scratch.decoder, &mut bytes)?.is_ok();
         if !read {

@@ -11,7 +11,7 @@ use crate::index::EntrySource;
 use crate::layout;
 use crate::pack::{ChunkLocation, PackEntry, read_index, read_index_from_pack};
 use crate::parity::Groups;
-use crate::repo::read::{ReadScratch, read_at};
+use crate::repo::read::ReadScratch;
 use crate::storage::FailedRead;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -186,7 +186,7 @@ impl Damage {
             let failed = match missing {
                 true => Some(None),
                 false => run
-                    .noted(read_at(run.repo, &location, &mut scratch, &mut out))
+                    .noted(run.read_chunk(&location, &mut scratch, &mut out))
                     .err()
                     .map(Some),
             };

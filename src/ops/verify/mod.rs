@@ -33,11 +33,13 @@ mod segments;
 mod small;
 mod stored;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::monitor::{Monitor, Progress};
+use crate::pack::ChunkLocation;
 use crate::repo::Repository;
+use crate::repo::read::{ReadScratch, read_at};
 use crate::storage::{self, Entry, ErrorKind, FailedRead, Storage, Verdict};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -211,6 +213,14 @@ enum Small {
     Unreadable,
 }
 
+/// Lack of memory says as little about a pack as a read of it that failed.
+fn as_failed_read(error: Error, pack: &PackId) -> Error {
+    match error {
+        Error::NoMemory => storage::Error::no_memory(layout::pack(pack)).into(),
+        other => other,
+    }
+}
+
 impl<'a> Run<'a> {
     fn new(
         repo: &'a Arc<Repository>,
@@ -261,6 +271,11 @@ impl<'a> Run<'a> {
             self.note_unread(error, false);
         }
         result
+    }
+
+    /// Reads a chunk; lack of memory is a failed read.
+    fn read_chunk(&self, location: &ChunkLocation, scratch: &mut ReadScratch, out: &mut Vec<u8>) -> Result<()> {
+        read_at(self.repo, location, scratch, out).map_err(|error| as_failed_read(error, &location.pack))
     }
 
     fn note_unread(&self, error: &storage::Error, healable: bool) {
