@@ -19,7 +19,7 @@ use crate::lock::KillLists;
 use crate::monitor::Monitor;
 use crate::pack::KIND_DATA;
 use crate::repo::Repository;
-use crate::storage::Verdict;
+use crate::storage::{FailedRead, Verdict};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The packs in kill lists that are needed.
@@ -85,6 +85,23 @@ pub fn needed(
         }
         incomplete @ Found::Incomplete { .. } => Ok(incomplete.or_unnamed()),
     }
+}
+
+/// Spares the packs in kill lists that snapshots need: their entries stay, or are restored. Where
+/// the needed packs cannot be determined, all of them are spared. The caller holds the maintenance
+/// lock.
+pub fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
+    if lists.listed().next().is_none() {
+        return Ok(lists);
+    }
+    let ids = repo.list_manifests()?;
+    let spared = match needed(repo, &lists, &ids, true, monitor) {
+        Ok(needed) => needed.packs(),
+        Err(error) if is_unknowable(&error) || error.unreadable().is_some() => lists.listed().copied().collect(),
+        Err(error) => return Err(error),
+    };
+    lists.spare(spared);
+    Ok(lists)
 }
 
 /// Whether an error means that a snapshot, or the index, is damaged or incomplete, and not that a

@@ -7,11 +7,6 @@ use crate::repo::Repository;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::ErrorKind;
 
-/// The ids of all manifests in the folder, unsorted.
-pub fn ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
-    repo.list_manifests()
-}
-
 /// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it
 /// was listed.
 ///

@@ -7,8 +7,7 @@
 //! each pack.
 
 use crate::catalog::entries::{entries_of, named_packs, set_damaged_aside, unreadable_index, unreadable_segments};
-use crate::catalog::needed::{is_unknowable, needed};
-use crate::catalog::snapshots;
+use crate::catalog::needed::spare_needed;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::index::MemorySource;
@@ -16,12 +15,10 @@ use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::Monitor;
 use crate::pack::ChunkLocation;
-use crate::repo::{Repository, dissolve, find_any_index, protect_packs, read_any_index};
+use crate::repo::{REBUILD_RUN, Repository, dissolve, find_any_index, protect_packs, read_any_index};
 use crate::storage::FailedRead;
 use std::collections::HashSet;
 
-/// Most entries that are held in memory before they are published (about 100 bytes each).
-pub(super) const RUN: usize = 1 << 18;
 /// Rebuilds the global index.
 ///
 /// # Errors
@@ -49,26 +46,9 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     }
 }
 
-/// Spares the packs in kill lists that snapshots need: their entries stay, or are restored. Where
-/// the needed packs cannot be determined, all of them are spared. The caller holds the maintenance
-/// lock.
-pub(super) fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
-    if lists.listed().next().is_none() {
-        return Ok(lists);
-    }
-    let ids = snapshots::ids(repo)?;
-    let spared = match needed(repo, &lists, &ids, true, monitor) {
-        Ok(needed) => needed.packs(),
-        Err(error) if is_unknowable(&error) || error.unreadable().is_some() => lists.listed().copied().collect(),
-        Err(error) => return Err(error),
-    };
-    lists.spare(spared);
-    Ok(lists)
-}
-
 /// [`reindex`] under the maintenance lock that the caller holds.
 pub(super) fn rebuild(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor) -> Result<()> {
-    rebuild_in_runs(repo, kill_lists, monitor, RUN)
+    rebuild_in_runs(repo, kill_lists, monitor, REBUILD_RUN)
 }
 
 fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Monitor, run_len: usize) -> Result<()> {

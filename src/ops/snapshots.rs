@@ -108,7 +108,7 @@ fn warn_of_future(repo: &Repository, newest: &Snapshot, future: u64, matching: u
 
 pub(super) fn list_ids(repo: &Repository) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
-    repo.unless_replaced(snapshots::ids(repo))
+    repo.unless_replaced(repo.list_manifests())
 }
 
 pub(super) fn load(repo: &Repository, id: &SnapshotId) -> Result<Snapshot> {

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// Most entries that a rebuild holds in memory before it publishes them (about 100 bytes each).
-const REBUILD_RUN: usize = 1 << 18;
+pub const REBUILD_RUN: usize = 1 << 18;
 /// Largest merge, in bytes of its inputs, that an ingest does at its end; larger segments stay as
 /// they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
@@ -369,7 +369,7 @@ fn unnamed_packs(repo: &Repository) -> Result<Unnamed> {
     }
     // a damaged kill list does not prevent reads; a writer that wants to rely on a pack reads the
     // lists again
-    let kill_lists = KillLists::load_all(repo.storage(), &repo.config().id, repo.seal().as_ref());
+    let kill_lists = repo.kill_lists();
     if let Some(error) = kill_lists.as_ref().err().and_then(FailedRead::unreadable) {
         // the packs that they condemn must not be published
         (unreadable, writers) = (Some(error.clone()), None);

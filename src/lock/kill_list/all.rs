@@ -53,6 +53,11 @@ impl KillLists {
         self.condemned.contains(pack) && !self.spared.contains(pack)
     }
 
+    /// The packs for which [`condemned`](Self::condemned) is true.
+    pub fn condemned_packs(&self) -> HashSet<PackId> {
+        self.condemned.difference(&self.spared).copied().collect()
+    }
+
     /// Whether a list that is not a hint names the pack, proven or not, spared or not: no new
     /// snapshot may rely on it.
     pub fn is_listed(&self, pack: &PackId) -> bool {

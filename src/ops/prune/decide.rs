@@ -49,7 +49,7 @@ pub(super) fn decide(
     repo.check_same_place(work.folder)?;
     if repo.has_bug(SeededBug::NoLastListing) {
         // as if no snapshot could have been committed since
-        deciding.known.extend(snapshots::ids(repo)?);
+        deciding.known.extend(repo.list_manifests()?);
     }
     deciding.read_new(work)?;
     let held = held_now(work)?;
@@ -114,7 +114,7 @@ impl Deciding {
     fn read_new(&mut self, work: &Work<'_>) -> Result<usize> {
         // first the snapshots, then the segments: every chunk of a listed snapshot is in a segment
         // at that point
-        let mut ids = snapshots::ids(work.repo)?;
+        let mut ids = work.repo.list_manifests()?;
         work.repo.refresh_index()?;
         ids.retain(|id| !self.known.contains(id));
         if ids.is_empty() {

@@ -21,8 +21,7 @@ use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
 use crate::layout;
-use crate::pack::is_foreign;
-use crate::pack::{KIND_DATA, PackEntry};
+use crate::pack::{KIND_DATA, PackEntry, is_foreign};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How often planning starts over after the index was found to be incomplete or damaged, and was

@@ -54,7 +54,7 @@ impl Survey {
         };
         let mut lists = repo.kill_lists()?;
         let mut briefs = Vec::new();
-        for id in snapshots::ids(repo)? {
+        for id in repo.list_manifests()? {
             work.check_running()?;
             briefs.extend(snapshots::load(repo, &id)?.map(|snapshot| Brief {
                 id,
@@ -77,7 +77,7 @@ impl Survey {
             packs,
             held,
             snapshots: briefs,
-            condemned: condemned(&lists),
+            condemned: lists.condemned_packs(),
             hints: of_kind(&lists, &|found| found.list.hint && found.proof == Proof::Valid),
             unproven: of_kind(&lists, &|found| found.proof != Proof::Valid),
         })
@@ -110,11 +110,6 @@ impl Survey {
         let lists = self.hints.iter().chain(&self.unproven);
         lists.flat_map(|list| &list.packs).copied().collect()
     }
-}
-
-fn condemned(lists: &KillLists) -> HashSet<PackId> {
-    let listed = lists.listed().filter(|pack| lists.condemned(pack));
-    listed.copied().collect()
 }
 
 fn of_kind(lists: &KillLists, is_wanted: &dyn Fn(&FoundList) -> bool) -> Vec<KillList> {

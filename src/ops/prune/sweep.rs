@@ -11,7 +11,6 @@ use super::Work;
 use super::plan::{Done, Plan};
 use super::report::Deleted;
 use super::survey::{Survey, needed_or_all};
-use crate::catalog::snapshots;
 use crate::error::Result;
 use crate::id::PackId;
 use crate::layout;
@@ -39,7 +38,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     let ids = {
         let _guard = repo.commit_exclusive(work.monitor)?;
         repo.check_place()?;
-        snapshots::ids(repo)?
+        repo.list_manifests()?
     };
     // the publication of a list or the deletion of a manifest may not have been flushed, and packs
     // may be deleted from now on

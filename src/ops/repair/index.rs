@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::id::PackId;
 use crate::index;
 use crate::layout;
-use crate::ops::reindex::{RUN, publishable, rebuild};
+use crate::ops::reindex::{publishable, rebuild};
 use crate::pack::ChunkLocation;
-use crate::repo::{Repository, find_any_index};
+use crate::repo::{REBUILD_RUN, Repository, find_any_index};
 use crate::storage::FailedRead;
 use std::collections::{HashMap, HashSet};
 
@@ -118,7 +118,7 @@ fn publish(repo: &Repository, inventory: &Inventory, packs: Vec<PackId>) -> Resu
     let packs: HashSet<PackId> = publishable(repo, packs)?.into_iter().collect();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     for (pack, good, _) in inventory.contents().filter(|(pack, ..)| packs.contains(pack)) {
-        if run.len() >= RUN {
+        if run.len() >= REBUILD_RUN {
             repo.publish_segment(std::mem::take(&mut run))?;
         }
         // rewritten by an earlier step, if necessary

@@ -20,12 +20,12 @@ mod packs;
 mod salvage;
 mod small;
 
+use crate::catalog::needed::spare_needed;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{KillLists, lease};
 use crate::monitor::{Monitor, Progress};
-use crate::ops::reindex::spare_needed;
 use crate::repo::Repository;
 use crate::storage;
 use packs::Inventory;

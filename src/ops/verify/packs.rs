@@ -4,11 +4,9 @@ use super::manifests::Manifests;
 use super::{Problem, Run, VerifyLevel};
 use crate::catalog::EntrySum;
 use crate::catalog::needed::needed;
-use crate::catalog::snapshots;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::lock::{self, KillLists};
 use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
 use crate::storage::{self, ErrorKind, FailedRead};
@@ -122,12 +120,12 @@ pub(super) fn list(run: &mut Run<'_>) -> Result<Packs> {
 /// the keys no list is proven, so every pack that exists is read.
 fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
     // a damaged list was reported; the packs that it condemns are not known
-    let mut lists = run.noted(kill_lists(run)).unwrap_or_default();
+    let mut lists = run.noted(run.repo.kill_lists()).unwrap_or_default();
     let listed: HashSet<PackId> = lists.listed().copied().collect();
     if run.repo.is_locked() || listed.is_empty() {
         return Ok((HashSet::new(), listed));
     }
-    let ids = snapshots::ids(run.repo).unwrap_or_default();
+    let ids = run.repo.list_manifests().unwrap_or_default();
     match needed(run.repo, &lists, &ids, false, run.monitor) {
         Ok(needed) => run.needed = needed.packs(),
         // the next steps report the damaged or missing data
@@ -139,12 +137,7 @@ fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
         }
     }
     lists.spare(run.needed.clone());
-    let condemned = lists.listed().filter(|pack| lists.condemned(pack));
-    Ok((condemned.copied().collect(), listed))
-}
-
-fn kill_lists(run: &Run<'_>) -> std::result::Result<KillLists, lock::Error> {
-    KillLists::load_all(run.storage(), &run.repo.config().id, run.repo.seal().as_ref())
+    Ok((lists.condemned_packs(), listed))
 }
 
 /// Whether a kill list names the pack now, proven or not, and no snapshot needs it: it may have
@@ -155,7 +148,7 @@ pub(super) fn is_condemned(run: &Run<'_>, pack: &PackId) -> bool {
 
 /// Whether any kill list names the pack now. Also true where a list is unreadable.
 pub(super) fn is_listed(run: &Run<'_>, pack: &PackId) -> bool {
-    match run.noted(kill_lists(run)) {
+    match run.noted(run.repo.kill_lists()) {
         Ok(lists) => lists.is_listed(pack),
         Err(error) => error.unreadable().is_some(),
     }
