@@ -10,6 +10,7 @@
 //! some time, and after the last one the head of the queue fits, whatever its size. Each user of a
 //! budget states why that holds for it (`crypto::kdf`, `repo::memory`).
 
+use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -140,7 +141,7 @@ impl Budget {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // no code under this lock leaves the state half written
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn fits(&self, state: &State, amount: u64) -> bool {

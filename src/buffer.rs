@@ -9,6 +9,7 @@
 //! A reused buffer contains the bytes of its last user. The pool does not prevent a worker from
 //! waiting for buffers that it holds itself; the planner of the budget bounds their number.
 
+use crate::sync::lock;
 use memmap2::MmapMut;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -181,7 +182,7 @@ impl State {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // no code under this lock leaves the counts half written, so a poisoned lock can be used
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn fits(&self, state: &State, size: usize) -> bool {

@@ -10,9 +10,10 @@ use super::settle::{caught, spawn};
 use crate::error::{Error, Result};
 use crate::panics;
 use crate::repo::Repository;
+use crate::sync::lock;
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// An open repository for JavaScript.
 pub struct Handle {
@@ -83,12 +84,12 @@ impl Handle {
 
     fn running(&self) -> MutexGuard<'_, Running> {
         // no change under this lock can panic halfway
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// Begins an operation; `Closed` after close.
     pub fn enter(self: &Arc<Self>, pipe: Option<&Arc<Pipe>>) -> Result<Operation> {
-        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
+        let repo = lock(&self.repo);
         let repo = repo.clone().ok_or(Error::Closed)?;
         let mut running = self.running();
         running.count += 1;
@@ -130,7 +131,7 @@ impl Handle {
 
     /// Stops all operations. Returns the repository the first time, for the caller to drop.
     pub fn stop(&self) -> Option<Arc<Repository>> {
-        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let repo = lock(&self.repo).take();
         if let Some(repo) = &repo {
             repo.close();
         }

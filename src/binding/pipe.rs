@@ -8,6 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::{ItemSpec, SourceFile};
+use crate::sync::lock;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -98,7 +99,7 @@ impl Pipe {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // no change under this lock can panic halfway
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Ends both sides with `error`. The first error is kept.

@@ -3,9 +3,10 @@
 use super::error::js_error;
 use crate::error::{Error, Result};
 use crate::panics;
+use crate::sync::lock;
 use napi::bindgen_prelude::{Object, PromiseRaw, ToNapiValue};
 use napi::{Env, JsDeferred, JsValue};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 type Resolver<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
 
@@ -58,7 +59,7 @@ where
     // promise which the caller does not have yet: an unhandled rejection ends the host process
     let ours = Arc::new(Mutex::new(Some(settle)));
     let theirs = Arc::clone(&ours);
-    let take = |settle: &Mutex<Option<Settle<T>>>| settle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |settle: &Mutex<Option<Settle<T>>>| lock(settle).take();
     let started = start_thread(name, move || {
         if let Some(settle) = take(&theirs) {
             settle.done(caught(work));

@@ -4,6 +4,7 @@
 //! foreign. The *view* is the open segments that no other open one supersedes; look-ups use it and
 //! take no lock on `known`. A segment that vanished was merged: the view is listed again.
 
+use crate::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -243,7 +244,7 @@ impl GlobalIndex {
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     pub(super) fn show(&self, known: &Known) {

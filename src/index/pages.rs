@@ -4,9 +4,10 @@
 //! 1968): a page that was used since the hand passed it stays for another round. Pages are cached
 //! after they were verified and decrypted.
 
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::format::{PAGE_LEN, Page, Section};
 use crate::id::SegmentId;
@@ -75,7 +76,7 @@ impl PageCache {
     /// Drops all pages.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = lock(shard);
             let capacity = shard.capacity;
             *shard = Shard {
                 capacity,
@@ -106,15 +107,12 @@ impl PageCache {
     ) -> Result<Arc<Page>, E> {
         let shard = &self.shards[(number as usize) % SHARDS];
         let key = (segment, number);
-        if let Some(page) = shard.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(page) = lock(shard).get(&key) {
             return Ok(page);
         }
         let page = read()?;
         self.reads[section as usize].fetch_add(1, Ordering::Relaxed);
-        shard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, Arc::clone(&page));
+        lock(shard).insert(key, Arc::clone(&page));
         Ok(page)
     }
 }

@@ -15,8 +15,9 @@ use crate::crypto::sha256;
 use crate::id::PackId;
 use crate::layout;
 use crate::storage::{self, ErrorKind, FailedRead, Storage};
+use crate::sync::lock;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Rows of a stripe: 1 MiB of each file.
 const STRIPE_ROWS: u32 = 256;
@@ -68,7 +69,7 @@ impl<'a> Reader<'a> {
     /// True for a failed read that is an erasure. Records one that proves no damage.
     fn erases(&self, error: &storage::Error) -> bool {
         if let Some(unreadable) = error.unreadable() {
-            let mut first = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = lock(&self.unreadable);
             first.get_or_insert_with(|| unreadable.clone());
         }
         error.kind.is_erasure()
@@ -76,7 +77,7 @@ impl<'a> Reader<'a> {
 
     /// The first read that failed so far, if any.
     pub(super) fn unreadable(&self) -> Option<storage::Error> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.unreadable).clone()
     }
 
     fn stored(&self, column: Column) -> Stored<'a> {
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
         let starts = (rows.start..rows.end).step_by(STRIPE_ROWS as usize);
         let stripes = starts.map(|start| start..rows.end.min(start.saturating_add(STRIPE_ROWS)));
         let left = Mutex::new(stripes.zip(out.chunks_mut(STRIPE_ROWS as usize * ROW_LEN)));
-        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let next = || lock(&left).next();
         let run = || -> Result<Vec<u32>, Error> {
             let mut lost = Vec::new();
             while let Some((rows, bytes)) = next() {

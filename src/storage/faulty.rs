@@ -4,8 +4,9 @@
 //! below the store (a failed flush, a full disk, a power cut) are those of the simulated disk.
 
 use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
+use crate::sync::lock;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 type Predicate = Box<dyn Fn(&'static str, &str) -> bool + Send>;
@@ -64,7 +65,7 @@ impl FaultyStorage {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.plan)
     }
 
     fn pass(&self, op: &'static str, key: &str) -> Result<&dyn Storage> {

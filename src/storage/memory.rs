@@ -6,6 +6,7 @@
 use super::key::check_key;
 use super::vfs::FileId;
 use super::{Created, Entry, Error, ErrorKind, FolderIdentity, LockGuard, LockMode, Result, Root, Storage};
+use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +48,7 @@ impl MemoryStorage {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

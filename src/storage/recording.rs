@@ -4,8 +4,9 @@
 //! method.
 
 use super::{Created, Entry, LockGuard, LockMode, Result, Root, Storage};
+use crate::sync::lock;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A store whose calls are recorded.
@@ -26,19 +27,16 @@ impl RecordingStorage {
     /// Returns all calls so far: the name of the method and the key (empty for `barrier` and
     /// `create_folders`).
     pub fn calls(&self) -> Vec<(&'static str, String)> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.calls).clone()
     }
 
     /// Clears the list of calls.
     pub fn clear(&self) {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.calls).clear();
     }
 
     fn note(&self, op: &'static str, key: &str) -> &dyn Storage {
-        self.calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((op, key.to_owned()));
+        lock(&self.calls).push((op, key.to_owned()));
         &*self.inner
     }
 }

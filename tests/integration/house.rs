@@ -15,8 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("monitor", &[]),
     ("entropy", &[]),
     ("executor", &[]),
-    ("budget", &[]),
-    ("buffer", &[]),
+    ("budget", &["sync"]),
+    ("buffer", &["sync"]),
     ("bytes", &[]),
     ("panics", &[]),
     ("sync", &[]),
@@ -37,12 +37,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "parity",
         &[
-            "id", "clock", "entropy", "layout", "storage", "crypto", "buffer", "bytes",
+            "id", "sync", "clock", "entropy", "layout", "storage", "crypto", "buffer", "bytes",
         ],
     ),
     (
         "index",
-        &["id", "clock", "entropy", "layout", "storage", "crypto", "bytes", "pack"],
+        &[
+            "id", "sync", "clock", "entropy", "layout", "storage", "crypto", "bytes", "pack",
+        ],
     ),
     (
         "snapshot",
@@ -78,11 +80,11 @@ const ROOMS: &[(&str, &[&str])] = &[
         "binding",
         &[
             "ops", "repo", "monitor", "error", "chunk", "codec", "crypto", "snapshot", "id", "clock", "executor",
-            "panics",
+            "panics", "sync",
         ],
     ),
 ];
-const LEAF: &[&str] = &["id", "clock", "entropy", "monitor"];
+const LEAF: &[&str] = &["id", "clock", "entropy", "monitor", "sync"];
 const BELOW_BASE: &[&str] = &[
     "pack",
     "index",

@@ -3,9 +3,10 @@
 use super::LocalStorage;
 use crate::storage::error::too_many_files;
 use crate::storage::{Error, ErrorKind, Result};
+use crate::sync::lock;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 /// The state of the next barrier.
 #[derive(Default)]
@@ -19,7 +20,7 @@ pub(super) struct Dirty {
 impl LocalStorage {
     fn dirty(&self) -> MutexGuard<'_, Dirty> {
         // every change is a single assignment, so a poisoned lock can be used
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.dirty)
     }
 
     /// Records that names in `folder` changed. Called after the change, so that no barrier in
@@ -48,7 +49,7 @@ impl LocalStorage {
 
     /// [`Storage::barrier`](crate::storage::Storage::barrier).
     pub(super) fn flush_folders(&self) -> Result<()> {
-        let _one_at_a_time = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.flushing);
         self.refuse_when_poisoned("barrier", "")?;
         let folders: Vec<(String, u64)> = self
             .dirty()

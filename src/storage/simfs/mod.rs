@@ -21,11 +21,12 @@ mod tests;
 pub use loss::{LossModel, Tear};
 pub use machine::BeforeMutation;
 
+use crate::sync::lock;
 use disk::{Disk, FileNode, FolderNode, Node, NodeId};
 use machine::Machine;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A handle of a simulated disk.
 #[derive(Clone)]
@@ -71,7 +72,7 @@ impl SimFs {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.machine)
     }
 
     /// Returns the number of mutating calls so far, including failed ones.

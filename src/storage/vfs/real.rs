@@ -8,10 +8,11 @@ use super::{DirEntry, FileId, FileKind, FolderIdentity, Vfs, VfsFile};
 use crate::storage::LockMode;
 use crate::storage::error::NotARegularFile;
 use crate::storage::missing::{no_flush, no_locks, of_last_link};
+use crate::sync::lock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The real file system.
@@ -69,7 +70,7 @@ impl RealFs {
 impl RealFs {
     fn identity(&self, meta: &std::fs::Metadata) -> Option<FolderIdentity> {
         let id = FileId::of(meta)?;
-        let mut known = self.stable_inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.stable_inodes);
         let stable = match *known {
             Some((device, stable)) if device == id.device => stable,
             _ => has_stable_inodes(&self.root),
