@@ -501,10 +501,7 @@ impl Source {
     /// deep.
     fn uses(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
-        let inline: Vec<(usize, usize)> = (0..self.tokens.len())
-            .filter(|&at| self.is(at, "mod") && self.is(at + 2, "{"))
-            .map(|at| (at + 2, self.closing(at + 2)))
-            .collect();
+        let inline = self.inline_modules();
         let file_depth = {
             let name = self.name();
             let parts = name.split('/').count() - 1;
@@ -544,19 +541,11 @@ impl Source {
     /// up to its first name. Tests within the file are left out.
     fn targets(&self) -> Vec<Vec<String>> {
         let mut found = Vec::new();
-        let inline: Vec<(usize, usize)> = (0..self.tokens.len())
-            .filter(|&at| self.is(at, "mod") && self.is(at + 2, "{"))
-            .map(|at| (at + 2, self.closing(at + 2)))
-            .collect();
+        let inline = self.inline_modules();
         let mut at = 0;
         while at < self.tokens.len() {
             if self.is_test_gate(at) {
-                let open = (at..self.tokens.len()).find(|&at| self.is(at, "{") || self.is(at, ";"));
-                at = match open {
-                    Some(open) if self.is(open, "{") => self.closing(open) + 1,
-                    Some(end) => end + 1,
-                    None => break,
-                };
+                at = self.after_item(at);
                 continue;
             }
             let mut path = match &self.tokens[at].1[..] {
@@ -639,18 +628,30 @@ impl Source {
         let mut at = 0;
         while at < self.tokens.len() {
             if self.is_test_gate(at) {
-                let open = (at..self.tokens.len()).find(|&at| self.is(at, "{") || self.is(at, ";"));
-                at = match open {
-                    Some(open) if self.is(open, "{") => self.closing(open) + 1,
-                    Some(end) => end + 1,
-                    None => self.tokens.len(),
-                };
+                at = self.after_item(at);
                 continue;
             }
             lines.insert(self.tokens[at].0);
             at += 1;
         }
         lines.len()
+    }
+
+    /// The braces of the modules that are written within this file.
+    fn inline_modules(&self) -> Vec<(usize, usize)> {
+        (0..self.tokens.len())
+            .filter(|&at| self.is(at, "mod") && self.is(at + 2, "{"))
+            .map(|at| (at + 2, self.closing(at + 2)))
+            .collect()
+    }
+
+    /// The position after the item that begins at `at`.
+    fn after_item(&self, at: usize) -> usize {
+        match (at..self.tokens.len()).find(|&at| self.is(at, "{") || self.is(at, ";")) {
+            Some(open) if self.is(open, "{") => self.closing(open) + 1,
+            Some(end) => end + 1,
+            None => self.tokens.len(),
+        }
     }
 
     /// `#[cfg(test)]`.
