@@ -299,6 +299,9 @@ test('a command is read no further than the engine can take', async (t) => {
 
 test('a command leaves no zombie, no listener and no timer', async (t) => {
   const { repo } = await freshRepo(t);
+  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
+  // An aborted ingest rejects before its command has ended: one of another test may still run.
+  await eventually('no command of another test runs', () => children() === '' && process.listenerCount('SIGHUP') === 0);
   const listeners = () => process.eventNames().map((name) => [String(name), process.listenerCount(name)]).sort();
   const before = listeners();
   for (let i = 0; i < 30; i++) {
@@ -314,7 +317,6 @@ test('a command leaves no zombie, no listener and no timer', async (t) => {
       return false; // it has exited
     }
   });
-  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
   await eventually('no process is left', () => zombies().length === 0 && children() === '');
 }, { skip: process.platform !== 'linux' && 'needs /proc' });
 
