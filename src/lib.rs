@@ -62,6 +62,7 @@ pub mod pack;
 pub mod panics;
 pub mod parity;
 pub mod repo;
+pub mod sha256;
 pub mod snapshot;
 pub mod storage;
 pub mod sync;

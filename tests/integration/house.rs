@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("buffer", &["sync"]),
     ("bytes", &[]),
     ("panics", &[]),
+    ("sha256", &[]),
     ("sync", &[]),
     ("checked_json", &["id"]),
     ("layout", &["id"]),
@@ -26,13 +27,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("codec", LEAF),
     (
         "crypto",
-        &["id", "clock", "entropy", "monitor", "checked_json", "budget"],
+        &["id", "clock", "entropy", "monitor", "checked_json", "budget", "sha256"],
     ),
     ("storage", LEAF),
     ("error", &["storage", "id", "entropy"]),
     (
         "pack",
-        &["id", "layout", "storage", "buffer", "bytes", "crypto", "entropy"],
+        &[
+            "id", "layout", "storage", "buffer", "bytes", "crypto", "entropy", "sha256",
+        ],
     ),
     (
         "parity",
@@ -105,6 +108,7 @@ const BELOW_BASE: &[&str] = &[
     "budget",
     "buffer",
     "panics",
+    "sha256",
     "sync",
     "checked_json",
 ];
