@@ -145,12 +145,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Encodes chunks, one after the other. The output is the same as that of a new encoder.
+/// Encodes chunks, one after the other. The compressed form of a chunk is the same as that of a new
+/// encoder.
 #[derive(Default)]
 pub struct Encoder {
     gzip: gzip::Encoder,
     zstd: zstd::Encoder,
     out: Vec<u8>,
+    /// zstd did not shrink the last chunk.
+    was_raw: bool,
 }
 
 impl Encoder {
@@ -160,8 +163,9 @@ impl Encoder {
     }
 
     /// Returns the bytes to store for the chunk `raw`, and their codec: `raw` itself when the
-    /// compressed form is not shorter, when `raw` looks random (gzip only), or when the compressor
-    /// fails (no memory, level out of range).
+    /// compressed form is not shorter, when `raw` looks random, or when the compressor fails (no
+    /// memory, level out of range). zstd is quick with random data and slow with other data, so
+    /// there the look is taken only after a chunk that did not shrink.
     pub fn encode<'a>(&'a mut self, compression: Compression, raw: &'a [u8]) -> (Codec, &'a [u8]) {
         let (codec, shorter) = match compression {
             Compression::None => (Codec::Raw, false),
@@ -169,7 +173,11 @@ impl Encoder {
                 Codec::Gzip,
                 !looks_random(raw) && self.gzip.encode(level, raw, &mut self.out),
             ),
-            Compression::Zstd { level } => (Codec::Zstd, self.zstd.encode(level, raw, &mut self.out)),
+            Compression::Zstd { level } => {
+                let tried = !(self.was_raw && looks_random(raw)) && self.zstd.encode(level, raw, &mut self.out);
+                self.was_raw = !tried || self.out.len() >= raw.len();
+                (Codec::Zstd, tried)
+            }
         };
         if shorter && self.out.len() < raw.len() {
             (codec, &self.out)
@@ -195,30 +203,30 @@ impl Decoder {
     /// Replaces the content of `out` with the decoded chunk, which must have exactly `raw_len`
     /// bytes, at most [`MAX_CHUNK_LEN`]. After an error `out` is empty.
     pub fn decode(&mut self, codec: Codec, encoded: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Result<(), Error> {
-        if raw_len > MAX_CHUNK_LEN {
-            out.clear();
-            return Err(Error::WrongLength);
-        }
-        let result = match codec {
-            Codec::Raw if encoded.len() == raw_len => {
-                out.clear();
-                out.extend_from_slice(encoded);
-                Ok(())
-            }
-            Codec::Raw => Err(Error::WrongLength),
-            Codec::Gzip | Codec::Zstd => {
-                // not cleared first: either every byte is overwritten, or the result is discarded
-                out.resize(raw_len, 0);
-                match codec {
-                    Codec::Gzip => self.gzip.decode(encoded, out),
-                    _ => self.zstd.decode(encoded, out),
-                }
-            }
+        let result = if raw_len > MAX_CHUNK_LEN || codec == Codec::Raw && raw_len != encoded.len() {
+            Err(Error::WrongLength)
+        } else if codec == Codec::Zstd {
+            self.zstd.decode_vec(encoded, raw_len, out)
+        } else {
+            // not cleared first: either every byte is overwritten, or the result is discarded
+            out.resize(raw_len, 0);
+            self.decode_to(codec, encoded, out)
         };
         if result.is_err() {
             out.clear();
         }
         result
+    }
+
+    /// Fills all of `out` with the decoded chunk, which must be exactly as long.
+    pub fn decode_to(&mut self, codec: Codec, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        match codec {
+            Codec::Raw if encoded.len() == out.len() => out.copy_from_slice(encoded),
+            Codec::Raw => return Err(Error::WrongLength),
+            Codec::Gzip => self.gzip.decode(encoded, out)?,
+            Codec::Zstd => self.zstd.decode_to(encoded, out)?,
+        }
+        Ok(())
     }
 }
 
@@ -230,7 +238,7 @@ const SAMPLE_PIECE_LEN: usize = 4096;
 const RANDOM_BITS: f64 = 7.9;
 
 /// Returns `true` when a sample of the chunk has more than 7.9 bits of order-0 entropy per byte.
-/// Deflate is slowest on such data and gains nothing; zstd detects it without help.
+/// Deflate is slowest on such data and gains nothing.
 fn looks_random(raw: &[u8]) -> bool {
     let mut counts = [0u32; 256];
     let mut count = |piece: &[u8]| piece.iter().for_each(|byte| counts[usize::from(*byte)] += 1);

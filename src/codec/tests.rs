@@ -154,6 +154,23 @@ fn a_used_encoder_gives_the_bytes_of_a_new_one() {
 }
 
 #[test]
+fn zstd_looks_at_a_sample_only_after_data_that_did_not_shrink() {
+    let zstd = Compression::Zstd { level: 3 };
+    // random where the sample is taken, and text in between
+    let mut mixed = text(1, 1 << 20);
+    for part in mixed.chunks_mut((1 << 20) / SAMPLE_PIECES) {
+        part[..SAMPLE_PIECE_LEN].copy_from_slice(&random_bytes(2, SAMPLE_PIECE_LEN));
+    }
+    assert!(looks_random(&mixed));
+    let mut encoder = Encoder::new();
+    assert_eq!(encoder.encode(zstd, &mixed).0, Codec::Zstd);
+    assert_eq!(encoder.encode(zstd, &random_bytes(3, 1 << 20)).0, Codec::Raw);
+    assert_eq!(encoder.encode(zstd, &mixed).0, Codec::Raw);
+    assert_eq!(encoder.encode(zstd, &text(1, 1 << 20)).0, Codec::Zstd);
+    assert_eq!(encoder.encode(zstd, &mixed).0, Codec::Zstd);
+}
+
+#[test]
 fn random_looking_data_is_detected() {
     assert!(looks_random(&random_bytes(1, 4096)));
     assert!(looks_random(&random_bytes(1, 1 << 20)));

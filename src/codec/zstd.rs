@@ -4,7 +4,9 @@
 //! window size a frame states.
 
 use super::Error;
-use ::zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, find_frame_compressed_size, get_frame_content_size};
+use ::zstd::zstd_safe::{
+    CCtx, CParameter, DCtx, WriteBuf, compress_bound, find_frame_compressed_size, get_frame_content_size,
+};
 
 /// Magic of a frame with data; skippable frames have others.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
@@ -53,7 +55,21 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// Fills all of `out` from `encoded`, which must be exactly one frame.
-    pub(super) fn decode(&mut self, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn decode_to(&mut self, encoded: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        let len = out.len();
+        self.decode(encoded, len, out)
+    }
+
+    /// Replaces the content of `out` by the `len` bytes of `encoded`, which must be exactly one
+    /// frame. After an error the content is undefined.
+    pub(super) fn decode_vec(&mut self, encoded: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        // the bytes need not be set before they are overwritten
+        out.clear();
+        out.reserve(len);
+        self.decode(encoded, len, out)
+    }
+
+    fn decode<B: WriteBuf + ?Sized>(&mut self, encoded: &[u8], len: usize, out: &mut B) -> Result<(), Error> {
         if !encoded.starts_with(&MAGIC) {
             return Err(Error::Malformed);
         }
@@ -64,7 +80,7 @@ impl Decoder {
             _ => return Err(Error::Malformed),
         }
         let stated = get_frame_content_size(encoded).map_err(|_| Error::Malformed)?;
-        if stated.is_some_and(|stated| usize::try_from(stated).ok() != Some(out.len())) {
+        if stated.is_some_and(|stated| usize::try_from(stated).ok() != Some(len)) {
             return Err(Error::WrongLength);
         }
         let context = match &mut self.context {
@@ -72,7 +88,7 @@ impl Decoder {
             none => none.insert(DCtx::try_create().ok_or(Error::NoMemory)?),
         };
         match context.decompress(out, encoded) {
-            Ok(written) if written == out.len() => Ok(()),
+            Ok(written) if written == len => Ok(()),
             Ok(_) => Err(Error::WrongLength),
             // a frame without a content size may decode to more than `out` has room for; that is
             // reported as damage too
