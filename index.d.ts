@@ -99,7 +99,10 @@ export interface IOpenOptions {
   memoryLimit?: number;
   /** How long to wait for a lock that another process holds, in milliseconds. Default 10,000. */
   lockWaitMs?: number;
-  /** Decode and hash every encoded chunk before it is stored. Default true. */
+  /**
+   * Open and decode every new chunk before it is stored, and compare it with the source (finds
+   * failing memory). Default true.
+   */
   verifyWrites?: boolean;
   /** Repair a damaged pack from parity after a restore has found it. Default true. */
   heal?: boolean;

@@ -23,12 +23,12 @@ mod writing;
 
 pub use bugs::SeededBug;
 pub use config::{Config, MAX_CONFIG_LEN, ParityParams};
-pub use decode::{Decoded, decode_stored, judge_chunk, meta_of};
+pub use decode::{Decoded, Plain, Prover, decode_stored, decode_unproven, judge_chunk, meta_of, prove_ids};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{Opened, init, open};
 pub use options::{InitOptions, OpenOptions, Secret};
 pub use place::Generation;
-pub use seal::{ChunkMeta, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
+pub use seal::{ChunkMeta, ChunkSum, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
 
 use crate::clock::Clock;

@@ -3,12 +3,16 @@
 //! In a plain repository the id of a chunk is its SHA-256 and nothing is sealed; a sealed one uses
 //! the keys of its bundle. Formulas: `docs/format.md` §4 and §5.
 
-use crate::crypto::{self, EpochKeys, Keys, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place, sha256, tag16};
+use crate::crypto::{
+    self, EpochKeys, Keys, NONCE_LEN, TAG_LEN, open_in_place, open_to, seal_in_place, seal_to, sha256, sha256_each,
+    tag16,
+};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, RepoId};
 use crate::lock::ListSeal;
 use crate::pack::{KIND_DATA, KIND_LIST, TrailerSeal};
+use crate::sha256::Stream;
 
 /// Bytes that sealing adds to an encoded chunk: nonce and tag.
 pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
@@ -28,6 +32,21 @@ pub enum Seals {
 pub struct RepoSeal {
     repo: RepoId,
     seals: Seals,
+}
+
+/// A checksum of bytes (XXH3, 128 bits). It is never stored, and no protection from an attacker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkSum(u128);
+
+impl ChunkSum {
+    /// The checksum of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_128(bytes))
+    }
+
+    fn to_le_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
 }
 
 /// The metadata of a chunk; all of it is bound by the seal.
@@ -82,12 +101,38 @@ impl RepoSeal {
         ChunkId(id)
     }
 
+    /// The id of each of these pieces of plaintext of the given kind; several are hashed at once.
+    pub fn chunk_ids(&self, kind: u8, pieces: &[&[u8]]) -> Vec<ChunkId> {
+        self.chunk_ids_beside(kind, pieces, &mut [])
+    }
+
+    /// The same; in the same pass, each of these streams takes its next bytes.
+    pub fn chunk_ids_beside(&self, kind: u8, pieces: &[&[u8]], streams: &mut [(&mut Stream, &[u8])]) -> Vec<ChunkId> {
+        let digests = match (&self.seals, kind) {
+            (Seals::Plain, KIND_DATA) => sha256_each(pieces, streams),
+            (Seals::Sealed(keys), KIND_DATA) => keys.chunk_id.hmac_each(pieces, streams),
+            _ => {
+                // these are few
+                streams.iter_mut().for_each(|(stream, bytes)| stream.update(bytes));
+                return pieces.iter().map(|piece| self.chunk_id(kind, piece)).collect();
+            }
+        };
+        digests.into_iter().map(ChunkId).collect()
+    }
+
     /// Seals encoded bytes to a stored chunk, into `out`. Plain repositories store the encoded
-    /// bytes as they are.
-    pub fn seal_chunk(&self, meta: &ChunkMeta, encoded: &[u8], entropy: &dyn Entropy, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
+    /// bytes as they are. `sum` is the checksum of `encoded`, if it is known.
+    pub fn seal_chunk(
+        &self,
+        meta: &ChunkMeta,
+        encoded: &[u8],
+        sum: Option<ChunkSum>,
+        entropy: &dyn Entropy,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let keys = match &self.seals {
             Seals::Plain => {
+                out.clear();
                 out.extend_from_slice(encoded);
                 return Ok(());
             }
@@ -96,20 +141,23 @@ impl RepoSeal {
         };
         let (_, epoch) = keys.current();
         let seed: [u8; 16] = random(entropy)?;
-        let digest = xxhash_rust::xxh3::xxh3_128(encoded).to_le_bytes();
+        let digest = sum.unwrap_or_else(|| ChunkSum::of(encoded)).to_le_bytes();
         let len = encoded.len() as u64;
         let hedged = epoch.hedge.hmac(&[&seed, &meta.id.0, &digest, &len.to_le_bytes()]);
         let mut nonce = [0u8; NONCE_LEN];
         nonce.copy_from_slice(&hedged[..NONCE_LEN]);
-        out.extend_from_slice(&nonce);
-        out.extend_from_slice(encoded);
         let payload_len = encoded.len() + SEAL_OVERHEAD;
+        // not cleared first: every byte is overwritten
+        out.resize(payload_len, 0);
+        let (front, body) = out.split_at_mut(NONCE_LEN);
+        let (body, end) = body.split_at_mut(encoded.len());
         let aad = self.chunk_aad(meta, payload_len);
         let key = chunk_key(epoch, meta);
-        let tag = seal_in_place(&key, &nonce, &aad, &mut out[NONCE_LEN..]).map_err(|_| Error::Internal {
+        let tag = seal_to(&key, &nonce, &aad, encoded, body).map_err(|_| Error::Internal {
             reason: "a chunk could not be sealed".to_owned(),
         })?;
-        out.extend_from_slice(&tag);
+        front.copy_from_slice(&nonce);
+        end.copy_from_slice(&tag);
         Ok(())
     }
 
@@ -121,18 +169,41 @@ impl RepoSeal {
             Seals::Locked => return None,
             Seals::Sealed(keys) => keys,
         };
-        let encoded = NONCE_LEN..stored.len().checked_sub(TAG_LEN).filter(|&end| end >= NONCE_LEN)?;
-        let mut nonce = [0u8; NONCE_LEN];
-        nonce.copy_from_slice(&stored[..NONCE_LEN]);
-        let mut tag = [0u8; TAG_LEN];
-        tag.copy_from_slice(&stored[encoded.end..]);
+        let parts = SealedParts::of(stored)?;
+        let (nonce, tag, range) = (*parts.nonce, *parts.tag, parts.range());
         let aad = self.chunk_aad(meta, stored.len());
         // the tag is checked before any byte is changed, so the key of the next epoch can try the
         // same bytes
-        let body = &mut stored[encoded.clone()];
+        let body = &mut stored[range.clone()];
         keys.newest_first()
             .any(|(_, epoch)| open_in_place(&chunk_key(epoch, meta), &nonce, &aad, body, &tag).is_ok())
-            .then_some(encoded)
+            .then_some(range)
+    }
+
+    /// The same without a change to `stored`: returns the encoded bytes, which are at the front of
+    /// `opened` or, in a plain repository, in `stored`. `opened` must be as long as `stored`.
+    pub fn open_chunk_to<'a>(&self, meta: &ChunkMeta, stored: &'a [u8], opened: &'a mut [u8]) -> Option<&'a [u8]> {
+        let keys = match &self.seals {
+            Seals::Plain => return Some(stored),
+            Seals::Locked => return None,
+            Seals::Sealed(keys) => keys,
+        };
+        let parts = SealedParts::of(stored)?;
+        let aad = self.chunk_aad(meta, stored.len());
+        let opened = opened.get_mut(..parts.body.len())?;
+        keys.newest_first()
+            .any(|(_, epoch)| {
+                open_to(
+                    &chunk_key(epoch, meta),
+                    parts.nonce,
+                    &aad,
+                    parts.body,
+                    opened,
+                    parts.tag,
+                )
+                .is_ok()
+            })
+            .then_some(opened)
     }
 
     /// `"CAC1" ‖ repo ‖ id ‖ u32 raw_len ‖ codec ‖ kind ‖ u32 payload_len`: binds the content, not
@@ -154,6 +225,27 @@ impl RepoSeal {
         aad[..4].copy_from_slice(b"CAT1");
         aad[4..].copy_from_slice(&self.repo.0);
         aad
+    }
+}
+
+/// A stored chunk of a sealed repository.
+struct SealedParts<'a> {
+    nonce: &'a [u8; NONCE_LEN],
+    body: &'a [u8],
+    tag: &'a [u8; TAG_LEN],
+}
+
+impl<'a> SealedParts<'a> {
+    /// `None` when it is too short.
+    fn of(stored: &'a [u8]) -> Option<Self> {
+        let (nonce, rest) = stored.split_first_chunk()?;
+        let (body, tag) = rest.split_last_chunk()?;
+        Some(Self { nonce, body, tag })
+    }
+
+    /// Where the body is in the stored chunk.
+    fn range(&self) -> std::ops::Range<usize> {
+        NONCE_LEN..NONCE_LEN + self.body.len()
     }
 }
 

@@ -3,11 +3,11 @@
 //!
 //! The JavaScript side never blocks: it pushes until the queue is full, or polls until it is empty,
 //! and then waits for a promise. The engine's side blocks. A side that ends early fails the pipe,
-//! and the other side ends with that error. Slabs are returned and reused: fresh memory costs more
-//! than the copy.
+//! and the other side ends with that error. Pushed bytes are copied to slabs, which are reused:
+//! fresh memory costs more than the copy. The pieces of a restore are queued as they are.
 
 use crate::error::{Error, Result};
-use crate::ops::{ItemSpec, SourceFile};
+use crate::ops::{ItemSpec, Piece, SourceFile};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ const MAX_SLAB: usize = 1 << 20;
 pub enum Packet {
     /// An item begins.
     Item(ItemSpec),
-    /// A piece of the item.
+    /// A slab of pushed bytes of the item.
     Bytes(Vec<u8>),
     /// The whole item, to be read from this file by the consumer.
     Path(PathBuf),
@@ -52,6 +52,8 @@ enum Wanted {
 #[derive(Default)]
 struct State {
     packets: VecDeque<Packet>,
+    /// Of a restore.
+    pieces: VecDeque<Piece>,
     /// The slab that is being filled.
     filling: Vec<u8>,
     spare: Vec<Vec<u8>>,
@@ -75,7 +77,7 @@ pub struct Pipe {
 /// Result of a poll.
 pub enum Poll {
     /// A piece.
-    Data(Vec<u8>),
+    Data(Piece),
     /// The end: no further bytes follow.
     End,
     /// Nothing yet.
@@ -108,6 +110,7 @@ impl Pipe {
             let mut state = self.lock();
             state.failed.get_or_insert(error.clone());
             state.packets.clear();
+            state.pieces.clear();
             self.changed.notify_all();
             state.waiter.take()
         };
@@ -197,7 +200,7 @@ impl Pipe {
 
     /// Calls `waiter` once there is something to poll or the pipe failed.
     pub fn on_data(&self, waiter: Waiter) {
-        self.wait_until(Wanted::Data, waiter, |state| !state.packets.is_empty() || state.ended);
+        self.wait_until(Wanted::Data, waiter, |state| !state.pieces.is_empty() || state.ended);
     }
 
     /// Calls `waiter` once the consumer has finished all items that have begun, or the pipe failed.
@@ -271,8 +274,8 @@ impl Pipe {
 
     // ---- out: the engine gives, JavaScript polls
 
-    /// Blocks until there is room, then queues a copy of `bytes`.
-    pub fn give(&self, bytes: &[u8]) -> Result<()> {
+    /// Blocks until there is room, then queues the piece.
+    pub fn give(&self, piece: Piece) -> Result<()> {
         let waiter = {
             let mut state = self.lock();
             loop {
@@ -284,10 +287,8 @@ impl Pipe {
                 }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let mut slab = state.spare.pop().unwrap_or_default();
-            slab.extend_from_slice(bytes);
-            state.bytes += bytes.len();
-            state.packets.push_back(Packet::Bytes(slab));
+            state.bytes += piece.len();
+            state.pieces.push_back(piece);
             state.take_waiter(|wanted| matches!(wanted, Wanted::Data))
         };
         if let Some(waiter) = waiter {
@@ -296,21 +297,27 @@ impl Pipe {
         Ok(())
     }
 
-    /// Returns the next piece, if there is one. It must be returned with
-    /// [`recycle`](Self::recycle), which also counts it as taken.
+    /// Returns the next piece, if there is one. It must be returned with [`taken`](Self::taken).
     pub fn poll(&self) -> Result<Poll> {
         let mut state = self.lock();
         if let Some(error) = &state.failed {
             return Err(error.clone());
         }
-        match state.packets.pop_front() {
-            Some(Packet::Bytes(bytes)) => Ok(Poll::Data(bytes)),
-            Some(_) => Err(Error::Internal {
-                reason: "a restore gave an item".to_owned(),
-            }),
+        match state.pieces.pop_front() {
+            Some(piece) => Ok(Poll::Data(piece)),
             None if state.ended => Ok(Poll::End),
             None => Ok(Poll::Pending),
         }
+    }
+
+    /// Takes a piece back once its bytes are used.
+    pub fn taken(&self, piece: Piece) {
+        let mut state = self.lock();
+        state.bytes = state.bytes.saturating_sub(piece.len());
+        self.changed.notify_all();
+        drop(state);
+        // outside of the lock: its buffers are returned
+        drop(piece);
     }
 }
 
@@ -393,7 +400,7 @@ mod tests {
         pipe.on_data(Box::new(move |result| sender.send(result).unwrap()));
         pipe.fail(Error::Cancelled);
         assert!(matches!(receiver.recv().unwrap(), Err(Error::Cancelled)));
-        assert!(matches!(pipe.give(b"x"), Err(Error::Cancelled)));
+        assert!(matches!(pipe.give(b"x".to_vec().into()), Err(Error::Cancelled)));
         assert!(!pipe.push(b"x"));
         assert!(pipe.check().is_err());
         assert!(pipe.next_packet().is_err());

@@ -6,7 +6,7 @@ use super::pipe::{Pipe, Poll};
 use super::settle::{Settle, start_thread};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-use crate::ops::{self, RestoreOptions};
+use crate::ops::{self, Piece, RestoreOptions};
 use crate::repo::Repository;
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, Either3, Null, PromiseRaw, Undefined};
@@ -54,8 +54,10 @@ impl NativeRestore {
         let producer = Arc::clone(&pipe);
         let work = move || {
             let reader = ReaderGone(Arc::clone(&producer));
-            let mut give = |bytes: &[u8]| bytes.chunks(PIECE).try_for_each(|piece| producer.give(piece));
-            let result = operation.run("ca-restore", |repo| ops::restore(repo, &plan, &reader, &mut give));
+            let mut give = |piece: Piece| piece.parts(PIECE).try_for_each(|part| producer.give(part));
+            let result = operation.run("ca-restore", |repo| {
+                ops::restore_pieces(repo, &plan, &reader, &mut give)
+            });
             match &result {
                 Ok(()) => producer.end(),
                 Err(error) => producer.fail(error.clone()),
@@ -81,9 +83,9 @@ impl NativeRestore {
     #[napi(ts_return_type = "Buffer | null | undefined")]
     pub fn read<'env>(&self, env: &'env Env) -> napi::Result<Either3<BufferSlice<'env>, Null, Undefined>> {
         Ok(match self.pipe.poll() {
-            Ok(Poll::Data(bytes)) => {
-                let buffer = BufferSlice::copy_from(env, &bytes);
-                self.pipe.recycle(bytes);
+            Ok(Poll::Data(piece)) => {
+                let buffer = BufferSlice::copy_from(env, &piece);
+                self.pipe.taken(piece);
                 Either3::A(buffer.map_err(|error| {
                     let reason = error.to_string();
                     js_error(env, &Error::Internal { reason })

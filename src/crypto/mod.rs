@@ -19,6 +19,8 @@ pub use key_file::{Credential, KeyFile, KeyKind, MAX_KEY_FILE_LEN, NewKey};
 pub use padding::padme;
 pub use secret::SecretKey;
 
+use crate::sha256::{self, Stream};
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use sha2::{Digest, Sha256};
@@ -95,10 +97,31 @@ pub fn seal_in_place(
     aad: &[u8],
     buf: &mut [u8],
 ) -> Result<[u8; TAG_LEN], Error> {
+    seal_inout(key, nonce, aad, buf.into())
+}
+
+/// As [`seal_in_place`], but writes the ciphertext to `out`, which must be as long as `plain`;
+/// [`Error::TooLong`] when it is not.
+pub fn seal_to(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    plain: &[u8],
+    out: &mut [u8],
+) -> Result<[u8; TAG_LEN], Error> {
+    seal_inout(key, nonce, aad, InOutBuf::new(plain, out).map_err(|_| Error::TooLong)?)
+}
+
+fn seal_inout(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    buf: InOutBuf<'_, '_, u8>,
+) -> Result<[u8; TAG_LEN], Error> {
     let cipher = Aes256Gcm::new(key.into());
     let nonce: &Nonce<_> = nonce.into();
     cipher
-        .encrypt_inout_detached(nonce, aad, buf.into())
+        .encrypt_inout_detached(nonce, aad, buf)
         .map(Into::into)
         .map_err(|_| Error::TooLong)
 }
@@ -112,10 +135,34 @@ pub fn open_in_place(
     buf: &mut [u8],
     tag: &[u8; TAG_LEN],
 ) -> Result<(), Error> {
+    open_inout(key, nonce, aad, buf.into(), tag)
+}
+
+/// As [`open_in_place`], but writes the plaintext to `out`, which must be as long as `sealed`;
+/// [`Error::TooLong`] when it is not. After an error `out` is unchanged.
+pub fn open_to(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut [u8],
+    tag: &[u8; TAG_LEN],
+) -> Result<(), Error> {
+    let buf = InOutBuf::new(sealed, out).map_err(|_| Error::TooLong)?;
+    open_inout(key, nonce, aad, buf, tag)
+}
+
+fn open_inout(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    buf: InOutBuf<'_, '_, u8>,
+    tag: &[u8; TAG_LEN],
+) -> Result<(), Error> {
     let cipher = Aes256Gcm::new(key.into());
     let (nonce, tag): (&Nonce<_>, &Tag) = (nonce.into(), tag.into());
     cipher
-        .decrypt_inout_detached(nonce, aad, buf.into(), tag)
+        .decrypt_inout_detached(nonce, aad, buf, tag)
         .map_err(|_| Error::Damaged)
 }
 
@@ -124,6 +171,12 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
     hash.finalize().into()
+}
+
+/// SHA-256 of each message, several at once; beside them, each of these streams takes its next
+/// bytes.
+pub fn sha256_each(messages: &[&[u8]], streams: &mut [(&mut Stream, &[u8])]) -> Vec<[u8; 32]> {
+    sha256::digests_beside(&sha256::Start::empty(), messages, streams)
 }
 
 /// `tag16(domain, x)` of format.md §1: the first 16 bytes of `SHA-256(domain ‖ 0x00 ‖ x)`, where x

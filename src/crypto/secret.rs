@@ -3,6 +3,7 @@
 //! Both use the `hmac` crate directly, so that neither can fail; the tests compare with the `hkdf`
 //! crate.
 
+use crate::sha256::{self, Start, Stream};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -72,6 +73,19 @@ impl SecretKey {
         let mut mac = self.keyed_mac();
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
+    }
+
+    /// HMAC-SHA-256 of each message, several at once; beside them, each of these streams takes its
+    /// next bytes.
+    pub fn hmac_each(&self, messages: &[&[u8]], streams: &mut [(&mut Stream, &[u8])]) -> Vec<[u8; 32]> {
+        let [inner, outer] = [0x36, 0x5c].map(|pad| {
+            let mut block = Zeroizing::new([pad; sha256::BLOCK_LEN]);
+            block.iter_mut().zip(self.0).for_each(|(to, from)| *to ^= from);
+            Start::after(&block)
+        });
+        let digests = sha256::digests_beside(&inner, messages, streams);
+        let digests: Vec<&[u8]> = digests.iter().map(<[u8; HASH_LEN]>::as_slice).collect();
+        sha256::digests(&outer, &digests)
     }
 
     /// [`hmac`](Self::hmac) as a new key.

@@ -132,6 +132,11 @@ fn gcm_gives_the_answers_of_its_specification() {
         let (aad, mut buf) = (bytes(aad), bytes(plain));
         let got = seal_in_place(&key, &nonce, &aad, &mut buf).unwrap();
         assert_eq!((to_hex(&buf).as_str(), to_hex(&got).as_str()), (sealed, tag));
+        let (plain_bytes, mut out) = (bytes(plain), vec![0; buf.len()]);
+        assert_eq!(seal_to(&key, &nonce, &aad, &plain_bytes, &mut out), Ok(got));
+        assert_eq!(out, buf);
+        assert_eq!(open_to(&key, &nonce, &aad, &buf, &mut out, &got), Ok(()));
+        assert_eq!(out, plain_bytes);
         assert_eq!(open_in_place(&key, &nonce, &aad, &mut buf, &got), Ok(()));
         assert_eq!(to_hex(&buf), plain);
     };
@@ -165,6 +170,12 @@ fn an_altered_message_does_not_open_and_its_buffer_stays_unchanged() {
         let mut buf = sealed.to_vec();
         let result = open_in_place(key, nonce, aad, &mut buf, tag);
         assert!(result.is_ok() || buf == sealed, "no plaintext is left in the buffer");
+        let mut out = vec![7; sealed.len()];
+        assert_eq!(open_to(key, nonce, aad, sealed, &mut out, tag), result);
+        assert!(
+            result.is_ok() || out.iter().all(|byte| *byte == 7),
+            "the output is unchanged"
+        );
         result
     };
     assert_eq!(open(&key, &nonce, b"aad", &sealed, &tag), Ok(()));
@@ -182,6 +193,16 @@ fn an_altered_message_does_not_open_and_its_buffer_stays_unchanged() {
         bad[at] ^= 0x80;
         assert_eq!(open(&key, &nonce, b"aad", &bad, &tag), Err(Error::Damaged));
     }
+}
+
+#[test]
+fn an_output_of_another_length_is_refused() {
+    let (key, nonce) = ([1; 32], [2; 12]);
+    assert_eq!(seal_to(&key, &nonce, b"", &[0; 5], &mut [0; 6]), Err(Error::TooLong));
+    assert_eq!(
+        open_to(&key, &nonce, b"", &[0; 5], &mut [0; 4], &[0; 16]),
+        Err(Error::TooLong)
+    );
 }
 
 #[test]
@@ -563,6 +584,8 @@ proptest! {
         mac.update(&data);
         let expected: [u8; 32] = mac.finalize().into_bytes().into();
         prop_assert_eq!(secret.hmac(&[&data]), expected);
+        let each = secret.hmac_each(&[&data, b"", &data], &mut []);
+        prop_assert_eq!(each, [expected, secret.hmac(&[]), expected]);
     }
 
     #[test]

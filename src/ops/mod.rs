@@ -20,7 +20,7 @@ pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
-pub use restore::{RestoreOptions, RestorePlan, plan_restore, restore, restore_to_file};
+pub use restore::{Piece, RestoreOptions, RestorePlan, plan_restore, restore, restore_pieces, restore_to_file};
 pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
 pub use stats::{ParityStats, Stats, StoredBytes, stats};
 pub use unlock::{locks, unlock};

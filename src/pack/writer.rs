@@ -8,9 +8,9 @@ use super::format::{
 };
 use super::seal::TrailerSeal;
 use crate::buffer::Buffer;
-use crate::crypto::padme;
+use crate::crypto::{padme, sha256_each};
 use crate::id::{ChunkId, PackId};
-use sha2::{Digest, Sha256};
+use crate::sha256::Stream;
 
 /// A pack that is being filled, in a [`Buffer`] whose size is the upper bound.
 pub struct PackWriter {
@@ -110,12 +110,32 @@ impl PackWriter {
         true
     }
 
-    /// Adds padding, trailer and footer. `None` only when the cipher fails, which it does for no
-    /// pack.
-    pub fn finish(mut self, seal: &dyn TrailerSeal) -> Option<FinishedPack> {
-        let sealed = self.header.sealed;
-        let whole = whole_len(self.body_len(), self.entries.len(), sealed);
-        let trailer_offset = whole - FOOTER_LEN - trailer_len(self.entries.len(), sealed);
+    /// True when this pack is for list nodes and copies.
+    pub fn is_meta(&self) -> bool {
+        self.header.meta
+    }
+
+    /// Adds padding, trailer and footer to each pack; their bytes are hashed side by side. `None`
+    /// only when the cipher fails, which it does for no pack.
+    pub fn finish_all(mut packs: Vec<Self>, seal: &dyn TrailerSeal) -> Option<Vec<FinishedPack>> {
+        for pack in &mut packs {
+            pack.pad(seal)?;
+        }
+        let mut hashes = vec![Stream::default(); packs.len()];
+        let bodies = packs.iter().map(|pack| pack.buffer.filled());
+        let mut pieces: Vec<(&mut Stream, &[u8])> = hashes.iter_mut().zip(bodies).collect();
+        sha256_each(&[], &mut pieces);
+        packs
+            .into_iter()
+            .zip(hashes)
+            .map(|(pack, hash)| pack.close(hash, seal))
+            .collect()
+    }
+
+    fn pad(&mut self, seal: &dyn TrailerSeal) -> Option<()> {
+        let (count, sealed) = (self.entries.len(), self.header.sealed);
+        let whole = whole_len(self.body_len(), count, sealed);
+        let trailer_offset = whole - FOOTER_LEN - trailer_len(count, sealed);
         let pad_len = trailer_offset - self.buffer.filled().len();
         if pad_len > 0 {
             let spare = self.buffer.spare();
@@ -124,21 +144,24 @@ impl PackWriter {
             }
             self.buffer.advance(pad_len);
         }
-        let mut hash = Sha256::new();
-        hash.update(self.buffer.filled());
-        let body_hash: [u8; 32] = hash.clone().finalize().into();
-        let mut trailer = encode_entries(&self.entries, sealed);
+        Some(())
+    }
+
+    /// Adds trailer and footer. `hash` is that of everything before them.
+    fn close(mut self, mut hash: Stream, seal: &dyn TrailerSeal) -> Option<FinishedPack> {
+        let body_hash = hash.clone().finish();
+        let mut trailer = encode_entries(&self.entries, self.header.sealed);
         let tag = seal.seal(&body_hash, &mut trailer)?;
         trailer.extend_from_slice(&tag);
         let footer = PackFooter {
-            trailer_offset: u32::try_from(trailer_offset).ok()?,
+            trailer_offset: u32::try_from(self.buffer.filled().len()).ok()?,
             trailer_len: u32::try_from(trailer.len()).ok()?,
             body_hash,
         }
         .encode();
         hash.update(&trailer);
-        hash.update(footer);
-        let id = PackId(hash.finalize().into());
+        hash.update(&footer);
+        let id = PackId(hash.finish());
         self.buffer.extend_from_slice(&trailer).ok()?;
         self.buffer.extend_from_slice(&footer).ok()?;
         let index = IndexParts {

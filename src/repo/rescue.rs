@@ -48,7 +48,7 @@ impl Rescue {
         let mut sealed = Vec::new();
         self.repo
             .seal()
-            .seal_chunk(meta, encoded, self.repo.entropy(), &mut sealed)?;
+            .seal_chunk(meta, encoded, None, self.repo.entropy(), &mut sealed)?;
         self.sink.append(meta, &sealed)
     }
 

@@ -11,8 +11,8 @@ use super::Repository;
 use super::pack_sink::PackSink;
 use super::protect::packs_stay;
 use super::written::Written;
-use crate::base::{ChunkMeta, Generation, decode_stored};
-use crate::codec::{Codec, Compression, Decoder, Encoder};
+use crate::base::{ChunkMeta, ChunkSum, Generation, Prover};
+use crate::codec::{Codec, Compression, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
@@ -36,10 +36,8 @@ const SHARE_PER_CHUNK: usize = 8 * 160;
 #[derive(Default)]
 pub struct Worker {
     encoder: Encoder,
-    decoder: Decoder,
     sealed: Vec<u8>,
-    opened: Vec<u8>,
-    decoded: Vec<u8>,
+    prover: Prover,
 }
 
 /// Counts of a session.
@@ -75,6 +73,8 @@ pub struct Session {
     /// New chunks of this session that no published segment names yet.
     claimed: Mutex<HashSet<ChunkId>>,
     sink: PackSink,
+    /// At least half of the last batch was new.
+    expects_new: AtomicBool,
     /// Parts of a manifest's copy may have been stored.
     has_copies: AtomicBool,
     /// Counts so far.
@@ -99,6 +99,7 @@ impl Session {
             own: Mutex::new(HashSet::new()),
             claimed: Mutex::new(HashSet::new()),
             sink: PackSink::new(Arc::clone(repo), id),
+            expects_new: AtomicBool::new(true),
             has_copies: AtomicBool::new(false),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
@@ -138,10 +139,8 @@ impl Session {
     }
 
     fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
-        let ids: Vec<ChunkId> = chunks
-            .iter()
-            .map(|data| self.repo.seal().chunk_id(KIND_DATA, data))
-            .collect();
+        let sums = self.take_sums(chunks);
+        let ids = self.repo.seal().chunk_ids(KIND_DATA, chunks);
         let stored = self.are_stored(&ids)?;
         let new: Vec<bool> = {
             let mut claimed = lock(&self.claimed);
@@ -150,13 +149,16 @@ impl Session {
                 .map(|(id, &stored)| !stored && claimed.insert(*id))
                 .collect()
         };
-        for ((id, data), new) in ids.iter().zip(chunks).zip(new) {
+        let new_count = new.iter().filter(|new| **new).count();
+        self.expects_new.store(2 * new_count >= chunks.len(), Ordering::Relaxed);
+        for (at, (id, data)) in ids.iter().zip(chunks).enumerate() {
             // close() waits for this, and a batch with a high compression level takes seconds;
             // chunks that are stored already stay
             self.repo.check_open()?;
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
-            if new {
-                let payload_len = self.store(worker, id, KIND_DATA, data)?;
+            if new[at] {
+                let sum = sums.as_ref().map(|sums| sums[at]);
+                let payload_len = self.store(worker, id, KIND_DATA, data, sum)?;
                 self.stats.new_chunks.fetch_add(1, Ordering::Relaxed);
                 self.stats.new_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 self.stats.stored_bytes.fetch_add(payload_len as u64, Ordering::Relaxed);
@@ -168,6 +170,14 @@ impl Session {
             self.checkpoint()?;
         }
         Ok(ids)
+    }
+
+    /// The checksums for the proof of what will be stored, taken before the ids are computed.
+    /// `None` when nothing is proven, or when little of the batch is expected to be new: what is
+    /// new all the same is proven by its id.
+    fn take_sums(&self, chunks: &[&[u8]]) -> Option<Vec<ChunkSum>> {
+        let wanted = self.repo.verify_writes() && self.expects_new.load(Ordering::Relaxed);
+        wanted.then(|| chunks.iter().map(|chunk| ChunkSum::of(chunk)).collect())
     }
 
     fn most_unpublished_chunks(&self) -> usize {
@@ -198,7 +208,7 @@ impl Session {
 
     fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
         self.repo
-            .with_worker(|worker| self.store(worker, id, kind, bytes))
+            .with_worker(|worker| self.store(worker, id, kind, bytes, None))
             .map(|_| ())
     }
 
@@ -254,8 +264,8 @@ impl Session {
         Ok(len.is_some_and(|len| end <= len) && !self.repo.is_bad_chunk(location))
     }
 
-    /// Encodes, seals, checks and appends one chunk; returns the length of the stored chunk.
-    fn store(&self, worker: &mut Worker, id: &ChunkId, kind: u8, raw: &[u8]) -> Result<usize> {
+    /// Encodes, seals, proves and appends one chunk; returns the length of the stored chunk.
+    fn store(&self, worker: &mut Worker, id: &ChunkId, kind: u8, raw: &[u8], sum: Option<ChunkSum>) -> Result<usize> {
         let seal = self.repo.seal();
         let raw_len = u32::try_from(raw.len()).map_err(|_| Error::Internal {
             reason: "a chunk is too long".to_owned(),
@@ -276,24 +286,16 @@ impl Session {
         let payload = if seal.keys().is_none() {
             encoded
         } else {
-            seal.seal_chunk(&meta, encoded, self.repo.entropy(), &mut worker.sealed)?;
+            let encoded_sum = sum.filter(|_| codec == Codec::Raw);
+            seal.seal_chunk(&meta, encoded, encoded_sum, self.repo.entropy(), &mut worker.sealed)?;
             &worker.sealed
         };
-        if self.repo.verify_writes() && (seal.keys().is_some() || codec != Codec::Raw) {
-            worker.opened.clear();
-            worker.opened.extend_from_slice(payload);
-            let opened = decode_stored(
-                seal,
-                &meta,
-                &mut worker.opened,
-                &mut worker.decoder,
-                &mut worker.decoded,
-            )?;
-            if let Err(reason) = opened {
-                return Err(Error::Internal {
-                    reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),
-                });
-            }
+        if self.repo.verify_writes()
+            && let Err(reason) = worker.prover.prove(seal, &meta, payload, sum)?
+        {
+            return Err(Error::Internal {
+                reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),
+            });
         }
         self.sink.append(&meta, payload)?;
         Ok(payload.len())

@@ -193,7 +193,9 @@ fn a_chunk_that_was_written_with_wrong_bytes_is_stored_again() {
     let mut wrong = data.clone();
     wrong[100] ^= 1;
     assert!(pack.append(id, data.len() as u32, 0, KIND_DATA, &wrong));
-    let pack = pack.finish(repo.seal().as_ref()).unwrap();
+    let pack = PackWriter::finish_all(vec![pack], repo.seal().as_ref())
+        .unwrap()
+        .remove(0);
     let len = pack.bytes.filled().len() as u64;
     put_bytes(storage.as_ref(), &layout::pack(&pack.id), pack.bytes.filled()).unwrap();
     put_bytes(storage.as_ref(), &layout::pack_index(&pack.id), &pack.index).unwrap();

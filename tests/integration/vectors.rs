@@ -144,7 +144,7 @@ fn stored_chunks() -> Value {
             codec: codec as u8,
             kind: KIND_DATA,
         };
-        seal.seal_chunk(&meta, encoded, &entropy, &mut stored).unwrap();
+        seal.seal_chunk(&meta, encoded, None, &entropy, &mut stored).unwrap();
         json!({
             "raw": to_hex(raw), "id": meta.id.to_hex(), "codec": meta.codec, "type": meta.kind, "stored": to_hex(&stored),
         })
@@ -175,10 +175,10 @@ fn small_pack(seal: &RepoSeal) -> FinishedPack {
             codec: codec as u8,
             kind: KIND_DATA,
         };
-        seal.seal_chunk(&meta, encoded, &entropy, &mut stored).unwrap();
+        seal.seal_chunk(&meta, encoded, None, &entropy, &mut stored).unwrap();
         assert!(pack.append(meta.id, meta.raw_len, meta.codec, meta.kind, &stored));
     }
-    pack.finish(seal).unwrap()
+    PackWriter::finish_all(vec![pack], seal).unwrap().remove(0)
 }
 
 fn packs() -> Value {

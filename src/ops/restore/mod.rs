@@ -6,11 +6,13 @@
 //! recomputed. A restore ends with exactly the right number of bytes, or returns an error.
 
 mod file;
+mod piece;
 mod plan;
 mod read_ahead;
 mod walk;
 
 pub use file::restore_to_file;
+pub use piece::Piece;
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
 
 use crate::error::{Error, Result};
@@ -30,6 +32,17 @@ pub fn restore(
     plan: &RestorePlan,
     monitor: &dyn Monitor,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    restore_pieces(repo, plan, monitor, &mut |piece| sink(&piece))
+}
+
+/// [`restore`], which passes on the pieces themselves, so that none has to be copied to be kept.
+/// The buffers of a kept piece are not reused until it is dropped.
+pub fn restore_pieces(
+    repo: &Arc<Repository>,
+    plan: &RestorePlan,
+    monitor: &dyn Monitor,
+    sink: &mut dyn FnMut(Piece) -> Result<()>,
 ) -> Result<()> {
     let _operation = repo.enter();
     monitor.begins(repo.operation_share());
@@ -52,7 +65,7 @@ fn restore_chunks(
     repo: &Arc<Repository>,
     plan: &RestorePlan,
     monitor: &dyn Monitor,
-    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    sink: &mut dyn FnMut(Piece) -> Result<()>,
 ) -> Result<()> {
     let mut walk = Walk::new(repo, plan);
     let mut ahead = ReadAhead::new(repo, plan.snapshot.id);
@@ -69,17 +82,18 @@ fn restore_chunks(
             }
         }
         let Some(chunks) = ahead.take_oldest()? else { break };
-        for chunk in chunks {
+        let chunks = Arc::new(chunks);
+        for chunk in 0..chunks.len() {
             repo.check_running(monitor)?;
-            let from = usize::try_from(walk.take_drop(chunk.len() as u64)).unwrap_or(chunk.len());
-            let wanted = (chunk.len() - from).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let len = chunks.bytes(chunk).len();
+            let from = usize::try_from(walk.take_drop(len as u64)).unwrap_or(len);
+            let wanted = (len - from).min(usize::try_from(left).unwrap_or(usize::MAX));
             if wanted > 0 {
-                sink(&chunk[from..from + wanted])?;
+                sink(chunks.piece(chunk, from..from + wanted))?;
             }
             left -= wanted as u64;
             progress.done_bytes += wanted as u64;
             progress.chunks += 1;
-            ahead.recycle(chunk);
         }
         progress.items_done = walk.items_done();
         monitor.progress(&progress);

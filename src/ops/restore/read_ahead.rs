@@ -1,7 +1,8 @@
 //! Read-ahead of a restore: adjacent chunks of a pack form a run, and the workers read, open and
 //! prove the runs within a bounded window.
 
-use crate::base::{decode_stored, meta_of};
+use super::piece::{Chunk, Chunks, Spare};
+use crate::base::{Plain, decode_unproven, meta_of, prove_ids};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
@@ -24,9 +25,6 @@ const CHUNK_COST: usize = 1024;
 /// Largest run in stored bytes: no more than one chunk may take, whatever an index contains.
 const MAX_STORED_RUN: u64 = 16 << 20;
 
-/// Chunks in the order of the stream.
-pub(super) type Chunks = Vec<Vec<u8>>;
-
 /// Adjacent chunks of one pack.
 struct Run {
     locations: Vec<ChunkLocation>,
@@ -48,7 +46,7 @@ pub(super) struct ReadAhead<'a> {
     open: Option<Run>,
     in_progress: VecDeque<(Receiver<Result<Chunks>>, usize)>,
     bytes: usize,
-    spare: Arc<Mutex<Chunks>>,
+    spare: Arc<Mutex<Spare>>,
     scratch: ReadScratch,
 }
 
@@ -95,7 +93,7 @@ impl<'a> ReadAhead<'a> {
                 return Err(wrong_length(self.snapshot, &id));
             }
             let (sender, receiver) = sync_channel(1);
-            let _ = sender.send(Ok(vec![chunk]));
+            let _ = sender.send(Ok(Chunks::one(chunk)));
             self.in_progress.push_back((receiver, cost));
             return Ok(());
         };
@@ -128,6 +126,7 @@ impl<'a> ReadAhead<'a> {
         let repo = Arc::clone(self.repo);
         let spare = Arc::clone(&self.spare);
         let snapshot = self.snapshot;
+        lock(&spare).limit = self.window();
         let job = move || {
             panics::point("ca-reader");
             let chunks = read_run(&repo, snapshot, &run.locations, &spare);
@@ -152,14 +151,6 @@ impl<'a> ReadAhead<'a> {
         })?;
         chunks.map(Some)
     }
-
-    pub(super) fn recycle(&self, chunk: Vec<u8>) {
-        let mut spare = lock(&self.spare);
-        let kept: usize = spare.iter().map(Vec::capacity).sum();
-        if kept + chunk.capacity() <= self.window() {
-            spare.push(chunk);
-        }
-    }
 }
 
 /// The bytes match the chunk id, so the list or the manifest is wrong.
@@ -180,37 +171,58 @@ impl Drop for ReadAhead<'_> {
     }
 }
 
-/// Reads the chunks of a run with one call to the storage. A chunk that fails is read again on the
-/// slow path.
+/// Reads the chunks of a run with one call to the storage, and proves them together. A chunk that
+/// fails is read again on the slow path.
 fn read_run(
     repo: &Repository,
     snapshot: SnapshotId,
     locations: &[ChunkLocation],
-    spare: &Mutex<Chunks>,
+    spare: &Arc<Mutex<Spare>>,
 ) -> Result<Chunks> {
     let (Some(first), Some(last)) = (locations.first(), locations.last()) else {
-        return Ok(Vec::new());
+        return Ok(Chunks::one(Vec::new()));
     };
+    let (mut stored, mut scratch, mut buffers) = lock(spare).take(locations.len());
     let base = u64::from(first.entry.offset);
     // adjacent, and at most MAX_STORED_RUN in total
-    let mut stored = vec![0u8; (end_of(last) - base) as usize];
+    stored.resize((end_of(last) - base) as usize, 0);
     let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
-    let mut scratch = ReadScratch::default();
-    let mut chunks = Vec::with_capacity(locations.len());
+    let mut plain = Vec::with_capacity(locations.len());
+    let mut out = buffers.pop().unwrap_or_default();
     for location in locations {
-        let mut out = lock(spare).pop().unwrap_or_default();
         let entry = &location.entry;
         let start = (u64::from(entry.offset) - base) as usize;
         let payload = &mut stored[start..start + entry.payload_len as usize];
-        let good = read.is_ok()
-            && decode_stored(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out)?.is_ok();
-        if !good {
+        let decoded = match read {
+            Ok(()) => decode_unproven(repo.seal(), &meta_of(entry), payload, &mut scratch.decoder, &mut out)?.ok(),
+            Err(_) => None,
+        };
+        plain.push(match decoded {
+            Some(Plain::Stored(range)) => Chunk::Stored(start + range.start..start + range.end),
+            Some(Plain::Out) => Chunk::Decoded(std::mem::replace(&mut out, buffers.pop().unwrap_or_default())),
+            // the id of a chunk is never that of no bytes
+            None => Chunk::Decoded(Vec::new()),
+        });
+    }
+    let mut chunks = Chunks::new(stored, plain, spare);
+    let metas = locations.iter().map(|location| meta_of(&location.entry));
+    let pairs: Vec<_> = metas.zip((0..chunks.len()).map(|chunk| chunks.bytes(chunk))).collect();
+    let proven = prove_ids(repo.seal(), &pairs, &mut []);
+    for (at, (location, proven)) in locations.iter().zip(proven).enumerate() {
+        let entry = &location.entry;
+        if proven.is_err() {
+            let mut out = Vec::new();
             get_chunk(repo, &entry.id, &mut scratch, &mut out)?;
+            chunks.plain[at] = Chunk::Decoded(out);
         }
-        if out.len() != entry.raw_len as usize {
+        if chunks.bytes(at).len() != entry.raw_len as usize {
             return Err(wrong_length(snapshot, &entry.id));
         }
-        chunks.push(out);
     }
+    chunks.release_unused();
+    let mut spare = lock(spare);
+    buffers.push(out);
+    buffers.into_iter().for_each(|buffer| spare.keep_chunk(buffer));
+    spare.keep_scratch(scratch);
     Ok(chunks)
 }

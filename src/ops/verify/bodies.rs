@@ -8,8 +8,7 @@
 use super::hits::Damage;
 use super::packs::{Bad, Packs, is_missing};
 use super::{Run, VerifyLevel};
-use crate::base::{decode_stored, meta_of};
-use crate::codec::Decoder;
+use crate::base::{ChunkMeta, Prover, meta_of};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::layout;
@@ -17,8 +16,8 @@ use crate::pack::PackEntry;
 use crate::pack::format::{FOOTER_LEN, HEADER_LEN, IndexParts};
 use crate::panics;
 use crate::repo::{Repository, read_any_index};
+use crate::sha256::Stream;
 use crate::storage::{self, FailedRead, Verdict};
-use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -198,9 +197,8 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         true => entries_of(repo, pack, &mut body),
         false => Vec::new(),
     };
-    let mut hasher = Sha256::new();
-    let mut decoder = Decoder::default();
-    let mut plain = Vec::new();
+    let mut hasher = Stream::default();
+    let mut prover = Prover::default();
     let mut entries = entries.iter().peekable();
     let mut at = 0u64;
     while at < len && !shared.stop.load(Ordering::Relaxed) {
@@ -221,16 +219,21 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
         };
         match outcome {
             Ok(()) => {
-                hasher.update(&*bytes);
-                for entry in inside {
-                    let start = (u64::from(entry.offset) - at) as usize;
-                    let stored = &mut bytes[start..start + entry.payload_len as usize];
-                    body.chunks += 1;
-                    match decode_stored(repo.seal(), &meta_of(entry), stored, &mut decoder, &mut plain) {
-                        Ok(Ok(())) => {}
-                        Ok(Err(reason)) => body.bad_chunks.push((entry.id, reason)),
-                        Err(_) => drop(body.bad.get_or_insert(Bad::Unreadable(no_memory()))),
+                body.chunks += inside.len() as u64;
+                let located: Vec<(ChunkMeta, &[u8])> = inside
+                    .iter()
+                    .map(|entry| {
+                        let start = (u64::from(entry.offset) - at) as usize;
+                        (meta_of(entry), &bytes[start..start + entry.payload_len as usize])
+                    })
+                    .collect();
+                match prover.prove_each(repo.seal(), &located, (&mut hasher, bytes)) {
+                    Ok(proven) => {
+                        let bad = inside.iter().zip(proven);
+                        let bad = bad.filter_map(|(entry, proven)| Some((entry.id, proven.err()?)));
+                        body.bad_chunks.extend(bad);
                     }
+                    Err(_) => drop(body.bad.get_or_insert(Bad::Unreadable(no_memory()))),
                 }
             }
             Err(error) => match error.kind.verdict() {
@@ -248,7 +251,7 @@ fn read_body(shared: &Shared, pack: &PackId, len: u64, index_good: bool) -> Body
     if at < len {
         return body; // stopped
     }
-    if body.bad.is_none() && hasher.finalize().as_slice() != pack.0 {
+    if body.bad.is_none() && hasher.finish() != pack.0 {
         body.bad = Some(Bad::Corrupt("its SHA-256 does not match its id".to_owned()));
     }
     if body.bad.is_none() && index_good {
