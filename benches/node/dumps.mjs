@@ -1,19 +1,12 @@
 // The dumps of the prune benchmark: rows of text as `pg_dump` writes them, the same on every machine. Each day 2 % of the rows
 // change, in 40 places, and the table grows by 0.5 %.
 
+import { generator as numbers } from './blocks.mjs';
+
 const MIB = 1 << 20;
 const ROW_BYTES = 76;
 
-// xorshift32 (Marsaglia 2003): the same data on every machine
-function generator(seed) {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
-}
+const generator = (seed) => numbers(seed | 1);
 
 /** For each row of that day's table, how often it has changed. */
 function versions(mib, day) {
