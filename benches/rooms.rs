@@ -157,7 +157,8 @@ fn stages(data: &[u8]) -> Vec<Row> {
     });
 
     let stored = stored.concat();
-    let packs: Vec<&[u8]> = stored.chunks(PACK_LEN).collect();
+    // without what is left over: packs of one group have similar lengths
+    let packs: Vec<&[u8]> = stored.chunks_exact(PACK_LEN).collect();
     let mut ids = Vec::new();
     time("ids of packs, in pairs", true, &mut || {
         for pair in packs.chunks(2) {
