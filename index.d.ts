@@ -37,8 +37,12 @@ export type IngestSource =
 /** How chunks are compressed: an algorithm, or an algorithm and its level. */
 export type Compression = 'gzip' | 'zstd' | 'none' | {
   algorithm: 'gzip' | 'zstd' | 'none';
-  /** gzip 1 to 9, zstd 1 to 19. A higher level is smaller and slower. Default 3. */
-  level?: number;
+  /**
+   * gzip 1 to 9, zstd 1 to 19. A higher level is smaller and slower. Default 3. 'auto', for zstd
+   * only: 4 of every 128 chunks are tried at levels 1 and 3, and level 1 is used until the next
+   * trial where its output is at most 2 % larger.
+   */
+  level?: number | 'auto';
 };
 
 /**
@@ -478,6 +482,8 @@ export interface IIngestProgress {
   reusedBytes: number;
   storedBytes: number;
   chunks: number;
+  /** The level that `level: 'auto'` uses now: 1 or 3. Otherwise null. */
+  compressionLevel: number | null;
   /** Name of the item that is being read. */
   item: string | null;
   itemsDone: number;

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { PASSPHRASE, afterwards, freshRepo, temporary, test } from './support/harness.mjs';
+import { buffer } from 'node:stream/consumers';
+import { ContainerArchive, PASSPHRASE, afterwards, freshRepo, rejectsWith, reopen, temporary, test } from './support/harness.mjs';
 import { PAGE, allMembers, commentOf, declared, nameOf, optionsOf, pathsOf, read, rows, sorted, typeSections } from './support/pages.mjs';
 
 const require = createRequire(import.meta.url);
@@ -203,8 +204,31 @@ test('the engine has the limits of the schema', async (t) => {
   }
   for (const [algorithm, [min, max]] of Object.entries(LEVELS)) {
     for (const level of [min, max]) await init({ compression: { algorithm, level } });
-    for (const level of [min - 1, max + 1]) await refused({ compression: { algorithm, level } });
+    // to the engine, level 0 of zstd is 'auto'
+    for (const level of [algorithm === 'zstd' ? -1 : min - 1, max + 1]) await refused({ compression: { algorithm, level } });
   }
+});
+
+test('the level of zstd can be chosen by the data, for a repository or an ingest', async (t) => {
+  const path = join(temporary(t), 'repo');
+  const auto = { algorithm: 'zstd', level: 'auto' };
+  const repo = await ContainerArchive.init(path, { compression: auto });
+  assert.deepEqual(JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')).compression, { algorithm: 'zstd', level: 0 });
+  await repo.close();
+  const again = await reopen(t, path);
+  // rows that both levels compress, and level 3 clearly better
+  const rows = Array.from({ length: 200_000 }, (_, row) => `${row}\tcustomer-${(row * 7919) % 1000}\t${(row * 104_729) % 65_537}\n`).join('');
+  const levels = async (options) => {
+    const seen = [];
+    const { id } = await again.ingest([Buffer.from(`${JSON.stringify(options)}${rows}`)], { ...options, onProgress: ({ compressionLevel }) => seen.push(compressionLevel) });
+    assert.equal((await buffer(await again.restore(id))).toString(), `${JSON.stringify(options)}${rows}`);
+    return seen.at(-1);
+  };
+  assert.ok([1, 3].includes(await levels({})));
+  assert.ok([1, 3].includes(await levels({ compression: auto })));
+  assert.equal(await levels({ compression: 'zstd' }), null);
+  await rejectsWith(again.ingest([], { compression: { algorithm: 'gzip', level: 'auto' } }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(again.ingest([], { compression: { algorithm: 'zstd', level: 0 } }), 'ERR_INVALID_ARGUMENT');
 });
 
 test('the engine has the defaults of the schema', async (t) => {

@@ -30,6 +30,9 @@ function object(value, where, { fields, mayBeFalse }) {
   return read(check.options(value, fields, where), fields, Object.keys(fields), `${where}.`);
 }
 
+/** The level by the data, as the engine and config.json have it. */
+const AUTO_LEVEL = 0;
+
 /** An algorithm, or { algorithm, level? }. */
 function compression(value, where) {
   const isName = typeof value === 'string';
@@ -37,6 +40,7 @@ function compression(value, where) {
   const algorithm = choice(given.algorithm, isName ? where : `${where}.algorithm`, Compression.algorithm);
   const byDefault = algorithm === 'none' ? undefined : Compression.level.default;
   if (given.level === undefined) return { algorithm, level: byDefault };
+  if (given.level === 'auto' && algorithm === 'zstd') return { algorithm, level: AUTO_LEVEL };
   return { algorithm, level: check.integer(given.level, `${where}.level`, ...LEVELS[algorithm]) };
 }
 

@@ -101,7 +101,7 @@ class IngestProgress extends Progress {
   item = null;
   /** Bytes of all items, null when not known. */
   total = null;
-  counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0 };
+  counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0, autoLevel: null };
   #itemsTotal;
   #last = { seconds: 0, bytes: 0 };
   #rate = 0;
@@ -130,7 +130,7 @@ class IngestProgress extends Progress {
   }
 
   describe(seconds) {
-    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone } = this.counters;
+    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone, autoLevel } = this.counters;
     const span = seconds - this.#last.seconds;
     const rate = span > 0 ? (doneBytes - this.#last.bytes) / span : 0;
     this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
@@ -151,6 +151,7 @@ class IngestProgress extends Progress {
       reusedBytes,
       storedBytes,
       chunks,
+      compressionLevel: autoLevel,
       item: this.item,
       itemsDone,
       itemsTotal: this.#itemsTotal,

@@ -53,7 +53,7 @@ const KDF = object(IKdf, defaultsOf(IKdf));
 
 const Compression = {
   algorithm: required(choice(['gzip', 'zstd', 'none'])),
-  /** Its range is that of LEVELS. 'none' has no level. */
+  /** Its range is that of LEVELS, or 'auto' for zstd. 'none' has no level. */
   level: { type: 'level', default: 3 },
 };
 

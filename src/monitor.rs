@@ -23,6 +23,8 @@ pub struct Progress {
     pub total_bytes: u64,
     /// The operation has not begun: it waits for memory that other operations of its handle use.
     pub waiting: bool,
+    /// The level that an ingest with zstd by the data uses now: 1 or 3.
+    pub auto_level: Option<i32>,
 }
 
 /// A fault that was repaired, or that needs attention; the operation continues.

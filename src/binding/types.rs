@@ -403,10 +403,12 @@ pub fn progress_json(progress: &Progress) -> String {
         items_done,
         total_bytes,
         waiting,
+        auto_level,
     } = progress;
+    let auto_level = auto_level.map_or("null".to_owned(), |level| level.to_string());
     format!(
         "{{\"doneBytes\":{done_bytes},\"newBytes\":{new_bytes},\"reusedBytes\":{reused_bytes},\
          \"storedBytes\":{stored_bytes},\"chunks\":{chunks},\"itemsDone\":{items_done},\
-         \"totalBytes\":{total_bytes},\"waiting\":{waiting}}}"
+         \"totalBytes\":{total_bytes},\"waiting\":{waiting},\"autoLevel\":{auto_level}}}"
     )
 }

@@ -5,8 +5,11 @@
 //! that, whatever the bytes claim. Both keep their contexts, so that a worker has one of each and
 //! allocates nothing for each chunk. The room does no I/O.
 
+mod auto;
 mod gzip;
 mod zstd;
+
+pub use auto::AutoLevel;
 
 use std::fmt;
 
@@ -28,6 +31,8 @@ pub enum Compression {
         /// 1 (fast) to 19 (small).
         level: i32,
     },
+    /// zstd at a level that an [`AutoLevel`] chooses; level 0 in `config.json`.
+    ZstdAuto,
 }
 
 impl Default for Compression {
@@ -46,6 +51,7 @@ impl Compression {
             "gzip" => Self::Gzip {
                 level: u32::try_from(level.unwrap_or(3)).map_err(|_| Error::Unsupported)?,
             },
+            "zstd" if level == Some(0) => Self::ZstdAuto,
             "zstd" => Self::Zstd {
                 level: i32::try_from(level.unwrap_or(3)).map_err(|_| Error::Unsupported)?,
             },
@@ -58,7 +64,7 @@ impl Compression {
     /// Checks that the level is in range.
     pub fn validate(&self) -> Result<(), Error> {
         let fine = match self {
-            Self::None => true,
+            Self::None | Self::ZstdAuto => true,
             Self::Gzip { level } => (1..=9).contains(level),
             Self::Zstd { level } => (1..=19).contains(level),
         };
@@ -70,14 +76,14 @@ impl Compression {
         match self {
             Self::None => "none",
             Self::Gzip { .. } => "gzip",
-            Self::Zstd { .. } => "zstd",
+            Self::Zstd { .. } | Self::ZstdAuto => "zstd",
         }
     }
 
     /// Returns the level in `config.json`.
     pub fn level(&self) -> i32 {
         match self {
-            Self::None => 0,
+            Self::None | Self::ZstdAuto => 0,
             Self::Gzip { level } => i32::try_from(*level).unwrap_or(i32::MAX),
             Self::Zstd { level } => *level,
         }
@@ -152,6 +158,8 @@ pub struct Encoder {
     gzip: gzip::Encoder,
     zstd: zstd::Encoder,
     out: Vec<u8>,
+    /// The last result is in `out`.
+    is_out: bool,
     /// zstd did not shrink the last chunk.
     was_raw: bool,
 }
@@ -165,7 +173,8 @@ impl Encoder {
     /// Returns the bytes to store for the chunk `raw`, and their codec: `raw` itself when the
     /// compressed form is not shorter, when `raw` looks random, or when the compressor fails (no
     /// memory, level out of range). zstd is quick with random data and slow with other data, so
-    /// there the look is taken only after a chunk that did not shrink.
+    /// there the look is taken only after a chunk that did not shrink. Without an [`AutoLevel`],
+    /// `ZstdAuto` is level 3.
     pub fn encode<'a>(&'a mut self, compression: Compression, raw: &'a [u8]) -> (Codec, &'a [u8]) {
         let (codec, shorter) = match compression {
             Compression::None => (Codec::Raw, false),
@@ -173,13 +182,23 @@ impl Encoder {
                 Codec::Gzip,
                 !looks_random(raw) && self.gzip.encode(level, raw, &mut self.out),
             ),
-            Compression::Zstd { level } => {
+            Compression::Zstd { .. } | Compression::ZstdAuto => {
+                let level = match compression {
+                    Compression::Zstd { level } => level,
+                    _ => 3,
+                };
                 let tried = !(self.was_raw && looks_random(raw)) && self.zstd.encode(level, raw, &mut self.out);
                 self.was_raw = !tried || self.out.len() >= raw.len();
                 (Codec::Zstd, tried)
             }
         };
-        if shorter && self.out.len() < raw.len() {
+        self.is_out = shorter && self.out.len() < raw.len();
+        self.last(codec, raw)
+    }
+
+    /// The result of the last call, which had this codec and this chunk.
+    fn last<'a>(&'a self, codec: Codec, raw: &'a [u8]) -> (Codec, &'a [u8]) {
+        if self.is_out {
             (codec, &self.out)
         } else {
             (Codec::Raw, raw)

@@ -44,7 +44,7 @@ fn nearly_random(seed: u64, len: usize) -> Vec<u8> {
 fn all_compressions() -> impl Iterator<Item = Compression> {
     let gzip = (1..=9).map(|level| Compression::Gzip { level });
     gzip.chain((1..=19).map(|level| Compression::Zstd { level }))
-        .chain([Compression::None])
+        .chain([Compression::None, Compression::ZstdAuto])
 }
 
 fn round_trip(encoder: &mut Encoder, decoder: &mut Decoder, compression: Compression, raw: &[u8]) -> Codec {
@@ -182,6 +182,44 @@ fn random_looking_data_is_detected() {
     half.resize(1 << 20, 0);
     assert!(!looks_random(&half));
     assert!(looks_random(&random_bytes(1, 8 * 4096 + 7)));
+}
+
+#[test]
+fn the_level_by_the_data_is_the_cheaper_one_of_nearly_the_same_output() {
+    let chunks = |kind: fn(u64, usize) -> Vec<u8>, first: u64| (first..first + 4).map(move |seed| kind(seed, 100_000));
+    let len = |level: i32, chunks: &[Vec<u8>]| -> usize {
+        let mut encoder = Encoder::new();
+        let len = |raw: &Vec<u8>| encoder.encode(Compression::Zstd { level }, raw).1.len();
+        chunks.iter().map(len).sum()
+    };
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let mut levels = Vec::new();
+    let auto = AutoLevel::default();
+    for kind in [text, nearly_random, text] {
+        let trial: Vec<Vec<u8>> = chunks(kind, 1).collect();
+        let expected = if len(1, &trial) * 100 <= len(3, &trial) * 102 {
+            1
+        } else {
+            3
+        };
+        for raw in &trial {
+            auto.encode(&mut encoder, raw);
+        }
+        assert_eq!(auto.level(), expected);
+        levels.push(expected);
+        // until the next trial every chunk is compressed at that level
+        for seed in 0..124 {
+            let raw = kind(seed, 20_000);
+            let (codec, encoded) = auto.encode(&mut encoder, &raw);
+            let mut out = Vec::new();
+            assert_eq!(decoder.decode(codec, encoded, raw.len(), &mut out), Ok(()));
+            assert!(out == raw);
+            let encoded = encoded.to_vec();
+            let mut other = Encoder::new();
+            assert!(other.encode(Compression::Zstd { level: expected }, &raw).1 == encoded);
+        }
+    }
+    assert_eq!(levels, [3, 1, 3]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ::zstd::zstd_safe::{
 /// Magic of a frame with data; skippable frames have others.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
-/// A zstd encoder that keeps one context, for the level last used. (The contexts of `zstd::bulk`
+/// A zstd encoder that keeps one context, with the level last used. (The contexts of `zstd::bulk`
 /// panic without memory.)
 #[derive(Default)]
 pub(super) struct Encoder {
@@ -38,12 +38,15 @@ impl Encoder {
     }
 
     fn context(&mut self, level: i32) -> Option<&mut CCtx<'static>> {
-        if !matches!(&self.context, Some((kept, _)) if *kept == level) {
-            let mut context = CCtx::try_create()?;
+        let (kept, context) = match &mut self.context {
+            Some(kept) => kept,
+            none => none.insert((0, CCtx::try_create()?)),
+        };
+        if *kept != level {
             context.set_parameter(CParameter::CompressionLevel(level)).ok()?;
-            self.context = Some((level, context));
+            *kept = level;
         }
-        self.context.as_mut().map(|(_, context)| context)
+        Some(context)
     }
 }
 

@@ -12,7 +12,7 @@ use super::pack_sink::PackSink;
 use super::protect::packs_stay;
 use super::written::Written;
 use crate::base::{ChunkMeta, ChunkSum, Generation, Prover};
-use crate::codec::{Codec, Compression, Encoder};
+use crate::codec::{AutoLevel, Codec, Compression, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
@@ -63,6 +63,8 @@ pub struct Session {
     /// The folder that the session stores into.
     folder: Generation,
     compression: Compression,
+    /// Chooses the level when the compression asks for that.
+    auto_level: Option<AutoLevel>,
     kill_lists: Mutex<KillLists>,
     /// The checked packs, with the length of those that are good.
     seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
@@ -93,6 +95,7 @@ impl Session {
             id,
             folder,
             compression,
+            auto_level: (compression == Compression::ZstdAuto).then(AutoLevel::default),
             kill_lists: Mutex::new(kill_lists),
             seen_packs: Mutex::new(HashMap::new()),
             relied: Mutex::new(HashSet::new()),
@@ -130,6 +133,11 @@ impl Session {
             Some(_) => Ok(()),
             None => Err(Error::LeaseRemoved),
         }
+    }
+
+    /// The level that `ZstdAuto` uses now; `None` with any other compression.
+    pub fn auto_level(&self) -> Option<i32> {
+        self.auto_level.as_ref().map(AutoLevel::level)
     }
 
     /// Computes the ids of data chunks, deduplicates and stores them; returns the ids in order.
@@ -270,13 +278,12 @@ impl Session {
         let raw_len = u32::try_from(raw.len()).map_err(|_| Error::Internal {
             reason: "a chunk is too long".to_owned(),
         })?;
-        // ids do not compress
-        let compression = if kind == KIND_LIST {
-            Compression::None
-        } else {
-            self.compression
+        let (codec, encoded) = match &self.auto_level {
+            // ids do not compress
+            _ if kind == KIND_LIST => worker.encoder.encode(Compression::None, raw),
+            Some(auto) if kind == KIND_DATA => auto.encode(&mut worker.encoder, raw),
+            _ => worker.encoder.encode(self.compression, raw),
         };
-        let (codec, encoded) = worker.encoder.encode(compression, raw);
         let meta = ChunkMeta {
             id: *id,
             raw_len,

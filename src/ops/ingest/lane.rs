@@ -67,6 +67,7 @@ impl<'a> Shared<'a> {
             stored_bytes: stats.stored_bytes.load(Ordering::Relaxed),
             chunks: stats.chunks.load(Ordering::Relaxed),
             items_done: self.items_done.fetch_add(more_items, Ordering::Relaxed) + more_items,
+            auto_level: session.auto_level(),
             ..Progress::default()
         });
     }
