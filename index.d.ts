@@ -104,8 +104,8 @@ export interface IOpenOptions {
   /** How long to wait for a lock that another process holds, in milliseconds. Default 10,000. */
   lockWaitMs?: number;
   /**
-   * Open and decode every new chunk before it is stored, and compare it with the source (finds
-   * failing memory). Default true.
+   * Open and decode every new chunk before it is stored, and compare it with the source. This finds
+   * most faults of failing memory. Default true.
    */
   verifyWrites?: boolean;
   /** Repair a damaged pack from parity after a restore has found it. Default true. */

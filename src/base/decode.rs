@@ -118,9 +118,10 @@ pub struct Prover {
 
 impl Prover {
     /// Proves that the stored chunk opens and decodes to the chunk with this checksum; without one,
-    /// to the chunk with its id. A checksum that was taken before the id was computed proves that
-    /// neither that nor encoding or sealing met failing memory, for a fraction of the cost of the
-    /// id, which every read recomputes.
+    /// to the chunk with its id. A checksum that was taken before the id was computed costs a
+    /// fraction of the id, and proves that the bytes are still those of the source, whatever
+    /// failing memory did to them in between. A wrong id it does not find: reads do, and a full
+    /// verify.
     ///
     /// # Errors
     /// `NoMemory`, which does not mean that the bytes are damaged.
@@ -131,7 +132,7 @@ impl Prover {
         stored: &[u8],
         sum: Option<ChunkSum>,
     ) -> Result<Decoded> {
-        self.prepare(&[(*meta, stored)]);
+        self.prepare(seal, &[(*meta, stored)]);
         let raw = decode_ref(
             seal,
             meta,
@@ -178,11 +179,11 @@ impl Prover {
         group: &[(ChunkMeta, &[u8])],
         beside: &mut [(&mut Stream, &[u8])],
     ) -> Result<Vec<Decoded>> {
-        self.prepare(group);
+        self.prepare(seal, group);
         let (mut opened, mut decoded) = (&mut self.opened[..], &mut self.decoded[..]);
         let mut plain: Vec<std::result::Result<&[u8], &'static str>> = Vec::with_capacity(group.len());
         for (meta, stored) in group {
-            let (open, further_open) = opened.split_at_mut(stored.len());
+            let (open, further_open) = opened.split_at_mut(stored.len().min(opened.len()));
             let (out, further_out) = decoded.split_at_mut(meta.raw_len as usize);
             plain.push(decode_ref(seal, meta, stored, &mut self.decoder, open, out)?);
             (opened, decoded) = (further_open, further_out);
@@ -198,10 +199,10 @@ impl Prover {
     }
 
     /// Makes the buffers long enough for a group. What they contain is overwritten or not used.
-    fn prepare(&mut self, group: &[(ChunkMeta, &[u8])]) {
+    fn prepare(&mut self, seal: &RepoSeal, group: &[(ChunkMeta, &[u8])]) {
         let stored = group.iter().map(|(_, stored)| stored.len()).sum();
         let raw = group.iter().map(|(meta, _)| meta.raw_len as usize).sum();
-        if self.opened.len() < stored {
+        if seal.keys().is_some() && self.opened.len() < stored {
             self.opened.resize(stored, 0);
         }
         if self.decoded.len() < raw {

@@ -40,7 +40,8 @@ pub struct OpenOptions {
     /// Bytes for buffers and caches of all operations of the handle together. Default
     /// [`DEFAULT_MEMORY_LIMIT`].
     pub memory_limit: u64,
-    /// Decode each encoded chunk as a check before it is stored. Default true.
+    /// Prove each new chunk before it is stored: it opens and decodes to the bytes of the source.
+    /// Default true.
     pub verify_writes: bool,
     /// Heal packs that a restore finds damaged, from parity. Default true.
     pub heal: bool,

@@ -253,7 +253,8 @@ impl Decoder {
 const SAMPLE_PIECES: usize = 8;
 /// Length of a piece of the entropy sample: 4 KiB.
 const SAMPLE_PIECE_LEN: usize = 4096;
-/// Bits per byte above which deflate is not worth its time (measured: 0.2 % of the saving is lost).
+/// Bits per byte above which compression is not worth its time (measured with deflate: 0.2 % of the
+/// saving is lost).
 const RANDOM_BITS: f64 = 7.9;
 
 /// Returns `true` when a sample of the chunk has more than 7.9 bits of order-0 entropy per byte.

@@ -71,7 +71,7 @@ impl fmt::Display for Error {
                 "The cost of a key derivation exceeds 2,097,152 KiB, 16 passes, 16 lanes, or 8,388,608 KiB times passes"
             }
             Self::CostTooLow => "The cost of a new key is below 19,456 KiB, 2 passes, or 8 KiB for each lane",
-            Self::TooLong => "The key file would exceed 65,536 bytes, or the sealed message 64 GiB",
+            Self::TooLong => "The key file would exceed 65,536 bytes, or the message 64 GiB or its output",
             Self::NoMemory => "The system has no memory for the key derivation",
             Self::NoThreads => "The system has no thread for the key derivation",
             Self::Unwanted => "The key derivation was cancelled",

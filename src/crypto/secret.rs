@@ -1,7 +1,8 @@
 //! A 32-byte secret key, with key derivation (HKDF-Expand) and authentication codes (HMAC).
 //!
 //! Both use the `hmac` crate directly, so that neither can fail; the tests compare with the `hkdf`
-//! crate.
+//! crate. The codes of many messages at once come from [`crate::sha256`]; the tests compare them
+//! with those of the crate.
 
 use crate::sha256::{self, Start, Stream};
 use hmac::{Hmac, KeyInit, Mac};
@@ -80,7 +81,7 @@ impl SecretKey {
     pub fn hmac_each(&self, messages: &[&[u8]], streams: &mut [(&mut Stream, &[u8])]) -> Vec<[u8; 32]> {
         let [inner, outer] = [0x36, 0x5c].map(|pad| {
             let mut block = Zeroizing::new([pad; sha256::BLOCK_LEN]);
-            block.iter_mut().zip(self.0).for_each(|(to, from)| *to ^= from);
+            block.iter_mut().zip(&self.0).for_each(|(to, from)| *to ^= from);
             Start::after(&block)
         });
         let digests = sha256::digests_beside(&inner, messages, streams);
@@ -97,7 +98,7 @@ impl SecretKey {
         // a key shorter than a block is padded with zeros (RFC 2104 §2): done here, so that no
         // length error is possible
         let mut padded = Zeroizing::new([0u8; 64]);
-        padded.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        padded.iter_mut().zip(&self.0).for_each(|(to, from)| *to = *from);
         Hmac::<Sha256>::new((&*padded).into())
     }
 }

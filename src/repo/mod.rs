@@ -141,7 +141,7 @@ impl Repository {
         &self.pool
     }
 
-    /// True when each encoded chunk is decoded as a check before it is stored.
+    /// True when each new chunk is proven before it is stored.
     pub fn verify_writes(&self) -> bool {
         self.verify_writes
     }

@@ -2,7 +2,7 @@
 //!
 //! A stored chunk is appended to one of several open packs (at random in a sealed repository, so
 //! that neighbours in a stream are not stored next to each other). The worker that fills a pack
-//! finishes it; a thread of the session writes it and its `.idx` while the next one fills, so that
+//! finishes it, or leaves it to the next one; a thread of the session writes it and its `.idx` while the next one fills, so that
 //! no worker waits for a flush. With a single-threaded executor the calling thread does all of
 //! this.
 //!
@@ -159,12 +159,10 @@ impl PackSink {
         if !self.in_pairs || pack.is_meta() {
             return self.finish_packs(vec![pack]);
         }
+        // held while the pair waits for the disk, so that each further worker waits with one pack
         let mut single = lock(&self.single);
         match single.take() {
-            Some(other) => {
-                drop(single);
-                self.finish_packs(vec![other, pack])
-            }
+            Some(other) => self.finish_packs(vec![other, pack]),
             None => {
                 *single = Some(pack);
                 Ok(())

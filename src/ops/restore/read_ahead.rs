@@ -168,6 +168,8 @@ impl Drop for ReadAhead<'_> {
         for (receiver, _) in self.in_progress.drain(..) {
             let _ = receiver.recv();
         }
+        // a reader may keep the last pieces for long, but not the buffers of finished runs
+        *lock(&self.spare) = Spare::default();
     }
 }
 
@@ -187,6 +189,12 @@ fn read_run(
     // adjacent, and at most MAX_STORED_RUN in total
     stored.resize((end_of(last) - base) as usize, 0);
     let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
+    // a chunk in place keeps the whole buffer, which may be far longer than what the window counts
+    let cost: usize = locations
+        .iter()
+        .map(|location| location.entry.raw_len as usize + CHUNK_COST)
+        .sum();
+    let may_stay = stored.capacity() <= 2 * cost;
     let mut plain = Vec::with_capacity(locations.len());
     let mut out = buffers.pop().unwrap_or_default();
     for location in locations {
@@ -198,9 +206,14 @@ fn read_run(
             Err(_) => None,
         };
         plain.push(match decoded {
-            Some(Plain::Stored(range)) => Chunk::Stored(start + range.start..start + range.end),
+            Some(Plain::Stored(range)) if may_stay => Chunk::Stored(start + range.start..start + range.end),
+            Some(Plain::Stored(range)) => {
+                out.clear();
+                out.extend_from_slice(&payload[range]);
+                Chunk::Decoded(std::mem::replace(&mut out, buffers.pop().unwrap_or_default()))
+            }
             Some(Plain::Out) => Chunk::Decoded(std::mem::replace(&mut out, buffers.pop().unwrap_or_default())),
-            // the id of a chunk is never that of no bytes
+            // fails the comparison with its id, or else that of its length
             None => Chunk::Decoded(Vec::new()),
         });
     }
