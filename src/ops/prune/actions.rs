@@ -4,8 +4,8 @@
 //! less than the caller tolerates; small packs of similar size are gathered once there are enough
 //! of them, so that each byte is gathered only a few times.
 
-use super::Work;
 use super::packs::{Action, PackState};
+use super::work::Work;
 use std::collections::HashMap;
 
 /// Number of small packs of one size and kind from which on they are gathered.

@@ -1,84 +1,15 @@
-//! The options of a prune, and the snapshots that they keep.
+//! The snapshots that the options of a prune keep.
 
-use super::Work;
+use super::report::{PruneReport, Sums};
 use super::survey::Survey;
-use crate::error::{Error, Result};
+use super::work::Work;
+use crate::error::Result;
 use crate::id::SnapshotId;
-use crate::snapshot::retention::{Candidate, Keep, RetentionPolicy, Rules};
+use crate::snapshot::retention::{Candidate, SnapshotChoice};
 use std::collections::{BTreeMap, HashSet};
-
-pub use crate::snapshot::retention::SnapshotChoice;
 
 /// The reason for keeping a snapshot that the policy was not applied to.
 const NOT_ASKED: &str = "filter";
-/// Default of [`PruneOptions::max_unused`].
-const DEFAULT_MAX_UNUSED: f64 = 0.05;
-
-/// Options of a prune.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PruneOptions {
-    /// Which snapshots are kept.
-    pub policy: RetentionPolicy,
-    /// The policy is applied only to snapshots that have all these tags, with these values. The
-    /// others are kept.
-    pub tags: BTreeMap<String, String>,
-    /// Report what would be done, and change nothing.
-    pub dry_run: bool,
-    /// Share of the stored bytes that may be waste in packs that are partly needed, from 0 (every
-    /// such pack is rewritten) to 1 (none is). 0.05 by default.
-    pub max_unused: f64,
-    /// Also sweep packs that live ingests may rely on. These ingests then fail cleanly, or commit a
-    /// complete snapshot.
-    pub force: bool,
-    /// Wait for the sessions that delay a part of the sweep, then sweep that part too.
-    pub wait: bool,
-}
-
-impl PruneOptions {
-    /// The default options with this policy.
-    pub fn new(policy: RetentionPolicy) -> Self {
-        Self {
-            policy,
-            tags: BTreeMap::new(),
-            dry_run: false,
-            max_unused: DEFAULT_MAX_UNUSED,
-            force: false,
-            wait: false,
-        }
-    }
-
-    /// Keeps every snapshot, so that only data that no snapshot needs is deleted.
-    pub fn keep_all() -> Self {
-        Self::new(RetentionPolicy {
-            keep_last: Keep::All,
-            ..RetentionPolicy::default()
-        })
-    }
-
-    /// The same options, but no further snapshot is removed: the policy is applied only once.
-    pub(super) fn sweep_only(&self) -> Self {
-        Self {
-            policy: Self::keep_all().policy,
-            tags: BTreeMap::new(),
-            ..self.clone()
-        }
-    }
-
-    /// Rejects invalid options.
-    pub(super) fn check(&self) -> Result<()> {
-        self.rules()?;
-        if !(0.0..=1.0).contains(&self.max_unused) {
-            return Err(Error::InvalidArgument {
-                reason: format!("maxUnused must be from 0 to 1, not {}", self.max_unused),
-            });
-        }
-        Ok(())
-    }
-
-    fn rules(&self) -> Result<Rules> {
-        Ok(Rules::new(&self.policy)?)
-    }
-}
 
 /// The decisions of the policy.
 pub(super) struct Chosen {
@@ -95,6 +26,25 @@ impl Chosen {
 
     pub(super) fn removed_ids(&self) -> Vec<SnapshotId> {
         self.removed.iter().map(|choice| choice.id).collect()
+    }
+
+    /// The report of a run with these decisions.
+    pub(super) fn report(&self, sums: Sums, work: &Work<'_>) -> PruneReport {
+        let mut report = PruneReport {
+            removed: self.removed.clone(),
+            kept: self.kept.clone(),
+            removed_packs: sums.removed_packs,
+            rewritten_packs: sums.rewritten_packs,
+            freed_bytes: sums.freed_bytes,
+            pending_bytes: sums.pending_bytes,
+            dry_run: self.dry_run,
+            time_zone: self.time_zone.clone(),
+            warnings: work.warnings.clone(),
+            unprotected: work.unprotected.clone(),
+            copied_ahead: sums.copied_ahead,
+        };
+        report.count(work.finished);
+        report
     }
 }
 

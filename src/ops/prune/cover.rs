@@ -6,7 +6,8 @@
 //! between the two. A pack that is in no group is protected here from its own bytes. Damaged parity
 //! is left to a repair.
 
-use super::{PruneReport, Work};
+use super::report::PruneReport;
+use super::work::Work;
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::layout;

@@ -6,10 +6,10 @@
 //! may reuse every pack that no hint told them to avoid: none of these packs is deleted before the
 //! sessions have ended.
 
-use super::Work;
 use super::packs::Writer;
 use super::plan::{Done, Plan};
 use super::survey::Survey;
+use super::work::Work;
 use crate::catalog::marks::walk;
 use crate::catalog::snapshots;
 use crate::entropy::random;

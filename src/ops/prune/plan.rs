@@ -8,12 +8,12 @@
 //! The plan changes nothing in the repository. Whether a pack may be deleted is decided again under
 //! the commit lock ([`super::decide`]); [`Done`] records the results.
 
-use super::Work;
 use super::actions;
 use super::choice::Chosen;
 use super::packs::{Action, PackState, Presence, Writer};
 use super::report::Sums;
 use super::survey::Survey;
+use super::work::Work;
 use crate::catalog::entries::all_entries;
 use crate::catalog::marks::{Copy, Marker, Marks, for_each_id};
 use crate::catalog::{copies, snapshots};

@@ -5,9 +5,9 @@
 //! exists is left over from an interrupted forget, which had no effect: a prune deletes the record,
 //! under the exclusive commit lock.
 
-use super::Work;
 use super::plan::{Done, Plan};
 use super::survey::Survey;
+use super::work::Work;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;

@@ -1,8 +1,7 @@
 //! The report of a prune.
 
-use super::Work;
-use super::choice::{Chosen, SnapshotChoice};
 use crate::id::PackId;
+use crate::snapshot::retention::SnapshotChoice;
 
 /// Results of a prune, or with `dry_run` what it would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub struct PruneReport {
     pub unprotected: Vec<PackId>,
     /// The part of pending packs that is already stored in other packs, in bytes and in complete
     /// packs.
-    copied_ahead: Deleted,
+    pub(super) copied_ahead: Deleted,
 }
 
 /// Deleted packs, and the bytes of the chunks that were stored in them.
@@ -53,25 +52,6 @@ impl FromIterator<u64> for Deleted {
 }
 
 impl PruneReport {
-    /// The report of one run.
-    pub(super) fn of_run(chosen: &Chosen, sums: Sums, work: &Work<'_>) -> Self {
-        let mut report = Self {
-            removed: chosen.removed.clone(),
-            kept: chosen.kept.clone(),
-            removed_packs: sums.removed_packs,
-            rewritten_packs: sums.rewritten_packs,
-            freed_bytes: sums.freed_bytes,
-            pending_bytes: sums.pending_bytes,
-            dry_run: chosen.dry_run,
-            time_zone: chosen.time_zone.clone(),
-            warnings: work.warnings.clone(),
-            unprotected: work.unprotected.clone(),
-            copied_ahead: sums.copied_ahead,
-        };
-        report.count(work.finished);
-        report
-    }
-
     /// Adds packs that were deleted in addition.
     pub(super) fn count(&mut self, deleted: Deleted) {
         self.removed_packs += deleted.packs;

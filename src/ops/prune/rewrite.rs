@@ -7,9 +7,9 @@
 //! that copy may be the last good one. When this returns, the new packs are protected, named by a
 //! segment and durable.
 
-use super::Work;
 use super::packs::Action;
 use super::plan::Plan;
+use super::work::Work;
 use crate::base::{decode_stored, meta_of};
 use crate::catalog::marks::for_each_id;
 use crate::crypto::sha256;

@@ -1,6 +1,6 @@
 //! Lists the repository in the order of [`crate::catalog`]; the plan reads the index later.
 
-use super::Work;
+use super::work::Work;
 use crate::catalog::needed::{Needed, is_unknowable, needed};
 use crate::catalog::snapshots;
 use crate::error::{Error, Result};

@@ -7,10 +7,10 @@
 //! every instant every half-deleted pack is in a list. A spared pack is in a group and in the index
 //! before its list is deleted.
 
-use super::Work;
 use super::plan::{Done, Plan};
 use super::report::Deleted;
 use super::survey::{Survey, needed_or_all};
+use super::work::Work;
 use crate::error::Result;
 use crate::id::PackId;
 use crate::layout;
