@@ -75,13 +75,13 @@ pub fn needed(
         true => all_entries(repo),
         false => Ok(repo.index().all_entries()?),
     };
-    let survey = Survey::take(repo, lists)?;
-    match survey.find(repo, entries()?, ids, monitor)? {
+    let listed = ListedPacks::take(repo, lists)?;
+    match listed.find(repo, entries()?, ids, monitor)? {
         Found::Complete(needed) => Ok(needed),
         Found::Incomplete { unnamed, .. } if maintains && !unnamed.is_empty() => {
             repo.name_listed(&unnamed)?;
             repo.storage().barrier()?;
-            Ok(survey.find(repo, entries()?, ids, monitor)?.or_unnamed())
+            Ok(listed.find(repo, entries()?, ids, monitor)?.or_unnamed())
         }
         incomplete @ Found::Incomplete { .. } => Ok(incomplete.or_unnamed()),
     }
@@ -144,7 +144,7 @@ impl Found {
 }
 
 /// The existing packs, and those of them that are in lists.
-struct Survey<'l> {
+struct ListedPacks<'l> {
     lists: &'l KillLists,
     /// Packs in the folder and their lengths in bytes.
     packs: BTreeMap<PackId, u64>,
@@ -152,7 +152,7 @@ struct Survey<'l> {
     listed: BTreeSet<PackId>,
 }
 
-impl<'l> Survey<'l> {
+impl<'l> ListedPacks<'l> {
     fn take(repo: &Repository, lists: &'l KillLists) -> Result<Self> {
         let packs = repo.list_packs()?;
         let listed = lists

@@ -11,7 +11,7 @@ mod items;
 mod lane;
 mod lanes;
 mod outline;
-mod presence;
+mod session_lease;
 
 pub use crate::storage::SourceFile;
 pub use items::{ItemSpec, ItemStream, ReaderItems};
@@ -25,7 +25,7 @@ use crate::monitor::Monitor;
 use crate::repo::{Repository, Session};
 use crate::snapshot::{Snapshot, SnapshotItem};
 use items::check_text;
-use presence::Presence;
+use session_lease::SessionLease;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -99,14 +99,14 @@ fn ingest_with(
 
     repo.clean_leftovers();
     let id = SnapshotId(random(repo.entropy())?);
-    let presence = Presence::take(repo, id)?;
+    let lease = SessionLease::take(repo, id)?;
     let compression = options.compression.unwrap_or(repo.config().compression);
     let session = Arc::new(Session::start(repo, id, compression)?);
 
     let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
     match outcome {
         Ok(snapshot) => {
-            drop(presence);
+            drop(lease);
             repo.merge_index_if_due();
             repo.keep_reserve();
             Ok(snapshot)
@@ -120,10 +120,10 @@ fn ingest_with(
                 });
             }
             match commit::give_up(&session, &error) {
-                true => drop(presence),
+                true => drop(lease),
                 // the stale lease marks this session as abandoned until the next writer puts the
                 // record
-                false => presence.leave(),
+                false => lease.leave(),
             }
             Err(error)
         }

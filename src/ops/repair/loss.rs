@@ -26,7 +26,7 @@ const MAX_RANGES: usize = 4096;
 type Ranges = Vec<(u64, u64)>;
 
 /// Walks snapshots, and caches the results per node.
-pub(super) struct Survey<'a> {
+pub(super) struct LossFinder<'a> {
     repo: &'a Repository,
     /// Nodes that were walked, with the ranges that are missing below them.
     walked: HashMap<Part, Arc<Ranges>>,
@@ -48,7 +48,7 @@ struct Part {
     chunk_count: u64,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> LossFinder<'a> {
     pub(super) fn new(repo: &'a Repository) -> Self {
         Self {
             repo,
@@ -212,7 +212,7 @@ fn add_ranges(ranges: &mut Ranges, start: u64, below: &Ranges) {
 /// items that are known.
 pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> Result<()> {
     let repo = work.repo;
-    let mut survey = Survey::new(repo);
+    let mut finder = LossFinder::new(repo);
     let mut damaged = unreadable;
     let manifests = repo.storage().list(layout::SNAPSHOTS)?;
     // in this order: everything that a snapshot needs was published before its manifest
@@ -234,11 +234,11 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
         let Ok(snapshot) = repo.decode_manifest(&id, &bytes) else {
             continue;
         };
-        let items = survey.damaged_items(&snapshot)?;
+        let items = finder.damaged_items(&snapshot)?;
         if !items.is_empty() {
             damaged.push(DamagedSnapshot { id, items });
         }
-        if let Some(error) = survey.unreadable.take() {
+        if let Some(error) = finder.unreadable.take() {
             work.leave(error)?;
         }
     }
@@ -249,7 +249,7 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
         return work.leave(error.clone());
     }
     damaged.sort_by_key(|snapshot| snapshot.id);
-    work.report.lost_chunks = survey.lost.len() as u64;
+    work.report.lost_chunks = finder.lost.len() as u64;
     work.report.damaged_snapshots = damaged;
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! of an interrupted ingest or a prune are no snapshot.
 
 use super::files::{Found, read, write_repaired};
-use super::loss::{Survey, is_lost};
+use super::loss::{LossFinder, is_lost};
 use super::packs::Inventory;
 use super::{DamagedSnapshot, Work};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
     let (intact, damaged) = judge_manifests(work)?;
     let forgotten = forgotten(work)?;
     let copies = find_copies(work, inventory, &|id| intact.contains(id) || forgotten.contains(id))?;
-    let mut survey = Survey::new(work.repo);
+    let mut finder = LossFinder::new(work.repo);
     let mut lost = Vec::new();
     // restored, or left to another process
     let mut settled: BTreeSet<SnapshotId> = BTreeSet::new();
@@ -45,8 +45,8 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
         };
         let found = damaged.get(&id).unwrap_or(&Found::Missing);
         if *found == Found::Missing {
-            let items = survey.damaged_items(&snapshot)?;
-            if let Some(error) = survey.unreadable.take() {
+            let items = finder.damaged_items(&snapshot)?;
+            if let Some(error) = finder.unreadable.take() {
                 // a later repair that can read everything that it needs decides whether it is
                 // restored
                 left.push(error);

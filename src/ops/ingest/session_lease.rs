@@ -10,11 +10,11 @@ use crate::repo::Repository;
 /// The lease of an ingest. It is durable before any other file of its session: a copy of a manifest
 /// without manifest, record and lease indicates a lost snapshot. A lease that was removed by force
 /// is never recreated: the ingest fails.
-pub(super) struct Presence {
+pub(super) struct SessionLease {
     lease: Option<Lease>,
 }
 
-impl Presence {
+impl SessionLease {
     pub(super) fn take(repo: &Repository, id: SnapshotId) -> Result<Self> {
         let storage = repo.storage();
         let started_at = format_time(repo.now_ms());
@@ -32,7 +32,7 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for SessionLease {
     fn drop(&mut self) {
         // a panic may leave the copy of a manifest: the process that finds the lease of a dead
         // session writes the record
