@@ -252,8 +252,8 @@ impl Base {
     }
 
     /// True for a handle without the keys of its repository: it can only verify what needs no keys.
-    pub fn is_locked(&self) -> bool {
-        self.seal.is_locked()
+    pub fn is_keyless(&self) -> bool {
+        self.seal.is_keyless()
     }
 
     /// `Err` once the handle was closed, or when `monitor` wants the operation to stop.
@@ -275,7 +275,7 @@ impl Base {
     }
 
     fn check_keys(&self) -> Result<()> {
-        match self.is_locked() {
+        match self.is_keyless() {
             true => Err(Error::PassphraseRequired),
             false => Ok(()),
         }

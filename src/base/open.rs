@@ -316,7 +316,7 @@ fn without_keys(env: &Environment, config: Config, config_bytes: Vec<u8>) -> Par
         config,
         config_bytes,
         unlocked: None,
-        seals: Seals::Locked,
+        seals: Seals::Keyless,
         index: GlobalIndex::unread(Arc::clone(&env.storage), context, 0),
         broken: Vec::new(),
     }
@@ -368,7 +368,7 @@ fn assemble(env: Environment, place: Place, parts: Parts, options: &OpenOptions)
 
 /// The reason why a handle with these options must not write, if there is one.
 fn write_refused(env: &Environment, seals: &Seals, options: &OpenOptions) -> Option<Error> {
-    if matches!(seals, Seals::Locked) {
+    if matches!(seals, Seals::Keyless) {
         return Some(Error::PassphraseRequired);
     }
     if options.read_only {

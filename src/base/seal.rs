@@ -25,7 +25,7 @@ pub enum Seals {
     Sealed(Box<Keys>),
     /// A sealed one without its keys: nothing can be opened or sealed, and no id of a chunk can be
     /// computed.
-    Locked,
+    Keyless,
 }
 
 /// Seals and chunk ids of one repository.
@@ -76,14 +76,14 @@ impl RepoSeal {
     /// The keys of a sealed repository.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.seals {
-            Seals::Plain | Seals::Locked => None,
+            Seals::Plain | Seals::Keyless => None,
             Seals::Sealed(keys) => Some(keys),
         }
     }
 
     /// True for a sealed repository without its keys.
-    pub fn is_locked(&self) -> bool {
-        matches!(self.seals, Seals::Locked)
+    pub fn is_keyless(&self) -> bool {
+        matches!(self.seals, Seals::Keyless)
     }
 
     /// The id of a piece of plaintext of the given kind.
@@ -96,7 +96,7 @@ impl RepoSeal {
             (Seals::Sealed(keys), KIND_LIST) => keys.list_id.hmac(&[data]),
             (Seals::Sealed(keys), _) => keys.copy_id.hmac(&[data]),
             // an id that no chunk has
-            (Seals::Locked, _) => [0; 32],
+            (Seals::Keyless, _) => [0; 32],
         };
         ChunkId(id)
     }
@@ -136,7 +136,7 @@ impl RepoSeal {
                 out.extend_from_slice(encoded);
                 return Ok(());
             }
-            Seals::Locked => return Err(Error::PassphraseRequired),
+            Seals::Keyless => return Err(Error::PassphraseRequired),
             Seals::Sealed(keys) => keys,
         };
         let (_, epoch) = keys.current();
@@ -166,7 +166,7 @@ impl RepoSeal {
     pub fn open_chunk(&self, meta: &ChunkMeta, stored: &mut [u8]) -> Option<std::ops::Range<usize>> {
         let keys = match &self.seals {
             Seals::Plain => return Some(0..stored.len()),
-            Seals::Locked => return None,
+            Seals::Keyless => return None,
             Seals::Sealed(keys) => keys,
         };
         let parts = SealedParts::of(stored)?;
@@ -185,7 +185,7 @@ impl RepoSeal {
     pub fn open_chunk_to<'a>(&self, meta: &ChunkMeta, stored: &'a [u8], opened: &'a mut [u8]) -> Option<&'a [u8]> {
         let keys = match &self.seals {
             Seals::Plain => return Some(stored),
-            Seals::Locked => return None,
+            Seals::Keyless => return None,
             Seals::Sealed(keys) => keys,
         };
         let parts = SealedParts::of(stored)?;
@@ -268,7 +268,7 @@ impl TrailerSeal for RepoSeal {
     fn seal(&self, body_hash: &[u8; 32], entries: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         match &self.seals {
             Seals::Plain => Some(tag16(TRAILER_DOMAIN, &[body_hash, entries])),
-            Seals::Locked => None,
+            Seals::Keyless => None,
             Seals::Sealed(keys) => {
                 let key = keys.current().1.pack_trailer.hmac(&[body_hash]);
                 seal_in_place(&key, &[0; NONCE_LEN], &self.trailer_aad(), entries).ok()
@@ -279,7 +279,7 @@ impl TrailerSeal for RepoSeal {
     fn open(&self, epoch: u32, body_hash: &[u8; 32], entries: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
         match &self.seals {
             Seals::Plain => tag16(TRAILER_DOMAIN, &[body_hash, entries]) == *tag,
-            Seals::Locked => false,
+            Seals::Keyless => false,
             Seals::Sealed(keys) => keys.epoch(epoch).is_some_and(|epoch| {
                 let key = epoch.pack_trailer.hmac(&[body_hash]);
                 open_in_place(&key, &[0; NONCE_LEN], &self.trailer_aad(), entries, tag).is_ok()
@@ -291,7 +291,7 @@ impl TrailerSeal for RepoSeal {
         out.fill(0);
         let keys = match &self.seals {
             Seals::Plain => return true,
-            Seals::Locked => return false,
+            Seals::Keyless => return false,
             Seals::Sealed(keys) => keys,
         };
         let key = keys.current().1.pack_pad.hmac(&[pack_nonce]);

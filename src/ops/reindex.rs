@@ -65,12 +65,12 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
     // they are needed
     let lost = named
         .keys()
-        .filter(|pack| !packs.contains(pack) && !kill_lists.condemned(pack));
+        .filter(|pack| !packs.contains(pack) && !kill_lists.is_condemned(pack));
     let mut unread = dissolve::within_parity(repo, &lost.copied().collect(), monitor)?;
     let (mut failed, mut passed_over) = (None, false);
     for pack in packs.iter().copied() {
         repo.check_running(monitor)?;
-        if kill_lists.condemned(&pack) {
+        if kill_lists.is_condemned(&pack) {
             continue;
         }
         if !(named.contains_key(&pack) || fresh.contains(&pack)) {
@@ -105,7 +105,7 @@ fn rebuild_in_runs(repo: &Repository, kill_lists: &KillLists, monitor: &dyn Moni
             || passed_over
             || !groups
                 .packs()
-                .all(|pack| packs.contains(pack) || kill_lists.condemned(pack))
+                .all(|pack| packs.contains(pack) || kill_lists.is_condemned(pack))
         {
             return Err(failed.map_or_else(|| unreadable_index(repo), Error::from));
         }

@@ -103,7 +103,7 @@ impl Repository {
         let config = base.config();
         let gear = match base.seal().seals() {
             Seals::Sealed(keys) => Gear::keyed(&keys.chunker),
-            Seals::Plain | Seals::Locked => Gear::default_table(),
+            Seals::Plain | Seals::Keyless => Gear::default_table(),
         };
         let cutter = Cutter::new(config.chunking, Arc::new(gear)).map_err(|reason| Error::ConfigCorrupt {
             reason: reason.to_string(),

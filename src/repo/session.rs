@@ -264,7 +264,7 @@ impl Session {
         let seen = lock(&self.seen_packs).get(&pack).copied();
         let len = match seen {
             Some(len) => len,
-            None if lock(&self.kill_lists).avoid(&pack) => None,
+            None if lock(&self.kill_lists).is_avoided(&pack) => None,
             None if !self.repo.may_rely_on(&pack)? => None,
             None => self.repo.pack_len(&pack)?,
         };

@@ -49,11 +49,11 @@ impl KillLists {
 
     /// Whether a prune has condemned the pack, and it is not [spared](Self::spare): it may be
     /// deleted at any time.
-    pub fn condemned(&self, pack: &PackId) -> bool {
+    pub fn is_condemned(&self, pack: &PackId) -> bool {
         self.condemned.contains(pack) && !self.spared.contains(pack)
     }
 
-    /// The packs for which [`condemned`](Self::condemned) is true.
+    /// The packs for which [`is_condemned`](Self::is_condemned) is true.
     pub fn condemned_packs(&self) -> HashSet<PackId> {
         self.condemned.difference(&self.spared).copied().collect()
     }
@@ -70,7 +70,7 @@ impl KillLists {
     }
 
     /// Whether new snapshots should not reuse the pack: a list or a hint names it.
-    pub fn avoid(&self, pack: &PackId) -> bool {
+    pub fn is_avoided(&self, pack: &PackId) -> bool {
         self.is_listed(pack) || self.hinted.contains(pack)
     }
 

@@ -15,7 +15,7 @@ const REPO: RepoId = RepoId([0x11; 16]);
 enum Keys {
     Plain,
     Sealed(u8),
-    Locked,
+    Keyless,
 }
 
 impl ListSeal for Keys {
@@ -132,7 +132,7 @@ fn only_its_mac_proves_a_list() {
     let proof = |bytes: &[u8], keys: &Keys| KillList::decode(bytes, &list.id, keys).unwrap().proof;
     assert_eq!(proof(&bytes, &SEALED), Proof::Valid);
     assert_eq!(proof(&bytes, &Keys::Sealed(2)), Proof::Wrong);
-    assert_eq!(proof(&bytes, &Keys::Locked), Proof::Unknown);
+    assert_eq!(proof(&bytes, &Keys::Keyless), Proof::Unknown);
     // the MAC covers every field: a checksum is no proof
     for at in [12, 16, 56, 95, 100, 159, 170] {
         let mut forged = bytes.clone();
@@ -143,7 +143,7 @@ fn only_its_mac_proves_a_list() {
             "byte {at}"
         );
     }
-    assert!(list.encode(&Keys::Locked).is_err());
+    assert!(list.encode(&Keys::Keyless).is_err());
     // a repository without keys has no MACs
     assert!(KillList::decode(&bytes, &list.id, &PLAIN).is_err());
 }
@@ -160,7 +160,7 @@ fn a_list_without_a_valid_mac_condemns_nothing_and_its_packs_are_avoided() {
         let all = KillLists::load_all(&storage, &REPO, &SEALED).unwrap();
         let pack = PackId([10; 32]);
         assert!(
-            !all.condemned(&pack) && all.is_listed(&pack) && all.avoid(&pack),
+            !all.is_condemned(&pack) && all.is_listed(&pack) && all.is_avoided(&pack),
             "{name}"
         );
         assert!(!all.lists()[0].condemns(), "{name}");
@@ -172,7 +172,7 @@ fn a_list_of_another_repository_is_ignored() {
     let storage = new_storage();
     list(1, false, &[10]).publish(&storage, &PLAIN).unwrap();
     let all = KillLists::load_all(&storage, &RepoId([0x12; 16]), &PLAIN).unwrap();
-    assert!(all.lists().is_empty() && !all.avoid(&PackId([10; 32])));
+    assert!(all.lists().is_empty() && !all.is_avoided(&PackId([10; 32])));
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn a_spared_pack_is_not_condemned_and_writers_still_avoid_it() {
     let mut all = KillLists::load_all(&storage, &REPO, &PLAIN).unwrap();
     let (spared, other) = (PackId([10; 32]), PackId([11; 32]));
     all.spare([spared].into());
-    assert!(!all.condemned(&spared) && all.is_listed(&spared) && all.avoid(&spared));
-    assert!(all.condemned(&other));
+    assert!(!all.is_condemned(&spared) && all.is_listed(&spared) && all.is_avoided(&spared));
+    assert!(all.is_condemned(&other));
 }
 
 #[test]
@@ -233,9 +233,9 @@ fn hints_are_avoided_and_only_kill_lists_condemn() {
     put_bytes(&storage, "index/marks/notes.kill", b"not ours").unwrap();
     let all = KillLists::load_all(&storage, &REPO, &PLAIN).unwrap();
     let (condemned, hinted, free) = (PackId([11; 32]), PackId([20; 32]), PackId([30; 32]));
-    assert!(all.condemned(&condemned) && all.avoid(&condemned));
-    assert!(!all.condemned(&hinted) && all.avoid(&hinted));
-    assert!(!all.condemned(&free) && !all.avoid(&free));
+    assert!(all.is_condemned(&condemned) && all.is_avoided(&condemned));
+    assert!(!all.is_condemned(&hinted) && all.is_avoided(&hinted));
+    assert!(!all.is_condemned(&free) && !all.is_avoided(&free));
     assert_eq!(all.lists().len(), 3);
     assert!(list(1, false, &[12]).publish(&storage, &PLAIN).is_err());
 }

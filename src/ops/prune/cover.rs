@@ -68,7 +68,7 @@ fn bare_packs(repo: &Repository, must_complete: bool) -> Result<Vec<PackId>> {
     bare.sort_unstable();
     let mut existing = Vec::new();
     for pack in bare {
-        if !kill_lists.condemned(&pack) && repo.storage().size(&layout::pack(&pack))?.is_some() {
+        if !kill_lists.is_condemned(&pack) && repo.storage().size(&layout::pack(&pack))?.is_some() {
             existing.push(pack);
         }
     }

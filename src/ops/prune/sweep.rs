@@ -46,7 +46,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     storage.include_in_barrier(layout::SNAPSHOTS);
     storage.barrier()?;
     let needed = needed_or_all(work, &lists, &ids, true)?;
-    let spared = needed.for_chunks.iter().filter(|pack| lists.condemned(pack)).count();
+    let spared = needed.for_chunks.iter().filter(|pack| lists.is_condemned(pack)).count();
     if spared > 0 {
         work.warn(
             "WARN_PACKS_SPARED",

@@ -95,7 +95,7 @@ fn repair_group(work: &mut Work<'_>, inventory: &Inventory, record: &GroupRecord
 
 fn has_condemned(work: &Work<'_>, head: &GroupHead) -> bool {
     let mut members = head.members.iter();
-    members.any(|member| work.kill_lists.condemned(&member.pack))
+    members.any(|member| work.kill_lists.is_condemned(&member.pack))
 }
 
 /// True when the writer of the packs of a group has exited. A session publishes groups only for its
@@ -123,7 +123,7 @@ fn regroup(work: &mut Work<'_>, inventory: &Inventory, head: &GroupHead) -> Resu
     let first_slot = random_slot(repo.entropy())?;
     let mut remaining = Accumulator::new(head.shape, head.class, first_slot).map_err(parity::Error::Refused)?;
     for member in &head.members {
-        if inventory.bad.contains(&member.pack) || work.kill_lists.condemned(&member.pack) {
+        if inventory.bad.contains(&member.pack) || work.kill_lists.is_condemned(&member.pack) {
             continue;
         }
         let bytes = storage.get(&layout::pack(&member.pack), repo.config().longest_pack())?;

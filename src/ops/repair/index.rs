@@ -103,7 +103,7 @@ fn compare(work: &Work<'_>, inventory: &Inventory) -> Result<Differences> {
     for pack in named.keys() {
         let known = inventory.good.get(pack).is_some_and(|good| good.content.is_some());
         // an interrupted prune removes its packs from the index when it is completed
-        if known || work.kill_lists.condemned(pack) {
+        if known || work.kill_lists.is_condemned(pack) {
             continue;
         }
         // or it was written since the packs were listed

@@ -97,7 +97,7 @@ impl Inventory {
         let named = named_packs(work.repo)?;
         packs.extend(named.keys());
         for pack in packs {
-            if work.kill_lists.condemned(&pack) {
+            if work.kill_lists.is_condemned(&pack) {
                 continue;
             }
             let is_ours = named.contains_key(&pack) || groups.group_of(&pack).is_some();

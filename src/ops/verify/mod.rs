@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
 
     fn check_everything(&mut self) -> Result<()> {
         self.check_running()?;
-        if self.repo.is_locked() {
+        if self.repo.is_keyless() {
             return stored::check(self);
         }
         small::check(self)?;

@@ -122,7 +122,7 @@ fn condemned(run: &mut Run<'_>) -> Result<(HashSet<PackId>, HashSet<PackId>)> {
     // a damaged list was reported; the packs that it condemns are not known
     let mut lists = run.noted(run.repo.kill_lists()).unwrap_or_default();
     let listed: HashSet<PackId> = lists.listed().copied().collect();
-    if run.repo.is_locked() || listed.is_empty() {
+    if run.repo.is_keyless() || listed.is_empty() {
         return Ok((HashSet::new(), listed));
     }
     let ids = run.repo.list_manifests().unwrap_or_default();
@@ -161,7 +161,7 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
     if run.is_there(&layout::pack(pack)) || is_condemned(run, pack) {
         return false;
     }
-    if run.repo.is_locked() {
+    if run.repo.is_keyless() {
         // a prune removes a pack from its group and deletes its .idx before it deletes the pack
         let groups = run.noted(run.repo.parity_groups());
         return run.is_there(&layout::pack_index(pack)) || groups.is_ok_and(|groups| groups.group_of(pack).is_some());
