@@ -13,8 +13,8 @@ import {
 const BYTES = random(3 * MIB, 110);
 
 /** Runs fn while a code location of the engine panics. */
-async function whilePanicking(place, fn) {
-  process.env.CONTAINERARCHIVE_PANIC = place;
+async function whilePanicking(location, fn) {
+  process.env.CONTAINERARCHIVE_PANIC = location;
   try {
     return await fn();
   } finally {
@@ -26,7 +26,7 @@ const items = () => ['a', 'b', 'c'].map((name) => ({ name, type: 'x', stream: ra
 const read = async (repo, id) => pipeline(await repo.restore(id), new PassThrough().resume());
 
 /** A code location, and the call that reaches it. */
-const places = [
+const locations = [
   ['ca-ingest', (repo) => repo.ingest(['x'])],
   ['ca-worker', (repo) => repo.ingest(random(MIB, 111))],
   ['ca-packs', (repo) => repo.ingest(random(MIB, 112))],
@@ -53,12 +53,12 @@ const places = [
   ['ca-keys', (repo) => repo.keys.add({ passphrase: 'another', kdf: CHEAP_KDF })],
 ];
 
-for (const [place, call] of places) {
-  const kind = place === 'ca-keys' ? ENCRYPTED : PLAIN;
-  test(`a panic at ${place} of ${String(call).replace(/\s+/g, ' ').slice(0, 60)}`, async (t) => {
+for (const [location, call] of locations) {
+  const kind = location === 'ca-keys' ? ENCRYPTED : PLAIN;
+  test(`a panic at ${location} of ${String(call).replace(/\s+/g, ' ').slice(0, 60)}`, async (t) => {
     const { repo, path } = await freshRepo(t, kind);
     const { id } = await repo.ingest(BYTES);
-    const error = await whilePanicking(place, () => rejectsWith(call(repo, id, t), 'ERR_INTERNAL'));
+    const error = await whilePanicking(location, () => rejectsWith(call(repo, id, t), 'ERR_INTERNAL'));
     assert.match(error.message, /panic|writing thread/);
     assert.match(error.hint, /closed/);
     for (const next of [() => call(repo, id, t), () => repo.ingest(['x']), () => repo.listSnapshots(), () => repo.restore(id)]) {

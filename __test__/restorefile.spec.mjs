@@ -45,7 +45,7 @@ test('a relative path is relative to the working directory', async (t) => {
 });
 
 test('a file is replaced only with overwrite, anything else never', async (t) => {
-  const { repo, path: place } = await freshRepo(t);
+  const { repo, path: repoPath } = await freshRepo(t);
   const { id } = await repo.ingest([DATA]);
   const folder = temporary(t);
   const path = join(folder, 'file');
@@ -61,7 +61,7 @@ test('a file is replaced only with overwrite, anything else never', async (t) =>
   }
   await rejectsWith(repo.restoreToFile(id, { path: join(folder, 'missing', 'file') }), 'ERR_STORAGE');
   await rejectsWith(repo.restoreToFile(id, { path: join(path, 'below') }), 'ERR_NOT_A_DIRECTORY');
-  await rejectsWith(repo.restoreToFile(id, { path: join(place, 'config.json'), overwrite: true }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(repo.restoreToFile(id, { path: join(repoPath, 'config.json'), overwrite: true }), 'ERR_INVALID_ARGUMENT');
   const two = await Promise.allSettled([1, 2].map(() => repo.restoreToFile(id, { path: join(folder, 'twice') })));
   assert.deepEqual(two.map(({ reason }) => reason?.code).sort(), ['ERR_FILE_EXISTS', undefined]);
   assertSameBytes(readFileSync(join(folder, 'twice')), DATA);
@@ -70,7 +70,7 @@ test('a file is replaced only with overwrite, anything else never', async (t) =>
 });
 
 test('damage, a signal and close() leave no file', async (t) => {
-  const { repo, path: place } = await freshRepo(t, PLAIN, { ...SMALL, parity: false });
+  const { repo, path: repoPath } = await freshRepo(t, PLAIN, { ...SMALL, parity: false });
   const { id } = await repo.ingest(pieces(DATA, MIB));
   const folder = temporary(t);
   const path = join(folder, 'file');
@@ -87,16 +87,16 @@ test('damage, a signal and close() leave no file', async (t) => {
     assert.deepEqual(readdirSync(folder), result ? ['file'] : []);
     rmSync(path, { force: true });
   }
-  const other = await reopen(t, place, PLAIN);
+  const other = await reopen(t, repoPath, PLAIN);
   const running = other.restoreToFile(id, { path });
   const failed = rejectsWith(running, 'ERR_CLOSED').catch((error) => running.then(() => rmSync(path), () => Promise.reject(error)));
   await other.close();
   await failed;
   assert.deepEqual(readdirSync(folder), []);
 
-  const packs = repoFiles(place, /\.pack$/);
+  const packs = repoFiles(repoPath, /\.pack$/);
   rmSync(packs[packs.length >> 1]);
-  const damaged = await reopen(t, place, PLAIN);
+  const damaged = await reopen(t, repoPath, PLAIN);
   writeFileSync(path, 'old');
   await rejectsWith(damaged.restoreToFile(id, { path, overwrite: true }), 'ERR_PACK_MISSING');
   assert.equal(readFileSync(path, 'utf8'), 'old');
@@ -130,7 +130,7 @@ test('progress is reported, also at the end, and nothing afterwards', async (t) 
 });
 
 test('wrong arguments, unknown snapshots and closed handles are refused', async (t) => {
-  const { repo, path: place } = await freshRepo(t);
+  const { repo, path: repoPath } = await freshRepo(t);
   const { id } = await repo.ingest([Buffer.from('x')]);
   const path = join(temporary(t), 'file');
   for (const wrong of [undefined, null, 1, {}, { path: '' }, { path: 1 }, { path: 'a\0b' }, { path, overwrite: 1 }, { path, item: '' },
@@ -141,7 +141,7 @@ test('wrong arguments, unknown snapshots and closed handles are refused', async 
   await rejectsWith(repo.restoreToFile('f'.repeat(32), { path }), 'ERR_SNAPSHOT_NOT_FOUND');
   await rejectsWith(repo.restoreToFile(id, { path, item: 'absent' }), 'ERR_ITEM_NOT_FOUND');
   assert.throws(() => statSync(path));
-  const reader = await reopen(t, place, PLAIN, { readOnly: true });
+  const reader = await reopen(t, repoPath, PLAIN, { readOnly: true });
   assert.equal((await reader.restoreToFile(id, { path })).size, 1);
   await repo.close();
   await rejectsWith(repo.restoreToFile(id, { path, overwrite: true }), 'ERR_CLOSED');
@@ -149,21 +149,21 @@ test('wrong arguments, unknown snapshots and closed handles are refused', async 
 
 test('a path that leads into the repository through a link or a bind mount is refused', async (t) => {
   if (process.platform === 'win32') return t.skip('SKIPPED: needs symbolic links');
-  const { repo, path: place } = await freshRepo(t);
+  const { repo, path: repoPath } = await freshRepo(t);
   const { id } = await repo.ingest([DATA]);
   const folder = temporary(t);
-  symlinkSync(place, join(folder, 'link'));
+  symlinkSync(repoPath, join(folder, 'link'));
   const ways = [join(folder, 'link')];
   // a bind mount of an inner directory: none of the directories above it is that of the repository
   mkdirSync(join(folder, 'mounted'));
-  const mounted = spawnSync('mount', ['--bind', join(place, 'packs'), join(folder, 'mounted')]);
+  const mounted = spawnSync('mount', ['--bind', join(repoPath, 'packs'), join(folder, 'mounted')]);
   if (mounted.status === 0) {
     afterwards(t, () => execFileSync('umount', ['-l', join(folder, 'mounted')]));
     ways.push(join(folder, 'mounted'), join(folder, 'mounted', 'data'));
   } else {
     t.diagnostic(`SKIPPED the half with a bind mount: ${mounted.stderr}`);
   }
-  const bytes = () => repoFiles(place, /./).map((file) => [file, readFileSync(file, 'hex')]);
+  const bytes = () => repoFiles(repoPath, /./).map((file) => [file, readFileSync(file, 'hex')]);
   const before = bytes();
   for (const way of ways) {
     for (const name of [...readdirSync(way), 'new']) {

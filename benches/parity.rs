@@ -148,12 +148,12 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn verify_beside_sha256(len: usize, runs: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    let place = folder.path().join("repo");
+    let path = folder.path().join("repo");
     ingest(
-        &open_new(&place, Some(ParityParams::default()), Compression::None),
+        &open_new(&path, Some(ParityParams::default()), Compression::None),
         &random(len, 3),
     );
-    let environment = Environment::local(&place, 2, Arc::new(NullMonitor)).expect("the folder");
+    let environment = Environment::local(&path, 2, Arc::new(NullMonitor)).expect("the folder");
     let repo = Arc::new(repo::open(environment, None, &OpenOptions::default()).expect("the repository"));
     let stored = ops::stats(&repo, &NullMonitor).expect("numbers").bytes;
     let read = stored.data_packs + stored.meta_packs + stored.pack_indexes + stored.parity;

@@ -207,8 +207,8 @@ class PlainSeal:
         return b""
 
     def open_page(self, segment, section, number, page):
-        place = segment.id + struct.pack("<IQ", section, number)
-        want(page[4080:] == tag16("containerarchive/segment-page/v1", place, page[:4080]), f"page {number} is damaged")
+        position = segment.id + struct.pack("<IQ", section, number)
+        want(page[4080:] == tag16("containerarchive/segment-page/v1", position, page[:4080]), f"page {number} is damaged")
         return page[:4080]
 
     def open_manifest(self, outer, data):
@@ -538,9 +538,9 @@ class Repository:
         return self.last_rebuilt[1]
 
     @cached_property
-    def places(self):
+    def locations(self):
         """All locations of each chunk that items can use."""
-        places = defaultdict(list)
+        locations = defaultdict(list)
         for pack_id in self.pack_ids():
             try:
                 pack = self.pack_index(pack_id)
@@ -548,8 +548,8 @@ class Repository:
                 continue  # reported where a chunk of it is needed
             for e in pack.entries:
                 if e.type in (DATA, LIST):
-                    places[e.id].append((pack, e))
-        return places
+                    locations[e.id].append((pack, e))
+        return locations
 
     def open_chunk(self, pack, entry, stored):
         """The plaintext of a stored chunk, decoded and its id recomputed (5)."""
@@ -566,7 +566,7 @@ class Repository:
         if (id, kind) in self.kept:
             return self.kept[id, kind]
         failed = None
-        for pack, e in self.places.get(id, ()):
+        for pack, e in self.locations.get(id, ()):
             if e.type != kind:
                 continue
             try:
@@ -577,7 +577,7 @@ class Repository:
                 failed = error
                 continue
             return self._keep(id, kind, data)
-        for pack, e in self.places.get(id, ()):
+        for pack, e in self.locations.get(id, ()):
             try:
                 stored = self.rebuilt(pack.id)[e.offset : e.offset + e.payload_len]
                 return self._keep(id, kind, self.open_chunk(pack, e, stored))

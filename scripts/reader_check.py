@@ -65,7 +65,7 @@ def idx_of_pack(pack_id, data, trailer_offset):
 
 
 class Segment:
-    """One file of the global index, completely read and checked. `places` are (pack id, entry)."""
+    """One file of the global index, completely read and checked. `locations` are (pack id, entry)."""
 
     def __init__(self, seal, repo_id, name_id, data):
         self.pages = len(data) // 4096
@@ -120,7 +120,7 @@ class Segment:
         want(
             all(e.ordinal < len(packs) and e.type in (DATA, LIST) for e in entries), "entry of a segment makes no sense"
         )
-        self.places = [(packs[e.ordinal][0], e) for e in entries]
+        self.locations = [(packs[e.ordinal][0], e) for e in entries]
         ends = (entries[0].id, entries[-1].id) if entries else (bytes(32), bytes(32))
         want((self.first, self.last) == ends, "first or last id of a segment")
         fence = [struct.pack("<Q", int.from_bytes(e.id[:8], "big")) for e in entries[::85]]
@@ -133,7 +133,7 @@ class Segment:
         first = 1 + sum(self.counts[:3])
         content = [self.page(first + i, 4) for i in range(pages)]
         want(not any(any(page[4032:]) for page in content), "a filter page is not zero where it is unused")
-        for _, e in self.places:
+        for _, e in self.locations:
             page = content[(int.from_bytes(e.id[:8], "big") * pages) >> 64]
             block = (int.from_bytes(e.id[8:12], "big") * 63) >> 32
             bits = int.from_bytes(e.id[12:20], "little")
@@ -251,7 +251,7 @@ class Check:
             if segment.id in gone:
                 continue
             listed.update(segment.packs)
-            found.update((pack_id, e._replace(ordinal=0)) for pack_id, e in segment.places)
+            found.update((pack_id, e._replace(ordinal=0)) for pack_id, e in segment.locations)
         there = {
             (pack.id, e._replace(ordinal=0))
             for pack in self.packs.values()

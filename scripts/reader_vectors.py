@@ -125,14 +125,14 @@ def check_segment(v, seals):
     numbers = [0, 1, 1, 2, 3, 4, 5, 6, 7]  # two data pages, one of each other section
     for number, (section, page) in enumerate(zip(numbers, known["pages"], strict=True)):
         content = bytes.fromhex(page["content"]).ljust(4080, b"\0")
-        place = id + struct.pack("<IQ", section, number)
+        position = id + struct.pack("<IQ", section, number)
         if number == 0:
             tag = tag16("containerarchive/segment/v1", content)
             sealed = head.ljust(4080, b"\0")
             sealed += tag16("containerarchive/segment/v1", sealed)
         else:
-            tag = tag16("containerarchive/segment-page/v1", place, content)
-            sealed = aes_gcm()(key).encrypt(place[16:], content, b"CAS1" + seal.repo_id + id)
+            tag = tag16("containerarchive/segment-page/v1", position, content)
+            sealed = aes_gcm()(key).encrypt(position[16:], content, b"CAS1" + seal.repo_id + id)
         same(f"tag of page {number}", tag, page["plainTag"])
         same(f"sealed page {number}", sha256(sealed), page["sealedSha256"])
         same(f"sealed tag of page {number}", sealed[4080:], page["sealedTag"])

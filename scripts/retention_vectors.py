@@ -63,14 +63,14 @@ def plan_group(group, policy, now, reasons):
         count = policy.get(rule, 0)
         limit = len(group) if count == "all" else count
         used, last = 0, None
-        for place, (time, name, _) in enumerate(group):
+        for position, (time, name, _) in enumerate(group):
             local = time.astimezone(zone)
             shifted = local if rule == "keepHours" else local.replace(tzinfo=None) - late
-            period = place if form is None else shifted.strftime(form)
+            period = position if form is None else shifted.strftime(form)
             if used < limit and period != last:
                 used, last = used + 1, period
                 reasons[name].append(f"{rule} {used}/{count}")
-            elif used < limit and place == len(group) - 1:
+            elif used < limit and position == len(group) - 1:
                 reasons[name].append(f"{rule} oldest")
     for time, name, tags in group:
         if "keepWithin" in policy:

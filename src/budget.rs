@@ -54,12 +54,12 @@ impl Drop for Grant {
 }
 
 /// A waiting request; it leaves the queue when this is dropped, also when its `check` panics.
-struct Place<'a> {
+struct Waiting<'a> {
     shared: &'a Shared,
     ticket: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.shared.lock().queue.retain(|ticket| *ticket != self.ticket);
         // the request after this one may fit
@@ -100,7 +100,7 @@ impl Budget {
         }
         state.queue.push_back(ticket);
         drop(state);
-        let place = Place { shared, ticket };
+        let waiting = Waiting { shared, ticket };
         on_wait();
         loop {
             check()?;
@@ -112,7 +112,7 @@ impl Budget {
                 .unwrap_or_else(PoisonError::into_inner);
             if may_go(&state) {
                 let grant = self.lend(state, amount);
-                drop(place);
+                drop(waiting);
                 return Ok(grant);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Once;
 
 thread_local! {
     /// Source location of the last panic of this thread.
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Keeps panics of this library off the host's stderr and records their source location.
@@ -17,9 +17,9 @@ pub fn silence() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         set_hook(Box::new(|info| {
-            let place = info.location().map(ToString::to_string);
+            let location = info.location().map(ToString::to_string);
             // a thread that is ending has no thread-local storage
-            let _ = PLACE.try_with(|last| *last.borrow_mut() = place);
+            let _ = LOCATION.try_with(|last| *last.borrow_mut() = location);
         }));
     });
 }
@@ -32,8 +32,8 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         // leaked, because dropping a payload may panic in turn
         std::mem::forget(payload);
         let text = text.unwrap_or_else(|| "the engine panicked".to_owned());
-        match PLACE.with(|last| last.borrow_mut().take()) {
-            Some(place) => format!("{text} ({place})"),
+        match LOCATION.with(|last| last.borrow_mut().take()) {
+            Some(location) => format!("{text} ({location})"),
             None => text,
         }
     })

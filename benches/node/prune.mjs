@@ -57,13 +57,13 @@ async function main() {
 async function bench(program, options, folder) {
   const [repo, home] = ['repo', 'home'].map((name) => join(folder, name));
   mkdirSync(home, { recursive: true });
-  const place = { repo, home };
-  await program.fill(place, options);
+  const folders = { repo, home };
+  await program.fill(folders, options);
   for (const [way, command] of Object.entries(program.prunes)) {
     const results = [];
     for (let run = 0; run < options.runs; run++) {
       const copy = { repo: join(folder, 'repo.copy'), home: join(folder, 'home.copy') };
-      for (const name of ['repo', 'home']) cpSync(place[name], copy[name], { recursive: true, preserveTimestamps: true });
+      for (const name of ['repo', 'home']) cpSync(folders[name], copy[name], { recursive: true, preserveTimestamps: true });
       const before = filesOf(copy.repo);
       const result = await measured(command(copy), program.env(copy));
       const after = filesOf(copy.repo);
@@ -201,9 +201,9 @@ function rivals(programs) {
       }
     }
     const { init, backup, ...rest } = make(file);
-    const fill = async (place, { mib, days }) => {
-      await measured(init, rest.env(place));
-      for (let number = 0; number < days; number++) await piped(dump(mib, number), backup(number), rest.env(place));
+    const fill = async (folders, { mib, days }) => {
+      await measured(init, rest.env(folders));
+      for (let number = 0; number < days; number++) await piped(dump(mib, number), backup(number), rest.env(folders));
     };
     return [{ name: version.split('\n')[0].split(' compiled')[0], fill, ...rest }];
   });

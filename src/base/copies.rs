@@ -31,12 +31,8 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
             Err(error) => return Err(error),
         },
         Err(error) => match error.kind {
-            ErrorKind::NotFound => Error::RepositoryNotFound {
-                path: env.place.clone(),
-            },
-            ErrorKind::NotADirectory => Error::NotADirectory {
-                path: env.place.clone(),
-            },
+            ErrorKind::NotFound => Error::RepositoryNotFound { path: env.path.clone() },
+            ErrorKind::NotADirectory => Error::NotADirectory { path: env.path.clone() },
             ErrorKind::TooLarge => Error::ConfigCorrupt {
                 reason: "it is larger than 1 MiB".to_owned(),
             },

@@ -15,8 +15,8 @@ mod leases;
 mod manifests;
 mod open;
 mod options;
-mod place;
 mod readme;
+mod root_folder;
 mod seal;
 mod wait;
 mod writing;
@@ -27,7 +27,7 @@ pub use decode::{Decoded, Plain, Prover, decode_stored, decode_unproven, judge_c
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use open::{Opened, init, open};
 pub use options::{InitOptions, OpenOptions, Secret};
-pub use place::Generation;
+pub use root_folder::Generation;
 pub use seal::{ChunkMeta, ChunkSum, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
 
@@ -55,7 +55,7 @@ pub struct Environment {
     /// The storage of the repository.
     pub storage: Arc<dyn Storage>,
     /// The path of the repository, for messages and for [`Base::contains_path`].
-    pub place: String,
+    pub path: String,
     /// The current time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -79,7 +79,7 @@ impl Environment {
         let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
         Ok(Self {
             storage: Arc::new(LocalStorage::open_path(path, Arc::clone(&entropy))?),
-            place: path.display().to_string(),
+            path: path.display().to_string(),
             clock: Arc::new(crate::clock::SystemClock),
             entropy,
             executor,
@@ -117,8 +117,8 @@ pub struct Base {
     config_durable: AtomicBool,
     closed: AtomicBool,
     /// The folder as the last check found it.
-    place: Mutex<place::Place>,
-    generation: place::Generations,
+    folder: Mutex<root_folder::RootFolder>,
+    generation: root_folder::Generations,
     bugs: bugs::SeededBugs,
 }
 
@@ -136,7 +136,7 @@ impl Base {
     /// Whether a path of this machine leads into the repository's folder, also through links and
     /// bind mounts.
     pub fn contains_path(&self, path: &Path) -> bool {
-        leads_into(path, Path::new(&self.env.place), &layout::FOLDERS)
+        leads_into(path, Path::new(&self.env.path), &layout::FOLDERS)
     }
 
     /// The storage of the repository.

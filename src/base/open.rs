@@ -11,7 +11,7 @@ use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
 use super::keys::{Unlocked, find_bundle};
 use super::options::{InitOptions, OpenOptions, Secret};
-use super::place::{Generations, Place};
+use super::root_folder::{Generations, RootFolder};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
 use super::{Base, Environment, readme};
@@ -41,16 +41,12 @@ const DEFAULT_PACK_SIZE: u64 = 8 << 20;
 pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Opened> {
     let pack_size = check_init(options)?;
     let storage = env.storage.as_ref();
-    let exists = |env: &Environment| Error::RepositoryExists {
-        path: env.place.clone(),
-    };
+    let exists = |env: &Environment| Error::RepositoryExists { path: env.path.clone() };
     match storage.size(layout::CONFIG) {
         Ok(Some(_)) => return Err(exists(&env)),
         Ok(None) => {}
         Err(error) if error.kind == ErrorKind::NotADirectory => {
-            return Err(Error::NotADirectory {
-                path: env.place.clone(),
-            });
+            return Err(Error::NotADirectory { path: env.path.clone() });
         }
         Err(error) => return Err(error.into()),
     }
@@ -75,10 +71,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let allowed = [layout::README, layout::COMMIT_LOCK, layout::MAINT_LOCK, &keys, &copies];
     readme::check_free(&env)?;
     let is_empty = storage.create_folders(&layout::FOLDERS, &allowed);
-    if !is_empty.map_err(|error| error.at_root(&env.place))? {
-        return Err(Error::NotEmpty {
-            path: env.place.clone(),
-        });
+    if !is_empty.map_err(|error| error.at_root(&env.path))? {
+        return Err(Error::NotEmpty { path: env.path.clone() });
     }
     for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
         put_bytes(storage, name, &[])?;
@@ -117,9 +111,9 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         return Err(exists(&env));
     }
     storage.barrier()?;
-    let place = Place::look(&env)?;
+    let folder = RootFolder::identify(&env)?;
     let parts = load_index(&env, config, config_bytes, unlocked, &options.open)?;
-    let opened = assemble(env, place, parts, &options.open);
+    let opened = assemble(env, folder, parts, &options.open);
     opened.base.config_durable.store(true, Ordering::Release);
     // left over from an earlier init that was interrupted
     opened.base.clean_half_written();
@@ -191,7 +185,7 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
     }
     // before anything is read: the data may then be of a folder that replaced this one, but never
     // the other way round
-    let place = Place::look(&env)?;
+    let folder = RootFolder::identify(&env)?;
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
     let parts = match open_with(&env, config, bytes, secret, options) {
@@ -207,13 +201,13 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
     };
     if options.repository_id.is_some_and(|wanted| wanted != parts.config.id) {
         return Err(Error::RepositoryChanged {
-            path: env.place.clone(),
+            path: env.path.clone(),
             expected: options.repository_id.unwrap_or(id),
             found: Some(parts.config.id),
         });
     }
     env.check_wanted()?;
-    Ok(assemble(env, place, parts, options))
+    Ok(assemble(env, folder, parts, options))
 }
 
 /// An open repository, and its index as it was found.
@@ -341,7 +335,7 @@ fn unlock(env: &Environment, config: &Config, config_bytes: &[u8], secret: &Secr
     Ok(unlocked)
 }
 
-fn assemble(env: Environment, place: Place, parts: Parts, options: &OpenOptions) -> Opened {
+fn assemble(env: Environment, folder: RootFolder, parts: Parts, options: &OpenOptions) -> Opened {
     let write_refused = write_refused(&env, &parts.seals, options);
     let (current_key, bundle) = parts.unlocked.map(|unlocked| (unlocked.id, unlocked.bundle)).unzip();
     let base = Base {
@@ -355,7 +349,7 @@ fn assemble(env: Environment, place: Place, parts: Parts, options: &OpenOptions)
         write_refused: Mutex::new(write_refused),
         config_durable: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        place: Mutex::new(place),
+        folder: Mutex::new(folder),
         generation: Generations::default(),
         bugs: SeededBugs::default(),
     };

@@ -37,9 +37,7 @@ pub(super) fn check_free(env: &Environment) -> Result<()> {
     if is_free(env.storage.as_ref())? {
         return Ok(());
     }
-    Err(Error::NotEmpty {
-        path: env.place.clone(),
-    })
+    Err(Error::NotEmpty { path: env.path.clone() })
 }
 
 fn is_free(storage: &dyn Storage) -> Result<bool> {

@@ -27,7 +27,7 @@ impl Base {
     /// Two processes that lock different files of one name do not exclude each other, so other
     /// writers never recreate a lost lock file.
     pub fn restore_lock_files(&self) -> Result<()> {
-        self.check_place()?;
+        self.check_folder()?;
         if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
             return Err(refused);
         }
@@ -50,10 +50,10 @@ impl Base {
     /// Called before an operation writes: `config.json` may be from an init that was killed before
     /// it flushed the directory entry, and data that outlived it would be lost. One flush per
     /// handle. Returns the folder that the operation is about to write into; see
-    /// [`check_place`](Self::check_place) for its errors.
+    /// [`check_folder`](Self::check_folder) for its errors.
     pub fn begin_writing(&self) -> Result<Generation> {
         self.check_writable()?;
-        let generation = self.check_place()?;
+        let generation = self.check_folder()?;
         if !self.config_durable.load(Ordering::Acquire) {
             self.storage().include_in_barrier("");
             self.storage().barrier()?;

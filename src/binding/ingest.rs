@@ -171,16 +171,16 @@ pub struct NativeLane {
 
 #[napi]
 impl NativeLane {
-    /// Begins an item. `place` is its position in the snapshot, counted from 0; `expected_size` is
-    /// the number of bytes that its source has promised, a whole number.
+    /// Begins the item at `position` of the snapshot, counted from 0; `expected_size` is the number
+    /// of bytes that its source has promised, a whole number.
     #[napi]
-    pub fn begin_item(&self, place: u32, name: String, kind: String, expected_size: Option<f64>) {
+    pub fn begin_item(&self, position: u32, name: String, kind: String, expected_size: Option<f64>) {
         self.pipe.begin_item(ItemSpec {
             name,
             kind,
             // exact: index.js passes only whole numbers up to 2^53
             expected_size: expected_size.map(|size| size as u64),
-            place: u64::from(place),
+            position: u64::from(position),
         });
     }
 

@@ -64,11 +64,11 @@ fn memory_is_reused_for_the_same_size() {
     let pool = BufferPool::new(8 * MIB);
     let mut buffer = pool.take(MIB).unwrap();
     buffer.fill(7);
-    let place = buffer.as_ptr();
+    let address = buffer.as_ptr();
     drop(buffer);
     assert_eq!((pool.lent_bytes(), pool.idle_bytes()), (0, MIB));
     let again = pool.take(MIB - 5).unwrap();
-    assert_eq!((again.as_ptr(), again.filled_len(), again[0]), (place, 0, 7));
+    assert_eq!((again.as_ptr(), again.filled_len(), again[0]), (address, 0, 7));
     assert_eq!((pool.lent_bytes(), pool.idle_bytes()), (MIB, 0));
     drop(again);
     pool.release_idle();

@@ -147,7 +147,7 @@ fn check(repo: &Repository, options: &KeyOptions) -> Result<()> {
 /// killed could be the only one left, or a key whose removal was not flushed could reappear.
 fn lock(repo: &Repository, monitor: &dyn Monitor) -> Result<MaintLock> {
     let lock = repo.maint(monitor)?;
-    repo.check_place()?;
+    repo.check_folder()?;
     for folder in [layout::KEYS, layout::KEY_COPIES] {
         repo.storage().include_in_barrier(folder);
     }

@@ -30,7 +30,7 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.check_running(monitor)?;
     repo.begin_writing()?;
     let mut maintenance = repo.maintain(lease::REINDEX, monitor)?;
-    repo.check_place()?;
+    repo.check_folder()?;
     let run = || -> Result<()> {
         let kill_lists = spare_needed(repo, repo.kill_lists()?, monitor)?;
         rebuild(repo, &kill_lists, monitor)?;
@@ -198,7 +198,7 @@ mod tests {
         let storage = Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::new())));
         let environment = Environment {
             storage: storage.clone(),
-            place: "memory".to_owned(),
+            path: "memory".to_owned(),
             clock: Arc::new(crate::clock::FixedClock::new(0)),
             entropy: Arc::new(SeededEntropy::new(1)),
             executor: Arc::new(crate::executor::InlineExecutor),

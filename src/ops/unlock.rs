@@ -25,7 +25,7 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
     repo.check_open()?;
     repo.check_writable()?;
     if !force {
-        repo.check_place()?;
+        repo.check_folder()?;
         let mut removed = Vec::new();
         repo.with_reserve(|| repo.remove_stale_leases_into(&mut removed))?;
         removed.sort_unstable();

@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex};
 /// An open repository. Shared by all operations of a handle; dropped when the last of them ends.
 ///
 /// It dereferences to its [`Base`]. State that was read from the folder is dropped when
-/// [`Base::check_place`] finds another folder with the same repository (`per_folder.rs`).
+/// [`Base::check_folder`] finds another folder with the same repository (`per_folder.rs`).
 pub struct Repository {
     base: Base,
     global_index: GlobalIndex,

@@ -6,7 +6,7 @@ use crate::sync::lock;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard};
 
-/// A value that is valid for one folder; it is reset to its default once [`Base::check_place`] has
+/// A value that is valid for one folder; it is reset to its default once [`Base::check_folder`] has
 /// found another one.
 #[derive(Default)]
 pub(super) struct PerFolder<T>(Mutex<(Generation, T)>);

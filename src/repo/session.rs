@@ -120,15 +120,15 @@ impl Session {
     }
 
     /// `Err` when the folder that the session stores into no longer exists: see
-    /// [`Base::check_place`](crate::base::Base::check_place).
-    pub fn check_place(&self) -> Result<()> {
-        self.repo.check_same_place(self.folder)
+    /// [`Base::check_folder`](crate::base::Base::check_folder).
+    pub fn check_folder(&self) -> Result<()> {
+        self.repo.check_same_folder(self.folder)
     }
 
     /// The same, and `LeaseRemoved` once its lease was removed by force: it must not store anything
     /// after that.
     pub fn check_standing(&self) -> Result<()> {
-        self.check_place()?;
+        self.check_folder()?;
         match self.repo.storage().size(&layout::lease(&self.id))? {
             Some(_) => Ok(()),
             None => Err(Error::LeaseRemoved),

@@ -228,8 +228,8 @@ impl Storage for MemoryStorage {
         let mut state = self.state();
         if let Some(old) = state.files.insert(key.to_owned(), bytes.into()) {
             state.quarantined += 1;
-            let place = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
-            state.files.insert(place, old);
+            let kept = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
+            state.files.insert(kept, old);
         }
         Ok(())
     }
@@ -239,8 +239,8 @@ impl Storage for MemoryStorage {
         let mut state = self.state();
         if let Some(old) = state.files.remove(key) {
             state.quarantined += 1;
-            let place = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
-            state.files.insert(place, old);
+            let kept = format!("quarantine/{}-{:08x}", key.replace('/', "_"), state.quarantined);
+            state.files.insert(kept, old);
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Storage for MemoryStorage {
             let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
             allowed
                 .iter()
-                .any(|place| place == key || place.strip_suffix('/').is_some_and(|place| place == folder))
+                .any(|path| path == key || path.strip_suffix('/').is_some_and(|path| path == folder))
         };
         Ok(self.state().files.keys().all(expected))
     }

@@ -13,13 +13,13 @@
 //! Below [`LocalStorage`] is [`Vfs`], the file-system calls that it makes, with a real and a
 //! simulated implementation.
 
+mod containment;
 mod error;
 mod export;
 mod key;
 mod local;
 mod memory;
 mod missing;
-mod place;
 mod source_file;
 pub mod vfs;
 
@@ -32,11 +32,11 @@ mod recording;
 #[cfg(any(test, feature = "testing"))]
 pub mod simfs;
 
+pub use containment::leads_into;
 pub use error::{Error, ErrorKind, FailedRead, Result, Verdict, judge};
 pub use export::ExportFile;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
-pub use place::leads_into;
 pub use source_file::SourceFile;
 pub use vfs::{FolderIdentity, RealFs, Vfs};
 

@@ -404,8 +404,8 @@ fn root() -> PathBuf {
 fn sources(folder: &str) -> Vec<Source> {
     let mut waiting = vec![root().join(folder)];
     let mut files = Vec::new();
-    while let Some(place) = waiting.pop() {
-        for entry in std::fs::read_dir(place).unwrap() {
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 waiting.push(path);
@@ -487,7 +487,7 @@ impl Source {
         self.is(at, ":") && self.is(at + 1, ":")
     }
 
-    /// Place of the brace that closes the one at `open`.
+    /// Position of the brace that closes the one at `open`.
     fn closing(&self, open: usize) -> usize {
         let mut depth = 0usize;
         for at in open..self.tokens.len() {
@@ -777,7 +777,7 @@ fn char_end(chars: &[char], quote: usize) -> Option<usize> {
     }
 }
 
-/// Place of the opening quote and number of `#` of a raw string that begins at `at`.
+/// Position of the opening quote and number of `#` of a raw string that begins at `at`.
 fn raw_hashes(chars: &[char], at: usize) -> Option<(usize, usize)> {
     let start = at + if chars.get(at) == Some(&'b') { 2 } else { 1 };
     let hashes = chars.get(start..)?.iter().take_while(|sign| **sign == '#').count();

@@ -267,7 +267,7 @@ fn lanes_of(items: &[Vec<u8>], lanes: usize) -> Vec<Box<dyn ItemStream + Send + 
         let of_lane = items.iter().enumerate().skip(lane).step_by(lanes);
         let items = of_lane.map(|(number, data)| {
             let spec = ItemSpec {
-                place: number as u64,
+                position: number as u64,
                 ..ItemSpec::new(&format!("item {number}"), "x")
             };
             (spec, Box::new(&data[..]) as Box<dyn Read + Send>)

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 fn folder_environment(path: &Path) -> Environment {
     let storage = LocalStorage::open_path(path, Arc::new(OsEntropy)).unwrap();
     Environment {
-        place: path.display().to_string(),
+        path: path.display().to_string(),
         entropy: Arc::new(OsEntropy),
         ..environment(Arc::new(storage), 1)
     }

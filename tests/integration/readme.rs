@@ -38,7 +38,7 @@ fn other_readmes() -> Vec<(&'static str, Vec<u8>)> {
 fn folder_environment(path: &Path) -> Environment {
     let storage = LocalStorage::open_path(path, Arc::new(OsEntropy)).unwrap();
     Environment {
-        place: path.display().to_string(),
+        path: path.display().to_string(),
         entropy: Arc::new(OsEntropy),
         ..environment(Arc::new(storage), 1)
     }
@@ -62,8 +62,8 @@ fn init_writes_the_same_readme_into_each_repository_before_the_config() {
 fn the_readme_of_an_interrupted_init_is_accepted_as_it_is() {
     for flavor in [Flavor::plain(), Flavor::sealed()] {
         let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join("repo");
-        let local = folder_environment(&place);
+        let path = dir.path().join("repo");
+        let local = folder_environment(&path);
         let faulty = Arc::new(FaultyStorage::new(Arc::clone(&local.storage)));
         faulty.fail_when(|op, key| op == "put_new" && key == layout::CONFIG, ErrorKind::NoSpace);
         let interrupted = Environment {
@@ -71,19 +71,19 @@ fn the_readme_of_an_interrupted_init_is_accepted_as_it_is() {
             ..local
         };
         assert_eq!(code(init(interrupted, flavor)), "ERR_NO_SPACE");
-        assert_eq!(std::fs::read(place.join(layout::README)).unwrap(), readme());
-        assert!(!place.join(layout::CONFIG).exists());
-        assert_eq!(code(open(folder_environment(&place), flavor)), "ERR_REPO_NOT_FOUND");
-        let made = |place: &Path| {
-            std::fs::metadata(place.join(layout::README))
+        assert_eq!(std::fs::read(path.join(layout::README)).unwrap(), readme());
+        assert!(!path.join(layout::CONFIG).exists());
+        assert_eq!(code(open(folder_environment(&path), flavor)), "ERR_REPO_NOT_FOUND");
+        let made = |path: &Path| {
+            std::fs::metadata(path.join(layout::README))
                 .unwrap()
                 .modified()
                 .unwrap()
         };
-        let before = made(&place);
-        init(folder_environment(&place), flavor).unwrap();
-        assert_eq!(made(&place), before, "it was not written again");
-        assert_eq!(std::fs::read(place.join(layout::README)).unwrap(), readme());
+        let before = made(&path);
+        init(folder_environment(&path), flavor).unwrap();
+        assert_eq!(made(&path), before, "it was not written again");
+        assert_eq!(std::fs::read(path.join(layout::README)).unwrap(), readme());
     }
     // all else that an init makes may be missing
     let dir = tempfile::tempdir().unwrap();

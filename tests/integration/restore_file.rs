@@ -119,7 +119,7 @@ fn an_invalid_target_path_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut environment = environment(storage, 1);
-    environment.place = directory.path().join("repo").display().to_string();
+    environment.path = directory.path().join("repo").display().to_string();
     let repo = init(environment, Flavor::plain()).unwrap();
     let id = ingest(&repo, b"x").unwrap().id.to_hex();
     let path = |name: &str| directory.path().join(name);
@@ -161,7 +161,7 @@ fn nothing_is_restored_into_the_repository_through_a_link() {
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open_path(&at("disk/repo"), entropy).unwrap());
     for opened_by in ["disk/repo", "link/repo"] {
         let mut environment = environment(Arc::clone(&storage), 1);
-        environment.place = at(opened_by).display().to_string();
+        environment.path = at(opened_by).display().to_string();
         let repo = match opened_by {
             "disk/repo" => init(environment, Flavor::plain()),
             _ => open(environment, Flavor::plain()),

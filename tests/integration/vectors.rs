@@ -190,7 +190,7 @@ fn packs() -> Value {
 
 /// A segment of 100 entries (two data pages) that supersedes another one: all its pages.
 fn segment() -> Value {
-    let place = |n: u8| ChunkLocation {
+    let location = |n: u8| ChunkLocation {
         pack: PackId([n % 3; 32]),
         entry: PackEntry {
             id: ChunkId(sha256(&[&[n]])),
@@ -201,7 +201,7 @@ fn segment() -> Value {
             kind: n % 2,
         },
     };
-    let source = MemorySource::new((0..100).map(|n| (place(n), 200_000)).collect());
+    let source = MemorySource::new((0..100).map(|n| (location(n), 200_000)).collect());
     let pages_of = |seal: SegmentSeal| {
         let storage = MemoryStorage::new();
         let context = SegmentContext { repo: REPO, seal };

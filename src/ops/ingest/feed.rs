@@ -409,7 +409,7 @@ impl<'a> Feeder<'a> {
                     content: list.content,
                     sha256,
                 };
-                (spec.place, item)
+                (spec.position, item)
             })
             .collect())
     }

@@ -14,7 +14,7 @@ pub struct ItemSpec {
     pub expected_size: Option<u64>,
     /// Its position among the items of the snapshot; items with equal positions keep the order in
     /// which they were read.
-    pub place: u64,
+    pub position: u64,
 }
 
 impl ItemSpec {
@@ -24,7 +24,7 @@ impl ItemSpec {
             name: name.to_owned(),
             kind: kind.to_owned(),
             expected_size: None,
-            place: 0,
+            position: 0,
         }
     }
 

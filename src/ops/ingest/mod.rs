@@ -112,7 +112,7 @@ fn ingest_with(
             Ok(snapshot)
         }
         Err(error) => {
-            if let Err(replaced) = session.check_place() {
+            if let Err(replaced) = session.check_folder() {
                 // the folder was replaced, and contains nothing of this session
                 return Err(match error {
                     Error::SourceFailed { .. } | Error::Cancelled | Error::Closed => error,

@@ -46,7 +46,7 @@ pub(super) fn decide(
     }
     let repo = work.repo;
     let guard = repo.commit_exclusive(work.monitor)?;
-    repo.check_same_place(work.folder)?;
+    repo.check_same_folder(work.folder)?;
     if repo.has_bug(SeededBug::NoLastListing) {
         // as if no snapshot could have been committed since
         deciding.known.extend(repo.list_manifests()?);

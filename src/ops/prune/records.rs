@@ -40,7 +40,7 @@ fn forget_some(
 ) -> Result<()> {
     let storage = repo.storage();
     let _guard = repo.commit_shared(monitor)?;
-    repo.check_place()?;
+    repo.check_folder()?;
     let mut recorded = Vec::new();
     for id in ids {
         if storage.size(&layout::snapshot(id))?.is_none() {

@@ -37,7 +37,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     // committed before is listed here
     let ids = {
         let _guard = repo.commit_exclusive(work.monitor)?;
-        repo.check_place()?;
+        repo.check_folder()?;
         repo.list_manifests()?
     };
     // the publication of a list or the deletion of a manifest may not have been flushed, and packs
@@ -94,7 +94,7 @@ pub(super) fn sweep(
     let (repo, monitor) = (work.repo, work.monitor);
     let storage = repo.storage();
     let mut deleted: HashSet<PackId> = HashSet::new();
-    repo.check_same_place(work.folder)?;
+    repo.check_same_folder(work.folder)?;
 
     if repo.has_bug(SeededBug::KillListFirst) {
         storage.delete(&list.id.key())?;

@@ -139,7 +139,7 @@ pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairRep
     repo.begin_writing()?;
     let mut maintenance = repo.maintain(lease::REPAIR, monitor)?;
     // checked under the lock: from here on the disk is busy, so a normal unmount is refused
-    repo.check_place()?;
+    repo.check_folder()?;
     let _operation = repo.enter();
     let before = quarantined(repo)?;
     let mut report = RepairReport::default();
@@ -177,7 +177,7 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     };
     let mut inventory = Inventory::take(&mut work)?;
     // missing files count only if the root is still the folder that the repair began with
-    work.repo.check_same_place(folder)?;
+    work.repo.check_same_folder(folder)?;
     packs::rebuild_damaged(&mut work, &mut inventory)?;
     salvage::save_chunks(&mut work, &mut inventory)?;
     packs::restore_indexes(&mut work, &mut inventory)?;

@@ -50,7 +50,7 @@ pub(super) fn config(repo: &Repository, left: &mut Left) -> Result<bool> {
         .is_some_and(|config| config.id != repo.config().id)
     {
         // not damaged: the folder was replaced since this repair began
-        repo.check_place()?;
+        repo.check_folder()?;
     }
     write_repaired(repo.storage(), layout::CONFIG, repo.config_bytes(), &found)?;
     Ok(true)

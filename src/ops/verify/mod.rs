@@ -173,7 +173,7 @@ pub fn verify(
     on_problem: &mut dyn FnMut(&Problem),
 ) -> Result<VerifyReport> {
     let _operation = repo.enter();
-    let folder = repo.check_place()?;
+    let folder = repo.check_folder()?;
     let before = recheck::state(repo);
     let mut run = Run::new(repo, *options, monitor, on_problem);
     run.check_everything()?;
@@ -181,7 +181,7 @@ pub fn verify(
     run.report_unreadable();
     if !run.report.ok() {
         // missing files count only if the root is still the folder that the run began with
-        repo.check_same_place(folder)?;
+        repo.check_same_folder(folder)?;
     }
     Ok(run.finish())
 }

@@ -135,8 +135,8 @@ fn heal(record: &[u8], members: &[Option<Vec<u8>>], shards: &[Option<Vec<u8>>]) 
         assert_eq!(matrix.len(), erased.len(), "row {r} has too few shards");
         let solved = eliminate(matrix, right);
         for (j, known) in rows.into_iter().enumerate() {
-            let place = erased.iter().position(|erased| *erased == j);
-            out[j].extend(place.map_or_else(|| known.unwrap(), |place| solved[place].clone()));
+            let position = erased.iter().position(|erased| *erased == j);
+            out[j].extend(position.map_or_else(|| known.unwrap(), |position| solved[position].clone()));
         }
     }
     for (bytes, len) in out.iter_mut().zip(&decoded.lens) {

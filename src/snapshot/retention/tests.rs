@@ -438,16 +438,16 @@ fn lists() -> impl Strategy<Value = Vec<One>> {
         1500 * DAY_MS,
     ]);
     let one = (0..=1000i64, prop::option::of(prop::sample::select(vec!["db", "web"])));
-    (spans, prop::collection::vec(one, 1..50)).prop_map(|(span, places)| {
-        let one = |(at, (place, service)): (usize, (i64, Option<&str>))| One {
+    (spans, prop::collection::vec(one, 1..50)).prop_map(|(span, positions)| {
+        let one = |(at, (position, service)): (usize, (i64, Option<&str>))| One {
             id: id(&format!("{:03}", (at * 7919) % 1000)),
-            ms: NOW - span * place / 1000,
+            ms: NOW - span * position / 1000,
             tags: service
                 .map(|name| ("service".to_owned(), name.to_owned()))
                 .into_iter()
                 .collect(),
         };
-        places.into_iter().enumerate().map(one).collect()
+        positions.into_iter().enumerate().map(one).collect()
     })
 }
 

@@ -267,11 +267,11 @@ fn a_manifest_is_valid_only_under_its_own_id_and_repository() {
 
 #[test]
 fn unknown_members_are_ignored() {
-    for place in [r#""createdAt""#, r#""tool""#, r#""root""#, r#""sha256""#, r#""size":0"#] {
+    for field in [r#""createdAt""#, r#""tool""#, r#""root""#, r#""sha256""#, r#""size":0"#] {
         assert_eq!(
-            with(place, &format!(r#""later":{{"a":[1,null]}},{place}"#)).unwrap(),
+            with(field, &format!(r#""later":{{"a":[1,null]}},{field}"#)).unwrap(),
             sample(),
-            "{place}"
+            "{field}"
         );
     }
 }

@@ -133,7 +133,7 @@ impl Scene {
     pub(super) fn environment(&self) -> Environment {
         let storage = LocalStorage::open_path(&self.repo(), Arc::new(OsEntropy)).unwrap();
         Environment {
-            place: self.repo().display().to_string(),
+            path: self.repo().display().to_string(),
             entropy: Arc::new(OsEntropy),
             executor: Arc::new(PoolExecutor::new(2).unwrap()),
             monitor: Arc::new(TestMonitor::default()),

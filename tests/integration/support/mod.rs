@@ -146,7 +146,7 @@ pub fn threaded_environment(storage: Arc<dyn Storage>, seed: u64, threads: usize
 fn environment_with(storage: Arc<dyn Storage>, seed: u64, executor: Arc<dyn Executor>) -> Environment {
     Environment {
         storage,
-        place: "memory".to_owned(),
+        path: "memory".to_owned(),
         clock: Arc::new(FixedClock::new(1_795_398_300_000)),
         entropy: Arc::new(SeededEntropy::new(seed)),
         executor,

@@ -152,15 +152,15 @@ fn a_lost_folder_is_recreated_but_never_a_lost_root() {
 #[cfg(unix)]
 #[test]
 fn links_pipes_and_folders_under_a_key_are_errors() {
-    let place = tempfile::tempdir().unwrap();
-    let store = LocalStorage::open_path(place.path(), Arc::new(SeededEntropy::new(1))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStorage::open_path(dir.path(), Arc::new(SeededEntropy::new(1))).unwrap();
     store.create_folders(&FOLDERS, &[]).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", place.path().join("a/link")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join("a/link")).unwrap();
     let mkfifo = std::process::Command::new("mkfifo")
-        .arg(place.path().join("a/pipe"))
+        .arg(dir.path().join("a/pipe"))
         .status();
     assert!(mkfifo.unwrap().success());
-    std::fs::create_dir(place.path().join("a/folder")).unwrap();
+    std::fs::create_dir(dir.path().join("a/folder")).unwrap();
     assert_eq!(store.list("a").unwrap(), []);
     for key in ["a/link", "a/pipe", "a/folder"] {
         assert!(store.get(key, 1 << 20).is_err() && store.size(key).is_err(), "{key}");

@@ -38,11 +38,11 @@ fn temps(disk: &SimFs) -> usize {
 
 #[test]
 fn a_folder_passes_the_conformance_tests() {
-    let place = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let count = std::cell::Cell::new(0);
     conformance::run(|| {
         count.set(count.get() + 1);
-        let root = place.path().join(format!("new/{}", count.get()));
+        let root = dir.path().join(format!("new/{}", count.get()));
         Arc::new(LocalStorage::open_path(&root, Arc::new(SeededEntropy::new(1))).unwrap())
     });
 }
@@ -60,8 +60,8 @@ fn a_simulated_disk_passes_the_conformance_tests() {
 
 #[test]
 fn many_handles_putting_one_key_create_it_once() {
-    let place = tempfile::tempdir().unwrap();
-    let open = |seed| LocalStorage::open_path(place.path(), Arc::new(SeededEntropy::new(seed))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let open = |seed| LocalStorage::open_path(dir.path(), Arc::new(SeededEntropy::new(seed))).unwrap();
     open(0).create_folders(&FOLDERS, &[]).unwrap();
     for round in 0..25 {
         let key = format!("a/{round}");
@@ -74,7 +74,7 @@ fn many_handles_putting_one_key_create_it_once() {
         assert_eq!(created, 1);
     }
     assert_eq!(
-        std::fs::read_dir(place.path().join("a")).unwrap().count(),
+        std::fs::read_dir(dir.path().join("a")).unwrap().count(),
         25,
         "no temporary file is left"
     );

@@ -31,36 +31,33 @@ pub struct Generation(u64);
 pub(super) struct Generations(AtomicU64);
 
 /// The folder at the last check.
-pub(super) struct Place {
+pub(super) struct RootFolder {
     /// `None` if the file system has no stable identities.
-    folder: Option<FolderIdentity>,
+    identity: Option<FolderIdentity>,
 }
 
-impl Place {
+impl RootFolder {
     /// Identifies the folder that is about to be opened. `RepositoryNotFound` when there is none.
-    pub(super) fn look(env: &Environment) -> Result<Self> {
+    pub(super) fn identify(env: &Environment) -> Result<Self> {
         Ok(Self {
-            folder: find_folder(env)?,
+            identity: find_folder(env)?,
         })
     }
 }
 
-/// The folder at the path. An error contains the path, which the storage does not know.
+/// The identity of the folder at the path. An error contains the path, which the storage does not
+/// know.
 fn find_folder(env: &Environment) -> Result<Option<FolderIdentity>> {
     match env.storage.root() {
-        Ok(Root::Found(folder)) => Ok(folder),
+        Ok(Root::Found(identity)) => Ok(identity),
         Ok(Root::Missing) => Err(not_found(env)),
-        Err(error) if error.kind == ErrorKind::NotADirectory => Err(Error::NotADirectory {
-            path: env.place.clone(),
-        }),
+        Err(error) if error.kind == ErrorKind::NotADirectory => Err(Error::NotADirectory { path: env.path.clone() }),
         Err(error) => Err(error.into()),
     }
 }
 
 fn not_found(env: &Environment) -> Error {
-    Error::RepositoryNotFound {
-        path: env.place.clone(),
-    }
+    Error::RepositoryNotFound { path: env.path.clone() }
 }
 
 impl Base {
@@ -71,10 +68,10 @@ impl Base {
     /// `RepositoryNotFound` when the folder is missing, or has neither `config.json` nor
     /// `snapshots/`. `RepositoryChanged` when it contains another repository. `ConfigCorrupt` when
     /// it was replaced and nothing in it identifies its repository. `Storage`, `Permission`.
-    pub fn check_place(&self) -> Result<Generation> {
-        let folder = find_folder(&self.env)?;
-        let mut place = lock(&self.place);
-        let is_known = folder.is_some() && folder == place.folder;
+    pub fn check_folder(&self) -> Result<Generation> {
+        let identity = find_folder(&self.env)?;
+        let mut folder = lock(&self.folder);
+        let is_known = identity.is_some() && identity == folder.identity;
         match self.storage().get(layout::CONFIG, MAX_CONFIG_LEN) {
             Ok(bytes) if bytes == self.config_bytes => {}
             Ok(bytes) => match Config::decode(&bytes) {
@@ -101,8 +98,8 @@ impl Base {
             }
             Err(error) => return Err(error.into()),
         }
-        if !is_known && folder.is_some() {
-            place.folder = folder;
+        if !is_known && identity.is_some() {
+            folder.identity = identity;
             // state that was read from the old folder is dropped by its owner, see `PerFolder`
             self.generation.0.fetch_add(1, Ordering::AcqRel);
             self.config_durable.store(false, Ordering::Release);
@@ -110,13 +107,13 @@ impl Base {
         Ok(self.generation())
     }
 
-    /// [`check_place`](Self::check_place) for an operation that began in the folder of `began`.
+    /// [`check_folder`](Self::check_folder) for an operation that began in the folder of `began`.
     ///
     /// # Errors
-    /// Those of `check_place`, and `RepositoryChanged` when the folder was replaced since, also by
+    /// Those of `check_folder`, and `RepositoryChanged` when the folder was replaced since, also by
     /// one with the same repository: the data that was stored so far is in the old one.
-    pub fn check_same_place(&self, began: Generation) -> Result<()> {
-        match self.check_place()? == began {
+    pub fn check_same_folder(&self, began: Generation) -> Result<()> {
+        match self.check_folder()? == began {
             true => Ok(()),
             false => Err(self.changed(Some(self.config.id))),
         }
@@ -126,7 +123,7 @@ impl Base {
     /// contains another repository: then the operation has read nothing of this one, whatever it
     /// found missing or wrong.
     pub fn unless_replaced<T>(&self, result: Result<T>) -> Result<T> {
-        match self.check_place() {
+        match self.check_folder() {
             Err(error @ (Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })) => Err(error),
             _ => result,
         }
@@ -139,7 +136,7 @@ impl Base {
 
     fn changed(&self, found: Option<RepoId>) -> Error {
         Error::RepositoryChanged {
-            path: self.env.place.clone(),
+            path: self.env.path.clone(),
             expected: self.config.id,
             found,
         }
