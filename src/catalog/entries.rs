@@ -25,7 +25,7 @@ pub fn all_entries(repo: &Repository) -> Result<MergeSource> {
         match repo.index().all_entries() {
             Err(error @ index::Error::Damaged { segment, .. }) => {
                 repo.index().set_aside(segment, error);
-                repo.heal_index_for_read()?;
+                repo.index_unnamed_packs()?;
             }
             other => return Ok(other?),
         }

@@ -79,7 +79,7 @@ pub fn needed(
     match listed.find(repo, entries()?, ids, monitor)? {
         Found::Complete(needed) => Ok(needed),
         Found::Incomplete { unnamed, .. } if maintains && !unnamed.is_empty() => {
-            repo.name_listed(&unnamed)?;
+            repo.index_listed_packs(&unnamed)?;
             repo.storage().barrier()?;
             Ok(listed.find(repo, entries()?, ids, monitor)?.or_unnamed())
         }

@@ -164,7 +164,7 @@ fn count_snapshots(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) 
 /// Counts the chunks of data, and returns the packs in which the index has none.
 fn count_chunks(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> Result<HashSet<PackId>> {
     repo.refresh_index()?;
-    repo.heal_index_if_empty()?;
+    repo.index_unnamed_packs_if_empty()?;
     let mut rounds = 0;
     loop {
         rounds += 1;

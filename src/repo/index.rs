@@ -22,7 +22,7 @@ pub const REBUILD_RUN: usize = 1 << 18;
 /// they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
 /// Most newly found damaged segments that one call tolerates.
-const HEAL_ROUNDS: usize = 16;
+const REBUILD_ROUNDS: usize = 16;
 
 /// Locations of chunks that no published segment names; only this handle knows them.
 pub(super) type Overlay = HashMap<ChunkId, Vec<ChunkLocation>>;
@@ -73,7 +73,7 @@ impl Repository {
         if broken.is_empty() {
             Ok(())
         } else {
-            heal_index(self, &broken).map(drop)
+            index_unnamed_packs(self, &broken).map(drop)
         }
     }
 
@@ -83,16 +83,17 @@ impl Repository {
         Ok(())
     }
 
-    /// For a reader that misses a chunk: adds what packs contain and no segment names. Returns the
-    /// first read that failed, if one did: what is still missing then may exist all the same.
-    pub fn heal_index_for_read(&self) -> Result<Option<Error>> {
-        heal_index(self, &[])
+    /// Adds to the index what packs contain and no segment names: publishes it, or keeps it in
+    /// memory where it cannot be written. For a reader that misses a chunk. Returns the first read
+    /// that failed, if one did: what is still missing then may exist all the same.
+    pub fn index_unnamed_packs(&self) -> Result<Option<Error>> {
+        index_unnamed_packs(self, &[])
     }
 
     /// Publishes the contents of those packs that are in kill lists, that snapshots may need and
     /// that no segment names. The caller holds the maintenance lock: the packs stay until it has
     /// decided about them. Packs that cannot be read are left out.
-    pub fn name_listed(&self, packs: &HashSet<PackId>) -> Result<()> {
+    pub fn index_listed_packs(&self, packs: &HashSet<PackId>) -> Result<()> {
         let mut sorted: Vec<&PackId> = packs.iter().collect();
         sorted.sort_unstable();
         let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
@@ -108,11 +109,11 @@ impl Repository {
         self.publish_segment(run)
     }
 
-    /// For a writer: if there is no segment at all, adds what packs contain, so that it is not
-    /// stored twice.
-    pub fn heal_index_if_empty(&self) -> Result<()> {
+    /// [`index_unnamed_packs`](Self::index_unnamed_packs) if there is no segment at all, so that a
+    /// writer does not store twice what the packs contain.
+    pub fn index_unnamed_packs_if_empty(&self) -> Result<()> {
         if self.index().live_segments().is_empty() {
-            heal_index(self, &[])?;
+            index_unnamed_packs(self, &[])?;
         }
         Ok(())
     }
@@ -122,7 +123,7 @@ impl Repository {
         let reason = index::Damage::Contents;
         let error = index::Error::Damaged { segment, reason };
         self.index().set_aside(segment, error.clone());
-        heal_index(self, &[BrokenSegment { id: segment, error }]).map(drop)
+        index_unnamed_packs(self, &[BrokenSegment { id: segment, error }]).map(drop)
     }
 
     /// Removes packs from the index: the segments that name them are replaced. The caller holds the
@@ -164,11 +165,11 @@ impl Repository {
 
     /// Calls `action`, and repeats it after each damaged segment that it finds.
     fn with_index<T>(&self, action: impl Fn(&index::GlobalIndex) -> std::result::Result<T, index::Error>) -> Result<T> {
-        for _ in 0..HEAL_ROUNDS {
+        for _ in 0..REBUILD_ROUNDS {
             match action(self.index()) {
                 Err(error @ index::Error::Damaged { segment, .. }) => {
                     self.index().set_aside(segment, error.clone());
-                    heal_index(self, &[BrokenSegment { id: segment, error }])?;
+                    index_unnamed_packs(self, &[BrokenSegment { id: segment, error }])?;
                 }
                 other => return Ok(other?),
             }
@@ -182,7 +183,7 @@ impl Repository {
 /// Entries that cannot be written are kept in the memory of this handle, so that a full or failing
 /// disk does not prevent reads. No segment is replaced if a read failed: the first failure is
 /// returned.
-pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<Option<Error>> {
+pub(super) fn index_unnamed_packs(repo: &Repository, broken: &[BrokenSegment]) -> Result<Option<Error>> {
     let mut writable = repo.check_writable().is_ok();
     let mut run: Vec<(ChunkLocation, u64)> = Vec::new();
     let (mut found, mut unread) = (0usize, false);
@@ -237,7 +238,7 @@ pub(super) fn heal_index(repo: &Repository, broken: &[BrokenSegment]) -> Result<
     // the segments that stay may name something that was not read
     unread |= unreadable.is_some() || repo.index().check_read().is_err();
     if found > 0 || !broken.is_empty() {
-        repo.index_healed.store(true, Ordering::Relaxed);
+        repo.index_rebuilt.store(true, Ordering::Relaxed);
     }
     let old: Vec<SegmentId> = broken.iter().map(|segment| segment.id).collect();
     keep(repo, &mut writable, run, if unread { &[] } else { &old });

@@ -56,7 +56,7 @@ pub struct Repository {
     /// Whether a read may heal the packs that it finds damaged.
     heal: bool,
     /// A part of the index was lost or damaged and has been rebuilt.
-    index_healed: AtomicBool,
+    index_rebuilt: AtomicBool,
     /// Locations found by a handle that may not publish them.
     overlay: PerFolder<index::Overlay>,
     /// The known parity groups that can grow.
@@ -118,7 +118,7 @@ impl Repository {
             pool: Arc::new(pool),
             verify_writes: options.verify_writes,
             heal: options.heal,
-            index_healed: AtomicBool::new(false),
+            index_rebuilt: AtomicBool::new(false),
             overlay: PerFolder::default(),
             tail_cache: PerFolder::default(),
             degraded: PerFolder::default(),
@@ -126,7 +126,7 @@ impl Repository {
             sequences: PerFolder::default(),
         };
         if !broken.is_empty() {
-            index::heal_index(&repo, &broken)?;
+            index::index_unnamed_packs(&repo, &broken)?;
         }
         Ok(repo)
     }
@@ -152,7 +152,7 @@ impl Repository {
     }
 
     /// True when this handle has rebuilt a lost or damaged part of the index since the last call.
-    pub fn take_index_healed(&self) -> bool {
-        self.index_healed.swap(false, Ordering::Relaxed)
+    pub fn take_index_rebuilt(&self) -> bool {
+        self.index_rebuilt.swap(false, Ordering::Relaxed)
     }
 }

@@ -145,7 +145,7 @@ pub fn get_chunk(
                 break;
             }
             healed = true;
-            if let Some(error) = repo.heal_index_for_read()? {
+            if let Some(error) = repo.index_unnamed_packs()? {
                 unreadable = unreadable.or(Some(error));
             }
         }

@@ -90,7 +90,7 @@ impl Session {
         let folder = repo.generation();
         repo.refresh_index()?;
         let kill_lists = repo.kill_lists()?;
-        repo.heal_index_if_empty()?;
+        repo.index_unnamed_packs_if_empty()?;
         Ok(Self {
             id,
             folder,
@@ -149,7 +149,7 @@ impl Session {
     fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         let sums = self.take_sums(chunks);
         let ids = self.repo.seal().chunk_ids(KIND_DATA, chunks);
-        let stored = self.are_stored(&ids)?;
+        let stored = self.reuse_each(&ids)?;
         let new: Vec<bool> = {
             let mut claimed = lock(&self.claimed);
             ids.iter()
@@ -195,8 +195,8 @@ impl Session {
     /// Stores a list node, if it is not stored yet, and returns its id.
     pub fn put_node(&self, node: &[u8]) -> Result<ChunkId> {
         let id = self.repo.seal().chunk_id(KIND_LIST, node);
-        if !self.is_stored(&id)? && lock(&self.claimed).insert(id) {
-            self.put_copy_as(&id, KIND_LIST, node)?;
+        if !self.reuse(&id)? && lock(&self.claimed).insert(id) {
+            self.store_meta(&id, KIND_LIST, node)?;
         }
         Ok(id)
     }
@@ -206,7 +206,7 @@ impl Session {
     pub fn put_copy(&self, kind: u8, bytes: &[u8]) -> Result<()> {
         self.has_copies.store(true, Ordering::Relaxed);
         let id = self.repo.seal().chunk_id(kind, bytes);
-        self.put_copy_as(&id, kind, bytes)
+        self.store_meta(&id, kind, bytes)
     }
 
     /// True when parts of a manifest's copy may have been stored.
@@ -214,14 +214,15 @@ impl Session {
         self.has_copies.load(Ordering::Relaxed)
     }
 
-    fn put_copy_as(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
+    /// Stores a list node, or a part of a copy, in the meta pack.
+    fn store_meta(&self, id: &ChunkId, kind: u8, bytes: &[u8]) -> Result<()> {
         self.repo
             .with_worker(|worker| self.store(worker, id, kind, bytes, None))
             .map(|_| ())
     }
 
-    /// [`is_stored`](Self::is_stored) for each id of a batch.
-    fn are_stored(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+    /// [`reuse`](Self::reuse) for each id of a batch.
+    fn reuse_each(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         // before the index is searched: a chunk that is published in between is found there
         let mut stored: Vec<bool> = {
             let claimed = lock(&self.claimed);
@@ -231,22 +232,22 @@ impl Session {
         let unclaimed: Vec<ChunkId> = open.iter().map(|&at| ids[at]).collect();
         let found = self.repo.locate_published_batch(&unclaimed)?;
         for (at, locations) in open.into_iter().zip(found) {
-            stored[at] = self.rely_on_any(&locations)?;
+            stored[at] = self.rely_on_first_good(&locations)?;
         }
         Ok(stored)
     }
 
-    /// True when this session has claimed the chunk, or a good pack contains it, which is then
-    /// relied on.
-    fn is_stored(&self, id: &ChunkId) -> Result<bool> {
+    /// Relies on a good pack that contains the chunk; `false` when there is none, and this session
+    /// has not claimed the chunk either: it has to be stored.
+    fn reuse(&self, id: &ChunkId) -> Result<bool> {
         if lock(&self.claimed).contains(id) {
             return Ok(true);
         }
-        self.rely_on_any(&self.repo.locate_published(id)?)
+        self.rely_on_first_good(&self.repo.locate_published(id)?)
     }
 
     /// Relies on the first good pack of these locations; `false` when there is none.
-    fn rely_on_any(&self, locations: &[ChunkLocation]) -> Result<bool> {
+    fn rely_on_first_good(&self, locations: &[ChunkLocation]) -> Result<bool> {
         for location in locations {
             if self.is_good(location)? {
                 lock(&self.relied).insert(location.pack);
@@ -387,10 +388,6 @@ impl Session {
     /// Locates a chunk again and relies on a good pack that contains it now; `Conflict` when there
     /// is none.
     pub fn rely_on(&self, id: &ChunkId) -> Result<()> {
-        if self.is_stored(id)? {
-            Ok(())
-        } else {
-            Err(Error::Conflict)
-        }
+        if self.reuse(id)? { Ok(()) } else { Err(Error::Conflict) }
     }
 }

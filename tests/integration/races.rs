@@ -89,7 +89,7 @@ fn a_reader_with_a_stale_index_lists_it_again_before_reporting_it_lost() {
         assert_eq!(segments(), before);
         // a reader that really misses an entry leaves the packs of the running session alone
         assert_eq!(code(restore(&reader, "00000000", None)), "ERR_SNAPSHOT_NOT_FOUND");
-        reader.heal_index_for_read().unwrap();
+        reader.index_unnamed_packs().unwrap();
         assert_eq!(segments(), before);
     })
     .unwrap();

@@ -14,7 +14,7 @@
 //! | step | function |
 //! |---|---|
 //! | writer: lease, kill lists, segments | `ops::ingest::ingest`, `repo::Session::start` |
-//! | writer: chooses packs to reuse | `Session::is_stored` |
+//! | writer: chooses packs to reuse | `Session::reuse` |
 //! | writer: puts a pack, a segment | `repo::pack_sink`, `Session::publish` |
 //! | writer: commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |
 //! | writer: rechecks | `ops::ingest::commit::recheck_chunks` |

@@ -190,7 +190,7 @@ pub(super) fn make(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen) -> Res
             {
                 // a pack may list a chunk that the index has lost
                 rounds = ROUNDS - 1;
-                work.repo.heal_index_for_read()?;
+                work.repo.index_unnamed_packs()?;
             }
             other => return other,
         }

@@ -43,7 +43,7 @@ pub(super) fn dry_run(repo: &Arc<Repository>, options: &PruneOptions, monitor: &
                 if missed == MISSES {
                     // not caused by another process: a pack may list a chunk that the index has
                     // lost
-                    repo.heal_index_for_read()?;
+                    repo.index_unnamed_packs()?;
                 }
             }
             Err(error) => return Err(error),

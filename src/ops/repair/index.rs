@@ -22,7 +22,7 @@ pub(super) fn repair(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     repo.refresh_index()?;
     set_unsound_aside(work)?;
     let differences = compare(work, inventory)?;
-    let mut written = repo.take_index_healed();
+    let mut written = repo.take_index_rebuilt();
     if differences.wrong {
         match rebuild(repo, &work.kill_lists, work.monitor) {
             Ok(()) => written = true,

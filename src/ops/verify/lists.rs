@@ -310,7 +310,7 @@ impl Walk<'_, '_> {
             }
             let refreshed = match round {
                 0 => self.run.repo.refresh_index().map(|()| None),
-                1 => self.run.repo.heal_index_for_read(),
+                1 => self.run.repo.index_unnamed_packs(),
                 _ => Ok(None),
             };
             let failed = match self.run.noted(refreshed) {
