@@ -46,6 +46,12 @@ impl Part {
             Self::Shard(shard) => layout::shard(group, shard),
         }
     }
+
+    /// All files of a group with `shards` shards, the `.grp` last. A group is deleted in this
+    /// order, so that the rest after a crash can still be identified.
+    pub fn all(shards: u8) -> impl Iterator<Item = Self> {
+        (0..shards).map(Self::Shard).chain([Self::Group])
+    }
 }
 
 /// The size class of a pack of `len` bytes; a group holds packs of one class (`docs/format.md`

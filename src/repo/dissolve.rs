@@ -273,10 +273,9 @@ fn delete_superseded(repo: &Repository, groups: &Groups) -> Result<()> {
     groups.superseded().iter().try_for_each(|id| delete_group(repo, id))
 }
 
-/// Deletes the files of a group; the `.grp` last, so that the rest after a crash can still be
-/// identified.
+/// Deletes the files of a group, whatever its shape.
 fn delete_group(repo: &Repository, id: &GroupId) -> Result<()> {
-    for part in (0..MAX_PARITY).map(Part::Shard).chain([Part::Group]) {
+    for part in Part::all(MAX_PARITY) {
         let key = part.key(id);
         if repo.storage().size(&key)?.is_some() {
             repo.storage().delete(&key)?;

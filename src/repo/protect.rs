@@ -329,7 +329,7 @@ pub(super) fn finished(repo: &Repository, accumulator: Accumulator, superseded: 
 fn delete_superseded(repo: &Repository, groups: &[GroupId]) {
     let shards = repo.parity_shape().map_or(0, |shape| shape.parity);
     for id in groups {
-        for part in (0..shards).map(Part::Shard).chain([Part::Group]) {
+        for part in Part::all(shards) {
             if let Err(error) = repo.storage().delete(&part.key(id)) {
                 repo.warn(
                     "WARN_PARITY_LEFTOVER",

@@ -111,7 +111,7 @@ fn is_settled(work: &Work<'_>, inventory: &Inventory, head: &GroupHead) -> Resul
 }
 
 fn parts(head: &GroupHead) -> impl Iterator<Item = Part> + use<> {
-    (0..head.shape.parity).map(Part::Shard).chain([Part::Group])
+    Part::all(head.shape.parity)
 }
 
 /// Replaces a group with members that are lost: the remaining packs form a new group, and the files

@@ -247,7 +247,7 @@ pub(super) fn check_files(run: &mut Run<'_>, groups: &Option<Groups>) -> Result<
     let Some(groups) = groups else { return Ok(()) };
     let heads: Vec<&GroupHead> = groups.live().filter(|head| run.is_in_subset(&head.id.0)).collect();
     for head in &heads {
-        let parts = (0..head.shape.parity).map(Part::Shard).chain([Part::Group]);
+        let parts = Part::all(head.shape.parity);
         run.progress.total_bytes += parts.map(|part| head.file_len(part)).sum::<u64>();
     }
     for head in heads {
@@ -271,7 +271,7 @@ pub(super) fn check_files(run: &mut Run<'_>, groups: &Option<Groups>) -> Result<
 
 fn check_group(run: &mut Run<'_>, record: &GroupRecord) -> Result<()> {
     let head = &record.head;
-    for part in (0..head.shape.parity).map(Part::Shard).chain([Part::Group]) {
+    for part in Part::all(head.shape.parity) {
         run.check_running()?;
         let key = part.key(&head.id);
         let check = || parity::check_part(run.storage(), record, part);
