@@ -17,7 +17,10 @@ const { runIngest } = require('./ingest.js');
 const { policy } = require('./policy.js');
 const { Leftovers, abortable, stoppable } = require('./stop.js');
 const prune = require('./prune.js');
-const repair = require('./repair.js');
+const { repairOptions, runRepair } = require('./repair.js');
+const { runReindex } = require('./reindex.js');
+const { runStats } = require('./stats.js');
+const { runUnlock, unlockOptions } = require('./unlock.js');
 const verify = require('./verify.js');
 const { closed, fromNative, invalidArgument } = require('./error.js');
 
@@ -199,25 +202,25 @@ class ContainerArchive {
     return JSON.parse(await this.#call((repo) => repo.locks()));
   }
 
-  async repair(repairOptions) {
-    const checked = repair.repairOptions(repairOptions);
+  async repair(given) {
+    const checked = repairOptions(given);
     const listeners = this.#listeners('repair', checked.onProgress);
-    return this.#alone((repo) => repair.runRepair(repo, checked, listeners, this.#maintaining), checked.signal);
+    return this.#alone((repo) => runRepair(repo, checked, listeners, this.#maintaining), checked.signal);
   }
 
   async reindex(reindexOptions) {
-    const checked = repair.signalOptions(reindexOptions);
-    await this.#alone((repo) => repair.runReindex(repo, checked, this.#maintaining), checked.signal);
+    const checked = options.signalOnly(reindexOptions);
+    await this.#alone((repo) => runReindex(repo, checked, this.#maintaining), checked.signal);
   }
 
   async stats(statsOptions) {
-    const checked = repair.signalOptions(statsOptions);
-    return this.#stoppable((repo) => repair.runStats(repo, checked), checked.signal);
+    const checked = options.signalOnly(statsOptions);
+    return this.#stoppable((repo) => runStats(repo, checked), checked.signal);
   }
 
-  async unlock(unlockOptions) {
-    const { force } = repair.unlockOptions(unlockOptions);
-    await this.#alone((repo) => repo.unlock(force));
+  async unlock(given) {
+    const checked = unlockOptions(given);
+    await this.#alone((repo) => runUnlock(repo, checked));
   }
 
   get keys() {

@@ -223,11 +223,18 @@ function restore(value) {
   return { json: JSON.stringify({ item: name, ...range }), signal: check.signal(given.signal, 'signal') };
 }
 
+/** The options of the calls that take nothing else: { signal? }. */
+function signalOnly(value) {
+  const given = check.options(value, schema.signalOnly, 'options');
+  return { signal: check.signal(given.signal, 'signal') };
+}
+
 /** A snapshot id, a prefix or 'latest': the native side decides which. */
 function snapshotId(value) {
   return check.text(value, 'id');
 }
 
 module.exports = {
-  commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, singleItem, snapshotId,
+  commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, signalOnly, singleItem,
+  snapshotId,
 };

@@ -1,30 +1,18 @@
 'use strict';
-// Repair, reindex, unlock and stats: checks options, forwards progress, listens to the signal.
+// One repair: checks options, forwards progress, listens to the signal.
 
 const check = require('./check.js');
-const { read } = require('./fields.js');
 const { BytesProgress } = require('./progress.js');
-const schema = require('./schema.js');
+const { IRepairOptions } = require('./schema.js');
 const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of repair(): { signal?, onProgress? }. */
 function repairOptions(value) {
-  const given = check.options(value, schema.IRepairOptions, 'options');
+  const given = check.options(value, IRepairOptions, 'options');
   return {
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
   };
-}
-
-/** The options of reindex() and stats(): { signal? }. */
-function signalOptions(value) {
-  const given = check.options(value, schema.signalOnly, 'options');
-  return { signal: check.signal(given.signal, 'signal') };
-}
-
-/** The options of unlock(): { force }. */
-function unlockOptions(value) {
-  return read(check.options(value, schema.unlock, 'options'), schema.unlock, ['force']);
 }
 
 /**
@@ -45,14 +33,4 @@ async function runRepair(repo, { signal }, listeners, leftovers) {
   }
 }
 
-/** Rebuilds the index. */
-function runReindex(repo, { signal }, leftovers) {
-  return stoppable(signal, (stop) => repo.reindex(stop), { leftovers });
-}
-
-/** Counts what the repository contains and the space it takes. */
-async function runStats(repo, { signal }) {
-  return JSON.parse(await stoppable(signal, (stop) => repo.stats(stop)));
-}
-
-module.exports = { repairOptions, runReindex, runRepair, runStats, signalOptions, unlockOptions };
+module.exports = { repairOptions, runRepair };
