@@ -108,7 +108,7 @@ test('the calls take the options of index.d.ts', async (t) => {
 });
 
 test('the codes of index.d.ts are those of the engine and of js/', () => {
-  const engine = codesIn(/fn code\(&self\)[^]*?\n    \}/.exec(read('src/error.rs'))[0]);
+  const engine = codesIn(/fn code\(&self\)[^]*?\n    \}/.exec(read('src/error/code.rs'))[0]);
   const face = readdirSync(join(root, 'js')).flatMap((file) => [...codesIn(read(join('js', file)))]);
   // a plain Error, because the class is not loaded yet
   const codes = [...engine, ...face].filter((code) => code !== 'ERR_NATIVE_LOAD');

@@ -264,7 +264,7 @@ fn every_test_file_is_declared_and_tests_stand_behind_a_gate() {
 
 #[test]
 fn every_code_is_documented_and_every_documented_code_exists() {
-    let error = Source::read(&root().join("src/error.rs"));
+    let error = Source::read(&root().join("src/error/code.rs"));
     let codes: BTreeSet<String> = words_like(&error.text, &["ERR_", "ABORT_"]).collect();
     let warnings: BTreeSet<String> = sources("src")
         .iter()

@@ -1,0 +1,56 @@
+//! The stable codes; each is described in `docs/errors.md`.
+
+use super::Error;
+
+impl Error {
+    /// Returns the stable code, on which programs match.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RepositoryNotFound { .. } => "ERR_REPO_NOT_FOUND",
+            Self::RepositoryChanged { .. } => "ERR_REPO_CHANGED",
+            Self::RepositoryExists { .. } => "ERR_REPO_EXISTS",
+            Self::NotEmpty { .. } => "ERR_NOT_EMPTY",
+            Self::NotADirectory { .. } => "ERR_NOT_A_DIRECTORY",
+            Self::Permission { .. } => "ERR_PERMISSION",
+            Self::PassphraseRequired => "ERR_PASSPHRASE_REQUIRED",
+            Self::WrongPassphrase => "ERR_WRONG_PASSPHRASE",
+            Self::NotEncrypted => "ERR_NOT_ENCRYPTED",
+            Self::UnsupportedFormat { .. } => "ERR_UNSUPPORTED_FORMAT",
+            Self::ConfigCorrupt { .. } => "ERR_CONFIG_CORRUPT",
+            Self::KeyFileCorrupt { .. } => "ERR_KEY_FILE_CORRUPT",
+            Self::KeyNotFound { .. } => "ERR_KEY_NOT_FOUND",
+            Self::LastKey { .. } => "ERR_LAST_KEY",
+            Self::TooManyKeys { .. } => "ERR_TOO_MANY_KEYS",
+            Self::ManifestCorrupt { .. } => "ERR_MANIFEST_CORRUPT",
+            Self::PackCorrupt { .. } => "ERR_PACK_CORRUPT",
+            Self::PackMissing { .. } => "ERR_PACK_MISSING",
+            Self::ChunkCorrupt { .. } => "ERR_CHUNK_CORRUPT",
+            Self::ChunkMissing { .. } => "ERR_CHUNK_MISSING",
+            Self::IndexCorrupt { .. } => "ERR_INDEX_CORRUPT",
+            Self::ParityCorrupt { .. } => "ERR_PARITY_CORRUPT",
+            Self::KillListCorrupt { .. } => "ERR_KILL_LIST_CORRUPT",
+            Self::Conflict | Self::LeaseRemoved => "ERR_CONFLICT",
+            Self::RepositoryLocked { .. } => "ERR_REPO_LOCKED",
+            Self::LocksUnsupported => "ERR_LOCKS_UNSUPPORTED",
+            Self::FilesystemUnsupported { .. } => "ERR_FILESYSTEM_UNSUPPORTED",
+            Self::ReadOnly => "ERR_READ_ONLY",
+            Self::SnapshotNotFound { .. } => "ERR_SNAPSHOT_NOT_FOUND",
+            Self::SnapshotAmbiguous { .. } => "ERR_SNAPSHOT_AMBIGUOUS",
+            Self::ItemNotFound { .. } => "ERR_ITEM_NOT_FOUND",
+            Self::FileExists { .. } => "ERR_FILE_EXISTS",
+            Self::Range { .. } => "ERR_RANGE",
+            Self::InvalidArgument { .. } => "ERR_INVALID_ARGUMENT",
+            Self::InvalidPolicy { .. } => "ERR_INVALID_POLICY",
+            Self::SourceFailed { .. } => "ERR_SOURCE_FAILED",
+            Self::NoSpace { .. } => "ERR_NO_SPACE",
+            Self::Unreadable { .. } => "ERR_UNREADABLE",
+            Self::Storage { .. } => "ERR_STORAGE",
+            Self::Closed => "ERR_CLOSED",
+            Self::Cancelled => "ABORT_ERR",
+            Self::NoEntropy => "ERR_NO_ENTROPY",
+            Self::NoMemory => "ERR_NO_MEMORY",
+            Self::NoThreads => "ERR_NO_THREADS",
+            Self::Internal { .. } | Self::Panicked { .. } => "ERR_INTERNAL",
+        }
+    }
+}
