@@ -1,7 +1,7 @@
 'use strict';
 // A command whose output is backed up: a source (see source.js) that starts a process of its own.
 //
-// What always holds:
+// Invariants:
 // - No shell: the arguments reach the program unchanged.
 // - The source ends cleanly only after the process has exited with code 0. The stdout of a child
 //   ends cleanly however the child ends, so the end of the bytes proves nothing.

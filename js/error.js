@@ -6,8 +6,8 @@
 // names the caller. Both kinds are recognised by a brand: codes that begin with ERR_ are also used
 // by Node, and what the caller's code throws may have no usable member at all.
 //
-// What always holds: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves
-// this package.
+// Invariant: nothing but a ContainerArchiveError (or the reason of an AbortSignal) leaves this
+// package.
 
 const { types } = require('node:util');
 

@@ -2,8 +2,8 @@
 // Listeners of one handle: on() returns a Subscription. The names that RxJS fromEvent and Node's
 // events.on() look for exist too.
 //
-// What always holds: what a listener throws never reaches the engine nor the other listeners. It is
-// rethrown on the next tick, as an uncaught exception of the program that the listener belongs to.
+// An exception of a listener never reaches the engine or the other listeners. It is rethrown on the
+// next tick, as an uncaught exception of the program that the listener belongs to.
 
 const { here } = require('./context.js');
 const { invalidArgument } = require('./error.js');

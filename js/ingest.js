@@ -1,7 +1,7 @@
 'use strict';
 // One ingest: reads the sources one after the other and pushes their bytes to the native side.
 //
-// What always holds:
+// Invariants:
 // - The native run() alone decides the outcome: a snapshot exists if and only if it resolved. A
 //   source that fails, an abort or a bad chunk only call abort() there, and the caller sees the
 //   first such reason.

@@ -2,8 +2,8 @@
 // Loads the native addon through the generated loader (binding.js), and reports what to do when
 // that fails.
 //
-// What always holds: what is loaded is the complete native part of exactly this version. Anything
-// else, also what a bundler or a loader substituted, is refused here and not at the first call.
+// Only the complete native part of exactly this version is loaded. Anything else, also what a
+// bundler or a loader substituted, is refused here and not at the first call.
 
 const { existsSync } = require('node:fs');
 const { dirname, join } = require('node:path');

@@ -2,9 +2,9 @@
 // A retention policy, checked before it is passed to the native side: a typo must never delete
 // data.
 //
-// What always holds: what is passed has only known keys, each of the right type, read once. The
-// native side checks durations, time zones and the policy as a whole before it reads anything.
-// Every refusal is ERR_INVALID_POLICY.
+// The policy that is passed has only known keys, each of the right type, read once. The native side
+// checks durations, time zones and the policy as a whole before it reads anything. Every refusal is
+// ERR_INVALID_POLICY.
 
 const check = require('./check.js');
 const { ContainerArchiveError } = require('./error.js');

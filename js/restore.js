@@ -1,9 +1,9 @@
 'use strict';
 // The restored bytes as a Node Readable.
 //
-// What always holds: the stream ends cleanly only after every byte; everything else is
-// destroy(error). It pulls: one push() for each _read(), so a reader that stops reading stops the
-// native side, and destroy() cancels it.
+// The stream ends cleanly only after every byte; everything else is destroy(error). It pulls: one
+// push() for each _read(), so a reader that stops reading stops the native side, and destroy()
+// cancels it.
 
 const { Readable } = require('node:stream');
 const { ContainerArchiveError, fromNative, isError } = require('./error.js');

@@ -2,8 +2,8 @@
 // The options of all public calls: type, range, unit and default of each. The JavaScript side has
 // its limits and defaults only here.
 //
-// What always holds: the checks of this directory read this table. A default that is a value is
-// passed to the native side from here, except those of a retention policy, which are the engine's.
+// The checks of this directory read this table. A default that is a value is passed to the native
+// side from here, except those of a retention policy, which are the engine's.
 // __test__/options.spec.mjs compares the table with index.d.ts, with docs/api.md, and with the
 // limits and defaults that the engine has for itself.
 //

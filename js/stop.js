@@ -1,9 +1,9 @@
 'use strict';
 // From an AbortSignal to the native side.
 //
-// What always holds: once a promise has rejected with the reason of a signal, no effect of the call
-// can be seen any more. What the native side still does for it runs in the background, until its
-// next step.
+// Invariant: once a promise has rejected with the reason of a signal, no effect of the call can be
+// seen any more. What the native side still does for it runs in the background, until its next
+// step.
 
 const native = require('./native.js');
 

@@ -1,8 +1,8 @@
 'use strict';
 // One verify: checks options, forwards progress and problems, listens to the signal.
 //
-// What always holds: when the promise resolves, every error of the result has been an event, in the
-// same order, and no event follows.
+// Invariant: when the promise resolves, every error of the result has been an event, in the same
+// order, and no event follows.
 
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');

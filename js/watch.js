@@ -3,7 +3,7 @@
 // reach it: neither Ctrl-C nor a hangup, and no code runs here after SIGKILL, after a crash or in a
 // worker that is terminated.
 //
-// What always holds:
+// Invariants:
 // - Each command has a watchdog: a shell that reads a pipe from this thread, and ends the command's
 //   group when the pipe ends. The kernel closes the pipe, however the thread ends. The command
 //   itself is a child of this process as it would be without a watchdog: its exit code, arguments,
