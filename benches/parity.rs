@@ -1,5 +1,5 @@
-//! What parity costs: its share of an ingest's CPU time, `standard` verify beside a plain SHA-256
-//! loop, and the rebuilding of one lost pack beside the reading of its neighbours.
+//! The cost of parity: its share of an ingest's CPU time, `standard` verify compared with a plain
+//! SHA-256 loop, and the rebuilding of one lost pack compared with the reading of its neighbours.
 //!
 //!     npm run bench:parity                # 512 MiB of each kind of data
 //!     npm run bench:parity -- 128 3       # MiB of each kind, runs
@@ -38,8 +38,8 @@ fn main() {
     let len = numbers.next().unwrap_or(512) << 20;
     let runs = numbers.next().unwrap_or(5).max(1);
     ingest_share(len, runs);
-    verify_beside_sha256(len, runs);
-    rebuild_beside_reading();
+    verify_and_sha256(len, runs);
+    rebuild_and_reading();
 }
 
 /// User and system time of this process so far, all threads.
@@ -146,7 +146,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-fn verify_beside_sha256(len: usize, runs: usize) {
+fn verify_and_sha256(len: usize, runs: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("repo");
     ingest(
@@ -184,7 +184,7 @@ fn verify_beside_sha256(len: usize, runs: usize) {
     println!("| part of it | {:.0} % |", 100.0 * verified / hashed);
 }
 
-fn rebuild_beside_reading() {
+fn rebuild_and_reading() {
     println!();
     println!("| 20 packs of 8 MiB | ms |");
     println!("|---|---|");

@@ -1,4 +1,4 @@
-//! Each stage of an ingest beside its floor, and a whole ingest beside the sum of its stages.
+//! Each stage of an ingest compared with its floor, and a whole ingest with the sum of its stages.
 //!
 //!     npm run bench:rooms                 # 256 MiB of each kind of data
 //!     npm run bench:rooms -- 64 3         # MiB of each kind, runs

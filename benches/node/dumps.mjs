@@ -1,5 +1,5 @@
-// The dumps of the prune benchmark: rows of text as `pg_dump` writes them, the same on every machine. Each day 2 % of the rows
-// change, in 40 runs of rows, and the table grows by 0.5 %.
+// The dumps of the prune benchmark: rows of text as `pg_dump` writes them, the same on every
+// machine. Each day 2 % of the rows change, in 40 ranges, and the table grows by 0.5 %.
 
 import { generator as numbers } from './blocks.mjs';
 
@@ -16,7 +16,7 @@ function versions(mib, day) {
   for (let today = 1; today <= day; today++) {
     const next = generator(7919 * today);
     const run = Math.ceil((grown(today) * 0.02) / 40);
-    for (let changes = 0; changes < 40; changes++) {
+    for (let range = 0; range < 40; range++) {
       const first = next() % (grown(today) - run);
       for (let row = first; row < first + run; row++) changed[row] = (changed[row] + 1) % 256;
     }

@@ -1,11 +1,13 @@
-// Prune beside other programs: 30 daily dumps, of which 7 daily, 4 weekly and 6 monthly ones are kept.
+// Prune next to other programs: 30 daily dumps, of which 7 daily, 4 weekly and 6 monthly ones are
+// kept.
 //
-//   npm run bench:prune -- [--mib 64] [--days 30] [--runs 3] [--beside restic,borg,rustic]
-//   node benches/node/prune.mjs --dump 17 --mib 64 > day-17.sql     (one of the dumps, for other programs)
+//   npm run bench:prune -- [--mib 64] [--days 30] [--runs 3] [--with restic,borg,rustic]
+//   node benches/node/prune.mjs --dump 17 --mib 64 > day-17.sql     (one dump, for other programs)
 //
-// `--beside` names programs on the PATH, or their files; those that are missing are named and left out. Each row is a whole
-// process (with Node's start, opening and key derivation), measured from outside on a copy of the same filled repository:
-// wall time, CPU seconds, the peak memory of its largest process, and what left and what came to the disk. Medians.
+// `--with` names programs on the PATH, or their files; those that are missing are named and left
+// out. Each row is a whole process (with Node's start, opening and key derivation), measured from
+// outside on a copy of the same filled repository: wall time, CPU seconds, the peak memory of its
+// largest process, and the bytes that were removed from the disk and written to it. Medians.
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -29,12 +31,12 @@ if (process.env.CA_BENCH_JOB) {
 }
 
 async function main() {
-  const options = { mib: 64, days: 30, runs: 3, beside: 'restic,borg,rustic', dump: undefined };
+  const options = { mib: 64, days: 30, runs: 3, with: 'restic,borg,rustic', dump: undefined };
   const args = process.argv.slice(2);
   for (let at = 0; at < args.length; at += 2) {
     const name = args[at].replace(/^--/, '');
     if (!(name in options) || args[at + 1] === undefined) throw new Error(`unknown option ${args[at]}`);
-    options[name] = name === 'beside' ? args[at + 1] : Number(args[at + 1]);
+    options[name] = name === 'with' ? args[at + 1] : Number(args[at + 1]);
   }
   if (options.dump !== undefined) {
     await pipeline(Readable.from(dump(options.mib, options.dump)), process.stdout);
@@ -44,7 +46,7 @@ async function main() {
   try {
     console.log('| program | s | CPU s | peak RSS, MiB | removed, MiB | written, MiB | before, MiB | after, MiB |');
     console.log('|---|---|---|---|---|---|---|---|');
-    for (const program of [containerarchive(false), containerarchive(true), ...rivals(options.beside.split(',').filter(Boolean))]) {
+    for (const program of [containerarchive(false), containerarchive(true), ...rivals(options.with.split(',').filter(Boolean))]) {
       await bench(program, options, join(folder, 'run'));
       rmSync(join(folder, 'run'), { recursive: true, force: true });
     }
@@ -95,7 +97,10 @@ function sizeOf(files) {
   return [...files].reduce((sum, [, { size }]) => sum + size, 0);
 }
 
-/** Runs a command: wall and CPU seconds of all that it starts, the peak memory in bytes of the largest of them. */
+/**
+ * Runs a command: wall and CPU seconds of all processes that it starts, the peak memory in bytes of
+ * the largest of them.
+ */
 async function measured(argv, env) {
   const start = process.hrtime.bigint();
   const shell = spawn('sh', ['-c', '"$@"; code=$?; times >&3; exit $code', 'sh', ...argv], {
@@ -114,14 +119,17 @@ async function measured(argv, env) {
   return { seconds: Number(process.hrtime.bigint() - start) / 1e9, cpu, rss };
 }
 
-/** The largest peak of resident memory among the processes under `pid`, in bytes; 0 where there is no /proc. */
+/**
+ * The largest peak of resident memory among the processes under `pid`, in bytes; 0 where there is
+ * no /proc.
+ */
 function peakOf(pid) {
   try {
     const peak = 1024 * Number(/VmHWM:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
     return Math.max(peak, ...children.map(peakOf));
   } catch {
-    return 0; // gone meanwhile
+    return 0; // it has exited
   }
 }
 
@@ -150,7 +158,10 @@ async function ours({ what, repo, encrypted, mib, days, maxUnused }) {
   await archive.close();
 }
 
-/** The other programs, with the settings their documentation gives for streams and for freeing space in the same call. */
+/**
+ * The other programs, with the settings that their documentation gives for streams and for freeing
+ * space in the same call.
+ */
 function rivals(programs) {
   const day = (number) => new Date(FIRST_DAY_MS + number * DAY_MS).toISOString();
   const keep = ['--keep-daily', '7', '--keep-weekly', '4', '--keep-monthly', '6'];

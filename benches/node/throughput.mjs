@@ -1,10 +1,12 @@
-// Throughput from JavaScript: ingest, ingest again (all duplicate) and restore of a stream, each in a process of its own.
+// Throughput from JavaScript: ingest, ingest again (all duplicate) and restore of a stream, each in
+// a process of its own.
 //
 //   npm run bench -- [--mib 1024] [--runs 3] [--file PATH]
 //
-// Prints bytes per second of wall time, CPU seconds per GiB (user + system, all threads), how many cores were busy, peak
-// resident memory over the idle process, and the 99th percentile of the event loop's delay. The first rows of each kind of
-// data are floors of the same run: reading the file and doing nothing, and hashing it with node:crypto.
+// Prints bytes per second of wall time, CPU seconds per GiB (user + system, all threads), the busy
+// cores, peak resident memory over the idle process, and the 99th percentile of the event loop's
+// delay. The first rows of each kind of data are floors of the same run: reading the file and doing
+// nothing, and hashing it with node:crypto.
 import { createHash } from 'node:crypto';
 import { fork } from 'node:child_process';
 import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync } from 'node:fs';
