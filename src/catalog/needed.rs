@@ -39,7 +39,7 @@ impl Needed {
     }
 
     /// Counts all packs in the lists as needed for their chunks.
-    pub fn all(lists: &KillLists) -> Self {
+    fn all(lists: &KillLists) -> Self {
         Self {
             for_chunks: lists.listed().copied().collect(),
             for_manifests: HashSet::new(),
@@ -87,26 +87,57 @@ pub fn needed(
     }
 }
 
-/// Spares the packs in kill lists that snapshots need: their entries stay, or are restored. Where
-/// the needed packs cannot be determined, all of them are spared. The caller holds the maintenance
-/// lock.
-pub fn spare_needed(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
+/// Finds the packs in `lists` that the snapshots `ids` need, for a prune, which deletes the others.
+/// Returns all packs in the lists where an index entry, a pack or a list node is missing or
+/// damaged: the plan, which fails if a kept snapshot needs one of them, then decides about them
+/// like about any other pack.
+///
+/// In contrast to [`spare_needed_or_all`], a failed read or a damaged manifest is an error: no plan
+/// can be made then, and nothing may be deleted.
+///
+/// # Errors
+/// Those of [`needed`] that mean this.
+pub fn needed_before_deletion(
+    repo: &Repository,
+    lists: &KillLists,
+    ids: &[SnapshotId],
+    maintains: bool,
+    monitor: &dyn Monitor,
+) -> Result<Needed> {
+    if lists.listed().next().is_none() {
+        return Ok(Needed::default());
+    }
+    match needed(repo, lists, ids, maintains, monitor) {
+        Err(error @ (Error::ManifestCorrupt { .. } | Error::UnsupportedFormat { .. } | Error::Storage { .. })) => {
+            Err(error)
+        }
+        Err(error) if is_unknowable(&error) => Ok(Needed::all(lists)),
+        other => other,
+    }
+}
+
+/// Spares the packs in kill lists that snapshots need, for a repair or reindex, which deletes none:
+/// their entries stay, or are restored. The caller holds the maintenance lock.
+///
+/// In contrast to [`needed_before_deletion`], all packs are spared whenever the needed ones cannot
+/// be determined, also after a failed read or for a damaged manifest: nothing is lost by that, and
+/// a damaged repository can still be repaired.
+pub fn spare_needed_or_all(repo: &Repository, mut lists: KillLists, monitor: &dyn Monitor) -> Result<KillLists> {
     if lists.listed().next().is_none() {
         return Ok(lists);
     }
     let ids = repo.list_manifests()?;
-    let spared = match needed(repo, &lists, &ids, true, monitor) {
-        Ok(needed) => needed.packs(),
-        Err(error) if is_unknowable(&error) || error.unreadable().is_some() => lists.listed().copied().collect(),
-        Err(error) => return Err(error),
+    let needed = match needed(repo, &lists, &ids, true, monitor) {
+        Err(error) if is_unknowable(&error) || error.unreadable().is_some() => Needed::all(&lists),
+        other => other?,
     };
-    lists.spare(spared);
+    lists.spare(needed.packs());
     Ok(lists)
 }
 
 /// Whether an error means that a snapshot, or the index, is damaged or incomplete, and not that a
 /// call failed this time.
-pub fn is_unknowable(error: &Error) -> bool {
+fn is_unknowable(error: &Error) -> bool {
     match error {
         Error::ManifestCorrupt { .. }
         | Error::UnsupportedFormat { .. }

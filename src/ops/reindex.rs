@@ -7,7 +7,7 @@
 //! each pack.
 
 use crate::catalog::entries::{entries_of, named_packs, set_damaged_aside, unreadable_index, unreadable_segments};
-use crate::catalog::needed::spare_needed;
+use crate::catalog::needed::spare_needed_or_all;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::index::MemorySource;
@@ -32,7 +32,7 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     let mut maintenance = repo.maintain(lease::REINDEX, monitor)?;
     repo.check_folder()?;
     let run = || -> Result<()> {
-        let kill_lists = spare_needed(repo, repo.kill_lists()?, monitor)?;
+        let kill_lists = spare_needed_or_all(repo, repo.kill_lists()?, monitor)?;
         rebuild(repo, &kill_lists, monitor)?;
         set_damaged_aside(repo)?;
         Ok(repo.storage().barrier()?)

@@ -19,7 +19,7 @@
 //! | writer: commits | `ops::ingest::commit::put_manifest`, `Session::relied_packs_are_good` |
 //! | writer: rechecks | `ops::ingest::commit::recheck_chunks` |
 //! | prune: finishes old lists | `ops::prune::sweep::finish_kill_lists` |
-//! | prune: spares packs in them that snapshots need | `catalog::needed::needed` |
+//! | prune: spares packs in them that snapshots need | `catalog::needed::needed_before_deletion` |
 //! | prune: lists | `ops::prune::survey::Survey::take`, then `Repository::refresh_index` |
 //! | prune: plans | `ops::prune::plan::make` |
 //! | prune: puts copies | `ops::prune::rewrite::copy_out` |

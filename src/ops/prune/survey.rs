@@ -1,9 +1,9 @@
 //! Lists the repository in the order of [`crate::catalog`]; the plan reads the index later.
 
 use super::work::Work;
-use crate::catalog::needed::{Needed, is_unknowable, needed};
+use crate::catalog::needed::needed_before_deletion;
 use crate::catalog::snapshots;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::{FoundList, KillList, KillLists, Proof};
@@ -67,7 +67,7 @@ impl Survey {
             // a real prune first writes records for these sessions; a dry run writes nothing
             records.extend(repo.abandoned_sessions()?);
             let ids: Vec<SnapshotId> = briefs.iter().map(|snapshot: &Brief| snapshot.id).collect();
-            lists.spare(needed_or_all(work, &lists, &ids, false)?.packs());
+            lists.spare(needed_before_deletion(repo, &lists, &ids, false, work.monitor)?.packs());
         }
         lists.spare(work.spared.clone());
         let now_ms = repo.now_ms();
@@ -115,23 +115,6 @@ impl Survey {
 fn of_kind(lists: &KillLists, is_wanted: &dyn Fn(&FoundList) -> bool) -> Vec<KillList> {
     let wanted = lists.lists().iter().filter(|found| is_wanted(found));
     wanted.map(|found| found.list.clone()).collect()
-}
-
-/// The packs in `lists` that the snapshots `ids` need. Returns all of them where that cannot be
-/// determined: the plan, which fails if a kept snapshot needs one of them, then decides about them
-/// like about any other pack.
-pub(super) fn needed_or_all(work: &Work<'_>, lists: &KillLists, ids: &[SnapshotId], maintains: bool) -> Result<Needed> {
-    if lists.listed().next().is_none() {
-        return Ok(Needed::default());
-    }
-    match needed(work.repo, lists, ids, maintains, work.monitor) {
-        // no plan can be made, and nothing may be deleted
-        Err(error @ (Error::ManifestCorrupt { .. } | Error::UnsupportedFormat { .. } | Error::Storage { .. })) => {
-            Err(error)
-        }
-        Err(error) if is_unknowable(&error) => Ok(Needed::all(lists)),
-        other => other,
-    }
 }
 
 /// The sessions that must end before the packs of the current hints may be deleted.

@@ -9,8 +9,9 @@
 
 use super::plan::{Done, Plan};
 use super::report::Deleted;
-use super::survey::{Survey, needed_or_all};
+use super::survey::Survey;
 use super::work::Work;
+use crate::catalog::needed::needed_before_deletion;
 use crate::error::Result;
 use crate::id::PackId;
 use crate::layout;
@@ -45,7 +46,7 @@ pub(super) fn finish_kill_lists(work: &mut Work<'_>, maint: &MaintLock) -> Resul
     storage.include_in_barrier(layout::MARKS);
     storage.include_in_barrier(layout::SNAPSHOTS);
     storage.barrier()?;
-    let needed = needed_or_all(work, &lists, &ids, true)?;
+    let needed = needed_before_deletion(repo, &lists, &ids, true, work.monitor)?;
     let spared = needed.for_chunks.iter().filter(|pack| lists.is_condemned(pack)).count();
     if spared > 0 {
         work.warn(

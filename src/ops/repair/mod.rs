@@ -20,7 +20,7 @@ mod packs;
 mod salvage;
 mod small;
 
-use crate::catalog::needed::spare_needed;
+use crate::catalog::needed::spare_needed_or_all;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
@@ -161,7 +161,7 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     report.locks_removed += repo.remove_stale_leases()?.len() as u64;
     repo.clean_half_written();
     let kill_lists = small::kill_lists(repo)?;
-    let kill_lists = spare_needed(repo, kill_lists, monitor)?;
+    let kill_lists = spare_needed_or_all(repo, kill_lists, monitor)?;
     let mut left = Left::default();
     report.config_repaired |= small::config(repo, &mut left)?;
     report.keys_repaired += small::keys(repo, &mut left)?;
