@@ -181,7 +181,8 @@ impl RepoSeal {
     }
 
     /// The same without a change to `stored`: returns the encoded bytes, which are at the front of
-    /// `opened` or, in a plain repository, in `stored`. `opened` must be as long as `stored`, or longer.
+    /// `opened` or, in a plain repository, in `stored`. `opened` must be as long as `stored`, or
+    /// longer.
     pub fn open_chunk_to<'a>(&self, meta: &ChunkMeta, stored: &'a [u8], opened: &'a mut [u8]) -> Option<&'a [u8]> {
         let keys = match &self.seals {
             Seals::Plain => return Some(stored),

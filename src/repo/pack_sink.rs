@@ -2,9 +2,9 @@
 //!
 //! A stored chunk is appended to one of several open packs (at random in a sealed repository, so
 //! that neighbours in a stream are not stored next to each other). The worker that fills a pack
-//! finishes it, or leaves it to the next one; a thread of the session writes it and its `.idx` while the next one fills, so that
-//! no worker waits for a flush. With a single-threaded executor the calling thread does all of
-//! this.
+//! finishes it, or leaves it to the next one; a thread of the session writes it and its `.idx`
+//! while the next one fills, so that no worker waits for a flush. With a single-threaded executor
+//! the calling thread does all of this.
 //!
 //! Full data packs are finished in pairs where memory allows: their bytes are hashed side by side,
 //! which takes less time than one after the other.

@@ -3,8 +3,8 @@
 //! A single SHA-256 is bound by the latency of its rounds, not by the width of the processor, so
 //! independent messages are hashed side by side: 16 in the lanes of AVX-512, 8 in those of AVX2, or
 //! up to 4 interleaved streams of the SHA instructions. What the processor has is found at run
-//! time. On any other processor, and for few messages on one without the SHA instructions, the `sha2`
-//! crate does the work; it is also what the tests compare every kernel with.
+//! time. On any other processor, and for few messages on one without the SHA instructions, the
+//! `sha2` crate does the work; it is also what the tests compare every kernel with.
 //!
 //! Always true: the digests are those of `sha2`, in the order of the messages, whatever their
 //! number and lengths. The room does no I/O and keeps no state between calls.
@@ -87,7 +87,8 @@ fn hash(
     streams: &mut [(&mut Stream, &[u8])],
     kernels: Kernels,
 ) -> Vec<[u8; DIGEST_LEN]> {
-    // never reallocated: a job has a copy of a state that may be secret, which its result overwrites
+    // never reallocated: a job has a copy of a state that may be secret, which its result
+    // overwrites
     let mut jobs: Vec<Job<'_>> = Vec::with_capacity(messages.len() + streams.len());
     jobs.extend(
         messages
