@@ -72,6 +72,22 @@ impl Depth {
         }
     }
 
+    /// The size for a kind of repository: in encrypted ones, where everything takes several times as
+    /// long and the order of the calls is the same, every second crash point and half of the disks.
+    pub fn of(flavor: Flavor) -> Self {
+        let usual = Self::usual();
+        let deep = usual.random > 4;
+        if deep || !flavor.encrypted {
+            return usual;
+        }
+        Self {
+            random: 2,
+            again: 1,
+            stride: 2,
+            ..usual
+        }
+    }
+
     /// A smaller size for scenarios with many cases: fewer crash points and models.
     pub fn coarse() -> Self {
         let usual = Self::usual();

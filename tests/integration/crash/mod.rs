@@ -34,7 +34,7 @@ fn crash_ingests(flavor: Flavor, before: &[usize], numbers: &[usize], next: usiz
         bug: None,
         prunes: false,
     };
-    case.enumerate(Depth::usual())
+    case.enumerate(Depth::of(flavor))
 }
 
 /// Crashes two processes that take turns.
@@ -67,7 +67,7 @@ fn init(flavor: Flavor) {
             bug: None,
             prunes: false,
         };
-        case.enumerate(Depth::usual())
+        case.enumerate(Depth::of(flavor))
     });
 }
 
@@ -129,7 +129,7 @@ fn failing_source(flavor: Flavor) {
             bug: None,
             prunes: false,
         };
-        case.enumerate(Depth::usual())
+        case.enumerate(Depth::of(flavor))
     });
 }
 
@@ -142,7 +142,7 @@ fn interleaved_ingests(flavor: Flavor) {
             Schedule::RoundRobin,
             Depth {
                 again: 1,
-                ..Depth::usual()
+                ..Depth::of(flavor)
             },
         );
         for seed in 1..=2 {

@@ -96,7 +96,7 @@ pub fn prune_that_only_deletes(flavor: Flavor) {
     report("prune that only deletes", flavor, || {
         let (numbers, removed) = ([SMALL, BASE, SMALL + 1], [BASE]);
         assert!(count(&calls(flavor, &numbers, &removed), "unlink", ".pack") >= 2);
-        crash_prune(flavor, &numbers, &removed, Depth::usual())
+        crash_prune(flavor, &numbers, &removed, Depth::of(flavor))
     });
 }
 
@@ -106,14 +106,14 @@ pub fn prune_that_rewrites(flavor: Flavor) {
         let (numbers, removed) = ([BASE, CHANGED, SMALL], [BASE]);
         let made = calls(flavor, &numbers, &removed);
         assert!(count(&made, "unlink", ".pack") >= 1 && count(&made, "unlink", ".grp") >= 1);
-        crash_prune(flavor, &numbers, &removed, Depth::usual())
+        crash_prune(flavor, &numbers, &removed, Depth::of(flavor))
     });
 }
 
 /// Removes everything but one small snapshot, and with it complete parity groups.
 pub fn prune_that_empties_groups(flavor: Flavor) {
     report("prune that empties groups", flavor, || {
-        crash_prune(flavor, &[BASE, SEVERAL, SMALL], &[BASE, SEVERAL], Depth::usual())
+        crash_prune(flavor, &[BASE, SEVERAL, SMALL], &[BASE, SEVERAL], Depth::of(flavor))
     });
 }
 
@@ -164,7 +164,7 @@ pub fn forget_of_some(flavor: Flavor) {
             }
         };
         let case = case(flavor, (&disk, &before), &run, 0);
-        let depth = Depth::usual();
+        let depth = Depth::of(flavor);
         let tally = case.enumerate(Depth {
             again: depth.again / 2,
             ..depth
