@@ -11,8 +11,8 @@ const { version } = require('../package.json');
 
 /** The exports that the other files of this package use. */
 const EXPORTS = [
-  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRestore', 'NativeStop', 'init', 'open',
-  'version',
+  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop', 'init',
+  'open', 'version',
 ];
 
 /** The C library of this process on Linux: 'glibc 2.36', 'musl', or '' elsewhere. */

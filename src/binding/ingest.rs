@@ -6,6 +6,7 @@ use super::handle::Handle;
 use super::items::PipeItems;
 use super::monitor::ProgressFunction;
 use super::pipe::Pipe;
+use super::rest::{NativeRest, Rest};
 use super::settle::{Settle, spawn};
 use super::stop::Stop;
 use super::types;
@@ -204,6 +205,22 @@ impl NativeLane {
         if let Some(file) = file.file.take() {
             self.pipe.send_file(file);
         }
+    }
+
+    /// Takes the bytes after those that were pushed from the rest of a file. Resolves once the engine
+    /// has read it, or when the ingest failed.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn read_rest<'env>(
+        &self,
+        env: &'env Env,
+        mut rest: ClassInstance<'_, NativeRest>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (settle, promise) = Settle::new(env)?;
+        if let Some(file) = rest.take() {
+            self.pipe
+                .send_rest(Rest::new(file, Box::new(move || settle.done(Ok(())))));
+        }
+        Ok(promise)
     }
 
     /// Resolves once there is room, at the earliest when the ingest begins; rejects when the ingest

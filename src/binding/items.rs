@@ -2,6 +2,7 @@
 //! from the files it named.
 
 use super::pipe::{Packet, Pipe};
+use super::rest::Rest;
 use crate::error::{Error, Result};
 use crate::ops::{ItemSpec, ItemStream, SourceFile};
 use std::io::{self, Read};
@@ -23,6 +24,7 @@ pub struct PipeItems {
     slab: Vec<u8>,
     used: usize,
     file: Option<SourceFile>,
+    rest: Option<Rest>,
 }
 
 impl PipeItems {
@@ -35,6 +37,7 @@ impl PipeItems {
             slab: Vec::new(),
             used: 0,
             file: None,
+            rest: None,
         }
     }
 
@@ -69,6 +72,18 @@ impl PipeItems {
         Ok(len)
     }
 
+    /// Reads from the rest of a file; returns 0 at its end, or when there is none.
+    fn read_rest(&mut self, out: &mut [u8]) -> Result<usize> {
+        let Some(mut rest) = self.rest.take() else { return Ok(0) };
+        self.pipe.check()?;
+        let most = out.len().min(READ_LEN);
+        let len = rest.file.read(&mut out[..most]);
+        if len > 0 {
+            self.rest = Some(rest);
+        }
+        Ok(len)
+    }
+
     fn open(&self, path: &Path) -> Result<SourceFile> {
         SourceFile::open(path).map_err(|error| self.failed(&error))
     }
@@ -93,19 +108,23 @@ impl ItemStream for PipeItems {
             return Ok(0);
         }
         while self.used == self.slab.len() {
-            let len = self.read_file(out)?;
+            let mut len = self.read_file(out)?;
+            if len == 0 {
+                len = self.read_rest(out)?;
+            }
             if len > 0 {
                 return Ok(len);
             }
             if self.slab.capacity() > 0 {
                 self.pipe.recycle(std::mem::take(&mut self.slab));
+                self.used = 0;
             }
             match self.pipe.next_packet()? {
                 Some(Packet::Bytes(slab)) => (self.slab, self.used) = (slab, 0),
                 Some(Packet::Path(path)) => self.file = Some(self.open(&path)?),
                 Some(Packet::File(file)) => self.file = Some(file),
+                Some(Packet::Rest(rest)) => self.rest = Some(rest),
                 Some(Packet::ItemEnd) => {
-                    self.used = 0;
                     self.pipe.item_taken();
                     return Ok(0);
                 }
@@ -127,6 +146,8 @@ impl ItemStream for PipeItems {
 #[expect(clippy::disallowed_methods, reason = "makes the files that are read")]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::ops::FileRest;
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
@@ -203,6 +224,48 @@ mod tests {
         }
         assert!(receiver.recv().unwrap(), "on_quiet is called when all items are taken");
         assert_eq!(items.next_item().unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_rest_is_read_between_pushed_bytes_and_is_over_when_read_or_when_the_pipe_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+        std::fs::write(&path, &data).unwrap();
+        let over = Arc::new(Mutex::new(0));
+        let send = |pipe: &Pipe| {
+            let file = FileRest::new(
+                std::fs::File::open(&path).unwrap(),
+                Some(3),
+                u64::MAX,
+                data[..3].to_vec(),
+            );
+            let over = Arc::clone(&over);
+            pipe.send_rest(Rest::new(file, Box::new(move || *over.lock().unwrap() += 1)));
+        };
+        let pipe = open_pipe();
+        pipe.begin_item(spec("a"));
+        pipe.push(&data[..3]);
+        send(&pipe);
+        pipe.push(b"grown");
+        pipe.end_item();
+        let mut items = items_of(&pipe);
+        items.next_item().unwrap();
+        assert_eq!(*over.lock().unwrap(), 0);
+        assert!(read_item(&mut items) == [&data[..], b"grown"].concat());
+        assert_eq!(*over.lock().unwrap(), 1);
+        pipe.begin_item(spec("b"));
+        send(&pipe);
+        items.next_item().unwrap();
+        assert_eq!(items.read(&mut [0; 10]).unwrap(), 10);
+        send(&pipe);
+        pipe.fail(Error::Cancelled);
+        assert_eq!(*over.lock().unwrap(), 2, "it is not queued any more");
+        assert!(items.read(&mut [0; 10]).is_err());
+        assert_eq!(*over.lock().unwrap(), 3, "it is not read any more");
+        send(&pipe);
+        assert_eq!(*over.lock().unwrap(), 4, "it was not queued");
     }
 
     #[test]

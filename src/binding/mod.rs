@@ -20,6 +20,7 @@ mod monitor;
 mod pipe;
 mod prune;
 mod repair;
+mod rest;
 mod restore;
 mod settle;
 mod stats;

@@ -6,6 +6,7 @@
 //! and the other side ends with that error. Pushed bytes are copied to slabs, which are reused:
 //! fresh memory costs more than the copy. The pieces of a restore are queued as they are.
 
+use super::rest::Rest;
 use crate::error::{Error, Result};
 use crate::ops::{ItemSpec, Piece, SourceFile};
 use crate::sync::lock;
@@ -34,6 +35,8 @@ pub enum Packet {
     Path(PathBuf),
     /// The whole item, to be read from this open file.
     File(SourceFile),
+    /// A piece of the item, to be read from this open file.
+    Rest(Rest),
     /// The item ends.
     ItemEnd,
 }
@@ -142,8 +145,17 @@ impl Pipe {
         self.send(Packet::File(file));
     }
 
+    /// Queues the rest of a file whose beginning was pushed.
+    pub fn send_rest(&self, rest: Rest) {
+        self.send(Packet::Rest(rest));
+    }
+
     fn send(&self, packet: Packet) {
         let mut state = self.lock();
+        if state.failed.is_some() {
+            // no one will take it, and it may hold a descriptor and a promise
+            return;
+        }
         state.flush();
         state.packets.push_back(packet);
         self.changed.notify_all();

@@ -15,7 +15,9 @@ pub mod unlock;
 pub mod verify;
 
 pub use forget::forget;
-pub use ingest::{IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, SourceFile, ingest, ingest_lanes};
+pub use ingest::{
+    FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, ingest, ingest_lanes,
+};
 pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;

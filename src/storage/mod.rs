@@ -16,6 +16,7 @@
 mod containment;
 mod error;
 mod export;
+mod file_rest;
 mod key;
 mod local;
 mod memory;
@@ -35,6 +36,7 @@ pub mod simfs;
 pub use containment::leads_into;
 pub use error::{Error, ErrorKind, FailedRead, Result, Verdict, judge};
 pub use export::ExportFile;
+pub use file_rest::{FileRest, RestState};
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use source_file::SourceFile;

@@ -113,14 +113,19 @@ fn is_block_device(_meta: &Metadata) -> bool {
     false
 }
 
+/// Reads from a position, without moving the file offset.
+pub(super) fn read_at(file: &File, out: &mut [u8], position: u64) -> io::Result<usize> {
+    #[cfg(unix)]
+    return file.read_at(out, position);
+    // this moves the file offset, but no one shares it on Windows
+    #[cfg(windows)]
+    return file.seek_read(out, position);
+}
+
 impl Read for SourceFile {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let position = self.start.saturating_add(self.read);
-        #[cfg(unix)]
-        let len = self.file.read_at(out, position)?;
-        // this moves the file offset, but no one shares it on Windows
-        #[cfg(windows)]
-        let len = self.file.seek_read(out, position)?;
+        let len = read_at(&self.file, out, position)?;
         self.read = self.read.saturating_add(len as u64);
         Ok(len)
     }

@@ -13,7 +13,7 @@ mod lanes;
 mod outline;
 mod session_lease;
 
-pub use crate::storage::SourceFile;
+pub use crate::storage::{FileRest, RestState, SourceFile};
 pub use items::{ItemSpec, ItemStream, ReaderItems};
 pub use outline::Outline;
 
