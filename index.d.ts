@@ -1110,7 +1110,8 @@ export class ContainerArchive {
    * Bytes are copied while the source is read: the memory of a chunk may be reused once the source
    * is asked for the next one, that of a `Uint8Array` passed as the source once the promise
    * settles. A `highWaterMark` of 1 MiB on the stream costs the event loop much less time per byte
-   * than the default of 64 KiB.
+   * than the default of 64 KiB; an untouched `fs.ReadStream` is read by the engine itself where the
+   * system allows it.
    *
    * Rejects: ERR_SOURCE_FAILED (error, premature close, another size than `expectedSize`,
    * `commitWhen` rejected; `cause` is the error of the source), ERR_INVALID_ARGUMENT (among others:

@@ -56,7 +56,7 @@ function ofSource(item, call) {
  */
 async function feed(lane, item, turns, isStopped) {
   const { name, source } = item;
-  const iterator = ofSource(item, () => source.iterator());
+  const iterator = ofSource(item, () => source.iterator(lane));
   let read = 0;
   for (;;) {
     let value;

@@ -8,7 +8,7 @@
 //   watch      from now on its errors are passed to fail(error), before and while it is read, and
 //              are never uncaught
 //   prepare    optional: awaited before anything is read; may determine the size, may fail
-//   iterator   { next() }, to be read by one loop
+//   iterator   (lane) => { next() }, to be read by one loop
 //   check      optional: called after each next(); throws when the bytes are decoded
 //   ended      optional: called with the number of bytes after a clean end; throws when bytes are
 //              missing
@@ -30,6 +30,7 @@ const { types } = require('node:util');
 const native = require('./native.js');
 const check = require('./check.js');
 const { Command } = require('./command.js');
+const { FileStreamReader } = require('./file-stream.js');
 const { invalidArgument } = require('./error.js');
 
 const noop = () => {};
@@ -121,6 +122,7 @@ function nodeStream(stream, name) {
   let cleanup = noop;
   let watched = false;
   let over = false;
+  let fileReader = null;
   return {
     size: null,
     claim: stream,
@@ -131,8 +133,10 @@ function nodeStream(stream, name) {
       watched = true;
       cleanup = finished(stream, { writable: false }, (error) => error && fail(error));
     },
-    iterator() {
+    iterator(lane) {
       spent.add(stream);
+      fileReader = FileStreamReader.of(stream, lane);
+      if (fileReader !== null) return fileReader;
       // Not destroyed at its end: a duplex stream (a socket) may still have an answer to write.
       return stream.iterator?.({ destroyOnReturn: false }) ?? stream[Symbol.asyncIterator]();
     },
@@ -149,6 +153,7 @@ function nodeStream(stream, name) {
     },
     stop(error) {
       over = true;
+      fileReader?.stop();
       try {
         // an error without a listener would be an uncaught exception
         stream.destroy?.(watched ? error : undefined);
@@ -160,6 +165,7 @@ function nodeStream(stream, name) {
     },
     release() {
       over = true;
+      fileReader?.release();
       cleanup();
     },
   };
