@@ -260,11 +260,12 @@ pub struct NativeFile {
     size: Option<f64>,
 }
 
+// A block of its own: the macro does not pass `cfg` of a method on to what it generates.
+#[cfg(unix)]
 #[napi]
 impl NativeFile {
     /// Duplicates the descriptor, so that the host may close its own. Only where descriptors belong
     /// to the system (not on Windows).
-    #[cfg(unix)]
     #[napi(factory)]
     pub fn from_fd(env: &Env, fd: i32) -> napi::Result<Self> {
         let failed = |error: std::io::Error| {
@@ -284,7 +285,10 @@ impl NativeFile {
             file: Some(file),
         })
     }
+}
 
+#[napi]
+impl NativeFile {
     /// Bytes that the file is expected to give; `null` for a device.
     #[napi(getter)]
     pub fn size(&self) -> Option<f64> {

@@ -44,12 +44,13 @@ impl NativeRest {
     }
 }
 
+// A block of its own: the macro does not pass `cfg` of a method on to what it generates.
+#[cfg(unix)]
 #[napi]
 impl NativeRest {
     /// Duplicates the descriptor. `position` is where the rest begins, by default the file offset,
     /// which then moves; `length` is its number of bytes at most; `before` are the bytes that were
     /// read last. Only where descriptors belong to the system (not on Windows).
-    #[cfg(unix)]
     #[napi(factory)]
     pub fn from_fd(env: &Env, fd: i32, position: Option<f64>, length: f64, before: &[u8]) -> napi::Result<Self> {
         let failed = |error: std::io::Error| {
@@ -71,7 +72,10 @@ impl NativeRest {
             file: Some(file),
         })
     }
+}
 
+#[napi]
+impl NativeRest {
     /// Bytes that the engine has read.
     #[napi(getter)]
     pub fn bytes_read(&self) -> f64 {
