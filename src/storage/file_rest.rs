@@ -123,7 +123,8 @@ impl FileRest {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "makes the files that are read")]
 mod tests {
     use super::*;
