@@ -17,7 +17,7 @@ const UNTIL_NEXT: u32 = 124;
 /// How much larger than the smallest output that of a cheaper level may be, in percent.
 const TOLERANCE_PERCENT: usize = 2;
 
-/// Chooses for one stream; its workers share it.
+/// Chooses for one ingest; its workers share it, and all its items.
 pub struct AutoLevel {
     state: Mutex<State>,
 }

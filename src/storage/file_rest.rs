@@ -72,6 +72,10 @@ impl FileRest {
             self.left = 0;
         }
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        if most == 0 {
+            // some devices block, or drop what they have, at a read of no bytes
+            return 0;
+        }
         let len = self.read_once(&mut out[..most]).unwrap_or(0);
         self.left -= len as u64;
         self.state.read.fetch_add(len as u64, Ordering::AcqRel);
@@ -80,15 +84,20 @@ impl FileRest {
 
     /// Whether this is a regular file that has the bytes `before` just before the position. If not,
     /// the host does not read the plain bytes of this file: it has the descriptor of something
-    /// else, or decodes what it reads.
+    /// else, or decodes what it reads. A file that has fewer bytes than were read of it stores
+    /// none, as those of /proc, where a second read may give others, or take them away.
     fn follows(&mut self, before: &[u8]) -> io::Result<bool> {
-        if !self.file.metadata()?.is_file() {
+        let metadata = self.file.metadata()?;
+        if !metadata.is_file() {
             return Ok(false);
         }
         let position = match self.position {
             Some(position) => position,
             None => self.file.stream_position()?,
         };
+        if metadata.len() < position {
+            return Ok(false);
+        }
         let Some(start) = position.checked_sub(before.len() as u64) else {
             return Ok(false);
         };
@@ -181,6 +190,15 @@ mod tests {
         let mut rest = FileRest::new(File::open("/dev/zero").unwrap(), Some(4), 9, Vec::new());
         assert_eq!(rest.read(&mut [0; 9]), 0);
         let mut rest = FileRest::new(File::open("/").unwrap(), Some(4), 9, Vec::new());
+        assert_eq!(rest.read(&mut [0; 9]), 0);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_rest_of_a_file_that_stores_no_bytes_is_empty() {
+        let path = "/proc/self/status";
+        let before = std::fs::read(path).unwrap()[..5].to_vec();
+        let mut rest = FileRest::new(File::open(path).unwrap(), Some(5), 9, before);
         assert_eq!(rest.read(&mut [0; 9]), 0);
     }
 
