@@ -207,8 +207,8 @@ impl NativeLane {
         }
     }
 
-    /// Takes the bytes after those that were pushed from the rest of a file. Resolves once the engine
-    /// has read it, or when the ingest failed.
+    /// Takes the bytes after those that were pushed from the rest of a file. Resolves once the
+    /// engine has read it, or when the ingest failed.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn read_rest<'env>(
         &self,
