@@ -72,8 +72,9 @@ impl Depth {
         }
     }
 
-    /// The size for a kind of repository: in encrypted ones, where everything takes several times as
-    /// long and the order of the calls is the same, every second crash point and half of the disks.
+    /// The size for a kind of repository: in encrypted ones, where everything takes several times
+    /// as long and the order of the calls is the same, every second crash point and half of the
+    /// disks.
     pub fn of(flavor: Flavor) -> Self {
         let usual = Self::usual();
         let deep = usual.random > 4;
