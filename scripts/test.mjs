@@ -31,6 +31,7 @@ function testRust() {
 function testNode() {
   install();
   npm('run', 'build:test');
+  npm('run', 'build:cli');
   const options = {
     env: {
       NAPI_RS_NATIVE_LIBRARY_PATH: onlyFile('target/addon', '.node'),

@@ -1,0 +1,185 @@
+// backup: files, directories, standard input, or the output of commands, as one snapshot.
+
+import { readFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import ignore from 'ignore';
+import { directoryStream, isDirectory } from '../directory.mjs';
+import { EXIT, Failure } from '../failure.mjs';
+import { plural, printable, shortId, size } from '../output.mjs';
+import { startProgress } from '../progress.mjs';
+import { openRepository, repositoryPath } from '../repository.mjs';
+import { shellCommand } from '../shell.mjs';
+import { compression, list, tags, time, wholeNumber } from '../values.mjs';
+
+/** The tag of a snapshot from which files are missing. */
+const INCOMPLETE = { incomplete: 'true' };
+
+export function define(program, run) {
+  program
+    .command('backup')
+    .summary('back up files, directories, standard input, or the output of commands')
+    .description('Creates one snapshot. A directory becomes a tar. A source that fails leaves no snapshot.')
+    .argument('[paths...]', 'files and directories; or, after --, a command')
+    .option('--stdin', 'back up standard input')
+    .option('--name <name>', 'name of the item, for --stdin, one file or directory, or one command')
+    .option('--item <name=command>', 'back up the output of a line of shell (repeatable)', list)
+    .option('-t, --tag <key=value>', 'tag of the snapshot (repeatable)', tags)
+    .option('--time <time>', 'time of the snapshot, for imports of older data', time)
+    .option('-c, --compression <how>', 'of new data: zstd, zstd:LEVEL, zstd:auto, gzip, none', compression)
+    .option('--concurrency <n>', 'how many sources are read at once, 1 to 16', wholeNumber(1))
+    .option('-e, --exclude <pattern>', 'leave out what matches, as in .gitignore (repeatable)', list)
+    .option('--exclude-file <file>', 'patterns from a file, one per line (repeatable)', list)
+    .option('-x, --one-file-system', 'stay on the file system of each directory')
+    .option('--skip-unreadable', 'leave out files that cannot be read: tags the snapshot "incomplete", and exits with 3')
+    .action(run(backup));
+}
+
+/** The patterns of the options. */
+function excludesOf({ exclude = [], excludeFile = [] }) {
+  if (exclude.length + excludeFile.length === 0) return undefined;
+  const rules = ignore().add(exclude);
+  for (const path of excludeFile) {
+    try {
+      rules.add(readFileSync(path, 'utf8'));
+    } catch (cause) {
+      throw new Failure(`The exclude file ${path} cannot be read: ${cause.message}`, { cause });
+    }
+  }
+  return rules;
+}
+
+/** What the command line asks for: exactly one kind of source. */
+function kindOf(paths, command, { stdin, item }) {
+  const given = [paths.length > 0 && 'files', command && 'a command after --', stdin && '--stdin', item && '--item'].filter(Boolean);
+  if (given.length === 0) throw new Failure('There is nothing to back up', { hint: 'Give files or directories, --stdin --name NAME, --item NAME=COMMAND, or -- COMMAND' });
+  if (given.length > 1) throw new Failure(`Only one of ${given.join(' and ')} can be backed up at once`);
+  return command ? 'command' : stdin ? 'stdin' : item ? 'items' : 'paths';
+}
+
+/** The commands of --item. */
+function itemCommands(lines) {
+  return lines.map((line) => {
+    const at = line.indexOf('=');
+    if (at < 1 || at === line.length - 1) throw new Failure(`--item ${JSON.stringify(line)} is not NAME=COMMAND`);
+    return { name: line.slice(0, at), command: shellCommand(line.slice(at + 1)) };
+  });
+}
+
+/** What the streams left out. */
+class Skips {
+  skipped = 0;
+
+  constructor(output, allowed) {
+    this.output = output;
+    this.allowed = allowed;
+  }
+
+  /** For a file that should be in the backup. */
+  onSkipped = (path, why) => {
+    if (!this.allowed) {
+      throw new Failure(`${path} cannot be backed up: ${why}`, { hint: 'Correct that, or use --skip-unreadable to leave out such files' });
+    }
+    if (this.skipped < 1000) this.output.warn(`skipped ${path}: ${why}`);
+    this.skipped++;
+  };
+
+  /** For what is left out on purpose. */
+  onIgnored = (path, why) => this.output.warn(`left out ${path}: ${why}`);
+}
+
+/** Descriptions of files and directories, from which items can be made more than once. */
+async function describePaths(paths, options) {
+  if (options.name !== undefined && paths.length > 1) throw new Failure('--name is for one file or directory');
+  const described = [];
+  for (const path of paths) {
+    const folder = await isDirectory(path);
+    const base = basename(resolve(path)) || 'root';
+    const name = options.name ?? (folder ? `${base}.tar` : base);
+    const twin = described.find((one) => one.name === name);
+    if (twin) throw new Failure(`${twin.path} and ${path} would both be the item ${JSON.stringify(name)}`, { hint: 'Back them up as two snapshots, one with --name' });
+    described.push({ path: resolve(path), name, base, folder });
+  }
+  return described;
+}
+
+/** The items of one attempt. */
+function itemsOf(described, options, skips, avoid) {
+  return described.map(({ path, name, base, folder }) => {
+    if (!folder) return { name, type: 'file', stream: { path } };
+    const { oneFileSystem } = options;
+    const { onSkipped: skipped, onIgnored: ignored } = skips;
+    const stream = directoryStream(path, base, { excludes: excludesOf(options), oneFileSystem, avoid, skipped, ignored });
+    return { name, type: 'directory-tar', stream };
+  });
+}
+
+/** Thrown by the first attempt when it left out a file, whose snapshot would not be tagged. */
+class NeedsTag extends Error {}
+
+/**
+ * Backs up paths. The tags of a snapshot are fixed before its sources are read, so one from which
+ * files turn out to be missing is not committed: a second attempt, which reuses what was stored,
+ * has the tag.
+ */
+async function backupPaths(archive, paths, options, ingestOptions, session) {
+  const described = await describePaths(paths, options);
+  const avoid = repositoryPath(options);
+  const first = new Skips(session.output, options.skipUnreadable);
+  const commitWhen = () => {
+    if (first.skipped > 0) throw new NeedsTag('files were skipped');
+  };
+  try {
+    return { snapshot: await archive.ingestMulti(itemsOf(described, options, first, avoid), { ...ingestOptions, commitWhen }), skipped: 0 };
+  } catch (error) {
+    if (!(error.cause instanceof NeedsTag)) throw error.cause instanceof Failure ? error.cause : error;
+  }
+  const second = new Skips({ warn() {} }, true);
+  const tagged = { ...ingestOptions, tags: { ...ingestOptions.tags, ...INCOMPLETE } };
+  const snapshot = await archive.ingestMulti(itemsOf(described, options, second, avoid), tagged);
+  return { snapshot, skipped: second.skipped };
+}
+
+/** The sources of the command line, as one call of the API. */
+async function ingest(archive, paths, options, ingestOptions, session) {
+  const { command } = session;
+  const kind = kindOf(paths, command, options);
+  if (kind === 'paths') return backupPaths(archive, paths, options, ingestOptions, session);
+  const { concurrency, ...single } = ingestOptions;
+  if (kind === 'stdin') {
+    const items = [{ name: options.name ?? 'stdin', type: 'data' }];
+    return { snapshot: await archive.ingest(process.stdin, { ...single, items }), skipped: 0 };
+  }
+  if (kind === 'items' && options.name !== undefined) throw new Failure('--name cannot be combined with --item NAME=COMMAND');
+  const commands = kind === 'items' ? itemCommands(options.item) : [{ name: options.name ?? basename(command[0]), command }];
+  return { snapshot: await archive.ingestCommand(commands, ingestOptions), skipped: 0 };
+}
+
+async function backup(session, paths, options) {
+  const { output, signal } = session;
+  kindOf(paths, session.command, options); // before a passphrase is asked for
+  const archive = await openRepository(options, session);
+  const progress = startProgress(output);
+  try {
+    const { tag, time: createdAt, compression: how, concurrency } = options;
+    const given = { tags: tag, createdAt, compression: how, concurrency, signal, onProgress: progress.onProgress };
+    const ingestOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const { snapshot, skipped } = await ingest(archive, paths, options, ingestOptions, session);
+    progress.stop();
+    output.result(snapshot, summary(snapshot));
+    if (skipped > 0) output.warn(`${plural(skipped, 'file')} could not be read and ${skipped === 1 ? 'is' : 'are'} not in the snapshot, which is tagged incomplete=true`);
+    return skipped > 0 ? EXIT.incomplete : EXIT.ok;
+  } finally {
+    progress.stop();
+    await archive.close();
+  }
+}
+
+/** What a backup did, for people. */
+function summary({ id, items, originalSize, storedSize, newChunks, chunkCount }) {
+  const known = chunkCount === 0 ? 0 : Math.round((100 * (chunkCount - newChunks)) / chunkCount);
+  const lines = items.map((item) => `  ${printable(item.name)}  ${size(item.size)}`);
+  return [
+    `snapshot ${shortId(id)} saved: ${size(originalSize)} read, ${size(storedSize)} added, ${known} % of the chunks known`,
+    ...lines,
+  ].join('\n');
+}

@@ -1,0 +1,98 @@
+// check and repair: finding damage, and repairing it.
+
+import { EXIT } from '../failure.mjs';
+import { count, plural, printable, shortId } from '../output.mjs';
+import { startProgress } from '../progress.mjs';
+import { withRepository } from '../repository.mjs';
+import { Failure } from '../failure.mjs';
+
+export function define(program, run) {
+  program
+    .command('check')
+    .alias('verify')
+    .summary('find damage')
+    .description('Reads every stored byte and compares it with its hash. Exits with 1 when anything is damaged.')
+    .option('--quick', 'only names, lengths and the index: reads no pack')
+    .option('--read-data', 'in addition decrypt, decode and hash every chunk')
+    .option('--subset <n/t>', 'only the n-th of t parts of the data; all t together are everything')
+    .action(run(check));
+  program
+    .command('repair')
+    .summary('repair damage')
+    .description('Rebuilds what is damaged or missing from parity and second copies. Exits with 1 when something is lost.')
+    .action(run(repair));
+}
+
+const HEALTHY = 'no damage found';
+
+async function check(session, { quick, readData, subset, ...globals }) {
+  if (quick && readData) throw new Failure('Use either --quick or --read-data');
+  const level = quick ? 'quick' : readData ? 'full' : 'standard';
+  return withRepository(globals, session, { readOnly: true }, async (archive) => {
+    const { output, signal } = session;
+    const progress = startProgress(output);
+    let result;
+    try {
+      const { onProgress } = progress;
+      result = await archive.verify({ level, signal, ...(subset !== undefined && { subset }), ...(onProgress && { onProgress }) });
+    } finally {
+      progress.stop();
+    }
+    output.result(result, report(result));
+    return result.ok ? EXIT.ok : EXIT.failed;
+  });
+}
+
+/** What a verify found, for people. */
+function report({ ok, errors, notes, stats }) {
+  const lines = errors.map(({ code, error, path, pack, healable }) => {
+    const where = path ?? (pack ? `pack ${pack}` : '');
+    return `${healable ? 'repairable' : 'LOST'}  ${code}  ${printable(error)}${where && !error.includes(where) ? `  (${where})` : ''}`;
+  });
+  const affected = new Map(errors.filter(({ healable }) => !healable).flatMap(({ items }) => items).map((one) => [`${one.snapshotId} ${one.item}`, one]));
+  for (const { snapshotId, item } of affected.values()) lines.push(`affected: snapshot ${shortId(snapshotId)}, item ${printable(item)}`);
+  for (const { message } of notes) lines.push(`note: ${printable(message)}`);
+  const checked = `${plural(stats.packsChecked, 'pack')}, ${plural(stats.chunksChecked, 'chunk')} and ${plural(stats.snapshotsChecked, 'snapshot')} checked`;
+  const healable = errors.filter((one) => one.healable).length;
+  lines.push(ok ? `${checked}: ${HEALTHY}` : `${checked}: ${plural(errors.length, 'problem')}, ${healable} of them repairable`);
+  if (healable > 0) lines.push('Run "containerarchive repair".');
+  return lines.join('\n');
+}
+
+async function repair(session, globals) {
+  return withRepository(globals, session, {}, async (archive) => {
+    const { output, signal } = session;
+    const progress = startProgress(output);
+    let result;
+    try {
+      const { onProgress } = progress;
+      result = await archive.repair({ signal, ...(onProgress && { onProgress }) });
+    } finally {
+      progress.stop();
+    }
+    output.result(result, repaired(result));
+    return result.lostChunks > 0 || result.damagedSnapshots.length > 0 ? EXIT.failed : EXIT.ok;
+  });
+}
+
+/** What a repair did, for people. */
+function repaired(result) {
+  const done = [
+    [result.packsRepaired, 'pack repaired', 'packs repaired'],
+    [result.idxRepaired, '.idx file rewritten', '.idx files rewritten'],
+    [result.manifestsRestored, 'manifest restored', 'manifests restored'],
+    [result.parityRepaired, 'parity file rebuilt', 'parity files rebuilt'],
+    [result.keysRepaired, 'key file rewritten', 'key files rewritten'],
+    [result.chunksSalvaged, 'chunk salvaged', 'chunks salvaged'],
+  ].filter(([number]) => number > 0).map(([number, one, many]) => `${count(number)} ${number === 1 ? one : many}`);
+  if (result.configRepaired) done.push('config.json rewritten');
+  if (result.indexRebuilt) done.push('index rebuilt');
+  const lines = [done.length > 0 ? done.join(', ') : 'nothing had to be repaired'];
+  if (result.quarantined.length > 0) lines.push(`moved to quarantine/: ${plural(result.quarantined.length, 'file')}`);
+  if (result.lostChunks > 0) lines.push(`LOST: ${plural(result.lostChunks, 'chunk')} of which no copy is left`);
+  for (const { id, items } of result.damagedSnapshots) {
+    const parts = items.map(({ name, missing }) => `${printable(name)} (${plural(missing.length, 'gap')})`).join(', ');
+    lines.push(`incomplete: snapshot ${shortId(id)}${parts ? `: ${parts}` : ', its manifest is lost'}`);
+  }
+  return lines.join('\n');
+}

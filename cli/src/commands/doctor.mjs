@@ -1,0 +1,115 @@
+// doctor: whether this machine, this package and the repository are in order.
+
+import { cpus } from 'node:os';
+import { promises as fs } from 'node:fs';
+import { version } from '../../../package.json';
+import { EXIT, hintOf } from '../failure.mjs';
+import { count, duration, plural, printable, size } from '../output.mjs';
+import { openRepository, repositoryPath } from '../repository.mjs';
+import { span } from '../values.mjs';
+
+/** Less free space than this share, or number of inodes, is reported. */
+const LOW = { share: 0.05, bytes: 1 << 30, inodes: 1000 };
+
+export function define(program, run) {
+  program
+    .command('doctor')
+    .summary('check this machine, the package and the repository')
+    .description('Checks this machine, the package and the repository. Exits with 1 when a check fails.')
+    .option('--max-age <duration>', 'fail when the newest snapshot is older, as 26h', span)
+    .action(run(doctor));
+}
+
+/** The state of one check. */
+const good = (text, more) => ({ status: 'ok', text, ...more });
+const bad = (text, hint) => ({ status: 'failed', text, ...(hint && { hint }) });
+const unsure = (text, hint) => ({ status: 'warning', text, ...(hint && { hint }) });
+
+function checkPlatform() {
+  const libc = process.report?.getReport?.()?.header?.glibcVersionRuntime;
+  const clib = process.platform === 'linux' ? (libc ? `, glibc ${libc}` : ', musl') : '';
+  return good(`${process.platform} ${process.arch}${clib}, ${plural(cpus().length, 'core')}, Node ${process.versions.node}`);
+}
+
+/** The file of the addon that this process has loaded. */
+function checkAddon() {
+  // the bundle is CommonJS
+  const path = Object.keys(require.cache).find((file) => file.endsWith('.node') && file.includes('containerarchive'));
+  return good(`version ${version}, ${path ?? process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? 'loaded'}`);
+}
+
+async function checkSpace(path) {
+  const { bavail, bsize, blocks, ffree, files } = await fs.statfs(path);
+  const [free, total] = [bavail * bsize, blocks * bsize];
+  const inodes = files > 0 ? `, ${count(ffree)} inodes free` : '';
+  const text = `${size(free)} of ${size(total)} free${inodes}`;
+  if (files > 0 && ffree < LOW.inodes) return bad(text, 'Free inodes: delete small files, or use another file system');
+  return free < LOW.bytes || free < LOW.share * total ? unsure(text, 'Free space, or prune with a stricter policy') : good(text);
+}
+
+/** Removes leases of processes that have exited: the same locks as for a backup. */
+async function checkLocks(archive) {
+  await archive.unlock();
+  const held = (await archive.locks()).filter((lock) => lock.held);
+  return good(held.length === 0 ? 'locks work, nothing is writing' : `locks work, ${plural(held.length, 'operation')} writing`);
+}
+
+async function checkAge(archive, maxAge) {
+  const newest = await archive.latest();
+  if (newest === null) return maxAge === undefined ? unsure('there is no snapshot') : bad('there is no snapshot', 'Run a backup');
+  const age = Date.now() - Date.parse(newest.createdAt);
+  const text = `the newest snapshot is ${duration(Math.max(0, age / 1000))} old`;
+  return maxAge !== undefined && age > maxAge ? bad(`${text}, more than ${duration(maxAge / 1000)}`, 'Look at the job that makes the backups') : good(text);
+}
+
+async function checkContents(archive, signal) {
+  const { ok, errors, stats } = await archive.verify({ level: 'quick', signal });
+  const checked = `${plural(stats.snapshotsChecked, 'snapshot')} and ${plural(stats.packsChecked, 'pack')} in order`;
+  return ok ? good(`${checked} (a quick check, which reads no pack)`) : bad(`${plural(errors.length, 'problem')}: ${printable(errors[0].error)}`, 'Run "containerarchive check"');
+}
+
+async function doctor(session, { maxAge, ...globals }) {
+  const { output, signal } = session;
+  let failed = 0;
+  const check = async (name, work) => {
+    let found;
+    try {
+      found = await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      found = bad(error.message, hintOf(error));
+    }
+    if (found.status === 'failed') failed++;
+    const { status, text, hint } = found;
+    const style = { ok: 'green', warning: 'yellow', failed: 'red' }[status];
+    output.result({ check: name, status, message: text, ...(hint && { hint }) }, `${output.styled(style, status.padEnd(7))}  ${name.padEnd(11)} ${text}${hint ? `\n${' '.repeat(21)}${hint}` : ''}`);
+    return status !== 'failed';
+  };
+  await check('platform', checkPlatform);
+  await check('addon', checkAddon);
+  let path;
+  await check('path', () => {
+    path = repositoryPath(globals);
+    return good(path);
+  });
+  if (path !== undefined) await checkRepository(path, globals, session, check, maxAge);
+  return failed > 0 ? EXIT.failed : EXIT.ok;
+}
+
+async function checkRepository(path, globals, session, check, maxAge) {
+  let archive;
+  const opened = await check('repository', async () => {
+    archive = await openRepository(globals, session);
+    const keys = await archive.keys.list();
+    return good(`${archive.repositoryId}, ${keys.length === 0 ? 'not encrypted' : `encrypted, ${plural(keys.length, 'key')}`}`);
+  });
+  if (!opened) return;
+  try {
+    await check('space', () => checkSpace(path));
+    await check('locks', () => checkLocks(archive));
+    await check('age', () => checkAge(archive, maxAge));
+    await check('contents', () => checkContents(archive, session.signal));
+  } finally {
+    await archive.close();
+  }
+}

@@ -1,0 +1,82 @@
+// restore: a snapshot, or one of its items, into files or to standard output.
+
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { basename, join, resolve, sep } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { EXIT, Failure } from '../failure.mjs';
+import { printable, shortId, size } from '../output.mjs';
+import { startProgress } from '../progress.mjs';
+import { withRepository } from '../repository.mjs';
+
+export function define(program, run) {
+  program
+    .command('restore')
+    .summary('restore a snapshot')
+    .description('Restores the items of a snapshot into a directory, or one item into a file or to standard output.')
+    .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
+    .requiredOption('--to <path>', 'the directory, the file of a single item, or - for standard output')
+    .option('--item <name>', 'only this item')
+    .option('--overwrite', 'replace files that exist')
+    .action(run(restore));
+}
+
+const isDirectory = (path) => existsSync(path) && statSync(path).isDirectory();
+
+/** The file name of an item in a directory. Names are data, and may be anything. */
+function fileName(name) {
+  const safe = name !== '' && name !== '.' && name !== '..' && basename(name) === name && !/[/\\\0]/.test(name);
+  if (!safe) {
+    throw new Failure(`The name of the item ${JSON.stringify(name)} cannot be a file name`, { hint: 'Restore it by itself: --item NAME --to FILE' });
+  }
+  return name;
+}
+
+/** Where each item goes: [{ item, path }]. */
+function targetsOf(items, to, only) {
+  if (to.endsWith('/') || to.endsWith(sep) || isDirectory(to) || items.length > 1) {
+    return items.map(({ name }) => ({ item: name, path: join(resolve(to), fileName(name)) }));
+  }
+  if (items.length === 0) throw new Failure('The snapshot has no items');
+  return [{ item: only ?? items[0].name, path: resolve(to) }];
+}
+
+async function restore(session, id, options) {
+  return withRepository(options, session, {}, async (archive) => {
+    const snapshot = await archive.getSnapshot(id);
+    const { item: only, to } = options;
+    const items = only === undefined ? snapshot.items : snapshot.items.filter(({ name }) => name === only);
+    if (only !== undefined && items.length === 0) {
+      const names = snapshot.items.map(({ name }) => printable(name)).join(', ');
+      throw new Failure(`Snapshot ${shortId(snapshot.id)} has no item ${JSON.stringify(only)}`, { code: 'ERR_ITEM_NOT_FOUND', hint: `It has: ${names}` });
+    }
+    if (to === '-') return toStdout(session, archive, snapshot, items);
+    return toFiles(session, archive, snapshot, targetsOf(items, to, only), options.overwrite === true);
+  });
+}
+
+/** Restores one item to standard output. It is complete only when the exit code is 0. */
+async function toStdout({ signal }, archive, snapshot, items) {
+  if (items.length !== 1) {
+    throw new Failure(`Snapshot ${shortId(snapshot.id)} has ${items.length} items, and standard output takes one`, { hint: 'Use --item NAME' });
+  }
+  await pipeline(await archive.restore(snapshot.id, { item: items[0].name, signal }), process.stdout, { end: false });
+  return EXIT.ok;
+}
+
+async function toFiles({ output, signal }, archive, snapshot, targets, overwrite) {
+  const existing = overwrite ? undefined : targets.find(({ path }) => existsSync(path));
+  if (existing) throw new Failure(`${existing.path} exists`, { code: 'ERR_FILE_EXISTS', hint: 'Use --overwrite, or another path' });
+  for (const { item, path } of targets) {
+    mkdirSync(resolve(path, '..'), { recursive: true });
+    const progress = startProgress(output);
+    let file;
+    try {
+      const { onProgress } = progress;
+      file = await archive.restoreToFile(snapshot.id, { item, path, overwrite, signal, ...(onProgress && { onProgress }) });
+    } finally {
+      progress.stop();
+    }
+    output.result(file, `restored ${file.path}  ${size(file.size)}`);
+  }
+  return EXIT.ok;
+}

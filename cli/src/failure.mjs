@@ -1,0 +1,99 @@
+// Failures of the command line: exit codes, and how an error is reported. No stack trace is
+// printed.
+
+/** Exit codes, those of restic. An unknown one is a failure. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  /** Something was left out, and the user had allowed that. */
+  incomplete: 3,
+  noRepository: 10,
+  locked: 11,
+  passphrase: 12,
+  interrupted: 130,
+};
+
+/** What to do at the command line, where the hint of the API names its calls. */
+const HINTS = {
+  ERR_REPO_NOT_FOUND: 'Check the path and what is mounted there, or create a repository with "containerarchive init"',
+  ERR_REPO_EXISTS: 'It is ready to use: run "containerarchive backup"',
+  ERR_PASSPHRASE_REQUIRED: 'Set CONTAINERARCHIVE_PASSPHRASE_FILE, use --passphrase-command, or run it on a terminal',
+  ERR_WRONG_PASSPHRASE: 'Check the passphrase and the path: this may be another repository',
+  ERR_NOT_ENCRYPTED: 'Run it without a passphrase, if all who can write to the directory are trusted',
+  ERR_SNAPSHOT_NOT_FOUND: '"containerarchive snapshots" lists the snapshots',
+  ERR_SNAPSHOT_AMBIGUOUS: 'Give more digits of the id',
+  ERR_FILE_EXISTS: 'Use --overwrite, which replaces regular files only, or another path',
+  ERR_SOURCE_FAILED: 'There is no snapshot. What was stored is reused by the next backup',
+  ERR_LAST_KEY: 'Add another passphrase first, or use "key passwd"',
+  ERR_MANIFEST_CORRUPT: 'Run "containerarchive repair"',
+  ERR_PACK_CORRUPT: 'Run "containerarchive repair"',
+  ERR_PACK_MISSING: 'Run "containerarchive repair"',
+  ERR_CHUNK_CORRUPT: 'Run "containerarchive repair"',
+  ERR_CHUNK_MISSING: 'Run "containerarchive repair"',
+  ERR_INDEX_CORRUPT: 'Run "containerarchive repair"',
+  ERR_KILL_LIST_CORRUPT: 'Run "containerarchive repair"',
+  ERR_REPO_LOCKED: 'Try again later; "containerarchive locks" lists what is running',
+  ERR_LOCKS_UNSUPPORTED: 'Move the repository to a file system with working locks',
+};
+
+const BY_CODE = {
+  ERR_REPO_NOT_FOUND: EXIT.noRepository,
+  ERR_REPO_LOCKED: EXIT.locked,
+  ERR_PASSPHRASE_REQUIRED: EXIT.passphrase,
+  ERR_WRONG_PASSPHRASE: EXIT.passphrase,
+};
+
+/** A failure that the command line itself found; `hint` states what to do. */
+export class Failure extends Error {
+  constructor(message, { hint, code, exitCode, cause } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.hint = hint;
+    this.code = code;
+    this.exitCode = exitCode;
+  }
+}
+
+/** The user interrupted the command. */
+export class Interrupted extends Error {
+  constructor(signal) {
+    super('Interrupted');
+    this.exitCode = EXIT.interrupted;
+    this.signal = signal;
+  }
+}
+
+/** The exit code of an error. */
+export function exitCodeOf(error) {
+  return error?.exitCode !== undefined && (error instanceof Failure || error instanceof Interrupted)
+    ? error.exitCode
+    : (BY_CODE[error?.code] ?? EXIT.failed);
+}
+
+/** What to do about an error, if that is known. */
+export function hintOf({ code, hint }) {
+  const text = HINTS[code] ?? hint;
+  return text && `${text[0].toUpperCase()}${text.slice(1)}`;
+}
+
+/** The members of an error that help a user, as plain data. */
+function factsOf(error) {
+  const { code, path, snapshotId, item, pack, chunk, exitCode, signal, stderrTail, holders } = error;
+  return { code, hint: hintOf(error), path, snapshotId, item, pack, chunk, exitCode, signal, stderrTail, holders };
+}
+
+/** An error as one JSON line. */
+export function errorJson(error) {
+  return JSON.stringify({ error: error?.message ?? String(error), ...factsOf(error ?? {}) });
+}
+
+/** An error as text: what happened, the end of what a command wrote, what to do. */
+export function errorText(error) {
+  const lines = [`containerarchive: ${error?.message ?? error}`];
+  const { code, stderrTail, holders } = error ?? {};
+  const hint = hintOf(error ?? {});
+  if (typeof code === 'string' && code.startsWith('ERR_')) lines[0] += ` (${code})`;
+  if (stderrTail) lines.push(...stderrTail.trimEnd().split('\n').slice(-10).map((line) => `  | ${line}`));
+  if (holders?.length > 0) lines.push(`  held by: ${holders.join(', ')}`);
+  if (hint) lines.push(`  ${hint}.`);
+  return lines.join('\n');
+}

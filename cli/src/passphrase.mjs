@@ -1,0 +1,81 @@
+// Where a passphrase comes from: a file, a command, the environment, or the terminal. Never a value
+// on the command line, which every user of the machine can read.
+
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { EXIT, Failure } from './failure.mjs';
+import { askSecret } from './terminal.mjs';
+
+const required = (message, details) => new Failure(message, { exitCode: EXIT.passphrase, ...details });
+
+/** Bytes without the newline at their end, which editors and `echo` add. */
+function withoutNewline(bytes, source) {
+  let end = bytes.length;
+  if (end > 0 && bytes[end - 1] === 0x0a) end--;
+  if (end > 0 && bytes[end - 1] === 0x0d) end--;
+  if (end === 0) throw required(`The passphrase from ${source} is empty`);
+  return bytes.subarray(0, end);
+}
+
+function fromFile(path) {
+  try {
+    return withoutNewline(readFileSync(path), `the file ${path}`);
+  } catch (cause) {
+    if (cause instanceof Failure) throw cause;
+    throw required(`The passphrase file ${path} cannot be read: ${cause.message}`, { cause });
+  }
+}
+
+function fromCommand(command) {
+  // Its stderr and its questions are for the user.
+  const { status, signal, error, stdout } = spawnSync(command, { shell: true, stdio: ['inherit', 'pipe', 'inherit'] });
+  if (error) throw required(`The passphrase command cannot be started: ${error.message}`, { cause: error });
+  if (status !== 0) throw required(`The passphrase command failed: ${signal ?? `exit code ${status}`}`);
+  return withoutNewline(stdout, 'the passphrase command');
+}
+
+/**
+ * The one source of those that are given; several are refused, because which of them holds cannot
+ * be known.
+ * @param given { name: value } of one level (options, or the environment)
+ */
+function only(given) {
+  const present = Object.entries(given).filter(([, { value }]) => value !== undefined);
+  if (present.length > 1) throw required(`Only one of ${present.map(([name]) => name).join(' and ')} can be used`);
+  return present[0]?.[1];
+}
+
+/**
+ * The passphrase that the options or the environment give, as bytes; undefined when neither does.
+ * @param options `passphraseFile`, `passphraseCommand` of the command line
+ */
+export function givenPassphrase({ passphraseFile, passphraseCommand }, env = process.env) {
+  const source = only({
+    '--passphrase-file': { value: passphraseFile, read: fromFile },
+    '--passphrase-command': { value: passphraseCommand, read: fromCommand },
+  }) ?? only({
+    CONTAINERARCHIVE_PASSPHRASE: { value: env.CONTAINERARCHIVE_PASSPHRASE, read: (text) => withoutNewline(Buffer.from(text), 'CONTAINERARCHIVE_PASSPHRASE') },
+    CONTAINERARCHIVE_PASSPHRASE_FILE: { value: env.CONTAINERARCHIVE_PASSPHRASE_FILE, read: fromFile },
+    CONTAINERARCHIVE_PASSPHRASE_COMMAND: { value: env.CONTAINERARCHIVE_PASSPHRASE_COMMAND, read: fromCommand },
+  });
+  return source?.read(source.value);
+}
+
+const HOW = 'Set CONTAINERARCHIVE_PASSPHRASE_FILE, use --passphrase-command, or run it on a terminal';
+
+/** Asks for the passphrase of a repository that exists. */
+export async function askPassphrase(where) {
+  const text = await askSecret(`Passphrase of ${where}: `);
+  if (text === null) throw required('The repository is encrypted, and no passphrase is given', { code: 'ERR_PASSPHRASE_REQUIRED', hint: HOW });
+  if (text === '') throw required('The passphrase is empty');
+  return Buffer.from(text);
+}
+
+/** Asks for a new passphrase, twice. `hint`: what else the user can do. */
+export async function askNewPassphrase(hint = HOW) {
+  const text = await askSecret('New passphrase: ');
+  if (text === null) throw required('No new passphrase is given', { hint });
+  if (text === '') throw required('The passphrase is empty', { hint });
+  if ((await askSecret('The same again: ')) !== text) throw required('The two passphrases differ');
+  return Buffer.from(text);
+}

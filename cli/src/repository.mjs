@@ -1,0 +1,64 @@
+// The repository of a command: its path, and how it is opened.
+
+import { resolve } from 'node:path';
+import { ContainerArchive } from './api.mjs';
+import { Failure } from './failure.mjs';
+import { askPassphrase, givenPassphrase } from './passphrase.mjs';
+import { hasTerminal } from './terminal.mjs';
+
+/** How often a wrong passphrase may be typed. */
+const ATTEMPTS = 3;
+
+/** The absolute path of the repository. */
+export function repositoryPath({ repo }) {
+  const path = repo ?? process.env.CONTAINERARCHIVE_REPOSITORY;
+  if (path === undefined || path === '') {
+    throw new Failure('No repository is given', { hint: 'Use -r PATH, or set CONTAINERARCHIVE_REPOSITORY' });
+  }
+  return resolve(path);
+}
+
+/** Opens with passphrases from the terminal. */
+async function openAsking(path, options, output) {
+  for (let attempt = 1; ; attempt++) {
+    const passphrase = await askPassphrase(path);
+    try {
+      return await ContainerArchive.open(path, { ...options, passphrase });
+    } catch (error) {
+      if (error.code !== 'ERR_WRONG_PASSPHRASE' || attempt === ATTEMPTS) throw error;
+      output.note('Wrong passphrase.');
+    } finally {
+      passphrase.fill(0);
+    }
+  }
+}
+
+/**
+ * Opens the repository; its warnings go to stderr. The terminal is asked for a passphrase only when
+ * the repository is encrypted and none is given.
+ */
+export async function openRepository(globals, { output, signal }, options = {}) {
+  const path = repositoryPath(globals);
+  const all = { ...options, signal };
+  const passphrase = givenPassphrase(globals);
+  let archive;
+  try {
+    archive = await ContainerArchive.open(path, passphrase === undefined ? all : { ...all, passphrase });
+  } catch (error) {
+    if (passphrase !== undefined || error.code !== 'ERR_PASSPHRASE_REQUIRED' || !hasTerminal()) throw error;
+    archive = await openAsking(path, all, output);
+  }
+  archive.on('warning', ({ message }) => output.warn(message));
+  archive.on('repair:healed', ({ pack }) => output.note(`Repaired pack ${pack} from parity.`));
+  return archive;
+}
+
+/** Opens the repository for a piece of work, and closes it after it. */
+export async function withRepository(globals, session, options, work) {
+  const archive = await openRepository(globals, session, options);
+  try {
+    return await work(archive);
+  } finally {
+    await archive.close();
+  }
+}

@@ -1,0 +1,67 @@
+// Values of options: text of the command line to what the API takes.
+
+import { InvalidArgumentError } from 'commander';
+
+/** 'zstd', 'zstd:7', 'zstd:auto', 'gzip', 'gzip:9', 'none'. */
+export function compression(text) {
+  const [algorithm, level, ...more] = text.split(':');
+  if (!['gzip', 'zstd', 'none'].includes(algorithm) || more.length > 0) {
+    throw new InvalidArgumentError('Use zstd, gzip or none, with a level as in zstd:7 or zstd:auto.');
+  }
+  if (level === undefined) return algorithm;
+  if (level !== 'auto' && !/^\d{1,2}$/.test(level)) throw new InvalidArgumentError('A level is a number, or "auto".');
+  return { algorithm, level: level === 'auto' ? level : Number(level) };
+}
+
+/** A whole number from `least` on. */
+export const wholeNumber = (least) => (text) => {
+  if (!/^\d{1,15}$/.test(text) || Number(text) < least) throw new InvalidArgumentError(`Use a whole number from ${least} on.`);
+  return Number(text);
+};
+
+/** How many snapshots a rule keeps: a number, or 'all' (restic: 'unlimited'). */
+export function keepCount(text) {
+  return text === 'all' || text === 'unlimited' ? 'all' : wholeNumber(0)(text);
+}
+
+/** A percentage as a share from 0 to 1: '5', '5%'. */
+export function share(text) {
+  const [, number] = /^(\d{1,3}(?:\.\d+)?) ?%?$/.exec(text) ?? [];
+  if (number === undefined || Number(number) > 100) throw new InvalidArgumentError('Use a percentage, as 5%.');
+  return Number(number) / 100;
+}
+
+/** A time of the command line; without a zone it is local. */
+export function time(text) {
+  const date = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00` : text.replace(' ', 'T'));
+  if (!/^\d{4}-\d{2}-\d{2}/.test(text) || Number.isNaN(date.getTime())) {
+    throw new InvalidArgumentError('Use a time as "2026-11-30" or "2026-11-30 14:05:00".');
+  }
+  return date.toISOString();
+}
+
+/** A duration such as '36h' or '7d', in milliseconds. */
+export function span(text) {
+  const [, number, unit] = /^(\d{1,6})([smhdw])$/.exec(text) ?? [];
+  if (number === undefined) throw new InvalidArgumentError('Use a duration as 90m, 36h, 7d or 2w.');
+  return Number(number) * 1000 * { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }[unit];
+}
+
+/** Collects an option that may be given more than once. */
+export const list = (text, before = []) => [...before, text];
+
+/** Collects tags: 'KEY=VALUE', or 'KEY' for an empty value. */
+export function tags(text, before = {}) {
+  const at = text.indexOf('=');
+  const key = at < 0 ? text : text.slice(0, at);
+  if (key === '') throw new InvalidArgumentError('Use KEY=VALUE.');
+  if (Object.hasOwn(before, key)) throw new InvalidArgumentError(`The tag ${key} is given twice.`);
+  return { ...before, [key]: at < 0 ? '' : text.slice(at + 1) };
+}
+
+/**
+ * Collects the maps of --keep-tag: 'KEY=VALUE,KEY2=VALUE2'; a snapshot needs all tags of one map.
+ */
+export function tagMaps(text, before = []) {
+  return [...before, text.split(',').reduce((map, one) => tags(one.includes('=') ? one : `${one}=*`, map), {})];
+}
