@@ -53,6 +53,7 @@ function kindOf(paths, command, { stdin, item }) {
   const given = [paths.length > 0 && 'files', command && 'a command after --', stdin && '--stdin', item && '--item'].filter(Boolean);
   if (given.length === 0) throw new Failure('There is nothing to back up', { hint: 'Give files or directories, --stdin --name NAME, --item NAME=COMMAND, or -- COMMAND' });
   if (given.length > 1) throw new Failure(`Only one of ${given.join(' and ')} can be backed up at once`);
+  if (stdin && process.stdin.isTTY) throw new Failure('Standard input is a terminal', { hint: 'Connect a pipe or a file to it' });
   return command ? 'command' : stdin ? 'stdin' : item ? 'items' : 'paths';
 }
 

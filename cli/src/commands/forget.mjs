@@ -1,5 +1,6 @@
 // forget and prune: removing snapshots, by ids or by a policy, and freeing space.
 
+import { Option } from 'commander';
 import { EXIT, Failure } from '../failure.mjs';
 import { localTime, plural, shortId, size } from '../output.mjs';
 import { addPolicyOptions, calendar, planTable, policyOf } from '../policy.mjs';
@@ -28,7 +29,9 @@ export function define(program, run) {
     .command('prune')
     .summary('free the space that no snapshot needs')
     .description('Frees the space that no snapshot needs. Removes no snapshot.')
-    .option('--max-unused <percent>', 'how much unneeded data may stay in partly used packs', share, 0.05)
+    .addOption(new Option('--max-unused <percent>', 'how much unneeded data may stay in partly used packs')
+      .argParser(share)
+      .default(0.05, '5%'))
     .option('--wait', 'wait for running backups that delay a part of it')
     .option('-n, --dry-run', 'only show what would be freed')
     .action(run(prune));
