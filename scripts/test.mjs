@@ -5,6 +5,7 @@
 // checks, and without replacing a release build. The Rust tests run first, so that a broken engine
 // is reported before its binding.
 
+import { availableParallelism } from 'node:os';
 import { preflight } from './preflight.mjs';
 import { install, npm, onlyFile, platform, run, specs } from './steps.mjs';
 
@@ -28,6 +29,16 @@ function testRust() {
   run('cargo', ['test', '--locked', ...where, ...more], { env: deepEnv, timeoutMs: deep ? DEEP_LIMIT_MS : RUST_LIMIT_MS });
 }
 
+/**
+ * Two files at once: a file alone keeps a machine of two cores half idle, and Node's own default is
+ * one less than the cores.
+ */
+function atOnce() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  const hasOption = major > 20 || (major === 20 && minor >= 10);
+  return hasOption && availableParallelism() < 4 ? ['--test-concurrency=2'] : [];
+}
+
 function testNode() {
   install();
   npm('run', 'build:test');
@@ -40,7 +51,7 @@ function testNode() {
     timeoutMs: deep ? DEEP_LIMIT_MS : NODE_LIMIT_MS,
   };
   run(process.execPath, ['scripts/test-reader.mjs'], options);
-  run(process.execPath, ['--test', ...specs()], options);
+  run(process.execPath, ['--test', ...atOnce(), ...specs()], options);
 }
 
 preflight();
