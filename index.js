@@ -5,6 +5,8 @@
 // CommonJS; `import { ContainerArchive } from '@serve.zone/containerarchive'` works from ES modules
 // too.
 
+require('./js/runtime.js'); // first: it refuses a Node that is too old
+
 const { ContainerArchive } = require('./js/archive.js');
 const { ContainerArchiveError } = require('./js/error.js');
 

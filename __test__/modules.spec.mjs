@@ -1,11 +1,11 @@
-// The package: import and require, the published files, and a missing addon.
+// The package: import and require, versions, and the published files.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { root, temporary, test } from './support/harness.mjs';
+import { root, test } from './support/harness.mjs';
 
 const require = createRequire(import.meta.url);
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -72,6 +72,7 @@ test('versions that are in several files are the same', () => {
   assert.equal(manifest.engines.node, '>=20.9');
   const preflight = readFileSync(join(root, 'scripts/preflight.mjs'), 'utf8');
   assert.ok(preflight.includes('const NODE = [20, 9];'));
+  assert.ok(readFileSync(join(root, 'js/runtime.js'), 'utf8').includes('const NEEDED = [20, 9];'));
   assert.ok(preflight.includes(`const RUST = [${/^rust-version = "(.*)"/m.exec(cargo)[1].replace('.', ', ')}];`));
 });
 
@@ -98,84 +99,6 @@ test('the published files are those that the entry needs', () => {
     assert.ok(files.includes(needed), `${needed} is not published`);
   }
   for (const file of files) assert.ok(!/^(src|target|__test__|scripts|npm)\/|\.node$/.test(file), `${file} is published`);
-});
-
-test('without the addon, the error states the platform and what to do', (t) => {
-  const folder = join(temporary(t), 'package');
-  mkdirSync(folder);
-  for (const name of ['index.js', 'package.json', 'js']) cpSync(join(root, name), join(folder, name), { recursive: true });
-  const env = { ...process.env };
-  delete env.NAPI_RS_NATIVE_LIBRARY_PATH;
-  for (const [what, prepare, args] of [
-    ['no loader', () => {}, []],
-    ['a loader and no addon', () => cpSync(join(root, 'binding.js'), join(folder, 'binding.js')), []],
-    ['addons are forbidden', () => {}, ['--no-addons']],
-  ]) {
-    prepare();
-    const { stderr, status } = spawnSync(process.execPath, [...args, '-e', `require(${JSON.stringify(folder)})`], { env, encoding: 'utf8' });
-    assert.notEqual(status, 0, what);
-    assert.match(stderr, /Cannot load the native addon of containerarchive/, what);
-    assert.ok(stderr.includes(process.platform) && stderr.includes(process.arch));
-    if (process.platform === 'linux') assert.match(stderr, /glibc \d|musl/);
-    assert.match(stderr, /npm run build/);
-    assert.match(stderr, /@serve\.zone\/containerarchive-/);
-    assert.match(stderr, /ERR_NATIVE_LOAD/);
-  }
-});
-
-/**
- * The package in a directory of its own, with a platform package whose addon is `addon` (a file or
- * bytes); returns what requiring it prints.
- */
-function requireWith(t, { platform, addon, loader }) {
-  const modules = join(temporary(t), 'node_modules/@serve.zone');
-  const folder = join(modules, 'containerarchive');
-  for (const name of ['index.js', 'package.json', 'js', 'binding.js']) cpSync(join(root, name), join(folder, name), { recursive: true });
-  if (loader !== undefined) writeFileSync(join(folder, 'binding.js'), loader);
-  for (const abi of platform === undefined ? [] : ['-gnu', '-musl', '-msvc', '']) {
-    const name = `containerarchive-${process.platform}-${process.arch}${abi}`;
-    mkdirSync(join(modules, name));
-    writeFileSync(join(modules, name, 'package.json'), JSON.stringify({ name: `@serve.zone/${name}`, version: platform, main: 'addon.node' }));
-    if (typeof addon === 'string') cpSync(addon, join(modules, name, 'addon.node'));
-    else writeFileSync(join(modules, name, 'addon.node'), addon);
-  }
-  const env = { ...process.env };
-  delete env.NAPI_RS_NATIVE_LIBRARY_PATH;
-  const script = `try { require(${JSON.stringify(folder)}); console.log('loaded'); } catch (error) { console.log(error.code, error.message); }`;
-  return spawnSync(process.execPath, ['-e', script], { env, encoding: 'utf8' }).stdout;
-}
-
-const ADDON = process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? join(root, readdirSync(root).find((name) => name.endsWith('.node')) ?? 'missing.node');
-
-test('the platform package of this version is loaded', (t) => {
-  assert.equal(requireWith(t, { platform: manifest.version, addon: ADDON }), 'loaded\n');
-});
-
-test('a platform package of another version is refused by name', (t) => {
-  const text = requireWith(t, { platform: '0.0.1', addon: ADDON });
-  assert.match(text, /^ERR_NATIVE_LOAD /);
-  assert.match(text, new RegExp(`the package @serve\\.zone/containerarchive-\\S+ is of version 0\\.0\\.1, and not of ${manifest.version}`));
-});
-
-test('the error of an addon that the system refuses has the reason of the system', (t) => {
-  const text = requireWith(t, { platform: manifest.version, addon: Buffer.alloc(5000, 1) });
-  assert.match(text, /^ERR_NATIVE_LOAD /);
-  if (process.platform === 'linux') assert.match(text, /invalid ELF header/);
-});
-
-test('anything but the native part of this version is refused', (t) => {
-  const exported = (more) => `module.exports = { ...require(${JSON.stringify(ADDON)}), ${more} }`;
-  for (const [loader, reason] of [
-    ['module.exports = "./containerarchive-XYZ.node"', /the loader returned a string/],
-    ['module.exports = {}', /it lacks NativeFile, .*, version/],
-    [exported('NativeStop: undefined'), /it lacks NativeStop\n/],
-    [exported('version: () => "0.0.1"'), /the native part is of version 0\.0\.1/],
-  ]) {
-    const text = requireWith(t, { loader });
-    assert.match(text, /^ERR_NATIVE_LOAD /);
-    assert.match(text, reason);
-  }
-  assert.equal(requireWith(t, { loader: exported('') }), 'loaded\n');
 });
 
 test('the exports of the native part that js/ uses are checked when it is loaded', () => {

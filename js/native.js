@@ -5,9 +5,11 @@
 // Only the complete native part of exactly this version is loaded. Anything else, also what a
 // bundler or a loader substituted, is refused here and not at the first call.
 
-const { existsSync } = require('node:fs');
-const { dirname, join } = require('node:path');
-const { version } = require('../package.json');
+const { existsSync, readFileSync, readdirSync } = require('node:fs');
+const { basename, dirname, join } = require('node:path');
+const { fileBuiltFor } = require('./addon-file.js');
+const { diagnose } = require('./load-error.js');
+const { name: PACKAGE, version } = require('../package.json');
 
 /** The exports that the other files of this package use. */
 const EXPORTS = [
@@ -15,52 +17,114 @@ const EXPORTS = [
   'open', 'version',
 ];
 
-/** The C library of this process on Linux: 'glibc 2.36', 'musl', or '' elsewhere. */
-function libc() {
-  if (process.platform !== 'linux') return '';
-  const found = process.report?.getReport?.()?.header?.glibcVersionRuntime;
-  return found ? `glibc ${found}` : 'musl';
+/** The directory of this package. */
+const FOLDER = dirname(__dirname);
+
+/** What `read` returns, or `otherwise` when it throws: an explanation must not fail itself. */
+function attempt(read, otherwise) {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
 }
 
-/** The name of the package that holds the addon for this platform, as napi-rs names it. */
-function platformPackage(clib) {
+/** The C library of this process on Linux: 'glibc 2.36', 'musl'; '' elsewhere, or when unknown. */
+function libc() {
+  if (process.platform !== 'linux') return '';
+  return attempt(() => {
+    const { report } = process;
+    const before = report.excludeNetwork;
+    report.excludeNetwork = true; // it would look up the names of connected hosts
+    const { header, sharedObjects = [] } = report.getReport();
+    report.excludeNetwork = before;
+    if (header.glibcVersionRuntime) return `glibc ${header.glibcVersionRuntime}`;
+    return sharedObjects.some((file) => /ld-musl|libc\.musl/.test(file)) ? 'musl' : '';
+  }, '');
+}
+
+/** This platform as napi-rs names it in files and packages. */
+function suffix(clib) {
   const abi = { linux: clib === 'musl' ? '-musl' : '-gnu', win32: '-msvc' }[process.platform] ?? '';
-  return `@serve.zone/containerarchive-${process.platform}-${process.arch}${abi}`;
+  return `${process.platform}-${process.arch}${abi}`;
+}
+
+/** A manifest of a package; undefined when there is none. */
+function manifestIn(folder) {
+  return attempt(() => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')), undefined);
+}
+
+/** Whether this package is a clone of its source. */
+function isClone() {
+  return attempt(() => existsSync(join(FOLDER, 'Cargo.toml')), false);
+}
+
+/** The file that the variable of the loader names; Deno may forbid to read it. */
+function namedFile() {
+  return attempt(() => process.env.NAPI_RS_NATIVE_LIBRARY_PATH, undefined);
+}
+
+/** The addon that the loader tried first, if it exists: { path, builtFor }. */
+function foundFile(clib) {
+  const local = join(FOLDER, `containerarchive.${suffix(clib)}.node`);
+  const installed = `${FOLDER}-${suffix(clib)}`; // next to this package, in the directory of its scope
+  const candidates = [local, join(installed, manifestIn(installed)?.main ?? 'none')];
+  const path = namedFile() || candidates.find((each) => existsSync(each));
+  return path ? { path, builtFor: fileBuiltFor(path) } : null;
+}
+
+/** The platform packages that are installed next to this package. */
+function installedPackages() {
+  const names = attempt(() => readdirSync(dirname(FOLDER)), []);
+  return names.filter((each) => each.startsWith(`${basename(PACKAGE)}-`)).map((each) => `${dirname(PACKAGE)}/${each}`);
+}
+
+/** The messages of a chain of errors, in the order of the attempts. */
+function textsOf(error) {
+  const texts = [];
+  for (let each = error; typeof each?.message === 'string' && texts.length < 20; each = each.cause) {
+    texts.unshift(each.message);
+  }
+  return texts;
 }
 
 /**
- * The reasons of a failed load: the loader tries several files, and chains the error of each as
- * causes.
+ * The system's text as an error without a stack, so that a print stays short: the chain of the
+ * loader has a stack for each file that it tried.
  */
-function reasons(error) {
-  const texts = [];
-  for (let each = error; each instanceof Error && texts.length < 10; each = each.cause) texts.push(each.message);
-  // A missing file of another kind of installation explains nothing, and the loader's own text
-  // guesses.
-  const telling = texts.slice(1).filter((text) => !text.startsWith('Cannot find module'));
-  return telling.length > 0 ? telling.join('; ') : texts[0];
+function shortCause(text) {
+  const cause = new Error(text);
+  cause.stack = `Error: ${text}`;
+  return cause;
 }
 
-/** An error that states the platform, the reason and what to do. */
-function explain(cause) {
+/** The error that states the reason, what to do, and the system. */
+function explain(thrown) {
   const clib = libc();
-  const where = [process.platform, process.arch, clib].filter(Boolean).join(', ');
+  const { reason, happened, todo, text } = thrown?.todo ? thrown : diagnose(textsOf(thrown), {
+    platform: process.platform,
+    arch: process.arch,
+    libc: clib,
+    permissions: process.permission !== undefined,
+    folder: FOLDER,
+    isClone: isClone(),
+    hasLoader: attempt(() => existsSync(join(FOLDER, 'binding.js')), true),
+    named: namedFile(),
+    file: attempt(() => foundFile(clib), null),
+    wanted: `${PACKAGE}-${suffix(clib)}`,
+    others: installedPackages(),
+  });
+  const { bun, deno, electron, node } = process.versions;
+  const runtime = [['Bun', bun], ['Deno', deno], ['Electron', electron], ['Node', node]].find(([, each]) => each).join(' ');
+  const system = [`${process.platform} ${process.arch}`, clib, runtime].filter(Boolean).join(', ');
   const error = new Error(
-    [
-      `Cannot load the native addon of containerarchive ${version} (${where}, Node ${process.versions.node}).`,
-      `Reason: ${reasons(cause)}`,
-      'What to do:',
-      `  - Installed from npm: the addon is the optional dependency ${platformPackage(clib)}, of the same version.`,
-      '    Reinstall without "--omit=optional" / "--no-optional". A lock file or node_modules of another platform or',
-      '    version lacks it: delete both and reinstall, or use "npm install --os=... --cpu=... --libc=...".',
-      '  - In a clone of the source: "npm ci", then "npm run build".',
-      '  - Electron with asar, or a bundler: keep "**/*.node" outside of the archive and of the bundle.',
-      '  - Node started with --no-addons cannot load any native addon.',
-      'There are builds for Linux (x64, arm64; glibc and musl), macOS (x64, arm64) and Windows (x64, arm64).',
-    ].join('\n'),
-    { cause },
+    `Cannot load containerarchive ${version}: ${happened}\nTo fix this: ${todo}\nThis system: ${system}`,
+    text === undefined ? undefined : { cause: shortCause(text) },
   );
+  // The frames of the module loader would be most of what a terminal shows.
+  if (typeof error.stack === 'string') error.stack = error.stack.replace(/\n +at [^\n]*\(node:[^\n]*/g, '');
   error.code = 'ERR_NATIVE_LOAD';
+  error.reason = reason;
   return error;
 }
 
@@ -71,22 +135,37 @@ function loadedFiles(addon) {
   return loaded.filter(isAddon).map(({ filename }) => filename);
 }
 
+/** Thrown by `check`: a diagnosis in itself. */
+function refusal(reason, happened, todo) {
+  return Object.assign(new Error(happened), { reason, happened, todo });
+}
+
 /** Returns the addon; throws unless it is the native part of this version. */
 function check(addon) {
   if (addon === null || typeof addon !== 'object') {
-    throw new Error(`the loader returned a ${typeof addon} instead of the native part`);
+    throw refusal(
+      'not-an-addon',
+      `the loader returned a ${typeof addon} instead of the native part`,
+      'leave this package out of the bundle (docs/bundlers.md)',
+    );
   }
-  const missing = EXPORTS.filter((name) => typeof addon[name] !== 'function');
+  const other = (happened) => refusal(
+    'other-version',
+    happened,
+    isClone()
+      ? '"npm run build" in this clone of the source'
+      : `install ${PACKAGE} again: its optional dependencies are of its own version`,
+  );
+  const lacks = EXPORTS.filter((name) => typeof addon[name] !== 'function');
   // before its version: an old one may lack that function too
-  if (missing.length > 0) throw new Error(`the native part is of another version: it lacks ${missing.join(', ')}`);
+  if (lacks.length > 0) throw other(`the native part is of another version: it lacks ${lacks.join(', ')}`);
   if (addon.version() !== version) {
-    throw new Error(`the native part is of version ${addon.version()}, and not of ${version}`);
+    throw other(`the native part is of version ${addon.version()}, and not of ${version}`);
   }
   for (const file of loadedFiles(addon)) {
-    const manifest = join(dirname(file), 'package.json');
-    const { name, version: other } = existsSync(manifest) ? require(manifest) : {};
-    if (name?.startsWith('@serve.zone/containerarchive-') && other !== version) {
-      throw new Error(`the package ${name} is of version ${other}, and not of ${version}`);
+    const { name, version: found } = manifestIn(dirname(file)) ?? {};
+    if (name?.startsWith(`${PACKAGE}-`) && found !== version) {
+      throw other(`the package ${name} is of version ${found}, and not of ${version}`);
     }
   }
   return addon;
@@ -95,8 +174,8 @@ function check(addon) {
 function load() {
   try {
     return check(require('../binding.js'));
-  } catch (cause) {
-    throw explain(cause);
+  } catch (thrown) {
+    throw explain(thrown);
   }
 }
 
