@@ -217,7 +217,7 @@ class Command {
   #notStarted(cause) {
     const { cwd } = this.#spec;
     const folder = cwd === undefined ? null : unusableFolder(cwd);
-    if (!folder) return this.#error(`it cannot be started (${cause.code})`, { cause });
+    if (!folder) return this.#error(`it cannot be started (${cause.code ?? cause.message})`, { cause });
     return this.#error(`its working directory ${JSON.stringify(cwd)} ${folder.why}`, {
       cause: folder.cause ?? cause, path: cwd, hint: `Create the directory, or correct cwd. ${RETRY_HINT}`,
     });

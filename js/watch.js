@@ -58,14 +58,14 @@ class Watchdog {
         stdio: ['pipe', 'ignore', 'ignore'],
         detached: true,
       });
+      this.#child.on('error', () => (this.#child = null));
+      this.#child.on('exit', () => (this.#child = null));
+      this.#child.stdin?.on('error', noop);
+      this.#child.stdin?.unref?.(); // the pipes of Bun have none, and do not keep it running
+      this.#child.unref();
     } catch {
-      return; // the command needs the same, and reports the reason
+      this.#child = null; // the command needs the same, and reports the reason
     }
-    this.#child.on('error', () => (this.#child = null));
-    this.#child.on('exit', () => (this.#child = null));
-    this.#child.stdin?.on('error', noop);
-    this.#child.stdin?.unref();
-    this.#child.unref();
   }
 
   /**
