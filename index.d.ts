@@ -8,7 +8,6 @@
  */
 
 import type { Readable } from 'node:stream';
-import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 
 /**
  * What an ingest can read. Strings are stored as UTF-8.
@@ -26,7 +25,12 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
  */
 export type IngestSource =
   | NodeJS.ReadableStream
-  | NodeReadableStream<Uint8Array | string>
+  | {
+    // A web stream: that of Node and that of the DOM types differ.
+    readonly locked: boolean;
+    cancel(reason?: unknown): Promise<void>;
+    getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array | string | undefined }>; releaseLock(): void };
+  }
   | AsyncIterable<Uint8Array | string>
   | (Iterable<Uint8Array | string> & object)
   | Uint8Array

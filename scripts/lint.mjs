@@ -11,5 +11,7 @@ for (const features of [[], ['--no-default-features']]) {
 }
 run('cargo', ['doc', '--locked', '--no-deps', '--document-private-items'], { env: { RUSTDOCFLAGS: '-D warnings' } });
 // The types from the view of a user's program, through `exports` of package.json.
-run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '--project', '__test__/tsconfig.json']);
+for (const project of ['__test__/tsconfig.json', '__test__/tsconfig.dom.json']) {
+  run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '--project', project]);
+}
 run(process.execPath, ['scripts/notices.mjs', '--check']);
