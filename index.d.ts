@@ -1057,9 +1057,22 @@ export class ContainerArchiveError extends Error {
   readonly holders?: string[];
 }
 
+/** What a process has loaded. */
+export interface IAbout {
+  /** The version of this package. */
+  version: string;
+  /** The file of the native addon; null where the module system does not know it (in a bundle). */
+  addon: string | null;
+  /** How this processor computes SHA-256 of many chunks, for people: 'SHA-NI, 4 streams'. */
+  sha256: string;
+}
+
 /** A backup repository. */
 export class ContainerArchive {
   private constructor();
+
+  /** Returns what this process has loaded, for reports of problems. */
+  static about(): IAbout;
 
   /**
    * Creates a repository in an empty or missing directory, and opens it. With a passphrase or key

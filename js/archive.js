@@ -4,6 +4,7 @@
 
 const native = require('./native.js');
 const options = require('./options.js');
+const { about } = require('./about.js');
 const check = require('./check.js');
 const { setImmediate: nextTurn } = require('node:timers/promises');
 const { Calls, here } = require('./context.js');
@@ -111,6 +112,10 @@ class ContainerArchive {
 
   get repositoryId() {
     return this.#native.repositoryId;
+  }
+
+  static about() {
+    return about();
   }
 
   static async init(path, initOptions) {

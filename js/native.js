@@ -14,7 +14,7 @@ const { name: PACKAGE, version } = require('../package.json');
 /** The exports that the other files of this package use. */
 const EXPORTS = [
   'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop', 'init',
-  'open', 'version',
+  'open', 'sha256Kernel', 'version',
 ];
 
 /** The directory of this package. */

@@ -8,3 +8,9 @@ use napi_derive::napi;
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
+
+/// Returns how this processor hashes many chunks at once, for people.
+#[napi(js_name = "sha256Kernel")]
+pub fn sha256_kernel() -> &'static str {
+    crate::sha256::kernel_name()
+}

@@ -81,6 +81,11 @@ pub fn digests_beside(
     hash(start, messages, streams, Kernels::detect())
 }
 
+/// How this processor hashes many messages, for people.
+pub fn kernel_name() -> &'static str {
+    Kernels::detect().name
+}
+
 fn hash(
     start: &Start,
     messages: &[&[u8]],
@@ -113,6 +118,8 @@ type Compress = fn(states: &mut [State], inputs: &[&[u8]], count: usize);
 /// How many messages are hashed side by side, and by what.
 #[derive(Clone, Copy)]
 struct Kernels {
+    /// For people.
+    name: &'static str,
     /// Most messages at once.
     width: usize,
     /// For any number of messages up to `width`.
@@ -148,6 +155,7 @@ impl Kernels {
 
     /// One message after the other, by the crate.
     const PORTABLE: Self = Self {
+        name: "one after the other",
         width: 1,
         compress: |states, inputs, count| {
             for (state, input) in states.iter_mut().zip(inputs) {

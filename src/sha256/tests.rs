@@ -90,6 +90,7 @@ fn a_kernel_that_errs_is_recognised() {
         assert!(kernels.are_right(), "{name}");
     }
     let wrong = Kernels {
+        name: "wrong",
         width: 4,
         compress: |states, inputs, count| {
             (Kernels::PORTABLE.compress)(states, inputs, count);

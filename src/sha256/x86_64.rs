@@ -41,18 +41,22 @@ pub(super) fn detect() -> Option<Kernels> {
     let [has_lanes, has_streams] = [has_avx512(), has_sha()];
     Some(match (has_lanes, has_streams) {
         (true, true) => Kernels {
+            name: "AVX-512, 16 lanes; SHA-NI, 4 streams",
             width: LANES_512,
             compress: lanes_512_or_streams,
         },
         (true, false) => Kernels {
+            name: "AVX-512, 16 lanes",
             width: LANES_512,
             compress: lanes_512_or_crate,
         },
         (false, true) => Kernels {
+            name: "SHA-NI, 4 streams",
             width: STREAMS,
             compress: streams,
         },
         (false, false) if is_x86_feature_detected!("avx2") => Kernels {
+            name: "AVX2, 8 lanes",
             width: LANES_256,
             compress: lanes_256_or_crate,
         },
@@ -82,7 +86,7 @@ pub(super) fn all() -> Vec<(&'static str, Kernels)> {
     ];
     let found = table.into_iter().filter(|(_, has, ..)| *has);
     found
-        .map(|(name, _, width, compress)| (name, Kernels { width, compress }))
+        .map(|(name, _, width, compress)| (name, Kernels { name, width, compress }))
         .collect()
 }
 

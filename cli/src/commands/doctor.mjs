@@ -2,7 +2,7 @@
 
 import { cpus } from 'node:os';
 import { promises as fs } from 'node:fs';
-import { version } from '../../../package.json';
+import { ContainerArchive } from '../api.mjs';
 import { EXIT, hintOf } from '../failure.mjs';
 import { count, duration, plural, printable, size } from '../output.mjs';
 import { openRepository, repositoryPath } from '../repository.mjs';
@@ -31,11 +31,9 @@ function checkPlatform() {
   return good(`${process.platform} ${process.arch}${clib}, ${plural(cpus().length, 'core')}, Node ${process.versions.node}`);
 }
 
-/** The file of the addon that this process has loaded. */
 function checkAddon() {
-  // the bundle is CommonJS
-  const path = Object.keys(require.cache).find((file) => file.endsWith('.node') && file.includes('containerarchive'));
-  return good(`version ${version}, ${path ?? process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? 'loaded'}`);
+  const { version, addon, sha256 } = ContainerArchive.about();
+  return good(`version ${version}, ${addon ?? 'loaded'}; SHA-256 by ${sha256}`);
 }
 
 async function checkSpace(path) {
