@@ -678,6 +678,17 @@ export interface IStats {
   } | null;
 }
 
+/** Options of {@link ContainerArchive.report}. */
+export interface IReportOptions {
+  /**
+   * Show what {@link ContainerArchive.prune} would keep by this policy, and why. Its `timeZone` and
+   * `dayStartsAt` are those of the page. Default: no policy, and times in UTC.
+   */
+  policy?: IRetentionPolicy;
+  /** Cancels the call: the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
+}
+
 /** What a repair did, and what it could not repair. */
 export interface IRepairResult {
   /** Whether a part of the index was missing or wrong and has been rebuilt. */
@@ -1295,6 +1306,22 @@ export class ContainerArchive {
    * `signal.reason`.
    */
   stats(options?: { signal?: AbortSignal }): Promise<IStats>;
+
+  /**
+   * Returns a report for people: one HTML page, complete in itself and without scripts, readable on
+   * a phone and on paper. It has the age of the newest snapshot, what a quick verify finds now, a
+   * calendar of the snapshots with what the policy keeps, growth and deduplication over time, the
+   * space and a list. It contains names and tags of snapshots, and of keys only their number.
+   *
+   * Damage, and what cannot be read, is in the report and does not end it. Takes no lock, works on
+   * a handle with `readOnly`, and has no events but `warning`. Nothing is written, except that
+   * damaged files may be repaired where they are read. The size of the page is limited: beyond 200
+   * snapshots, and 50 problems, it has sums.
+   *
+   * Rejects: ERR_INVALID_POLICY, ERR_UNSUPPORTED_FORMAT, ERR_PASSPHRASE_REQUIRED (a handle with
+   * `keyless`), ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   */
+  report(options?: IReportOptions): Promise<string>;
 
   /**
    * Finds what is missing or damaged, and rebuilds it: packs from parity, everything small from its

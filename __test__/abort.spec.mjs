@@ -120,6 +120,7 @@ const CALLS = {
   },
   verify: { init: MANY_PACKS, call: (repo, signal) => repo.verify({ level: 'full', signal }) },
   stats: { init: MANY_PACKS, call: (repo, signal) => repo.stats({ signal }) },
+  report: { init: MANY_PACKS, call: (repo, signal) => repo.report({ policy: { keepLast: 1 }, signal }) },
   repair: {
     init: MANY_PACKS,
     prepare: async (repo, { path, number }) => {
@@ -372,7 +373,8 @@ test('one signal for all calls has no listener left after they have ended', asyn
     async () => (await repo.restore(id, { signal })).destroy(),
     () => repo.restoreToFile(id, { path: file, overwrite: true, signal }),
     () => repo.restoreToFile(id, { path: file, signal }),
-    () => repo.verify({ signal }), () => repo.stats({ signal }), () => repo.repair({ signal }), () => repo.reindex({ signal }),
+    () => repo.verify({ signal }), () => repo.stats({ signal }), () => repo.report({ policy: { keepLast: 1 }, signal }),
+    () => repo.repair({ signal }), () => repo.reindex({ signal }),
     () => repo.prune({ keepLast: 1000 }, { signal }), () => repo.planPrune({ keepLast: 1000 }, { signal }),
     async () => (await ContainerArchive.open(path, { ...ENCRYPTED.open, signal })).close(),
     () => ContainerArchive.open(path, { passphrase: 'another', signal }),

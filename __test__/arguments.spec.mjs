@@ -105,7 +105,7 @@ test('an option that throws when it is read is refused, with what it threw as ca
       () => repo.restore('latest', throwing('item', thing)), () => repo.restore('latest', { range: plain }),
       () => repo.listSnapshots(throwing('tags', thing)), () => repo.verify(throwing('level', thing)), () => repo.forget(list),
       () => repo.prune({ keepLast: 1 }, throwing('dryRun', thing)), () => repo.keys.add(throwing('passphrase', thing)),
-      () => repo.stats({ signal: throwing('aborted', thing) }),
+      () => repo.stats({ signal: throwing('aborted', thing) }), () => repo.report(throwing('policy', thing)),
     ];
     for (const call of calls) {
       const error = await rejectsWith(call(), 'ERR_INVALID_ARGUMENT');

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import ts from 'typescript';
-import { ContainerArchive, ENCRYPTED, PASSPHRASE, freshRepo, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
+import { ContainerArchive, ENCRYPTED, PASSPHRASE, filesIn, freshRepo, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
 import {
   EXPORTED, PAGE, declared, membersOf, nameOf, optionsOf, paths, pathsOf, read, rows, sections, sorted, typeSections, written,
 } from './support/pages.mjs';
@@ -94,6 +94,8 @@ test('the calls take the options of index.d.ts', async (t) => {
     [(options) => repo.prune({ keepLast: 1 }, options), optionsOf('IPruneOptions')],
     [(options) => repo.planPrune({ keepLast: 1 }, options), optionsOf('IPlanPruneOptions')],
     [(filter) => repo.planPrune({ keepLast: 1 }, { filter }), ['tags']],
+    [(options) => repo.report(options), optionsOf('IReportOptions')],
+    [(policy) => repo.report({ policy }), optionsOf('IRetentionPolicy'), 'ERR_INVALID_POLICY'],
     [(options) => repo.repair(options), optionsOf('IRepairOptions')],
     [(options) => repo.reindex(options), ['signal']],
     [(options) => repo.stats(options), ['signal']],
@@ -109,7 +111,7 @@ test('the calls take the options of index.d.ts', async (t) => {
 
 test('the codes of index.d.ts are those of the engine and of js/', () => {
   const engine = codesIn(/fn code\(&self\)[^]*?\n    \}/.exec(read('src/error/code.rs'))[0]);
-  const face = readdirSync(join(root, 'js')).flatMap((file) => [...codesIn(read(join('js', file)))]);
+  const face = filesIn(join(root, 'js')).flatMap((file) => [...codesIn(read(join('js', file)))]);
   // a plain Error, because the class is not loaded yet
   const codes = [...engine, ...face].filter((code) => code !== 'ERR_NATIVE_LOAD');
   assert.deepEqual(sorted(codesIn(declared('ContainerArchiveErrorCode').getText())), sorted(codes));

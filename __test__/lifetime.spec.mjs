@@ -51,6 +51,7 @@ const EVERY_CALL = {
   forget: (repo, { id }) => repo.forget([id]),
   locks: (repo) => repo.locks(),
   stats: (repo) => repo.stats(),
+  report: (repo) => repo.report({ policy: { keepLast: 1 } }),
   repair: (repo) => repo.repair(),
   reindex: (repo) => repo.reindex(),
   unlock: (repo) => repo.unlock(),

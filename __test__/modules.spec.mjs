@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { root, test } from './support/harness.mjs';
+import { filesIn, root, test } from './support/harness.mjs';
 
 const require = createRequire(import.meta.url);
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -47,6 +47,7 @@ test('classes have exactly the methods of index.d.ts', () => {
     'reindex',
     'removeListener',
     'repair',
+    'report',
     'repositoryId',
     'restore',
     'restoreToFile',
@@ -95,7 +96,7 @@ test('the published files are those that the entry needs', () => {
   const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8', shell: process.platform === 'win32', stdio: ['ignore', 'pipe', 'ignore'] });
   const parsed = JSON.parse(listing);
   const files = (Array.isArray(parsed) ? parsed[0] : Object.values(parsed)[0]).files.map(({ path }) => path);
-  for (const needed of ['index.js', 'index.d.ts', 'binding.js', 'binding.d.ts', 'package.json', ...readdirSync(join(root, 'js')).map((name) => `js/${name}`)]) {
+  for (const needed of ['index.js', 'index.d.ts', 'binding.js', 'binding.d.ts', 'package.json', ...filesIn(join(root, 'js')).map((name) => `js/${name.replaceAll('\\', '/')}`)]) {
     assert.ok(files.includes(needed), `${needed} is not published`);
   }
   for (const file of files) assert.ok(!/^(src|target|__test__|scripts|npm)\/|\.node$/.test(file), `${file} is published`);

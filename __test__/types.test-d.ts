@@ -90,6 +90,8 @@ export async function calls(): Promise<void> {
 
   const stats: IStats = await repo.stats({ signal: AbortSignal.timeout(1) });
   void [stats.bytes.parity, stats.parity?.ratio, stats.dedupRatio];
+  same<Awaited<ReturnType<typeof repo.report>>, string>(true);
+  await repo.report({ policy: { keepDays: 7, timeZone: 'UTC' }, signal: AbortSignal.timeout(1) });
   const result = await repo.verify({ level: 'full', subset: '1/30', onProgress: ({ percentage }) => void percentage });
   same<typeof result, IVerifyResult>(true);
   const damage: IVerifyError[] = result.errors;

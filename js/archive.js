@@ -20,6 +20,7 @@ const { Leftovers, abortable, stoppable } = require('./stop.js');
 const prune = require('./prune.js');
 const { repairOptions, runRepair } = require('./repair.js');
 const { runReindex } = require('./reindex.js');
+const { reportOptions, runReport } = require('./report/index.js');
 const { runStats } = require('./stats.js');
 const { runUnlock, unlockOptions } = require('./unlock.js');
 const verify = require('./verify.js');
@@ -221,6 +222,11 @@ class ContainerArchive {
   async stats(statsOptions) {
     const checked = options.signalOnly(statsOptions);
     return this.#stoppable((repo) => runStats(repo, checked), checked.signal);
+  }
+
+  async report(given) {
+    const checked = reportOptions(given);
+    return this.#stoppable((repo) => runReport(repo, checked), checked.signal);
   }
 
   async unlock(given) {

@@ -178,6 +178,7 @@ const IPlanPruneOptions = {
 };
 const IPruneOptions = { ...IPlanPruneOptions, dryRun: boolean(false), wait: boolean(false) };
 
+const IReportOptions = { policy: { type: 'policy' }, signal: SIGNAL };
 const IRepairOptions = { signal: SIGNAL, onProgress: CALLBACK };
 /** Options of reindex() and stats(). */
 const signalOnly = { signal: SIGNAL };
@@ -187,7 +188,7 @@ const unlock = { force: boolean(false) };
 const SCHEMA = {
   Compression, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
   IInitOptions, IItemDescription, IKdf, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
-  IPruneOptions, IRepairOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
+  IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
   ISnapshotFilter, IVerifyOptions,
 };
 
