@@ -291,6 +291,16 @@ test('doctor checks everything, and fails when a check fails', async (t) => {
   assert.match(nowhere.stdout, /failed +repository[^]*containerarchive init/);
 });
 
+test('report writes one HTML file', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  const { id } = await repo.ingest(Buffer.from('1'));
+  const { ok } = commands(path);
+  assert.match(ok('report', '--keep-last', '1'), new RegExp(`^<!doctype html>[^]*${id.slice(0, 8)}[^]*last 1/1[^]*</html>\\s*$`, 'i'));
+  const file = join(temporary(t), 'report.html');
+  ok('report', '--to', file);
+  assert.match(readFileSync(file, 'utf8'), /<\/html>/);
+});
+
 test('locks, unlock and completion', async (t) => {
   const { path } = await freshRepo(t);
   const { ok, json } = commands(path);

@@ -9,11 +9,12 @@ import * as doctor from './commands/doctor.mjs';
 import * as forget from './commands/forget.mjs';
 import * as init from './commands/init.mjs';
 import * as key from './commands/key.mjs';
+import * as report from './commands/report.mjs';
 import * as restore from './commands/restore.mjs';
 import * as snapshots from './commands/snapshots.mjs';
 import * as stats from './commands/stats.mjs';
 
-const COMMANDS = [init, backup, restore, snapshots, forget, check, stats, key, doctor, completion];
+const COMMANDS = [init, backup, restore, snapshots, forget, check, stats, key, doctor, report, completion];
 
 const EXAMPLES = `
 Examples:
