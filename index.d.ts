@@ -3,8 +3,11 @@
  *
  * Sizes and offsets are bytes, as numbers (exact up to 2^53). Times are ISO 8601 strings in UTC.
  * Every promise rejects with a {@link ContainerArchiveError} (match on `code`), or with the
- * `reason` of the `AbortSignal` that was passed. The same with units, ranges and examples:
- * docs/api.md.
+ * `reason` of the `AbortSignal` that was passed. Each call names the codes that are its own. Any
+ * call may also reject with ERR_CLOSED, ERR_INVALID_ARGUMENT, ERR_UNREADABLE, ERR_PERMISSION,
+ * ERR_STORAGE, ERR_NO_MEMORY, ERR_NO_THREADS and ERR_INTERNAL, and one that writes with
+ * ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_FILESYSTEM_UNSUPPORTED, ERR_NO_SPACE and
+ * ERR_NO_ENTROPY. The same with units, ranges and examples: docs/api.md.
  */
 
 import type { Readable } from 'node:stream';
@@ -35,11 +38,18 @@ export type IngestSource =
   | (Iterable<Uint8Array | string> & object)
   | Uint8Array
   | Blob
-  | { path: string }
-  | { fd: number };
+  | {
+    /** A regular file or a block device. */
+    path: string;
+  }
+  | {
+    /** The descriptor of an open file. */
+    fd: number;
+  };
 
 /** How chunks are compressed: an algorithm, or an algorithm and its level. */
 export type Compression = 'gzip' | 'zstd' | 'none' | {
+  /** 'none' stores chunks uncompressed. */
   algorithm: 'gzip' | 'zstd' | 'none';
   /**
    * gzip 1 to 9, zstd 1 to 19. A higher level is smaller and slower. Default 3. 'auto', for zstd
@@ -181,7 +191,9 @@ export interface IOpenOrInitOptions extends IInitOptions {
 export interface IKey {
   /** 32 hex digits. */
   id: string;
+  /** How it opens the repository: as a passphrase, or as a raw key of 32 bytes. */
   type: 'passphrase' | 'raw';
+  /** When it was added, as ISO 8601. */
   createdAt: string;
   /** Absent when the key has no label. */
   label?: string;
@@ -193,6 +205,7 @@ export interface IKey {
 
 /** A new key: exactly one of `passphrase` and `key`. */
 export interface INewKey {
+  /** A passphrase, not empty. Cannot be combined with `key`. */
   passphrase?: Passphrase;
   /** A raw key of 32 bytes. */
   key?: RawKey;
@@ -222,17 +235,15 @@ export interface IKeys {
    * Returns all keys, the oldest first; none for a repository without encryption. Damaged ones are
    * left out: see `verify()`.
    *
-   * Rejects: ERR_PASSPHRASE_REQUIRED (a handle with `keyless`), ERR_PERMISSION, ERR_STORAGE,
-   * ERR_CLOSED.
+   * @throws {ContainerArchiveError} ERR_PASSPHRASE_REQUIRED on a handle with `keyless`.
    */
   list(): Promise<IKey[]>;
   /**
    * Adds a key. A repository has at most 31. When the promise rejects, the key may exist all the
    * same: see `list()`.
    *
-   * Rejects: ERR_NOT_ENCRYPTED, ERR_TOO_MANY_KEYS, ERR_PASSPHRASE_REQUIRED (a function failed),
-   * ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_MEMORY, ERR_NO_THREADS,
-   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   * @throws {ContainerArchiveError} ERR_NOT_ENCRYPTED; ERR_TOO_MANY_KEYS; ERR_PASSPHRASE_REQUIRED
+   * when a function failed; ERR_REPO_LOCKED.
    */
   add(key: INewKey): Promise<IKey>;
   /**
@@ -240,15 +251,19 @@ export interface IKeys {
    * The new key is durable before the old one is removed. Without a `label` it gets that of the old
    * one.
    *
-   * Rejects as {@link add}, and ERR_KEY_NOT_FOUND. When the promise rejects, both keys may exist,
-   * but not when it rejects with `signal.reason`.
+   * @throws {ContainerArchiveError} As {@link add}, and ERR_KEY_NOT_FOUND. Both keys may exist
+   * then, unless it is `signal.reason`.
    */
-  change(key: INewKey & { id?: string }): Promise<IKey>;
+  change(
+    key: INewKey & {
+      /** The key to replace, by its full id. Default: the one that opened this handle. */
+      id?: string;
+    },
+  ): Promise<IKey>;
   /**
    * Removes a key, by its full id. Open handles stay open.
    *
-   * Rejects: ERR_LAST_KEY, ERR_KEY_NOT_FOUND, ERR_REPO_LOCKED, ERR_READ_ONLY,
-   * ERR_LOCKS_UNSUPPORTED, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   * @throws {ContainerArchiveError} ERR_LAST_KEY; ERR_KEY_NOT_FOUND; ERR_REPO_LOCKED.
    */
   remove(id: string): Promise<void>;
 }
@@ -258,12 +273,15 @@ export interface IKeys {
  * is ever used as a path.
  */
 export interface IItemDescription {
+  /** The name by which a restore finds the item. */
   name: string;
+  /** What the item is, as 'database-dump'. It has no effect on how it is stored. */
   type: string;
 }
 
 /** One stream of {@link ContainerArchive.ingestMulti}. Names differ within a snapshot. */
 export interface IIngestItem extends IItemDescription {
+  /** What to read. Destroyed when the ingest fails. */
   stream: IngestSource;
   /**
    * Bytes that the stream must produce. One byte fewer or more: ERR_SOURCE_FAILED, no snapshot.
@@ -391,6 +409,7 @@ export interface IRestoreToFileOptions {
 
 /** Progress of a restore into a file. */
 export interface IRestoreProgress {
+  /** Always 'restore'. */
   operation: 'restore';
   /** The same in all progress of one call. */
   operationId: string;
@@ -398,14 +417,19 @@ export interface IRestoreProgress {
   message: string;
   /** 0 to 100. The last one is 100. */
   percentage: number;
+  /** Bytes written so far. */
   bytesDone: number;
+  /** Bytes of what is restored. */
   bytesTotal: number;
   /** The average since the start. */
   bytesPerSecond: number;
+  /** Estimated seconds to the end; null while it cannot be estimated. */
   etaSeconds: number | null;
+  /** Chunks written so far. */
   chunks: number;
   /** The requested item, or null. */
   item: string | null;
+  /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
 
@@ -413,6 +437,7 @@ export interface IRestoreProgress {
 export interface IRestoredFile {
   /** Absolute. */
   path: string;
+  /** 32 hex digits; the full id when a prefix or `latest` was passed. */
   snapshotId: string;
   /** Bytes. */
   size: number;
@@ -430,10 +455,13 @@ export interface ISnapshotFilter {
 
 /** One item of a snapshot. */
 export interface ISnapshotItem {
+  /** Unique within the snapshot. */
   name: string;
+  /** As it was passed to the ingest. */
   type: string;
   /** Bytes. */
   size: number;
+  /** Chunks that the item consists of; a repeated one counts each time. */
   chunkCount: number;
   /** SHA-256 of the whole item as hex, when the ingest was called with `digest`. */
   sha256?: string;
@@ -445,22 +473,27 @@ export interface ISnapshot {
   id: string;
   /** Version of the manifest. */
   version: number;
+  /** The start of the ingest, or the `createdAt` that was passed to it, as ISO 8601. */
   createdAt: string;
+  /** The labels that were passed to the ingest. */
   tags: Record<string, string>;
   /** Bytes of all items. */
   originalSize: number;
   /** Bytes of the chunks that this ingest added, after compression and encryption. */
   storedSize: number;
+  /** Chunks of all items; a repeated one counts each time. */
   chunkCount: number;
   /** Chunks that were not in the repository before. */
   newChunks: number;
   /** Chunks that were in the repository before, or occurred earlier in this snapshot. */
   reusedChunks: number;
+  /** The items, in the order given to the ingest. */
   items: ISnapshotItem[];
 }
 
 /** Progress of an ingest. */
 export interface IIngestProgress {
+  /** Always 'ingest'. */
   operation: 'ingest';
   /** The same in all progress of one call, and in its `ingest:complete`. */
   operationId: string;
@@ -476,22 +509,31 @@ export interface IIngestProgress {
    * 100.
    */
   percentage: number | null;
+  /** Bytes read from the sources so far. */
   bytesDone: number;
   /** Null while the size is unknown. */
   bytesTotal: number | null;
   /** A moving average; in the last one, the average of the whole ingest. */
   bytesPerSecond: number;
+  /** Estimated seconds to the end; null while it cannot be estimated. */
   etaSeconds: number | null;
+  /** Bytes of new chunks, before compression. */
   newBytes: number;
+  /** Bytes of chunks that were in the repository before. */
   reusedBytes: number;
+  /** Bytes of new chunks, after compression and encryption. */
   storedBytes: number;
+  /** Chunks so far, new and reused. */
   chunks: number;
   /** The level that `level: 'auto'` uses now: 1 or 3. Otherwise null. */
   compressionLevel: number | null;
   /** Name of the item that is being read. */
   item: string | null;
+  /** Items that have been read to their end. */
   itemsDone: number;
+  /** Items of the snapshot. */
   itemsTotal: number;
+  /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
 
@@ -540,16 +582,25 @@ export interface IVerifyError {
    */
   snapshots: string[];
   /** The affected items of these snapshots. */
-  items: { snapshotId: string; item: string }[];
+  items: {
+    /** 32 hex digits. */
+    snapshotId: string;
+    /** Name of the item. */
+    item: string;
+  }[];
   /** Whether it can be repaired with what is there now. */
   healable: boolean;
 }
 
 /** Something that is no error: a leftover of a crash, or the work of another process. */
 export interface IVerifyNote {
+  /** Stable: see docs/errors.md. More may be added. */
   code: string;
+  /** What it is, for people. */
   message: string;
+  /** The pack it is about. */
   pack?: string;
+  /** The file it is about, relative to the repository. */
   path?: string;
 }
 
@@ -557,8 +608,11 @@ export interface IVerifyNote {
 export interface IVerifyResult {
   /** Whether `errors` is empty. */
   ok: boolean;
+  /** Everything that is damaged, missing or unreadable. */
   errors: IVerifyError[];
+  /** What is no error: leftovers, and the work of other processes. */
   notes: IVerifyNote[];
+  /** How much was checked. */
   stats: {
     /**
      * At 'quick', packs whose name, length and `.idx` were checked; else packs that were read
@@ -570,15 +624,18 @@ export interface IVerifyResult {
      * index.
      */
     chunksChecked: number;
+    /** Snapshots whose manifests were checked. */
     snapshotsChecked: number;
   };
 }
 
 /** Progress of a verify. */
 export interface IVerifyProgress {
+  /** Always 'verify'. */
   operation: 'verify';
   /** The same in all progress of one call, and in its `verify:error`. */
   operationId: string;
+  /** The level of the call. */
   level: 'quick' | 'standard' | 'full';
   /** For people. */
   message: string;
@@ -586,15 +643,19 @@ export interface IVerifyProgress {
   percentage: number | null;
   /** Bytes read and checked. */
   bytesDone: number;
+  /** Bytes to read; null before the amount is known. */
   bytesTotal: number | null;
   /** The average since the start. */
   bytesPerSecond: number;
+  /** Estimated seconds to the end; null while it cannot be estimated. */
   etaSeconds: number | null;
+  /** Chunks checked so far. */
   chunks: number;
   /** Packs. */
   itemsDone: number;
   /** Problems so far. */
   errors: number;
+  /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
 
@@ -611,6 +672,7 @@ export interface IRepairOptions {
 
 /** Progress of a repair. */
 export interface IRepairProgress {
+  /** Always 'repair'. */
   operation: 'repair';
   /** The same in all progress of one call. */
   operationId: string;
@@ -620,7 +682,9 @@ export interface IRepairProgress {
   percentage: number | null;
   /** Bytes of packs read. */
   bytesDone: number;
+  /** Bytes of packs to read; null before the amount is known. */
   bytesTotal: number | null;
+  /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
 
@@ -628,6 +692,7 @@ export interface IRepairProgress {
 export interface IStats {
   /** Snapshots that can be listed, and their items. */
   snapshots: number;
+  /** Items of all these snapshots. */
   items: number;
   /** What a restore of every snapshot would produce. */
   originalBytes: number;
@@ -641,9 +706,11 @@ export interface IStats {
   dedupRatio: number | null;
   /** `uniqueBytes / storedBytes`. `null` without chunks. */
   compressionRatio: number | null;
+  /** Packs of data and of lists. */
   packs: number;
   /** Lengths of all files, by their kind. */
   bytes: {
+    /** All files of the repository. */
     total: number;
     /** Packs with chunks of data. */
     dataPacks: number;
@@ -651,6 +718,7 @@ export interface IStats {
     metaPacks: number;
     /** The `.idx` files of packs. */
     packIndexes: number;
+    /** Files of parity groups. */
     parity: number;
     /** The global index. */
     index: number;
@@ -665,10 +733,13 @@ export interface IStats {
   };
   /** `null` in a repository without parity. */
   parity: {
-    /** Packs in a full group, and its parity shards. */
+    /** Packs in a full group. */
     data: number;
+    /** Parity shards of a full group. */
     parity: number;
+    /** Parity groups. */
     groups: number;
+    /** Lengths of all parity files. */
     bytes: number;
     /**
      * `bytes` as a share of the packs that they protect: 0.05 at best for 20 packs and one shard.
@@ -721,12 +792,18 @@ export interface IRepairResult {
   lostChunks: number;
   /** Snapshots that are incomplete. They are kept, and what is intact of them can be restored. */
   damagedSnapshots: {
+    /** 32 hex digits. */
     id: string;
     /**
      * Empty when the manifest itself is lost. `missing`: start and end (exclusive) of each missing
      * range, at most 4096; the last one then also covers everything up to the last missing byte.
      */
-    items: { name: string; missing: [start: number, end: number][] }[];
+    items: {
+      /** Name of the item. */
+      name: string;
+      /** Missing ranges of bytes. */
+      missing: [start: number, end: number][];
+    }[];
   }[];
 }
 
@@ -799,7 +876,10 @@ export interface IPlanPruneOptions {
    * Apply the policy only to snapshots that have all of these tags; all others are kept. Default:
    * all snapshots.
    */
-  filter?: { tags?: Record<string, string> };
+  filter?: {
+    /** All of these tags must be equal. Default {}. */
+    tags?: Record<string, string>;
+  };
   /**
    * Share of the stored bytes, 0 to 1, that may remain as waste in partly used packs. A smaller
    * share takes less space and needs more copying; 1 copies nothing, not even small packs. Default
@@ -832,6 +912,7 @@ export interface IPruneOptions extends IPlanPruneOptions {
 
 /** Progress of a prune. */
 export interface IPruneProgress {
+  /** Always 'prune'. */
   operation: 'prune';
   /** The same in all progress of one call, and in its `prune:complete`. */
   operationId: string;
@@ -841,13 +922,17 @@ export interface IPruneProgress {
   percentage: number | null;
   /** Bytes of packs. */
   bytesDone: number;
+  /** Bytes of packs; null before the amount is known. */
   bytesTotal: number | null;
+  /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
 
 /** A snapshot that a policy was applied to. */
 export interface IPruneChoice {
+  /** 32 hex digits. */
   id: string;
+  /** As in the snapshot, ISO 8601. */
   createdAt: string;
   /** The tags of `groupBy` that it has. */
   group: Record<string, string>;
@@ -855,6 +940,7 @@ export interface IPruneChoice {
 
 /** What a prune did; for a dry run, what it would do. */
 export interface IPruneResult {
+  /** Snapshots that the policy did not keep, and that were removed. */
   removedSnapshots: number;
   /**
    * Packs that were deleted because no snapshot needs them, including what an interrupted prune had
@@ -873,12 +959,16 @@ export interface IPruneResult {
    * See `wait`.
    */
   pendingBytes: number;
+  /** Whether nothing was written. */
   dryRun: boolean;
   /**
    * What is kept, newest first, and why: 'newest', 'keepDays 3/7', 'keepMonths oldest',
    * 'keepWithin 7d', 'keepTags', 'keepIds', 'future', 'filter'.
    */
-  keep: (IPruneChoice & { reasons: string[] })[];
+  keep: (IPruneChoice & {
+    /** The rules that select it. */
+    reasons: string[];
+  })[];
   /** What is removed, newest first. */
   remove: IPruneChoice[];
   /** The time zone that the rules were applied in. */
@@ -898,12 +988,19 @@ export interface IPruneResult {
 
 /** A prune ended. The figures are those of {@link IPruneResult}. */
 export interface IPruneComplete {
+  /** That of the progress. */
   operationId: string;
+  /** As in the result. */
   removedSnapshots: number;
+  /** As in the result. */
   removedPacks: number;
+  /** As in the result. */
   rewrittenPacks: number;
+  /** As in the result. */
   freedBytes: number;
+  /** As in the result. */
   pendingBytes: number;
+  /** Whether nothing was written. */
   dryRun: boolean;
 }
 
@@ -921,8 +1018,11 @@ export interface ILock {
 
 /** A snapshot was created. */
 export interface IIngestComplete {
+  /** That of the progress. */
   operationId: string;
+  /** 32 hex digits. */
   snapshotId: string;
+  /** Chunks that were not in the repository before. */
   newChunks: number;
 }
 
@@ -931,7 +1031,9 @@ export interface IIngestComplete {
  * not be listed.
  */
 export interface IWarning {
+  /** Stable: see docs/errors.md. More may be added. */
   code: string;
+  /** What happened and what was done, for people. */
   message: string;
   /** The pack it is about, 64 hex digits. */
   pack?: string;
@@ -939,8 +1041,11 @@ export interface IWarning {
 
 /** A file was restored. */
 export interface IRestoreComplete {
+  /** That of the progress. */
   operationId: string;
+  /** 32 hex digits. */
   snapshotId: string;
+  /** Absolute. */
   path: string;
   /** Bytes. */
   size: number;
@@ -948,6 +1053,7 @@ export interface IRestoreComplete {
 
 /** A repair ended. The figures are those of {@link IRepairResult}. */
 export interface IRepairComplete extends IRepairResult {
+  /** That of the progress. */
   operationId: string;
 }
 
@@ -959,25 +1065,35 @@ export interface IPackHealed {
 
 /** The events of a handle. Warnings of `open()` itself go to the first listener. */
 export interface IContainerArchiveEvents {
+  /** An ingest is running. */
   'ingest:progress': IIngestProgress;
+  /** A snapshot was created. */
   'ingest:complete': IIngestComplete;
   /** Of `restoreToFile()`. */
   'restore:progress': IRestoreProgress;
   /** Of `restoreToFile()`: the file is complete. */
   'restore:complete': IRestoreComplete;
+  /** A verify is running. */
   'verify:progress': IVerifyProgress;
   /**
    * As soon as a problem is fully known; for damaged packs and chunks, once the affected snapshots
    * are known.
    */
-  'verify:error': IVerifyError & { operationId: string };
+  'verify:error': IVerifyError & {
+    /** That of the progress. */
+    operationId: string;
+  };
+  /** A repair is running. */
   'repair:progress': IRepairProgress;
+  /** A repair ended. */
   'repair:complete': IRepairComplete;
   /** A restore repaired a damaged pack from parity. */
   'repair:healed': IPackHealed;
+  /** A prune is running, or a dry run of one. */
   'prune:progress': IPruneProgress;
   /** Dry runs too. */
   'prune:complete': IPruneComplete;
+  /** A problem was found and handled; the operation continues. */
   warning: IWarning;
 }
 
@@ -1041,6 +1157,7 @@ export type ContainerArchiveErrorCode =
 
 /** An error of this package. */
 export class ContainerArchiveError extends Error {
+  /** Errors are created by the package; the constructor is for tests of code that handles them. */
   constructor(message: string, details: { code: string } & Partial<Omit<ContainerArchiveError, keyof Error | 'code'>> & { cause?: unknown });
   /** Stable: match on it, never on the message. One of {@link ContainerArchiveErrorCode}. */
   readonly code: ContainerArchiveErrorCode | (string & {});
@@ -1050,10 +1167,15 @@ export class ContainerArchiveError extends Error {
   readonly cause?: unknown;
   /** Whether the same call may succeed later without any change. */
   readonly retryable: boolean;
+  /** The file or directory it is about. */
   readonly path?: string;
+  /** The snapshot it is about, as it was passed. */
   readonly snapshotId?: string;
+  /** The item it is about. */
   readonly item?: string;
+  /** The pack it is about, 64 hex digits. */
   readonly pack?: string;
+  /** The chunk it is about, 64 hex digits. */
   readonly chunk?: string;
   /** The exit code of a command that failed. */
   readonly exitCode?: number;
@@ -1089,21 +1211,15 @@ export class ContainerArchive {
    * Creates a repository in an empty or missing directory, and opens it. With a passphrase or key
    * it is encrypted.
    *
-   * Rejects: ERR_REPO_EXISTS, ERR_NOT_EMPTY, ERR_NOT_A_DIRECTORY, ERR_PERMISSION,
-   * ERR_LOCKS_UNSUPPORTED, ERR_FILESYSTEM_UNSUPPORTED, ERR_REPO_LOCKED (another `init` is running),
-   * ERR_PASSPHRASE_REQUIRED (the function that returns it failed), ERR_NO_MEMORY, ERR_NO_THREADS,
-   * ERR_NO_ENTROPY, ERR_NO_SPACE, ERR_STORAGE, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_REPO_EXISTS; ERR_NOT_EMPTY; ERR_NOT_A_DIRECTORY;
+   * ERR_REPO_LOCKED while another `init` runs; ERR_PASSPHRASE_REQUIRED when the function that
+   * returns it failed; ERR_LOCKS_UNSUPPORTED or ERR_FILESYSTEM_UNSUPPORTED on a file system that
+   * cannot hold a repository.
    */
   static init(path: string, options?: IInitOptions): Promise<ContainerArchive>;
 
   /**
    * Opens a repository.
-   *
-   * Rejects: ERR_REPO_NOT_FOUND, ERR_NOT_A_DIRECTORY, ERR_PERMISSION, ERR_PASSPHRASE_REQUIRED,
-   * ERR_WRONG_PASSPHRASE, ERR_NOT_ENCRYPTED (a passphrase for a repository without encryption),
-   * ERR_REPO_CHANGED (another one than `repositoryId`), ERR_UNSUPPORTED_FORMAT, ERR_CONFIG_CORRUPT,
-   * ERR_KEY_FILE_CORRUPT, ERR_NO_MEMORY, ERR_NO_THREADS, ERR_STORAGE, ERR_INVALID_ARGUMENT,
-   * `signal.reason`.
    *
    * A handle serves only the repository that it opened. When its directory is missing (a disk was
    * unmounted, the directory moved), every call rejects with ERR_REPO_NOT_FOUND; when another
@@ -1111,6 +1227,11 @@ export class ContainerArchive {
    * directory is back, the handle works again. When the same repository is there in another
    * directory (mounted again, a copy), the handle continues with that one; an ingest that was
    * running rejects with ERR_REPO_CHANGED, `retryable`.
+   *
+   * @throws {ContainerArchiveError} ERR_REPO_NOT_FOUND; ERR_NOT_A_DIRECTORY;
+   * ERR_PASSPHRASE_REQUIRED; ERR_WRONG_PASSPHRASE; ERR_NOT_ENCRYPTED for a passphrase without
+   * encryption; ERR_REPO_CHANGED for another `repositoryId`; ERR_UNSUPPORTED_FORMAT;
+   * ERR_CONFIG_CORRUPT; ERR_KEY_FILE_CORRUPT.
    */
   static open(path: string, options?: IOpenOptions): Promise<ContainerArchive>;
 
@@ -1122,8 +1243,12 @@ export class ContainerArchive {
    * Where the mount point of an unmounted disk is an empty directory, this creates a new, empty
    * repository in it, with the event `warning` (WARN_REPO_CREATED): check {@link created}, and once
    * the repository exists use {@link open}, or pass its `repositoryId`, and none is created.
-   * Rejects as {@link open} and {@link init}, except for ERR_REPO_EXISTS, and for
-   * ERR_REPO_NOT_FOUND without `repositoryId`.
+   *
+   * @throws {ContainerArchiveError} As {@link open} and {@link init}, except for ERR_REPO_EXISTS,
+   * and for ERR_REPO_NOT_FOUND without `repositoryId`.
+   * @example
+   * const options = { passphrase, compression: 'zstd' } as const;
+   * const archive = await ContainerArchive.openOrInit('/var/backups/shop', options);
    */
   static openOrInit(path: string, options?: IOpenOrInitOptions): Promise<ContainerArchive>;
 
@@ -1141,20 +1266,31 @@ export class ContainerArchive {
    * than the default of 64 KiB; an untouched `fs.ReadStream` is read by the engine itself where the
    * system allows it.
    *
-   * Rejects: ERR_SOURCE_FAILED (error, premature close, another size than `expectedSize`,
-   * `commitWhen` rejected; `cause` is the error of the source), ERR_INVALID_ARGUMENT (among others:
-   * a stream that was read before or has an encoding set, a chunk that is neither bytes nor
-   * string), ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED,
-   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, `signal.reason`; and, to be retried
-   * (`retryable`), ERR_REPO_LOCKED (the commit lock was held by others for longer than
-   * `lockWaitMs`) and ERR_CONFLICT (a prune, usually one with `force`, deleted what it reused).
+   * @throws {ContainerArchiveError} ERR_SOURCE_FAILED when the source failed, ended too early or
+   * had another size than `expectedSize`, or `commitWhen` rejected: `cause` is its error.
+   * ERR_INVALID_ARGUMENT for a stream that was read before or has an encoding set, and for a chunk
+   * that is neither bytes nor text. ERR_KILL_LIST_CORRUPT; ERR_UNSUPPORTED_FORMAT.
+   * @throws {ContainerArchiveError} ERR_REPO_LOCKED when others held the commit lock for longer
+   * than `lockWaitMs`, and ERR_CONFLICT when a prune deleted what was reused: both are `retryable`.
+   * @example
+   * const items = [{ name: 'database.sql', type: 'database-dump' }];
+   * const { id, storedSize } = await archive.ingest({ path: 'dump.sql' }, { items });
    */
   ingest(stream: IngestSource, options?: IIngestOptions): Promise<ISnapshot>;
 
   /**
    * Backs up several streams as one snapshot, one after the other or `concurrency` at once. When
-   * one of them fails, all are destroyed and there is no snapshot. Rejects as {@link ingest};
-   * `item` names the one that failed.
+   * one of them fails, all are destroyed and there is no snapshot.
+   *
+   * @throws {ContainerArchiveError} As {@link ingest}; `item` names the one that failed.
+   * @example
+   * const snapshot = await archive.ingestMulti(
+   *   [
+   *     { name: 'database.sql', type: 'database-dump', stream: { path: 'dump.sql' } },
+   *     { name: 'volume.tar', type: 'volume-tar', stream: createReadStream('volume.tar') },
+   *   ],
+   *   { tags: { service: 'shop' } },
+   * );
    */
   ingestMulti(items: IIngestItem[], options?: IIngestMultiOptions): Promise<ISnapshot>;
 
@@ -1169,9 +1305,13 @@ export class ContainerArchive {
    * that would end this process (SIGINT, SIGTERM, SIGHUP) ends the commands first, unless the
    * process has a listener for it.
    *
-   * Rejects as {@link ingestMulti}; ERR_SOURCE_FAILED has `exitCode` or `signal`, and `stderrTail`,
-   * the last 4096 bytes that the command wrote to stderr. For a program that cannot be started, the
-   * reason is the `cause`; for a `cwd` that cannot be used, it is the `path`.
+   * @throws {ContainerArchiveError} As {@link ingestMulti}. ERR_SOURCE_FAILED has `exitCode` or
+   * `signal`, and `stderrTail`, the last 4096 bytes that the command wrote to stderr. For a program
+   * that cannot be started, the reason is the `cause`; for a `cwd` that cannot be used, it is the
+   * `path`.
+   * @example
+   * const dump = { command: ['pg_dump', 'shop'], name: 'shop.sql', type: 'database-dump' };
+   * const snapshot = await archive.ingestCommand(dump, { tags: { service: 'shop' } });
    */
   ingestCommand(command: IIngestCommand | IIngestCommand[], options?: IIngestMultiOptions): Promise<ISnapshot>;
 
@@ -1185,9 +1325,11 @@ export class ContainerArchive {
    * ERR_CHUNK_MISSING, ERR_MANIFEST_CORRUPT, ERR_STORAGE, ERR_CLOSED, or `signal.reason` (ABORT_ERR
    * with it as `cause` when it is not an Error). Destroying the stream stops the work.
    *
-   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND, ERR_RANGE,
-   * ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT,
-   * `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND; ERR_SNAPSHOT_AMBIGUOUS;
+   * ERR_ITEM_NOT_FOUND; ERR_RANGE; ERR_MANIFEST_CORRUPT; ERR_UNSUPPORTED_FORMAT.
+   * @example
+   * const stream = await archive.restore('latest', { item: 'database.sql' });
+   * await pipeline(stream, createWriteStream('restored.sql'));
    */
   restore(id: string, options?: IRestoreOptions): Promise<Readable>;
 
@@ -1199,11 +1341,13 @@ export class ContainerArchive {
    * flush of the directory (ERR_STORAGE), the new file is there, complete, and a power failure may
    * still undo the rename. `id` as for {@link restore}.
    *
-   * Rejects: ERR_FILE_EXISTS, ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_ITEM_NOT_FOUND,
-   * ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_PACK_MISSING, ERR_PACK_CORRUPT,
-   * ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING, ERR_NO_SPACE, ERR_PERMISSION, ERR_NOT_A_DIRECTORY,
-   * ERR_STORAGE (among others: the directory does not exist), ERR_CLOSED, ERR_INVALID_ARGUMENT,
-   * `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_FILE_EXISTS; ERR_SNAPSHOT_NOT_FOUND;
+   * ERR_SNAPSHOT_AMBIGUOUS; ERR_ITEM_NOT_FOUND; ERR_NOT_A_DIRECTORY; ERR_STORAGE, also when the
+   * directory does not exist; ERR_NO_SPACE; ERR_UNSUPPORTED_FORMAT.
+   * @throws {ContainerArchiveError} For damage that neither a copy nor parity covers:
+   * ERR_MANIFEST_CORRUPT, ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING.
+   * @example
+   * await archive.restoreToFile('latest', { item: 'database.sql', path: 'restored.sql' });
    */
   restoreToFile(id: string, options: IRestoreToFileOptions): Promise<IRestoredFile>;
 
@@ -1211,8 +1355,7 @@ export class ContainerArchive {
    * Returns the snapshots, newest first; those dated more than 5 minutes in the future come last. A
    * snapshot whose manifest is damaged is left out, with a `warning` event.
    *
-   * Rejects: ERR_UNSUPPORTED_FORMAT (a newer version wrote one of them), ERR_STORAGE, ERR_CLOSED,
-   * ERR_INVALID_ARGUMENT.
+   * @throws {ContainerArchiveError} ERR_UNSUPPORTED_FORMAT when a newer version wrote one of them.
    */
   listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
 
@@ -1223,16 +1366,15 @@ export class ContainerArchive {
    * when all are; the `warning` WARN_FUTURE_SNAPSHOTS reports it in either case. A snapshot whose
    * manifest is damaged might be the newest one, so it is an error.
    *
-   * Rejects: ERR_MANIFEST_CORRUPT, ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED,
-   * ERR_INVALID_ARGUMENT.
+   * @throws {ContainerArchiveError} ERR_MANIFEST_CORRUPT; ERR_UNSUPPORTED_FORMAT.
    */
   latest(filter?: ISnapshotFilter): Promise<ISnapshot | null>;
 
   /**
    * Returns one snapshot, by the ids that {@link restore} takes.
    *
-   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_SNAPSHOT_AMBIGUOUS, ERR_MANIFEST_CORRUPT,
-   * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT.
+   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND; ERR_SNAPSHOT_AMBIGUOUS;
+   * ERR_MANIFEST_CORRUPT; ERR_UNSUPPORTED_FORMAT.
    */
   getSnapshot(id: string): Promise<ISnapshot>;
 
@@ -1246,8 +1388,11 @@ export class ContainerArchive {
    * hash or checksum in clear: all packs and parity, `.idx` files, manifests, keys, config. They do
    * not check the sealed index, nor report which snapshots are affected by damage.
    *
-   * Rejects: ERR_CLOSED, ERR_PASSPHRASE_REQUIRED ('full' on a handle with `keyless`),
-   * ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_PASSPHRASE_REQUIRED for 'full' on a handle with `keyless`.
+   * Damage is never an error of the call.
+   * @example
+   * const { ok, errors } = await archive.verify({ level: 'full' });
+   * if (!ok) console.error(errors.map(({ code, snapshots }) => [code, snapshots]));
    */
   verify(options?: IVerifyOptions): Promise<IVerifyResult>;
 
@@ -1257,13 +1402,16 @@ export class ContainerArchive {
    * restores may run concurrently. An interruption at any point harms no snapshot that is kept, and
    * the next prune continues.
    *
-   * Rejects: ERR_INVALID_POLICY (before anything is read), ERR_REPO_LOCKED (another prune, repair,
-   * reindex or change of keys is running; or ingests committed without a pause for so long: then
-   * the snapshots may be removed and nothing freed yet), ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED,
-   * ERR_NO_SPACE, ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`;
-   * and with nothing freed, because what is still needed cannot be determined:
-   * ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_CHUNK_CORRUPT, ERR_PACK_MISSING, ERR_PACK_CORRUPT,
-   * ERR_INDEX_CORRUPT, ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT. For these, `repair()` first.
+   * @throws {ContainerArchiveError} ERR_INVALID_POLICY, before anything is read. ERR_REPO_LOCKED
+   * while another prune, repair, reindex or change of keys runs, or when ingests committed without
+   * a pause for so long: then the snapshots may be removed and nothing freed yet.
+   * @throws {ContainerArchiveError} With nothing freed, because what is still needed cannot be
+   * determined: ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_CHUNK_CORRUPT, ERR_PACK_MISSING,
+   * ERR_PACK_CORRUPT, ERR_INDEX_CORRUPT, ERR_KILL_LIST_CORRUPT, ERR_UNSUPPORTED_FORMAT. For these,
+   * `repair()` first.
+   * @example
+   * const policy = { keepDays: 7, keepWeeks: 5, keepMonths: 12, timeZone: 'Europe/Berlin' };
+   * const { removedSnapshots, freedBytes } = await archive.prune(policy);
    */
   prune(policy: IRetentionPolicy, options?: boolean | IPruneOptions): Promise<IPruneResult>;
 
@@ -1272,9 +1420,8 @@ export class ContainerArchive {
    * Takes no lock and works on a handle with `readOnly`. Nothing is written, except that damaged
    * files may be repaired where they are read.
    *
-   * Rejects: ERR_INVALID_POLICY, ERR_MANIFEST_CORRUPT, ERR_CHUNK_MISSING, ERR_CHUNK_CORRUPT,
-   * ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_INDEX_CORRUPT, ERR_KILL_LIST_CORRUPT,
-   * ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_INVALID_POLICY, and what {@link prune} rejects with when it
+   * cannot determine what is needed.
    */
   planPrune(policy: IRetentionPolicy, options?: IPlanPruneOptions): Promise<IPruneResult>;
 
@@ -1284,17 +1431,14 @@ export class ContainerArchive {
    * removed; one that was forgotten since the last prune is skipped. Many are removed in parts of
    * 64, so some may be removed when the call fails: repeat it.
    *
-   * Rejects: ERR_SNAPSHOT_NOT_FOUND, ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED,
-   * ERR_NO_SPACE, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT (an id that is not a full one,
-   * among others).
+   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND; ERR_REPO_LOCKED; ERR_INVALID_ARGUMENT,
+   * also for an id that is not a full one.
    */
   forget(ids: string[]): Promise<string[]>;
 
   /**
    * Returns the sessions that are writing, of this and all other processes, and the leases that
    * dead ones left. Works on a handle with `readOnly`.
-   *
-   * Rejects: ERR_STORAGE, ERR_CLOSED.
    */
   locks(): Promise<ILock[]>;
 
@@ -1302,10 +1446,12 @@ export class ContainerArchive {
    * Counts what the repository contains and the space it takes. Reads the manifests and the index,
    * and of packs only their lengths.
    *
-   * Rejects: ERR_UNSUPPORTED_FORMAT, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT,
-   * `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_UNSUPPORTED_FORMAT.
    */
-  stats(options?: { signal?: AbortSignal }): Promise<IStats>;
+  stats(options?: {
+    /** Cancels the count: the promise rejects with `signal.reason`. */
+    signal?: AbortSignal;
+  }): Promise<IStats>;
 
   /**
    * Returns a report for people: one HTML page, complete in itself and without scripts, readable on
@@ -1334,9 +1480,8 @@ export class ContainerArchive {
    * treated as damaged: it stays at its path, unless the same bytes can be rebuilt from others, and
    * the repair rejects with ERR_UNREADABLE after it has done everything else.
    *
-   * Rejects: ERR_REPO_LOCKED (another repair, prune or reindex is running), ERR_READ_ONLY,
-   * ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_PERMISSION, ERR_UNREADABLE, ERR_STORAGE,
-   * ERR_UNSUPPORTED_FORMAT, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_REPO_LOCKED while another repair, prune or reindex runs;
+   * ERR_UNREADABLE, after everything else was done; ERR_UNSUPPORTED_FORMAT.
    */
   repair(options?: IRepairOptions): Promise<IRepairResult>;
 
@@ -1344,20 +1489,22 @@ export class ContainerArchive {
    * Rebuilds the index from the packs. Never needed for a damaged one, which is repaired
    * automatically. Ingests and restores may run concurrently.
    *
-   * Rejects: ERR_REPO_LOCKED, ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_KILL_LIST_CORRUPT,
-   * ERR_NO_SPACE, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_REPO_LOCKED; ERR_KILL_LIST_CORRUPT.
    */
-  reindex(options?: { signal?: AbortSignal }): Promise<void>;
+  reindex(options?: {
+    /** Cancels the call: the promise rejects with `signal.reason`. */
+    signal?: AbortSignal;
+  }): Promise<void>;
 
   /**
    * Removes the leases of sessions that have exited; with `force`, by default false, those of live
    * ones too. Never needed: leases are hints, and the next ingest removes stale ones. A live ingest
    * whose lease is removed commits a complete snapshot or fails with nothing published.
-   *
-   * Rejects: ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_NO_SPACE, ERR_STORAGE, ERR_CLOSED,
-   * ERR_INVALID_ARGUMENT.
    */
-  unlock(options?: { force?: boolean }): Promise<void>;
+  unlock(options?: {
+    /** Remove the leases of live sessions too. Default false. */
+    force?: boolean;
+  }): Promise<void>;
 
   /** The keys of an encrypted repository. */
   readonly keys: IKeys;
