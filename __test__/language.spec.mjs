@@ -23,7 +23,7 @@ const filesIn = (folder, ending) => readdirSync(join(root, folder), { recursive:
   .map((name) => join(root, folder, name));
 const CODE = [
   ...filesIn('js', /\.js$/), ...filesIn('__test__', /\.(mjs|ts)$/), ...filesIn('scripts', /\.(mjs|py)$/),
-  ...filesIn('benches', /\.(mjs|rs)$/), ...filesIn('cli/src', /\.mjs$/),
+  ...filesIn('benches', /\.(mjs|rs)$/), ...filesIn('cli/src', /\.mjs$/), ...filesIn('examples', /\.mjs$/),
   join(root, 'index.js'), join(root, 'index.d.ts'),
 ];
 const PAGES = [
