@@ -1,9 +1,9 @@
 // docs/api.md and index.d.ts are in step: no call, option, field, event or code is in only one of
-// them, and every example runs.
+// them, and every example of api.md runs (pages.spec.mjs runs those of the other pages).
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import ts from 'typescript';
 import { ContainerArchive, ENCRYPTED, PASSPHRASE, filesIn, freshRepo, random, rejectsWith, root, temporary, test } from './support/harness.mjs';
@@ -164,13 +164,6 @@ function runExample(folder, program) {
 const examples = (text) => [...text.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code);
 // The programs that the examples start exist on Unix only.
 const options = { skip: process.platform === 'win32' };
-
-test('the example of the README runs unchanged', (t) => {
-  const folder = workplace(t);
-  const [program] = examples(read('README.md'));
-  assert.match(runExample(folder, program), /^600000 bytes, \d+ stored, \d+ chunks reused\n$/);
-  assert.deepEqual(readFileSync(join(folder, 'restored.sql')), readFileSync(join(folder, 'dump.sql')));
-}, options);
 
 test('the examples of api.md run unchanged, one after the other', (t) => {
   const folder = workplace(t);
