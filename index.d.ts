@@ -143,7 +143,10 @@ export interface IOpenOptions {
  * that: `undefined` (a variable that is not set) is refused.
  */
 export interface IInitOptions extends Omit<IOpenOptions, 'keyless' | 'repositoryId'> {
-  /** Compression of ingests that do not choose their own. Default 'gzip'. */
+  /**
+   * Compression of ingests that do not choose their own. Default 'gzip'. 'zstd' is recommended:
+   * gzip takes twice the CPU and 6 to 9 % more space.
+   */
   compression?: Compression;
   /**
    * Sizes of chunks: even numbers, min ≤ avg ≤ max. All three are required.
