@@ -1162,6 +1162,8 @@ export type ContainerArchiveErrorCode =
 export class ContainerArchiveError extends Error {
   /** Errors are created by the package; the constructor is for tests of code that handles them. */
   constructor(message: string, details: { code: string } & Partial<Omit<ContainerArchiveError, keyof Error | 'code'>> & { cause?: unknown });
+  /** 'TypeError' for ERR_INVALID_ARGUMENT and ERR_INVALID_POLICY, otherwise that of the class. */
+  name: 'ContainerArchiveError' | 'TypeError';
   /** Stable: match on it, never on the message. One of {@link ContainerArchiveErrorCode}. */
   readonly code: ContainerArchiveErrorCode | (string & {});
   /** What to do. */

@@ -180,3 +180,23 @@ test('the constructor refuses to be called, and errors are of one class', async 
   assert.deepEqual([error.name, error.message, error.code, error.cause, error.path, error.retryable], ['ContainerArchiveError', 'what', 'ERR_STORAGE', cause, '/x', true]);
   assert.ok(!('pack' in error));
 });
+
+test('an error about wrong arguments is a TypeError by name, and of the class of the package', async (t) => {
+  const { repo } = await freshRepo(t);
+  const refused = [
+    ['ERR_INVALID_ARGUMENT', () => repo.verify({ levle: 'full' })],
+    // by the engine
+    ['ERR_INVALID_ARGUMENT', () => ContainerArchive.init(join(temporary(t), 'repo'), { chunking: { min: 1024, avg: 512, max: 2048 } })],
+    ['ERR_INVALID_POLICY', () => repo.prune({ keepDay: 7 })],
+    ['ERR_INVALID_POLICY', () => repo.prune({ keepWithin: 'a week' })],
+  ];
+  for (const [code, call] of refused) {
+    const error = await rejectsWith(call(), code);
+    assert.equal(error.name, 'TypeError');
+    assert.ok(error.stack.startsWith(`TypeError: ${error.message}\n`), error.stack);
+    assert.ok(!Object.keys(error).includes('name'));
+  }
+  const other = await rejectsWith(repo.getSnapshot('0000'), 'ERR_SNAPSHOT_NOT_FOUND');
+  assert.equal(other.name, 'ContainerArchiveError');
+  assert.ok(other.stack.startsWith(`ContainerArchiveError: ${other.message}\n`), other.stack);
+});

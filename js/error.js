@@ -18,6 +18,12 @@ const NATIVE = Symbol.for('containerarchive.native-error');
 const DETAILS = ['hint', 'path', 'snapshotId', 'item', 'pack', 'chunk', 'exitCode', 'signal', 'stderrTail', 'holders'];
 
 /**
+ * The codes of wrong arguments. Their errors have the name of the built-in class for that, by which
+ * loggers and test runners sort errors.
+ */
+const TYPE_ERRORS = new Set(['ERR_INVALID_ARGUMENT', 'ERR_INVALID_POLICY']);
+
+/**
  * Whether a value is a ContainerArchiveError. Runs no code of the caller, as `instanceof` would.
  */
 let isOurs;
@@ -41,6 +47,11 @@ class ContainerArchiveError extends Error {
     this.retryable = details.retryable === true;
     for (const name of DETAILS) {
       if (details[name] !== undefined && details[name] !== null) this[name] = details[name];
+    }
+    if (TYPE_ERRORS.has(this.code)) {
+      Object.defineProperty(this, 'name', { value: 'TypeError', configurable: true, writable: true });
+      // it begins with the name
+      Error.captureStackTrace?.(this, new.target);
     }
   }
 }
