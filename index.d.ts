@@ -1,7 +1,8 @@
 /**
  * containerarchive: deduplicated, compressed, encrypted snapshots of data streams.
  *
- * Sizes and offsets are bytes, as numbers (exact up to 2^53). Times are ISO 8601 strings in UTC.
+ * Sizes and offsets are bytes, as numbers (exact up to 2^53). Times are ISO 8601 strings in UTC;
+ * arguments may be a `Date` too.
  * Every promise rejects with a {@link ContainerArchiveError} (match on `code`), or with the
  * `reason` of the `AbortSignal` that was passed. Each call names the codes that are its own. Any
  * call may also reject with ERR_CLOSED, ERR_INVALID_ARGUMENT, ERR_UNREADABLE, ERR_PERMISSION,
@@ -301,7 +302,7 @@ export interface IIngestBaseOptions {
    * The time of the snapshot, for imports of older data: from 0000-01-01 to 9999-12-30T22:00:00Z.
    * Default: the start of the ingest.
    */
-  createdAt?: string;
+  createdAt?: string | Date;
   /** Compression of this ingest's new chunks. Default: that of the repository. */
   compression?: Compression;
   /** Keep a SHA-256 of each whole item in the snapshot. Costs a sequential pass over the data. */
@@ -450,10 +451,13 @@ export interface IRestoredFile {
 export interface ISnapshotFilter {
   /** All of these tags must be equal. */
   tags?: Record<string, string>;
-  /** Created at this time or later: an ISO 8601 date (midnight UTC), or date and time with zone. */
-  after?: string;
+  /**
+   * Created at this time or later: an ISO 8601 date (midnight UTC), or date and time with zone, or
+   * a `Date`.
+   */
+  after?: string | Date;
   /** Created before this time. */
-  before?: string;
+  before?: string | Date;
 }
 
 /** One item of a snapshot. */

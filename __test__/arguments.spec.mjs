@@ -55,7 +55,7 @@ test('ingest and ingestMulti refuse unknown options and wrong values', async (t)
   const refused = [
     { tag: {} }, { tags: [] }, { tags: new Map() }, { tags: { a: 1 } }, { tags: { a: null } }, { tags: 'x' }, { createdAt: 'yesterday' },
     { createdAt: '2026-02-30' }, { createdAt: '2026-13-01' }, { createdAt: '2026-01-01T00:00:00' }, { createdAt: 0 },
-    { createdAt: new Date() }, { compression: 'brotli' }, { digest: 'md5' }, { signal: {} }, { signal: null }, { onProgress: {} },
+    { createdAt: new Date(NaN) }, { compression: 'brotli' }, { digest: 'md5' }, { signal: {} }, { signal: null }, { onProgress: {} },
   ];
   for (const options of [...NOT_OBJECTS, ...refused]) {
     await rejectsWith(repo.ingest([], options), 'ERR_INVALID_ARGUMENT');
@@ -75,7 +75,7 @@ test('ingest and ingestMulti refuse unknown options and wrong values', async (t)
 test('listSnapshots and restore refuse unknown options and wrong values', async (t) => {
   const { repo } = await freshRepo(t);
   const { id } = await repo.ingest([Buffer.from('x')]);
-  for (const filter of [...NOT_OBJECTS, { tag: {} }, { tags: { a: 1 } }, { after: 'x' }, { before: 7 }, { since: '2020-01-01' }]) {
+  for (const filter of [...NOT_OBJECTS, { tag: {} }, { tags: { a: 1 } }, { after: 'x' }, { before: 7 }, { after: new Date('x') }, { since: '2020-01-01' }]) {
     await rejectsWith(repo.listSnapshots(filter), 'ERR_INVALID_ARGUMENT');
   }
   const refused = [{ items: 'a' }, { item: 7 }, { item: '' }, { item: null }, { range: 5 }, { range: [0, 1] }, { range: { from: 1 } },

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
+import { runInNewContext } from 'node:vm';
 import { ENCRYPTED, PLAIN, afterwards, ContainerArchive, freshRepo, rejectsWith, reopen, temporary, test } from './support/harness.mjs';
 
 test('a filter accepts any time, a snapshot any that can be stored; the message states the range', async (t) => {
@@ -18,13 +19,30 @@ test('a filter accepts any time, a snapshot any that can be stored; the message 
   assert.deepEqual(await ids({ before: '9999-12-31T23:59:59-14:00', after: '0000-01-01T00:00:00+14:00' }), [first.id, last.id]);
   assert.deepEqual(await ids({ after: '9999-12-31' }), []);
   assert.deepEqual(await ids({ before: '0000-01-01T00:00:00+14:00' }), []);
-  for (const createdAt of ['9999-12-31', '9999-12-31T23:59:59-14:00', '0000-01-01T00:00:00+14:00']) {
+  for (const createdAt of ['9999-12-31', '9999-12-31T23:59:59-14:00', '0000-01-01T00:00:00+14:00', new Date(8.64e15), new Date(-8.64e15)]) {
     const { message } = await rejectsWith(repo.ingest(['x'], { createdAt }), 'ERR_INVALID_ARGUMENT');
     assert.match(message, /^createdAt must be from 0000-01-01T00:00:00\.000Z to 9999-12-30T22:00:00\.000Z, got /);
   }
   for (const createdAt of ['2026-02-30', 'yesterday']) {
     assert.match((await rejectsWith(repo.ingest(['x'], { createdAt }), 'ERR_INVALID_ARGUMENT')).message, /must be an ISO 8601 date/);
   }
+});
+
+test('a time may be a Date, of any class and realm', async (t) => {
+  const { repo } = await freshRepo(t);
+  const time = '2026-11-23T04:00:00.123Z';
+  class Later extends Date {
+    getTime() { return super.getTime() + 1; }
+  }
+  for (const createdAt of [new Date(time), new Later(time), runInNewContext('new Date(time)', { time })]) {
+    assert.equal((await repo.ingest(['x'], { createdAt })).createdAt, time);
+  }
+  const count = async (filter) => (await repo.listSnapshots(filter)).length;
+  assert.deepEqual([await count({ after: new Date(time) }), await count({ before: new Date(time) })], [3, 0]);
+  assert.deepEqual([await count({ after: new Date(8.64e15) }), await count({ after: new Date(-8.64e15) })], [0, 3]);
+  assert.equal((await repo.latest({ before: new Date(Date.parse(time) + 1) })).createdAt, time);
+  const { message } = await rejectsWith(repo.ingest(['x'], { createdAt: new Date(NaN) }), 'ERR_INVALID_ARGUMENT');
+  assert.equal(message, 'createdAt is an invalid Date');
 });
 
 test('a hint names no option that is already set', async (t) => {

@@ -167,6 +167,7 @@ function tags(value, where) {
   return Object.fromEntries(entries);
 }
 
+const { getTime } = Date.prototype;
 const ISO = /^(\d{4})-(\d{2})-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2}))?$/;
 
 /**
@@ -177,14 +178,24 @@ const TIMES = [IIngestBaseOptions.createdAt.min, IIngestBaseOptions.createdAt.ma
 /** No snapshot is dated at this time or later. */
 const AFTER_ALL = TIMES[1] + 999;
 
-/** An ISO 8601 date (midnight UTC) or date and time with zone, in milliseconds since 1970. */
+/**
+ * A Date, or an ISO 8601 date (midnight UTC) or date and time with zone, in milliseconds since
+ * 1970.
+ */
 function milliseconds(value, where) {
+  if (types.isDate(value)) {
+    const ms = getTime.call(value);
+    if (Number.isNaN(ms)) throw invalidArgument(`${where} is an invalid Date`);
+    return ms;
+  }
   const match = typeof value === 'string' ? ISO.exec(value) : null;
   const date = match && new Date(value);
   // Date reads 30 February as 1 or 2 March: the day must survive the round trip.
   const day = match && new Date(Date.UTC(+match[1], +match[2] - 1, +match[3])).getUTCDate() === +match[3];
   if (!match || !day || Number.isNaN(date.getTime())) {
-    throw invalidArgument(`${where} must be an ISO 8601 date, or date and time with a zone ("2026-11-23T04:00:00Z")`);
+    throw invalidArgument(
+      `${where} must be an ISO 8601 date, or date and time with a zone ("2026-11-23T04:00:00Z"), or a Date`,
+    );
   }
   return date.getTime();
 }
