@@ -279,8 +279,8 @@ export interface IKeys {
 export interface IItemDescription {
   /** The name by which a restore finds the item. */
   name: string;
-  /** What the item is, as 'database-dump'. It has no effect on how it is stored. */
-  type: string;
+  /** What the item is, as 'database-dump'. It has no effect on how it is stored. Default 'data'. */
+  type?: string;
 }
 
 /** One stream of {@link ContainerArchive.ingestMulti}. Names differ within a snapshot. */

@@ -62,7 +62,7 @@ test('ingest and ingestMulti refuse unknown options and wrong values', async (t)
     await rejectsWith(repo.ingestMulti([{ name: 'a', type: 'x', stream: [] }], options), 'ERR_INVALID_ARGUMENT');
   }
   const item = { name: 'a', type: 'x' };
-  for (const items of [{}, 'a', [], [item, item], [{}], [{ name: 'a' }], [{ type: 'x' }], [{ ...item, stream: [] }], [null], [7]]) {
+  for (const items of [{}, 'a', [], [item, item], [{}], [{ name: 'a', type: '' }], [{ type: 'x' }], [{ ...item, stream: [] }], [null], [7]]) {
     await rejectsWith(repo.ingest([], { items }), 'ERR_INVALID_ARGUMENT');
   }
   for (const items of [undefined, null, {}, 'a', [], [item], [{ stream: [] }], [{ ...item, stream: [], size: 3 }], [null], [7]]) {

@@ -210,3 +210,12 @@ test('chunk sizes and pack size of init are used', async (t) => {
   assert.equal(config.parity, null);
   assertSameBytes(await restored(repo, snapshot.id), bytes);
 });
+
+test('the type of an item is data by default', async (t) => {
+  const { repo } = await freshRepo(t);
+  const types = ({ items }) => items.map(({ name, type }) => [name, type]);
+  assert.deepEqual(types(await repo.ingest(['x'])), [['data', 'data']]);
+  assert.deepEqual(types(await repo.ingest(['x'], { items: [{ name: 'a' }] })), [['a', 'data']]);
+  const snapshot = await repo.ingestMulti([{ name: 'a', stream: ['x'] }, { name: 'b', type: 'dump', stream: ['y'] }, { name: 'c', type: undefined, stream: ['z'] }]);
+  assert.deepEqual(types(snapshot), [['a', 'data'], ['b', 'dump'], ['c', 'data']]);
+});

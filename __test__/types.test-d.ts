@@ -68,6 +68,8 @@ export async function calls(): Promise<void> {
   await repo.ingest((function* () { yield new Uint8Array(1); })());
   await repo.ingest((async function* () { yield 'x'; yield Buffer.from('y'); })());
   const items: IIngestItem[] = [{ stream: Readable.from([]), name: 'a', type: 'b', expectedSize: 0 }];
+  await repo.ingestMulti([{ name: 'a', stream: Buffer.from('') }]);
+  await repo.ingest(Buffer.from(''), { items: [{ name: 'a' }] });
   await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {}, concurrency: 2 });
   const command: IIngestCommand = { command: ['pg_dump', 'x'], name: 'a', type: 'b', timeoutMs: 1, cwd: '/', env: process.env, expectedSize: 1 };
   same<Awaited<ReturnType<typeof repo.ingestCommand>>, ISnapshot>(true);
@@ -174,8 +176,8 @@ export async function mistakes(repo: ContainerArchive): Promise<void> {
   await repo.ingest(Buffer.from(''), { tag: {} });
   // @ts-expect-error tags are strings
   await repo.ingest(Buffer.from(''), { tags: { a: 1 } });
-  // @ts-expect-error a type is missing
-  await repo.ingestMulti([{ name: 'a', stream: Buffer.from('') }]);
+  // @ts-expect-error a name is missing
+  await repo.ingestMulti([{ type: 'a', stream: Buffer.from('') }]);
   // @ts-expect-error unknown algorithm
   await ContainerArchive.init('/x', { compression: 'lzma' });
   // @ts-expect-error only init chooses that

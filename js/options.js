@@ -118,12 +118,12 @@ function item(value, where) {
   return read(check.options(value ?? null, fields, where), fields, Object.keys(fields), `${where}.`);
 }
 
-/** The one item of ingest(): `items: [{ name, type }]`. */
+/** The one item of ingest(): `items: [{ name, type? }]`. */
 function singleItem(items) {
   if (items === undefined) return { ...schema.IIngestOptions.items.default[0] };
   const given = check.array(items, 'items');
   if (given.length !== 1) {
-    throw invalidArgument('items must be an array of exactly one { name, type }', {
+    throw invalidArgument('items must be an array of exactly one { name, type? }', {
       hint: 'Several streams in one snapshot: ingestMulti()',
     });
   }
@@ -146,7 +146,7 @@ function distinct(items, what, read) {
   });
 }
 
-/** The items of ingestMulti(): an array of { stream, name, type, expectedSize? }. */
+/** The items of ingestMulti(): an array of { stream, name, type?, expectedSize? }. */
 function multiItems(items) {
   const fields = schema.IIngestItem;
   return distinct(items, 'items', (value, where) => {

@@ -95,8 +95,8 @@ const IOpenOrInitOptions = { ...IInitOptions, repositoryId: ID };
 
 const INewKey = { passphrase: PASSPHRASE, key: RAW_KEY, kdf: KDF, label: TEXT, signal: SIGNAL };
 
-const IItemDescription = { name: required(TEXT), type: required(TEXT) };
 const DEFAULT_TYPE = 'data';
+const IItemDescription = { name: required(TEXT), type: { ...TEXT, default: DEFAULT_TYPE } };
 
 const IIngestBaseOptions = {
   tags: TAGS,
@@ -122,8 +122,7 @@ const IIngestMultiOptions = {
 const IIngestItem = { ...IItemDescription, stream: required({ type: 'source' }), expectedSize };
 const IIngestCommand = {
   command: required({ type: 'command' }),
-  name: required(TEXT),
-  type: { ...TEXT, default: DEFAULT_TYPE },
+  ...IItemDescription,
   // A timer of Node with a longer time fires at once.
   timeoutMs: integer('milliseconds', 1, 2 ** 31 - 1),
   cwd: { type: 'path' },
