@@ -1532,6 +1532,8 @@ export class ContainerArchive {
 
   /**
    * Adds a listener. What it throws becomes an uncaught exception; it never affects the operation.
+   * A name that is not in {@link IContainerArchiveEvents} throws ERR_INVALID_ARGUMENT, in each of
+   * these calls; only 'error' is accepted, for `events.once()` of Node, and never emitted.
    */
   on<E extends keyof IContainerArchiveEvents>(event: E, handler: (value: IContainerArchiveEvents[E]) => void): Subscription;
   /** Adds a listener for one event. */

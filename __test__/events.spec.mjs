@@ -130,6 +130,30 @@ test('a Subscription ends once, and only for its listener', async (t) => {
   assert.throws(() => repo.on(7, () => {}), { code: 'ERR_INVALID_ARGUMENT' });
 });
 
+test('a name that no event has is refused, by each call, and error is accepted for Node', async (t) => {
+  const { repo } = await freshRepo(t);
+  const noop = () => {};
+  for (const call of ['on', 'once', 'addListener', 'off', 'removeListener']) {
+    for (const name of ['', 'progress', 'ingest:progres', 'ingest:error', 'restore:error', 'close', 'constructor']) {
+      assert.throws(() => repo[call](name, noop), (error) => {
+        assert.deepEqual([error.code, error.name], ['ERR_INVALID_ARGUMENT', 'TypeError']);
+        assert.equal(error.message, `There is no event ${JSON.stringify(name)}`);
+        assert.deepEqual(error.hint.replace('Known events: ', '').split(', ').sort(), [...EVENTS, 'repair:healed', 'warning'].sort());
+        return true;
+      });
+    }
+    for (const name of [undefined, null, 7, Symbol('warning'), ['warning']]) {
+      assert.throws(() => repo[call](name, noop), { code: 'ERR_INVALID_ARGUMENT', name: 'TypeError' });
+    }
+    for (const name of [...EVENTS, 'repair:healed', 'warning', 'error']) repo[call](name, noop);
+  }
+  // Node's own listener for it is removed with the other one
+  const controller = new AbortController();
+  const waiting = once(repo, 'ingest:complete', { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+});
+
 test("Node's events.once and events.on accept a handle", async (t) => {
   const { repo } = await freshRepo(t);
   const completed = once(repo, 'ingest:complete');

@@ -41,6 +41,24 @@ class Subscription {
 }
 if (Symbol.dispose) Subscription.prototype[Symbol.dispose] = Subscription.prototype.unsubscribe;
 
+/** The events of a handle, as in IContainerArchiveEvents of index.d.ts. */
+const EVENTS = [
+  'ingest:progress', 'ingest:complete', 'restore:progress', 'restore:complete', 'verify:progress', 'verify:error',
+  'repair:progress', 'repair:complete', 'repair:healed', 'prune:progress', 'prune:complete', 'warning',
+];
+/**
+ * Never emitted, but accepted: events.once() and events.on() of Node add and remove a listener for
+ * it.
+ */
+const NODES = 'error';
+
+/** The name of an event; anything else would be a listener that is never called. */
+function eventName(event) {
+  if (typeof event !== 'string') throw invalidArgument(`event must be a string, got ${kindOf(event)}`);
+  if (EVENTS.includes(event) || event === NODES) return event;
+  throw invalidArgument(`There is no event ${JSON.stringify(event)}`, { hint: `Known events: ${EVENTS.join(', ')}` });
+}
+
 /**
  * How many events without a listener are kept for the first one: a warning of open() precedes the
  * handle.
@@ -65,7 +83,7 @@ class Events {
   }
 
   #add(event, handler, entry) {
-    if (typeof event !== 'string') throw invalidArgument(`event must be a string, got ${kindOf(event)}`);
+    eventName(event);
     if (typeof handler !== 'function') throw invalidArgument(`handler must be a function, got ${kindOf(handler)}`);
     this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), entry]);
     if (event === KEPT.event && this.#kept.length > 0) {
@@ -78,7 +96,7 @@ class Events {
 
   /** Removes the listener that was added last with this function. */
   off(event, handler) {
-    const entry = this.#listeners.get(event)?.findLast((other) => other.handler === handler);
+    const entry = this.#listeners.get(eventName(event))?.findLast((other) => other.handler === handler);
     if (entry) this.#remove(event, (other) => other === entry);
   }
 
