@@ -362,6 +362,19 @@ export interface IIngestCommand {
    * limit.
    */
   timeoutMs?: number;
+  /**
+   * The exit codes with which the command has succeeded, each 0 to 4,294,967,295; 0 is one of them
+   * only if it is in the list. Default [0]. Another one than 0 is reported by the event `warning`
+   * (WARN_COMMAND_EXIT_CODE). `[0, 1]` for `tar` of a live volume: it exits with 1 when a file
+   * changed while it was read, with 2 when it failed.
+   */
+  okExitCodes?: number[];
+  /**
+   * Fail (ERR_SOURCE_FAILED, no snapshot) when the command succeeds and has written nothing.
+   * Default false: the item is empty, and the event `warning` (WARN_COMMAND_EMPTY) reports it,
+   * except with `expectedSize: 0`.
+   */
+  refuseEmpty?: boolean;
   /** The working directory of the command. Default: that of this process. */
   cwd?: string;
   /** The complete environment of the command. Default: that of this process. */
@@ -1035,7 +1048,7 @@ export interface IIngestComplete {
 
 /**
  * Something was wrong and did no harm: a damaged part of the index was skipped, a manifest could
- * not be listed.
+ * not be listed, a command wrote nothing.
  */
 export interface IWarning {
   /** Stable: see docs/errors.md. More may be added. */
@@ -1044,6 +1057,12 @@ export interface IWarning {
   message: string;
   /** The pack it is about, 64 hex digits. */
   pack?: string;
+  /** The item whose command it is about. */
+  item?: string;
+  /** The exit code of that command, where it is not 0. */
+  exitCode?: number;
+  /** The last bytes that this command wrote to stderr, at most 4096. */
+  stderrTail?: string;
 }
 
 /** A file was restored. */
@@ -1306,7 +1325,7 @@ export class ContainerArchive {
   /**
    * Backs up the stdout of a command, or of several as one snapshot, one after the other or
    * `concurrency` at once. Each starts when its turn comes, in a process group of its own. There is
-   * a snapshot only if every command exited with code 0.
+   * a snapshot only if every command exited with code 0, or another one of its `okExitCodes`.
    *
    * A command that fails, takes too long or is aborted is asked to end (SIGTERM, to its group), and
    * killed three seconds later; the promise does not wait for that. The same happens when this

@@ -87,10 +87,61 @@ test('a command gets exactly the arguments, environment and stdin of the call', 
   assert.equal((await repo.ingestCommand(node('process.stdout.write("x")', 'x', { env: process.env }))).originalSize, 1);
 });
 
-test('a command that writes nothing and exits with code 0 is an empty item', async (t) => {
-  const { repo } = await freshRepo(t);
-  assert.equal((await repo.ingestCommand(node(''))).originalSize, 0);
+test('a command that writes nothing and exits with code 0 is an empty item and a warning', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const warnings = [];
+  repo.on('warning', (warning) => warnings.push(warning));
+  assert.equal((await repo.ingestCommand([node('', 'a'), node('console.error("nothing to do")', 'b')])).originalSize, 0);
+  const what = `The command ${JSON.stringify(process.execPath)} of item`;
+  assert.deepEqual(warnings.map(({ stderrTail, ...warning }) => warning), ['a', 'b'].map((item) => (
+    { code: 'WARN_COMMAND_EMPTY', message: `${what} "${item}" wrote nothing: the item is empty`, item })));
+  // it may be empty, and one that wrote something is none
+  await repo.ingestCommand([node('', 'a', { expectedSize: 0 }), node('process.stdout.write("x")', 'b', { refuseEmpty: true })]);
+  assert.equal(warnings.length, 2);
+  const listed = (await repo.listSnapshots()).length;
+  for (const more of [{}, { expectedSize: 0 }]) {
+    const error = await rejectsWith(repo.ingestCommand(node('', 'a', { refuseEmpty: true, ...more })), 'ERR_SOURCE_FAILED');
+    assert.deepEqual([error.message, error.item], [`${what} "a" failed: it wrote nothing`, 'a']);
+  }
+  assert.deepEqual([(await repo.listSnapshots()).length, warnings.length], [listed, 2]);
+  assert.deepEqual(repoFiles(path, /^packs\/parity\/records\//), []);
 });
+
+test('an exit code in okExitCodes is a warning, and any other one is refused', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const warnings = [];
+  repo.on('warning', (warning) => warnings.push(warning));
+  const exiting = (code, more) => node(`process.stdout.write('out'); console.error('file changed'); process.exitCode = ${code}`, 'tar', more);
+  const { id } = await repo.ingestCommand(exiting(1, { okExitCodes: [0, 1] }));
+  assert.equal((await restored(repo, id)).toString(), 'out');
+  assert.deepEqual(warnings.splice(0), [{
+    code: 'WARN_COMMAND_EXIT_CODE', item: 'tar', exitCode: 1, stderrTail: 'file changed\n',
+    message: `The command ${JSON.stringify(process.execPath)} of item "tar" ended with exit code 1, which okExitCodes accepts`,
+  }]);
+  await repo.ingestCommand([exiting(0, { okExitCodes: [0, 1] }), { ...exiting(0), name: 'b' }]);
+  for (const [code, okExitCodes] of [[2, [0, 1]], [0, [1]], [1, undefined], [1, [0]]]) {
+    const error = await rejectsWith(repo.ingestCommand(exiting(code, { okExitCodes })), 'ERR_SOURCE_FAILED');
+    assert.deepEqual([error.exitCode, error.stderrTail], [code, 'file changed\n']);
+  }
+  assert.deepEqual(warnings, []);
+  // the exit proves nothing about the size
+  await rejectsWith(repo.ingestCommand(exiting(1, { okExitCodes: [1], expectedSize: 4 })), 'ERR_SOURCE_FAILED');
+  assert.equal((await repo.listSnapshots()).length, 2);
+  assert.equal(repoFiles(path, /^snapshots\//).length, 2);
+  for (const okExitCodes of [[], null, 0, ['0'], [-1], [0.5], [2 ** 32], { 0: 1 }]) {
+    await rejectsWith(repo.ingestCommand(exiting(0, { okExitCodes })), 'ERR_INVALID_ARGUMENT');
+  }
+  await rejectsWith(repo.ingestCommand(exiting(0, { refuseEmpty: 1 })), 'ERR_INVALID_ARGUMENT');
+});
+
+test('a command that a signal ends, or that ends too late, is refused whatever okExitCodes has', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const okExitCodes = [0, 1, 128 + 15, 15];
+  repo.on('warning', ({ code }) => assert.fail(code));
+  assert.equal((await rejectsWith(repo.ingestCommand(sh('echo x; kill -TERM $$', 'x', { okExitCodes })), 'ERR_SOURCE_FAILED')).signal, 'SIGTERM');
+  await rejectsWith(repo.ingestCommand(sh('trap "exit 1" TERM; echo x; sleep 60 & wait', 'x', { okExitCodes, timeoutMs: 300 })), 'ERR_SOURCE_FAILED');
+  await assertNothingPublished(repo, path);
+}, POSIX);
 
 const failures = {
   'exits with 1 after its output': [`process.stdout.write(Buffer.alloc(3e6), () => { console.error('no route'); process.exit(1); })`, { exitCode: 1, stderrTail: 'no route\n' }],

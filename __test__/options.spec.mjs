@@ -43,6 +43,7 @@ const KINDS = {
   choice: ({ values }) => values.map((value) => `\`'${value}'\``).join(', '),
   compression: () => '[`Compression`]',
   count: () => /^(\[`RetentionCount`\]|`RetentionCount`)/,
+  exitCodes: ({ min, max }) => `\`number[]\`, each ${plain(min)} to ${plain(max)}, at least one`,
   id: () => '32 hex digits',
   integer: (field) => `${field.unit}, ${range(field) ?? `from ${field.min}`}`,
   level: () => LEVEL_RANGES.join(', '),

@@ -71,7 +71,7 @@ export async function calls(): Promise<void> {
   await repo.ingestMulti([{ name: 'a', stream: Buffer.from('') }]);
   await repo.ingest(Buffer.from(''), { items: [{ name: 'a' }] });
   await repo.ingestMulti(items, { tags: {}, commitWhen: async () => {}, concurrency: 2 });
-  const command: IIngestCommand = { command: ['pg_dump', 'x'], name: 'a', type: 'b', timeoutMs: 1, cwd: '/', env: process.env, expectedSize: 1 };
+  const command: IIngestCommand = { command: ['pg_dump', 'x'], name: 'a', type: 'b', timeoutMs: 1, okExitCodes: [0, 1], refuseEmpty: true, cwd: '/', env: process.env, expectedSize: 1 };
   same<Awaited<ReturnType<typeof repo.ingestCommand>>, ISnapshot>(true);
   await repo.ingestCommand(command, { tags: {}, signal: AbortSignal.timeout(1) });
   await repo.ingestCommand([command, { command: ['x'], name: 'b' }]);
@@ -142,6 +142,7 @@ export async function calls(): Promise<void> {
   const completed: rx.Observable<IIngestComplete> = rx.fromEvent<IIngestComplete>(repo, 'ingest:complete');
   all.add(completed.subscribe(({ snapshotId }) => same<typeof snapshotId, string>(true)));
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
+  repo.on('warning', ({ item, exitCode, stderrTail }) => void [item?.length, exitCode?.toFixed(), stderrTail?.length]);
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
   same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:complete' | 'repair:healed' | 'repair:progress' | 'restore:complete' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
   subscription.unsubscribe();

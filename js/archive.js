@@ -335,6 +335,11 @@ class ContainerArchive {
     const lanes = Math.min(concurrency, items.length);
     const listeners = this.#listeners('ingest', onProgress);
     const progress = new IngestProgress(items.length, listeners.progress);
+    const inContext = here();
+    const warn = (code, message, details) => {
+      inContext(() => this.#events.emit('warning', { code, message, ...details }));
+    };
+    for (const { source } of items) source.report?.(warn);
     const ended = this.#calls.begin();
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);

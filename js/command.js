@@ -3,8 +3,9 @@
 //
 // Invariants:
 // - No shell: the arguments reach the program unchanged.
-// - The source ends cleanly only after the process has exited with code 0. The stdout of a child
-//   ends cleanly however the child ends, so the end of the bytes proves nothing.
+// - The source ends cleanly only after the process has exited with an accepted code, by default 0.
+//   The stdout of a child ends cleanly however the child ends, so the end of the bytes proves
+//   nothing.
 // - A command that failed, that is no longer read, or whose host ends (see watch.js) is ended
 //   together with the processes that it started: asked first, killed after a grace period. The
 //   ingest does not wait for that.
@@ -78,6 +79,7 @@ class Command {
   typed = true;
   #spec;
   #fail = noop;
+  #warn = noop;
   #child = null;
   #watchdog = null;
   #tail = null;
@@ -86,7 +88,10 @@ class Command {
   #over = false;
   #ending = false;
 
-  /** @param spec { name, command: [file, ...args], cwd?, env?, timeoutMs? }, checked */
+  /**
+   * @param spec { name, command: [file, ...args], okExitCodes, refuseEmpty, cwd?, env?, timeoutMs?,
+   * expectedSize? }, checked
+   */
   constructor(spec) {
     this.#spec = spec;
   }
@@ -95,19 +100,43 @@ class Command {
     this.#fail = fail;
   }
 
+  /** From now on, its warnings are passed to `warn(code, message, details)`. */
+  report(warn) {
+    this.#warn = warn;
+  }
+
   /** Starts the command. */
   async *iterator() {
     this.#start();
+    let isEmpty = true;
     try {
       // null when there were no descriptors left for it
-      if (this.#child.stdout) yield* this.#child.stdout.iterator({ destroyOnReturn: false });
+      for await (const chunk of this.#child.stdout?.iterator({ destroyOnReturn: false }) ?? []) {
+        isEmpty = false;
+        yield chunk;
+      }
     } catch (error) {
       // the reason of its exit is more precise, if it has exited
       await Promise.race([this.#ended, sleep(TAIL_WAIT_MS, undefined, { ref: false })]);
       throw this.#error('its output cannot be read', { cause: error });
     }
     await this.#ended;
+    if (isEmpty) this.#wroteNothing();
     this.release();
+  }
+
+  /** A clean end without output: an empty item, unless that is refused. */
+  #wroteNothing() {
+    const { refuseEmpty, expectedSize } = this.#spec;
+    if (refuseEmpty) throw this.#error('it wrote nothing');
+    if (expectedSize !== 0) this.#warned('WARN_COMMAND_EMPTY', 'wrote nothing: the item is empty');
+  }
+
+  /** Passes a warning on, unless the ingest has ended. */
+  #warned(code, what, details) {
+    if (this.#over) return;
+    const { name } = this.#spec;
+    this.#warn(code, `${this.#described()} ${what}`, { item: name, ...details, stderrTail: this.#tail.toString() });
   }
 
   /** Ends the command early, if it has begun. */
@@ -160,7 +189,7 @@ class Command {
     this.#ended.catch((error) => this.#fail(error));
   }
 
-  /** Settles when the command has ended: fulfilled only with exit code 0. */
+  /** Settles when the command has ended: fulfilled only with an accepted exit code. */
   #end(child, timeoutMs) {
     if (child.pid !== undefined) join(this);
     const tooLate = () => this.#fail(this.#error(`it did not end within ${timeoutMs} ms`));
@@ -168,14 +197,22 @@ class Command {
     return new Promise((resolve, reject) => {
       child.on('error', (error) => reject(this.#notStarted(error)));
       child.once('exit', (exitCode, signal) => {
+        const isAccepted = this.#spec.okExitCodes.includes(exitCode);
         // A background process that it left may hold its output; otherwise its number may soon be
         // that of another group.
-        if (exitCode === 0 && !this.#ending && !signalGroup(child.pid, 0)) this.#left();
-        if (exitCode === 0) return void resolve();
-        const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${exitCode}`;
-        const refuse = () => reject(this.#error(how, { exitCode, signal }));
-        child.once('close', refuse);
-        this.#timers.push(setTimeout(refuse, TAIL_WAIT_MS));
+        if (isAccepted && !this.#ending && !signalGroup(child.pid, 0)) this.#left();
+        if (exitCode === 0 && isAccepted) return void resolve();
+        const how = signal ? `was ended by ${signal}` : `ended with exit code ${exitCode}`;
+        let isSettled = false;
+        const settle = () => {
+          if (isSettled) return;
+          isSettled = true;
+          if (!isAccepted) return void reject(this.#error(`it ${how}`, { exitCode, signal }));
+          this.#warned('WARN_COMMAND_EXIT_CODE', `${how}, which okExitCodes accepts`, { exitCode });
+          resolve();
+        };
+        child.once('close', settle);
+        this.#timers.push(setTimeout(settle, TAIL_WAIT_MS));
       });
     });
   }
@@ -223,10 +260,15 @@ class Command {
     });
   }
 
-  #error(why, details = {}) {
+  /** The command in a message. Only the program: arguments may contain secrets. */
+  #described() {
     const { name, command } = this.#spec;
-    // Only the program: arguments may contain secrets.
-    const message = `The command ${JSON.stringify(command[0])} of item ${JSON.stringify(name)} failed: ${why}`;
+    return `The command ${JSON.stringify(command[0])} of item ${JSON.stringify(name)}`;
+  }
+
+  #error(why, details = {}) {
+    const { name } = this.#spec;
+    const message = `${this.#described()} failed: ${why}`;
     const stderrTail = this.#tail?.toString();
     return new ContainerArchiveError(message, {
       hint: stderrTail ? `See stderrTail. ${RETRY_HINT}` : RETRY_HINT,

@@ -172,6 +172,13 @@ function commandLine(value, where) {
   });
 }
 
+/** The exit codes that count as success: numbers, at least one. */
+function exitCodes(value, where, { min, max }) {
+  const codes = check.array(value, where);
+  if (codes.length === 0) throw invalidArgument(`${where} must not be empty`);
+  return codes.map((code, i) => check.integer(code, `${where}[${i}]`, min, max));
+}
+
 /**
  * The environment of a command: strings by name. Undefined values are omitted, as in `{
  * ...process.env, NAME: undefined }`.
@@ -192,8 +199,8 @@ function environment(value, where) {
 }
 
 /**
- * The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?, cwd?,
- * env?, expectedSize? }.
+ * The commands of ingestCommand(): one, or an array, of { command, name, type?, timeoutMs?,
+ * okExitCodes?, refuseEmpty?, cwd?, env?, expectedSize? }.
  */
 function commands(value) {
   const fields = schema.IIngestCommand;
@@ -202,10 +209,12 @@ function commands(value) {
     const given = check.options(one ?? null, fields, where);
     const { name, type } = read(given, fields, ['name', 'type'], `${where}.`);
     const command = commandLine(given.command, `${where}.command`);
-    const spec = { name, command, ...read(given, fields, ['timeoutMs', 'cwd'], `${where}.`) };
-    if (given.env !== undefined) spec.env = environment(given.env, `${where}.env`);
-    const { expectedSize } = read(given, fields, ['expectedSize'], `${where}.`);
-    return { name, type, expectedSize, source: new Command(spec) };
+    const more = read(given, fields, ['timeoutMs', 'refuseEmpty', 'cwd', 'expectedSize'], `${where}.`);
+    const spec = { name, command, ...more };
+    const { okExitCodes = fields.okExitCodes.default, env } = given;
+    spec.okExitCodes = exitCodes(okExitCodes, `${where}.okExitCodes`, fields.okExitCodes);
+    if (env !== undefined) spec.env = environment(env, `${where}.env`);
+    return { name, type, expectedSize: spec.expectedSize, source: new Command(spec) };
   });
 }
 

@@ -125,6 +125,8 @@ const IIngestCommand = {
   ...IItemDescription,
   // A timer of Node with a longer time fires at once.
   timeoutMs: integer('milliseconds', 1, 2 ** 31 - 1),
+  okExitCodes: { type: 'exitCodes', min: 0, max: MAX_U32, default: [0] },
+  refuseEmpty: boolean(false),
   cwd: { type: 'path' },
   env: { type: 'env' },
   expectedSize,

@@ -7,6 +7,8 @@
 //   claim      the object that only one ingest may read at a time, or null
 //   watch      from now on its errors are passed to fail(error), before and while it is read, and
 //              are never uncaught
+//   report     optional: from now on its warnings are passed to report's argument, as
+//              warn(code, message, details)
 //   prepare    optional: awaited before anything is read; may determine the size, may fail
 //   iterator   (lane) => { next() }, to be read by one loop
 //   check      optional: called after each next(); throws when the bytes are decoded
