@@ -460,7 +460,7 @@ export interface IRestoredFile {
   size: number;
 }
 
-/** Which snapshots to list. */
+/** Which snapshots to look at. */
 export interface ISnapshotFilter {
   /** All of these tags must be equal. */
   tags?: Record<string, string>;
@@ -471,6 +471,12 @@ export interface ISnapshotFilter {
   after?: string | Date;
   /** Created before this time. */
   before?: string | Date;
+}
+
+/** Options of {@link ContainerArchive.listSnapshots}. */
+export interface ISnapshotListOptions extends ISnapshotFilter {
+  /** The largest number of snapshots, from 1: the first ones of the list. Default: all. */
+  limit?: number;
 }
 
 /** One item of a snapshot. */
@@ -1385,7 +1391,7 @@ export class ContainerArchive {
    *
    * @throws {ContainerArchiveError} ERR_UNSUPPORTED_FORMAT when a newer version wrote one of them.
    */
-  listSnapshots(filter?: ISnapshotFilter): Promise<ISnapshot[]>;
+  listSnapshots(options?: ISnapshotListOptions): Promise<ISnapshot[]>;
 
   /**
    * Returns the newest snapshot that matches, or null: the same one that is the newest for {@link

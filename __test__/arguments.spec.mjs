@@ -78,6 +78,8 @@ test('listSnapshots and restore refuse unknown options and wrong values', async 
   for (const filter of [...NOT_OBJECTS, { tag: {} }, { tags: { a: 1 } }, { after: 'x' }, { before: 7 }, { after: new Date('x') }, { since: '2020-01-01' }]) {
     await rejectsWith(repo.listSnapshots(filter), 'ERR_INVALID_ARGUMENT');
   }
+  for (const limit of [0, -1, 1.5, '1', null, Infinity]) await rejectsWith(repo.listSnapshots({ limit }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(repo.latest({ limit: 1 }), 'ERR_INVALID_ARGUMENT');
   const refused = [{ items: 'a' }, { item: 7 }, { item: '' }, { item: null }, { range: 5 }, { range: [0, 1] }, { range: { from: 1 } },
     { range: { start: -1 } }, { range: { start: 0.5 } }, { range: { end: NaN } }, { range: { end: '5' } }, { range: { start: 2 ** 60 } }, { signal: 1 }];
   for (const options of [...NOT_OBJECTS, ...refused]) await rejectsWith(repo.restore(id, options), 'ERR_INVALID_ARGUMENT');

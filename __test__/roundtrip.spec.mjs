@@ -219,3 +219,16 @@ test('the type of an item is data by default', async (t) => {
   const snapshot = await repo.ingestMulti([{ name: 'a', stream: ['x'] }, { name: 'b', type: 'dump', stream: ['y'] }, { name: 'c', type: undefined, stream: ['z'] }]);
   assert.deepEqual(types(snapshot), [['a', 'data'], ['b', 'dump'], ['c', 'data']]);
 });
+
+test('listSnapshots returns at most as many snapshots as its limit, the newest ones that match', async (t) => {
+  const { repo } = await freshRepo(t);
+  for (const day of ['03', '01', '04', '02']) {
+    await repo.ingest([day], { createdAt: `2026-11-${day}`, tags: { odd: String(Number(day) % 2) } });
+  }
+  const days = async (options) => (await repo.listSnapshots(options)).map(({ createdAt }) => createdAt.slice(8, 10));
+  assert.deepEqual(await days({ limit: 1 }), ['04']);
+  assert.deepEqual(await days({ limit: 3 }), ['04', '03', '02']);
+  assert.deepEqual(await days({ limit: 1, tags: { odd: '1' } }), ['03']);
+  assert.deepEqual(await days({ limit: 2, before: '2026-11-03' }), ['02', '01']);
+  for (const limit of [4, 5, Number.MAX_SAFE_INTEGER, undefined]) assert.deepEqual(await days({ limit }), ['04', '03', '02', '01']);
+});

@@ -86,7 +86,7 @@ export async function calls(): Promise<void> {
   repo.on('restore:progress', ({ bytesDone }) => same<typeof bytesDone, number>(true));
   same<Awaited<ReturnType<typeof repo.listSnapshots>>, ISnapshot[]>(true);
   await repo.listSnapshots({ tags: { a: 'b' }, after: '2026-01-01', before: '2027-01-01' });
-  await repo.listSnapshots({ after: new Date() });
+  await repo.listSnapshots({ after: new Date(), limit: 5 });
   await repo.ingest(Buffer.from(''), { createdAt: new Date() });
   await repo.getSnapshot('latest');
   same<Awaited<ReturnType<typeof repo.latest>>, ISnapshot | null>(true);

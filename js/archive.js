@@ -172,8 +172,8 @@ class ContainerArchive {
     return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners), checked.signal);
   }
 
-  async listSnapshots(filter) {
-    return JSON.parse(await this.#call((repo) => repo.listSnapshots(options.filter(filter))));
+  async listSnapshots(listOptions) {
+    return JSON.parse(await this.#call((repo) => repo.listSnapshots(options.listOptions(listOptions))));
   }
 
   async latest(filter) {

@@ -218,10 +218,14 @@ function commands(value) {
   });
 }
 
-/** The filter of listSnapshots() as JSON. */
-function filter(value) {
-  const fields = schema.ISnapshotFilter;
+/** A filter for snapshots as JSON: by default that of latest(). */
+function filter(value, fields = schema.ISnapshotFilter) {
   return JSON.stringify(read(check.options(value, fields, 'filter'), fields, Object.keys(fields), 'filter.'));
+}
+
+/** The options of listSnapshots() as JSON. */
+function listOptions(value) {
+  return filter(value, schema.ISnapshotListOptions);
 }
 
 /** The options of restore(): { json, signal? }. */
@@ -244,6 +248,6 @@ function snapshotId(value) {
 }
 
 module.exports = {
-  commands, filter, forOpen, ingest, multiItems, outlined, repository, restore, signalOnly, singleItem,
+  commands, filter, forOpen, ingest, listOptions, multiItems, outlined, repository, restore, signalOnly, singleItem,
   snapshotId,
 };

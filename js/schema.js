@@ -144,6 +144,7 @@ const IRestoreToFileOptions = {
 
 const BOUND = { type: 'timeBound' };
 const ISnapshotFilter = { tags: TAGS, after: BOUND, before: BOUND };
+const ISnapshotListOptions = { ...ISnapshotFilter, limit: integer('snapshots', 1) };
 
 const IVerifyOptions = {
   level: choice(['quick', 'standard', 'full'], 'standard'),
@@ -190,7 +191,7 @@ const SCHEMA = {
   Compression, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
   IInitOptions, IItemDescription, IKdf, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
   IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
-  ISnapshotFilter, IVerifyOptions,
+  ISnapshotFilter, ISnapshotListOptions, IVerifyOptions,
 };
 
 module.exports = { ...SCHEMA, KEY_BYTES, LEVELS, MAX_TEXT_BYTES, SCHEMA, signalOnly, unlock };

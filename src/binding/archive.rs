@@ -176,8 +176,9 @@ impl NativeRepository {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn list_snapshots<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle.spawn(env, "ca-list", move |repo| {
-            let snapshots = ops::list_snapshots(repo, &types::filter(&filter)?)?;
-            types::snapshots_json(&snapshots)
+            let (filter, limit) = types::filter(&filter)?;
+            let snapshots = ops::list_snapshots(repo, &filter)?;
+            types::snapshots_json(&snapshots[..snapshots.len().min(limit)])
         })
     }
 
@@ -185,7 +186,8 @@ impl NativeRepository {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn latest<'env>(&self, env: &'env Env, filter: String) -> napi::Result<PromiseRaw<'env, String>> {
         self.handle.spawn(env, "ca-latest", move |repo| {
-            let found = ops::latest_snapshot(repo, &types::filter(&filter)?)?;
+            let (filter, _) = types::filter(&filter)?;
+            let found = ops::latest_snapshot(repo, &filter)?;
             found.map_or_else(|| Ok("null".to_owned()), |snapshot| types::snapshot_json(&snapshot))
         })
     }

@@ -139,6 +139,7 @@ struct FilterJson {
     tags: BTreeMap<String, String>,
     after: Option<String>,
     before: Option<String>,
+    limit: Option<u64>,
 }
 
 /// Parses options; an unknown field is refused.
@@ -299,14 +300,16 @@ pub fn restored_json(plan: &RestorePlan) -> Result<String> {
     })
 }
 
-/// Parses a filter for snapshots.
-pub fn filter(json: &str) -> Result<SnapshotFilter> {
+/// Parses a filter for snapshots, and the largest number of them that are wanted.
+pub fn filter(json: &str) -> Result<(SnapshotFilter, usize)> {
     let json: FilterJson = parse(json)?;
-    Ok(SnapshotFilter {
+    let limit = json.limit.and_then(|limit| usize::try_from(limit).ok());
+    let filter = SnapshotFilter {
         tags: json.tags,
         after_ms: json.after.as_deref().map(|text| time("after", text)).transpose()?,
         before_ms: json.before.as_deref().map(|text| time("before", text)).transpose()?,
-    })
+    };
+    Ok((filter, limit.unwrap_or(usize::MAX)))
 }
 
 /// Copies the secret that unlocks the repository; `None` when neither is given.
