@@ -1,7 +1,7 @@
 // openOrInit: opens an existing repository, creates a missing one, and bypasses no check.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   CHEAP_KDF, ContainerArchive, KINDS, PASSPHRASE, afterwards, filesIn, freshRepo, random, rejectsWith, restored, temporary, test,
@@ -54,6 +54,43 @@ test('what cannot be opened is refused as by open, and nothing is created', asyn
   await rejectsWith(ContainerArchive.openOrInit(join(folder, 'new'), { packSize: 1 }), 'ERR_INVALID_ARGUMENT');
   await rejectsWith(ContainerArchive.openOrInit(''), 'ERR_INVALID_ARGUMENT');
   assert.deepEqual([encrypted.path, plain.path, folder].map(treeHash), before);
+});
+
+test('a config.json of another program is no repository, and nothing is created next to it', async (t) => {
+  const folder = temporary(t);
+  const configs = ['{"port":8080}', '{"version":1}\n', 'not JSON', ''];
+  for (const [i, config] of configs.entries()) {
+    const path = join(folder, String(i));
+    mkdirSync(join(path, 'packs'), { recursive: true });
+    writeFileSync(join(path, 'config.json'), config);
+    writeFileSync(join(path, 'README.txt'), 'Of another program');
+    const before = treeHash(path);
+    const error = await rejectsWith(ContainerArchive.open(path), 'ERR_REPO_NOT_FOUND');
+    assert.equal(error.message, `There is no repository at ${path}: its config.json is that of another program`);
+    assert.deepEqual([error.path, error.retryable], [path, false]);
+    assert.ok(error.hint);
+    await rejectsWith(ContainerArchive.init(path), 'ERR_NOT_EMPTY');
+    await rejectsWith(ContainerArchive.openOrInit(path), 'ERR_NOT_EMPTY');
+    assert.equal(treeHash(path), before);
+  }
+});
+
+test('a handle whose directory was replaced by that of another program finds no repository', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  await repo.ingest(['x']);
+  const moved = `${path}-moved`;
+  renameSync(path, moved);
+  mkdirSync(path);
+  writeFileSync(join(path, 'config.json'), '{"port":8080}');
+  mkdirSync(join(path, 'snapshots'));
+  const before = treeHash(path);
+  for (const call of [() => repo.listSnapshots(), () => repo.ingest(['y']), () => repo.prune({ keepLast: 1 })]) {
+    await rejectsWith(call(), 'ERR_REPO_NOT_FOUND');
+  }
+  assert.equal(treeHash(path), before);
+  rmSync(path, { recursive: true });
+  renameSync(moved, path);
+  assert.equal((await repo.listSnapshots()).length, 1);
 });
 
 test('a repository that lost its config is never recreated over its packs', async (t) => {

@@ -7,6 +7,7 @@
 
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::decode::{decode_stored, meta_of};
+use super::foreign::damaged_or_foreign;
 use super::keys::find_bundle;
 use super::options::Secret;
 use super::seal::{RepoSeal, Seals};
@@ -27,15 +28,16 @@ pub(super) fn load_config(env: &Environment, secret: Option<&Secret>) -> Result<
     let failed = match env.storage.get(layout::CONFIG, MAX_CONFIG_LEN) {
         Ok(bytes) => match Config::decode(&bytes) {
             Ok(config) => return Ok((config, bytes)),
-            Err(error @ Error::ConfigCorrupt { .. }) => error,
+            Err(error @ Error::ConfigCorrupt { .. }) => damaged_or_foreign(env, Some(&bytes), error),
             Err(error) => return Err(error),
         },
         Err(error) => match error.kind {
             ErrorKind::NotFound => Error::RepositoryNotFound { path: env.path.clone() },
             ErrorKind::NotADirectory => Error::NotADirectory { path: env.path.clone() },
-            ErrorKind::TooLarge => Error::ConfigCorrupt {
-                reason: "it is larger than 1 MiB".to_owned(),
-            },
+            ErrorKind::TooLarge => {
+                let reason = "it is larger than 1 MiB".to_owned();
+                damaged_or_foreign(env, None, Error::ConfigCorrupt { reason })
+            }
             kind if kind.is_erasure() => error.into(),
             _ => return Err(error.into()),
         },

@@ -10,6 +10,7 @@ mod config;
 mod copies;
 mod decode;
 mod errors;
+mod foreign;
 mod keys;
 mod leases;
 mod manifests;

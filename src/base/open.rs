@@ -9,6 +9,7 @@ use super::bugs::SeededBugs;
 use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
+use super::foreign::has_foreign_config;
 use super::keys::{Unlocked, find_bundle};
 use super::options::{InitOptions, OpenOptions, Secret};
 use super::root_folder::{Generations, RootFolder};
@@ -43,6 +44,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let storage = env.storage.as_ref();
     let exists = |env: &Environment| Error::RepositoryExists { path: env.path.clone() };
     match storage.size(layout::CONFIG) {
+        Ok(Some(_)) if has_foreign_config(&env) => return Err(Error::NotEmpty { path: env.path.clone() }),
         Ok(Some(_)) => return Err(exists(&env)),
         Ok(None) => {}
         Err(error) if error.kind == ErrorKind::NotADirectory => {
@@ -173,7 +175,7 @@ fn pin_of(config: &Config) -> Pin {
 /// Opens a repository.
 ///
 /// # Errors
-/// `RepositoryNotFound`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`,
+/// `RepositoryNotFound`, `NotARepository`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`,
 /// `PassphraseRequired`, `WrongPassphrase`, `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a
 /// secret and `keyless`), `RepositoryChanged` (it is not `options.repository_id`), `Permission`,
 /// `Storage`, `Cancelled` (by the monitor of `env`). A failed open changes nothing on disk.

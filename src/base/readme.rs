@@ -8,7 +8,7 @@
 use super::Environment;
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::storage::{Created, ErrorKind, Storage, judge, put_bytes};
+use crate::storage::{Created, ErrorKind, FailedRead, Storage, judge, put_bytes};
 
 /// The whole file: ASCII, lines of at most 80 characters that end with LF.
 const TEXT: &str = "\
@@ -29,6 +29,11 @@ repository is needed as well. It is not in this folder.
 No program needs this file.
 ";
 
+/// The begin of this text in every version of the format.
+const BEGIN: &str = "This folder is a backup repository: format version ";
+/// Largest file that may be one, in bytes.
+const MAX_LEN: u64 = 16 << 10;
+
 /// Checks that `README.txt` is missing, or left over from an interrupted init.
 ///
 /// # Errors
@@ -38,6 +43,15 @@ pub(super) fn check_free(env: &Environment) -> Result<()> {
         return Ok(());
     }
     Err(Error::NotEmpty { path: env.path.clone() })
+}
+
+/// True when the folder has a `README.txt` of a repository of this software, of any version of the
+/// format, or one that cannot be read.
+pub(super) fn is_ours(storage: &dyn Storage) -> bool {
+    match storage.get(layout::README, MAX_LEN) {
+        Ok(bytes) => bytes.starts_with(BEGIN.as_bytes()),
+        Err(error) => error.unreadable().is_some(),
+    }
 }
 
 fn is_free(storage: &dyn Storage) -> Result<bool> {
@@ -67,7 +81,7 @@ pub(super) fn put(env: &Environment) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::TEXT;
+    use super::{BEGIN, MAX_LEN, TEXT};
 
     #[test]
     fn readme_is_ascii_in_short_lines_and_names_the_package() {
@@ -76,6 +90,7 @@ mod tests {
         let package = include_str!("../../package.json");
         let package: serde_json::Value = serde_json::from_str(package).unwrap();
         assert!(TEXT.contains(package["name"].as_str().unwrap()));
+        assert!(TEXT.starts_with(BEGIN) && TEXT.len() as u64 <= MAX_LEN);
         assert!(TEXT.contains("docs/format.md") && TEXT.contains("format version 1"));
     }
 }

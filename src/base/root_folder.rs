@@ -13,6 +13,7 @@
 
 use super::config::{Config, MAX_CONFIG_LEN};
 use super::copies::find_header;
+use super::foreign::damaged_or_foreign;
 use super::{Base, Environment};
 use crate::error::{Error, Result};
 use crate::id::RepoId;
@@ -66,7 +67,8 @@ impl Base {
     ///
     /// # Errors
     /// `RepositoryNotFound` when the folder is missing, or has neither `config.json` nor
-    /// `snapshots/`. `RepositoryChanged` when it contains another repository. `ConfigCorrupt` when
+    /// `snapshots/`. `NotARepository` when it was replaced by one of another program.
+    /// `RepositoryChanged` when it contains another repository. `ConfigCorrupt` when
     /// it was replaced and nothing in it identifies its repository. `Storage`, `Permission`.
     pub fn check_folder(&self) -> Result<Generation> {
         let identity = find_folder(&self.env)?;
@@ -81,6 +83,9 @@ impl Base {
                 Ok(config) if is_known => self.find_own_files(self.changed(Some(config.id)))?,
                 Ok(config) => return Err(self.changed(Some(config.id))),
                 Err(_) if is_known => {}
+                Err(error @ Error::ConfigCorrupt { .. }) => {
+                    self.find_own_files(damaged_or_foreign(&self.env, Some(&bytes), error))?;
+                }
                 Err(error) => self.find_own_files(error)?,
             },
             Err(error) if error.kind == ErrorKind::NotFound && !self.has_snapshots_folder()? => {
@@ -124,7 +129,11 @@ impl Base {
     /// found missing or wrong.
     pub fn unless_replaced<T>(&self, result: Result<T>) -> Result<T> {
         match self.check_folder() {
-            Err(error @ (Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })) => Err(error),
+            Err(
+                error @ (Error::RepositoryNotFound { .. }
+                | Error::NotARepository { .. }
+                | Error::RepositoryChanged { .. }),
+            ) => Err(error),
             _ => result,
         }
     }

@@ -36,6 +36,7 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
     set(&mut object, "hint", error.hint())?;
     match error {
         Error::RepositoryNotFound { path }
+        | Error::NotARepository { path }
         | Error::RepositoryExists { path }
         | Error::NotEmpty { path }
         | Error::NotADirectory { path }

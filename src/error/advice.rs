@@ -8,6 +8,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::RepositoryNotFound { .. } => "check the path, or create a repository with init()",
+            Self::NotARepository { .. } => "check the path, or create a repository in an empty or missing directory",
             Self::RepositoryChanged { expected, found, .. } if *found == Some(*expected) => "try again",
             Self::RepositoryChanged { .. } => {
                 "check which disk is mounted at the path; a handle works only with the repository that it opened"

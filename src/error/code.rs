@@ -6,7 +6,7 @@ impl Error {
     /// Returns the stable code, on which programs match.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::RepositoryNotFound { .. } => "ERR_REPO_NOT_FOUND",
+            Self::RepositoryNotFound { .. } | Self::NotARepository { .. } => "ERR_REPO_NOT_FOUND",
             Self::RepositoryChanged { .. } => "ERR_REPO_CHANGED",
             Self::RepositoryExists { .. } => "ERR_REPO_EXISTS",
             Self::NotEmpty { .. } => "ERR_NOT_EMPTY",

@@ -31,6 +31,11 @@ pub enum Error {
         /// The path.
         path: String,
     },
+    /// The folder at the path has a `config.json`, of another program. Check the path.
+    NotARepository {
+        /// The path.
+        path: String,
+    },
     /// The folder does not contain the repository that was opened: a disk was swapped, or the
     /// folder was replaced by another one. Nothing was written to it.
     RepositoryChanged {

@@ -7,6 +7,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RepositoryNotFound { path } => write!(f, "There is no repository at {path}"),
+            Self::NotARepository { path } => {
+                write!(
+                    f,
+                    "There is no repository at {path}: its config.json is that of another program"
+                )
+            }
             Self::RepositoryChanged { path, expected, found } => match found {
                 Some(found) if found == expected => {
                     write!(f, "The folder {path} was replaced while the operation ran")

@@ -84,6 +84,78 @@ fn an_unsuitable_path_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
+fn a_config_of_another_program_is_no_repository_and_a_damaged_one_is_damaged() {
+    let long = vec![b' '; 2 << 20];
+    let foreign = [
+        &b"{\"name\":\"shop\",\"version\":1,\"port\":8080}"[..],
+        b"{\"version\":1,\"id\":\"00000000000000000000000000000000\"}\n",
+        b"[]",
+        b"",
+        b"\x00\xffgarbage",
+        &long,
+    ];
+    // what is in the folders of other programs
+    let others: [&[&str]; 4] = [
+        &[],
+        &["README.txt", "index.js", "package.json"],
+        &["config", "data/00/1", "index/1", "keys/1", "locks/1", "snapshots/1"],
+        &[
+            "keys/server.json",
+            "snapshots/daily.json",
+            "packs/data/a.pack",
+            "README.txt/x",
+        ],
+    ];
+    let files = |config: &[u8], names: &[&str]| -> Files {
+        let names = names.iter().map(|name| ((*name).to_owned(), b"x".to_vec()));
+        names.chain([(layout::CONFIG.to_owned(), config.to_vec())]).collect()
+    };
+    let init_at =
+        |storage: Arc<MemoryStorage>| code(repo::init(environment(storage, 1), None, &Flavor::plain().small()));
+    for config in foreign {
+        for names in others {
+            let files = files(config, names);
+            let storage = memory_of(&files);
+            let error = open_with(storage.clone(), None).map(|_| ()).unwrap_err();
+            assert_eq!(error.code(), "ERR_REPO_NOT_FOUND", "{names:?}");
+            assert!(error.to_string().contains("of another program"), "{error}");
+            assert_eq!(init_at(storage.clone()), "ERR_NOT_EMPTY", "{names:?}");
+            assert_eq!(files_of(storage.as_ref()), files);
+        }
+    }
+    // one file of a repository, or a few words of its config, are enough for damage
+    let (id, pack) = ("0".repeat(32), "0".repeat(64));
+    let ours = [
+        layout::COMMIT_LOCK.to_owned(),
+        layout::MAINT_LOCK.to_owned(),
+        format!("{}/{id}.json", layout::SNAPSHOTS),
+        format!("{}/{id}.json", layout::KEYS),
+        format!("{}/{id}.grp", layout::PARITY),
+        format!("{}/{pack}.idx", layout::DATA),
+    ];
+    for name in &ours {
+        let storage = memory_of(&files(b"{}", &[name]));
+        assert_eq!(code(open_with(storage.clone(), None)), "ERR_CONFIG_CORRUPT", "{name}");
+        assert_eq!(init_at(storage), "ERR_REPO_EXISTS", "{name}");
+    }
+    let (repo, storage) = memory_repo(Flavor::plain());
+    drop(repo);
+    let made = files_of(storage.as_ref());
+    let readme = with(&files(b"{}", &[]), layout::README, Some(made[layout::README].clone()));
+    assert_eq!(code(open_with(memory_of(&readme), None)), "ERR_CONFIG_CORRUPT");
+    let mut flipped = made[layout::CONFIG].clone();
+    flipped[20] ^= 1;
+    assert_eq!(
+        code(open_with(memory_of(&files(&flipped, &[])), None)),
+        "ERR_CONFIG_CORRUPT"
+    );
+    // of a later version
+    let later = forge(&made[layout::CONFIG], "\"version\":1", "\"version\":9");
+    let error = code(open_with(memory_of(&files(&later, &[])), None));
+    assert_eq!(error, "ERR_UNSUPPORTED_FORMAT");
+}
+
+#[test]
 fn invalid_options_are_refused_before_anything_is_created() {
     let small = Flavor::sealed().small();
     let bad = |change: &dyn Fn(&mut InitOptions)| {

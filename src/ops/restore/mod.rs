@@ -53,7 +53,11 @@ pub fn restore_pieces(
     // a stopped restore does not delay its end by healing: the next restore heals
     let stopped = matches!(
         result,
-        Err(Error::Cancelled | Error::Closed | Error::RepositoryNotFound { .. } | Error::RepositoryChanged { .. })
+        Err(Error::Cancelled
+            | Error::Closed
+            | Error::RepositoryNotFound { .. }
+            | Error::NotARepository { .. }
+            | Error::RepositoryChanged { .. })
     );
     if repo.may_heal() && !stopped {
         repo.heal_degraded_packs(monitor);
