@@ -321,7 +321,10 @@ export interface IIngestBaseOptions {
    * too late: the promise resolves.
    */
   signal?: AbortSignal;
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called ten times a second while anything moves, once a second while nothing does, and once at
+   * the end.
+   */
   onProgress?: (progress: IIngestProgress) => void;
 }
 
@@ -420,7 +423,10 @@ export interface IRestoreToFileOptions {
    * a flush takes longer than 150 ms, the hidden temporary file is deleted only after that.
    */
   signal?: AbortSignal;
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called ten times a second while anything moves, once a second while nothing does, and once at
+   * the end.
+   */
   onProgress?: (progress: IRestoreProgress) => void;
 }
 
@@ -432,20 +438,24 @@ export interface IRestoreProgress {
   operationId: string;
   /** For people. */
   message: string;
-  /** 0 to 100. The last one is 100. */
-  percentage: number;
+  /**
+   * 0 to 99.9 with one decimal, and 100 once, at the end; null before the amount is known.
+   */
+  percentage: number | null;
   /** Bytes written so far. */
   bytesDone: number;
-  /** Bytes of what is restored. */
-  bytesTotal: number;
+  /** Bytes of what is restored; null before the amount is known. */
+  bytesTotal: number | null;
   /** The average since the start. */
   bytesPerSecond: number;
-  /** Estimated seconds to the end; null while it cannot be estimated. */
+  /** 0 at the end; null while it cannot be estimated. */
   etaSeconds: number | null;
   /** Chunks written so far. */
   chunks: number;
   /** The requested item, or null. */
   item: string | null;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
   /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
@@ -531,17 +541,18 @@ export interface IIngestProgress {
   /** For people. */
   message: string;
   /**
-   * 0 to 100, or null while the size is unknown (a stream without `expectedSize`). The last one is
-   * 100.
+   * 0 to 99.9 with one decimal, and 100 once, at the end; null while the size is unknown. Known are
+   * the sizes of `{ path }`, `{ fd }`, `fs.ReadStream`, HTTP messages with a `content-length`,
+   * `Uint8Array` and `Blob`, and with `expectedSize` all.
    */
   percentage: number | null;
-  /** Bytes read from the sources so far. */
+  /** Bytes that have come from the sources; storing them may take longer. */
   bytesDone: number;
   /** Null while the size is unknown. */
   bytesTotal: number | null;
   /** A moving average; in the last one, the average of the whole ingest. */
   bytesPerSecond: number;
-  /** Estimated seconds to the end; null while it cannot be estimated. */
+  /** 0 at the end; null while it cannot be estimated. */
   etaSeconds: number | null;
   /** Bytes of new chunks, before compression. */
   newBytes: number;
@@ -559,6 +570,8 @@ export interface IIngestProgress {
   itemsDone: number;
   /** Items of the snapshot. */
   itemsTotal: number;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
   /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
@@ -583,7 +596,10 @@ export interface IVerifyOptions {
   subset?: string;
   /** Cancels the verify: the promise rejects with `signal.reason`. */
   signal?: AbortSignal;
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called ten times a second while anything moves, once a second while nothing does, and once at
+   * the end.
+   */
   onProgress?: (progress: IVerifyProgress) => void;
 }
 
@@ -665,7 +681,9 @@ export interface IVerifyProgress {
   level: 'quick' | 'standard' | 'full';
   /** For people. */
   message: string;
-  /** 0 to 100, or null before the amount to read is known. The last one is 100. */
+  /**
+   * 0 to 99.9 with one decimal, and 100 once, at the end; null before the amount to read is known.
+   */
   percentage: number | null;
   /** Bytes read and checked. */
   bytesDone: number;
@@ -673,7 +691,7 @@ export interface IVerifyProgress {
   bytesTotal: number | null;
   /** The average since the start. */
   bytesPerSecond: number;
-  /** Estimated seconds to the end; null while it cannot be estimated. */
+  /** 0 at the end; null while it cannot be estimated. */
   etaSeconds: number | null;
   /** Chunks checked so far. */
   chunks: number;
@@ -681,6 +699,8 @@ export interface IVerifyProgress {
   itemsDone: number;
   /** Problems so far. */
   errors: number;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
   /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
@@ -692,7 +712,10 @@ export interface IRepairOptions {
    * and the next repair continues.
    */
   signal?: AbortSignal;
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called ten times a second while anything moves, once a second while nothing does, and once at
+   * the end.
+   */
   onProgress?: (progress: IRepairProgress) => void;
 }
 
@@ -704,12 +727,21 @@ export interface IRepairProgress {
   operationId: string;
   /** For people. */
   message: string;
-  /** 0 to 99 while packs are read, 100 at the end, null before the amount is known. */
+  /**
+   * 0 to 99.9 with one decimal while packs are read, and 100 once, at the end; null before the
+   * amount is known.
+   */
   percentage: number | null;
   /** Bytes of packs read. */
   bytesDone: number;
   /** Bytes of packs to read; null before the amount is known. */
   bytesTotal: number | null;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  /** 0 at the end; null while it cannot be estimated. */
+  etaSeconds: number | null;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
   /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }
@@ -922,7 +954,10 @@ export interface IPlanPruneOptions {
    * next prune continues. No snapshot is removed after the rejection.
    */
   signal?: AbortSignal;
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called ten times a second while anything moves, once a second while nothing does, and once at
+   * the end.
+   */
   onProgress?: (progress: IPruneProgress) => void;
 }
 
@@ -944,12 +979,21 @@ export interface IPruneProgress {
   operationId: string;
   /** For people. */
   message: string;
-  /** 0 to 99 while packs are copied, 100 at the end, null before the amount is known. */
+  /**
+   * 0 to 99.9 with one decimal while packs are copied, and 100 once, at the end; null before the
+   * amount is known.
+   */
   percentage: number | null;
   /** Bytes of packs. */
   bytesDone: number;
   /** Bytes of packs; null before the amount is known. */
   bytesTotal: number | null;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  /** 0 at the end; null while it cannot be estimated. */
+  etaSeconds: number | null;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
   /** Milliseconds since the start of the call. */
   elapsedMs: number;
 }

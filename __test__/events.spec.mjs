@@ -45,7 +45,8 @@ test('progress of a stream grows, at most ten times a second, and is reported at
     assert.ok(progress.newBytes + progress.reusedBytes <= progress.bytesDone);
   }
   for (const progress of seen.slice(0, -1)) {
-    assert.deepEqual([progress.percentage, progress.bytesTotal, progress.etaSeconds, progress.item], [null, null, null, 'dump']);
+    assert.deepEqual([progress.percentage, progress.bytesTotal, progress.etaSeconds], [null, null, null]);
+    if (progress.bytesDone > 0) assert.equal(progress.item, 'dump');
   }
   const last = seen.at(-1);
   assert.deepEqual([last.percentage, last.bytesDone, last.bytesTotal, last.itemsDone], [100, bytes.length, bytes.length, 1]);
@@ -64,7 +65,8 @@ test('progress has a percentage when the size is known', async (t) => {
   );
   for (const progress of seen) {
     assert.equal(progress.bytesTotal, 48 * MIB);
-    assert.equal(progress.percentage, (progress.bytesDone / (48 * MIB)) * 100);
+    const exact = (progress.bytesDone / (48 * MIB)) * 100;
+    if (progress !== seen.at(-1)) assert.ok(progress.percentage <= Math.min(exact, 99.9) && progress.percentage > exact - 0.2, String(exact));
   }
   assert.equal(seen.at(-1).percentage, 100);
   const empty = [];

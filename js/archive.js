@@ -6,7 +6,6 @@ const native = require('./native.js');
 const options = require('./options.js');
 const { about } = require('./about.js');
 const check = require('./check.js');
-const { setImmediate: nextTurn } = require('node:timers/promises');
 const { Calls, here } = require('./context.js');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
@@ -343,9 +342,8 @@ class ContainerArchive {
     const ended = this.#calls.begin();
     try {
       const ingest = this.#begin(items, json, lanes, signal, progress);
+      progress.native = ingest;
       const snapshot = await runIngest(ingest, lanes, items, { signal, commitWhen }, this.#leftovers, progress);
-      // The last counters may not have arrived yet.
-      if (!progress.hasReached(snapshot.originalSize)) await nextTurn();
       progress.finish(snapshot);
       listeners.complete({
         operationId: progress.operationId,

@@ -23,13 +23,15 @@ const { closed, commitRefused, fromNative, isOurs, sourceFailed } = require('./e
 const SLICE_BYTES = 1024 * 1024;
 
 /** Pushes a chunk that is too long for one push(). */
-async function pushSlices(lane, chunk, name) {
+async function pushSlices(lane, chunk, name, progress) {
   const length = byteLength(chunk);
   for (let at = 0; at < length; at += SLICE_BYTES) {
     if (byteLength(chunk) !== length) {
       throw sourceFailed(name, new Error('a chunk was transferred away or resized while it was read'));
     }
-    if (!lane.push(part(chunk, at, at + SLICE_BYTES))) await lane.drained();
+    const slice = part(chunk, at, at + SLICE_BYTES);
+    progress.received += byteLength(slice);
+    if (!lane.push(slice)) await lane.drained();
   }
 }
 
@@ -54,7 +56,7 @@ function ofSource(item, call) {
  * Reads one source to its end. Returns early, without an error, when the ingest was stopped in the
  * meantime.
  */
-async function feed(lane, item, turns, isStopped) {
+async function feed(lane, item, turns, progress, isStopped) {
   const { name, source } = item;
   const iterator = ofSource(item, () => source.iterator(lane));
   let read = 0;
@@ -74,8 +76,12 @@ async function feed(lane, item, turns, isStopped) {
     const chunk = chunkBytes(value, name);
     const length = byteLength(chunk);
     read += length;
-    if (length > SLICE_BYTES) await pushSlices(lane, chunk, name);
-    else if (!lane.push(chunk)) await lane.drained();
+    if (length > SLICE_BYTES) {
+      await pushSlices(lane, chunk, name, progress);
+    } else {
+      progress.received += length;
+      if (!lane.push(chunk)) await lane.drained();
+    }
     if (turns.areDue()) await turns.next();
     if (isStopped()) return;
   }
@@ -108,7 +114,7 @@ async function feedLane(lane, waiting, turns, progress, isStopped) {
     progress.item = name;
     lane.beginItem(position, name, type, expectedSize);
     if (source.give) source.give(lane);
-    else await feed(lane, item, turns, isStopped);
+    else await feed(lane, item, turns, progress, isStopped);
     if (isStopped()) return;
     lane.endItem();
     // The native side has not begun to read it yet.

@@ -1,16 +1,20 @@
 'use strict';
-// Progress of one operation: from the counters of the native side to the public shape, at most ten
-// times a second and once at the end. Nothing is reported after close(), however late the native
-// side reports.
+// Progress of one operation: from the counters of the native side and of its sources to the public
+// shape.
+//
+// Reports come by time: ten times a second while anything moves, once a second while nothing does,
+// at once when the phase changes, and at the end. A timer makes them; the native side only has
+// counters, which it delivers as it works, or returns when asked (ingest). The timer keeps no
+// process alive. Nothing is reported after close().
 
 const { randomUUID } = require('node:crypto');
 
-const INTERVAL_MS = 100;
-/**
- * Weight of the newest interval in the rate: the rate follows a change within about a second, and
- * does not jump.
- */
-const RATE_WEIGHT = 0.2;
+/** Time between two reports while anything moves. */
+const MOVING_MS = 100;
+/** Time between two reports while nothing moves. */
+const STALLED_MS = 1000;
+/** Time in which a moving rate follows a change, for the most part. */
+const RATE_SECONDS = 0.45;
 
 /** A size for people: '12.3 MiB'. */
 function human(bytes) {
@@ -19,18 +23,38 @@ function human(bytes) {
   return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`;
 }
 
-/** The progress in percent; null while the total is not known. */
-function percentageOf(doneBytes, totalBytes) {
+/**
+ * The progress in percent with one decimal; null while the total is not known. Only the last report
+ * has 100: what follows the last byte takes time too.
+ */
+function percentageOf(doneBytes, totalBytes, isLast) {
+  if (isLast) return 100;
   if (totalBytes === null) return null;
-  return totalBytes === 0 ? 100 : (doneBytes / totalBytes) * 100;
+  return totalBytes === 0 ? 0 : Math.min(99.9, Math.floor((doneBytes / totalBytes) * 1000) / 10);
 }
 
-/** The average rate so far, and the remaining time that it implies. */
-function average(doneBytes, totalBytes, seconds) {
-  const rate = seconds > 0 ? doneBytes / seconds : 0;
-  const etaSeconds = totalBytes === null || rate <= 0 ? null : Math.round((totalBytes - doneBytes) / rate);
-  return { bytesPerSecond: Math.round(rate), etaSeconds };
+/** The figures of bytes that all operations report; `totalBytes` is null while it is not known. */
+function bytesOf(doneBytes, totalBytes, bytesPerSecond, isLast) {
+  const rate = Math.round(bytesPerSecond);
+  const total = totalBytes === null ? null : Math.max(totalBytes, doneBytes);
+  const left = total === null || rate === 0 ? null : Math.round((total - doneBytes) / rate);
+  return {
+    percentage: percentageOf(doneBytes, total, isLast),
+    bytesDone: doneBytes,
+    bytesTotal: total,
+    bytesPerSecond: rate,
+    etaSeconds: isLast ? 0 : left,
+  };
 }
+
+/** The total as far as the native side knows it: its counter is 0 until it does, and null here. */
+function knownTotal({ doneBytes, totalBytes }, isLast) {
+  if (isLast) return Math.max(doneBytes, totalBytes);
+  return totalBytes > 0 ? totalBytes : null;
+}
+
+/** The average rate since the start. */
+const average = (doneBytes, seconds) => (seconds > 0 ? doneBytes / seconds : 0);
 
 /** What all kinds of progress share. Each operation describes its own counters. */
 class Progress {
@@ -40,8 +64,12 @@ class Progress {
   counters = { doneBytes: 0, totalBytes: 0 };
   #operation;
   #report;
+  #timer;
   #started = performance.now();
+  /** When the last report was made, and when anything had moved since the one before. */
   #last = this.#started;
+  #moved = this.#started;
+  #position = 0;
 
   /**
    * @param {string} operation
@@ -50,21 +78,29 @@ class Progress {
   constructor(operation, report) {
     this.#operation = operation;
     this.#report = report;
+    this.#timer = setInterval(() => this.#tick(), MOVING_MS);
+    // a number in the renderer of Electron
+    this.#timer.unref?.();
   }
 
   /** Nothing is reported after this call. */
   close() {
     this.#report = null;
+    clearInterval(this.#timer);
   }
 
   /** Takes the counters of the native side as JSON. */
   update(json) {
     if (this.#report === null) return;
     const before = this.phase;
-    Object.assign(this.counters, JSON.parse(json));
-    // After a change of the phase, there may be no report for a long time.
-    if (this.phase !== before) this.#emit(false);
-    else if (this.isNews && performance.now() - this.#last >= INTERVAL_MS) this.#emit(false);
+    this.take(JSON.parse(json));
+    // after a change of the phase, nothing may move for a long time
+    if (this.phase !== before) this.#emit(performance.now(), true);
+  }
+
+  /** Takes counters that were delivered. */
+  take(counters) {
+    Object.assign(this.counters, counters);
   }
 
   /** 'waiting' before the operation begins, while others of the handle use the memory. */
@@ -72,24 +108,42 @@ class Progress {
     return this.counters.waiting === true ? 'waiting' : 'running';
   }
 
-  /** Whether these counters are worth a report before the last one. */
-  get isNews() {
-    return true;
+  /** A number that changes whenever anything moves, 0 at the start. */
+  get position() {
+    return Object.values(this.counters).reduce((sum, value) => (typeof value === 'number' ? sum + value : sum), 0);
   }
+
+  /** Fetches counters that are not delivered. */
+  refresh() {}
 
   /** The last report, with the final figures. */
   finish(counters) {
+    this.refresh();
     Object.assign(this.counters, counters, { waiting: false });
-    this.#emit(true);
+    this.#emit(performance.now(), true, true);
+    this.close();
   }
 
-  #emit(isLast) {
-    this.#last = performance.now();
-    const elapsedMs = this.#last - this.#started;
+  #tick() {
+    this.refresh();
+    const now = performance.now();
+    const hasMoved = this.position !== this.#position;
+    if (hasMoved || now - this.#last >= STALLED_MS) this.#emit(now, hasMoved);
+  }
+
+  #emit(now, hasMoved, isLast = false) {
+    this.#last = now;
+    this.#position = this.position;
+    if (hasMoved) this.#moved = now;
+    const elapsedMs = now - this.#started;
+    const stalledMs = Math.round(now - this.#moved);
+    const { message, ...figures } = this.describe(elapsedMs / 1000, isLast);
     this.#report({
       operation: this.#operation,
       operationId: this.operationId,
-      ...this.describe(elapsedMs / 1000, isLast),
+      message: stalledMs < STALLED_MS ? message : `${message}, nothing new for ${Math.floor(stalledMs / 1000)} s`,
+      ...figures,
+      stalledMs,
       elapsedMs: Math.round(elapsedMs),
     });
   }
@@ -101,9 +155,13 @@ class IngestProgress extends Progress {
   item = null;
   /** Bytes of all items, null when not known. */
   total = null;
+  /** Bytes that JavaScript has received from the sources. */
+  received = 0;
+  /** The native ingest: its counters, and as `fileBytes` what it has read from files itself. */
+  native = null;
   counters = { doneBytes: 0, newBytes: 0, reusedBytes: 0, storedBytes: 0, chunks: 0, itemsDone: 0, autoLevel: null };
   #itemsTotal;
-  #last = { seconds: 0, bytes: 0 };
+  #rated = { seconds: 0, bytes: 0 };
   #rate = 0;
 
   /**
@@ -115,38 +173,49 @@ class IngestProgress extends Progress {
     this.#itemsTotal = itemsTotal;
   }
 
-  /** Whether the counters of the native side have reached this number of bytes. */
-  hasReached(bytes) {
-    return this.counters.doneBytes === bytes;
+  /**
+   * Bytes that have come from the sources. The native side counts the bytes that it has begun to
+   * store, which may be seconds later.
+   */
+  get #read() {
+    return Math.max(this.counters.doneBytes, this.received + (this.native?.fileBytes ?? 0));
+  }
+
+  get position() {
+    return super.position + this.#read;
+  }
+
+  refresh() {
+    if (this.native === null) return;
+    const { waiting, ...counters } = JSON.parse(this.native.counters);
+    Object.assign(this.counters, counters);
+  }
+
+  /** Only the phase is delivered: by now there may be newer counters. */
+  take({ waiting }) {
+    this.counters.waiting = waiting;
   }
 
   /** The last report, with the figures of the snapshot. */
   finish({ originalSize, storedSize, chunkCount }) {
     this.item = null;
     this.total = originalSize;
-    this.#last = { seconds: 0, bytes: 0 };
-    this.#rate = 0; // the last report has the average of the whole ingest
+    this.refresh();
+    this.received = 0;
+    this.native = null;
     super.finish({ doneBytes: originalSize, storedBytes: storedSize, chunks: chunkCount, itemsDone: this.#itemsTotal });
   }
 
-  describe(seconds) {
-    const { doneBytes, newBytes, reusedBytes, storedBytes, chunks, itemsDone, autoLevel } = this.counters;
-    const span = seconds - this.#last.seconds;
-    const rate = span > 0 ? (doneBytes - this.#last.bytes) / span : 0;
-    this.#rate = this.#rate === 0 ? rate : this.#rate + RATE_WEIGHT * (rate - this.#rate);
-    this.#last = { seconds, bytes: doneBytes };
-    // A growing file has more bytes than it had.
-    const total = this.total === null ? null : Math.max(this.total, doneBytes);
+  describe(seconds, isLast) {
+    const { newBytes, reusedBytes, storedBytes, chunks, itemsDone, autoLevel } = this.counters;
+    const read = this.#read;
     return {
       phase: this.phase,
       message: this.phase === 'waiting'
         ? 'Waiting for other ingests of this handle'
-        : `${human(doneBytes)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
-      percentage: percentageOf(doneBytes, total),
-      bytesDone: doneBytes,
-      bytesTotal: total,
-      bytesPerSecond: Math.round(this.#rate),
-      etaSeconds: total === null || this.#rate <= 0 ? null : Math.round((total - doneBytes) / this.#rate),
+        : `${human(read)} read, ${human(storedBytes)} stored, ${itemsDone} of ${this.#itemsTotal} items done`,
+      // a growing file has more bytes than it had
+      ...bytesOf(read, this.total, isLast ? average(read, seconds) : this.#movingRate(seconds, read), isLast),
       newBytes,
       reusedBytes,
       storedBytes,
@@ -156,6 +225,17 @@ class IngestProgress extends Progress {
       itemsDone,
       itemsTotal: this.#itemsTotal,
     };
+  }
+
+  /** The rate of the last moments: the older, the less they count. */
+  #movingRate(seconds, bytes) {
+    const span = seconds - this.#rated.seconds;
+    if (span <= 0) return this.#rate;
+    const rate = (bytes - this.#rated.bytes) / span;
+    const weight = this.#rate === 0 ? 1 : 1 - Math.exp(-span / RATE_SECONDS);
+    this.#rate += weight * (rate - this.#rate);
+    this.#rated = { seconds, bytes };
+    return this.#rate;
   }
 }
 
@@ -172,19 +252,12 @@ class RestoreProgress extends Progress {
     this.#item = item;
   }
 
-  get isNews() {
-    // everything is read, but the file does not have its name yet
-    return this.counters.doneBytes < this.counters.totalBytes;
-  }
-
-  describe(seconds) {
-    const { doneBytes, totalBytes, chunks } = this.counters;
+  describe(seconds, isLast) {
+    const { doneBytes, chunks } = this.counters;
+    const total = knownTotal(this.counters, isLast);
     return {
-      message: `${human(doneBytes)} of ${human(totalBytes)} restored`,
-      percentage: percentageOf(doneBytes, totalBytes),
-      bytesDone: doneBytes,
-      bytesTotal: totalBytes,
-      ...average(doneBytes, totalBytes, seconds),
+      message: `${human(doneBytes)} ${total === null ? '' : `of ${human(total)} `}restored`,
+      ...bytesOf(doneBytes, total, average(doneBytes, seconds), isLast),
       chunks,
       item: this.#item,
     };
@@ -212,16 +285,11 @@ class VerifyProgress extends Progress {
   }
 
   describe(seconds, isLast) {
-    const { doneBytes, totalBytes, chunks, itemsDone } = this.counters;
-    // while the amount to read is not known, the counter is 0
-    const total = totalBytes > 0 || isLast ? totalBytes : null;
+    const { doneBytes, chunks, itemsDone } = this.counters;
     return {
       level: this.#level,
       message: `${human(doneBytes)} read, ${itemsDone} packs checked, ${this.errors} problems`,
-      percentage: isLast ? 100 : percentageOf(doneBytes, total),
-      bytesDone: doneBytes,
-      bytesTotal: total,
-      ...average(doneBytes, totalBytes > 0 ? totalBytes : null, seconds),
+      ...bytesOf(doneBytes, knownTotal(this.counters, isLast), average(doneBytes, seconds), isLast),
       chunks,
       itemsDone,
       errors: this.errors,
@@ -247,15 +315,10 @@ class BytesProgress extends Progress {
   }
 
   describe(seconds, isLast) {
-    const { doneBytes, totalBytes } = this.counters;
-    const known = totalBytes > 0;
-    // these bytes are nearly all of it; what follows is not measured
-    const percentage = known ? Math.min(99, percentageOf(doneBytes, totalBytes)) : null;
+    const { doneBytes } = this.counters;
     return {
       message: this.#message(human(doneBytes)),
-      percentage: isLast ? 100 : percentage,
-      bytesDone: doneBytes,
-      bytesTotal: known ? Math.max(totalBytes, doneBytes) : null,
+      ...bytesOf(doneBytes, knownTotal(this.counters, isLast), average(doneBytes, seconds), isLast),
     };
   }
 }

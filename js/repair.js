@@ -16,8 +16,7 @@ function repairOptions(value) {
 }
 
 /**
- * Runs one repair. `listeners.progress` gets its progress, at most ten times a second and once at
- * the end; `listeners.complete` gets its result.
+ * Runs one repair. `listeners.progress` gets its progress, `listeners.complete` its result.
  */
 async function runRepair(repo, { signal }, listeners, leftovers) {
   const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, listeners.progress);

@@ -22,8 +22,8 @@ function restoreToFileOptions(value) {
 }
 
 /**
- * Runs one restore into a file. `listeners.progress` gets its progress, at most ten times a second
- * and once at the end; `listeners.complete` is called when it is done.
+ * Runs one restore into a file. `listeners.progress` gets its progress; `listeners.complete` is
+ * called when it is done.
  */
 async function runRestoreToFile(repo, id, { json, path, item, signal }, listeners) {
   const progress = new RestoreProgress(item, listeners.progress);

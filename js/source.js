@@ -3,7 +3,7 @@
 // arrays, Blobs and files.
 //
 // A source is { size, claim, watch(fail), iterator(), stop(error), release() }:
-//   size       bytes to come, null when not known
+//   size       bytes to come, null when not known; a guess, for the progress alone
 //   claim      the object that only one ingest may read at a time, or null
 //   watch      from now on its errors are passed to fail(error), before and while it is read, and
 //              are never uncaught
@@ -33,6 +33,7 @@ const native = require('./native.js');
 const check = require('./check.js');
 const { Command } = require('./command.js');
 const { FileStreamReader } = require('./file-stream.js');
+const { sizeOfStream } = require('./source-size.js');
 const { invalidArgument } = require('./error.js');
 
 const noop = () => {};
@@ -128,6 +129,9 @@ function nodeStream(stream, name) {
   return {
     size: null,
     claim: stream,
+    async prepare() {
+      this.size = await sizeOfStream(stream);
+    },
     watch(fail) {
       // Stays: an error after the end, or of stop(), must not become an uncaught exception. The
       // emitted value need not be an error: Node treats 'error' without a value as a clean end.

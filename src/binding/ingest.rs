@@ -15,21 +15,55 @@ use crate::monitor::{Monitor, Progress};
 use crate::ops::{self, IngestOptions, ItemSpec, ItemStream, Outline, SourceFile};
 use crate::repo::Repository;
 use crate::snapshot::Snapshot;
+use crate::sync::lock;
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
 use napi_derive::napi;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+/// The newest counters of an ingest.
+#[derive(Default)]
+struct Counters(Mutex<Progress>);
+
+impl Counters {
+    /// Takes a report; returns whether it begins or ends the wait for memory. Lanes report
+    /// concurrently, so an older report may arrive after a newer one.
+    fn take(&self, report: &Progress) -> bool {
+        let mut newest = lock(&self.0);
+        let changed = newest.waiting != report.waiting;
+        *newest = Progress {
+            done_bytes: newest.done_bytes.max(report.done_bytes),
+            new_bytes: newest.new_bytes.max(report.new_bytes),
+            reused_bytes: newest.reused_bytes.max(report.reused_bytes),
+            stored_bytes: newest.stored_bytes.max(report.stored_bytes),
+            chunks: newest.chunks.max(report.chunks),
+            items_done: newest.items_done.max(report.items_done),
+            total_bytes: newest.total_bytes.max(report.total_bytes),
+            waiting: report.waiting,
+            auto_level: report.auto_level,
+        };
+        changed
+    }
+
+    fn json(&self) -> String {
+        types::progress_json(&lock(&self.0))
+    }
+}
 
 struct IngestMonitor {
     progress: Option<ProgressFunction>,
+    counters: Arc<Counters>,
     pipes: Vec<Arc<Pipe>>,
     stop: Arc<Stop>,
 }
 
 impl Monitor for IngestMonitor {
     fn progress(&self, progress: &Progress) {
-        if let Some(function) = &self.progress {
+        // JavaScript asks for everything else when it needs it
+        if self.counters.take(progress)
+            && let Some(function) = &self.progress
+        {
             function.report(progress);
         }
     }
@@ -60,6 +94,7 @@ fn fail_all(pipes: &[Arc<Pipe>], error: &Error) {
 #[napi]
 pub struct NativeIngest {
     pipes: Vec<Arc<Pipe>>,
+    counters: Arc<Counters>,
     stop: Arc<Stop>,
     job: Option<(Arc<Handle>, IngestOptions, IngestMonitor)>,
 }
@@ -91,13 +126,16 @@ impl NativeIngest {
         outline.check(handle.enter(None)?.repo())?;
         let pipes: Vec<_> = (0..lanes.max(1)).map(|_| Arc::<Pipe>::default()).collect();
         let stop = Arc::<Stop>::default();
+        let counters = Arc::<Counters>::default();
         let monitor = IngestMonitor {
             progress,
+            counters: Arc::clone(&counters),
             pipes: pipes.clone(),
             stop: Arc::clone(&stop),
         };
         Ok(Self {
             pipes,
+            counters,
             stop,
             job: Some((Arc::clone(handle), options, monitor)),
         })
@@ -152,6 +190,18 @@ impl NativeIngest {
         let pipe = self.pipes.get(number as usize);
         let pipe = pipe.ok_or_else(|| napi::Error::from_reason("There is no such lane"))?;
         Ok(NativeLane { pipe: Arc::clone(pipe) })
+    }
+
+    /// The newest counters of the engine, as JSON. After `run()` has resolved they are final.
+    #[napi(getter)]
+    pub fn counters(&self) -> String {
+        self.counters.json()
+    }
+
+    /// Bytes that the engine has read from files, of all items; exact up to 2^53.
+    #[napi(getter)]
+    pub fn file_bytes(&self) -> f64 {
+        self.pipes.iter().map(|pipe| pipe.file_bytes()).sum::<u64>() as f64
     }
 
     /// Ends the ingest without a snapshot. Returns `false` when the commit has begun: then `run()`

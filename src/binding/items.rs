@@ -60,6 +60,7 @@ impl PipeItems {
                 Ok(len) => break len,
             }
         };
+        self.pipe.add_file_bytes(len);
         if len > 0 {
             self.file = Some(file);
         } else if let Some(how) = file.change().map_err(|error| self.failed(&error))? {
@@ -78,6 +79,7 @@ impl PipeItems {
         self.pipe.check()?;
         let most = out.len().min(READ_LEN);
         let len = rest.file.read(&mut out[..most]);
+        self.pipe.add_file_bytes(len);
         if len > 0 {
             self.rest = Some(rest);
         }
@@ -222,6 +224,7 @@ mod tests {
             assert_eq!(items.next_item().unwrap(), Some(spec(name)));
             assert!(read_item(&mut items) == bytes, "{name}");
         }
+        assert_eq!(pipe.file_bytes(), 2 * data.len() as u64);
         assert!(receiver.recv().unwrap(), "on_quiet is called when all items are taken");
         assert_eq!(items.next_item().unwrap(), None);
     }
@@ -255,6 +258,7 @@ mod tests {
         assert_eq!(*over.lock().unwrap(), 0);
         assert!(read_item(&mut items) == [&data[..], b"grown"].concat());
         assert_eq!(*over.lock().unwrap(), 1);
+        assert_eq!(pipe.file_bytes(), data.len() as u64 - 3);
         pipe.begin_item(spec("b"));
         send(&pipe);
         items.next_item().unwrap();

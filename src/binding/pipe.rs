@@ -12,6 +12,7 @@ use crate::ops::{ItemSpec, Piece, SourceFile};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Called once, on any thread, when the awaited condition holds or the pipe failed.
@@ -75,6 +76,7 @@ struct State {
 pub struct Pipe {
     state: Mutex<State>,
     changed: Condvar,
+    file_bytes: AtomicU64,
 }
 
 /// Result of a poll.
@@ -184,6 +186,16 @@ impl Pipe {
             }
         }
         state.bytes < state.capacity
+    }
+
+    /// Counts bytes that the consumer has read from files.
+    pub fn add_file_bytes(&self, len: usize) {
+        self.file_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that the consumer has read from files, of all items.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     /// Ends the item.

@@ -351,7 +351,8 @@ impl<'a> Feeder<'a> {
             self.session.repo().check_running(self.lane.shared)?;
             match self.receiver.recv_timeout(LISTEN) {
                 Ok(done) => return self.collect(done),
-                Err(RecvTimeoutError::Timeout) => {}
+                // the workers count each chunk
+                Err(RecvTimeoutError::Timeout) => self.report(),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Internal {
                         reason: "the workers have exited".to_owned(),
