@@ -32,6 +32,10 @@ const RUNTIMES = {
   deno: { spec: `@deno/${SYSTEM}-glibc`, file: 'deno', args: ({ project, work: folder }) => denoArguments(project, folder) },
 };
 
+const isMusl = process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime;
+/** The platform of this process, as its package is named; undefined when there is none. */
+export const HOST = readdirSync(join(root, 'npm')).find((name) => name.startsWith(`${process.platform}-${process.arch}`) && name.includes('musl') === isMusl);
+
 /** The least permissions with which all checks pass in Deno; why: docs/runtimes.md. */
 function denoArguments(project, work) {
   return [
@@ -96,8 +100,8 @@ function main() {
   const work = mkdtempSync(join(tmpdir(), 'containerarchive-smoke-run-'));
   try {
     const out = values.tarballs ?? join(work, 'tarballs');
-    if (!values.tarballs) packAll({ out, artifacts: values.artifacts, only: values.only });
-    const platform = values.only ?? readdirSync(join(root, 'npm')).find((name) => name.startsWith(`${process.platform}-${process.arch}`) && !name.includes('musl'));
+    const platform = values.only ?? HOST;
+    if (!values.tarballs) packAll({ out, artifacts: values.artifacts, only: platform });
     const isWanted = (name) => name.endsWith('.tgz') && (/containerarchive-\d/.test(name) || name.includes(`-${platform}-`));
     const project = join(work, 'project');
     const checked = join(work, 'checked');
