@@ -92,6 +92,16 @@ test('there is a package for each platform', () => {
   }
 });
 
+test('the release workflow builds and tests every platform', () => {
+  const workflow = readFileSync(join(root, '.github/workflows/release.yml'), 'utf8');
+  const built = [...workflow.matchAll(/- \{ platform: ([\w-]+), host: [\w.-]+, target: ([\w-]+)[ ,]/g)];
+  assert.deepEqual(built.map(([, platform]) => platform).sort(), readdirSync(join(root, 'npm')).sort());
+  assert.deepEqual(built.map(([, , target]) => target).sort(), [...manifest.napi.targets].sort());
+  const tested = workflow.slice(workflow.indexOf('\n  test:'), workflow.indexOf('\n  publish:'));
+  for (const [, platform] of built) assert.match(tested, new RegExp(`platform: ${platform}, `), platform);
+  for (const [, command] of workflow.matchAll(/npm run ([\w:]+)/g)) assert.ok(manifest.scripts[command], command);
+});
+
 test('the published files are those that the entry needs', () => {
   const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8', shell: process.platform === 'win32', stdio: ['ignore', 'pipe', 'ignore'] });
   const parsed = JSON.parse(listing);
