@@ -120,7 +120,7 @@ function missing({ platform, arch, folder, isClone, hasLoader, named, others, wa
     reason: 'missing',
     happened: `the package ${wanted} is not installed`,
     todo:
-      'install again without "--omit=optional" or "--no-optional"; if that does not help, delete package-lock.json too.\n' +
+      'install again without "--omit=optional" or "--no-optional", and without the old package-lock.json.\n' +
       'In a bundle: leave this package out of it (docs/bundlers.md)',
   };
 }

@@ -115,7 +115,8 @@ function explain(thrown) {
     others: installedPackages(),
   });
   const { bun, deno, electron, node } = process.versions;
-  const runtime = [['Bun', bun], ['Deno', deno], ['Electron', electron], ['Node', node]].find(([, each]) => each).join(' ');
+  const runtimes = [['Bun', bun], ['Deno', deno], ['Electron', electron], ['Node', node]];
+  const runtime = runtimes.find(([, each]) => each).join(' ');
   const system = [`${process.platform} ${process.arch}`, clib, runtime].filter(Boolean).join(', ');
   const error = new Error(
     `Cannot load containerarchive ${version}: ${happened}\nTo fix this: ${todo}\nThis system: ${system}`,
