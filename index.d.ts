@@ -31,9 +31,17 @@ export type IngestSource =
   | NodeJS.ReadableStream
   | {
     // A web stream: that of Node and that of the DOM types differ.
+    /** Whether another reader has it; then it is refused. */
     readonly locked: boolean;
+    /** Called when the ingest fails or is aborted. */
     cancel(reason?: unknown): Promise<void>;
-    getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array | string | undefined }>; releaseLock(): void };
+    /** Called once, for the reader of the ingest. */
+    getReader(): {
+      /** Called for each chunk, until it is `done`. */
+      read(): Promise<{ done: boolean; value?: Uint8Array | string | undefined }>;
+      /** Called at the end. */
+      releaseLock(): void;
+    };
   }
   | AsyncIterable<Uint8Array | string>
   | (Iterable<Uint8Array | string> & object)
@@ -1542,8 +1550,8 @@ export class ContainerArchive {
    * damaged files may be repaired where they are read. The size of the page is limited: beyond 200
    * snapshots, and 50 problems, it has sums.
    *
-   * Rejects: ERR_INVALID_POLICY, ERR_UNSUPPORTED_FORMAT, ERR_PASSPHRASE_REQUIRED (a handle with
-   * `keyless`), ERR_PERMISSION, ERR_STORAGE, ERR_CLOSED, ERR_INVALID_ARGUMENT, `signal.reason`.
+   * @throws {ContainerArchiveError} ERR_INVALID_POLICY; ERR_UNSUPPORTED_FORMAT;
+   * ERR_PASSPHRASE_REQUIRED on a handle with `keyless`.
    */
   report(options?: IReportOptions): Promise<string>;
 

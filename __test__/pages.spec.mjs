@@ -28,7 +28,9 @@ function everything() {
 test('every type, member and option of index.d.ts has a doc comment', () => {
   const all = everything();
   assert.ok(all.length > 390, `only ${all.length} members`);
-  assert.deepEqual(all.filter(([, node]) => !/[a-z]/.test(commentOf(node))).map(([path]) => path), []);
+  const isDocumented = (node) => (
+    /[a-z]/.test(commentOf(node)) && node.getFullText().slice(0, node.getLeadingTriviaWidth()).includes('/**'));
+  assert.deepEqual(all.filter(([, node]) => !isDocumented(node)).map(([path]) => path), []);
 });
 
 /** The tags of the doc comment of a member: [{ name, text }]. */
