@@ -20,15 +20,13 @@ const TAR = [
 
 /**
  * GNU tar exits with 1 when a file changed while it was read, and with 2 for real errors. On a live
- * volume 1 is accepted; the snapshot then has that file as it was read.
+ * volume 1 is accepted, with a warning; the snapshot then has that file as it was read.
  */
-const LIVE = '"$@" || { code=$?; [ "$code" -eq 1 ] && echo "a file changed while it was read" >&2 || exit "$code"; }';
-
-function backUp(archive, volume, { live = true } = {}) {
-  const tar = [...TAR, '--directory', volume, '.'];
-  const command = live ? ['sh', '-c', LIVE, 'sh', ...tar] : tar;
+function backUp(archive, volume) {
+  const command = [...TAR, '--directory', volume, '.'];
   const name = basename(resolve(volume));
-  return archive.ingestCommand({ command, name: `${name}.tar`, type: 'volume-tar' }, { tags: { volume: name } });
+  const item = { command, okExitCodes: [0, 1], name: `${name}.tar`, type: 'volume-tar' };
+  return archive.ingestCommand(item, { tags: { volume: name } });
 }
 
 /** Unpacks into a directory that appears under its name only when it is complete. */
@@ -57,6 +55,7 @@ if (!directory) {
 }
 const passphrase = process.env.BACKUP_PASSPHRASE;
 const archive = await ContainerArchive.openOrInit(repository, { passphrase, compression: 'zstd' });
+archive.on('warning', ({ code, message, stderrTail }) => console.warn(code, message, stderrTail ?? ''));
 try {
   const snapshot = await backUp(archive, volume);
   const { id, originalSize, storedSize } = snapshot;
