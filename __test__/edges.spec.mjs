@@ -96,7 +96,8 @@ test('names that cannot be stored, and names used twice, are refused', async (t)
   const refused = ['', '\ud800', 'a\udc00b', 'x'.repeat(4097), '👍'.repeat(1025), 7, null, undefined, {}, ['a']];
   for (const bad of refused) {
     await rejectsWith(repo.ingestMulti([item('good', 'x'), item(bad, 'x')]), 'ERR_INVALID_ARGUMENT');
-    await rejectsWith(repo.ingestMulti([item('good', bad)]), 'ERR_INVALID_ARGUMENT');
+    // without a type, it is the default one
+    if (bad !== undefined) await rejectsWith(repo.ingestMulti([item('good', bad)]), 'ERR_INVALID_ARGUMENT');
     await rejectsWith(repo.ingest([Buffer.from('x')], { items: [{ name: bad, type: 'x' }] }), 'ERR_INVALID_ARGUMENT');
     if (bad !== '') await rejectsWith(repo.ingest([Buffer.from('x')], { tags: { key: bad } }), 'ERR_INVALID_ARGUMENT');
     if (typeof bad === 'string') await rejectsWith(repo.ingest([Buffer.from('x')], { tags: { [bad]: 'x' } }), 'ERR_INVALID_ARGUMENT');
