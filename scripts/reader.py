@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """An independent reader for containerarchive repositories, written from docs/format.md alone.
 
-    python3 scripts/reader.py REPO [--passphrase TEXT | --key HEX] list
-    python3 scripts/reader.py REPO [--passphrase TEXT | --key HEX] restore ID [--item NAME] [-o FILE]
-    python3 scripts/reader.py REPO [--passphrase TEXT | --key HEX] check
+    python3 scripts/reader.py REPO [SECRET] list
+    python3 scripts/reader.py REPO [SECRET] restore ID [--item NAME] [-o FILE]
+    python3 scripts/reader.py REPO [SECRET] check
+
+SECRET is --passphrase-file FILE (without the newline at its end), --passphrase TEXT, which every user
+of the machine can see, or --key HEX.
 
 It exists for two reasons: data must be readable even without the program that wrote them, and a
 format that only its own writer can read is not documented. The numbers in the comments are sections
@@ -457,7 +460,7 @@ class Repository:
         return sorted(name for name in names if re.fullmatch(form, name))
 
     def _unlock(self, passphrase, raw_key):
-        want(passphrase is not None or raw_key is not None, "this repository is encrypted: give --passphrase or --key")
+        want(passphrase is not None or raw_key is not None, "this repository is encrypted: give --passphrase-file or --key")
         for name in self.key_names[:32]:
             self.bundle = open_key_file(self.read(f"keys/{name}"), self.id, passphrase, raw_key)
             if self.bundle:
@@ -665,7 +668,8 @@ def main():
     parser = argparse.ArgumentParser(description="Reads containerarchive repositories without containerarchive.")
     parser.add_argument("repo", metavar="REPO")
     secret = parser.add_mutually_exclusive_group()
-    secret.add_argument("--passphrase", metavar="TEXT")
+    secret.add_argument("--passphrase-file", metavar="FILE", help="a file with the passphrase")
+    secret.add_argument("--passphrase", metavar="TEXT", help="seen by every user of this machine")
     secret.add_argument("--key", metavar="HEX", help="a raw key of 32 bytes")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="snapshots and their items")
@@ -677,6 +681,9 @@ def main():
     args = parser.parse_args()
     try:
         passphrase = None if args.passphrase is None else args.passphrase.encode()
+        if args.passphrase_file is not None:
+            with open(args.passphrase_file, "rb") as file:
+                passphrase = file.read().removesuffix(b"\n").removesuffix(b"\r")
         repo = Repository(args.repo, passphrase, None if args.key is None else bytes.fromhex(args.key))
         if args.command == "list":
             list_command(repo)
