@@ -14,6 +14,8 @@ pub const PARITY: &str = "packs/parity";
 pub const KEY_COPIES: &str = "packs/parity/keys";
 /// Records of forgotten snapshots, so that a repair does not bring them back.
 pub const RECORDS: &str = "packs/parity/records";
+/// Marks of the parity groups that can grow.
+pub const TAILS: &str = "packs/parity/tails";
 /// Snapshot manifests.
 pub const SNAPSHOTS: &str = "snapshots";
 /// Segments of the global index.
@@ -38,8 +40,8 @@ pub const RESERVE: &str = "reserve";
 pub const RESERVE_FILES: u8 = 7;
 
 /// All directories, parents first.
-pub const FOLDERS: [&str; 11] = [
-    "packs", DATA, PARITY, KEY_COPIES, RECORDS, SNAPSHOTS, INDEX, MARKS, KEYS, LOCKS, QUARANTINE,
+pub const FOLDERS: [&str; 12] = [
+    "packs", DATA, PARITY, KEY_COPIES, RECORDS, TAILS, SNAPSHOTS, INDEX, MARKS, KEYS, LOCKS, QUARANTINE,
 ];
 
 /// The file of a pack.
@@ -80,6 +82,11 @@ pub fn group(id: &GroupId) -> String {
 /// The file of one shard of a parity group.
 pub fn shard(id: &GroupId, shard: u8) -> String {
     format!("{PARITY}/{id}.{shard}.par")
+}
+
+/// The mark of a parity group that can grow.
+pub fn tail_mark(id: &GroupId) -> String {
+    format!("{TAILS}/{id}.tail")
 }
 
 /// The lease of a session.

@@ -13,7 +13,7 @@ use super::group::{read_exactly, read_proven_head, read_record, unreadable};
 use super::shape::{MAX_PARITY, Part};
 use crate::id::{GroupId, PackId, RepoId};
 use crate::layout;
-use crate::storage::Storage;
+use crate::storage::{Storage, Verdict};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A missing or damaged file of a group.
@@ -212,7 +212,7 @@ impl Groups {
 }
 
 /// Lists the files of all groups.
-pub(super) fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Error> {
+fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Error> {
     let mut listed: BTreeMap<GroupId, Files> = BTreeMap::new();
     for entry in storage.list(layout::PARITY)? {
         if let Some((group, part)) = parse_key(&entry.key) {
@@ -220,6 +220,28 @@ pub(super) fn list(storage: &dyn Storage) -> Result<BTreeMap<GroupId, Files>, Er
         }
     }
     Ok(listed)
+}
+
+/// The files of one group with at most `shards` shards that exist; `None` when one of them cannot
+/// be read.
+pub(super) fn files_of(storage: &dyn Storage, id: &GroupId, shards: u8) -> Result<Option<Files>, Error> {
+    let mut files = Files::new();
+    for order in parts(shards) {
+        match storage.size(&order.part().key(id)) {
+            Ok(len) => files.extend(len.map(|len| (order, len))),
+            // no regular file: a listing leaves it out too
+            Err(error) if error.kind.verdict() == Verdict::Wrong => {}
+            Err(error) if error.kind.is_erasure() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(files))
+}
+
+/// The `.grp` and the shards of a group.
+fn parts(shards: u8) -> impl Iterator<Item = PartOrder> {
+    let shards = (0..shards).map(|shard| PartOrder(Some(shard)));
+    [PartOrder::GROUP].into_iter().chain(shards)
 }
 
 /// The group and part in a key; `None` for any other name.
@@ -255,10 +277,7 @@ pub(super) fn inspect(
     let mut problems = Vec::new();
     let mut sound = 0;
     let mut group_file = false;
-    let all = [PartOrder(None)]
-        .into_iter()
-        .chain((0..head.shape.parity).map(|shard| PartOrder(Some(shard))));
-    for order in all {
+    for order in parts(head.shape.parity) {
         let part = order.part();
         let reason = match files.get(&order) {
             None => Some(Damage::Missing),

@@ -8,14 +8,14 @@
 //! holds the maintenance lock.
 
 use super::Repository;
-use super::protect::{finished, load_groups, make_durable};
+use super::protect::{finished, load_groups, make_durable, put_marks};
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::monitor::Monitor;
 use crate::parity::{
-    self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, Refusal, random_slot,
+    self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, Refusal, new_group_id, random_slot,
 };
 use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
@@ -116,7 +116,11 @@ fn blocked(groups: &Groups, condemned: &HashSet<PackId>, deleted: &HashSet<Group
 /// are. A crash between the two, or another process that takes the space, costs protection until a
 /// prune or a repair restores it, and no data.
 fn replace(repo: &Repository, groups: &Groups, combined: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
-    let group = finished(repo, combined, groups.superseding(old))?;
+    let id = new_group_id(repo.entropy())?;
+    if room == Room::Enough && has_much_room(&combined) {
+        put_marks(repo, [&id]);
+    }
+    let group = finished(repo, combined, id, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);
     if !matches!(published, Err(Error::NoSpace { .. })) {
         return published;
@@ -131,6 +135,12 @@ fn replace(repo: &Repository, groups: &Groups, combined: Accumulator, old: &[Gro
     old.iter().try_for_each(|id| delete_group(repo, id))?;
     repo.storage().barrier()?;
     Ok(parity::publish(repo.storage(), &group)?)
+}
+
+/// True when a later ingest is likely to find room in the group. The others are not marked: their
+/// number grows with the repository.
+fn has_much_room(group: &Accumulator) -> bool {
+    group.members().len() * 2 <= usize::from(group.shape().data)
 }
 
 /// The rest of a group.

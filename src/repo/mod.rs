@@ -34,7 +34,6 @@ use crate::buffer::BufferPool;
 use crate::chunk::{Cutter, Gear};
 use crate::error::{Error, Result};
 use crate::index::GlobalIndex;
-use crate::parity::TailCache;
 use per_folder::PerFolder;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,8 +58,6 @@ pub struct Repository {
     index_rebuilt: AtomicBool,
     /// Locations found by a handle that may not publish them.
     overlay: PerFolder<index::Overlay>,
-    /// The known parity groups that can grow.
-    tail_cache: PerFolder<TailCache>,
     /// State from the reads of damaged packs.
     degraded: PerFolder<degraded::Degraded>,
     /// Held while a suspect pack is read again.
@@ -120,7 +117,6 @@ impl Repository {
             heal: options.heal,
             index_rebuilt: AtomicBool::new(false),
             overlay: PerFolder::default(),
-            tail_cache: PerFolder::default(),
             degraded: PerFolder::default(),
             recheck: Mutex::default(),
             sequences: PerFolder::default(),

@@ -3,8 +3,9 @@
 //!
 //! Full groups are published as new groups. The rest at the end grows a tail group when the
 //! maintenance lock is free (only its old parity is read for that), and becomes a group of its own
-//! when it is not; the next holder merges such small groups. A group supersedes others only when
-//! its members are durable, and the others are deleted only when the new group is durable. A
+//! when it is not; the next holder merges such small groups. Each of them has a mark, so that tails
+//! are found without a listing of all groups. A group supersedes others only when its members and
+//! its mark are durable, and the others are deleted only when the new group is durable. A
 //! published segment names a pack only after the pack and its group are durable, so whatever can be
 //! reused is protected.
 
@@ -15,7 +16,9 @@ use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
-use crate::parity::{self, Accumulator, Group, Groups, Member, Part, Tails, new_group_id, random_slot, size_class};
+use crate::parity::{
+    self, Accumulator, Group, Groups, Member, Part, Tails, mark, new_group_id, random_slot, size_class,
+};
 use crate::storage::{judge, put_bytes};
 use std::collections::HashSet;
 
@@ -86,7 +89,8 @@ impl Protection {
     /// Publishes one of the open groups.
     fn publish(&mut self, repo: &Repository, at: usize, written: &mut Written) -> Result<()> {
         let full = self.growing.swap_remove(at);
-        self.publish_group(repo, full, Vec::new(), written)
+        let id = new_group_id(repo.entropy())?;
+        self.publish_group(repo, full, (id, Vec::new()), written)
     }
 
     /// Publishes a group. A group that has lost packs to a prune which ignored this session
@@ -97,7 +101,7 @@ impl Protection {
         &mut self,
         repo: &Repository,
         group: Growing,
-        superseded: Vec<GroupId>,
+        (id, superseded): (GroupId, Vec<GroupId>),
         written: &mut Written,
     ) -> Result<()> {
         let spared = self.spared;
@@ -106,7 +110,7 @@ impl Protection {
             false => Err(Error::Conflict),
         };
         check()?;
-        let published = publish(repo, group.accumulator, superseded);
+        let published = publish(repo, group.accumulator, id, superseded);
         // checked before the result of publish(): such a prune may have deleted the group too
         check()?;
         published?;
@@ -132,7 +136,7 @@ impl Protection {
         let mut tails = match (maintains, repo.parity_shape()) {
             (true, Some(shape)) => {
                 let origin = (&repo.config().id, repo.config().longest_pack());
-                Tails::load(storage, origin, shape, &mut repo.tail_cache.lock(repo))?
+                Tails::load(storage, origin, shape)?
             }
             _ => Tails::default(),
         };
@@ -149,26 +153,33 @@ impl Protection {
                 false => Vec::new(),
             });
         }
-        let supersedes = replaced.iter().any(|old| !old.is_empty());
-        if supersedes && !repo.has_bug(SeededBug::ParityFirst) {
+        let ids = growing.iter().map(|_| Ok(new_group_id(repo.entropy())?));
+        let ids: Vec<GroupId> = ids.collect::<Result<_>>()?;
+        let (growers, own): (Vec<_>, Vec<_>) = ids.iter().zip(&replaced).partition(|(_, old)| !old.is_empty());
+        put_marks(repo, growers.iter().map(|(id, _)| *id));
+        if !growers.is_empty() && !repo.has_bug(SeededBug::ParityFirst) {
             // no group may outlive its members and supersede others: a power cut that took a member
-            // would have used up the parity of the rest
+            // would have used up the parity of the rest. And the superseded groups are found
+            // through the mark
             make_durable(repo)?;
         }
         let mut published = Ok(());
-        for (group, old) in growing.into_iter().zip(replaced) {
+        for ((group, id), old) in growing.into_iter().zip(&ids).zip(&replaced) {
             if published.is_ok() {
-                published = self.publish_group(repo, group, tails.replace(&old), written);
+                published = self.publish_group(repo, group, (*id, tails.replace(old)), written);
             } else if old.is_empty() {
                 // contains only its own packs: retried with the next call
                 self.growing.push(group);
             }
         }
         published?;
+        // later: a mark without a group looks like one that is left over
+        put_marks(repo, own.iter().map(|(id, _)| *id));
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
         self.published = false;
         delete_superseded(repo, tails.superseded());
+        tails.remove_spent_marks(storage);
         Ok(())
     }
 }
@@ -311,14 +322,26 @@ fn stays(repo: &Repository, kill_lists: &KillLists, pack: &PackId) -> Result<boo
     Ok(!kill_lists.is_listed(pack) && repo.storage().size(&layout::pack(pack))?.is_some())
 }
 
-fn publish(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<()> {
-    let group = finished(repo, accumulator, superseded)?;
+fn publish(repo: &Repository, accumulator: Accumulator, id: GroupId, superseded: Vec<GroupId>) -> Result<()> {
+    let group = finished(repo, accumulator, id, superseded)?;
     Ok(parity::publish(repo.storage(), &group)?)
 }
 
+/// Marks groups as those that can grow. Best effort: without a mark a group protects, and never
+/// grows.
+pub(super) fn put_marks<'a>(repo: &Repository, groups: impl IntoIterator<Item = &'a GroupId>) {
+    for group in groups {
+        let _ = mark(repo.storage(), group);
+    }
+}
+
 /// A group that is ready to be published.
-pub(super) fn finished(repo: &Repository, accumulator: Accumulator, superseded: Vec<GroupId>) -> Result<Group> {
-    let id = new_group_id(repo.entropy())?;
+pub(super) fn finished(
+    repo: &Repository,
+    accumulator: Accumulator,
+    id: GroupId,
+    superseded: Vec<GroupId>,
+) -> Result<Group> {
     let group = accumulator.finish(repo.config().id, id, superseded, repo.config_bytes().to_vec());
     Ok(group.map_err(parity::Error::Refused)?)
 }

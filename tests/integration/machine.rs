@@ -338,6 +338,7 @@ impl Machine {
             folders.iter().any(|folder| key.starts_with(&format!("{folder}/")))
                 && !key.contains("/.tmp-")
                 && !key.ends_with(".kill")
+                && !key.ends_with(".tail")
                 // a forget has no second copy: without its record, a repair brings the snapshot
                 // back
                 && !key.ends_with(".forgot")

@@ -43,6 +43,7 @@ mod reindex;
 mod repair;
 mod restore_file;
 mod schedules;
+mod small_ingests;
 mod stats;
 mod support;
 mod sweep;

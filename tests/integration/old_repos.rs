@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was written.
-const RECIPES: [Recipe; 10] = [
+const RECIPES: [Recipe; 12] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -157,6 +157,30 @@ const RECIPES: [Recipe; 10] = [
         seed: 1,
         unfinished_prune: false,
     },
+    Recipe {
+        name: "plain-tails",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 96,
+        unfinished_prune: false,
+    },
+    Recipe {
+        name: "sealed-tails",
+        secrets: &[TextSecret::Passphrase("correct horse battery stäple")],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 2 }),
+        seed: 1,
+        unfinished_prune: false,
+    },
 ];
 
 /// Returns the recipes that still give the frozen bytes. The others were frozen before manifests
@@ -198,7 +222,12 @@ impl Recipe {
 
     /// It was frozen with its `README.txt`.
     fn has_readme(&self) -> bool {
-        self.name.ends_with("-readme")
+        self.name.ends_with("-readme") || self.has_tail_marks()
+    }
+
+    /// It was frozen with the marks of its parity groups.
+    fn has_tail_marks(&self) -> bool {
+        self.name.ends_with("-tails")
     }
 }
 
@@ -263,6 +292,9 @@ fn make(recipe: &Recipe) -> (Files, Value) {
     let mut files = files_of(&*storage);
     if !recipe.has_readme() {
         files.remove(layout::README);
+    }
+    if !recipe.has_tail_marks() {
+        files.retain(|key, _| !key.starts_with(layout::TAILS));
     }
     (files, expected(&repo, recipe, &snapshots))
 }

@@ -63,10 +63,13 @@ fn repaired(known: &Known, files: &Files) -> (Files, RepairReport) {
     (files_of(storage.as_ref()), report)
 }
 
-/// Returns the files without the quarantine, the reserve, which contains no data, and the segments,
-/// which a repair may write in another form.
+/// Returns the files without the quarantine, the reserve and the marks of tails, which contain no
+/// data, and the segments, which a repair may write in another form.
 fn comparable(files: &Files) -> BTreeMap<&String, &Vec<u8>> {
-    let other = |key: &str| !key.starts_with(layout::QUARANTINE) && !key.ends_with(".seg") && !layout::is_reserve(key);
+    let other = |key: &str| {
+        let ignored = [layout::QUARANTINE, layout::TAILS];
+        !ignored.iter().any(|folder| key.starts_with(folder)) && !key.ends_with(".seg") && !layout::is_reserve(key)
+    };
     files.iter().filter(|(key, _)| other(key)).collect()
 }
 

@@ -12,20 +12,32 @@ fn live(groups: &Groups) -> Vec<u8> {
     groups.live().map(|head| head.id.0[0]).collect()
 }
 
-/// The tails, by the first byte of their ids, and the groups to delete.
+/// The tails, by the first byte of their ids, and the groups to delete, with a mark of each group.
 fn tails(storage: &dyn Storage, shape: Shape) -> (BTreeSet<u8>, Vec<GroupId>) {
-    let mut cache = TailCache::default();
-    let fresh = Tails::load(storage, (&REPO, u64::MAX), shape, &mut cache).unwrap();
-    let again = Tails::load(storage, (&REPO, u64::MAX), shape, &mut cache).unwrap();
-    let ids = |tails: &Tails| {
-        (0..4)
-            .flat_map(|class| tails.of_class(class))
-            .map(|tail| tail.id.0[0])
-            .collect()
-    };
-    let (fresh_ids, again_ids): (BTreeSet<u8>, BTreeSet<u8>) = (ids(&fresh), ids(&again));
-    assert_eq!((&fresh_ids, fresh.superseded()), (&again_ids, again.superseded()));
-    (fresh_ids, fresh.superseded().to_vec())
+    for entry in storage.list(layout::PARITY).unwrap() {
+        let name = entry.key.rsplit('/').next().unwrap();
+        if let Some(group) = name.split('.').next().and_then(GroupId::from_hex) {
+            mark(storage, &group).unwrap();
+        }
+    }
+    let tails = load_tails(storage, shape);
+    (open(&tails), tails.superseded().to_vec())
+}
+
+fn load_tails(storage: &dyn Storage, shape: Shape) -> Tails {
+    Tails::load(storage, (&REPO, u64::MAX), shape).unwrap()
+}
+
+fn open(tails: &Tails) -> BTreeSet<u8> {
+    let open = (0..4).flat_map(|class| tails.of_class(class));
+    open.map(|tail| tail.id.0[0]).collect()
+}
+
+fn marked(storage: &dyn Storage) -> Vec<u8> {
+    let marks = storage.list(layout::TAILS).unwrap().into_iter();
+    marks
+        .map(|entry| layout::id_of::<16>(&entry.key, ".tail").unwrap()[0])
+        .collect()
 }
 
 /// The same from all groups; full ones have `data` members.
@@ -231,39 +243,98 @@ fn a_front_that_cannot_be_read_is_a_problem_and_a_denied_one_an_error() {
 }
 
 #[test]
-fn tails_are_found_with_one_small_read_of_each_group_and_then_with_none() {
+fn tails_are_found_through_their_marks_at_a_cost_that_does_not_depend_on_other_groups() {
     let inner: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let packs = packs(&*inner, &[100; 13], 8);
-    for number in 0..6 {
-        publish(
-            &*inner,
-            &group_of(shape(2, 1), 0, number, &packs[usize::from(number) * 2..][..2], &[]),
-        )
-        .unwrap();
-    }
-    publish(&*inner, &group_of(shape(2, 1), 0, 6, &packs[12..], &[])).unwrap();
+    let packs = packs(&*inner, &[100; 14], 8);
     let storage = RecordingStorage::new(Arc::clone(&inner));
-    let mut cache = TailCache::default();
-    let mut load = || {
+    let load = || {
         storage.clear();
-        let tails = Tails::load(&storage, (&REPO, u64::MAX), shape(2, 1), &mut cache).unwrap();
-        let found: Vec<u8> = tails.of_class(0).map(|tail| tail.id.0[0]).collect();
-        (found, storage.calls().len() - 1)
+        let tails = load_tails(&storage, shape(2, 1));
+        (open(&tails), tails.superseded().to_vec(), storage.calls().len())
     };
-    assert_eq!(load(), (vec![6], 7));
-    assert_eq!(load(), (vec![6], 0));
-    // a new group names its predecessor: its shards are inspected until that is deleted
-    publish(&*inner, &group_of(shape(2, 1), 0, 7, &packs[11..], &[6])).unwrap();
-    assert_eq!(load(), (vec![], 3));
-    assert_eq!(load(), (vec![], 2));
-    for part in [Part::Group, Part::Shard(0)] {
-        inner.delete(&part.key(&id(6))).unwrap();
+    assert_eq!(load(), ([].into(), vec![], 1));
+    mark(&*inner, &id(1)).unwrap();
+    publish(&*inner, &group_of(shape(2, 1), 0, 1, &packs[..1], &[])).unwrap();
+    assert_eq!(load(), ([1].into(), vec![], 4));
+    for number in 2..7 {
+        let at = usize::from(number) * 2;
+        publish(&*inner, &group_of(shape(2, 1), 0, number, &packs[at..at + 2], &[])).unwrap();
     }
-    assert_eq!(load(), (vec![], 0));
-    inner.delete(&Part::Group.key(&id(7))).unwrap();
-    assert_eq!(load().0, Vec::<u8>::new());
-    let tails = Tails::load(&*inner, (&REPO, u64::MAX), shape(2, 1), &mut TailCache::default()).unwrap();
-    assert_eq!(tails.without_record(), [id(7)]);
+    assert_eq!(load(), ([1].into(), vec![], 4), "with more groups");
+    // its successor, whose shards are inspected as long as it exists
+    mark(&*inner, &id(7)).unwrap();
+    publish(&*inner, &group_of(shape(2, 1), 0, 7, &packs[..2], &[1])).unwrap();
+    assert_eq!(load(), ([].into(), vec![id(1)], 9));
+    for part in [Part::Group, Part::Shard(0)] {
+        inner.delete(&part.key(&id(1))).unwrap();
+    }
+    assert_eq!(load(), ([].into(), vec![], 6));
+    load_tails(&storage, shape(2, 1)).remove_spent_marks(&storage);
+    assert!(marked(&storage).is_empty());
+    assert_eq!(load(), ([].into(), vec![], 1));
+}
+
+#[test]
+fn a_superseded_group_without_a_mark_is_found_through_its_successor() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[9000, 6000], 3);
+    publish(&storage, &group_of(shape(2, 1), 0, 1, &packs[..1], &[])).unwrap();
+    publish(&storage, &group_of(shape(2, 1), 0, 2, &packs, &[1])).unwrap();
+    mark(&storage, &id(2)).unwrap();
+    // a power cut may bring back a part of what was deleted
+    storage.delete(&layout::shard(&id(1), 0)).unwrap();
+    let tails = load_tails(&storage, shape(2, 1));
+    assert_eq!((open(&tails), tails.superseded()), ([].into(), &[id(1)][..]));
+    tails.remove_spent_marks(&storage);
+    assert_eq!(marked(&storage), [2]);
+}
+
+#[test]
+fn marks_that_lead_nowhere_are_removed_and_those_of_damaged_and_foreign_groups_stay() {
+    let storage = Arc::new(MemoryStorage::new());
+    let packs = packs(&*storage, &[9000, 6000, 500], 4);
+    (1..=5).for_each(|number| mark(&*storage, &id(number)).unwrap());
+    put_bytes(&*storage, &format!("{}/x.tail", layout::TAILS), b"junk").unwrap();
+    publish(&*storage, &group_of(shape(2, 1), 0, 2, &packs[..2], &[])).unwrap();
+    publish(&*storage, &group_of(shape(2, 1), 0, 3, &packs[..1], &[])).unwrap();
+    storage.delete(&layout::shard(&id(3), 0)).unwrap();
+    flip(&*storage, &layout::group(&id(3)), 70);
+    let mut foreign = group_of(shape(2, 1), 0, 4, &packs[..1], &[]);
+    foreign.record.head.repo = RepoId([8; 16]);
+    publish(&*storage, &foreign).unwrap();
+    publish(&*storage, &group_of(shape(2, 1), 0, 5, &packs[..1], &[])).unwrap();
+    let faulty = FaultyStorage::new(storage.clone());
+    faulty.fail_when(|op, key| op == "size" && key == layout::group(&id(5)), ErrorKind::Io);
+    let tails = load_tails(&faulty, shape(2, 1));
+    assert_eq!((open(&tails), tails.superseded()), ([].into(), &[][..]));
+    storage.delete(&format!("{}/x.tail", layout::TAILS)).unwrap();
+    tails.remove_spent_marks(&faulty);
+    assert_eq!(marked(&*storage), [3, 4, 5]);
+    faulty.heal();
+    assert_eq!(open(&load_tails(&faulty, shape(2, 1))), [5].into());
+    storage.delete(&layout::group(&id(5))).unwrap();
+    assert_eq!(load_tails(&faulty, shape(2, 1)).without_record(), [id(5)]);
+}
+
+/// Groups of 3 of 4 packs never fit together, so their marks would become as many as they are.
+#[test]
+fn the_number_of_marks_is_bounded_and_groups_with_much_room_keep_theirs() {
+    let storage = MemoryStorage::new();
+    let packs = packs(&storage, &[100; 300], 5);
+    for number in 0..90 {
+        let group = group_of(shape(4, 1), 0, number, &packs[usize::from(number) * 3..][..3], &[]);
+        publish(&storage, &group).unwrap();
+        mark(&storage, &id(number)).unwrap();
+    }
+    publish(&storage, &group_of(shape(4, 1), 0, 90, &packs[270..272], &[])).unwrap();
+    mark(&storage, &id(90)).unwrap();
+    for left in [31, 5, 5] {
+        let tails = load_tails(&storage, shape(4, 1));
+        assert!(open(&tails).len() <= 64);
+        tails.remove_spent_marks(&storage);
+        assert_eq!(marked(&storage).len(), left);
+    }
+    assert_eq!(marked(&storage).last(), Some(&90));
 }
 
 #[test]
@@ -273,7 +344,10 @@ fn a_new_group_names_all_superseded_groups_and_replaces_tails() {
     publish(&storage, &group_of(shape(4, 1), 0, 9, &packs[..1], &[])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 5, &packs[..2], &[9])).unwrap();
     publish(&storage, &group_of(shape(4, 1), 0, 7, &packs[2..], &[])).unwrap();
-    let mut tails = Tails::load(&storage, (&REPO, u64::MAX), shape(4, 1), &mut TailCache::default()).unwrap();
+    [5, 7, 9]
+        .iter()
+        .for_each(|number| mark(&storage, &id(*number)).unwrap());
+    let mut tails = load_tails(&storage, shape(4, 1));
     let order: Vec<_> = tails.of_class(0).map(|tail| (tail.id, tail.members.len())).collect();
     assert_eq!(order, [(id(5), 2), (id(7), 1)]);
     assert_eq!(tails.replace(&[]), []);

@@ -400,9 +400,13 @@ pub fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     containerarchive::checked_json::finish(format!("{}}}", body.replacen(from, to, 1))).into_bytes()
 }
 
-/// Whether a repository needs the file: lock files, the reserve and `README.txt` are not needed.
+/// Whether a repository needs the file: lock files, marks of tails, the reserve and `README.txt`
+/// are not needed.
 pub fn is_needed(key: &str) -> bool {
-    !key.starts_with(layout::LOCKS) && !layout::is_reserve(key) && key != layout::README
+    let unneeded = [layout::LOCKS, layout::TAILS]
+        .iter()
+        .any(|folder| key.starts_with(folder));
+    !unneeded && !layout::is_reserve(key) && key != layout::README
 }
 
 /// Returns the code of an error, or `ok`.

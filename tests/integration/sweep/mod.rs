@@ -62,7 +62,7 @@ fn faults(world: &World, key: &str, depth: Depth) -> Vec<Fault> {
         // lock files are empty and only locked: their content has no meaning
         return faults;
     }
-    if ["reserve", "readme"].contains(&kind_of(key)) {
+    if ["reserve", "readme", "tail mark"].contains(&kind_of(key)) {
         // nothing depends on them
         return Vec::new();
     }
@@ -210,7 +210,7 @@ fn a_directory_with_the_name_of_any_file_is_found_and_moved_away() {
         for key in world
             .files
             .keys()
-            .filter(|key| !["record", "reserve", "readme"].contains(&kind_of(key)))
+            .filter(|key| !["record", "reserve", "readme", "tail mark"].contains(&kind_of(key)))
         {
             let result = judge_folder(&world, key).map_err(|failure| format!("{key}: {failure}"));
             table.add(kind_of(key), "a folder", result);

@@ -114,6 +114,7 @@ pub fn kind_of(key: &str) -> &'static str {
         layout::KEYS => "key",
         layout::KEY_COPIES => "key copy",
         layout::RECORDS => "record",
+        layout::TAILS => "tail mark",
         layout::SNAPSHOTS => "manifest",
         layout::INDEX => "segment",
         layout::LOCKS => "lock",
