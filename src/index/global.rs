@@ -167,6 +167,17 @@ impl GlobalIndex {
         })
     }
 
+    /// The total length in bytes of the packs that live segments name. Estimated where they are
+    /// many, so that the time does not grow with the repository.
+    pub fn estimate_pack_bytes(&self) -> Result<u64, Error> {
+        self.check_read()?;
+        self.with_view(|view| {
+            view.iter().try_fold(0, |sum: u64, segment| {
+                Ok(sum.saturating_add(segment.estimate_pack_bytes()?))
+            })
+        })
+    }
+
     /// All entries of all live segments in order of id, repeated pairs included, as a source.
     pub fn all_entries(&self) -> Result<MergeSource, Error> {
         self.check_read()?;

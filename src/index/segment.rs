@@ -23,6 +23,10 @@ use crate::storage::{self, ErrorKind, Storage};
 /// Pages that a walk reads at once: 256 KiB.
 const RUN_PAGES: u64 = 64;
 
+/// Rows of the pack section from which the total length of the packs is estimated: those of one
+/// run.
+const SAMPLE_PACKS: u64 = RUN_PAGES * PACKS_PER_PAGE as u64;
+
 /// Size of a live segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentStats {
@@ -206,10 +210,28 @@ impl Segment {
     /// Calls `each` with every row of the pack section in order: pack id and length of the pack in
     /// bytes.
     pub fn for_each_pack(&self, each: &mut dyn FnMut(PackId, u64)) -> Result<(), Error> {
-        let mut left = self.footer.layout.packs;
+        self.for_first_packs(u64::MAX, each)
+    }
+
+    /// The total length of the packs in bytes. Where they are many, it is computed from the first
+    /// rows: their ids are hashes, so these are a random sample.
+    pub fn estimate_pack_bytes(&self) -> Result<u64, Error> {
+        let (mut bytes, mut rows) = (0u128, 0u128);
+        self.for_first_packs(SAMPLE_PACKS, &mut |_, len| {
+            bytes += u128::from(len);
+            rows += 1;
+        })?;
+        let total = bytes * u128::from(self.footer.layout.packs) / rows.max(1);
+        Ok(u64::try_from(total).unwrap_or(u64::MAX))
+    }
+
+    fn for_first_packs(&self, most: u64, each: &mut dyn FnMut(PackId, u64)) -> Result<(), Error> {
+        let mut left = self.footer.layout.packs.min(most);
         let mut previous = None;
         let mut run = PageRun::new(self, Section::Pack);
-        while let Some(page) = run.next_page()? {
+        while left > 0
+            && let Some(page) = run.next_page()?
+        {
             for row in rows::<PACK_LEN>(page, PACKS_PER_PAGE, &mut left) {
                 let (pack, len) = decode_pack(row).map_err(|_| self.damaged(Damage::Contents))?;
                 if previous >= Some(pack) {

@@ -85,8 +85,8 @@ impl Repository {
         if wanted(chunks.saturating_mul(u64::from(self.config().chunking.avg))) <= len {
             return None;
         }
-        let packs = self.index().packs().ok()?;
-        Some(wanted(packs.values().sum())).filter(|wanted| *wanted > len)
+        let bytes = self.index().estimate_pack_bytes().ok()?;
+        Some(wanted(bytes)).filter(|wanted| *wanted > len)
     }
 
     /// Returns the space and the inodes of the reserve to the file system; `false` when there were

@@ -28,6 +28,44 @@ impl EntrySource for BadSource {
 }
 
 #[test]
+fn the_length_of_all_packs_is_exact_for_few_and_estimated_with_one_read_for_many() {
+    let inner = memory();
+    let mut packs: Vec<(PackId, u64)> = (0..40_000u64)
+        .map(|number| {
+            let id = PackId(crypto::sha256(&[&number.to_le_bytes()]));
+            (id, if number % 10 == 0 { 8 << 20 } else { 4096 })
+        })
+        .collect();
+    packs.sort_unstable();
+    let write = |packs: &[(PackId, u64)]| {
+        let source = BadSource {
+            walks: Default::default(),
+            packs: packs.to_vec(),
+            walk: |_| Vec::new(),
+        };
+        write_segment(&*inner, &plain(), &entropy(packs.len() as u64), &[], &source).unwrap();
+    };
+    let sum = |packs: &[(PackId, u64)]| packs.iter().map(|(_, len)| len).sum::<u64>();
+    let recording = Arc::new(storage::RecordingStorage::new(Arc::clone(&inner)));
+    let estimate = || {
+        let storage: Arc<dyn Storage> = recording.clone();
+        let index = load(&storage, &plain());
+        recording.clear();
+        (index.estimate_pack_bytes().unwrap(), recording.calls().len())
+    };
+    write(&packs[..6000]);
+    assert_eq!(estimate(), (sum(&packs[..6000]), 1));
+    write(&packs[6000..]);
+    let (bytes, reads) = estimate();
+    assert!(
+        bytes.abs_diff(sum(&packs)) < sum(&packs) / 10,
+        "{bytes} of {}",
+        sum(&packs)
+    );
+    assert_eq!(reads, 2);
+}
+
+#[test]
 fn a_source_that_breaks_its_promises_publishes_nothing() {
     let walks: [fn(u32) -> Vec<u64>; 5] = [
         |_| vec![2, 1],
