@@ -8,14 +8,15 @@
 //! holds the maintenance lock.
 
 use super::Repository;
-use super::protect::{finished, load_groups, make_durable, put_marks};
+use super::protect::{finished, load_groups, make_durable};
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::layout;
 use crate::monitor::Monitor;
 use crate::parity::{
-    self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, Refusal, new_group_id, random_slot,
+    self, Accumulator, GroupHead, GroupRecord, Groups, MAX_PARITY, Member, Part, Refusal, mark, new_group_id,
+    random_slot,
 };
 use crate::storage::{Verdict, judge};
 use std::collections::HashSet;
@@ -118,7 +119,8 @@ fn blocked(groups: &Groups, condemned: &HashSet<PackId>, deleted: &HashSet<Group
 fn replace(repo: &Repository, groups: &Groups, combined: Accumulator, old: &[GroupId], room: Room) -> Result<()> {
     let id = new_group_id(repo.entropy())?;
     if room == Room::Enough && has_much_room(&combined) {
-        put_marks(repo, [&id]);
+        // best effort: without a mark the group does not grow
+        let _ = mark(repo.storage(), &id);
     }
     let group = finished(repo, combined, id, groups.superseding(old))?;
     let published = parity::publish(repo.storage(), &group).map_err(Error::from);

@@ -17,9 +17,9 @@ use crate::layout;
 use crate::lock::{KillLists, try_maint};
 use crate::pack::ChunkLocation;
 use crate::parity::{
-    self, Accumulator, Group, Groups, Member, Part, Tails, mark, new_group_id, random_slot, size_class,
+    self, Accumulator, Group, Groups, Member, Part, Tails, mark, mark_most_room, new_group_id, random_slot, size_class,
 };
-use crate::storage::{judge, put_bytes};
+use crate::storage::{self, ErrorKind, judge, put_bytes};
 use std::collections::HashSet;
 
 /// Most attempts to protect packs while a prune condemns some of them.
@@ -133,13 +133,16 @@ impl Protection {
             try_maint(storage)?
         };
         let maintains = !self.growing.is_empty() && (holds_maint || maint.is_some());
-        let mut tails = match (maintains, repo.parity_shape()) {
-            (true, Some(shape)) => {
+        let ids = self.growing.iter().map(|_| new_group_id(repo.entropy()));
+        let ids: Vec<GroupId> = ids.collect::<std::result::Result<_, _>>()?;
+        let mut tails = match (ids.first().filter(|_| maintains), repo.parity_shape()) {
+            (Some(from), Some(shape)) => {
                 let origin = (&repo.config().id, repo.config().longest_pack());
-                Tails::load(storage, origin, shape)?
+                Tails::load(storage, origin, shape, from)?
             }
             _ => Tails::default(),
         };
+        let mut marked = tails.unread().cloned().map_or(Ok(()), Err);
         // best effort: the group protects without it
         let _ = put_lost_records(repo, tails.without_record());
         // a group that fails before it is published is named by no segment: it may have absorbed
@@ -153,11 +156,10 @@ impl Protection {
                 false => Vec::new(),
             });
         }
-        let ids = growing.iter().map(|_| Ok(new_group_id(repo.entropy())?));
-        let ids: Vec<GroupId> = ids.collect::<Result<_>>()?;
-        let (growers, own): (Vec<_>, Vec<_>) = ids.iter().zip(&replaced).partition(|(_, old)| !old.is_empty());
-        put_marks(repo, growers.iter().map(|(id, _)| *id));
-        if !growers.is_empty() && !repo.has_bug(SeededBug::ParityFirst) {
+        let growers = ids.iter().zip(&replaced).filter(|(_, old)| !old.is_empty());
+        marked = marked.and(put_marks(repo, growers.map(|(id, _)| id)));
+        let grows = replaced.iter().any(|old| !old.is_empty());
+        if grows && !repo.has_bug(SeededBug::ParityFirst) {
             // no group may outlive its members and supersede others: a power cut that took a member
             // would have used up the parity of the rest. And the superseded groups are found
             // through the mark
@@ -167,19 +169,23 @@ impl Protection {
         for ((group, id), old) in growing.into_iter().zip(&ids).zip(&replaced) {
             if published.is_ok() {
                 published = self.publish_group(repo, group, (*id, tails.replace(old)), written);
+                if published.is_ok() && old.is_empty() {
+                    // not earlier: a mark without a group looks like one that is left over
+                    marked = marked.and(put_marks(repo, [id]));
+                }
             } else if old.is_empty() {
                 // contains only its own packs: retried with the next call
                 self.growing.push(group);
             }
         }
         published?;
-        // later: a mark without a group looks like one that is left over
-        put_marks(repo, own.iter().map(|(id, _)| *id));
+        marked = marked.and(put_marks(repo, tails.unmarked()));
         // before anything is deleted, and before a segment makes the packs reusable
         make_durable(repo)?;
         self.published = false;
         delete_superseded(repo, tails.superseded());
         tails.remove_spent_marks(storage);
+        warn_of_marks(repo, marked);
         Ok(())
     }
 }
@@ -230,13 +236,18 @@ fn load_and_complete(repo: &Repository) -> Result<(Groups, Result<()>)> {
 
 /// Those of `packs` that are in no live group, or only in groups without their `.grp`. Puts the
 /// lost `.grp` files first; if a full disk has no room for one, fails with `NoSpace` if
-/// `must_complete`. Groups with other damage are left to a repair.
+/// `must_complete`. Marks groups that can grow, unless the disk is full. Groups with other damage
+/// are left to a repair. The caller holds the maintenance lock.
 pub fn packs_without_parity<'a>(
     repo: &Repository,
     packs: impl IntoIterator<Item = &'a PackId>,
     must_complete: bool,
 ) -> Result<Vec<PackId>> {
     let (groups, completed) = load_and_complete(repo)?;
+    if let Some(shape) = repo.parity_shape().filter(|_| must_complete) {
+        // best effort; on a full disk, other files need the space
+        let _ = mark_most_room(repo.storage(), &groups, shape);
+    }
     if must_complete && matches!(completed, Err(Error::NoSpace { .. })) {
         completed?;
     }
@@ -327,11 +338,22 @@ fn publish(repo: &Repository, accumulator: Accumulator, id: GroupId, superseded:
     Ok(parity::publish(repo.storage(), &group)?)
 }
 
-/// Marks groups as those that can grow. Best effort: without a mark a group protects, and never
-/// grows.
-pub(super) fn put_marks<'a>(repo: &Repository, groups: impl IntoIterator<Item = &'a GroupId>) {
-    for group in groups {
-        let _ = mark(repo.storage(), group);
+/// Marks groups as those that can grow. Without a mark a group protects, and does not grow.
+fn put_marks<'a>(repo: &Repository, groups: impl IntoIterator<Item = &'a GroupId>) -> storage::Result<()> {
+    let mut marks = groups.into_iter().map(|group| mark(repo.storage(), group));
+    marks.try_for_each(|marked| marked)
+}
+
+/// Warns of marks that could not be read or put: no promise depends on them.
+fn warn_of_marks(repo: &Repository, marked: storage::Result<()>) {
+    // a full disk is reported by the files that must be stored
+    if let Err(error) = marked
+        && error.kind != ErrorKind::NoSpace
+    {
+        repo.warn(
+            "WARN_PARITY_NOT_MARKED",
+            format!("The marks of parity groups that can grow could not be read or written: {error}"),
+        );
     }
 }
 
