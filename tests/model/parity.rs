@@ -2,12 +2,14 @@
 //! supersede, and only the holder of the maintenance lock supersedes. `repo::protect` grows groups,
 //! `repo::dissolve` shrinks them.
 //!
-//! In each state every committed pack is in exactly one live group, and no live group has a deleted
-//! pack as a member.
+//! In each state every committed pack is in a live group, and no live group has a deleted pack as a
+//! member. If writers know all groups, every committed pack is in exactly one. With `hints`, a
+//! writer knows those that have a mark, and any marks may be lost: it grows any group that exists,
+//! also a superseded one whose successor it does not know.
 
 use std::collections::HashSet;
 
-const FILES: usize = 10;
+const FILES: usize = 14;
 /// Packs 0 and 1 are to be deleted, 2 is needed; 3 and 4 are those of the writers.
 const FIRST_WRITTEN: usize = 3;
 
@@ -18,6 +20,7 @@ struct Actor {
     file: u8,
     members: u8,
     grows: bool,
+    /// The superseded files that the process knows.
     superseded: u16,
 }
 
@@ -43,6 +46,10 @@ struct Rules {
     name: &'static str,
     lock: bool,
     carry: bool,
+    /// Writers know only some of the groups.
+    hints: bool,
+    /// A writer grows a group only when its members exist.
+    checks_members: bool,
     writers: usize,
     prunes: usize,
     crashes: u8,
@@ -86,17 +93,21 @@ impl State {
         true
     }
 
-    fn violation(&self) -> Option<String> {
+    fn has_members_of(&self, file: usize) -> bool {
+        self.members[file] & !self.packs == 0
+    }
+
+    fn violation(&self, hints: bool) -> Option<String> {
         for pack in 0..8 {
             let groups = self
                 .live_files()
                 .filter(|file| self.members[*file] >> pack & 1 == 1)
                 .count();
-            if self.committed >> pack & 1 == 1 && groups != 1 {
+            if self.committed >> pack & 1 == 1 && (groups == 0 || groups > 1 && !hints) {
                 return Some(format!("committed pack {pack} is in {groups} live groups"));
             }
         }
-        let gone = self.live_files().find(|file| self.members[*file] & !self.packs != 0);
+        let gone = self.live_files().find(|file| !self.has_members_of(*file));
         gone.map(|file| format!("live group {file} has a deleted pack as a member"))
     }
 }
@@ -144,25 +155,40 @@ fn write(state: &State, i: usize, rules: &Rules, out: &mut dyn FnMut(State)) {
     next.writers[i].at += 1;
     match actor.at {
         0 => next.packs |= own,
-        // takes the lock if it is free, and the newest group with it
-        1 => {
-            if !rules.lock || state.maint == 0 {
-                if rules.lock {
-                    next.maint = i as u8 + 1;
+        // takes the lock if it is free, and the newest group with it, or any group with a mark
+        1 if !rules.lock || state.maint == 0 => {
+            if rules.lock {
+                next.maint = i as u8 + 1;
+            }
+            let grow = |tail: usize, superseded| {
+                let mut grown = next;
+                let me = &mut grown.writers[i];
+                (me.file, me.members, me.grows) = (tail as u8, state.members[tail], true);
+                me.superseded = superseded;
+                grown
+            };
+            let all = state.files & !state.live();
+            if rules.hints {
+                let exists = |file: &usize| state.files >> file & 1 == 1;
+                for tail in (0..FILES).filter(exists) {
+                    if !rules.checks_members || state.has_members_of(tail) {
+                        // it knows those that this group names, or all
+                        out(grow(tail, state.files & state.supersedes[tail]));
+                        out(grow(tail, all));
+                    }
                 }
-                if let Some(tail) = state.live_files().next_back() {
-                    let me = &mut next.writers[i];
-                    (me.file, me.members, me.grows) = (tail as u8, state.members[tail], true);
-                }
+            } else if let Some(tail) = state.live_files().next_back() {
+                next = grow(tail, all);
             }
         }
+        1 => {}
         2 => {
             let (mut members, mut supersedes) = (own, 0);
             if actor.grows {
                 members |= actor.members;
                 supersedes = 1 << actor.file;
                 if rules.carry {
-                    supersedes |= state.files & !state.live();
+                    supersedes |= actor.superseded;
                 }
             }
             if !next.add_file(members, supersedes) {
@@ -232,7 +258,8 @@ fn explore(rules: &Rules) {
     let mut open = vec![start];
     let mut violation = None;
     while let Some(state) = open.pop() {
-        violation = state.violation();
+        assert!((state.file_count as usize) < FILES, "{}: too few files", rules.name);
+        violation = state.violation(rules.hints);
         if violation.is_some() {
             break;
         }
@@ -252,6 +279,8 @@ fn groups_change_only_under_the_maintenance_lock_and_carry_over_supersede_lists(
         name: "2 writers, 2 prunes",
         lock: true,
         carry: true,
+        hints: false,
+        checks_members: true,
         writers: 2,
         prunes: 2,
         crashes: 1,
@@ -267,6 +296,33 @@ fn groups_change_only_under_the_maintenance_lock_and_carry_over_supersede_lists(
         name: "supersede lists not carried over",
         crashes: 2,
         carry: false,
+        broken: true,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "marks are hints",
+        hints: true,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "marks are hints, 2 crashes",
+        hints: true,
+        crashes: 2,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "marks are hints, supersede lists not carried over",
+        hints: true,
+        carry: false,
+        crashes: 2,
+        broken: true,
+        ..usual.clone()
+    });
+    explore(&Rules {
+        name: "marks are hints, groups grown without a look at their members",
+        hints: true,
+        checks_members: false,
+        crashes: 2,
         broken: true,
         ..usual.clone()
     });
