@@ -10,7 +10,7 @@
 //! - *parity*: any one pack can be lost, and every promised snapshot still restores through a
 //!   handle that does not heal (on a sample; before and after the next ingest);
 //! - *leftovers*: the next ingest has removed stale leases and, where there was one, half-written
-//!   files;
+//!   files, and, unless it was a prune that was interrupted, superseded parity groups;
 //! - *plaintext*: in a sealed repository no file contains the marker, including half-written ones.
 //!
 //! Disks with equal contents and equal promises are checked once.
@@ -362,6 +362,11 @@ impl Case<'_> {
             return Err(format!("leftovers: {left:?}"));
         }
         compare(&repo, &next).map_err(|problem| format!("go on: {problem}"))?;
+        let groups = repo.parity_groups().map_err(|error| format!("go on: {error}"))?;
+        if !self.prunes && !groups.superseded().is_empty() {
+            // a prune that was interrupted leaves them to the next one
+            return Err(format!("leftovers: superseded groups {:?}", groups.superseded()));
+        }
         if self.prunes {
             prune_clears_up(&repo).map_err(|problem| format!("prune: {problem}"))?;
         }

@@ -109,6 +109,29 @@ fn merging_ingests(flavor: Flavor) {
     });
 }
 
+/// As after an update from a version that made no marks: no parity group has one.
+fn ingest_without_marks(flavor: Flavor) {
+    report("ingest where no parity group has a mark", flavor, || {
+        let (disk, before) = prepared(flavor, &[SMALL, SMALL + 1]);
+        let files = disk.snapshot_files().into_keys();
+        let marks: Vec<String> = files.filter(|path| path.starts_with(layout::TAILS)).collect();
+        assert!(!marks.is_empty());
+        marks.iter().for_each(|mark| disk.damage(mark, None).unwrap());
+        let run = |disk: &SimFs| ingests(disk, flavor, 100, None, &[SMALL + 2]);
+        let case = Case {
+            flavor,
+            disk,
+            before,
+            next: SMALL + 3,
+            run: &run,
+            from: 0,
+            bug: None,
+            prunes: false,
+        };
+        case.enumerate(Depth::coarse())
+    });
+}
+
 /// A source that fails midway, and then a retry.
 fn failing_source(flavor: Flavor) {
     report("failing source and retry", flavor, || {
@@ -444,7 +467,8 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    init first_ingest duplicate_ingest incremental_ingest several_items merging_ingests failing_source
+    init first_ingest duplicate_ingest incremental_ingest several_items merging_ingests
+    ingest_without_marks failing_source
     interleaved_ingests held_ingest killed_ingest killed_init
     prune_that_only_deletes prune_that_rewrites prune_that_empties_groups prune_that_combines_small_packs
     prune_without_free_inodes prune_after_one_that_was_killed prune_concurrent_with_an_ingest
