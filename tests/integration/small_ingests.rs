@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// The number of calls to the storage by method and folder, and of the names in listings.
 type Work = BTreeMap<String, usize>;
 
-/// The work of an ingest through a new handle and of the next one through the same handle, in a
-/// repository of `bytes` bytes, and the number of its parity groups.
+/// The work of opening a handle and a first ingest through it, and of the next ingest through the
+/// same handle, in a repository of `bytes` bytes, and the number of its parity groups.
 fn work(flavor: Flavor, bytes: usize) -> ([Work; 2], usize) {
     let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let data = random_bytes(1, bytes);
@@ -30,12 +30,13 @@ fn work(flavor: Flavor, bytes: usize) -> ([Work; 2], usize) {
     ingest(&repo, &random_bytes(3, 500)).unwrap();
     drop(repo);
     let recording = Arc::new(RecordingStorage::new(Arc::clone(&memory)));
-    let repo = open(environment(recording.clone(), 4), flavor).unwrap();
+    let mut repo = None;
     let measured = [5, 6].map(|seed| {
         let names = |folder: &str| memory.list(folder).unwrap().len();
         let before: BTreeMap<&str, usize> = layout::FOLDERS.map(|folder| (folder, names(folder))).into();
         recording.clear();
-        ingest(&repo, &random_bytes(seed, 500)).unwrap();
+        let repo = repo.get_or_insert_with(|| open(environment(recording.clone(), 4), flavor).unwrap());
+        ingest(repo, &random_bytes(seed, 500)).unwrap();
         let mut work = Work::new();
         for (op, key) in recording.calls() {
             let folder = if op == "list" {
