@@ -17,8 +17,8 @@ pub(super) struct Work<'a> {
     pub repo: &'a Arc<Repository>,
     pub options: &'a PruneOptions,
     pub monitor: &'a dyn Monitor,
-    /// The session id of this prune; `None` in a dry run. [`Self::writers`] leaves it out: on
-    /// Windows a held lease cannot be read, so its operation is unknown.
+    /// The session id of this prune; `None` in a dry run. [`Self::writers`] leaves it out, also
+    /// when the lease cannot be read, so that its operation is unknown.
     pub own: Option<SnapshotId>,
     /// The folder that the prune works in.
     pub folder: Generation,

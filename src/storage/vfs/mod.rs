@@ -9,6 +9,7 @@
 //! changes anything. Nothing is retried. The caller chooses the order of calls that survives a
 //! power cut.
 
+mod file_lock;
 mod identity;
 mod real;
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one file that calls the file system")]
 
+use super::file_lock;
 use super::identity::has_stable_inodes;
 use super::{DirEntry, FileId, FileKind, FolderIdentity, Vfs, VfsFile};
 use crate::storage::LockMode;
@@ -316,21 +317,14 @@ impl VfsFile for RealFile {
     }
 
     fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
-        use std::fs::TryLockError;
-        let locked = match mode {
-            LockMode::Shared => self.file.try_lock_shared(),
-            LockMode::Exclusive => self.file.try_lock(),
-        };
-        match locked {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) if no_locks(&error) => Err(io::ErrorKind::Unsupported.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+        match file_lock::try_lock(&self.file, mode) {
+            Err(error) if no_locks(&error) => Err(io::ErrorKind::Unsupported.into()),
+            other => other,
         }
     }
 
     fn unlock(&self) {
-        let _ = self.file.unlock();
+        file_lock::unlock(&self.file);
     }
 }
 
