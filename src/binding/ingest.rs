@@ -1,7 +1,6 @@
 //! An ingest that JavaScript feeds: in each lane it pushes until the pipe is full; one promise
 //! reports the outcome.
 
-use super::error::js_error;
 use super::handle::Handle;
 use super::items::PipeItems;
 use super::monitor::ProgressFunction;
@@ -318,18 +317,7 @@ impl NativeFile {
     /// to the system (not on Windows).
     #[napi(factory)]
     pub fn from_fd(env: &Env, fd: i32) -> napi::Result<Self> {
-        let failed = |error: std::io::Error| {
-            let reason = format!("The file descriptor {fd} cannot be read: {error}");
-            js_error(env, &Error::InvalidArgument { reason })
-        };
-        if fd < 0 {
-            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
-        }
-        // SAFETY: it is not -1, and is used within this call only, to duplicate it, which fails if
-        // no file has that number
-        let theirs = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-        let ours = theirs.try_clone_to_owned().map_err(failed)?;
-        let file = SourceFile::from_file(ours.into()).map_err(failed)?;
+        let file = super::descriptor::duplicate(env, fd, SourceFile::from_file)?;
         Ok(Self {
             size: file.expected_len().map(|len| len as f64),
             file: Some(file),

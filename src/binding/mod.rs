@@ -11,6 +11,8 @@
 
 mod archive;
 mod check;
+#[cfg(unix)]
+mod descriptor;
 mod error;
 mod handle;
 mod ingest;

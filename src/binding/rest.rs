@@ -1,9 +1,6 @@
 //! The rest of a file that a stream of the host has begun to read.
 
-use super::error::js_error;
-use crate::error::Error;
 use crate::ops::{FileRest, RestState};
-use napi::Env;
 use napi_derive::napi;
 use std::sync::Arc;
 
@@ -52,21 +49,12 @@ impl NativeRest {
     /// which then moves; `length` is its number of bytes at most; `before` are the bytes that were
     /// read last. Only where descriptors belong to the system (not on Windows).
     #[napi(factory)]
-    pub fn from_fd(env: &Env, fd: i32, position: Option<f64>, length: f64, before: &[u8]) -> napi::Result<Self> {
-        let failed = |error: std::io::Error| {
-            let reason = format!("The file descriptor {fd} cannot be read: {error}");
-            js_error(env, &Error::InvalidArgument { reason })
-        };
-        if fd < 0 {
-            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
-        }
-        // SAFETY: it is not -1, and is used within this call only, to duplicate it, which fails if
-        // no file has that number
-        let theirs = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-        let ours = theirs.try_clone_to_owned().map_err(failed)?;
+    pub fn from_fd(env: &napi::Env, fd: i32, position: Option<f64>, length: f64, before: &[u8]) -> napi::Result<Self> {
         // exact: whole numbers up to 2^53, or a length without a limit
         let position = position.map(|position| position as u64);
-        let file = FileRest::new(ours.into(), position, length as u64, before.to_vec());
+        let file = super::descriptor::duplicate(env, fd, |file| {
+            Ok(FileRest::new(file, position, length as u64, before.to_vec()))
+        })?;
         Ok(Self {
             state: file.state(),
             file: Some(file),
