@@ -58,13 +58,16 @@ pub fn stride(usual: usize, large: usize) -> usize {
     }
 }
 
+/// The number of random loss models at each crash point, at the default size.
+const SMALL_RANDOM: usize = 3;
+
 impl Depth {
     /// The default size, or the large one with `CONTAINERARCHIVE_DEEP`.
     pub fn usual() -> Self {
         let deep = std::env::var_os("CONTAINERARCHIVE_DEEP").is_some();
         Self {
-            random: if deep { 60 } else { 4 },
-            again: if deep { 20 } else { 2 },
+            random: if deep { 60 } else { SMALL_RANDOM },
+            again: if deep { 20 } else { 1 },
             stride: 1,
             coarse: false,
             lose_packs: if deep { 1 } else { 8 },
@@ -73,18 +76,17 @@ impl Depth {
     }
 
     /// The size for a kind of repository: in encrypted ones, where everything takes several times
-    /// as long and the order of the calls is the same, every second crash point and half of the
-    /// disks.
+    /// as long and the order of the calls is the same, every third crash point.
     pub fn of(flavor: Flavor) -> Self {
         let usual = Self::usual();
-        let deep = usual.random > 4;
+        let deep = usual.random > SMALL_RANDOM;
         if deep || !flavor.encrypted {
             return usual;
         }
         Self {
-            random: 2,
+            random: 1,
             again: 1,
-            stride: 2,
+            stride: 3,
             ..usual
         }
     }
@@ -92,7 +94,7 @@ impl Depth {
     /// A smaller size for scenarios with many cases: fewer crash points and models.
     pub fn coarse() -> Self {
         let usual = Self::usual();
-        let deep = usual.random > 4;
+        let deep = usual.random > SMALL_RANDOM;
         Self {
             random: if deep { 20 } else { 2 },
             again: 0,
