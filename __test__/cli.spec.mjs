@@ -7,8 +7,9 @@ import {
   chmodSync, cpSync, existsSync, linkSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync, utimesSync, writeFileSync,
 } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { once } from 'node:events';
 import { join } from 'node:path';
-import { ENCRYPTED, PASSPHRASE, freshRepo, random, root, temporary, test } from './support/harness.mjs';
+import { ENCRYPTED, PASSPHRASE, collect, freshRepo, random, root, temporary, test } from './support/harness.mjs';
 
 const CLI = join(root, 'cli', 'dist', 'containerarchive.js');
 const IS_WINDOWS = process.platform === 'win32';
@@ -155,6 +156,25 @@ test('a directory becomes a tar that tar reads, the same each time', async (t) =
   assert.ok(!names.some((name) => /data\.bin|\/repo\//.test(name)), names.join());
 }, ON_UNIX);
 
+test('a link to a directory is followed, and patterns tell upper from lower case', async (t) => {
+  const { path } = await freshRepo(t);
+  const { ok, json, fails } = commands(path);
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'releases', 'Build'), { recursive: true });
+  mkdirSync(join(folder, 'releases', 'build'));
+  writeFileSync(join(folder, 'releases', 'Build', 'a'), 'a');
+  writeFileSync(join(folder, 'releases', 'build', 'b'), 'b');
+  symlinkSync('releases', join(folder, 'current'));
+  json('backup', join(folder, 'current'), '--exclude', 'build');
+  ok('restore', 'latest', '--to', `${folder}/`);
+  const names = execFileSync('tar', ['-tf', join(folder, 'current.tar')], { encoding: 'utf8' });
+  assert.equal(names, 'current/\ncurrent/Build/\ncurrent/Build/a\n');
+  // the repository, reached through another path
+  symlinkSync(path, join(folder, 'link'));
+  fails(1, /is the repository itself/, 'backup', join(folder, 'link'));
+  fails(1, /--exclude is only for files and directories/, 'backup', '--exclude', 'x', '--', 'true');
+}, ON_UNIX);
+
 test('a file that cannot be read fails the backup, and is left out when that is allowed', async (t) => {
   const { path, repo } = await freshRepo(t);
   const { any, fails, json } = commands(path);
@@ -170,13 +190,14 @@ test('a file that cannot be read fails the backup, and is left out when that is 
   assert.deepEqual(await repo.listSnapshots(), []);
   const { status, stderr } = any('backup', folder, '--skip-unreadable', '--tag', 'a=b');
   assert.equal(status, 3);
-  assert.match(stderr, /skipped .*bad[^]*tagged incomplete=true/);
+  assert.match(stderr, /not complete: .*bad[^]*tagged incomplete=true/);
+  assert.equal(stderr.match(/not complete: .*bad/g).length, 1, 'a file is reported once');
   assert.deepEqual(json('snapshots').map(({ tags }) => tags), [{ a: 'b', incomplete: 'true' }]);
 }, ON_UNIX);
 
 test('commands: several in one snapshot; one that fails leaves none', async (t) => {
   const { path, repo } = await freshRepo(t);
-  const { ok, fails, json } = commands(path);
+  const { any, ok, fails, json } = commands(path);
   const [one] = json('backup', '--', 'printf', '%s', '--json');
   assert.deepEqual(one.items.map(({ name }) => name), ['printf']);
   assert.equal(ok('restore', 'latest', '--to', '-'), '--json');
@@ -192,9 +213,34 @@ test('commands: several in one snapshot; one that fails leaves none', async (t) 
   fails(1, /exit code 1/, 'backup', '--item', 'a=false | cat');
   fails(1, /cannot be started/, 'backup', '--', 'no-such-program-here');
   assert.equal((await repo.listSnapshots()).length, 2);
+  assert.match(fails(1, /wrote nothing|empty/i, 'backup', '--refuse-empty', '--', 'true'), /ERR_SOURCE_FAILED/);
+  const changed = any('backup', '--ok-exit-code', '1', '--', 'sh', '-c', 'echo x; exit 1');
+  assert.equal(changed.status, 0, changed.stderr);
+  assert.match(changed.stderr, /warning: .*exit code 1/);
+  const secret = commands(path, { CONTAINERARCHIVE_PASSPHRASE_COMMAND: 'cat', UNUSED: '1' }).any('snapshots');
+  assert.equal(secret.status, 12, 'the passphrase command read standard input');
   const piped = run(['-r', path, 'backup', '--stdin', '--name', 'in', '--json'], { input: 'from stdin' });
   assert.equal(JSON.parse(piped.stdout).items[0].size, 10);
 }, ON_UNIX);
+
+test('standard output is complete when the exit code is 0, however slow its reader is', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  const bytes = random(700_000, 9);
+  await repo.ingest(bytes);
+  // any limit to the wait for its reader passes at once
+  const timers = join(temporary(t), 'timers.cjs');
+  writeFileSync(timers, 'const wait = setTimeout; globalThis.setTimeout = (call, ms) => wait(call, ms > 1000 ? 0 : ms);');
+  const { child, exited } = start(
+    ['-r', path, 'restore', 'latest', '--to', '-'],
+    { stdio: ['ignore', 'pipe', 'pipe'], env: environment({ NODE_OPTIONS: `--require=${timers}` }) },
+    { isRead: false },
+  );
+  await once(child.stdout, 'readable');
+  assert.match(commands(path).ok('stats'), /Snapshots/); // time for another process
+  const all = await collect(child.stdout);
+  assert.equal((await exited).status, 0);
+  assert.deepEqual(all, bytes);
+});
 
 test('names of items that are no file names never leave the directory', async (t) => {
   const { path, repo } = await freshRepo(t);
@@ -317,10 +363,10 @@ test('locks, unlock and completion', async (t) => {
 });
 
 /** A running command line, and its outcome. */
-function start(args, options) {
+function start(args, options, { isRead = true } = {}) {
   const child = spawn(process.execPath, [CLI, ...args], { env: environment(), stdio: ['pipe', 'pipe', 'pipe'], ...options });
   let output = '';
-  child.stdout.on('data', (part) => (output += part));
+  if (isRead) child.stdout.on('data', (part) => (output += part));
   child.stderr.on('data', (part) => (output += part));
   const exited = new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal, output })));
   return { child, exited };

@@ -1,6 +1,7 @@
 // The tarballs: their contents, and the package as a user installs it, in an empty project.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { localPaths, packAll } from '../scripts/pack.mjs';
@@ -18,6 +19,7 @@ test('the packed package installs into an empty project without a network, and w
   for (const { name, files } of packed) {
     for (const needed of papers) assert.ok(files.includes(needed), `${name} lacks ${needed}`);
   }
+  for (const file of Object.values(manifest.bin)) assert.ok(packed[0].files.includes(file), `${file} is not packed`);
   const project = join(folder, 'project');
   install(project, packed.map(({ file }) => file));
 
@@ -35,6 +37,9 @@ test('the packed package installs into an empty project without a network, and w
   assert.equal(passed, total);
   assert.ok(Number(total) >= 15);
   assert.equal(stdout.match(/^ok /gm).length, Number(total));
+  const command = join(project, 'node_modules', '.bin', 'containerarchive');
+  const printed = execFileSync(command, ['--version'], { encoding: 'utf8', shell: process.platform === 'win32' });
+  assert.equal(printed, `${manifest.version}\n`);
 }, { skip: HOST === undefined, timeout: 300_000 });
 
 test('an addon with paths of the machine that built it is not packed', (t) => {

@@ -72,6 +72,7 @@ function writeManifest(stage, contents) {
 
 /** The package itself: the files that npm would publish, with a manifest for users. */
 function stageRoot(stage) {
+  npm(root, 'run', 'build:cli');
   for (const { path } of pack([root], '--dry-run')[0].files) {
     mkdirSync(dirname(join(stage, path)), { recursive: true });
     cpSync(join(root, path), join(stage, path));

@@ -74,7 +74,7 @@ class Walk {
     const type = typeOf(stats);
     const inside = name.split('/').slice(1).join('/');
     if (inside !== '' && excludes?.ignores(type === 'directory' ? `${inside}/` : inside)) return undefined;
-    if (type === 'directory' && avoid !== undefined && resolve(path) === avoid) return ignored(path, 'it is the repository');
+    if (type === 'directory' && avoid !== undefined && sameFile(stats, avoid)) return ignored(path, 'it is the repository');
     if (oneFileSystem && device !== undefined && stats.dev !== device) return ignored(path, 'it is on another file system');
     if (type === null) return ignored(path, stats.isSocket() ? 'it is a socket' : 'it is a device');
     if (type === 'file') return this.#file(path, name, stats);
@@ -200,22 +200,26 @@ async function fillWithZeros(writer, length) {
 }
 
 /**
- * The tar stream of a directory, as a web stream.
+ * The tar stream of a directory, in pieces.
  * @param {string} path
  * @param {string} name of the root entry
- * @param options `excludes` (of the package "ignore"), `oneFileSystem`, `avoid` (a directory that
- * is left out), `skipped(path, why)` for what should be there and cannot be read: throws, or
- * returns to leave it out; `ignored(path, why)` for what is left out on purpose
+ * @param options `excludes` (of the package "ignore"), `oneFileSystem`, `avoid` (the stat of a
+ * directory that is left out), `skipped(path, why)` for what should be there and cannot be read:
+ * throws, or returns to leave it out; `ignored(path, why)` for what is left out on purpose
  */
-export function directoryStream(path, name, options) {
+export async function* directoryStream(path, name, options) {
+  // nothing is read before the stream is: the sizes in its headers would be old
   const { readable, controller } = createTarPacker();
   const run = async () => {
     await new Walk(controller, options).add(resolve(path), name);
     controller.finalize();
   };
   run().catch((error) => controller.error(error));
-  return readable;
+  yield* readable;
 }
+
+/** Whether two results of stat are of the same file, however it was reached. */
+export const sameFile = (one, other) => BigInt(one.dev) === BigInt(other.dev) && BigInt(one.ino) === BigInt(other.ino);
 
 /** Throws unless a path exists and can be backed up; returns whether it is a directory. */
 export async function isDirectory(path) {

@@ -1,6 +1,8 @@
 // Failures of the command line: exit codes, and how an error is reported. No stack trace is
 // printed.
 
+import { printable } from './output.mjs';
+
 /** Exit codes, those of restic. An unknown one is a failure. */
 export const EXIT = {
   ok: 0,
@@ -70,8 +72,10 @@ export function exitCodeOf(error) {
 }
 
 /** What to do about an error, if that is known. */
-export function hintOf({ code, hint }) {
-  const text = HINTS[code] ?? hint;
+export function hintOf({ code, hint, message }) {
+  // of a directory of another program, where nothing can be created
+  const isForeign = /another program/.test(message);
+  const text = isForeign ? hint : HINTS[code] ?? hint;
   return text && `${text[0].toUpperCase()}${text.slice(1)}`;
 }
 
@@ -88,11 +92,11 @@ export function errorJson(error) {
 
 /** An error as text: what happened, the end of what a command wrote, what to do. */
 export function errorText(error) {
-  const lines = [`containerarchive: ${error?.message ?? error}`];
+  const lines = [`containerarchive: ${printable(String(error?.message ?? error))}`];
   const { code, stderrTail, holders } = error ?? {};
   const hint = hintOf(error ?? {});
   if (typeof code === 'string' && code.startsWith('ERR_')) lines[0] += ` (${code})`;
-  if (stderrTail) lines.push(...stderrTail.trimEnd().split('\n').slice(-10).map((line) => `  | ${line}`));
+  if (stderrTail) lines.push(...stderrTail.trimEnd().split('\n').slice(-10).map((line) => `  | ${printable(line)}`));
   if (holders?.length > 0) lines.push(`  held by: ${holders.join(', ')}`);
   if (hint) lines.push(`  ${hint}.`);
   return lines.join('\n');

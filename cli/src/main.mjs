@@ -5,7 +5,7 @@ import { EXIT, Interrupted, errorJson, errorText, exitCodeOf } from './failure.m
 import { Output } from './output.mjs';
 import { createProgram } from './program.mjs';
 
-/** How long output may take to leave this process after the command has ended, in milliseconds. */
+/** How long messages may take to leave this process after its command, in milliseconds. */
 const FLUSH_MS = 5000;
 
 /** The arguments before `--`, and the command after it. */
@@ -25,20 +25,23 @@ function handleSignals(controller) {
   }
 }
 
-/** A reader of the output that has exited, as in `containerarchive list | head`. */
-function handleClosedPipes() {
+/**
+ * Output that cannot be written: to a reader that has exited (`containerarchive list | head`),
+ * which needs no message, or to a full disk.
+ */
+function handleBadOutput() {
   process.stdout.on('error', (error) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.failed);
-    throw error;
+    if (error.code !== 'EPIPE') process.stderr.write(`containerarchive: The output cannot be written: ${error.message}\n`);
+    process.exit(EXIT.failed);
   });
   process.stderr.on('error', () => {});
 }
 
-/** Waits until what was written has left this process. */
-function flushed(stream) {
+/** Waits until what was written has left this process, for data however long its reader takes. */
+function flushed(stream, limitMs) {
   if (stream.writableLength === 0) return Promise.resolve();
   return new Promise((resolve) => {
-    setTimeout(resolve, FLUSH_MS).unref();
+    if (limitMs !== undefined) setTimeout(resolve, limitMs).unref();
     stream.write('', resolve);
   });
 }
@@ -59,14 +62,17 @@ async function main(argv) {
     output = new Output(options);
     exitCode = await action({ output, signal: controller.signal, command }, ...given, options);
   };
+  // the exit code when nothing is left to wait for, which no command intends
+  process.exitCode = EXIT.failed;
   handleSignals(controller);
-  handleClosedPipes();
+  handleBadOutput();
   try {
     await createProgram(run).parseAsync(args, { from: 'user' });
   } catch (error) {
     exitCode = report(error, output, controller.signal);
   }
-  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  await flushed(process.stdout);
+  await flushed(process.stderr, FLUSH_MS);
   // Standard input, or the pipe of a command that ends, would keep this process alive.
   process.exit(exitCode);
 }

@@ -27,8 +27,9 @@ function fromFile(path) {
 }
 
 function fromCommand(command) {
-  // Its stderr and its questions are for the user.
-  const { status, signal, error, stdout } = spawnSync(command, { shell: true, stdio: ['inherit', 'pipe', 'inherit'] });
+  // Its stderr is for the user. Standard input may be the data of a backup: it must not read that.
+  const stdin = process.stdin.isTTY ? 'inherit' : 'ignore';
+  const { status, signal, error, stdout } = spawnSync(command, { shell: true, stdio: [stdin, 'pipe', 'inherit'] });
   if (error) throw required(`The passphrase command cannot be started: ${error.message}`, { cause: error });
   if (status !== 0) throw required(`The passphrase command failed: ${signal ?? `exit code ${status}`}`);
   return withoutNewline(stdout, 'the passphrase command');

@@ -2,6 +2,7 @@
 // to the snapshots, as a calendar and a table.
 
 import { Option } from 'commander';
+import { Failure } from './failure.mjs';
 import { localTime, printable, shortId, table } from './output.mjs';
 import { keepCount, list, tagMaps } from './values.mjs';
 
@@ -32,7 +33,10 @@ export function policyOf(options) {
   const rules = RULES
     .map(([flags, , , member]) => [member, options[attribute(flags)]])
     .filter(([, value]) => value !== undefined);
-  if (rules.length === 0) return null;
+  if (rules.length === 0) {
+    if (options.groupBy ?? options.timeZone) throw new Failure('A policy needs a rule', { hint: 'Such as --keep-last 7' });
+    return null;
+  }
   return {
     ...Object.fromEntries(rules),
     ...(options.groupBy && { groupBy: options.groupBy }),

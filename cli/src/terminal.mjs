@@ -2,14 +2,17 @@
 
 import { closeSync, openSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
-import { Interrupted } from './failure.mjs';
+import { Failure, Interrupted } from './failure.mjs';
 
 const TERMINAL = process.platform === 'win32' ? 'CONIN$' : '/dev/tty';
 
+/** Signals that end a question: Ctrl-C arrives as a character, because the terminal is raw. */
+const SIGNALS = ['SIGTERM', 'SIGHUP'];
+
 /** The terminal for reading, or null when this process has none. */
 function openTerminal() {
+  if (!process.stderr.isTTY) return null; // the question would not be seen
   if (process.stdin.isTTY) return { stream: process.stdin, close: () => process.stdin.pause() };
-  if (!process.stderr.isTTY) return null;
   try {
     const fd = openSync(TERMINAL, 'r');
     try {
@@ -26,7 +29,7 @@ function openTerminal() {
 
 /** Whether questions can be asked: a user at a terminal also sees stderr. */
 export function hasTerminal() {
-  const terminal = process.stderr.isTTY ? openTerminal() : null;
+  const terminal = openTerminal();
   terminal?.close();
   return terminal !== null;
 }
@@ -40,10 +43,15 @@ function readLine(stream, question, echo) {
     let line = '';
     const end = (settle, value) => {
       stream.off('data', onData);
-      stream.setRawMode(false);
+      stream.off('end', onEnd);
+      stream.off('error', onEnd);
+      for (const name of SIGNALS) process.off(name, onSignal);
+      if (!stream.destroyed) stream.setRawMode(false);
       process.stderr.write('\n');
       settle(value);
     };
+    const onEnd = () => end(reject, new Failure('The terminal was closed'));
+    const onSignal = (name) => end(reject, new Interrupted(name));
     const onData = (bytes) => {
       for (const char of bytes.toString('utf8')) {
         if (char === '\r' || char === '\n') return end(resolve, line);
@@ -62,6 +70,9 @@ function readLine(stream, question, echo) {
     stream.setRawMode(true);
     process.stderr.write(question);
     stream.on('data', onData);
+    stream.on('end', onEnd);
+    stream.on('error', onEnd);
+    for (const name of SIGNALS) process.on(name, onSignal);
     stream.resume();
   });
 }

@@ -116,6 +116,7 @@ function parityText({ value }) {
 
 function keysText({ value, problem }, stats) {
   if (problem) return failure('The keys could not be listed', problem);
+  if (value.length === 0 && stats.problem) return html`<p>Whether the repository is encrypted is not known.</p>`;
   if (!isEncrypted(value, stats)) return html`<p>The repository is not encrypted.</p>`;
   if (value.length === 0) {
     return html`<p class="bad">The repository is encrypted, and none of its key files is intact.</p>`;

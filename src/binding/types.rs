@@ -252,6 +252,7 @@ pub fn ingest_options(json: &str) -> Result<(IngestOptions, Outline)> {
             .transpose()?,
         compression: json.compression.as_ref().map(compression).transpose()?,
         digest_sha256,
+        ..IngestOptions::default()
     };
     Ok((options, outline))
 }

@@ -12,5 +12,5 @@ pub fn version() -> &'static str {
 /// Returns how this processor hashes many chunks at once, for people.
 #[napi(js_name = "sha256Kernel")]
 pub fn sha256_kernel() -> &'static str {
-    crate::sha256::kernel_name()
+    crate::crypto::kernel_name()
 }

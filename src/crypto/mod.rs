@@ -12,6 +12,7 @@ mod key_file;
 mod padding;
 mod secret;
 
+pub use crate::sha256::kernel_name;
 pub use bundle::{KeyBundle, Pin};
 pub use hierarchy::{EpochKeys, Keys};
 pub use kdf::{KdfParams, Wanted, derive_ikm};

@@ -264,6 +264,9 @@ fn secret_of(json: &Value) -> Secret {
 
 type Files = BTreeMap<String, Vec<u8>>;
 
+/// The version that all of them were written by, which their manifests state.
+const FROZEN_BY: &str = "0.1.0";
+
 /// Returns the files of a repository written by a recipe, and its `expected.json`.
 fn make(recipe: &Recipe) -> (Files, Value) {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -343,6 +346,7 @@ fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
             created_at_ms: Some(FIRST_MS + (at - 1) * 3_600_000),
             compression,
             digest_sha256: digest,
+            writer_version: FROZEN_BY,
         };
         ingest_with(repo, &options, items).unwrap()
     };
@@ -412,7 +416,11 @@ fn fail_an_ingest(repo: &Arc<Repository>, data: &[u8]) {
 /// version 2. Deletes nothing.
 fn begin_a_prune(repo: &Arc<Repository>, recipe: &Recipe, storage: &Arc<dyn Storage>) {
     let items: &[(&str, &[u8])] = &[("of yesterday", &random_bytes(recipe.seed + 15, 9_000))];
-    let forgotten = ingest_with(repo, &IngestOptions::default(), items).unwrap();
+    let options = IngestOptions {
+        writer_version: FROZEN_BY,
+        ..IngestOptions::default()
+    };
+    let forgotten = ingest_with(repo, &options, items).unwrap();
     ops::forget(repo, &[forgotten.id]).unwrap();
     let killed = Arc::new(FaultyStorage::new(Arc::clone(storage)));
     let secret = recipe.secrets.first().map(TextSecret::secret);

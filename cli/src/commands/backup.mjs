@@ -1,11 +1,11 @@
 // backup: files, directories, standard input, or the output of commands, as one snapshot.
 
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import ignore from 'ignore';
-import { directoryStream, isDirectory } from '../directory.mjs';
+import { directoryStream, isDirectory, sameFile } from '../directory.mjs';
 import { EXIT, Failure } from '../failure.mjs';
-import { plural, printable, shortId, size } from '../output.mjs';
+import { printable, shortId, size } from '../output.mjs';
 import { startProgress } from '../progress.mjs';
 import { openRepository, repositoryPath } from '../repository.mjs';
 import { shellCommand } from '../shell.mjs';
@@ -26,6 +26,8 @@ export function define(program, run) {
     .option('-t, --tag <key=value>', 'tag of the snapshot (repeatable)', tags)
     .option('--time <time>', 'time of the snapshot, for imports of older data', time)
     .option('-c, --compression <how>', 'of new data: zstd, zstd:LEVEL, zstd:auto, gzip, none', compression)
+    .option('--ok-exit-code <n>', 'accept this exit code of commands too, as 1 of tar (repeatable)', codes)
+    .option('--refuse-empty', 'fail when a command succeeds and writes nothing')
     .option('--concurrency <n>', 'how many sources are read at once, 1 to 16', wholeNumber(1))
     .option('-e, --exclude <pattern>', 'leave out what matches, as in .gitignore (repeatable)', list)
     .option('--exclude-file <file>', 'patterns from a file, one per line (repeatable)', list)
@@ -34,10 +36,29 @@ export function define(program, run) {
     .action(run(backup));
 }
 
+/** Collects exit codes. */
+const codes = (text, before = [0]) => [...before, wholeNumber(0)(text)];
+
+/** Options that only one kind of source has. */
+const ONLY_FOR = {
+  paths: { exclude: '--exclude', excludeFile: '--exclude-file', oneFileSystem: '--one-file-system', skipUnreadable: '--skip-unreadable' },
+  commands: { okExitCode: '--ok-exit-code', refuseEmpty: '--refuse-empty' },
+};
+
+/** Refuses options that have no effect on this kind of source. */
+function checkOptions(kind, options) {
+  const own = { paths: 'paths', command: 'commands', items: 'commands' }[kind];
+  for (const [other, names] of Object.entries(ONLY_FOR)) {
+    const given = Object.keys(names).find((name) => options[name] !== undefined);
+    if (other !== own && given) throw new Failure(`${names[given]} is only for ${other === 'paths' ? 'files and directories' : 'commands'}`);
+  }
+  if (kind === 'stdin' && options.concurrency !== undefined) throw new Failure('--concurrency is for several sources');
+}
+
 /** The patterns of the options. */
 function excludesOf({ exclude = [], excludeFile = [] }) {
   if (exclude.length + excludeFile.length === 0) return undefined;
-  const rules = ignore().add(exclude);
+  const rules = ignore({ ignoreCase: false }).add(exclude);
   for (const path of excludeFile) {
     try {
       rules.add(readFileSync(path, 'utf8'));
@@ -66,46 +87,78 @@ function itemCommands(lines) {
   });
 }
 
-/** What the streams left out. */
-class Skips {
-  skipped = 0;
+/** Most files that are named one by one. */
+const MOST_NAMED = 1000;
 
-  constructor(output, allowed) {
-    this.output = output;
-    this.allowed = allowed;
+/** What the streams of one attempt left out. */
+class Skips {
+  /** Paths, those that were reported before included. */
+  paths = new Set();
+  #output;
+  #allowed;
+  #reported;
+
+  /**
+   * @param output
+   * @param {boolean} allowed whether files may be left out
+   * @param {Set<string>} reported what an earlier attempt has reported
+   */
+  constructor(output, allowed, reported = new Set()) {
+    this.#output = output;
+    this.#allowed = allowed;
+    this.#reported = reported;
   }
 
   /** For a file that should be in the backup. */
   onSkipped = (path, why) => {
-    if (!this.allowed) {
+    if (!this.#allowed) {
       throw new Failure(`${path} cannot be backed up: ${why}`, { hint: 'Correct that, or use --skip-unreadable to leave out such files' });
     }
-    if (this.skipped < 1000) this.output.warn(`skipped ${path}: ${why}`);
-    this.skipped++;
+    if (!this.#reported.has(path) && this.paths.size < MOST_NAMED) this.#output.warn(`not complete: ${path}: ${why}`);
+    this.paths.add(path);
   };
 
   /** For what is left out on purpose. */
-  onIgnored = (path, why) => this.output.warn(`left out ${path}: ${why}`);
+  onIgnored = (path, why) => {
+    if (!this.#reported.has(path)) this.#output.warn(`left out ${path}: ${why}`);
+    this.#reported.add(path);
+  };
 }
 
 /** Descriptions of files and directories, from which items can be made more than once. */
-async function describePaths(paths, options) {
+async function describePaths(paths, options, repository) {
   if (options.name !== undefined && paths.length > 1) throw new Failure('--name is for one file or directory');
   const described = [];
   for (const path of paths) {
     const folder = await isDirectory(path);
     const base = basename(resolve(path)) || 'root';
     const name = options.name ?? (folder ? `${base}.tar` : base);
+    if (folder && repository !== undefined && sameFile(statSync(path), repository)) {
+      throw new Failure(`${path} is the repository itself`, { hint: 'Copy it with a tool that deletes in the target what the source no longer has' });
+    }
     const twin = described.find((one) => one.name === name);
     if (twin) throw new Failure(`${twin.path} and ${path} would both be the item ${JSON.stringify(name)}`, { hint: 'Back them up as two snapshots, one with --name' });
-    described.push({ path: resolve(path), name, base, folder });
+    // a link that is named on the command line is followed, as for a file
+    described.push({ path: folder ? realpathSync(path) : resolve(path), name, base, folder });
   }
   return described;
 }
 
+/** Whether a file can be opened; `skips` decides what happens when it cannot. */
+function isReadable(path, skips) {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch (error) {
+    skips.onSkipped(path, error.message);
+    return false;
+  }
+}
+
 /** The items of one attempt. */
 function itemsOf(described, options, skips, avoid) {
-  return described.map(({ path, name, base, folder }) => {
+  const readable = described.filter(({ path, folder }) => folder || isReadable(path, skips));
+  return readable.map(({ path, name, base, folder }) => {
     if (!folder) return { name, type: 'file', stream: { path } };
     const { oneFileSystem } = options;
     const { onSkipped: skipped, onIgnored: ignored } = skips;
@@ -123,21 +176,27 @@ class NeedsTag extends Error {}
  * has the tag.
  */
 async function backupPaths(archive, paths, options, ingestOptions, session) {
-  const described = await describePaths(paths, options);
-  const avoid = repositoryPath(options);
+  const avoid = statSync(repositoryPath(options));
+  const described = await describePaths(paths, options, avoid);
   const first = new Skips(session.output, options.skipUnreadable);
   const commitWhen = () => {
-    if (first.skipped > 0) throw new NeedsTag('files were skipped');
+    if (first.paths.size > 0) throw new NeedsTag('files were skipped');
   };
   try {
-    return { snapshot: await archive.ingestMulti(itemsOf(described, options, first, avoid), { ...ingestOptions, commitWhen }), skipped: 0 };
+    return { snapshot: await archive.ingestMulti(itemsOf(described, options, first, avoid), { ...ingestOptions, commitWhen }), isComplete: true };
   } catch (error) {
     if (!(error.cause instanceof NeedsTag)) throw error.cause instanceof Failure ? error.cause : error;
   }
-  const second = new Skips({ warn() {} }, true);
+  const second = new Skips(session.output, true, first.paths);
   const tagged = { ...ingestOptions, tags: { ...ingestOptions.tags, ...INCOMPLETE } };
   const snapshot = await archive.ingestMulti(itemsOf(described, options, second, avoid), tagged);
-  return { snapshot, skipped: second.skipped };
+  return { snapshot, isComplete: false };
+}
+
+/** The environment of commands: all but the passphrase, which none of them needs. */
+function commandEnvironment() {
+  const { CONTAINERARCHIVE_PASSPHRASE, ...env } = process.env;
+  return env;
 }
 
 /** The sources of the command line, as one call of the API. */
@@ -148,27 +207,30 @@ async function ingest(archive, paths, options, ingestOptions, session) {
   const { concurrency, ...single } = ingestOptions;
   if (kind === 'stdin') {
     const items = [{ name: options.name ?? 'stdin', type: 'data' }];
-    return { snapshot: await archive.ingest(process.stdin, { ...single, items }), skipped: 0 };
+    return { snapshot: await archive.ingest(process.stdin, { ...single, items }), isComplete: true };
   }
   if (kind === 'items' && options.name !== undefined) throw new Failure('--name cannot be combined with --item NAME=COMMAND');
   const commands = kind === 'items' ? itemCommands(options.item) : [{ name: options.name ?? basename(command[0]), command }];
-  return { snapshot: await archive.ingestCommand(commands, ingestOptions), skipped: 0 };
+  const { okExitCode: okExitCodes, refuseEmpty } = options;
+  const more = { env: commandEnvironment(), ...(okExitCodes && { okExitCodes }), ...(refuseEmpty && { refuseEmpty }) };
+  const snapshot = await archive.ingestCommand(commands.map((one) => ({ ...one, ...more })), ingestOptions);
+  return { snapshot, isComplete: true };
 }
 
 async function backup(session, paths, options) {
   const { output, signal } = session;
-  kindOf(paths, session.command, options); // before a passphrase is asked for
+  checkOptions(kindOf(paths, session.command, options), options); // before a passphrase is asked for
   const archive = await openRepository(options, session);
   const progress = startProgress(output);
   try {
     const { tag, time: createdAt, compression: how, concurrency } = options;
     const given = { tags: tag, createdAt, compression: how, concurrency, signal, onProgress: progress.onProgress };
     const ingestOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    const { snapshot, skipped } = await ingest(archive, paths, options, ingestOptions, session);
+    const { snapshot, isComplete } = await ingest(archive, paths, options, ingestOptions, session);
     progress.stop();
     output.result(snapshot, summary(snapshot));
-    if (skipped > 0) output.warn(`${plural(skipped, 'file')} could not be read and ${skipped === 1 ? 'is' : 'are'} not in the snapshot, which is tagged incomplete=true`);
-    return skipped > 0 ? EXIT.incomplete : EXIT.ok;
+    if (!isComplete) output.warn('not all files could be read: the snapshot is tagged incomplete=true');
+    return isComplete ? EXIT.ok : EXIT.incomplete;
   } finally {
     progress.stop();
     await archive.close();

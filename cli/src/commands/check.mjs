@@ -24,6 +24,7 @@ export function define(program, run) {
 }
 
 const HEALTHY = 'no damage found';
+const UNREADABLE = 'ERR_UNREADABLE';
 
 async function check(session, { quick, readData, subset, ...globals }) {
   if (quick && readData) throw new Failure('Use either --quick or --read-data');
@@ -43,18 +44,31 @@ async function check(session, { quick, readData, subset, ...globals }) {
   });
 }
 
+/** Codes of what is lost when it cannot be repaired: bytes of backups. */
+const DATA = new Set(['ERR_PACK_MISSING', 'ERR_PACK_CORRUPT', 'ERR_CHUNK_MISSING', 'ERR_CHUNK_CORRUPT']);
+
+/** The state of a finding. A failed read says nothing about the bytes. */
+function stateOf(code, healable) {
+  if (code === UNREADABLE) return 'unreadable';
+  if (healable) return 'repairable';
+  return DATA.has(code) ? 'LOST' : 'damaged';
+}
+
 /** What a verify found, for people. */
 function report({ ok, errors, notes, stats }) {
   const lines = errors.map(({ code, error, path, pack, healable }) => {
     const where = path ?? (pack ? `pack ${pack}` : '');
-    return `${healable ? 'repairable' : 'LOST'}  ${code}  ${printable(error)}${where && !error.includes(where) ? `  (${where})` : ''}`;
+    return `${stateOf(code, healable)}  ${code}  ${printable(error)}${where && !error.includes(where) ? `  (${where})` : ''}`;
   });
-  const affected = new Map(errors.filter(({ healable }) => !healable).flatMap(({ items }) => items).map((one) => [`${one.snapshotId} ${one.item}`, one]));
+  const affected = new Map(errors.filter(({ code, healable }) => stateOf(code, healable) === 'LOST').flatMap(({ items }) => items).map((one) => [`${one.snapshotId} ${one.item}`, one]));
   for (const { snapshotId, item } of affected.values()) lines.push(`affected: snapshot ${shortId(snapshotId)}, item ${printable(item)}`);
   for (const { message } of notes) lines.push(`note: ${printable(message)}`);
   const checked = `${plural(stats.packsChecked, 'pack')}, ${plural(stats.chunksChecked, 'chunk')} and ${plural(stats.snapshotsChecked, 'snapshot')} checked`;
-  const healable = errors.filter((one) => one.healable).length;
-  lines.push(ok ? `${checked}: ${HEALTHY}` : `${checked}: ${plural(errors.length, 'problem')}, ${healable} of them repairable`);
+  const unreadable = errors.filter(({ code }) => code === UNREADABLE).length;
+  const healable = errors.filter((one) => one.healable && one.code !== UNREADABLE).length;
+  const counts = [[errors.length - unreadable, `damaged (${healable} repairable)`], [unreadable, 'unreadable']];
+  lines.push(`${checked}: ${ok ? HEALTHY : counts.filter(([number]) => number > 0).map(([number, what]) => `${number} ${what}`).join(', ')}`);
+  if (unreadable > 0) lines.push('What is unreadable may be intact: check the disk and the connection to it, and try again.');
   if (healable > 0) lines.push('Run "containerarchive repair".');
   return lines.join('\n');
 }

@@ -27,7 +27,7 @@ const unsure = (text, hint) => ({ status: 'warning', text, ...(hint && { hint })
 
 function checkPlatform() {
   const libc = process.report?.getReport?.()?.header?.glibcVersionRuntime;
-  const clib = process.platform === 'linux' ? (libc ? `, glibc ${libc}` : ', musl') : '';
+  const clib = libc ? `, glibc ${libc}` : '';
   return good(`${process.platform} ${process.arch}${clib}, ${plural(cpus().length, 'core')}, Node ${process.versions.node}`);
 }
 
@@ -80,7 +80,7 @@ async function doctor(session, { maxAge, ...globals }) {
     if (found.status === 'failed') failed++;
     const { status, text, hint } = found;
     const style = { ok: 'green', warning: 'yellow', failed: 'red' }[status];
-    output.result({ check: name, status, message: text, ...(hint && { hint }) }, `${output.styled(style, status.padEnd(7))}  ${name.padEnd(11)} ${text}${hint ? `\n${' '.repeat(21)}${hint}` : ''}`);
+    output.result({ check: name, status, message: text, ...(hint && { hint }) }, `${output.styled(style, status.padEnd(7))}  ${name.padEnd(11)} ${printable(text)}${hint ? `\n${' '.repeat(21)}${hint}` : ''}`);
     return status !== 'failed';
   };
   await check('platform', checkPlatform);

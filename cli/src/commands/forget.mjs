@@ -62,7 +62,10 @@ async function forgetSnapshots(session, ids, options) {
 /** Removes the snapshots of some ids. */
 async function byIds(session, archive, ids, options) {
   const chosen = [];
-  for (const id of ids) chosen.push(await archive.getSnapshot(id));
+  for (const id of ids) {
+    const snapshot = await archive.getSnapshot(id);
+    if (!chosen.some((one) => one.id === snapshot.id)) chosen.push(snapshot);
+  }
   const lines = chosen.map(({ id, createdAt }) => `${options.dryRun ? 'would remove' : 'remove'} ${shortId(id)} of ${localTime(createdAt)}`);
   session.output.note(lines.join('\n'));
   const isExact = ids.every((id) => FULL_ID.test(id));

@@ -16,6 +16,7 @@ export function define(program, run) {
     .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
     .requiredOption('--to <path>', 'the directory, the file of a single item, or - for standard output')
     .option('--item <name>', 'only this item')
+    .option('--read-only', 'repair nothing in the repository, also where damage is found')
     .option('--overwrite', 'replace files that exist')
     .action(run(restore));
 }
@@ -41,7 +42,7 @@ function targetsOf(items, to, only) {
 }
 
 async function restore(session, id, options) {
-  return withRepository(options, session, {}, async (archive) => {
+  return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
     const snapshot = await archive.getSnapshot(id);
     const { item: only, to } = options;
     const items = only === undefined ? snapshot.items : snapshot.items.filter(({ name }) => name === only);
@@ -76,7 +77,7 @@ async function toFiles({ output, signal }, archive, snapshot, targets, overwrite
     } finally {
       progress.stop();
     }
-    output.result(file, `restored ${file.path}  ${size(file.size)}`);
+    output.result(file, `restored ${printable(file.path)}  ${size(file.size)}`);
   }
   return EXIT.ok;
 }

@@ -46,7 +46,7 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
         chunk_count,
         new_chunks,
         reused_chunks: chunk_count - new_chunks,
-        writer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        writer_version: options.writer_version.to_owned(),
         items,
     }
 }

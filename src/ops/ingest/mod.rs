@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Options of an ingest and metadata of its snapshot.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct IngestOptions {
     /// Tags of the snapshot.
     pub tags: BTreeMap<String, String>,
@@ -40,6 +40,21 @@ pub struct IngestOptions {
     pub compression: Option<Compression>,
     /// Also compute the SHA-256 of each item.
     pub digest_sha256: bool,
+    /// The version of this software that the manifest states; default: its own. Another one only
+    /// where the bytes of an earlier version are compared.
+    pub writer_version: &'static str,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            tags: BTreeMap::new(),
+            created_at_ms: None,
+            compression: None,
+            digest_sha256: false,
+            writer_version: env!("CARGO_PKG_VERSION"),
+        }
+    }
 }
 
 /// Backs up `items` as one snapshot. Waits while other ingests of the handle use its memory;
