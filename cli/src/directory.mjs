@@ -92,6 +92,8 @@ class Walk {
     try {
       text = nameOf(bytes);
     } catch (error) {
+      const near = `${name}/${bytes.toString('utf8')}`.split('/').slice(1).join('/');
+      if (this.#options.excludes?.ignores(near)) return undefined;
       return this.#options.skipped(join(path, bytes.toString('latin1')), error.message);
     }
     return this.add(join(path, text), `${name}/${text}`, device);
@@ -135,7 +137,8 @@ class Walk {
       const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, Math.max(1, Number(stats.size))));
       const read = await file.read(buffer, 0, buffer.length, 0);
       await this.#body(file, path, headerOf(name, 'file', stats), buffer.subarray(0, read.bytesRead));
-      // only now: a file that was skipped is no target of links
+      const after = await file.stat({ bigint: true });
+      if (after.mtimeNs !== stats.mtimeNs || after.size !== stats.size) this.#options.changed(path);
       if (stats.nlink > 1n) this.#linked.set(key, name);
     } catch (error) {
       if (error instanceof Abandoned) throw error.cause;
@@ -205,7 +208,8 @@ async function fillWithZeros(writer, length) {
  * @param {string} name of the root entry
  * @param options `excludes` (of the package "ignore"), `oneFileSystem`, `avoid` (the stat of a
  * directory that is left out), `skipped(path, why)` for what should be there and cannot be read:
- * throws, or returns to leave it out; `ignored(path, why)` for what is left out on purpose
+ * throws, or returns to leave it out; `ignored(path, why)` for what is left out on purpose;
+ * `changed(path)` for a file that changed while it was read
  */
 export async function* directoryStream(path, name, options) {
   // nothing is read before the stream is: the sizes in its headers would be old

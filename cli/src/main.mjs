@@ -79,7 +79,8 @@ async function main(argv) {
 
 /** Reports an error; returns its exit code. */
 function report(error, output, signal) {
-  if (error instanceof CommanderError) return error.exitCode; // printed already
+  // printed already; without any argument, help is the answer to a mistake
+  if (error instanceof CommanderError) return error.code === 'commander.help' && process.argv.length > 2 ? EXIT.ok : error.exitCode;
   const reason = signal.aborted ? signal.reason : error;
   if (reason instanceof Interrupted && !process.stderr.isTTY) process.stderr.write(`containerarchive: interrupted by ${reason.signal}\n`);
   if (!(reason instanceof Interrupted)) process.stderr.write(`${output.isJson ? errorJson(error) : errorText(error)}\n`);

@@ -67,7 +67,7 @@ export class Output {
   constructor({ json = false, quiet = false, progress = true } = {}) {
     this.isJson = json;
     this.isQuiet = quiet;
-    this.showsProgress = progress && !quiet && !json && process.stderr.isTTY === true;
+    this.showsProgress = progress && !quiet && !json && process.stderr.isTTY === true && process.env.TERM !== 'dumb';
     this.hasColours = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
     /** Called before a line on stderr, so that it does not run into a progress bar. */
     this.beforeLine = () => {};

@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { EXIT, Failure } from './failure.mjs';
+import { EXIT, Failure, Interrupted } from './failure.mjs';
 import { askSecret } from './terminal.mjs';
 
 const required = (message, details) => new Failure(message, { exitCode: EXIT.passphrase, ...details });
@@ -30,6 +30,7 @@ function fromCommand(command) {
   // Its stderr is for the user. Standard input may be the data of a backup: it must not read that.
   const stdin = process.stdin.isTTY ? 'inherit' : 'ignore';
   const { status, signal, error, stdout } = spawnSync(command, { shell: true, stdio: [stdin, 'pipe', 'inherit'] });
+  if (signal === 'SIGINT') throw new Interrupted(signal);
   if (error) throw required(`The passphrase command cannot be started: ${error.message}`, { cause: error });
   if (status !== 0) throw required(`The passphrase command failed: ${signal ?? `exit code ${status}`}`);
   return withoutNewline(stdout, 'the passphrase command');
@@ -41,7 +42,8 @@ function fromCommand(command) {
  * @param given { name: value } of one level (options, or the environment)
  */
 function only(given) {
-  const present = Object.entries(given).filter(([, { value }]) => value !== undefined);
+  // an empty variable is one that is not set
+  const present = Object.entries(given).filter(([, { value }]) => value !== undefined && value !== '');
   if (present.length > 1) throw required(`Only one of ${present.map(([name]) => name).join(' and ')} can be used`);
   return present[0]?.[1];
 }

@@ -28,6 +28,12 @@ export function addPolicyOptions(command) {
   return command;
 }
 
+/** The time zone of this machine; an empty TZ is UTC. */
+function machineZone() {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  return timeZone === 'Etc/Unknown' ? 'UTC' : timeZone;
+}
+
 /** The policy of the options, or null when they have no rule. */
 export function policyOf(options) {
   const rules = RULES
@@ -40,7 +46,7 @@ export function policyOf(options) {
   return {
     ...Object.fromEntries(rules),
     ...(options.groupBy && { groupBy: options.groupBy }),
-    timeZone: options.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+    timeZone: options.timeZone ?? machineZone(),
   };
 }
 

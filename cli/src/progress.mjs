@@ -39,7 +39,7 @@ export function startProgress(output) {
     clearOnComplete: true,
     linewrap: false,
     emptyOnZero: true,
-    format: () => (newest === null ? '' : progressLine(newest, process.stderr.columns)),
+    format: () => (newest === null ? '' : progressLine(newest, process.stderr.columns || 80)),
   });
   line.start(1, 0);
   let running = true;

@@ -34,7 +34,10 @@ export function share(text) {
 /** A time of the command line; without a zone it is local. */
 export function time(text) {
   const date = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00` : text.replace(' ', 'T'));
-  if (!/^\d{4}-\d{2}-\d{2}/.test(text) || Number.isNaN(date.getTime())) {
+  const [, year, month, day] = /^(\d{4})-(\d{2})-(\d{2})/.exec(text) ?? [];
+  // Date turns 31 February into 3 March
+  const isDay = day !== undefined && new Date(Date.UTC(year, month - 1, day)).getUTCDate() === Number(day);
+  if (!isDay || Number.isNaN(date.getTime())) {
     throw new InvalidArgumentError('Use a time as "2026-11-30" or "2026-11-30 14:05:00".');
   }
   return date.toISOString();

@@ -1,6 +1,6 @@
 // backup: files, directories, standard input, or the output of commands, as one snapshot.
 
-import { accessSync, constants, readFileSync, realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import ignore from 'ignore';
 import { directoryStream, isDirectory, sameFile } from '../directory.mjs';
@@ -27,7 +27,7 @@ export function define(program, run) {
     .option('--time <time>', 'time of the snapshot, for imports of older data', time)
     .option('-c, --compression <how>', 'of new data: zstd, zstd:LEVEL, zstd:auto, gzip, none', compression)
     .option('--ok-exit-code <n>', 'accept this exit code of commands too, as 1 of tar (repeatable)', codes)
-    .option('--refuse-empty', 'fail when a command succeeds and writes nothing')
+    .option('--refuse-empty', 'fail when a command writes nothing, or standard input is empty')
     .option('--concurrency <n>', 'how many sources are read at once, 1 to 16', wholeNumber(1))
     .option('-e, --exclude <pattern>', 'leave out what matches, as in .gitignore (repeatable)', list)
     .option('--exclude-file <file>', 'patterns from a file, one per line (repeatable)', list)
@@ -42,7 +42,7 @@ const codes = (text, before = [0]) => [...before, wholeNumber(0)(text)];
 /** Options that only one kind of source has. */
 const ONLY_FOR = {
   paths: { exclude: '--exclude', excludeFile: '--exclude-file', oneFileSystem: '--one-file-system', skipUnreadable: '--skip-unreadable' },
-  commands: { okExitCode: '--ok-exit-code', refuseEmpty: '--refuse-empty' },
+  commands: { okExitCode: '--ok-exit-code' },
 };
 
 /** Refuses options that have no effect on this kind of source. */
@@ -52,6 +52,7 @@ function checkOptions(kind, options) {
     const given = Object.keys(names).find((name) => options[name] !== undefined);
     if (other !== own && given) throw new Failure(`${names[given]} is only for ${other === 'paths' ? 'files and directories' : 'commands'}`);
   }
+  if (kind === 'paths' && options.refuseEmpty) throw new Failure('--refuse-empty is only for commands and standard input');
   if (kind === 'stdin' && options.concurrency !== undefined) throw new Failure('--concurrency is for several sources');
 }
 
@@ -98,6 +99,11 @@ class Skips {
   #allowed;
   #reported;
 
+  /** What was reported, for a next attempt. */
+  get reported() {
+    return new Set([...this.#reported, ...this.paths]);
+  }
+
   /**
    * @param output
    * @param {boolean} allowed whether files may be left out
@@ -119,10 +125,15 @@ class Skips {
   };
 
   /** For what is left out on purpose. */
-  onIgnored = (path, why) => {
-    if (!this.#reported.has(path)) this.#output.warn(`left out ${path}: ${why}`);
-    this.#reported.add(path);
-  };
+  onIgnored = (path, why) => this.#once(`left out ${path}: ${why}`);
+
+  /** For a file whose bytes may be of two times. */
+  onChanged = (path) => this.#once(`${path} changed while it was read`);
+
+  #once(text) {
+    if (!this.#reported.has(text)) this.#output.warn(text);
+    this.#reported.add(text);
+  }
 }
 
 /** Descriptions of files and directories, from which items can be made more than once. */
@@ -158,11 +169,12 @@ function isReadable(path, skips) {
 /** The items of one attempt. */
 function itemsOf(described, options, skips, avoid) {
   const readable = described.filter(({ path, folder }) => folder || isReadable(path, skips));
+  if (readable.length === 0) throw new Failure('Nothing is left to back up: no file can be read');
   return readable.map(({ path, name, base, folder }) => {
     if (!folder) return { name, type: 'file', stream: { path } };
     const { oneFileSystem } = options;
-    const { onSkipped: skipped, onIgnored: ignored } = skips;
-    const stream = directoryStream(path, base, { excludes: excludesOf(options), oneFileSystem, avoid, skipped, ignored });
+    const { onSkipped: skipped, onIgnored: ignored, onChanged: changed } = skips;
+    const stream = directoryStream(path, base, { excludes: excludesOf(options), oneFileSystem, avoid, skipped, ignored, changed });
     return { name, type: 'directory-tar', stream };
   });
 }
@@ -187,10 +199,21 @@ async function backupPaths(archive, paths, options, ingestOptions, session) {
   } catch (error) {
     if (!(error.cause instanceof NeedsTag)) throw error.cause instanceof Failure ? error.cause : error;
   }
-  const second = new Skips(session.output, true, first.paths);
+  const second = new Skips(session.output, true, first.reported);
   const tagged = { ...ingestOptions, tags: { ...ingestOptions.tags, ...INCOMPLETE } };
   const snapshot = await archive.ingestMulti(itemsOf(described, options, second, avoid), tagged);
   return { snapshot, isComplete: false };
+}
+
+/** Backs up standard input. Nothing at all is probably a mistake, as an input that was closed. */
+async function backupStdin(archive, { name = 'stdin', refuseEmpty }, ingestOptions, { output }) {
+  if (fstatSync(0).isDirectory()) throw new Failure('Standard input is a directory', { hint: 'Give the directory as an argument' });
+  const commitWhen = () => {
+    if (refuseEmpty && process.stdin.bytesRead === 0) throw new Failure('Standard input is empty');
+  };
+  const snapshot = await archive.ingest(process.stdin, { ...ingestOptions, items: [{ name }], commitWhen });
+  if (snapshot.originalSize === 0) output.warn('standard input was empty');
+  return snapshot;
 }
 
 /** The environment of commands: all but the passphrase, which none of them needs. */
@@ -206,8 +229,7 @@ async function ingest(archive, paths, options, ingestOptions, session) {
   if (kind === 'paths') return backupPaths(archive, paths, options, ingestOptions, session);
   const { concurrency, ...single } = ingestOptions;
   if (kind === 'stdin') {
-    const items = [{ name: options.name ?? 'stdin', type: 'data' }];
-    return { snapshot: await archive.ingest(process.stdin, { ...single, items }), isComplete: true };
+    return { snapshot: await backupStdin(archive, options, single, session), isComplete: true };
   }
   if (kind === 'items' && options.name !== undefined) throw new Failure('--name cannot be combined with --item NAME=COMMAND');
   const commands = kind === 'items' ? itemCommands(options.item) : [{ name: options.name ?? basename(command[0]), command }];

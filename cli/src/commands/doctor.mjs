@@ -2,6 +2,7 @@
 
 import { cpus } from 'node:os';
 import { promises as fs } from 'node:fs';
+import { join } from 'node:path';
 import { ContainerArchive } from '../api.mjs';
 import { EXIT, hintOf } from '../failure.mjs';
 import { count, duration, plural, printable, size } from '../output.mjs';
@@ -46,7 +47,8 @@ async function checkSpace(path) {
 }
 
 /** Removes leases of processes that have exited: the same locks as for a backup. */
-async function checkLocks(archive) {
+async function checkLocks(archive, path) {
+  await fs.access(join(path, 'locks'), fs.constants.W_OK);
   await archive.unlock();
   const held = (await archive.locks()).filter((lock) => lock.held);
   return good(held.length === 0 ? 'locks work, nothing is writing' : `locks work, ${plural(held.length, 'operation')} writing`);
@@ -104,7 +106,7 @@ async function checkRepository(path, globals, session, check, maxAge) {
   if (!opened) return;
   try {
     await check('space', () => checkSpace(path));
-    await check('locks', () => checkLocks(archive));
+    await check('locks', () => checkLocks(archive, path));
     await check('age', () => checkAge(archive, maxAge));
     await check('contents', () => checkContents(archive, session.signal));
   } finally {

@@ -37,8 +37,8 @@ async function newPassphrase({ newPassphraseFile, newPassphraseCommand }) {
 async function listKeys(session, globals) {
   return withRepository(globals, session, { readOnly: true }, async (archive) => {
     const keys = await archive.keys.list();
-    const rows = keys.map(({ id, type, createdAt, label, current }) => [shortId(id), type, localTime(createdAt), current ? 'in use' : '', printable(label ?? '')]);
-    session.output.result(keys, keys.length === 0 ? '' : table(['ID', 'Type', 'Created', '', 'Label'], rows));
+    const rows = keys.map(({ id, type, createdAt, label, current }) => [shortId(id), type, localTime(createdAt), current ? 'yes' : '', printable(label ?? '')]);
+    session.output.result(keys, keys.length === 0 ? '' : table(['ID', 'Type', 'Created', 'Current', 'Label'], rows));
     if (keys.length === 0) session.output.note('The repository is not encrypted.');
     return EXIT.ok;
   });

@@ -42,6 +42,7 @@ function targetsOf(items, to, only) {
 }
 
 async function restore(session, id, options) {
+  if (options.to === '') throw new Failure('The path after --to is empty');
   return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
     const snapshot = await archive.getSnapshot(id);
     const { item: only, to } = options;
