@@ -653,7 +653,8 @@ def restore_command(repo, args):
     if args.item is not None:
         items = [item for item in items if item["name"] == args.item]
         want(items, f"no item {args.item!r} in snapshot {args.id}")
-    out = open(args.output, "xb") if args.output else sys.stdout.buffer
+    # readable by its owner alone, as what the program itself restores
+    out = open(args.output, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) if args.output else sys.stdout.buffer
     try:
         with out:
             for item in items:
