@@ -29,7 +29,7 @@ export function progressLine(progress, columns = 80) {
  * A progress bar for one operation: `onProgress` for the API, and `stop`, which removes it. Without
  * a terminal both do nothing.
  */
-export function startProgress(output) {
+function startProgress(output) {
   if (!output.showsProgress) return { onProgress: undefined, stop() {} };
   let newest = null;
   const line = new SingleBar({
@@ -56,4 +56,17 @@ export function startProgress(output) {
     line.update(0);
   };
   return { onProgress, stop };
+}
+
+/**
+ * Makes one call of the API with a progress bar, which is gone when this settles. `call` gets the
+ * options for the progress.
+ */
+export async function withProgress(output, call) {
+  const { onProgress, stop } = startProgress(output);
+  try {
+    return await call(onProgress === undefined ? {} : { onProgress });
+  } finally {
+    stop();
+  }
 }

@@ -6,8 +6,8 @@ import ignore from 'ignore';
 import { directoryStream, isDirectory, sameFile } from '../directory.mjs';
 import { EXIT, Failure } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
-import { startProgress } from '../progress.mjs';
-import { openRepository, repositoryPath } from '../repository.mjs';
+import { withProgress } from '../progress.mjs';
+import { repositoryPath, withRepository } from '../repository.mjs';
 import { shellCommand } from '../shell.mjs';
 import { compression, list, tags, time, wholeNumber } from '../values.mjs';
 
@@ -223,9 +223,8 @@ function commandEnvironment() {
 }
 
 /** The sources of the command line, as one call of the API. */
-async function ingest(archive, paths, options, ingestOptions, session) {
+async function ingest(archive, kind, paths, options, ingestOptions, session) {
   const { command } = session;
-  const kind = kindOf(paths, command, options);
   if (kind === 'paths') return backupPaths(archive, paths, options, ingestOptions, session);
   const { concurrency, ...single } = ingestOptions;
   if (kind === 'stdin') {
@@ -241,22 +240,18 @@ async function ingest(archive, paths, options, ingestOptions, session) {
 
 async function backup(session, paths, options) {
   const { output, signal } = session;
-  checkOptions(kindOf(paths, session.command, options), options); // before a passphrase is asked for
-  const archive = await openRepository(options, session);
-  const progress = startProgress(output);
-  try {
+  const kind = kindOf(paths, session.command, options); // before a passphrase is asked for
+  checkOptions(kind, options);
+  return withRepository(options, session, {}, async (archive) => {
     const { tag, time: createdAt, compression: how, concurrency } = options;
-    const given = { tags: tag, createdAt, compression: how, concurrency, signal, onProgress: progress.onProgress };
+    const given = { tags: tag, createdAt, compression: how, concurrency, signal };
     const ingestOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    const { snapshot, isComplete } = await ingest(archive, paths, options, ingestOptions, session);
-    progress.stop();
+    const { snapshot, isComplete } = await withProgress(output, (progress) =>
+      ingest(archive, kind, paths, options, { ...ingestOptions, ...progress }, session));
     output.result(snapshot, summary(snapshot));
     if (!isComplete) output.warn('not all files could be read: the snapshot is tagged incomplete=true');
     return isComplete ? EXIT.ok : EXIT.incomplete;
-  } finally {
-    progress.stop();
-    await archive.close();
-  }
+  });
 }
 
 /** What a backup did, for people. */

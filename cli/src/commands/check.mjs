@@ -1,10 +1,9 @@
 // check and repair: finding damage, and repairing it.
 
-import { EXIT } from '../failure.mjs';
+import { EXIT, Failure } from '../failure.mjs';
 import { count, plural, printable, shortId } from '../output.mjs';
-import { startProgress } from '../progress.mjs';
+import { withProgress } from '../progress.mjs';
 import { withRepository } from '../repository.mjs';
-import { Failure } from '../failure.mjs';
 
 export function define(program, run) {
   program
@@ -31,14 +30,8 @@ async function check(session, { quick, readData, subset, ...globals }) {
   const level = quick ? 'quick' : readData ? 'full' : 'standard';
   return withRepository(globals, session, { readOnly: true }, async (archive) => {
     const { output, signal } = session;
-    const progress = startProgress(output);
-    let result;
-    try {
-      const { onProgress } = progress;
-      result = await archive.verify({ level, signal, ...(subset !== undefined && { subset }), ...(onProgress && { onProgress }) });
-    } finally {
-      progress.stop();
-    }
+    const options = { level, signal, ...(subset !== undefined && { subset }) };
+    const result = await withProgress(output, (progress) => archive.verify({ ...options, ...progress }));
     output.result(result, report(result));
     return result.ok ? EXIT.ok : EXIT.failed;
   });
@@ -76,14 +69,7 @@ function report({ ok, errors, notes, stats }) {
 async function repair(session, globals) {
   return withRepository(globals, session, {}, async (archive) => {
     const { output, signal } = session;
-    const progress = startProgress(output);
-    let result;
-    try {
-      const { onProgress } = progress;
-      result = await archive.repair({ signal, ...(onProgress && { onProgress }) });
-    } finally {
-      progress.stop();
-    }
+    const result = await withProgress(output, (progress) => archive.repair({ signal, ...progress }));
     output.result(result, repaired(result));
     return result.lostChunks > 0 || result.damagedSnapshots.length > 0 ? EXIT.failed : EXIT.ok;
   });

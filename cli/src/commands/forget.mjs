@@ -4,7 +4,7 @@ import { Option } from 'commander';
 import { EXIT, Failure } from '../failure.mjs';
 import { localTime, plural, shortId, size } from '../output.mjs';
 import { addPolicyOptions, calendar, planTable, policyOf } from '../policy.mjs';
-import { startProgress } from '../progress.mjs';
+import { withProgress } from '../progress.mjs';
 import { withRepository } from '../repository.mjs';
 import { confirm, hasTerminal } from '../terminal.mjs';
 import { share, tags } from '../values.mjs';
@@ -107,16 +107,9 @@ async function remove(session, archive, choices, options) {
 }
 
 async function runPrune({ output, signal }, archive, options) {
-  const progress = startProgress(output);
-  try {
-    const { onProgress } = progress;
-    const result = await archive.prune(KEEP_ALL, { ...options, signal, ...(onProgress && { onProgress }) });
-    progress.stop();
-    for (const warning of result.warnings) output.warn(warning);
-    return result;
-  } finally {
-    progress.stop();
-  }
+  const result = await withProgress(output, (progress) => archive.prune(KEEP_ALL, { ...options, signal, ...progress }));
+  for (const warning of result.warnings) output.warn(warning);
+  return result;
 }
 
 /** What a prune freed, for people. */

@@ -5,7 +5,7 @@ import { basename, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
-import { startProgress } from '../progress.mjs';
+import { withProgress } from '../progress.mjs';
 import { withRepository } from '../repository.mjs';
 
 export function define(program, run) {
@@ -70,14 +70,8 @@ async function toFiles({ output, signal }, archive, snapshot, targets, overwrite
   if (existing) throw new Failure(`${existing.path} exists`, { code: 'ERR_FILE_EXISTS', hint: 'Use --overwrite, or another path' });
   for (const { item, path } of targets) {
     mkdirSync(resolve(path, '..'), { recursive: true });
-    const progress = startProgress(output);
-    let file;
-    try {
-      const { onProgress } = progress;
-      file = await archive.restoreToFile(snapshot.id, { item, path, overwrite, signal, ...(onProgress && { onProgress }) });
-    } finally {
-      progress.stop();
-    }
+    const options = { item, path, overwrite, signal };
+    const file = await withProgress(output, (progress) => archive.restoreToFile(snapshot.id, { ...options, ...progress }));
     output.result(file, `restored ${printable(file.path)}  ${size(file.size)}`);
   }
   return EXIT.ok;
