@@ -13,7 +13,7 @@ function output(command, args) {
 }
 
 /** [prefix, replacement] of each directory that the compiler sees; the last match holds. */
-function prefixes() {
+export function prefixes() {
   const cargo = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const registry = join(cargo, 'registry', 'src');
   const sources = existsSync(registry) ? readdirSync(registry).map((name) => join(registry, name)) : [];

@@ -8,10 +8,11 @@
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { assertGlibc, highestGlibc } from './elf.mjs';
+import { localPaths } from './pack.mjs';
+import { prefixes } from './rustflags.mjs';
 import { root } from './steps.mjs';
 import { toolchain } from './toolchain.mjs';
 
@@ -81,9 +82,7 @@ function targetDir() {
 
 /** Flags that replace the directories of this machine in the texts of panics. */
 function remaps(tools) {
-  const registry = join(process.env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry', 'src');
-  return [[tools.folder, '/toolchain'], [registry, '/cargo'], [root.replace(/\/$/, ''), '/containerarchive']]
-    .map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
+  return [...prefixes(), [tools.folder, 'toolchain']].map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
 }
 
 /** Builds one target; returns the rest of its row. */
@@ -107,7 +106,7 @@ function build(target, tools) {
   const row = { seconds: (Date.now() - started) / 1000, size: statSync(file).size };
   try {
     if (!bytes.includes(ENTRY)) throw new Error(`no ${ENTRY} in the file`);
-    const local = [root, tools.folder, homedir()].find((path) => path !== '/' && bytes.includes(path));
+    const [local] = bytes.includes(tools.folder) ? [tools.folder] : localPaths(bytes);
     if (local) throw new Error(`the file holds the path ${local} of this machine`);
     if (target.glibc) return { ...row, glibc: assertGlibc(file, target.glibc) };
     if (target.name.startsWith('linux') && highestGlibc(bytes)) throw new Error('it asks for glibc');
