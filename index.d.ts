@@ -92,6 +92,38 @@ export interface IKdf {
   lanes?: number;
 }
 
+/**
+ * How a repository on object storage is reached. What is absent is taken from the environment
+ * (`AWS_*`, `GOOGLE_*`, `AZURE_*`) and from the identity of the machine, by the rules of each
+ * service. Nothing of it is stored, and secrets are in no message.
+ */
+export interface IStorageOptions {
+  /** URL of the service. Default: that of AWS, Google Cloud or Azure. */
+  endpoint?: string;
+  /** Region of an S3 bucket. Default: `AWS_REGION`, else us-east-1. */
+  region?: string;
+  /** Access key of S3, or account of Azure. */
+  accessKeyId?: string;
+  /** Its secret. */
+  secretAccessKey?: string;
+  /** Token of temporary credentials of S3. */
+  sessionToken?: string;
+  /** Path of a service account file of Google Cloud. */
+  serviceAccountFile?: string;
+  /** Whether an S3 bucket is in the path of URLs (default) or, with false, in the host name. */
+  pathStyle?: boolean;
+  /** Path of PEM certificates that are trusted in addition to those of the system. */
+  caFile?: string;
+  /** Accept an endpoint without TLS. Default false. */
+  allowHttp?: boolean;
+  /** Longest duration of one request, in milliseconds, 1 to 4,294,967,295. Default 60,000. */
+  timeoutMs?: number;
+  /** The same for a connection attempt, in milliseconds, 1 to 4,294,967,295. Default 5,000. */
+  connectTimeoutMs?: number;
+  /** How often a request is repeated that failed for a passing reason, 0 to 100. Default 6. */
+  retries?: number;
+}
+
 /** Options of {@link ContainerArchive.open}. */
 export interface IOpenOptions {
   /**
@@ -139,6 +171,8 @@ export interface IOpenOptions {
    * digits. Default: any repository at the path.
    */
   repositoryId?: string;
+  /** How the bucket is reached, for a URL. Refused for a path. */
+  storage?: IStorageOptions;
   /**
    * Cancels the call: the promise rejects with `signal.reason`. Nothing is left of a repository
    * that was being created.
@@ -172,10 +206,14 @@ export interface IInitOptions extends Omit<IOpenOptions, 'keyless' | 'repository
     /** Largest chunk in bytes, 1024 to 8,388,608. Default 1,048,576. */
     max: number;
   };
-  /** Target size of a pack in bytes, 65,536 to 1,073,741,824. Default 8,388,608 (8 MiB). */
+  /**
+   * Target size of a pack in bytes, 65,536 to 1,073,741,824. Default 8,388,608 (8 MiB); on object
+   * storage 33,554,432 (32 MiB).
+   */
   packSize?: number;
   /**
-   * Reed-Solomon parity over packs, or false for none. Both numbers are required.
+   * Reed-Solomon parity over packs, or false for none. Both numbers are required. Object storage
+   * protects what it keeps by itself: there the default is false, and nothing else is accepted.
    * Default { data: 20, parity: 1 }.
    */
   parity?: {

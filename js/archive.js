@@ -56,8 +56,8 @@ async function openOrInit(where, json, ...rest) {
 
 /** init(), open() and openOrInit(): they differ in the call and the options that it takes. */
 async function connect(call, takes, path, given) {
-  const where = check.absolutePath(path, 'path');
-  const { json, secret, signal } = options.repository(given, takes);
+  const where = check.location(path, 'path');
+  const { json, secret, signal } = options.repository(given, takes, check.isUrl(where));
   const events = new Events();
   const calls = new Calls();
   const warn = (code, message, pack) => {

@@ -233,6 +233,15 @@ function absolutePath(value, where) {
   return reading(`The working directory, which ${where} is relative to,`, () => resolve(given));
 }
 
+/** Whether a location is a URL. One letter before the colon is a drive of Windows. */
+const isUrl = (location) => /^[a-z][a-z0-9+.-]+:\/\//i.test(location);
+
+/** The location of a repository: a URL unchanged, or an absolute path. */
+function location(value, where) {
+  const given = path(value, where);
+  return isUrl(given) ? given : absolutePath(given, where);
+}
+
 /** Whether a value is bytes: any Uint8Array, and so any Buffer, of any realm. */
 const isBytes = types.isUint8Array;
 
@@ -264,6 +273,6 @@ function isLost(bytes) {
 }
 
 module.exports = {
-  absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, kindOf, members,
-  options, part, path, reading, signal, tags, text, time, timeBound, wellFormed,
+  absolutePath, array, boolean, byteLength, callback, hexId, integer, isBytes, isLost, isPlain, isUrl, kindOf, location,
+  members, options, part, path, reading, signal, tags, text, time, timeBound, wellFormed,
 };

@@ -28,15 +28,21 @@ function refuseMissingSecret(given) {
   });
 }
 
+/** Options with other defaults on object storage, which the engine knows. */
+const OTHER_DEFAULTS = ['packSize', 'parity'];
+
 /**
  * The options of 'init', 'open' or 'openOrInit': { json, secret, signal? }, of which the second may
  * be null.
  */
-function repository(value, call) {
+function repository(value, call, isRemote) {
   const mayInit = call !== 'open';
   const fields = REPOSITORY[call];
   const given = check.options(value, fields, 'options');
   const out = read(given, fields, Object.keys(fields).filter((name) => !NOT_JSON.includes(name)));
+  if (isRemote) {
+    for (const name of OTHER_DEFAULTS) if (given[name] === undefined) delete out[name];
+  }
   const signal = check.signal(given.signal, 'signal');
   const taken = secret.take(given);
   if (mayInit && taken === null) refuseMissingSecret(given);

@@ -12,7 +12,7 @@ const WHOLE_ID = /^[0-9a-f]{32}$/;
 
 /** What the native side and runPrune() take. */
 function checked(given) {
-  const { filter, ...out } = read(given, IPruneOptions, ['dryRun', 'filter', 'maxUnused', 'force', 'wait']);
+  const { filter, ...out } = read(given, IPruneOptions, ['dryRun', 'filter', 'maxUnused', 'force', 'wait', 'exclusive']);
   return {
     json: JSON.stringify({ ...out, ...filter }),
     dryRun: out.dryRun,

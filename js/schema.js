@@ -26,7 +26,7 @@ const LEVELS = { gzip: [1, 9], zstd: [1, 19], none: [0, 0] };
 const required = (field) => ({ ...field, required: true });
 const integer = (unit, min, max = Number.MAX_SAFE_INTEGER, byDefault) => (
   { type: 'integer', unit, min, max, ...(byDefault !== undefined && { default: byDefault }) });
-const boolean = (byDefault) => ({ type: 'boolean', default: byDefault });
+const boolean = (byDefault) => ({ type: 'boolean', ...(byDefault !== undefined && { default: byDefault }) });
 const choice = (values, byDefault) => (
   { type: 'choice', values, ...(byDefault !== undefined && { default: byDefault }) });
 const object = (fields, byDefault) => (
@@ -57,6 +57,22 @@ const Compression = {
   level: { type: 'level', default: 3 },
 };
 
+/** How a bucket is reached. What is absent comes from the environment. */
+const IStorageOptions = {
+  endpoint: TEXT,
+  region: TEXT,
+  accessKeyId: TEXT,
+  secretAccessKey: TEXT,
+  sessionToken: TEXT,
+  serviceAccountFile: { type: 'path' },
+  pathStyle: boolean(),
+  caFile: { type: 'path' },
+  allowHttp: boolean(false),
+  timeoutMs: integer('milliseconds', 1, MAX_U32, 60_000),
+  connectTimeoutMs: integer('milliseconds', 1, MAX_U32, 5_000),
+  retries: integer('requests', 0, 100, 6),
+};
+
 /** Options of a handle. */
 const handle = {
   passphrase: PASSPHRASE,
@@ -67,6 +83,7 @@ const handle = {
   lockWaitMs: integer('milliseconds', 0, undefined, 10_000),
   verifyWrites: boolean(true),
   heal: boolean(true),
+  storage: object(IStorageOptions),
   signal: SIGNAL,
 };
 
@@ -178,10 +195,12 @@ const IPlanPruneOptions = {
   signal: SIGNAL,
   onProgress: CALLBACK,
 };
-const IPruneOptions = { ...IPlanPruneOptions, dryRun: boolean(false), wait: boolean(false) };
+const IPruneOptions = {
+  ...IPlanPruneOptions, dryRun: boolean(false), wait: boolean(false), exclusive: boolean(false),
+};
 
 const IReportOptions = { policy: { type: 'policy' }, signal: SIGNAL };
-const IRepairOptions = { signal: SIGNAL, onProgress: CALLBACK };
+const IRepairOptions = { exclusive: boolean(false), signal: SIGNAL, onProgress: CALLBACK };
 /** Options of reindex() and stats(). */
 const signalOnly = { signal: SIGNAL };
 const unlock = { force: boolean(false) };
@@ -191,7 +210,7 @@ const SCHEMA = {
   Compression, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
   IInitOptions, IItemDescription, IKdf, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
   IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
-  ISnapshotFilter, ISnapshotListOptions, IVerifyOptions,
+  ISnapshotFilter, ISnapshotListOptions, IStorageOptions, IVerifyOptions,
 };
 
 module.exports = { ...SCHEMA, KEY_BYTES, LEVELS, MAX_TEXT_BYTES, SCHEMA, signalOnly, unlock };

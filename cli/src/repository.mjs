@@ -9,13 +9,16 @@ import { hasTerminal } from './terminal.mjs';
 /** How often a wrong passphrase may be typed. */
 const ATTEMPTS = 3;
 
-/** The absolute path of the repository. */
+/** Whether a location is the URL of a bucket. */
+export const isUrl = (location) => /^[a-z][a-z0-9+.-]+:\/\//i.test(location);
+
+/** The absolute path of the repository, or its URL. */
 export function repositoryPath({ repo }) {
   const path = repo ?? process.env.CONTAINERARCHIVE_REPOSITORY;
   if (path === undefined || path === '') {
     throw new Failure('No repository is given', { hint: 'Use -r PATH, or set CONTAINERARCHIVE_REPOSITORY' });
   }
-  return resolve(path);
+  return isUrl(path) ? path : resolve(path);
 }
 
 /** Opens with passphrases from the terminal. */

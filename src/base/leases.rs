@@ -19,6 +19,37 @@ impl Base {
         Ok(writers.map(|lease| lease.session).collect())
     }
 
+    /// Before an operation that deletes. A folder needs nothing: locks exclude other processes. On
+    /// object storage the caller must have promised that no other process uses the repository, and
+    /// no lease may contradict that.
+    ///
+    /// # Errors
+    /// `ExclusiveRequired`; `RepositoryLocked` with the sessions that seem to be alive.
+    pub fn check_exclusive(&self, is_promised: bool) -> Result<()> {
+        if !self.storage().is_remote() {
+            return Ok(());
+        }
+        if !is_promised {
+            return Err(Error::ExclusiveRequired);
+        }
+        let held = lease::list(self.storage())?.into_iter().filter(|lease| lease.held);
+        let holders: Vec<String> = held
+            .map(|lease| {
+                let operation = lease.operation.as_deref().unwrap_or("a session").to_owned();
+                lease
+                    .started_at
+                    .map_or(operation.clone(), |at| format!("{operation} since {at}"))
+            })
+            .collect();
+        match holders.is_empty() {
+            true => Ok(()),
+            false => Err(Error::RepositoryLocked {
+                lock: format!("leases in {}", layout::LOCKS),
+                holders,
+            }),
+        }
+    }
+
     /// Removes the leftovers of processes that have exited: stale leases, and if there were any,
     /// half-written files too. Nothing depends on it, so a failure is ignored.
     pub fn clean_leftovers(&self) {

@@ -88,6 +88,26 @@ impl Environment {
         })
     }
 
+    /// A repository on object storage; see [`RemoteStorage::connect`](crate::storage::RemoteStorage::connect).
+    #[cfg(feature = "remote")]
+    pub fn remote_with(
+        url: &str,
+        options: &crate::storage::RemoteOptions,
+        executor: Arc<dyn Executor>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
+        let entropy: Arc<dyn Entropy> = Arc::new(crate::entropy::OsEntropy);
+        let storage = crate::storage::RemoteStorage::connect(url, options, Arc::clone(&entropy))?;
+        Ok(Self {
+            storage: Arc::new(storage),
+            path: url.to_owned(),
+            clock: Arc::new(crate::clock::SystemClock),
+            entropy,
+            executor,
+            monitor,
+        })
+    }
+
     /// `Err` when the caller has cancelled the opening.
     fn check_wanted(&self) -> Result<()> {
         match self.monitor.is_cancelled() {
@@ -137,7 +157,7 @@ impl Base {
     /// Whether a path of this machine leads into the repository's folder, also through links and
     /// bind mounts.
     pub fn contains_path(&self, path: &Path) -> bool {
-        leads_into(path, Path::new(&self.env.path), &layout::FOLDERS)
+        !self.storage().is_remote() && leads_into(path, Path::new(&self.env.path), &layout::FOLDERS)
     }
 
     /// The storage of the repository.

@@ -15,6 +15,7 @@ use super::options::{InitOptions, OpenOptions, Secret};
 use super::root_folder::{Generations, RootFolder};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
+use super::writing::lock_files;
 use super::{Base, Environment, readme};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
@@ -31,6 +32,8 @@ use std::time::Duration;
 
 /// Default target length of a pack in bytes.
 const DEFAULT_PACK_SIZE: u64 = 8 << 20;
+/// The same on object storage, where each pack costs two requests.
+const REMOTE_PACK_SIZE: u64 = 32 << 20;
 
 /// Creates a repository and opens it.
 ///
@@ -40,8 +43,8 @@ const DEFAULT_PACK_SIZE: u64 = 8 << 20;
 /// `Cancelled` (by the monitor of `env`; nothing is created then). Existing files are never
 /// changed.
 pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) -> Result<Opened> {
-    let pack_size = check_init(options)?;
     let storage = env.storage.as_ref();
+    let (pack_size, parity) = check_init(options, storage.is_remote())?;
     let exists = |env: &Environment| Error::RepositoryExists { path: env.path.clone() };
     match storage.size(layout::CONFIG) {
         Ok(Some(_)) if has_foreign_config(&env) => return Err(Error::NotEmpty { path: env.path.clone() }),
@@ -58,7 +61,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         chunking: options.chunking,
         compression: options.compression,
         encrypted: secret.is_some(),
-        parity: options.parity.unwrap_or(Some(ParityParams::default())),
+        parity,
         pack_size,
     };
     // slow, so it comes before anything is created and locked
@@ -76,7 +79,7 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     if !is_empty.map_err(|error| error.at_root(&env.path))? {
         return Err(Error::NotEmpty { path: env.path.clone() });
     }
-    for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+    for name in lock_files(storage) {
         put_bytes(storage, name, &[])?;
     }
     storage.probe_locks(layout::MAINT_LOCK)?;
@@ -122,7 +125,8 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     Ok(opened)
 }
 
-fn check_init(options: &InitOptions) -> Result<u64> {
+/// Checks the options of a new repository; returns its pack size and parity.
+fn check_init(options: &InitOptions, is_remote: bool) -> Result<(u64, Option<ParityParams>)> {
     let invalid = |reason: String| Error::InvalidArgument { reason };
     options
         .chunking
@@ -137,7 +141,17 @@ fn check_init(options: &InitOptions) -> Result<u64> {
             .validate()
             .map_err(|reason| invalid(format!("parity: {reason}")))?;
     }
-    let pack_size = options.pack_size.unwrap_or(DEFAULT_PACK_SIZE);
+    if is_remote && options.parity.flatten().is_some() {
+        return Err(invalid(
+            "parity: not for object storage, which protects what it keeps by itself; omit the option".to_owned(),
+        ));
+    }
+    let default_parity = (!is_remote).then(ParityParams::default);
+    let default_pack_size = match is_remote {
+        true => REMOTE_PACK_SIZE,
+        false => DEFAULT_PACK_SIZE,
+    };
+    let pack_size = options.pack_size.unwrap_or(default_pack_size);
     if !PACK_SIZES.contains(&pack_size) {
         return Err(invalid(format!(
             "packSize: {pack_size} is not between {} and {} bytes",
@@ -145,7 +159,7 @@ fn check_init(options: &InitOptions) -> Result<u64> {
             PACK_SIZES.end()
         )));
     }
-    Ok(pack_size)
+    Ok((pack_size, options.parity.unwrap_or(default_parity)))
 }
 
 /// Generates the keys of a new repository and creates its first key file.

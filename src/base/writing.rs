@@ -3,9 +3,17 @@
 use super::{Base, Generation};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::storage::{ErrorKind, FailedRead, put_bytes};
+use crate::storage::{ConditionalPut, ErrorKind, FailedRead, Storage, put_bytes};
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
+
+/// The files that kernel locks need; none on object storage.
+pub(super) fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {
+    match storage.is_remote() {
+        true => &[],
+        false => &[layout::COMMIT_LOCK, layout::MAINT_LOCK],
+    }
+}
 
 impl Base {
     /// `Err` when this handle must not write. A check that could not be made at the open is
@@ -23,6 +31,23 @@ impl Base {
         Ok(())
     }
 
+    /// Warns where nothing keeps puts of other processes from overwriting.
+    fn warn_of_single_writer(&self) -> Result<()> {
+        if !self.storage().is_remote() {
+            return Ok(());
+        }
+        let found = self.storage().probe_conditional_put()?;
+        if found != ConditionalPut::Honoured {
+            let message = format!(
+                "This service does not keep an object from being overwritten (If-None-Match: {}), so only one \
+                 process at a time may write to the repository",
+                found.name()
+            );
+            self.warn("WARN_SINGLE_WRITER", message);
+        }
+        Ok(())
+    }
+
     /// For a repair: recreates missing lock files, and checks again whether this handle may write.
     /// Two processes that lock different files of one name do not exclude each other, so other
     /// writers never recreate a lost lock file.
@@ -32,7 +57,7 @@ impl Base {
             return Err(refused);
         }
         self.storage().check_folders(&layout::FOLDERS)?;
-        for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+        for name in lock_files(self.storage()) {
             match self.storage().size(name) {
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
@@ -55,6 +80,7 @@ impl Base {
         self.check_writable()?;
         let generation = self.check_folder()?;
         if !self.config_durable.load(Ordering::Acquire) {
+            self.warn_of_single_writer()?;
             self.storage().include_in_barrier("");
             self.storage().barrier()?;
             self.config_durable.store(true, Ordering::Release);

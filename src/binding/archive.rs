@@ -14,6 +14,8 @@ use crate::executor::{Executor, PoolExecutor};
 use crate::ops;
 use crate::panics;
 use crate::repo::{self, Environment, Repository, Secret};
+#[cfg(feature = "remote")]
+use crate::storage;
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
@@ -59,13 +61,26 @@ fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
     Ok(Arc::clone(SHARED.get_or_init(|| pool)) as Arc<dyn Executor>)
 }
 
-fn environment(path: &str, threads: Option<usize>, monitor: OpenMonitor) -> Result<Environment> {
+fn environment(location: &str, handle: types::HandleOptions, monitor: OpenMonitor) -> Result<Environment> {
     panics::silence();
-    Environment::local_with(Path::new(path), executor(threads)?, Arc::new(monitor))
+    let (executor, monitor) = (executor(handle.threads)?, Arc::new(monitor));
+    #[cfg(feature = "remote")]
+    {
+        if storage::is_url(location) {
+            let options = handle.storage.unwrap_or_default();
+            return Environment::remote_with(location, &options, executor, monitor);
+        }
+        if handle.storage.is_some() {
+            return Err(types::invalid(format!(
+                "storage: only for a URL such as s3://bucket/prefix; {location} is a path"
+            )));
+        }
+    }
+    Environment::local_with(Path::new(location), executor, monitor)
 }
 
-/// Parses options from JSON, and the number of threads where the handle has its own.
-type ReadOptions<O> = fn(&str) -> Result<(O, Option<usize>)>;
+/// Parses options from JSON, and those of the handle.
+type ReadOptions<O> = fn(&str) -> Result<(O, types::HandleOptions)>;
 
 /// Parses options, then creates or opens a repository, on a separate thread.
 fn connect<'env, O: 'static>(
@@ -79,9 +94,9 @@ fn connect<'env, O: 'static>(
 ) -> napi::Result<PromiseRaw<'env, NativeRepository>> {
     spawn(env, name, move || {
         let secret = secret?;
-        let (options, threads) = read(&options)?;
+        let (options, handle) = read(&options)?;
         panics::point(name);
-        let repo = make(environment(&path, threads, monitor)?, secret.as_ref(), &options)?;
+        let repo = make(environment(&path, handle, monitor)?, secret.as_ref(), &options)?;
         Ok(NativeRepository {
             repository_id: repo.config().id.to_hex(),
             handle: Handle::new(repo),

@@ -47,6 +47,7 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
         | Error::NoSpace { source }
         | Error::FilesystemUnsupported { source }
         | Error::Unreadable { source }
+        | Error::ObjectStorage { source, .. }
         | Error::Storage { source } => {
             set(
                 &mut object,

@@ -64,6 +64,7 @@ impl NativeRepository {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PruneJson {
     dry_run: Option<bool>,
+    exclusive: Option<bool>,
     max_unused: Option<f64>,
     force: Option<bool>,
     wait: Option<bool>,
@@ -76,6 +77,7 @@ fn prune_options(policy: &str, options: &str) -> Result<PruneOptions> {
     Ok(PruneOptions {
         tags: json.tags.unwrap_or_default(),
         dry_run: json.dry_run.unwrap_or(default.dry_run),
+        exclusive: json.exclusive.unwrap_or(default.exclusive),
         max_unused: json.max_unused.unwrap_or(default.max_unused),
         force: json.force.unwrap_or(default.force),
         wait: json.wait.unwrap_or(default.wait),

@@ -5,7 +5,7 @@ use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
 use super::types::to_json;
 use crate::error::Result;
-use crate::ops::{self, RepairReport};
+use crate::ops::{self, RepairOptions, RepairReport};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
 use napi_derive::napi;
@@ -13,17 +13,20 @@ use serde::Serialize;
 
 #[napi]
 impl NativeRepository {
-    /// Repairs the repository; resolves to the report.
+    /// Repairs the repository; resolves to the report. `exclusive`: no other process uses it.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn repair<'env>(
         &self,
         env: &'env Env,
+        exclusive: bool,
         on_progress: Option<Function<'_, String, ()>>,
         stop: Option<ClassInstance<'_, NativeStop>>,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = OperationMonitor::new(on_progress, stop)?;
-        self.handle()
-            .spawn(env, "ca-repair", move |repo| report_json(&ops::repair(repo, &monitor)?))
+        let options = RepairOptions { exclusive };
+        self.handle().spawn(env, "ca-repair", move |repo| {
+            report_json(&ops::repair_with(repo, &options, &monitor)?)
+        })
     }
 
     /// Rebuilds the global index.

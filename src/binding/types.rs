@@ -12,6 +12,8 @@ use crate::monitor::Progress;
 use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan};
 use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
 use crate::snapshot::{Snapshot, SnapshotFilter};
+#[cfg(feature = "remote")]
+use crate::storage::RemoteOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +30,18 @@ pub struct OpenJson {
     verify_writes: Option<bool>,
     heal: Option<bool>,
     repository_id: Option<String>,
+    #[cfg(feature = "remote")]
+    storage: Option<RemoteOptions>,
+}
+
+/// Where and with what a handle works.
+#[derive(Default)]
+pub struct HandleOptions {
+    /// The threads of its own pool; `None` for the shared one.
+    pub threads: Option<usize>,
+    /// How a bucket is reached; for repositories on object storage.
+    #[cfg(feature = "remote")]
+    pub storage: Option<RemoteOptions>,
 }
 
 #[derive(Deserialize, Default)]
@@ -46,6 +60,8 @@ pub struct InitJson {
     lock_wait_ms: Option<u64>,
     verify_writes: Option<bool>,
     heal: Option<bool>,
+    #[cfg(feature = "remote")]
+    storage: Option<RemoteOptions>,
 }
 
 /// Distinguishes `null` from an absent field.
@@ -170,6 +186,14 @@ fn compression(json: &CompressionJson) -> Result<Compression> {
 }
 
 impl OpenJson {
+    fn handle(self) -> HandleOptions {
+        HandleOptions {
+            threads: self.threads,
+            #[cfg(feature = "remote")]
+            storage: self.storage,
+        }
+    }
+
     fn options(&self) -> OpenOptions {
         let default = OpenOptions::default();
         OpenOptions {
@@ -184,14 +208,14 @@ impl OpenJson {
     }
 }
 
-/// Parses the options of `open`, and the number of threads if one is given.
-pub fn open_options(json: &str) -> Result<(OpenOptions, Option<usize>)> {
+/// Parses the options of `open`, and those of its handle.
+pub fn open_options(json: &str) -> Result<(OpenOptions, HandleOptions)> {
     let json: OpenJson = parse(json)?;
-    Ok((json.options(), json.threads))
+    Ok((json.options(), json.handle()))
 }
 
-/// Parses the options of `init`, and the number of threads if one is given.
-pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
+/// Parses the options of `init`, and those of its handle.
+pub fn init_options(json: &str) -> Result<(InitOptions, HandleOptions)> {
     let json: InitJson = parse(json)?;
     let open = OpenJson {
         read_only: json.read_only,
@@ -203,6 +227,8 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         heal: json.heal,
         // a new repository generates its own id
         repository_id: None,
+        #[cfg(feature = "remote")]
+        storage: json.storage,
     };
     let chunking = json.chunking.map(|sizes| ChunkerParams {
         min: sizes.min,
@@ -228,7 +254,7 @@ pub fn init_options(json: &str) -> Result<(InitOptions, Option<usize>)> {
         kdf: json.kdf.unwrap_or_default().into(),
         open: open.options(),
     };
-    Ok((options, json.threads))
+    Ok((options, open.handle()))
 }
 
 /// Parses the options of an ingest, and the outline of its snapshot.

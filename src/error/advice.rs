@@ -1,7 +1,7 @@
 //! What a caller can do about an error.
 
 use super::Error;
-use crate::storage;
+use crate::storage::{self, RemoteFault};
 
 impl Error {
     /// Returns what the caller can do, where the text does not make that clear.
@@ -34,6 +34,22 @@ impl Error {
             Self::Unreadable { .. } => {
                 "try again; if the same file fails each time, check the disk or the connection to it"
             }
+            Self::ObjectStorage { fault, .. } => match fault {
+                RemoteFault::Unreachable => "check the endpoint and the network, then try again",
+                RemoteFault::Busy => "try again later",
+                RemoteFault::Credentials => {
+                    "check storage.accessKeyId and storage.secretAccessKey, or the environment that they come from"
+                }
+                RemoteFault::Bucket => "check the name of the bucket in the URL, and create the bucket",
+                RemoteFault::Region => "set storage.region to the region of the bucket",
+                RemoteFault::Clock => "set the clock of this machine",
+                RemoteFault::Certificate => {
+                    "check the endpoint; a certificate authority of your own is trusted with storage.caFile"
+                }
+            },
+            Self::ExclusiveRequired => {
+                "make sure that no other process uses the repository, and pass { exclusive: true }"
+            }
             Self::FileExists { overwrite: false, .. } => {
                 "choose another path, or pass { overwrite: true }, which replaces regular files only"
             }
@@ -64,6 +80,7 @@ impl Error {
             | Self::NoMemory
             | Self::NoThreads
             | Self::Unreadable { .. } => true,
+            Self::ObjectStorage { fault, .. } => matches!(fault, RemoteFault::Unreachable | RemoteFault::Busy),
             Self::Storage { source } => source.kind == storage::ErrorKind::Unavailable,
             _ => false,
         }

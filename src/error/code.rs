@@ -1,6 +1,7 @@
 //! The stable codes; each is described in `docs/errors.md`.
 
 use super::Error;
+use crate::storage::RemoteFault;
 
 impl Error {
     /// Returns the stable code, on which programs match.
@@ -44,6 +45,16 @@ impl Error {
             Self::SourceFailed { .. } => "ERR_SOURCE_FAILED",
             Self::NoSpace { .. } => "ERR_NO_SPACE",
             Self::Unreadable { .. } => "ERR_UNREADABLE",
+            Self::ObjectStorage { fault, .. } => match fault {
+                RemoteFault::Unreachable => "ERR_STORAGE_UNREACHABLE",
+                RemoteFault::Busy => "ERR_STORAGE_BUSY",
+                RemoteFault::Credentials => "ERR_STORAGE_CREDENTIALS",
+                RemoteFault::Bucket => "ERR_STORAGE_BUCKET",
+                RemoteFault::Region => "ERR_STORAGE_REGION",
+                RemoteFault::Clock => "ERR_STORAGE_CLOCK",
+                RemoteFault::Certificate => "ERR_STORAGE_CERTIFICATE",
+            },
+            Self::ExclusiveRequired => "ERR_EXCLUSIVE_REQUIRED",
             Self::Storage { .. } => "ERR_STORAGE",
             Self::Closed => "ERR_CLOSED",
             Self::Cancelled => "ABORT_ERR",

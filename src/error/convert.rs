@@ -1,7 +1,7 @@
 //! Errors of lower rooms become errors of the engine, and remain their causes.
 
 use super::Error;
-use crate::storage;
+use crate::storage::{self, RemoteFault};
 
 impl From<storage::Error> for Error {
     fn from(source: storage::Error) -> Self {
@@ -12,8 +12,23 @@ impl From<storage::Error> for Error {
             Kind::LocksUnsupported => Self::LocksUnsupported,
             Kind::FilesystemUnsupported => Self::FilesystemUnsupported { source },
             Kind::NotADirectory => Self::NotADirectory { path: source.path },
-            Kind::Io | Kind::Unavailable if source.is_read() => Self::Unreadable { source },
+            Kind::Io | Kind::Unavailable | Kind::Remote(RemoteFault::Unreachable | RemoteFault::Busy)
+                if source.is_read() =>
+            {
+                Self::Unreadable { source }
+            }
+            Kind::Remote(fault) => Self::ObjectStorage { fault, source },
             _ => Self::Storage { source },
+        }
+    }
+}
+
+#[cfg(feature = "remote")]
+impl From<storage::ConnectError> for Error {
+    fn from(error: storage::ConnectError) -> Self {
+        match error {
+            storage::ConnectError::Invalid(reason) => Self::InvalidArgument { reason },
+            storage::ConnectError::Storage(error) => error.into(),
         }
     }
 }
@@ -24,6 +39,7 @@ impl storage::FailedRead for Error {
             Self::Permission { source }
             | Self::NoSpace { source }
             | Self::Unreadable { source }
+            | Self::ObjectStorage { source, .. }
             | Self::Storage { source } => source.unreadable(),
             _ => None,
         }
@@ -43,6 +59,7 @@ impl std::error::Error for Error {
             | Self::NoSpace { source }
             | Self::Unreadable { source }
             | Self::FilesystemUnsupported { source }
+            | Self::ObjectStorage { source, .. }
             | Self::Storage { source } => Some(source),
             _ => None,
         }

@@ -251,6 +251,16 @@ pub enum Error {
         /// The read that failed.
         source: storage::Error,
     },
+    /// A request to object storage failed, for a reason that concerns all of it.
+    ObjectStorage {
+        /// The reason.
+        fault: storage::RemoteFault,
+        /// The request.
+        source: storage::Error,
+    },
+    /// The operation deletes, and nothing keeps other processes from writing to this object storage
+    /// at the same time: the caller must promise it with `exclusive`.
+    ExclusiveRequired,
     /// A call to the storage failed.
     Storage {
         /// The call that failed.

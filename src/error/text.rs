@@ -79,6 +79,11 @@ impl fmt::Display for Error {
             Self::SourceFailed { item, reason } => write!(f, "The source of item {item:?} failed: {reason}"),
             Self::NoSpace { source } => write!(f, "No space left: {source}"),
             Self::Unreadable { source } => write!(f, "{} cannot be read: {source}", source.path),
+            // the name of the fault first: the text of the service may not have it
+            Self::ObjectStorage { fault, source } => write!(f, "Object storage: {}: {source}", fault.text()),
+            Self::ExclusiveRequired => f.write_str(
+                "On object storage nothing keeps other processes from writing to the repository while this deletes",
+            ),
             Self::Storage { source } => write!(f, "Storage call failed: {source}"),
             Self::Closed => f.write_str("The repository handle is closed"),
             Self::Cancelled => f.write_str("The operation was aborted"),

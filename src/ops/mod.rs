@@ -21,7 +21,7 @@ pub use ingest::{
 pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
-pub use repair::{DamagedItem, DamagedSnapshot, RepairReport, repair};
+pub use repair::{DamagedItem, DamagedSnapshot, RepairOptions, RepairReport, repair, repair_with};
 pub use restore::{Piece, RestoreOptions, RestorePlan, plan_restore, restore, restore_pieces, restore_to_file};
 pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
 pub use stats::{ParityStats, Stats, StoredBytes, stats};

@@ -127,7 +127,8 @@ impl Protection {
             return Ok(());
         }
         let storage = repo.storage();
-        let maint = if holds_maint || self.growing.is_empty() {
+        // where locks exclude no other process, no group of others is replaced
+        let maint = if holds_maint || self.growing.is_empty() || storage.is_remote() {
             None
         } else {
             try_maint(storage)?

@@ -32,6 +32,10 @@ impl Repository {
     /// outgrown the current one. If there is no room for the longer file, halves the length until
     /// it fits. Returns `false` when the reserve is smaller than wanted, which is not a failure.
     pub fn keep_reserve(&self) -> bool {
+        // object storage has no end that a reserve would help at
+        if self.storage().is_remote() {
+            return true;
+        }
         let Ok(files) = self.reserve_files() else {
             return false;
         };

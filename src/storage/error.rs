@@ -35,8 +35,44 @@ pub enum ErrorKind {
     Unavailable,
     /// The reader passed to a put failed or has another length than stated.
     Source,
+    /// A request to object storage failed for the given reason.
+    Remote(RemoteFault),
     /// Any other error, for example EIO.
     Io,
+}
+
+/// Why a request to object storage failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteFault {
+    /// No answer: no such host, no connection, no answer in time.
+    Unreachable,
+    /// The service is overloaded or has an error of its own.
+    Busy,
+    /// There are no credentials, or they are wrong or have expired.
+    Credentials,
+    /// There is no such bucket.
+    Bucket,
+    /// The bucket is in another region.
+    Region,
+    /// The clocks of this machine and the service differ too much.
+    Clock,
+    /// The certificate of the service is not trusted.
+    Certificate,
+}
+
+impl RemoteFault {
+    /// What failed, in a few words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the service does not answer",
+            Self::Busy => "the service is overloaded or has an internal error",
+            Self::Credentials => "the service does not accept the credentials, or there are none",
+            Self::Bucket => "the bucket does not exist",
+            Self::Region => "the bucket is in another region",
+            Self::Clock => "the clock of this machine differs too much from that of the service",
+            Self::Certificate => "the certificate of the service is not trusted",
+        }
+    }
 }
 
 /// The meaning of a failed read for its file: the one rule by which every room distinguishes
@@ -240,6 +276,7 @@ impl fmt::Display for Error {
             (None, ErrorKind::Poisoned) => f.write_str(": an earlier flush failed"),
             (None, ErrorKind::Unavailable) => f.write_str(": the system cannot do this now"),
             (None, ErrorKind::Source) => f.write_str(": the source has another length than stated"),
+            (None, ErrorKind::Remote(fault)) => write!(f, ": {}", fault.text()),
             (None, ErrorKind::Io) => f.write_str(": input/output error"),
         }
     }

@@ -3,7 +3,7 @@
 //! A failed call does not reach the wrapped store; every other call is forwarded unchanged. Faults
 //! below the store (a failed flush, a full disk, a power cut) are those of the simulated disk.
 
-use super::{Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
+use super::{ConditionalPut, Created, Entry, Error, ErrorKind, LockGuard, LockMode, Result, Root, Storage};
 use crate::sync::lock;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -140,6 +140,18 @@ impl Storage for FaultyStorage {
 
     fn include_in_barrier(&self, prefix: &str) {
         self.inner.include_in_barrier(prefix);
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn conditional_put(&self) -> Option<ConditionalPut> {
+        self.inner.conditional_put()
+    }
+
+    fn probe_conditional_put(&self) -> Result<ConditionalPut> {
+        self.inner.probe_conditional_put()
     }
 
     fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {

@@ -21,6 +21,8 @@ mod key;
 mod local;
 mod memory;
 mod missing;
+#[cfg(feature = "remote")]
+mod remote;
 mod source_file;
 pub mod vfs;
 
@@ -34,11 +36,13 @@ mod recording;
 pub mod simfs;
 
 pub use containment::leads_into;
-pub use error::{Error, ErrorKind, FailedRead, Result, Verdict, judge};
+pub use error::{Error, ErrorKind, FailedRead, RemoteFault, Result, Verdict, judge};
 pub use export::ExportFile;
 pub use file_rest::{FileRest, RestState};
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+#[cfg(feature = "remote")]
+pub use remote::{ConnectError, RemoteOptions, RemoteStorage, is_url};
 pub use source_file::SourceFile;
 pub use vfs::{FolderIdentity, RealFs, Vfs};
 
@@ -72,6 +76,28 @@ pub enum LockMode {
 pub trait LockGuard: Send + Sync {
     /// For a lease: keeps its file when this is dropped, as if the owner had been killed.
     fn leave(&self) {}
+}
+
+/// What a store does with a put that must not overwrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalPut {
+    /// The condition holds, also between processes.
+    Honoured,
+    /// The condition is ignored: the put overwrites.
+    Ignored,
+    /// Such puts are refused.
+    Refused,
+}
+
+impl ConditionalPut {
+    /// Its name in results: `honoured`, `ignored` or `refused`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Honoured => "honoured",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// The root of a store.
@@ -154,6 +180,23 @@ pub trait Storage: Send + Sync {
     /// link, files elsewhere would be written, moved and deleted. A missing folder is accepted.
     fn check_folders(&self, _folders: &[&str]) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether this is object storage: each call is a request to another machine, which keeps the
+    /// bytes safe by itself, and locks exclude no other process.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether puts never overwrite, also those of other processes; `None` where it is not known
+    /// yet. Only of interest for object storage: other stores refuse to write without it.
+    fn conditional_put(&self) -> Option<ConditionalPut> {
+        Some(ConditionalPut::Honoured)
+    }
+
+    /// Finds out [`conditional_put`](Self::conditional_put) where it is not known yet.
+    fn probe_conditional_put(&self) -> Result<ConditionalPut> {
+        Ok(ConditionalPut::Honoured)
     }
 
     /// Returns the current root. It may have been replaced since the last call: a disk was swapped,

@@ -3,7 +3,7 @@
 //! It forwards every method unchanged. Calls are recorded when they begin, by the name of the
 //! method.
 
-use super::{Created, Entry, LockGuard, LockMode, Result, Root, Storage};
+use super::{ConditionalPut, Created, Entry, LockGuard, LockMode, Result, Root, Storage};
 use crate::sync::lock;
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -80,6 +80,18 @@ impl Storage for RecordingStorage {
 
     fn include_in_barrier(&self, prefix: &str) {
         self.note("include_in_barrier", prefix).include_in_barrier(prefix);
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn conditional_put(&self) -> Option<ConditionalPut> {
+        self.inner.conditional_put()
+    }
+
+    fn probe_conditional_put(&self) -> Result<ConditionalPut> {
+        self.inner.probe_conditional_put()
     }
 
     fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {

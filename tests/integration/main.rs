@@ -40,6 +40,7 @@ mod prune_states;
 mod races;
 mod readme;
 mod reindex;
+mod remote;
 mod repair;
 mod restore_file;
 mod schedules;

@@ -53,6 +53,7 @@ use work::Work;
 /// # Errors
 /// `InvalidPolicy` before anything is read. `RepositoryLocked` when another process maintains the
 /// repository for longer than the lock wait, or when ingests held the commit lock that long.
+/// `ExclusiveRequired` on object storage without that promise.
 /// `ManifestCorrupt`, `UnsupportedFormat`, `ChunkMissing`, `PackMissing` or `IndexCorrupt` when the
 /// needed chunks cannot be determined: nothing was freed in that case. `Unreadable`, `ReadOnly`,
 /// `LocksUnsupported`, `KillListCorrupt`, `RepositoryNotFound`, `RepositoryChanged`, `NoSpace`,
@@ -67,6 +68,7 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     repo.begin_writing()?;
     // P1
     let maint = repo.maint(monitor)?;
+    repo.check_exclusive(options.exclusive)?;
     let own = SnapshotId(random(repo.entropy())?);
     let mut lease = runs::begin(repo, own)?;
     let mut report = runs::run_and_wait(repo, options, monitor, own, &maint, &mut lease)?;

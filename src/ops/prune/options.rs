@@ -23,6 +23,9 @@ pub struct PruneOptions {
     /// Also sweep packs that live ingests may rely on. These ingests then fail cleanly, or commit a
     /// complete snapshot.
     pub force: bool,
+    /// The caller promises that no other process uses the repository. Needed on object storage,
+    /// where no lock keeps other processes out.
+    pub exclusive: bool,
     /// Wait for the sessions that delay a part of the sweep, then sweep that part too.
     pub wait: bool,
 }
@@ -36,6 +39,7 @@ impl PruneOptions {
             dry_run: false,
             max_unused: DEFAULT_MAX_UNUSED,
             force: false,
+            exclusive: false,
             wait: false,
         }
     }

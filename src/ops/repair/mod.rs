@@ -134,9 +134,26 @@ impl Work<'_> {
 /// error, and a repeated repair continues from there. Data beyond repair is no error: see the
 /// report.
 pub fn repair(repo: &Arc<Repository>, monitor: &dyn Monitor) -> Result<RepairReport> {
+    repair_with(repo, &RepairOptions::default(), monitor)
+}
+
+/// Options of a repair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepairOptions {
+    /// The caller promises that no other process uses the repository. Needed on object storage,
+    /// where no lock keeps other processes out.
+    pub exclusive: bool,
+}
+
+/// [`repair`] with options.
+///
+/// # Errors
+/// Those of [`repair`]; `ExclusiveRequired` on object storage without that promise.
+pub fn repair_with(repo: &Arc<Repository>, options: &RepairOptions, monitor: &dyn Monitor) -> Result<RepairReport> {
     repo.check_running(monitor)?;
     repo.restore_lock_files()?;
     repo.begin_writing()?;
+    repo.check_exclusive(options.exclusive)?;
     let mut maintenance = repo.maintain(lease::REPAIR, monitor)?;
     // checked under the lock: from here on the disk is busy, so a normal unmount is refused
     repo.check_folder()?;

@@ -317,6 +317,10 @@ impl Storage for HookedStorage {
         self.pass("put_new", key).put_new(key, len, reader)
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn get(&self, key: &str, max_len: u64) -> containerarchive::storage::Result<Vec<u8>> {
         self.pass("get", key).get(key, max_len)
     }

@@ -1,0 +1,275 @@
+//! From a URL and options to a connected bucket.
+
+use super::super::Error;
+use super::runtime;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a bucket cannot be used.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The URL or an option is not valid.
+    Invalid(String),
+    /// A call failed.
+    Storage(Error),
+}
+
+type Result<T> = std::result::Result<T, ConnectError>;
+
+/// How a bucket is reached. What is absent is taken from the environment and from the identity of
+/// the machine, by the rules of each service.
+#[derive(Deserialize, Default, Clone)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RemoteOptions {
+    /// URL of the service, for all but the large clouds.
+    pub endpoint: Option<String>,
+    /// Region of an S3 bucket.
+    pub region: Option<String>,
+    /// Access key of S3, or account of Azure.
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    pub secret_access_key: Option<String>,
+    /// Token of temporary credentials of S3.
+    pub session_token: Option<String>,
+    /// Path of a service account file of GCS.
+    pub service_account_file: Option<String>,
+    /// Whether an S3 bucket is part of the path (default) or of the host name.
+    pub path_style: Option<bool>,
+    /// Path of a file of PEM certificates that are trusted in addition to those of the system.
+    pub ca_file: Option<String>,
+    /// Whether an endpoint without TLS is accepted.
+    pub allow_http: Option<bool>,
+    /// Longest duration of one request, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Longest duration of a connection attempt, in milliseconds.
+    pub connect_timeout_ms: Option<u64>,
+    /// How often a request is repeated that failed for a passing reason.
+    pub retries: Option<usize>,
+}
+
+impl RemoteOptions {
+    /// The texts that no message may contain.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let given = [&self.secret_access_key, &self.session_token];
+        let given = given.into_iter().flatten().cloned();
+        let environment = [
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            "AZURE_STORAGE_SAS_KEY",
+        ];
+        let inherited = environment.iter().filter_map(|name| std::env::var(name).ok());
+        given.chain(inherited).filter(|secret| secret.len() >= 4).collect()
+    }
+}
+
+/// Whether `location` is a URL, and no path.
+pub fn is_url(location: &str) -> bool {
+    location.split_once("://").is_some_and(|(scheme, _)| {
+        let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        // one letter is a drive of Windows
+        scheme.len() > 1 && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(letters)
+    })
+}
+
+/// A connected bucket.
+pub(super) struct Connected {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) root: Path,
+    pub(super) name: String,
+}
+
+fn invalid(reason: String) -> ConnectError {
+    ConnectError::Invalid(reason)
+}
+
+/// Prepares access; makes no request.
+pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
+    // the first user of the process decides; a library that chose another one is as good
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (scheme, bucket, prefix) = parts_of(url)?;
+    let client = client(options)?;
+    let retry = retry(options);
+    // clients are made where their timers run
+    let _inside = runtime::handle().map_err(ConnectError::Storage)?.enter();
+    let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
+        "s3" => s3(bucket, options)
+            .with_client_options(client)
+            .with_retry(retry)
+            .build()
+            .map(|s| Arc::new(s) as _),
+        "gs" => gcs(bucket, options)
+            .with_client_options(client)
+            .with_retry(retry)
+            .build()
+            .map(|s| Arc::new(s) as _),
+        "az" => azure(bucket, options)
+            .with_client_options(client)
+            .with_retry(retry)
+            .build()
+            .map(|s| Arc::new(s) as _),
+        _ => {
+            return Err(invalid(format!(
+                "{scheme}:// is not supported: use s3://, gs:// or az://"
+            )));
+        }
+    };
+    let store = store.map_err(|error| invalid(format!("{url} cannot be used: {error}")))?;
+    let endpoint = options.endpoint.as_deref().unwrap_or_default();
+    Ok(Connected {
+        store,
+        root: Path::from(prefix),
+        name: match endpoint {
+            "" => format!("{scheme}://{bucket}/{prefix}"),
+            _ => format!("{scheme}://{bucket}/{prefix} at {endpoint}"),
+        },
+    })
+}
+
+/// Splits `scheme://bucket/prefix`.
+fn parts_of(url: &str) -> Result<(&str, &str, &str)> {
+    let (scheme, rest) = url
+        .split_once("://")
+        .ok_or_else(|| invalid(format!("{url} is not a URL")))?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_end_matches('/');
+    if bucket.is_empty() || bucket.contains(['?', '#', '@', ':']) {
+        return Err(invalid(format!(
+            "The URL must be {scheme}://bucket/prefix, without credentials, port or query"
+        )));
+    }
+    let plain = |part: &str| {
+        let sign = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(sign)
+    };
+    if !prefix.is_empty() && !prefix.split('/').all(plain) {
+        return Err(invalid(
+            "The prefix may consist of letters, digits and - _ . = + between single slashes, and no part may begin \
+             with a dot"
+                .to_owned(),
+        ));
+    }
+    Ok((scheme, bucket, prefix))
+}
+
+fn s3(bucket: &str, options: &RemoteOptions) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = &options.endpoint {
+        // the payload is protected by TLS; without it, the signature covers it too
+        builder = builder
+            .with_unsigned_payload(endpoint.starts_with("https:"))
+            .with_endpoint(endpoint.trim_end_matches('/'));
+    }
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(id) = &options.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &options.secret_access_key {
+        builder = builder.with_secret_access_key(secret);
+    }
+    if let Some(token) = &options.session_token {
+        builder = builder.with_token(token);
+    }
+    if let Some(path_style) = options.path_style {
+        builder = builder.with_virtual_hosted_style_request(!path_style);
+    }
+    builder
+}
+
+fn gcs(bucket: &str, options: &RemoteOptions) -> GoogleCloudStorageBuilder {
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    }
+    if let Some(path) = &options.service_account_file {
+        builder = builder.with_service_account_path(path);
+    }
+    builder
+}
+
+fn azure(container: &str, options: &RemoteOptions) -> MicrosoftAzureBuilder {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    if let Some(account) = &options.access_key_id {
+        builder = builder.with_account(account);
+    }
+    if let Some(key) = &options.secret_access_key {
+        builder = builder.with_access_key(key);
+    }
+    builder
+}
+
+fn client(options: &RemoteOptions) -> Result<ClientOptions> {
+    let mut client = ClientOptions::new()
+        .with_timeout(Duration::from_millis(options.timeout_ms.unwrap_or(60_000)))
+        .with_connect_timeout(Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000)))
+        .with_allow_http(options.allow_http.unwrap_or(false));
+    if let Some(path) = &options.ca_file {
+        let pem = std::fs::read(path).map_err(|error| ConnectError::Storage(Error::from_io("read", path, error)))?;
+        let certificates = Certificate::from_pem_bundle(&pem);
+        let certificates = certificates.map_err(|_| invalid(format!("{path} contains no PEM certificates")))?;
+        if certificates.is_empty() {
+            return Err(invalid(format!("{path} contains no PEM certificates")));
+        }
+        for certificate in certificates {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    Ok(client)
+}
+
+fn retry(options: &RemoteOptions) -> RetryConfig {
+    RetryConfig {
+        // with jitter; the services ask for this
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(10),
+            base: 2.0,
+        },
+        max_retries: options.retries.unwrap_or(6),
+        retry_timeout: Duration::from_secs(120),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_service_bucket_and_prefix() {
+        assert_eq!(parts_of("s3://b").unwrap(), ("s3", "b", ""));
+        assert_eq!(parts_of("gs://b/a/c/").unwrap(), ("gs", "b", "a/c"));
+        for bad in [
+            "s3://",
+            "s3:///x",
+            "s3://b//x",
+            "s3://b/../x",
+            "s3://b/.x",
+            "s3://u:p@b/x",
+            "s3://b/x?y=1",
+            "s3://b/ü",
+        ] {
+            assert!(parts_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_no_urls() {
+        for path in ["/srv/a", "C://a", "a/b", "s3:/b", "./s3://b", "://", "1a://b"] {
+            assert!(!is_url(path), "{path}");
+        }
+        for url in ["s3://b", "gs://b/x", "az://c", "ftp://h"] {
+            assert!(is_url(url), "{url}");
+        }
+    }
+}

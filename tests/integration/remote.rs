@@ -1,0 +1,408 @@
+//! Repositories on object storage, in the in-memory store of `object_store`: the whole life of one
+//! between several machines, and requests that fail, lose their answer or arrive late.
+
+use crate::support::*;
+use async_trait::async_trait;
+use containerarchive::Error;
+use containerarchive::entropy::OsEntropy;
+use containerarchive::layout;
+use containerarchive::monitor::NullMonitor;
+use containerarchive::ops::{self, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions};
+use containerarchive::repo::{self, InitOptions, Repository};
+use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::storage::{RemoteStorage, Storage};
+use futures_util::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const PATIENT: Duration = Duration::from_secs(5400);
+
+/// The storage of one more machine.
+fn machine(store: Arc<dyn ObjectStore>, expiry: Duration) -> Arc<dyn Storage> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("machine {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    Arc::new(RemoteStorage::of_store(
+        store,
+        "backups/shop",
+        &name,
+        expiry,
+        Arc::new(OsEntropy),
+    ))
+}
+
+fn options(flavor: Flavor) -> InitOptions {
+    InitOptions {
+        parity: None,
+        ..flavor.small()
+    }
+}
+
+fn init_on(storage: Arc<dyn Storage>, flavor: Flavor) -> Result<Arc<Repository>, Error> {
+    repo::init(environment(storage, 1), flavor.secret().as_ref(), &options(flavor)).map(Arc::new)
+}
+
+fn open_on(store: &Arc<dyn ObjectStore>, flavor: Flavor, expiry: Duration) -> Arc<Repository> {
+    static SEED: AtomicUsize = AtomicUsize::new(100);
+    let seed = SEED.fetch_add(1, Ordering::Relaxed) as u64;
+    open(environment(machine(Arc::clone(store), expiry), seed), flavor).unwrap()
+}
+
+fn exclusive_prune() -> PruneOptions {
+    PruneOptions {
+        exclusive: true,
+        ..PruneOptions::keep_all()
+    }
+}
+
+fn assert_clean(repo: &Arc<Repository>, what: &str) {
+    let options = VerifyOptions {
+        level: VerifyLevel::Full,
+        subset: None,
+    };
+    let report = ops::verify(repo, &options, &NullMonitor, &mut |_| {}).unwrap();
+    assert!(report.problems.is_empty(), "{what}: {report:?}");
+}
+
+#[test]
+fn machines_share_a_repository_on_object_storage() {
+    for flavor in flavors() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let first = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+        assert_eq!(first.config().parity, None);
+        let again = init_on(machine(Arc::clone(&store), PATIENT), flavor);
+        assert_eq!(again.err().unwrap().code(), "ERR_REPO_EXISTS");
+        let shared = random_bytes(1, 200_000);
+        let one = ingest(&first, &shared).unwrap();
+        let second = open_on(&store, flavor, PATIENT);
+        let other = [&shared[..150_000], &random_bytes(2, 50_000)].concat();
+        let two = ingest(&second, &other).unwrap();
+        assert!(
+            two.reused_chunks > 50,
+            "the chunks of the other machine are found: {two:?}"
+        );
+        for (snapshot, data) in [(&one, &shared), (&two, &other)] {
+            assert!(restore(&first, &snapshot.id.to_hex(), None).unwrap() == *data);
+            assert!(restore(&second, &snapshot.id.to_hex(), None).unwrap() == *data);
+        }
+        assert_clean(&second, "two snapshots");
+
+        ops::forget(&first, &[one.id]).unwrap();
+        let refused = ops::prune(&first, &PruneOptions::keep_all(), &NullMonitor).unwrap_err();
+        assert_eq!((refused.code(), refused.retryable()), ("ERR_EXCLUSIVE_REQUIRED", false));
+        let report = ops::prune(&first, &exclusive_prune(), &NullMonitor).unwrap();
+        assert!(report.freed_bytes > 0, "{report:?}");
+        let third = open_on(&store, flavor, PATIENT);
+        assert_eq!(
+            ops::list_snapshots(&third, &SnapshotFilter::default()).unwrap().len(),
+            1
+        );
+        assert!(restore(&second, &two.id.to_hex(), None).unwrap() == other);
+        assert_clean(&third, "after a prune");
+        ops::reindex(&third, &NullMonitor).unwrap();
+        assert!(restore(&open_on(&store, flavor, PATIENT), &two.id.to_hex(), None).unwrap() == other);
+    }
+}
+
+#[test]
+fn parity_is_refused_on_object_storage() {
+    let flavor = Flavor::plain();
+    let storage = machine(Arc::new(InMemory::new()), PATIENT);
+    let refused = repo::init(environment(storage, 1), None, &flavor.small())
+        .err()
+        .unwrap();
+    assert_eq!(refused.code(), "ERR_INVALID_ARGUMENT");
+}
+
+#[test]
+fn a_lost_index_file_is_repaired_where_nobody_else_writes() {
+    let flavor = Flavor::sealed();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let data = random_bytes(3, 300_000);
+    let snapshot = ingest(&repo, &data).unwrap();
+    let storage = repo.storage();
+    for folder in [layout::INDEX, layout::SNAPSHOTS] {
+        for entry in storage.list(folder).unwrap() {
+            storage.delete(&entry.key).unwrap();
+        }
+    }
+    let other = open_on(&store, flavor, PATIENT);
+    let refused = ops::repair(&other, &NullMonitor).unwrap_err();
+    assert_eq!(refused.code(), "ERR_EXCLUSIVE_REQUIRED");
+    let report = ops::repair_with(&other, &RepairOptions { exclusive: true }, &NullMonitor).unwrap();
+    assert_eq!((report.manifests_restored, report.lost_chunks), (1, 0));
+    assert!(restore(&other, &snapshot.id.to_hex(), None).unwrap() == data);
+    assert_clean(&other, "repaired");
+}
+
+#[test]
+fn machines_that_write_at_once_lose_nothing() {
+    let flavor = Flavor::plain();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let write = |who: u64| {
+            let repo = open_on(&store, flavor, PATIENT);
+            // enough snapshots that segments are merged while the others write
+            (0..12)
+                .map(|round| {
+                    let data = [random_bytes(round, 20_000), random_bytes(1000 * who + round, 20_000)].concat();
+                    (ingest(&repo, &data).unwrap().id, data)
+                })
+                .collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (1..=4).map(|who| scope.spawn(move || write(who))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let reader = open_on(&store, flavor, PATIENT);
+    assert_eq!(made.len(), 48);
+    for (id, data) in &made {
+        assert!(restore(&reader, &id.to_hex(), None).unwrap() == *data, "{id}");
+    }
+    assert_clean(&reader, "48 snapshots");
+    ops::prune(&reader, &exclusive_prune(), &NullMonitor).unwrap();
+    assert_clean(&open_on(&store, flavor, PATIENT), "48 snapshots, pruned");
+}
+
+#[test]
+fn a_machine_that_writes_keeps_a_prune_away_until_its_lease_expires() {
+    let flavor = Flavor::plain();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let kept = ingest(&repo, &random_bytes(5, 50_000)).unwrap();
+    let key = layout::lease(&containerarchive::id::SnapshotId([7; 16]));
+    let lease = repo.storage().lease(&key, b"of a session").unwrap();
+    let other = open_on(&store, flavor, PATIENT);
+    assert_eq!(
+        other.storage().lease_held(&key).unwrap(),
+        Some(true),
+        "its clock is the store's"
+    );
+    let refused = ops::prune(&other, &exclusive_prune(), &NullMonitor).unwrap_err();
+    assert_eq!((refused.code(), refused.retryable()), ("ERR_REPO_LOCKED", true));
+    // the owner is killed: its lease is renewed no more
+    lease.leave();
+    drop(lease);
+    assert_eq!(other.storage().lease_held(&key).unwrap(), Some(true));
+    let later = open_on(&store, flavor, Duration::ZERO);
+    assert_eq!(later.storage().lease_held(&key).unwrap(), Some(false));
+    ops::prune(&later, &exclusive_prune(), &NullMonitor).unwrap();
+    assert_eq!(later.storage().lease_held(&key).unwrap(), None);
+    assert_eq!(restore(&later, &kept.id.to_hex(), None).unwrap().len(), 50_000);
+}
+
+/// What becomes of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It never reaches the service.
+    Lost,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// It is carried out when the client has long given up.
+    Late,
+}
+
+/// A store of which one request has a fate; after that, the connection works again or is cut.
+struct Flaky {
+    inner: Arc<InMemory>,
+    left: AtomicUsize,
+    fate: Fate,
+    is_cut: bool,
+    late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
+}
+
+impl fmt::Debug for Flaky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Flaky")
+    }
+}
+
+impl fmt::Display for Flaky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Flaky")
+    }
+}
+
+fn no_answer() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "test",
+        source: "no answer".into(),
+    }
+}
+
+impl Flaky {
+    fn new(inner: &Arc<InMemory>, at: usize, fate: Fate, is_cut: bool) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            left: AtomicUsize::new(at),
+            fate,
+            is_cut,
+            late: Mutex::default(),
+        })
+    }
+
+    /// The fate of the next request: `None` when it is answered.
+    fn next(&self) -> Option<Fate> {
+        match self.left.load(Ordering::SeqCst) {
+            0 if self.is_cut => Some(Fate::Lost),
+            0 => None,
+            1 => {
+                self.left.store(0, Ordering::SeqCst);
+                Some(self.fate)
+            }
+            left => {
+                self.left.store(left - 1, Ordering::SeqCst);
+                None
+            }
+        }
+    }
+
+    fn was_reached(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    /// Carries out what is late, and returns how much it was.
+    async fn arrive(&self) -> usize {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        let count = late.len();
+        for (path, payload, options) in late {
+            let _ = self.inner.put_opts(&path, payload, options).await;
+        }
+        count
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Flaky {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        match self.next() {
+            None => self.inner.put_opts(path, payload, options).await,
+            Some(Fate::Lost) => Err(no_answer()),
+            Some(Fate::AnswerLost) => {
+                let _ = self.inner.put_opts(path, payload, options).await;
+                Err(no_answer())
+            }
+            Some(Fate::Late) => {
+                self.late.lock().unwrap().push((path.clone(), payload, options));
+                Err(no_answer())
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        match self.next() {
+            None => self.inner.get_opts(path, options).await,
+            Some(_) => Err(no_answer()),
+        }
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        use futures_util::StreamExt;
+        match self.next() {
+            None => self.inner.delete_stream(paths),
+            Some(Fate::AnswerLost) => self.inner.delete_stream(paths).map(|_| Err(no_answer())).boxed(),
+            Some(_) => futures_util::stream::iter([Err(no_answer())]).boxed(),
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        match self.next() {
+            None => self.inner.list_with_delimiter(prefix).await,
+            Some(_) => Err(no_answer()),
+        }
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn wait<F: Future>(future: F) -> F::Output {
+    futures_util::future::FutureExt::now_or_never(future).expect("the in-memory store never waits")
+}
+
+/// One ingest of which request `at` has a fate. Returns whether there was such a request.
+fn ingest_with_fate(at: usize, fate: Fate, is_cut: bool, flavor: Flavor) -> bool {
+    let what = format!("request {at}: {fate:?}, connection cut: {is_cut}");
+    let inner = Arc::new(InMemory::new());
+    let store: Arc<dyn ObjectStore> = Arc::clone(&inner) as _;
+    let healthy = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let before = random_bytes(1, 40_000);
+    let first = ingest(&healthy, &before).unwrap();
+
+    let flaky = Flaky::new(&inner, at, fate, is_cut);
+    let data = [&before[..20_000], &random_bytes(2, 60_000)].concat();
+    let outcome =
+        open(environment(machine(Arc::clone(&flaky) as _, PATIENT), 7), flavor).and_then(|repo| ingest(&repo, &data));
+    let was_reached = flaky.was_reached();
+    if let (false, Err(error)) = (was_reached, &outcome) {
+        panic!("{what}: failed without a reason: {error}");
+    }
+
+    // another machine continues, then the late requests arrive
+    let other = open_on(&store, flavor, PATIENT);
+    let third = ingest(&other, &data[..50_000]).unwrap_or_else(|error| panic!("{what}: {error}"));
+    wait(flaky.arrive());
+    let reader = open_on(&store, flavor, Duration::ZERO);
+    let listed = ops::list_snapshots(&reader, &SnapshotFilter::default()).unwrap();
+    let has = |id| listed.iter().any(|snapshot| snapshot.id == id);
+    assert!(has(first.id) && has(third.id), "{what}");
+    if let Ok(snapshot) = &outcome {
+        assert!(has(snapshot.id), "{what}: an acknowledged snapshot is missing");
+    }
+    for snapshot in &listed {
+        let bytes = restore(&reader, &snapshot.id.to_hex(), None).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let expected = [(first.id, &before[..]), (third.id, &data[..50_000])];
+        let expected = expected
+            .iter()
+            .find(|(id, _)| *id == snapshot.id)
+            .map_or(&data[..], |(_, bytes)| bytes);
+        assert!(bytes == expected, "{what}");
+    }
+    assert_clean(&reader, &what);
+    ops::prune(&reader, &exclusive_prune(), &NullMonitor).unwrap_or_else(|error| panic!("{what}: prune: {error}"));
+    assert_clean(&open_on(&store, flavor, PATIENT), &what);
+    was_reached
+}
+
+#[test]
+fn an_ingest_survives_any_request_that_fails_loses_its_answer_or_is_late() {
+    let flavor = Flavor::plain();
+    let mut requests = 0;
+    while ingest_with_fate(requests + 1, Fate::Lost, true, flavor) {
+        requests += 1;
+        for (fate, is_cut) in [
+            (Fate::Lost, false),
+            (Fate::AnswerLost, false),
+            (Fate::AnswerLost, true),
+            (Fate::Late, false),
+            (Fate::Late, true),
+        ] {
+            ingest_with_fate(requests, fate, is_cut, flavor);
+        }
+    }
+    assert!(requests > 10, "an ingest makes more requests than {requests}");
+}
