@@ -754,6 +754,11 @@ export interface IVerifyProgress {
 /** Options of {@link ContainerArchive.repair}. */
 export interface IRepairOptions {
   /**
+   * The promise that no other process uses the repository. Needed on object storage, where no lock
+   * keeps others out: ERR_EXCLUSIVE_REQUIRED without it. Default false.
+   */
+  exclusive?: boolean;
+  /**
    * Cancels the repair: the promise rejects with `signal.reason`. What was repaired stays repaired,
    * and the next repair continues.
    */
@@ -1015,6 +1020,11 @@ export interface IPruneOptions extends IPlanPruneOptions {
    * Wait for the live ingests that delay a part of the prune, and sweep that too. Default false.
    */
   wait?: boolean;
+  /**
+   * The promise that no other process uses the repository. Needed on object storage, where no lock
+   * keeps others out: ERR_EXCLUSIVE_REQUIRED without it. Default false.
+   */
+  exclusive?: boolean;
 }
 
 /** Progress of a prune. */
@@ -1265,6 +1275,14 @@ export type ContainerArchiveErrorCode =
   | 'ERR_SOURCE_FAILED'
   | 'ERR_UNREADABLE'
   | 'ERR_STORAGE'
+  | 'ERR_STORAGE_UNREACHABLE'
+  | 'ERR_STORAGE_BUSY'
+  | 'ERR_STORAGE_CREDENTIALS'
+  | 'ERR_STORAGE_BUCKET'
+  | 'ERR_STORAGE_REGION'
+  | 'ERR_STORAGE_CLOCK'
+  | 'ERR_STORAGE_CERTIFICATE'
+  | 'ERR_EXCLUSIVE_REQUIRED'
   | 'ERR_NO_SPACE'
   | 'ERR_REPO_LOCKED'
   | 'ERR_LOCKS_UNSUPPORTED'
@@ -1332,8 +1350,8 @@ export class ContainerArchive {
   static about(): IAbout;
 
   /**
-   * Creates a repository in an empty or missing directory, and opens it. With a passphrase or key
-   * it is encrypted.
+   * Creates a repository in an empty or missing directory, or below an empty prefix of a bucket
+   * (`s3://bucket/prefix`, `gs://`, `az://`), and opens it. With a passphrase or key it is encrypted.
    *
    * @throws {ContainerArchiveError} ERR_REPO_EXISTS; ERR_NOT_EMPTY; ERR_NOT_A_DIRECTORY;
    * ERR_REPO_LOCKED while another `init` runs; ERR_PASSPHRASE_REQUIRED when the function that

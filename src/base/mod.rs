@@ -31,6 +31,7 @@ pub use options::{InitOptions, OpenOptions, Secret};
 pub use root_folder::Generation;
 pub use seal::{ChunkMeta, ChunkSum, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
+pub use writing::lock_files;
 
 use crate::clock::Clock;
 use crate::crypto::KeyBundle;

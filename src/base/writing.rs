@@ -8,7 +8,7 @@ use crate::sync::lock;
 use std::sync::atomic::Ordering;
 
 /// The files that kernel locks need; none on object storage.
-pub(super) fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {
+pub fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {
     match storage.is_remote() {
         true => &[],
         false => &[layout::COMMIT_LOCK, layout::MAINT_LOCK],

@@ -22,6 +22,7 @@ use crate::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// New chunks after which a session publishes a segment automatically, so that its memory stays
 /// bounded and a killed ingest can reuse what it stored. About 160 bytes each.
@@ -31,6 +32,9 @@ const LEAST_CHECKPOINT_CHUNKS: usize = 8192;
 /// Bytes of an operation's share for each chunk that is not in a published segment: an eighth of
 /// the share is for these chunks.
 const SHARE_PER_CHUNK: usize = 8 * 160;
+
+/// How long a session on object storage is taken to be standing after a check.
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// Contexts and scratch buffers of one worker, passed from batch to batch.
 #[derive(Default)]
@@ -79,6 +83,8 @@ pub struct Session {
     expects_new: AtomicBool,
     /// Parts of a manifest's copy may have been stored.
     has_copies: AtomicBool,
+    /// When the session was last seen to be standing.
+    standing: Mutex<Option<Instant>>,
     /// Counts so far.
     pub stats: SessionStats,
 }
@@ -104,6 +110,7 @@ impl Session {
             sink: PackSink::new(Arc::clone(repo), id),
             expects_new: AtomicBool::new(true),
             has_copies: AtomicBool::new(false),
+            standing: Mutex::new(None),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
         })
@@ -135,6 +142,18 @@ impl Session {
         }
     }
 
+    /// [`check_standing`](Self::check_standing), on object storage only now and then: each check
+    /// costs two requests, no disk is swapped there, and the commit checks in any case.
+    fn check_before_batch(&self) -> Result<()> {
+        let is_recent = |at: &Instant| at.elapsed() < RECHECK;
+        if self.repo.storage().is_remote() && lock(&self.standing).as_ref().is_some_and(is_recent) {
+            return Ok(());
+        }
+        self.check_standing()?;
+        *lock(&self.standing) = Some(Instant::now());
+        Ok(())
+    }
+
     /// The level that `ZstdAuto` uses now; `None` with any other compression.
     pub fn auto_level(&self) -> Option<i32> {
         self.auto_level.as_ref().map(AutoLevel::level)
@@ -142,7 +161,7 @@ impl Session {
 
     /// Computes the ids of data chunks, deduplicates and stores them; returns the ids in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
-        self.check_standing()?;
+        self.check_before_batch()?;
         self.repo.with_worker(|worker| self.put_batch_with(worker, chunks))
     }
 

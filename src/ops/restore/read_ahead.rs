@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex};
 const MAX_WINDOW: usize = 32 << 20;
 /// Largest run, in bytes of plaintext: enough to keep a worker busy, small enough to spread.
 const MAX_RUN: usize = 2 << 20;
+/// The same on object storage, where each run is a request.
+const MAX_REMOTE_RUN: usize = 8 << 20;
 /// Bytes that a chunk counts in the window in addition to its data, for its location and its
 /// buffer. Without this, tiny chunks would fill the memory.
 const CHUNK_COST: usize = 1024;
@@ -46,6 +48,7 @@ pub(super) struct ReadAhead<'a> {
     open: Option<Run>,
     in_progress: VecDeque<(Receiver<Result<Chunks>>, usize)>,
     bytes: usize,
+    max_run: usize,
     spare: Arc<Mutex<Spare>>,
     scratch: ReadScratch,
 }
@@ -58,6 +61,10 @@ impl<'a> ReadAhead<'a> {
             open: None,
             in_progress: VecDeque::new(),
             bytes: 0,
+            max_run: match repo.storage().is_remote() {
+                true => MAX_REMOTE_RUN,
+                false => MAX_RUN,
+            },
             spare: Arc::default(),
             scratch: ReadScratch::default(),
         }
@@ -98,7 +105,7 @@ impl<'a> ReadAhead<'a> {
             return Ok(());
         };
         let joins = self.open.as_ref().is_some_and(|run| {
-            run.cost + cost <= MAX_RUN
+            run.cost + cost <= self.max_run
                 && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
                 && run
                     .locations

@@ -1,7 +1,7 @@
 //! Checks the small files: config, key files and their copies, records, kill lists, leases.
 
 use super::{Run, Small};
-use crate::base::MAX_CONFIG_LEN;
+use crate::base::{MAX_CONFIG_LEN, lock_files};
 use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
@@ -192,10 +192,10 @@ fn note_kill_list(run: &mut Run<'_>, key: String, found: &FoundList) {
 /// Checks lock files and leases. They are never an error: safety does not depend on leases, and the
 /// kernel holds the locks.
 fn check_locks(run: &mut Run<'_>) {
-    for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+    for name in lock_files(run.storage()) {
         if !run.is_there(name) {
             let text = format!("The lock file {name} is missing, so nothing can be written");
-            run.note("NOTE_LOCK_FILE_MISSING", None, Some(name.to_owned()), text);
+            run.note("NOTE_LOCK_FILE_MISSING", None, Some((*name).to_owned()), text);
         }
     }
     let leases = lease::list(run.storage()).unwrap_or_default();

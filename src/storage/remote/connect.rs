@@ -94,6 +94,11 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
     // the first user of the process decides; a library that chose another one is as good
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, bucket, prefix) = parts_of(url)?;
+    if options.endpoint.as_deref().is_some_and(|url| url.starts_with("http:")) && options.allow_http != Some(true) {
+        return Err(invalid(
+            "storage.endpoint has no TLS: use https://, or set storage.allowHttp".to_owned(),
+        ));
+    }
     let client = client(options)?;
     let retry = retry(options);
     // clients are made where their timers run
@@ -215,7 +220,8 @@ fn client(options: &RemoteOptions) -> Result<ClientOptions> {
         .with_connect_timeout(Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000)))
         .with_allow_http(options.allow_http.unwrap_or(false));
     if let Some(path) = &options.ca_file {
-        let pem = std::fs::read(path).map_err(|error| ConnectError::Storage(Error::from_io("read", path, error)))?;
+        let pem =
+            std::fs::read(path).map_err(|error| invalid(format!("storage.caFile cannot be read: {path}: {error}")))?;
         let certificates = Certificate::from_pem_bundle(&pem);
         let certificates = certificates.map_err(|_| invalid(format!("{path} contains no PEM certificates")))?;
         if certificates.is_empty() {

@@ -65,7 +65,7 @@ pub(super) fn of_store(op: &'static str, key: &str, error: object_store::Error, 
         kind: kind_of(&error, &text),
         op,
         path: key.to_owned(),
-        source: Some(Arc::new(std::io::Error::other(short(&without(text, secrets))))),
+        source: Some(Arc::new(std::io::Error::other(short(&without(brief(text), secrets))))),
     }
 }
 
@@ -103,6 +103,22 @@ fn text_of(error: &object_store::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// The answer of a service in XML, replaced by its code and message.
+fn brief(text: String) -> String {
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>"))
+            .map(|(value, _)| value.to_owned())
+    };
+    match (text.find("<?xml").or_else(|| text.find("<Error")), element("Code")) {
+        (Some(at), Some(code)) => {
+            let message = element("Message").unwrap_or_default();
+            format!("{}{code}: {message}", &text[..at])
+        }
+        _ => text,
+    }
 }
 
 /// Removes secrets, and the queries of URLs, which may contain a signature.

@@ -1,0 +1,193 @@
+// Repositories on object storage, on a real server of the protocol of S3.
+
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { Readable } from 'node:stream';
+import {
+  ContainerArchive, MIB, afterwards, assertSameBytes, compressible, random, rejectsWith, restored, test,
+} from './support/harness.mjs';
+import { CREDENTIALS, skip, startFaulty, startMoto, startUnconditional } from './support/object-server.mjs';
+
+let server;
+let number = 0;
+before(async () => {
+  if (!skip) server = await startMoto('bucket');
+});
+after(async () => server?.stop());
+
+const SECRET = { passphrase: 'correct horse', kdf: { memory: 19_456, time: 2, lanes: 1 } };
+const newUrl = () => `s3://bucket/tests/r${number++}`;
+const run = (name, body) => test(name, body, { skip });
+
+async function create(t, url, options = {}) {
+  const archive = await ContainerArchive.init(url, { storage: server.storage, compression: 'zstd', ...options });
+  afterwards(t, () => archive.close());
+  return archive;
+}
+
+async function connect(t, url, options = {}) {
+  const archive = await ContainerArchive.open(url, { storage: server.storage, ...options });
+  afterwards(t, () => archive.close());
+  return archive;
+}
+
+for (const [kind, secret] of [['plain', {}], ['encrypted', SECRET]]) {
+  run(`${kind}: the whole life of a repository in a bucket`, async (t) => {
+    const url = newUrl();
+    const archive = await create(t, url, secret);
+    const data = Buffer.concat([random(40 * MIB, 1), compressible(4 * MIB, 2)]);
+    const first = await archive.ingest(Readable.from([data.subarray(0, 7 * MIB), data.subarray(7 * MIB)]));
+    const other = await connect(t, url, secret.passphrase && { passphrase: secret.passphrase });
+    const second = await other.ingest(Readable.from([data.subarray(MIB)]));
+    assert.ok(second.reusedChunks > second.newChunks, 'another handle reuses what is stored');
+    for (const handle of [archive, other]) {
+      assertSameBytes(await restored(handle, first.id), data, 'first');
+      assertSameBytes(await restored(handle, second.id), data.subarray(MIB), 'second');
+      assert.deepEqual((await handle.listSnapshots()).map(({ id }) => id), [second.id, first.id]);
+    }
+    assertSameBytes(await restored(other, first.id, { range: { start: 5, end: 3 * MIB } }), data.subarray(5, 3 * MIB), 'a range');
+    const verified = await other.verify({ level: 'full' });
+    assert.deepEqual([verified.ok, verified.errors, verified.notes ?? []], [true, [], []]);
+
+    await rejectsWith(archive.prune({ keepLast: 1 }), 'ERR_EXCLUSIVE_REQUIRED');
+    const pruned = await archive.prune({ keepLast: 1 }, { exclusive: true });
+    assert.equal(pruned.removedSnapshots, 1);
+    assertSameBytes(await restored(other, second.id), data.subarray(MIB), 'after the prune');
+    await rejectsWith(archive.repair(), 'ERR_EXCLUSIVE_REQUIRED');
+    await archive.repair({ exclusive: true });
+    await archive.reindex();
+    assert.equal((await other.verify({ level: 'full' })).ok, true);
+    assert.deepEqual(await archive.locks(), []);
+  });
+}
+
+run('what cannot be reached is named, and no secret is', async () => {
+  const url = newUrl();
+  const attempt = (storage, at = url) => ContainerArchive.open(at, { storage: { ...server.storage, retries: 0, ...storage } });
+  for (const [storage, at, code] of [
+    [{}, url, 'ERR_REPO_NOT_FOUND'],
+    [{}, 's3://no-such-bucket/x', 'ERR_STORAGE_BUCKET'],
+    [{ endpoint: 'https://127.0.0.1:1' }, url, 'ERR_UNREADABLE'],
+    [{ endpoint: server.endpoint.replace('http', 'https') }, url, 'ERR_STORAGE_CERTIFICATE'],
+    [{ allowHttp: false }, url, 'ERR_INVALID_ARGUMENT'],
+    [{ caFile: '/no/such/file' }, url, 'ERR_INVALID_ARGUMENT'],
+    [{}, 'ftp://host/x', 'ERR_INVALID_ARGUMENT'],
+    [{}, 's3://bucket/../x', 'ERR_INVALID_ARGUMENT'],
+    [{}, '/a/path', 'ERR_INVALID_ARGUMENT'],
+  ]) {
+    const error = await rejectsWith(attempt(storage, at), code);
+    assert.ok(!`${error.message} ${error.stack} ${JSON.stringify(error)}`.includes(CREDENTIALS.secretAccessKey), error.message);
+  }
+  await rejectsWith(ContainerArchive.init(url, { storage: server.storage, parity: { data: 4, parity: 1 } }), 'ERR_INVALID_ARGUMENT');
+});
+
+run('answers of a service are told apart', async () => {
+  for (const [status, answer, code, retryable] of [
+    [403, 'RequestTimeTooSkewed', 'ERR_STORAGE_CLOCK', false],
+    [403, 'InvalidAccessKeyId', 'ERR_STORAGE_CREDENTIALS', false],
+    [403, 'SignatureDoesNotMatch', 'ERR_STORAGE_CREDENTIALS', false],
+    [400, 'AuthorizationHeaderMalformed', 'ERR_STORAGE_REGION', false],
+    [403, 'AccessDenied', 'ERR_PERMISSION', false],
+    [503, 'SlowDown', 'ERR_UNREADABLE', true],
+  ]) {
+    const { createServer } = await import('node:http');
+    const stub = createServer((request, response) => {
+      response.writeHead(status, { 'content-type': 'application/xml' });
+      response.end(`<?xml version="1.0"?><Error><Code>${answer}</Code><Message>No</Message></Error>`);
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => stub.once('listening', resolve));
+    const endpoint = `http://127.0.0.1:${stub.address().port}`;
+    try {
+      const error = await rejectsWith(ContainerArchive.open('s3://bucket/x', { storage: { ...CREDENTIALS, endpoint, retries: 0 } }), code);
+      assert.equal(error.retryable, retryable, answer);
+      assert.match(error.message, new RegExp(answer));
+      assert.doesNotMatch(error.message, /<\?xml/);
+    } finally {
+      stub.closeAllConnections();
+      stub.close();
+    }
+  }
+});
+
+for (const mode of ['ignore', 'refuse']) {
+  run(`a service that does not keep conditions is found out (${mode})`, async (t) => {
+    const without = await startUnconditional(server.endpoint, mode);
+    afterwards(t, without.stop);
+    const storage = { ...server.storage, endpoint: without.endpoint, retries: 0 };
+    const url = newUrl();
+    const archive = await ContainerArchive.init(url, { storage });
+    afterwards(t, () => archive.close());
+    const warnings = [];
+    archive.on('warning', ({ code }) => warnings.push(code));
+    const data = random(3 * MIB, 5);
+    const { id } = await archive.ingest(Readable.from([data]));
+    assertSameBytes(await restored(archive, id), data, 'restored');
+    const other = await ContainerArchive.open(url, { storage });
+    afterwards(t, () => other.close());
+    other.on('warning', ({ code }) => warnings.push(code));
+    await other.ingest(Readable.from([data]));
+    assert.ok(warnings.includes('WARN_SINGLE_WRITER'), warnings.join());
+    assert.equal((await other.verify({ level: 'full' })).ok, true);
+  });
+}
+
+for (const what of ['drop', 'lose', 500, 503, 'truncate', 'flip']) {
+  run(`faults of the connection lose nothing: ${what}`, async (t) => {
+    const url = newUrl();
+    const healthy = await create(t, url, SECRET);
+    const data = [random(9 * MIB, 7), random(9 * MIB, 8)];
+    const first = await healthy.ingest(Readable.from([data[0]]));
+    // every seventh request fails
+    const faulty = await startFaulty(server.endpoint, (request, count) => (count % 7 === 3 ? what : undefined));
+    afterwards(t, faulty.stop);
+    const storage = { ...server.storage, endpoint: faulty.endpoint };
+    let acknowledged = null;
+    try {
+      const archive = await ContainerArchive.open(url, { storage, passphrase: SECRET.passphrase });
+      afterwards(t, () => archive.close());
+      acknowledged = await archive.ingest(Readable.from([data[1]])).catch((error) => {
+        assert.match(error.code, /^ERR_/, String(error));
+        return null;
+      });
+      const bytes = await restored(archive, first.id).catch((error) => {
+        assert.match(error.code, /^ERR_/, String(error));
+        return data[0];
+      });
+      assertSameBytes(bytes, data[0], 'never a short or wrong restore');
+    } catch (error) {
+      if (error.code === 'ERR_ASSERTION') throw error;
+      assert.match(error.code ?? '', /^ERR_/, String(error));
+    }
+    assert.ok(faulty.count() > 7, 'faults happened');
+    const reader = await connect(t, url, { passphrase: SECRET.passphrase });
+    assertSameBytes(await restored(reader, first.id), data[0], 'first');
+    const ids = (await reader.listSnapshots()).map(({ id }) => id);
+    if (acknowledged) assert.ok(ids.includes(acknowledged.id), 'an acknowledged snapshot is there');
+    for (const id of ids.filter((each) => each !== first.id)) assertSameBytes(await restored(reader, id), data[1], 'second');
+    const verified = await reader.verify({ level: 'full' });
+    assert.deepEqual(verified.errors, []);
+  });
+}
+
+run('a stalled connection ends with an error in time, and an abort at once', async (t) => {
+  const url = newUrl();
+  const healthy = await create(t, url);
+  await healthy.ingest(Readable.from([random(MIB, 1)]));
+  let stalling = false;
+  const stalled = await startFaulty(server.endpoint, () => (stalling ? 'stall' : undefined));
+  afterwards(t, stalled.stop);
+  const storage = { ...server.storage, endpoint: stalled.endpoint, timeoutMs: 500, retries: 0 };
+  const archive = await ContainerArchive.open(url, { storage });
+  afterwards(t, () => archive.close());
+  stalling = true;
+  await rejectsWith(archive.listSnapshots(), 'ERR_UNREADABLE');
+  const slow = await ContainerArchive.open(url, { storage: server.storage });
+  afterwards(t, () => slow.close());
+  const abort = new AbortController();
+  const ingest = slow.ingest(Readable.from((async function* endless() {
+    yield random(MIB, 3);
+    abort.abort(new Error('enough'));
+    await new Promise(() => {});
+  })()), { signal: abort.signal });
+  await assert.rejects(ingest, /enough/);
+});
