@@ -363,7 +363,9 @@ impl Base {
     pub fn copy_uncopied_keys(&self) {
         let is_uncopied = |names: &KeyNames| names.file && !names.copy;
         let any_uncopied = || key_names(self.storage()).is_ok_and(|names| names.values().any(is_uncopied));
-        if self.bundle.is_none() || self.check_writable().is_err() || !any_uncopied() {
+        // two listings of each open: a repair does it too
+        let is_remote = self.storage().is_remote();
+        if is_remote || self.bundle.is_none() || self.check_writable().is_err() || !any_uncopied() {
             return;
         }
         let Ok(Some(_maint)) = try_maint(self.storage()) else {

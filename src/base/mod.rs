@@ -44,6 +44,8 @@ use crate::lock::KillLists;
 use crate::monitor::{Monitor, Warning};
 use crate::parity::{Groups, Shape};
 use crate::storage::{LocalStorage, Storage, judge, leads_into};
+#[cfg(feature = "remote")]
+pub use crate::storage::{RemoteOptions, is_url};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,11 +91,12 @@ impl Environment {
         })
     }
 
-    /// A repository on object storage; see [`RemoteStorage::connect`](crate::storage::RemoteStorage::connect).
+    /// A repository on object storage; see
+    /// [`RemoteStorage::connect`](crate::storage::RemoteStorage::connect).
     #[cfg(feature = "remote")]
     pub fn remote_with(
         url: &str,
-        options: &crate::storage::RemoteOptions,
+        options: &RemoteOptions,
         executor: Arc<dyn Executor>,
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self> {

@@ -14,8 +14,6 @@ use crate::executor::{Executor, PoolExecutor};
 use crate::ops;
 use crate::panics;
 use crate::repo::{self, Environment, Repository, Secret};
-#[cfg(feature = "remote")]
-use crate::storage;
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
@@ -66,7 +64,7 @@ fn environment(location: &str, handle: types::HandleOptions, monitor: OpenMonito
     let (executor, monitor) = (executor(handle.threads)?, Arc::new(monitor));
     #[cfg(feature = "remote")]
     {
-        if storage::is_url(location) {
+        if repo::is_url(location) {
             let options = handle.storage.unwrap_or_default();
             return Environment::remote_with(location, &options, executor, monitor);
         }

@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::id::RepoId;
 use crate::monitor::Progress;
 use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan};
+#[cfg(feature = "remote")]
+use crate::repo::RemoteOptions;
 use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
 use crate::snapshot::{Snapshot, SnapshotFilter};
-#[cfg(feature = "remote")]
-use crate::storage::RemoteOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;

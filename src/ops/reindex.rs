@@ -31,6 +31,7 @@ pub fn reindex(repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
     repo.begin_writing()?;
     let mut maintenance = repo.maintain(lease::REINDEX, monitor)?;
     repo.check_folder()?;
+    repo.storage().forget_cached();
     let run = || -> Result<()> {
         let kill_lists = spare_needed_or_all(repo, repo.kill_lists()?, monitor)?;
         rebuild(repo, &kill_lists, monitor)?;

@@ -24,6 +24,8 @@ pub use crate::base::{
     Config, DEFAULT_MEMORY_LIMIT, Environment, Generation, InitOptions, KeyInfo, KeyNames, MAX_KEYS, OpenOptions,
     ParityParams, Secret, SeededBug, key_names,
 };
+#[cfg(feature = "remote")]
+pub use crate::base::{RemoteOptions, is_url};
 pub use index::{REBUILD_RUN, find_any_index, read_any_index};
 pub use memory::OperationGuard;
 pub use protect::{packs_without_parity, protect_packs, protect_spared};

@@ -129,6 +129,10 @@ impl Session {
     /// `Err` when the folder that the session stores into no longer exists: see
     /// [`Base::check_folder`](crate::base::Base::check_folder).
     pub fn check_folder(&self) -> Result<()> {
+        // no disk is swapped there: the check at the start of the operation is enough
+        if self.repo.storage().is_remote() {
+            return Ok(());
+        }
         self.repo.check_same_folder(self.folder)
     }
 
@@ -142,9 +146,9 @@ impl Session {
         }
     }
 
-    /// [`check_standing`](Self::check_standing), on object storage only now and then: each check
-    /// costs two requests, no disk is swapped there, and the commit checks in any case.
-    fn check_before_batch(&self) -> Result<()> {
+    /// [`check_standing`](Self::check_standing), on object storage only now and then: each check is
+    /// a request there, and the commit checks in any case.
+    pub fn check_standing_soon(&self) -> Result<()> {
         let is_recent = |at: &Instant| at.elapsed() < RECHECK;
         if self.repo.storage().is_remote() && lock(&self.standing).as_ref().is_some_and(is_recent) {
             return Ok(());
@@ -161,7 +165,7 @@ impl Session {
 
     /// Computes the ids of data chunks, deduplicates and stores them; returns the ids in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
-        self.check_before_batch()?;
+        self.check_standing_soon()?;
         self.repo.with_worker(|worker| self.put_batch_with(worker, chunks))
     }
 
@@ -367,7 +371,7 @@ impl Session {
         if written.packs.is_empty() {
             return Ok(());
         }
-        self.check_standing()?;
+        self.check_standing_soon()?;
         lock(&self.relied).extend(&written.packs);
         lock(&self.own).extend(&written.packs);
         lock(&self.seen_packs).extend(written.packs.iter().map(|pack| (*pack, Some(u64::MAX))));

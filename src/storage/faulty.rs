@@ -154,6 +154,10 @@ impl Storage for FaultyStorage {
         self.inner.probe_conditional_put()
     }
 
+    fn forget_cached(&self) {
+        self.inner.forget_cached();
+    }
+
     fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
         self.inner.put_last(keys, most)
     }

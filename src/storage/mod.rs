@@ -205,6 +205,9 @@ pub trait Storage: Send + Sync {
         Ok(Root::Found(None))
     }
 
+    /// Forgets what is kept of files in memory: the next reads show what is stored.
+    fn forget_cached(&self) {}
+
     /// Includes the folder `prefix` (empty for the root) in the next barrier: earlier puts and
     /// deletes of other processes in it are then durable too.
     fn include_in_barrier(&self, _prefix: &str) {}

@@ -85,7 +85,7 @@ fn store_copies(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     }
     session.put_copy(KIND_CONFIG_COPY, session.repo().config_bytes())?;
     let _guard = session.repo().commit_shared(monitor)?;
-    session.check_standing()?;
+    session.check_standing_soon()?;
     session.flush_meta()
 }
 

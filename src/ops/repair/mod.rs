@@ -154,6 +154,7 @@ pub fn repair_with(repo: &Arc<Repository>, options: &RepairOptions, monitor: &dy
     repo.restore_lock_files()?;
     repo.begin_writing()?;
     repo.check_exclusive(options.exclusive)?;
+    repo.storage().forget_cached();
     let mut maintenance = repo.maintain(lease::REPAIR, monitor)?;
     // checked under the lock: from here on the disk is busy, so a normal unmount is refused
     repo.check_folder()?;

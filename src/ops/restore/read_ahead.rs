@@ -12,6 +12,7 @@ use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, get_chunk};
 use crate::sync::lock;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -27,12 +28,51 @@ const CHUNK_COST: usize = 1024;
 /// Largest run in stored bytes: no more than one chunk may take, whatever an index contains.
 const MAX_STORED_RUN: u64 = 16 << 20;
 
-/// Adjacent chunks of one pack.
+/// Most chunks of a run that is not contiguous.
+const MAX_NEAR: usize = 64;
+
+/// Chunks of one pack that one call reads: adjacent ones, on object storage also near ones.
 struct Run {
     locations: Vec<ChunkLocation>,
+    /// From the start of the first chunk in the pack to the end of the last one.
+    span: Range<u64>,
     /// Bytes of plaintext plus [`CHUNK_COST`] for each chunk.
     cost: usize,
     stored_bytes: u64,
+}
+
+impl Run {
+    /// An empty run for `first`.
+    fn at(first: &ChunkLocation) -> Self {
+        let start = u64::from(first.entry.offset);
+        Self {
+            locations: Vec::new(),
+            span: start..start,
+            cost: 0,
+            stored_bytes: 0,
+        }
+    }
+
+    fn span_with(&self, next: &ChunkLocation) -> Range<u64> {
+        self.span.start.min(u64::from(next.entry.offset))..self.span.end.max(end_of(next))
+    }
+
+    /// Whether `next` directly follows the run in the pack.
+    fn is_adjacent(&self, next: &ChunkLocation) -> bool {
+        self.locations
+            .last()
+            .is_some_and(|last| end_of(last) == u64::from(next.entry.offset))
+    }
+
+    /// Whether `next` is so near that one request for the whole span, of which at least half is
+    /// wanted, costs less than two. Workers store the chunks of a batch in any order.
+    fn is_near(&self, next: &ChunkLocation) -> bool {
+        let span = self.span_with(next);
+        let is_in = |known: &ChunkLocation| known.entry.offset == next.entry.offset;
+        self.locations.len() < MAX_NEAR
+            && span.end - span.start <= MAX_STORED_RUN.min(2 * (self.stored_bytes + u64::from(next.entry.payload_len)))
+            && !self.locations.iter().any(is_in)
+    }
 }
 
 /// The end of a stored chunk in its pack. Both numbers come from disk, so the sum is computed in 64
@@ -48,6 +88,7 @@ pub(super) struct ReadAhead<'a> {
     open: Option<Run>,
     in_progress: VecDeque<(Receiver<Result<Chunks>>, usize)>,
     bytes: usize,
+    is_remote: bool,
     max_run: usize,
     spare: Arc<Mutex<Spare>>,
     scratch: ReadScratch,
@@ -61,6 +102,7 @@ impl<'a> ReadAhead<'a> {
             open: None,
             in_progress: VecDeque::new(),
             bytes: 0,
+            is_remote: repo.storage().is_remote(),
             max_run: match repo.storage().is_remote() {
                 true => MAX_REMOTE_RUN,
                 false => MAX_RUN,
@@ -107,19 +149,14 @@ impl<'a> ReadAhead<'a> {
         let joins = self.open.as_ref().is_some_and(|run| {
             run.cost + cost <= self.max_run
                 && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
-                && run
-                    .locations
-                    .last()
-                    .is_some_and(|last| last.pack == location.pack && end_of(last) == u64::from(location.entry.offset))
+                && run.locations.last().is_some_and(|last| last.pack == location.pack)
+                && (run.is_adjacent(&location) || self.is_remote && run.is_near(&location))
         });
         if !joins {
             self.dispatch_open();
         }
-        let run = self.open.get_or_insert_with(|| Run {
-            locations: Vec::new(),
-            cost: 0,
-            stored_bytes: 0,
-        });
+        let run = self.open.get_or_insert_with(|| Run::at(&location));
+        run.span = run.span_with(&location);
         run.stored_bytes += u64::from(location.entry.payload_len);
         run.locations.push(location);
         run.cost += cost;
@@ -136,7 +173,7 @@ impl<'a> ReadAhead<'a> {
         lock(&spare).limit = self.window();
         let job = move || {
             panics::point("ca-reader");
-            let chunks = read_run(&repo, snapshot, &run.locations, &spare);
+            let chunks = read_run(&repo, snapshot, &run, &spare);
             drop(repo);
             // the receiver is dropped when the restore was abandoned
             let _ = sender.send(chunks);
@@ -182,19 +219,15 @@ impl Drop for ReadAhead<'_> {
 
 /// Reads the chunks of a run with one call to the storage, and proves them together. A chunk that
 /// fails is read again on the slow path.
-fn read_run(
-    repo: &Repository,
-    snapshot: SnapshotId,
-    locations: &[ChunkLocation],
-    spare: &Arc<Mutex<Spare>>,
-) -> Result<Chunks> {
-    let (Some(first), Some(last)) = (locations.first(), locations.last()) else {
+fn read_run(repo: &Repository, snapshot: SnapshotId, run: &Run, spare: &Arc<Mutex<Spare>>) -> Result<Chunks> {
+    let locations = &run.locations;
+    let Some(first) = locations.first() else {
         return Ok(Chunks::one(Vec::new()));
     };
     let (mut stored, mut scratch, mut buffers) = lock(spare).take(locations.len());
-    let base = u64::from(first.entry.offset);
-    // adjacent, and at most MAX_STORED_RUN in total
-    stored.resize((end_of(last) - base) as usize, 0);
+    let base = run.span.start;
+    // at most MAX_STORED_RUN
+    stored.resize((run.span.end - base) as usize, 0);
     let read = repo.storage().get_range(&layout::pack(&first.pack), base, &mut stored);
     // a chunk in place keeps the whole buffer, which may be far longer than what the window counts
     let cost: usize = locations

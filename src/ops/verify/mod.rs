@@ -174,6 +174,7 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let _operation = repo.enter();
     let folder = repo.check_folder()?;
+    repo.storage().forget_cached();
     let before = recheck::state(repo);
     let mut run = Run::new(repo, *options, monitor, on_problem);
     run.check_everything()?;

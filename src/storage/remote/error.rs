@@ -8,8 +8,8 @@ use std::error::Error as StdError;
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Codes of S3, GCS and Azure, and what they mean. A code is found as `<Code>…</Code>` (or, for GCS,
-/// anywhere in the answer), the first one that matches counts.
+/// Codes of S3, GCS and Azure, and what they mean. A code is found as `<Code>…</Code>` (or, for
+/// GCS, anywhere in the answer), the first one that matches counts.
 const CODES: [(&str, ErrorKind); 24] = [
     ("NoSuchBucket", ErrorKind::Remote(RemoteFault::Bucket)),
     ("InvalidBucketName", ErrorKind::Remote(RemoteFault::Bucket)),

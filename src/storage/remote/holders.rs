@@ -1,14 +1,15 @@
 //! Locks of this process, and leases, which other processes see.
 //!
 //! A lease is an object. Its owner puts a new *beat* next to it every few minutes and deletes the
-//! one before: nothing is overwritten, so a lease that was removed never comes back. A lease without
-//! a recent beat, by the clock of the service, is taken for that of a dead owner. A suspended
-//! machine looks just like one, so nothing relies on it but how long others wait.
+//! one before: nothing is overwritten, so a lease that was removed never comes back. A lease
+//! without a recent beat, by the clock of the service, is taken for that of a dead owner. A
+//! suspended machine looks just like one, so nothing relies on it but how long others wait.
 //!
 //! What serves only this is in a folder of its own, below that of the leases.
 
 use super::super::{ConditionalPut, Created, Error, LockGuard, LockMode, Result};
 use super::{Bucket, runtime, transfer};
+use crate::clock::{Clock, SystemClock};
 use crate::sync::lock;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::collections::{HashMap, HashSet};
@@ -232,8 +233,7 @@ impl Holders {
             time
         })?;
         let Ok(time) = time else {
-            let local = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            return Ok(local.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
+            return Ok(SystemClock.now_ms());
         };
         *lock(&self.service_time) = Some((time, asked));
         Ok(time)

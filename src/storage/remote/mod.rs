@@ -1,8 +1,8 @@
 //! A repository on object storage: S3 and what speaks it, Google Cloud Storage, Azure Blob.
 //!
 //! The only room that runs asynchronous code: the crate `object_store`, on two threads of its own
-//! (`runtime.rs`). To the engine it is a [`Storage`] as any other; each call blocks until its answer
-//! has arrived, and may be made by many threads at once.
+//! (`runtime.rs`). To the engine it is a [`Storage`] as any other; each call blocks until its
+//! answer has arrived, and may be made by many threads at once.
 //!
 //! What differs from a folder:
 //! - A put or delete is durable when it is answered, so a barrier does nothing. There are no
@@ -18,6 +18,7 @@
 //! name count as created. Names are random, ids of sessions, or hashes of the bytes, so equal bytes
 //! of somebody else are as good as one's own.
 
+mod cache;
 mod connect;
 mod error;
 mod holders;
@@ -42,6 +43,7 @@ use std::time::Duration;
 pub struct RemoteStorage {
     bucket: Arc<Bucket>,
     holders: Holders,
+    cache: cache::Cache,
     probe: probe::Probe,
 }
 
@@ -80,9 +82,9 @@ impl Bucket {
 }
 
 impl RemoteStorage {
-    /// Prepares access to the repository at `url`: `s3://bucket/prefix`, `gs://…` or `az://…`. Makes
-    /// no request. What `options` leaves open is taken from the environment (`AWS_…`, `GOOGLE_…`,
-    /// `AZURE_…`) and from the identity of the machine.
+    /// Prepares access to the repository at `url`: `s3://bucket/prefix`, `gs://…` or `az://…`.
+    /// Makes no request. What `options` leaves open is taken from the environment (`AWS_…`,
+    /// `GOOGLE_…`, `AZURE_…`) and from the identity of the machine.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -126,6 +128,7 @@ impl RemoteStorage {
     fn of(bucket: Bucket, timing: holders::Timing) -> Self {
         let bucket = Arc::new(bucket);
         Self {
+            cache: cache::Cache::default(),
             holders: Holders::new(Arc::clone(&bucket), timing),
             probe: probe::Probe::new(Arc::clone(&bucket)),
             bucket,
@@ -148,7 +151,17 @@ impl RemoteStorage {
 impl Storage for RemoteStorage {
     fn put_new(&self, key: &str, len: u64, reader: &mut dyn Read) -> Result<Created> {
         check_key("put", key)?;
-        transfer::put_new(&self.bucket, self.probe.result()?, key, len, reader)
+        let how = self.probe.result()?;
+        if !cache::may_keep(key, len) {
+            return transfer::put_new(&self.bucket, how, key, len, reader);
+        }
+        let mut bytes = Vec::new();
+        let mut copied = cache::Copying::new(reader, &mut bytes);
+        let created = transfer::put_new(&self.bucket, how, key, len, &mut copied)?;
+        if created == Created::Created {
+            self.cache.put(key, &bytes);
+        }
+        Ok(created)
     }
 
     fn get(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
@@ -158,12 +171,18 @@ impl Storage for RemoteStorage {
 
     fn get_range(&self, key: &str, offset: u64, out: &mut [u8]) -> Result<()> {
         check_key("get", key)?;
-        transfer::get_range(&self.bucket, key, offset, out)
+        match self.cache.get_range(&self.bucket, key, offset, out)? {
+            Some(()) => Ok(()),
+            None => transfer::get_range(&self.bucket, key, offset, out),
+        }
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {
         check_key("size", key)?;
-        transfer::size(&self.bucket, key)
+        match self.cache.len(key) {
+            Some(len) => Ok(Some(len)),
+            None => transfer::size(&self.bucket, key),
+        }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
@@ -182,12 +201,20 @@ impl Storage for RemoteStorage {
             })
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
+        if prefix == cache::FOLDER {
+            self.cache.listed(&entries);
+        }
         Ok(entries)
     }
 
     fn delete(&self, key: &str) -> Result<()> {
         check_key("delete", key)?;
+        self.cache.forget(key);
         transfer::delete(&self.bucket, key)
+    }
+
+    fn forget_cached(&self) {
+        self.cache.clear();
     }
 
     fn barrier(&self) -> Result<()> {
@@ -215,12 +242,14 @@ impl Storage for RemoteStorage {
 
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key("replace", key)?;
+        self.cache.forget(key);
         self.keep_aside("replace", key)?;
         transfer::overwrite(&self.bucket, key, bytes)
     }
 
     fn quarantine(&self, key: &str) -> Result<()> {
         check_key("quarantine", key)?;
+        self.cache.forget(key);
         self.keep_aside("quarantine", key)?;
         transfer::delete(&self.bucket, key)
     }

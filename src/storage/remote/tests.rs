@@ -1,3 +1,5 @@
+//! Object storage in the in-memory store of `object_store`.
+
 use super::*;
 use crate::entropy::OsEntropy;
 use crate::storage::{ErrorKind, conformance, put_bytes};

@@ -95,7 +95,7 @@ fn put_single(bucket: &Bucket, key: &str, payload: &PutPayload) -> Result<Create
                 if !passing || unanswered == UNANSWERED {
                     return Err(error);
                 }
-                std::thread::sleep(PAUSE * 2_u32.pow(unanswered));
+                runtime::block_on(async { tokio::time::sleep(PAUSE * 2_u32.pow(unanswered)).await })?;
                 unanswered += 1;
             }
         }
