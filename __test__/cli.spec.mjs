@@ -2,58 +2,18 @@
 // and what was restored is compared with its source.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync, cpSync, existsSync, linkSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync, utimesSync, writeFileSync,
 } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { ENCRYPTED, PASSPHRASE, collect, freshRepo, random, root, temporary, test } from './support/harness.mjs';
+import { CLI, ON_UNIX, WITH_TERMINAL, commands, environment, has, run, runOnTerminal, start } from './support/cli.mjs';
+import { ENCRYPTED, PASSPHRASE, collect, freshRepo, random, temporary, test } from './support/harness.mjs';
 
-const CLI = join(root, 'cli', 'dist', 'containerarchive.js');
 const IS_WINDOWS = process.platform === 'win32';
-const ON_UNIX = { skip: IS_WINDOWS && 'the commands of this test exist on Unix only' };
 const isRoot = process.getuid?.() === 0;
-const has = (program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
-
-/** The environment without what a user of this machine may have set. */
-function environment(more = {}) {
-  const names = Object.keys(process.env).filter((name) => !name.startsWith('CONTAINERARCHIVE_'));
-  return { ...Object.fromEntries(names.map((name) => [name, process.env[name]])), TZ: 'UTC', ...more };
-}
-
-/** Runs the command line: { status, stdout, stderr }. */
-function run(args, { env, input = '', cwd, lines = [] } = {}) {
-  const { status, stdout, stderr, error } = spawnSync(process.execPath, [CLI, ...args], {
-    env: environment(env), input, cwd, encoding: 'utf8', timeout: 100_000,
-  });
-  if (error) throw error;
-  for (const line of lines) assert.match(stderr + stdout, line);
-  assert.ok(!/\n\s+at /.test(stderr), `a stack trace: ${stderr}`);
-  return { status, stdout, stderr };
-}
-
-/** The values of JSON lines. */
-const values = (stdout) => stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
-
-/** A command line with a repository: `ok` expects exit code 0 and returns stdout. */
-function commands(path, env = {}) {
-  const all = { CONTAINERARCHIVE_REPOSITORY: path, ...env };
-  const any = (...args) => run(args, { env: all });
-  const ok = (...args) => {
-    const { status, stdout, stderr } = any(...args);
-    assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
-    return stdout;
-  };
-  const fails = (code, pattern, ...args) => {
-    const { status, stderr, stdout } = any(...args);
-    assert.equal(status, code, `${args.join(' ')}: ${stdout} ${stderr}`);
-    assert.match(stderr, pattern);
-    return stderr;
-  };
-  return { any, ok, fails, json: (...args) => values(ok('--json', ...args)) };
-}
 
 /** A directory with one of each kind of entry. */
 function tree(t) {
@@ -362,16 +322,6 @@ test('locks, unlock and completion', async (t) => {
   return undefined;
 });
 
-/** A running command line, and its outcome. */
-function start(args, options, { isRead = true } = {}) {
-  const child = spawn(process.execPath, [CLI, ...args], { env: environment(), stdio: ['pipe', 'pipe', 'pipe'], ...options });
-  let output = '';
-  if (isRead) child.stdout.on('data', (part) => (output += part));
-  child.stderr.on('data', (part) => (output += part));
-  const exited = new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal, output })));
-  return { child, exited };
-}
-
 test('an interrupted backup leaves no snapshot and exits with 130', async (t) => {
   const { path, repo } = await freshRepo(t);
   const pipe = join(temporary(t), 'pipe');
@@ -386,25 +336,10 @@ test('an interrupted backup leaves no snapshot and exits with 130', async (t) =>
 }, ON_UNIX);
 
 test('on a terminal, the passphrase and the removal are asked for, and progress is shown', async (t) => {
-  if (!has('script')) return t.skip('SKIPPED: no script(1), which makes a terminal');
   const { path, repo } = await freshRepo(t, ENCRYPTED);
   await repo.ingest(Buffer.from('1'));
   await repo.ingest(Buffer.from('2'));
-  /** Runs it on a terminal, where a user types `answers`, each once its question is asked. */
-  const onTerminal = (args, answers) => new Promise((resolve) => {
-    const line = [process.execPath, CLI, '-r', path, ...args].map((word) => `'${word}'`).join(' ');
-    const child = spawn('script', ['-qfec', line, '/dev/null'], { env: environment({ TERM: 'xterm' }), stdio: ['pipe', 'pipe', 'inherit'] });
-    let output = '';
-    const left = [...answers];
-    child.stdout.on('data', (part) => {
-      output += part;
-      if (left.length > 0 && left[0][0].test(output)) {
-        output += '\u0000';
-        child.stdin.write(`${left.shift()[1]}\r`);
-      }
-    });
-    child.on('close', (status) => resolve({ status, output }));
-  });
+  const onTerminal = (args, answers) => runOnTerminal(['-r', path, ...args], answers);
   const passphrase = [/Passphrase of .*: $/, PASSPHRASE];
   const no = await onTerminal(['forget', '--keep-last', '1'], [[/Passphrase of .*: $/, 'wrong'], [/Wrong passphrase[^]*: $/, PASSPHRASE], [/Remove 1 snapshot\?/, 'n']]);
   assert.equal(no.status, 1, no.output);
@@ -418,8 +353,7 @@ test('on a terminal, the passphrase and the removal are asked for, and progress 
   const differ = await onTerminal(['-r', fresh, 'init'], [[/New passphrase: $/, 'a'], [/The same again: $/, 'b']]);
   assert.equal(differ.status, 12, differ.output);
   assert.ok(!existsSync(join(fresh, 'config.json')));
-  return undefined;
-});
+}, WITH_TERMINAL);
 
 test('an old Node is told what it needs', () => {
   const old = "Object.defineProperty(process.versions, 'node', { value: '18.20.8' });";
