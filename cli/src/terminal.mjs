@@ -1,8 +1,11 @@
 // Questions on the terminal. The terminal is opened by itself: standard input may be the data.
 
 import { closeSync, openSync } from 'node:fs';
+import { StringDecoder } from 'node:string_decoder';
 import { ReadStream } from 'node:tty';
 import { Failure, Interrupted } from './failure.mjs';
+import { Line, columns } from './line.mjs';
+import { printable } from './output.mjs';
 
 const TERMINAL = process.platform === 'win32' ? 'CONIN$' : '/dev/tty';
 
@@ -34,46 +37,66 @@ export function hasTerminal() {
   return terminal !== null;
 }
 
+/** Whether the terminal marks what is pasted when it is told to. Others ignore that. */
+const marksPastes = () => process.platform !== 'win32' && process.env.TERM !== 'dumb';
+
+/** What was typed after the end of a line, for the next secret. */
+let ahead = '';
+
+/** Shows a line after its question, with nothing but spaces and backspaces. */
+class View {
+  #before = 0;
+  #all = 0;
+
+  show({ before, after }) {
+    const [left, right] = [printable(before), printable(after)];
+    const [width, rest] = [columns(left), columns(right)];
+    const gone = Math.max(0, this.#all - width - rest);
+    process.stderr.write(`${'\b'.repeat(this.#before)}${left}${right}${' '.repeat(gone)}${'\b'.repeat(gone + rest)}`);
+    this.#before = width;
+    this.#all = width + rest;
+  }
+}
+
 /**
  * Asks a question and reads one line, in raw mode from before the question is shown: what is typed
  * at once is not shown either. `echo` shows it.
  */
 function readLine(stream, question, echo) {
   return new Promise((resolve, reject) => {
-    let line = '';
+    const line = new Line();
+    const view = new View();
+    const decoder = new StringDecoder('utf8');
     const end = (settle, value) => {
       stream.off('data', onData);
       stream.off('end', onEnd);
       stream.off('error', onEnd);
       for (const name of SIGNALS) process.off(name, onSignal);
       if (!stream.destroyed) stream.setRawMode(false);
-      process.stderr.write('\n');
+      process.stderr.write(marksPastes() ? '\u001b[?2004l\n' : '\n');
       settle(value);
     };
     const onEnd = () => end(reject, new Failure('The terminal was closed'));
     const onSignal = (name) => end(reject, new Interrupted(name));
-    const onData = (bytes) => {
-      for (const char of bytes.toString('utf8')) {
-        if (char === '\r' || char === '\n') return end(resolve, line);
-        if (char === '\u0003') return end(reject, new Interrupted('SIGINT'));
-        if (char === '\u0004') return end(resolve, line);
-        if (char === '\u007f' || char === '\b') {
-          const points = [...line];
-          if (echo && points.length > 0) process.stderr.write('\b \b');
-          line = points.slice(0, -1).join('');
-        } else if (char >= ' ') {
-          if (echo) process.stderr.write(char);
-          line += char;
-        }
-      }
+    const take = (text) => {
+      const done = line.take(text);
+      if (echo) view.show(line);
+      if (done === null) return;
+      ahead = done.rest;
+      if (done.end === 'interrupted') end(reject, new Interrupted('SIGINT'));
+      else end(resolve, line.text);
     };
+    const onData = (bytes) => take(decoder.write(bytes));
     stream.setRawMode(true);
-    process.stderr.write(question);
+    process.stderr.write(marksPastes() ? `\u001b[?2004h${question}` : question);
     stream.on('data', onData);
     stream.on('end', onEnd);
     stream.on('error', onEnd);
     for (const name of SIGNALS) process.on(name, onSignal);
-    stream.resume();
+    const typed = echo ? '' : ahead; // what was typed before a question was seen does not answer it
+    ahead = '';
+    if (typed !== '') take(typed);
+    if (stream.listenerCount('data') > 0) stream.resume();
   });
 }
 
