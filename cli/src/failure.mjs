@@ -58,7 +58,7 @@ export class Failure extends Error {
 /** The user interrupted the command. */
 export class Interrupted extends Error {
   constructor(signal) {
-    super('Interrupted');
+    super(`interrupted by ${signal}`);
     this.exitCode = EXIT.interrupted;
     this.signal = signal;
   }

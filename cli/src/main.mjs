@@ -1,7 +1,8 @@
 // The entry of the command line: runs one command, and turns its outcome into an exit code.
 
+import { interruption } from './signals.mjs'; // first
 import { CommanderError } from 'commander';
-import { EXIT, Interrupted, errorJson, errorText, exitCodeOf } from './failure.mjs';
+import { EXIT, Failure, Interrupted, errorJson, errorText, exitCodeOf } from './failure.mjs';
 import { Output } from './output.mjs';
 import { createProgram } from './program.mjs';
 
@@ -14,28 +15,20 @@ function split(args) {
   return at < 0 ? { args, command: undefined } : { args: args.slice(0, at), command: args.slice(at + 1) };
 }
 
-/** The first signal ends the command cleanly, the second one ends the process. */
-function handleSignals(controller) {
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.on(name, () => {
-      if (controller.signal.aborted) process.exit(EXIT.interrupted);
-      if (process.stderr.isTTY) process.stderr.write('\nEnding; once more to end at once.\n');
-      controller.abort(new Interrupted(name));
-    });
-  }
-}
-
 /**
  * Output that cannot be written: to a reader that has exited (`containerarchive list | head`),
  * which needs no message, or to a full disk.
  */
-function handleBadOutput() {
-  process.stdout.on('error', (error) => {
-    if (error.code !== 'EPIPE') process.stderr.write(`containerarchive: The output cannot be written: ${error.message}\n`);
+function handleBadOutput(isJson) {
+  process.stdout.on('error', (cause) => {
+    if (cause.code !== 'EPIPE') print(new Failure(`The output cannot be written: ${cause.message}`, { cause }), isJson);
     process.exit(EXIT.failed);
   });
   process.stderr.on('error', () => {});
 }
+
+/** Prints an error. */
+const print = (error, isJson) => process.stderr.write(`${isJson ? errorJson(error) : errorText(error)}\n`);
 
 /** Waits until what was written has left this process, for data however long its reader takes. */
 function flushed(stream, limitMs) {
@@ -47,11 +40,12 @@ function flushed(stream, limitMs) {
 }
 
 async function main(argv) {
-  const controller = new AbortController();
   const { args, command } = split(argv);
+  const isJson = args.includes('--json');
   let exitCode = EXIT.ok;
-  let output = new Output({ json: args.includes('--json') });
   const run = (action) => async (...given) => {
+    // the exit code when nothing is left to wait for, which no command intends
+    process.exitCode = EXIT.failed;
     // the parser adds the command, after its options
     const parsed = given.pop();
     given.pop();
@@ -59,17 +53,13 @@ async function main(argv) {
     if (command !== undefined && (parsed.name() !== 'backup' || command.length === 0)) {
       parsed.error(command.length === 0 ? 'error: no command follows "--"' : 'error: only backup takes a command after "--"');
     }
-    output = new Output(options);
-    exitCode = await action({ output, signal: controller.signal, command }, ...given, options);
+    exitCode = await action({ output: new Output(options), signal: interruption, command }, ...given, options);
   };
-  // the exit code when nothing is left to wait for, which no command intends
-  process.exitCode = EXIT.failed;
-  handleSignals(controller);
-  handleBadOutput();
+  handleBadOutput(isJson);
   try {
-    await createProgram(run).parseAsync(args, { from: 'user' });
+    await createProgram(run, isJson).parseAsync(args, { from: 'user' });
   } catch (error) {
-    exitCode = report(error, output, controller.signal);
+    exitCode = report(error, isJson);
   }
   await flushed(process.stdout);
   await flushed(process.stderr, FLUSH_MS);
@@ -77,13 +67,22 @@ async function main(argv) {
   process.exit(exitCode);
 }
 
+/** A mistake on the command line as the parser reports it, as an error like all others. */
+function usageFailure({ code, message }) {
+  const text = code === 'commander.help' ? 'No command is given' : message.replace(/^error: /, '').replace(/\s+/g, ' ');
+  return new Failure(text, { code: 'ERR_INVALID_ARGUMENT', hint: 'See "containerarchive --help", or "containerarchive COMMAND --help"' });
+}
+
 /** Reports an error; returns its exit code. */
-function report(error, output, signal) {
-  // printed already; without any argument, help is the answer to a mistake
-  if (error instanceof CommanderError) return error.code === 'commander.help' && process.argv.length > 2 ? EXIT.ok : error.exitCode;
-  const reason = signal.aborted ? signal.reason : error;
-  if (reason instanceof Interrupted && !process.stderr.isTTY) process.stderr.write(`containerarchive: interrupted by ${reason.signal}\n`);
-  if (!(reason instanceof Interrupted)) process.stderr.write(`${output.isJson ? errorJson(error) : errorText(error)}\n`);
+function report(error, isJson) {
+  if (error instanceof CommanderError) {
+    // printed already as text; without a mistake, help or the version was asked for
+    if (isJson && error.exitCode !== EXIT.ok) print(usageFailure(error), isJson);
+    return error.exitCode;
+  }
+  const reason = interruption.aborted ? interruption.reason : error;
+  // a user at a terminal knows
+  if (!(reason instanceof Interrupted && process.stderr.isTTY && !isJson)) print(reason instanceof Interrupted ? reason : error, isJson);
   return exitCodeOf(reason);
 }
 

@@ -31,8 +31,9 @@ Exit codes: 0 done, 1 failed or damage found, 3 files were skipped, 10 no reposi
  * The program.
  * @param {(action: (session, ...args) => Promise<number>) => (...args) => Promise<void>} run turns
  * the action of a command into that of the parser: its last arguments are the options
+ * @param {boolean} isJson whether mistakes are only thrown, and not printed as text too
  */
-export function createProgram(run) {
+export function createProgram(run, isJson) {
   const program = new Command('containerarchive')
     .description('Deduplicated, compressed, encrypted backups that repair themselves.')
     .version(version)
@@ -43,6 +44,7 @@ export function createProgram(run) {
     .option('-q, --quiet', 'print only results and problems')
     .addOption(new Option('--no-progress', 'show no progress on the terminal'))
     .addHelpText('after', EXAMPLES)
+    .configureOutput(isJson ? { writeErr: () => {} } : {})
     .showHelpAfterError('(containerarchive --help lists commands and options)')
     .exitOverride();
   for (const { define } of COMMANDS) define(program, run);

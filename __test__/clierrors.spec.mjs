@@ -1,0 +1,78 @@
+// Errors of the command line: mistakes in its words, signals, and paths that cannot be used. With
+// --json each is one JSON line.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CLI, ON_UNIX, environment, run, start } from './support/cli.mjs';
+import { afterwards, collect, freshRepo, temporary, test } from './support/harness.mjs';
+
+test('a mistake on the command line is one JSON line with --json, and text without', async (t) => {
+  const { path } = await freshRepo(t);
+  const env = { CONTAINERARCHIVE_REPOSITORY: path };
+  for (const [pattern, ...args] of [
+    [/unknown command 'snapshot'.*snapshots/, 'snapshot'],
+    [/unknown option '--keep-day'/, 'forget', '--keep-day', '3'],
+    [/missing required argument 'id'/, 'ls'],
+    [/required option '--to <path>' not specified/, 'restore', 'latest'],
+    [/argument '101' is invalid\. Use a percentage/, 'prune', '--max-unused', '101'],
+    [/too many arguments/, 'stats', 'a'],
+    [/no command follows/, 'backup', '--'],
+    [/only backup takes a command/, 'check', '--', 'ls'],
+    [/No command is given/],
+    [/No command is given/, 'key'],
+  ]) {
+    const { status, stdout, stderr } = run(['--json', ...args], { env });
+    assert.equal(status, 1, args.join(' '));
+    assert.equal(stdout, '');
+    assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
+    const { error, code, hint } = JSON.parse(stderr);
+    assert.match(error, pattern);
+    assert.equal(code, 'ERR_INVALID_ARGUMENT');
+    assert.match(hint, /--help/);
+    const text = run(args, { env });
+    assert.deepEqual([text.status, text.stdout], [1, '']);
+    assert.match(text.stderr, /--help/);
+  }
+  for (const args of [['--help'], ['help'], ['help', 'key'], ['key', '--help'], ['--version']]) {
+    const { status, stdout, stderr } = run(['--json', ...args], { env });
+    assert.deepEqual([status, stderr], [0, ''], args.join(' '));
+    assert.match(stdout, /Usage|\d+\.\d+\.\d+/);
+  }
+});
+
+test('a signal while the command line is loaded ends it as one that comes later', async (t) => {
+  const { path } = await freshRepo(t);
+  // when the first module after the handlers is loaded
+  const early = join(temporary(t), 'early.cjs');
+  writeFileSync(early, `const Module = require('node:module');
+const load = Module._load;
+let isSent = false;
+Module._load = (id, ...more) => {
+  if (!isSent && /(^|:)events$/.test(id)) isSent = process.kill(process.pid, 'SIGTERM');
+  return load(id, ...more);
+};`);
+  for (const json of [[], ['--json']]) {
+    const env = environment({ NODE_OPTIONS: `--require=${early}` });
+    const { status, signal, output } = await start([...json, '-r', path, 'check'], { env }).exited;
+    assert.deepEqual([status, signal], [130, null], output);
+    if (json.length === 0) assert.equal(output, 'containerarchive: interrupted by SIGTERM\n');
+    else assert.deepEqual(JSON.parse(output), { error: 'interrupted by SIGTERM', exitCode: 130, signal: 'SIGTERM' });
+  }
+}, ON_UNIX);
+
+test('output that cannot be written is an error, and a reader that has exited is none', async (t) => {
+  const { path } = await freshRepo(t);
+  for (const json of [[], ['--json']]) {
+    const closed = start(['-r', path, ...json, 'stats'], {}, { isRead: false });
+    closed.child.stdout.destroy();
+    assert.deepEqual(await closed.exited, { status: 1, signal: null, output: '' });
+    if (!existsSync('/dev/full')) continue;
+    const full = openSync('/dev/full', 'w');
+    afterwards(t, () => closeSync(full));
+    const child = spawn(process.execPath, [CLI, '-r', path, ...json, 'stats'], { env: environment(), stdio: ['ignore', full, 'pipe'] });
+    const stderr = String(await collect(child.stderr));
+    assert.match(json.length > 0 ? JSON.parse(stderr).error : stderr, /The output cannot be written: ENOSPC/);
+  }
+}, ON_UNIX);
