@@ -75,6 +75,15 @@ test('exit codes are those of restic, and errors state what to do', async (t) =>
   fails(1, /unknown command/, 'snapshot');
   fails(1, /nothing to back up/, 'backup');
   fails(1, /Only one of files and --stdin/, 'backup', 'a', '--stdin');
+  fails(1, /Two --item have the name "a"/, 'backup', '--item', 'a=true', '--item', 'a=false');
+  fails(1, /The name of item 2 is longer than 4096 bytes/, 'backup', '--item', 'a=true', '--item', `${'b'.repeat(5000)}=true`);
+  fails(1, /The name after --name is empty/, 'backup', '--name', '', '--', 'true');
+  fails(1, /from 1 to 16/, 'backup', '--concurrency', '17', 'a');
+  fails(1, /zstd is a number from 1 to 19, or "auto"/, 'backup', '-c', 'zstd:20', 'a');
+  fails(1, /N\/T/, 'check', '--subset', '3/2');
+  fails(1, /not valid: --keep-within: "9q"/, 'forget', '--keep-within', '9q');
+  fails(1, /--time-zone: there is no time zone/, 'forget', '--keep-last', '1', '--time-zone', 'Mars/X');
+  fails(1, /The id of a snapshot must not be empty/, 'ls', '');
   fails(1, /only backup takes a command/, 'snapshots', '--', 'ls');
   fails(1, /ERR_SNAPSHOT_NOT_FOUND/, 'ls', 'abcdef');
   fails(1, /does not exist/, 'backup', join(path, 'none'));
@@ -131,7 +140,7 @@ test('a link to a directory is followed, and patterns tell upper from lower case
   assert.equal(names, 'current/\ncurrent/Build/\ncurrent/Build/a\n');
   // the repository, reached through another path
   symlinkSync(path, join(folder, 'link'));
-  fails(1, /is the repository itself/, 'backup', join(folder, 'link'));
+  fails(1, /is the repository itself, or in it/, 'backup', join(folder, 'link'));
   fails(1, /--exclude is only for files and directories/, 'backup', '--exclude', 'x', '--', 'true');
 }, ON_UNIX);
 

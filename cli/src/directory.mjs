@@ -206,10 +206,10 @@ async function fillWithZeros(writer, length) {
  * The tar stream of a directory, in pieces.
  * @param {string} path
  * @param {string} name of the root entry
- * @param options `excludes` (of the package "ignore"), `oneFileSystem`, `avoid` (the stat of a
- * directory that is left out), `skipped(path, why)` for what should be there and cannot be read:
- * throws, or returns to leave it out; `ignored(path, why)` for what is left out on purpose;
- * `changed(path)` for a file that changed while it was read
+ * @param options `excludes` (of the package "ignore"), `oneFileSystem`, `avoid` (the state of a
+ * directory that is left out, in bigints), `skipped(path, why)` for what should be there and cannot
+ * be read: throws, or returns to leave it out; `ignored(path, why)` for what is left out on
+ * purpose; `changed(path)` for a file that changed while it was read
  */
 export async function* directoryStream(path, name, options) {
   // nothing is read before the stream is: the sizes in its headers would be old
@@ -222,8 +222,8 @@ export async function* directoryStream(path, name, options) {
   yield* readable;
 }
 
-/** Whether two results of stat are of the same file, however it was reached. */
-export const sameFile = (one, other) => BigInt(one.dev) === BigInt(other.dev) && BigInt(one.ino) === BigInt(other.ino);
+/** Whether two results of stat, in bigints, are of the same file, however it was reached. */
+export const sameFile = (one, other) => one.dev === other.dev && one.ino === other.ino;
 
 /** Throws unless a path exists and can be backed up; returns whether it is a directory. */
 export async function isDirectory(path) {

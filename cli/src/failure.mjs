@@ -71,12 +71,45 @@ export function exitCodeOf(error) {
     : (BY_CODE[error?.code] ?? EXIT.failed);
 }
 
+/** Calls and arguments of the API as the command line has them, in errors about arguments. */
+const WORDS = [
+  [/\b(?:items|commands)\[(\d+)\]\.name\b/g, (_, at) => `the name of item ${Number(at) + 1}`],
+  [/\bkeepLast\b/g, '--keep-last'],
+  [/\bkeepHours\b/g, '--keep-hourly'],
+  [/\bkeepDays\b/g, '--keep-daily'],
+  [/\bkeepWeeks\b/g, '--keep-weekly'],
+  [/\bkeepMonths\b/g, '--keep-monthly'],
+  [/\bkeepYears\b/g, '--keep-yearly'],
+  [/\bkeepWithin\b/g, '--keep-within'],
+  [/\bkeepTags\b/g, '--keep-tag'],
+  [/\bgroupBy\b/g, '--group-by'],
+  [/\btimeZone\b/g, '--time-zone'],
+  [/^id\b/, 'the id of a snapshot'],
+  [/\brepair\(\)/g, '"containerarchive repair"'],
+  [/\bkeys\.list\(\)/g, '"containerarchive key list"'],
+];
+
+const capital = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
+
+/** A text of the API (a reason, a warning, a hint) in the words of this command line. */
+export const inWords = (text) => WORDS.reduce((all, [name, word]) => all.replace(name, word), text);
+
+/** Codes of errors about arguments: their texts name those of the API. */
+const ABOUT_ARGUMENTS = new Set(['ERR_INVALID_ARGUMENT', 'ERR_INVALID_POLICY']);
+
+/** What happened. */
+function messageOf(error) {
+  const text = String(error?.message ?? error);
+  return ABOUT_ARGUMENTS.has(error?.code) && !(error instanceof Failure) ? capital(inWords(text)) : text;
+}
+
 /** What to do about an error, if that is known. */
-export function hintOf({ code, hint, message }) {
+export function hintOf(error) {
+  const { code, hint, message } = error;
   // of a directory of another program, where nothing can be created
   const isForeign = /another program/.test(message);
-  const text = isForeign ? hint : HINTS[code] ?? hint;
-  return text && `${text[0].toUpperCase()}${text.slice(1)}`;
+  const text = isForeign || (error instanceof Failure && hint) ? hint : HINTS[code] ?? (hint && inWords(hint));
+  return text && capital(text);
 }
 
 /** The members of an error that help a user, as plain data. */
@@ -87,12 +120,12 @@ function factsOf(error) {
 
 /** An error as one JSON line. */
 export function errorJson(error) {
-  return JSON.stringify({ error: error?.message ?? String(error), ...factsOf(error ?? {}) });
+  return JSON.stringify({ error: messageOf(error), ...factsOf(error ?? {}) });
 }
 
 /** An error as text: what happened, the end of what a command wrote, what to do. */
 export function errorText(error) {
-  const lines = [`containerarchive: ${printable(String(error?.message ?? error))}`];
+  const lines = [`containerarchive: ${printable(messageOf(error))}`];
   const { code, stderrTail, holders } = error ?? {};
   const hint = hintOf(error ?? {});
   if (typeof code === 'string' && code.startsWith('ERR_')) lines[0] += ` (${code})`;

@@ -1,7 +1,9 @@
 // The repository of a command: its path, and how it is opened.
 
-import { resolve } from 'node:path';
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { ContainerArchive } from './api.mjs';
+import { sameFile } from './directory.mjs';
 import { Failure } from './failure.mjs';
 import { askPassphrase, givenPassphrase } from './passphrase.mjs';
 import { hasTerminal } from './terminal.mjs';
@@ -19,6 +21,28 @@ export function repositoryPath({ repo }) {
     throw new Failure('No repository is given', { hint: 'Use -r PATH, or set CONTAINERARCHIVE_REPOSITORY' });
   }
   return isUrl(path) ? path : resolve(path);
+}
+
+/** The state of the directory of the repository; undefined without one, which open() reports. */
+export function repositoryStats(globals) {
+  const path = repositoryPath(globals);
+  try {
+    return statSync(path, { bigint: true });
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a path, which need not exist, is the repository or lies in it, also through links. */
+export function isInRepository(path, globals) {
+  const repository = repositoryStats(globals);
+  if (repository === undefined) return false;
+  let at = resolve(path);
+  while (!existsSync(at) && dirname(at) !== at) at = dirname(at);
+  for (at = realpathSync(at); ; at = dirname(at)) {
+    if (sameFile(statSync(at, { bigint: true }), repository)) return true;
+    if (dirname(at) === at) return false;
+  }
 }
 
 /** Opens with passphrases from the terminal. */

@@ -9,15 +9,34 @@ export function compression(text) {
     throw new InvalidArgumentError('Use zstd, gzip or none, with a level as in zstd:7 or zstd:auto.');
   }
   if (level === undefined) return algorithm;
-  if (level !== 'auto' && !/^\d{1,2}$/.test(level)) throw new InvalidArgumentError('A level is a number, or "auto".');
-  return { algorithm, level: level === 'auto' ? level : Number(level) };
+  const most = LEVELS[algorithm];
+  if (most === undefined) throw new InvalidArgumentError('"none" has no level.');
+  if (level === 'auto' && algorithm === 'zstd') return { algorithm, level };
+  if (!/^\d{1,2}$/.test(level) || Number(level) < 1 || Number(level) > most) {
+    throw new InvalidArgumentError(`A level of ${algorithm} is a number from 1 to ${most}${algorithm === 'zstd' ? ', or "auto"' : ''}.`);
+  }
+  return { algorithm, level: Number(level) };
 }
 
-/** A whole number from `least` on. */
-export const wholeNumber = (least) => (text) => {
-  if (!/^\d{1,15}$/.test(text) || Number(text) < least) throw new InvalidArgumentError(`Use a whole number from ${least} on.`);
+/** The highest level of each algorithm. */
+const LEVELS = { gzip: 9, zstd: 19 };
+
+/** A whole number from `least` on, or to `most`. */
+export const wholeNumber = (least, most = Number.MAX_SAFE_INTEGER) => (text) => {
+  if (!/^\d{1,15}$/.test(text) || Number(text) < least || Number(text) > most) {
+    throw new InvalidArgumentError(`Use a whole number from ${least} ${most === Number.MAX_SAFE_INTEGER ? 'on' : `to ${most}`}.`);
+  }
   return Number(text);
 };
+
+/** One of several parts: 'n/t', the n-th of t. */
+export function part(text) {
+  const [, number, total] = /^(\d{1,9})\/(\d{1,9})$/.exec(text) ?? [];
+  if (number === undefined || Number(number) < 1 || Number(number) > Number(total)) {
+    throw new InvalidArgumentError('Use N/T, the n-th of t parts, as 1/30.');
+  }
+  return text;
+}
 
 /** How many snapshots a rule keeps: a number, or 'all' (restic: 'unlimited'). */
 export function keepCount(text) {

@@ -1,13 +1,13 @@
 // backup: files, directories, standard input, or the output of commands, as one snapshot.
 
-import { accessSync, constants, fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, fstatSync, readFileSync, realpathSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import ignore from 'ignore';
-import { directoryStream, isDirectory, sameFile } from '../directory.mjs';
+import { directoryStream, isDirectory } from '../directory.mjs';
 import { EXIT, Failure } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
-import { repositoryPath, withRepository } from '../repository.mjs';
+import { isInRepository, repositoryStats, withRepository } from '../repository.mjs';
 import { shellCommand } from '../shell.mjs';
 import { compression, list, tags, time, wholeNumber } from '../values.mjs';
 
@@ -28,7 +28,7 @@ export function define(program, run) {
     .option('-c, --compression <how>', 'of new data: zstd, zstd:LEVEL, zstd:auto, gzip, none', compression)
     .option('--ok-exit-code <n>', 'accept this exit code of commands too, as 1 of tar (repeatable)', codes)
     .option('--refuse-empty', 'fail when a command writes nothing, or standard input is empty')
-    .option('--concurrency <n>', 'how many sources are read at once, 1 to 16', wholeNumber(1))
+    .option('--concurrency <n>', 'how many sources are read at once, 1 to 16', wholeNumber(1, 16))
     .option('-e, --exclude <pattern>', 'leave out what matches, as in .gitignore (repeatable)', list)
     .option('--exclude-file <file>', 'patterns from a file, one per line (repeatable)', list)
     .option('-x, --one-file-system', 'stay on the file system of each directory')
@@ -81,10 +81,14 @@ function kindOf(paths, command, { stdin, item }) {
 
 /** The commands of --item. */
 function itemCommands(lines) {
+  const names = new Set();
   return lines.map((line) => {
     const at = line.indexOf('=');
     if (at < 1 || at === line.length - 1) throw new Failure(`--item ${JSON.stringify(line)} is not NAME=COMMAND`);
-    return { name: line.slice(0, at), command: shellCommand(line.slice(at + 1)) };
+    const name = line.slice(0, at);
+    if (names.has(name)) throw new Failure(`Two --item have the name ${JSON.stringify(name)}`, { hint: 'Give each its own name' });
+    names.add(name);
+    return { name, command: shellCommand(line.slice(at + 1)) };
   });
 }
 
@@ -137,15 +141,15 @@ class Skips {
 }
 
 /** Descriptions of files and directories, from which items can be made more than once. */
-async function describePaths(paths, options, repository) {
+async function describePaths(paths, options) {
   if (options.name !== undefined && paths.length > 1) throw new Failure('--name is for one file or directory');
   const described = [];
   for (const path of paths) {
     const folder = await isDirectory(path);
     const base = basename(resolve(path)) || 'root';
     const name = options.name ?? (folder ? `${base}.tar` : base);
-    if (folder && repository !== undefined && sameFile(statSync(path), repository)) {
-      throw new Failure(`${path} is the repository itself`, { hint: 'Copy it with a tool that deletes in the target what the source no longer has' });
+    if (isInRepository(path, options)) {
+      throw new Failure(`${path} is the repository itself, or in it`, { hint: 'Copy a repository with a tool that deletes in the target what the source no longer has' });
     }
     const twin = described.find((one) => one.name === name);
     if (twin) throw new Failure(`${twin.path} and ${path} would both be the item ${JSON.stringify(name)}`, { hint: 'Back them up as two snapshots, one with --name' });
@@ -167,14 +171,13 @@ function isReadable(path, skips) {
 }
 
 /** The items of one attempt. */
-function itemsOf(described, options, skips, avoid) {
+function itemsOf({ described, excludes, avoid }, { oneFileSystem }, skips) {
   const readable = described.filter(({ path, folder }) => folder || isReadable(path, skips));
   if (readable.length === 0) throw new Failure('Nothing is left to back up: no file can be read');
   return readable.map(({ path, name, base, folder }) => {
     if (!folder) return { name, type: 'file', stream: { path } };
-    const { oneFileSystem } = options;
     const { onSkipped: skipped, onIgnored: ignored, onChanged: changed } = skips;
-    const stream = directoryStream(path, base, { excludes: excludesOf(options), oneFileSystem, avoid, skipped, ignored, changed });
+    const stream = directoryStream(path, base, { excludes, oneFileSystem, avoid, skipped, ignored, changed });
     return { name, type: 'directory-tar', stream };
   });
 }
@@ -187,21 +190,19 @@ class NeedsTag extends Error {}
  * files turn out to be missing is not committed: a second attempt, which reuses what was stored,
  * has the tag.
  */
-async function backupPaths(archive, paths, options, ingestOptions, session) {
-  const avoid = statSync(repositoryPath(options));
-  const described = await describePaths(paths, options, avoid);
+async function backupPaths(archive, sources, options, ingestOptions, session) {
   const first = new Skips(session.output, options.skipUnreadable);
   const commitWhen = () => {
     if (first.paths.size > 0) throw new NeedsTag('files were skipped');
   };
   try {
-    return { snapshot: await archive.ingestMulti(itemsOf(described, options, first, avoid), { ...ingestOptions, commitWhen }), isComplete: true };
+    return { snapshot: await archive.ingestMulti(itemsOf(sources, options, first), { ...ingestOptions, commitWhen }), isComplete: true };
   } catch (error) {
     if (!(error.cause instanceof NeedsTag)) throw error.cause instanceof Failure ? error.cause : error;
   }
   const second = new Skips(session.output, true, first.reported);
   const tagged = { ...ingestOptions, tags: { ...ingestOptions.tags, ...INCOMPLETE } };
-  const snapshot = await archive.ingestMulti(itemsOf(described, options, second, avoid), tagged);
+  const snapshot = await archive.ingestMulti(itemsOf(sources, options, second), tagged);
   return { snapshot, isComplete: false };
 }
 
@@ -222,32 +223,44 @@ function commandEnvironment() {
   return env;
 }
 
+/**
+ * What is backed up, checked as far as it can be before a passphrase is asked for and the
+ * repository is opened.
+ */
+async function sourcesOf(kind, paths, options, { command }) {
+  if (options.name === '') throw new Failure('The name after --name is empty');
+  if (kind === 'paths') {
+    return { described: await describePaths(paths, options), excludes: excludesOf(options), avoid: repositoryStats(options) };
+  }
+  if (kind === 'items' && options.name !== undefined) throw new Failure('--name cannot be combined with --item NAME=COMMAND');
+  if (kind === 'command' && command[0] === '') throw new Failure('The command after "--" is empty');
+  return kind === 'items' ? itemCommands(options.item) : [{ name: options.name ?? basename(command?.[0] ?? ''), command }];
+}
+
 /** The sources of the command line, as one call of the API. */
-async function ingest(archive, kind, paths, options, ingestOptions, session) {
-  const { command } = session;
-  if (kind === 'paths') return backupPaths(archive, paths, options, ingestOptions, session);
+async function ingest(archive, kind, sources, options, ingestOptions, session) {
+  if (kind === 'paths') return backupPaths(archive, sources, options, ingestOptions, session);
   const { concurrency, ...single } = ingestOptions;
   if (kind === 'stdin') {
     return { snapshot: await backupStdin(archive, options, single, session), isComplete: true };
   }
-  if (kind === 'items' && options.name !== undefined) throw new Failure('--name cannot be combined with --item NAME=COMMAND');
-  const commands = kind === 'items' ? itemCommands(options.item) : [{ name: options.name ?? basename(command[0]), command }];
   const { okExitCode: okExitCodes, refuseEmpty } = options;
   const more = { env: commandEnvironment(), ...(okExitCodes && { okExitCodes }), ...(refuseEmpty && { refuseEmpty }) };
-  const snapshot = await archive.ingestCommand(commands.map((one) => ({ ...one, ...more })), ingestOptions);
+  const snapshot = await archive.ingestCommand(sources.map((one) => ({ ...one, ...more })), ingestOptions);
   return { snapshot, isComplete: true };
 }
 
 async function backup(session, paths, options) {
   const { output, signal } = session;
-  const kind = kindOf(paths, session.command, options); // before a passphrase is asked for
+  const kind = kindOf(paths, session.command, options);
   checkOptions(kind, options);
+  const sources = await sourcesOf(kind, paths, options, session);
   return withRepository(options, session, {}, async (archive) => {
     const { tag, time: createdAt, compression: how, concurrency } = options;
     const given = { tags: tag, createdAt, compression: how, concurrency, signal };
     const ingestOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     const { snapshot, isComplete } = await withProgress(output, (progress) =>
-      ingest(archive, kind, paths, options, { ...ingestOptions, ...progress }, session));
+      ingest(archive, kind, sources, options, { ...ingestOptions, ...progress }, session));
     output.result(snapshot, summary(snapshot));
     if (!isComplete) output.warn('not all files could be read: the snapshot is tagged incomplete=true');
     return isComplete ? EXIT.ok : EXIT.incomplete;

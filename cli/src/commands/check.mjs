@@ -4,6 +4,7 @@ import { EXIT, Failure } from '../failure.mjs';
 import { count, plural, printable, shortId } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { withRepository } from '../repository.mjs';
+import { part } from '../values.mjs';
 
 export function define(program, run) {
   program
@@ -13,7 +14,7 @@ export function define(program, run) {
     .description('Reads every stored byte and compares it with its hash. Exits with 1 when anything is damaged.')
     .option('--quick', 'only names, lengths and the index: reads no pack')
     .option('--read-data', 'in addition decrypt, decode and hash every chunk')
-    .option('--subset <n/t>', 'only the n-th of t parts of the data; all t together are everything')
+    .option('--subset <n/t>', 'only the n-th of t parts of the data; all t together are everything', part)
     .action(run(check));
   program
     .command('repair')
