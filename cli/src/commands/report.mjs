@@ -1,11 +1,12 @@
 // report: the state of the repository as one HTML file.
 
 import { writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { EXIT } from '../failure.mjs';
+import { EXIT, Failure } from '../failure.mjs';
 import { addPolicyOptions, policyOf } from '../policy.mjs';
-import { withRepository } from '../repository.mjs';
+import { isInRepository, withRepository } from '../repository.mjs';
+import { createFolder, targetFailure } from '../target.mjs';
 
 export function define(program, run) {
   const command = program
@@ -17,14 +18,19 @@ export function define(program, run) {
 }
 
 async function report(session, options) {
+  const policy = policyOf(options);
+  if (options.to === '') throw new Failure('The path after --to is empty');
+  const path = options.to === '-' ? null : resolve(options.to);
+  if (path !== null && isInRepository(path, options)) {
+    throw new Failure(`${path} is inside the repository`, { code: 'ERR_INVALID_ARGUMENT', hint: 'Choose another path' });
+  }
   return withRepository(options, session, { readOnly: true }, async (archive) => {
-    const policy = policyOf(options);
     const html = await archive.report({ signal: session.signal, ...(policy && { policy }) });
-    if (options.to === '-') {
+    if (path === null) {
       await pipeline([html], process.stdout, { end: false });
     } else {
-      const path = resolve(options.to);
-      await writeFile(path, html);
+      createFolder(dirname(path));
+      await writeFile(path, html).catch((cause) => Promise.reject(targetFailure(path, cause)));
       session.output.result({ path }, `wrote ${path}`);
     }
     return EXIT.ok;

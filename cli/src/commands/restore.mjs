@@ -1,12 +1,13 @@
 // restore: a snapshot, or one of its items, into files or to standard output.
 
-import { existsSync, mkdirSync, statSync } from 'node:fs';
-import { basename, join, resolve, sep } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
-import { withRepository } from '../repository.mjs';
+import { isInRepository, withRepository } from '../repository.mjs';
+import { createFolder, temporaryFiles } from '../target.mjs';
 
 export function define(program, run) {
   program
@@ -43,6 +44,9 @@ function targetsOf(items, to, only) {
 
 async function restore(session, id, options) {
   if (options.to === '') throw new Failure('The path after --to is empty');
+  if (options.to !== '-' && isInRepository(options.to, options)) {
+    throw new Failure(`${resolve(options.to)} is inside the repository`, { code: 'ERR_INVALID_ARGUMENT', hint: 'Choose another path' });
+  }
   return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
     const snapshot = await archive.getSnapshot(id);
     const { item: only, to } = options;
@@ -68,8 +72,12 @@ async function toStdout({ signal }, archive, snapshot, items) {
 async function toFiles({ output, signal }, archive, snapshot, targets, overwrite) {
   const existing = overwrite ? undefined : targets.find(({ path }) => existsSync(path));
   if (existing) throw new Failure(`${existing.path} exists`, { code: 'ERR_FILE_EXISTS', hint: 'Use --overwrite, or another path' });
+  const folders = new Set(targets.map(({ path }) => dirname(path)));
+  for (const folder of folders) createFolder(folder);
+  for (const found of [...folders].flatMap(temporaryFiles)) {
+    output.warn(`${found.path} (${size(found.size)}) is of a restore that was killed, or of one that still runs: delete it when none does`);
+  }
   for (const { item, path } of targets) {
-    mkdirSync(resolve(path, '..'), { recursive: true });
     const options = { item, path, overwrite, signal };
     const file = await withProgress(output, (progress) => archive.restoreToFile(snapshot.id, { ...options, ...progress }));
     output.result(file, `restored ${printable(file.path)}  ${size(file.size)}`);
