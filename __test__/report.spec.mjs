@@ -252,7 +252,7 @@ test('what could not be read is neither damage nor absence', async () => {
   const { page } = require('../js/report/page.js');
   const problem = new ContainerArchiveError('Too many open files', { code: 'ERR_UNREADABLE' });
   const errors = [{ code: 'ERR_UNREADABLE', error: 'EMFILE', path: 'packs/data/x.pack', snapshots: [], items: [], healable: false }];
-  const verify = { ok: false, errors, notes: [], stats: { packsChecked: 0, chunksChecked: 0, snapshotsChecked: 0 }, at: Date.now() };
+  const verify = { value: { ok: false, errors, notes: [], stats: { packsChecked: 0, chunksChecked: 0, snapshotsChecked: 0 } }, at: Date.now() };
   const source = await page({
     now: Date.now(), policy: { keepLast: 1, timeZone: 'Mars/Olympus' }, plan: { problem }, unlisted: problem, snapshots: [], newest: null, verify, stats: { problem }, keys: { problem },
   }, '0'.repeat(32));
@@ -264,6 +264,21 @@ test('what could not be read is neither damage nor absence', async () => {
   assert.doesNotMatch(report.text, /amaged|contains no snapshots|not encrypted|no parity/);
   assert.match(report.text, /Times are UTC\. This runtime does not know the zone Mars\/Olympus of the policy\./);
   assert.match(report.text, /A failed read is no statement about the bytes of a file/);
+});
+
+test('a check that fails is reported, and the rest of the report is there', async () => {
+  const { collect } = require('../js/report/collect.js');
+  const { page } = require('../js/report/page.js');
+  const fails = (code) => async () => { throw new ContainerArchiveError('I/O error', { code }); };
+  const repo = { listSnapshots: async () => '[]', listKeys: async () => '[]', stats: fails('ERR_UNREADABLE'), verify: fails('ERR_UNREADABLE') };
+  const root = parse(await page(await collect(repo, null, undefined), '0'.repeat(32)));
+  const report = { page: root, text: textOf(root).replace(/\s+/g, ' ') };
+  assertInert(report);
+  assert.equal(facts(report).Health, 'Not known a quick check failed');
+  assert.match(report.text, /The repository could not be checked \(ERR_UNREADABLE\): I\/O error/);
+  assert.equal(select(report.page, 'section')[0].attributes['aria-labelledby'], 'health', 'it comes first');
+  assert.doesNotMatch(report.text, /amaged|No damage/);
+  await assert.rejects(collect({ ...repo, verify: fails('ERR_CLOSED') }, null, undefined), { code: 'ERR_CLOSED' });
 });
 
 test('a handle with readOnly reports without a change of the repository', async (t) => {

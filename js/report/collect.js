@@ -64,7 +64,7 @@ async function collect(repo, policy, signal) {
   // first: an invalid policy is refused before anything is read
   const plan = policy === null ? null : await attempt(() => prune.runPrune(repo, policy, planning, SILENT));
   const listed = await attempt(async () => JSON.parse(await abortable(repo.listSnapshots('{}'), signal)));
-  const checked = await verify.runVerify(repo, quick, SILENT);
+  const checked = await attempt(() => verify.runVerify(repo, quick, SILENT));
   const checkedAt = Date.now();
   const stats = await attempt(() => runStats(repo, { signal }));
   const keys = await attempt(async () => JSON.parse(await abortable(repo.listKeys(), signal)));

@@ -18,10 +18,11 @@ const UNREADABLE = 'ERR_UNREADABLE';
 const MANIFESTS = 'snapshots/';
 
 /**
- * The problems by what they mean: { damaged, unreadable, lost, healable, affected }, of which
- * `affected` are the ids of snapshots.
+ * The problems by what they mean: { damaged, unreadable, lost, healable, affected, unchecked }, of
+ * which `affected` are the ids of snapshots, and `unchecked` is why there was no verify.
  */
-function diagnose({ errors }) {
+function diagnose({ value, problem: unchecked }) {
+  const errors = value?.errors ?? [];
   const damaged = errors.filter(({ code }) => code !== UNREADABLE);
   return {
     damaged,
@@ -29,11 +30,13 @@ function diagnose({ errors }) {
     lost: damaged.filter(({ path }) => path?.startsWith(MANIFESTS)),
     healable: damaged.filter(({ healable }) => healable).length,
     affected: new Set(damaged.flatMap(({ snapshots }) => snapshots)),
+    unchecked,
   };
 }
 
 /** The state of the repository in a few words: { kind, text }. */
-function verdict({ damaged, unreadable, healable }) {
+function verdict({ damaged, unreadable, healable, unchecked }) {
+  if (unchecked) return { kind: 'warn', text: 'Not known' };
   if (damaged.length > 0) {
     const all = healable === damaged.length;
     const repair = healable === 0 ? 'none can be repaired' : `${all ? 'all' : count(healable)} can be repaired`;
@@ -135,13 +138,18 @@ function isEncrypted(keys, stats) {
 
 /** The section about health. */
 function health({ verify, stats, keys }, diagnosis, zone, shortId) {
-  const { packsChecked, chunksChecked, snapshotsChecked } = verify.stats;
+  if (verify.problem) {
+    return html`${failure('The repository could not be checked', verify.problem)}
+<p>Tried on ${zone.longTime(verify.at)} with <code>verify({ level: 'quick' })</code>.</p>
+${parityText(stats)}${keysText(keys, stats)}`;
+  }
+  const { packsChecked, chunksChecked, snapshotsChecked } = verify.value.stats;
   return html`<p>Checked on ${zone.longTime(verify.at)} with <code>verify({ level: 'quick' })</code>: the index with ${
     counted(chunksChecked, 'chunk')}, names and lengths of ${counted(packsChecked, 'pack')}, ${
     counted(snapshotsChecked, 'snapshot')}, parity and keys. The contents of packs were not read;
 <code>verify({ level: 'full' })</code> does that. The repository does not record when it was verified before.</p>
 ${problems('Damaged or missing', diagnosis.damaged, shortId)}${problems('Not readable', diagnosis.unreadable, shortId)}
-${advice(diagnosis)}${parityText(stats)}${keysText(keys, stats)}${notes(verify.notes)}`;
+${advice(diagnosis)}${parityText(stats)}${keysText(keys, stats)}${notes(verify.value.notes)}`;
 }
 
 const KINDS = [

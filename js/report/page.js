@@ -51,10 +51,10 @@ function protectionFact({ stats, keys }) {
 }
 
 function facts(data, state) {
-  const { snapshots, unlisted, plan, stats } = data;
+  const { snapshots, unlisted, plan, stats, verify } = data;
   const kept = plan?.value ? `${count(plan.value.keep.length)} kept by the policy` : 'listed';
   const all = [
-    ['Health', healthMark(state), 'in a quick check'],
+    ['Health', healthMark(state), verify.problem ? 'a quick check failed' : 'in a quick check'],
     stats.value && storedFact(stats.value),
     !unlisted && ['Snapshots', count(snapshots.length), kept],
     protectionFact(data),
@@ -76,7 +76,7 @@ ${content}
 function* sections(data, context) {
   const { snapshots, unlisted, newest } = data;
   const { diagnosis, zone, shortId, verdicts } = context;
-  const isUrgent = diagnosis.damaged.length + diagnosis.unreadable.length > 0;
+  const isUrgent = diagnosis.unchecked || diagnosis.damaged.length + diagnosis.unreadable.length > 0;
   const aboutHealth = section('health', 'Health', health(data, diagnosis, zone, shortId));
   const failed = unlisted && failure('The snapshots could not be listed', unlisted);
   const empty = newest === null && (failed || html`<p>The repository contains no snapshots.</p>`);
