@@ -10,7 +10,9 @@ import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { CLI, ON_UNIX, WITH_TERMINAL, commands, environment, has, run, runOnTerminal, start } from './support/cli.mjs';
-import { ENCRYPTED, PASSPHRASE, collect, freshRepo, random, temporary, test } from './support/harness.mjs';
+import {
+  ContainerArchive, ENCRYPTED, PASSPHRASE, PLAIN, collect, freshRepo, random, repoFiles, restored, temporary, test,
+} from './support/harness.mjs';
 
 const IS_WINDOWS = process.platform === 'win32';
 const isRoot = process.getuid?.() === 0;
@@ -256,7 +258,7 @@ test('forget shows what a policy keeps and why, and removes only when it is told
 
 test('check reports damage with exit code 1, and repair repairs it', async (t) => {
   const { path, repo } = await freshRepo(t);
-  await repo.ingest(random(300_000, 5));
+  const { id } = await repo.ingest(random(300_000, 5));
   const { any, ok } = commands(path);
   const folder = join(path, 'packs', 'data');
   const [pack] = readdirSync(folder, { recursive: true }).filter((name) => name.endsWith('.pack') && statSync(join(folder, name)).size > 200_000);
@@ -266,11 +268,41 @@ test('check reports damage with exit code 1, and repair repairs it', async (t) =
   const damaged = any('check');
   assert.equal(damaged.status, 1);
   assert.match(damaged.stdout, /repairable +ERR_PACK_CORRUPT[^]*containerarchive repair/);
+  assert.match(damaged.stdout, new RegExp(`^affected: snapshot ${id.slice(0, 8)}: data \\(repairable\\)$`, 'm'));
   const quick = any('check', '--quick');
   assert.equal(quick.status, 0);
   assert.match(ok('repair'), /1 pack repaired/);
   assert.match(ok('check', '--subset', '1/1'), /no damage/);
   assert.equal(any('check', '--quick', '--read-data').status, 1);
+});
+
+test('what cannot be repaired is listed by snapshot, with the bytes that are missing', async (t) => {
+  const { path, repo } = await freshRepo(t, PLAIN, { parity: false, packSize: 65_536, chunking: { min: 4096, avg: 16_384, max: 65_536 } });
+  const bytes = random(300_000, 6);
+  const ids = [];
+  for (const name of ['a', 'b']) ids.push((await repo.ingest(bytes, { items: [{ name }] })).id);
+  const { id: intact } = await repo.ingest(Buffer.from('intact'), { items: [{ name: 'c' }] });
+  const [pack] = repoFiles(path, /^packs\/data\/.*\.pack$/).sort((one, other) => statSync(other).size - statSync(one).size);
+  const damaged = readFileSync(pack);
+  damaged[damaged.length >> 1] ^= 1;
+  writeFileSync(pack, damaged);
+  const { any } = commands(path);
+  const { status, stdout } = any('check');
+  assert.equal(status, 1);
+  for (const [i, id] of ids.entries()) assert.match(stdout, new RegExp(`^affected: snapshot ${id.slice(0, 8)}: ${'ab'[i]} \\(LOST\\)$`, 'm'));
+  assert.ok(!stdout.includes(intact.slice(0, 8)));
+  const repaired = any('repair');
+  assert.equal(repaired.status, 1);
+  for (const [i, id] of ids.entries()) {
+    const line = new RegExp(`^incomplete: snapshot ${id.slice(0, 8)}\\n  ${'ab'[i]}: ([\\d,]+) bytes missing \\((\\d+) to (\\d+)\\)$`, 'm').exec(repaired.stdout);
+    assert.ok(line, repaired.stdout);
+    const [missing, start, end] = line.slice(1).map((number) => Number(number.replaceAll(',', '')));
+    assert.equal(missing, end - start);
+    // what is not missing is there
+    for (const range of [{ start: 0, end: start }, { start: end, end: 300_000 }]) {
+      assert.deepEqual(await restored(repo, id, { range }), bytes.subarray(range.start, range.end));
+    }
+  }
 });
 
 test('keys are listed, added, changed and removed', async (t) => {

@@ -48,14 +48,46 @@ function stateOf(code, healable) {
   return DATA.has(code) ? 'LOST' : 'damaged';
 }
 
+/** Most snapshots that are named one by one, unless something of them is lost. */
+const MOST_NAMED = 20;
+/** The states of what a snapshot needs, the worst first. */
+const STATES = ['LOST', 'damaged', 'unreadable', 'repairable'];
+
+/**
+ * The snapshots that need something of what was found, with its state: those that lose something
+ * first, the others only up to a number.
+ */
+function affectedLines(errors) {
+  const affected = new Map();
+  for (const { code, healable, snapshots, items } of errors) {
+    const state = stateOf(code, healable);
+    for (const id of snapshots) if (!affected.has(id)) affected.set(id, { states: new Set(), items: new Map() });
+    for (const id of snapshots) affected.get(id).states.add(state);
+    for (const { snapshotId, item } of items) {
+      const found = affected.get(snapshotId)?.items;
+      if (found) found.set(item, (found.get(item) ?? new Set()).add(state));
+    }
+  }
+  const worst = (states) => STATES.find((state) => states.has(state));
+  const rank = ([, { states }]) => STATES.indexOf(worst(states));
+  const sorted = [...affected].sort((one, other) => rank(one) - rank(other));
+  const shown = sorted.filter(([, { states }], at) => at < MOST_NAMED || states.has('LOST'));
+  const lines = shown.map(([id, { states, items }]) => {
+    const parts = [...items].map(([item, each]) => `${printable(item)} (${worst(each)})`).join(', ');
+    return `affected: snapshot ${shortId(id)}: ${parts || worst(states)}`;
+  });
+  const left = sorted.length - shown.length;
+  if (left > 0) lines.push(`affected: ${plural(left, 'more snapshot')}, which --json lists`);
+  return lines;
+}
+
 /** What a verify found, for people. */
 function report({ ok, errors, notes, stats }) {
   const lines = errors.map(({ code, error, path, pack, healable }) => {
     const where = path ?? (pack ? `pack ${pack}` : '');
     return `${stateOf(code, healable)}  ${code}  ${printable(error)}${where && !error.includes(where) ? `  (${where})` : ''}`;
   });
-  const affected = new Map(errors.filter(({ code, healable }) => stateOf(code, healable) === 'LOST').flatMap(({ items }) => items).map((one) => [`${one.snapshotId} ${one.item}`, one]));
-  for (const { snapshotId, item } of affected.values()) lines.push(`affected: snapshot ${shortId(snapshotId)}, item ${printable(item)}`);
+  lines.push(...affectedLines(errors));
   for (const { message } of notes) lines.push(`note: ${printable(message)}`);
   const checked = `${plural(stats.packsChecked, 'pack')}, ${plural(stats.chunksChecked, 'chunk')} and ${plural(stats.snapshotsChecked, 'snapshot')} checked`;
   const unreadable = errors.filter(({ code }) => code === UNREADABLE).length;
@@ -76,6 +108,17 @@ async function repair(session, globals) {
   });
 }
 
+/** Most gaps of an item that are listed one by one. */
+const MOST_GAPS = 5;
+
+/** The missing ranges of an item: how many bytes, and which. */
+function gaps(missing) {
+  const bytes = missing.reduce((sum, [start, end]) => sum + end - start, 0);
+  const shown = missing.slice(0, MOST_GAPS).map(([start, end]) => `${start} to ${end}`).join(', ');
+  const left = missing.length - MOST_GAPS;
+  return `${plural(bytes, 'byte')} missing (${shown}${left > 0 ? `, and ${plural(left, 'more gap')}` : ''})`;
+}
+
 /** What a repair did, for people. */
 function repaired(result) {
   const done = [
@@ -92,8 +135,9 @@ function repaired(result) {
   if (result.quarantined.length > 0) lines.push(`moved to quarantine/: ${plural(result.quarantined.length, 'file')}`);
   if (result.lostChunks > 0) lines.push(`LOST: ${plural(result.lostChunks, 'chunk')} of which no copy is left`);
   for (const { id, items } of result.damagedSnapshots) {
-    const parts = items.map(({ name, missing }) => `${printable(name)} (${plural(missing.length, 'gap')})`).join(', ');
-    lines.push(`incomplete: snapshot ${shortId(id)}${parts ? `: ${parts}` : ', its manifest is lost'}`);
+    const parts = items.map(({ name, missing }) => `${printable(name)}: ${gaps(missing)}`);
+    lines.push(`incomplete: snapshot ${shortId(id)}${parts.length > 0 ? '' : ', its manifest is lost'}`);
+    for (const part of parts) lines.push(`  ${part}`);
   }
   return lines.join('\n');
 }
