@@ -963,8 +963,9 @@ export interface IRetentionPolicy {
   groupBy?: string[];
   /**
    * IANA name of the time zone of hours, days, weeks, months and years, as 'Europe/Berlin'. Default
-   * 'UTC'. The zone of the process is `Intl.DateTimeFormat().resolvedOptions().timeZone`; in
-   * containers that is usually UTC.
+   * 'UTC', on every machine; the command line has the zone of the machine as its default. The zone
+   * of the process is `Intl.DateTimeFormat().resolvedOptions().timeZone`; in containers that is
+   * usually UTC.
    */
   timeZone?: string;
   /**

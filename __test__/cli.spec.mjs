@@ -234,20 +234,23 @@ test('forget shows what a policy keeps and why, and removes only when it is told
   }
   const { any, ok, fails, json } = commands(path);
   const shown = ok('forget', '--keep-last', '1', '--keep-weekly', '2', '--dry-run');
-  assert.match(shown, new RegExp(`${ids[3].slice(0, 8)}.*keep +newest, keepLast 1/1, keepWeeks 1/2`));
+  assert.match(shown, new RegExp(`${ids[3].slice(0, 8)}.*keep +newest, --keep-last 1/1, --keep-weekly 1/2`));
   assert.match(shown, new RegExp(`${ids[1].slice(0, 8)}.*remove`));
   assert.match(shown, /March 2026[^]*\b10\+/);
   assert.match(shown, / 2-/);
   const refused = any('forget', '--keep-last', '1', '--prune');
   assert.equal(refused.status, 1);
   assert.match(refused.stderr, /3 snapshots would be removed[^]*--yes/);
+  assert.doesNotMatch(refused.stderr, /\d+ snapshots? kept|removed \d/, 'something that has not happened');
   assert.equal((await repo.listSnapshots()).length, 4);
   fails(1, /Nothing is chosen/, 'forget');
   fails(1, /either ids or a policy/, 'forget', ids[0], '--keep-last', '1');
-  fails(1, /would be removed/, 'forget', ids[0].slice(0, 8));
+  fails(1, new RegExp(`to be removed: ${ids[0].slice(0, 8)}[^]*would be removed`), 'forget', ids[0].slice(0, 8));
   assert.deepEqual(json('forget', ids[0]), [{ removed: ids[0] }]);
   const [plan] = json('forget', '--keep-last', '1', '--dry-run');
   assert.deepEqual(plan.remove.map(({ id }) => id), [ids[2], ids[1]]);
+  assert.match(any('forget', '--keep-last', '1', '--dry-run').stderr, /1 snapshot would be kept, 2 removed/);
+  assert.match(any('forget', '--keep-last', '3', '--yes').stderr, /3 snapshots kept\n$/);
   const [result] = json('forget', '--keep-last', '1', '--prune', '--yes');
   assert.equal(result.removedSnapshots, 2);
   assert.ok(result.freedBytes > 0);

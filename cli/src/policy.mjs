@@ -2,7 +2,7 @@
 // to the snapshots, as a calendar and a table.
 
 import { Option } from 'commander';
-import { Failure } from './failure.mjs';
+import { Failure, inWords } from './failure.mjs';
 import { localTime, printable, shortId, table } from './output.mjs';
 import { keepCount, list, tagMaps } from './values.mjs';
 
@@ -106,7 +106,7 @@ export function planTable({ keep, remove }) {
   return table(
     ['ID', 'Time', ...(grouped ? ['Group'] : []), 'Action', 'Reasons'],
     rows.map(({ id, createdAt, group, action, reasons }) => [
-      shortId(id), localTime(createdAt), ...(grouped ? [printable(Object.values(group).join(', '))] : []), action, reasons.join(', '),
+      shortId(id), localTime(createdAt), ...(grouped ? [printable(Object.values(group).join(', '))] : []), action, inWords(reasons.join(', ')),
     ]),
   );
 }

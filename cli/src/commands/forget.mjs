@@ -1,7 +1,7 @@
 // forget and prune: removing snapshots, by ids or by a policy, and freeing space.
 
 import { Option } from 'commander';
-import { EXIT, Failure } from '../failure.mjs';
+import { EXIT, Failure, inWords } from '../failure.mjs';
 import { localTime, plural, shortId, size } from '../output.mjs';
 import { addPolicyOptions, calendar, planTable, policyOf } from '../policy.mjs';
 import { withProgress } from '../progress.mjs';
@@ -66,7 +66,7 @@ async function byIds(session, archive, ids, options) {
     const snapshot = await archive.getSnapshot(id);
     if (!chosen.some((one) => one.id === snapshot.id)) chosen.push(snapshot);
   }
-  const lines = chosen.map(({ id, createdAt }) => `${options.dryRun ? 'would remove' : 'remove'} ${shortId(id)} of ${localTime(createdAt)}`);
+  const lines = chosen.map(({ id, createdAt }) => `${options.dryRun ? 'would be removed' : 'to be removed'}: ${shortId(id)} of ${localTime(createdAt)}`);
   session.output.note(lines.join('\n'));
   const isExact = ids.every((id) => FULL_ID.test(id));
   if (!(await mayRemove(session, options, chosen.length, !isExact))) return EXIT.ok;
@@ -78,7 +78,7 @@ async function byPolicy(session, archive, policy, options) {
   const { output, signal } = session;
   const filter = options.tag && { filter: { tags: options.tag } };
   const plan = await archive.planPrune(policy, { ...filter, signal });
-  for (const warning of plan.warnings) output.warn(warning);
+  for (const warning of plan.warnings) output.warn(inWords(warning));
   if (options.dryRun && output.isJson) output.result(plan);
   else if (plan.keep.length + plan.remove.length === 0) output.note('There are no snapshots.');
   else if (!output.isJson) {
@@ -86,10 +86,14 @@ async function byPolicy(session, archive, policy, options) {
     if (options.dryRun) output.line(shown);
     else output.note(shown);
   }
-  output.note(`${plural(plan.keep.length, 'snapshot')} kept, ${plan.remove.length} removed${options.dryRun ? ` (dry run; a prune would free ${size(plan.freedBytes)})` : ''}`);
-  if (plan.remove.length > 0 && !(await mayRemove(session, options, plan.remove.length, true))) return EXIT.ok;
-  if (options.dryRun) return EXIT.ok;
-  return remove(session, archive, plan.remove, options);
+  if (options.dryRun) {
+    output.note(`${plural(plan.keep.length, 'snapshot')} would be kept, ${plan.remove.length} removed (dry run; a prune would free ${size(plan.freedBytes)})`);
+    return EXIT.ok;
+  }
+  if (plan.remove.length > 0) await mayRemove(session, options, plan.remove.length, true);
+  const exitCode = await remove(session, archive, plan.remove, options);
+  output.note(`${plural(plan.keep.length, 'snapshot')} kept`);
+  return exitCode;
 }
 
 /** Removes snapshots, and frees their space when asked to. */
@@ -108,7 +112,7 @@ async function remove(session, archive, choices, options) {
 
 async function runPrune({ output, signal }, archive, options) {
   const result = await withProgress(output, (progress) => archive.prune(KEEP_ALL, { ...options, signal, ...progress }));
-  for (const warning of result.warnings) output.warn(warning);
+  for (const warning of result.warnings) output.warn(inWords(warning));
   return result;
 }
 
