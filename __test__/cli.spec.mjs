@@ -324,6 +324,10 @@ test('keys are listed, added, changed and removed', async (t) => {
   ok('key', 'passwd', '--new-passphrase-file', other);
   fails(12, /ERR_WRONG_PASSPHRASE/, 'key', 'list');
   commands(path, { CONTAINERARCHIVE_PASSPHRASE_FILE: other }).ok('key', 'list');
+  const plain = commands((await freshRepo(t)).path);
+  for (const args of [['add'], ['passwd'], ['remove', 'ffff']]) {
+    plain.fails(1, /not encrypted, and has no keys \(ERR_NOT_ENCRYPTED\)\n {2}Create an encrypted/, 'key', ...args);
+  }
 });
 
 test('doctor checks everything, and fails when a check fails', async (t) => {
@@ -333,12 +337,19 @@ test('doctor checks everything, and fails when a check fails', async (t) => {
   const checks = json('doctor');
   assert.deepEqual(checks.map(({ check }) => check), ['platform', 'addon', 'path', 'repository', 'space', 'locks', 'age', 'contents']);
   assert.deepEqual(checks.filter(({ status }) => status === 'failed'), []);
+  for (const fact of Object.values(ContainerArchive.about())) assert.ok(checks[1].message.includes(fact), fact);
   const old = any('doctor', '--max-age', '2d');
   assert.equal(old.status, 1);
   assert.match(old.stdout, /failed +age/);
   const nowhere = commands(join(temporary(t), 'none')).any('doctor');
   assert.equal(nowhere.status, 1);
   assert.match(nowhere.stdout, /failed +repository[^]*containerarchive init/);
+  const unloaded = commands(path, { NAPI_RS_NATIVE_LIBRARY_PATH: join(path, 'none.node') });
+  const { status, stdout } = unloaded.any('doctor');
+  assert.equal(status, 1);
+  assert.match(stdout, /failed +addon +Cannot load[^]*none\.node[^\n]*\n +Correct or remove this variable[^]*ok +path/);
+  unloaded.fails(1, /^containerarchive: Cannot load.*\(ERR_NATIVE_LOAD\)\n {2}Correct or remove.*\n$/, 'snapshots');
+  unloaded.ok('--help');
 });
 
 test('report writes one HTML file', async (t) => {
@@ -394,6 +405,10 @@ test('on a terminal, the passphrase and the removal are asked for, and progress 
   assert.equal(yes.status, 0, yes.output);
   assert.equal((await repo.listSnapshots()).length, 1);
   const fresh = join(temporary(t), 'new');
+  // without a question that would be in vain
+  const exists = await onTerminal(['init'], []);
+  assert.equal(exists.status, 1);
+  assert.match(exists.output, /already exists[^]*ERR_REPO_EXISTS/);
   const differ = await onTerminal(['-r', fresh, 'init'], [[/New passphrase: $/, 'a'], [/The same again: $/, 'b']]);
   assert.equal(differ.status, 12, differ.output);
   assert.ok(!existsSync(join(fresh, 'config.json')));

@@ -2,7 +2,7 @@
 
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { ContainerArchive } from './api.mjs';
+import { loadApi } from './api.mjs';
 import { sameFile } from './directory.mjs';
 import { Failure } from './failure.mjs';
 import { askPassphrase, givenPassphrase } from './passphrase.mjs';
@@ -46,7 +46,7 @@ export function isInRepository(path, globals) {
 }
 
 /** Opens with passphrases from the terminal. */
-async function openAsking(path, options, output) {
+async function openAsking(ContainerArchive, path, options, output) {
   for (let attempt = 1; ; attempt++) {
     const passphrase = await askPassphrase(path);
     try {
@@ -67,13 +67,14 @@ async function openAsking(path, options, output) {
 export async function openRepository(globals, { output, signal }, options = {}) {
   const path = repositoryPath(globals);
   const all = { ...options, signal };
+  const ContainerArchive = await loadApi();
   const passphrase = givenPassphrase(globals);
   let archive;
   try {
     archive = await ContainerArchive.open(path, passphrase === undefined ? all : { ...all, passphrase });
   } catch (error) {
     if (passphrase !== undefined || error.code !== 'ERR_PASSPHRASE_REQUIRED' || !hasTerminal()) throw error;
-    archive = await openAsking(path, all, output);
+    archive = await openAsking(ContainerArchive, path, all, output);
   }
   archive.on('warning', ({ message }) => output.warn(message));
   archive.on('repair:healed', ({ pack }) => output.note(`Repaired pack ${pack} from parity.`));

@@ -3,7 +3,7 @@
 import { cpus } from 'node:os';
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
-import { ContainerArchive } from '../api.mjs';
+import { loadApi } from '../api.mjs';
 import { EXIT, hintOf } from '../failure.mjs';
 import { count, duration, plural, printable, size } from '../output.mjs';
 import { openRepository, repositoryPath } from '../repository.mjs';
@@ -21,6 +21,9 @@ export function define(program, run) {
     .action(run(doctor));
 }
 
+/** What about() states of this processor, for people. */
+const NAMES = { sha256: 'SHA-256', aes: 'AES-256' };
+
 /** The state of one check. */
 const good = (text, more) => ({ status: 'ok', text, ...more });
 const bad = (text, hint) => ({ status: 'failed', text, ...(hint && { hint }) });
@@ -32,9 +35,11 @@ function checkPlatform() {
   return good(`${process.platform} ${process.arch}${clib}, ${plural(cpus().length, 'core')}, Node ${process.versions.node}`);
 }
 
-function checkAddon() {
-  const { version, addon, sha256 } = ContainerArchive.about();
-  return good(`version ${version}, ${addon ?? 'loaded'}; SHA-256 by ${sha256}`);
+/** Everything that about() states: after the version and the file, how this processor computes. */
+async function checkAddon() {
+  const { version, addon, ...kernels } = (await loadApi()).about();
+  const parts = Object.entries(kernels).map(([name, kernel]) => `${NAMES[name] ?? name} by ${kernel}`);
+  return good(`version ${version}, ${addon ?? 'loaded'}; ${parts.join(', ')}`);
 }
 
 async function checkSpace(path) {
@@ -86,13 +91,13 @@ async function doctor(session, { maxAge, ...globals }) {
     return status !== 'failed';
   };
   await check('platform', checkPlatform);
-  await check('addon', checkAddon);
+  const hasAddon = await check('addon', checkAddon);
   let path;
   await check('path', () => {
     path = repositoryPath(globals);
     return good(path);
   });
-  if (path !== undefined) await checkRepository(path, globals, session, check, maxAge);
+  if (path !== undefined && hasAddon) await checkRepository(path, globals, session, check, maxAge);
   return failed > 0 ? EXIT.failed : EXIT.ok;
 }
 

@@ -1,6 +1,6 @@
 // init: creates a repository.
 
-import { ContainerArchive } from '../api.mjs';
+import { loadApi } from '../api.mjs';
 import { EXIT, Failure } from '../failure.mjs';
 import { askNewPassphrase, givenPassphrase } from '../passphrase.mjs';
 import { repositoryPath } from '../repository.mjs';
@@ -19,12 +19,24 @@ export function define(program, run) {
     .action(run(init));
 }
 
+/** Throws when there is a repository: init() would find it after a passphrase was asked for. */
+async function refuseExisting(ContainerArchive, path) {
+  try {
+    await (await ContainerArchive.open(path, { readOnly: true })).close();
+  } catch (error) {
+    if (error.code !== 'ERR_PASSPHRASE_REQUIRED') return; // init() itself finds out
+  }
+  throw new Failure(`A repository already exists at ${path}`, { code: 'ERR_REPO_EXISTS' });
+}
+
 async function init(session, options) {
   const path = repositoryPath(options);
+  const ContainerArchive = await loadApi();
   const given = givenPassphrase(options);
   if (given !== undefined && !options.encryption) {
     throw new Failure('A passphrase is given, and --no-encryption', { hint: 'Omit one of them' });
   }
+  if (given === undefined && options.encryption) await refuseExisting(ContainerArchive, path);
   const passphrase = options.encryption ? given ?? await askNewPassphrase(HINT) : undefined;
   const archive = await ContainerArchive.init(path, {
     compression: options.compression,

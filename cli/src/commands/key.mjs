@@ -44,8 +44,17 @@ async function listKeys(session, globals) {
   });
 }
 
+/** Refuses a repository without keys, before a new passphrase is asked for. */
+async function needsKeys(archive) {
+  if ((await archive.keys.list()).length > 0) return;
+  throw new Failure('The repository is not encrypted, and has no keys', {
+    code: 'ERR_NOT_ENCRYPTED', hint: 'Create an encrypted repository with "containerarchive init", and back up into that one',
+  });
+}
+
 async function addKey(session, options) {
   return withRepository(options, session, {}, async (archive) => {
+    await needsKeys(archive);
     const passphrase = await newPassphrase(options);
     const key = await archive.keys.add({ passphrase, signal: session.signal, ...(options.label !== undefined && { label: options.label }) });
     session.output.result(key, `added key ${shortId(key.id)}`);
@@ -55,6 +64,7 @@ async function addKey(session, options) {
 
 async function changeKey(session, options) {
   return withRepository(options, session, {}, async (archive) => {
+    await needsKeys(archive);
     const key = await archive.keys.change({ passphrase: await newPassphrase(options), signal: session.signal });
     session.output.result(key, `the passphrase was changed; its key is ${shortId(key.id)}`);
     return EXIT.ok;
@@ -63,6 +73,7 @@ async function changeKey(session, options) {
 
 async function removeKey(session, id, { yes, ...globals }) {
   return withRepository(globals, session, {}, async (archive) => {
+    await needsKeys(archive);
     const found = (await archive.keys.list()).filter((key) => key.id.startsWith(id));
     if (found.length === 0) throw new Failure(`There is no key ${id}`, { code: 'ERR_KEY_NOT_FOUND', hint: 'See "key list"' });
     if (found.length > 1) throw new Failure(`${found.length} keys begin with ${id}`, { hint: 'Give more digits' });
