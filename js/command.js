@@ -2,7 +2,7 @@
 // A command whose output is backed up: a source (see source.js) that starts a process of its own.
 //
 // Invariants:
-// - No shell: the arguments reach the program unchanged.
+// - No shell: the arguments reach the program unchanged, on Windows cmd.exe included (windows.js).
 // - The source ends cleanly only after the process has exited with an accepted code, by default 0.
 //   The stdout of a child ends cleanly however the child ends, so the end of the bytes proves
 //   nothing.
@@ -15,6 +15,7 @@ const { accessSync, constants, statSync } = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { ContainerArchiveError, RETRY_HINT } = require('./error.js');
 const { Watchdog, join, leave } = require('./watch.js');
+const { windowsArguments } = require('./windows.js');
 
 const noop = () => {};
 const IS_WINDOWS = process.platform === 'win32';
@@ -167,13 +168,14 @@ class Command {
   }
 
   #start() {
-    const { command: [file, ...args], cwd, env, timeoutMs } = this.#spec;
+    const { command, cwd, env, timeoutMs } = this.#spec;
+    const { args, ...more } = IS_WINDOWS ? windowsArguments(command) : { args: command.slice(1) };
     // first, so that the command runs without a watchdog only during one write
     this.#watchdog = new Watchdog();
     try {
       // A group of its own, so that everything it starts can be ended too.
-      this.#child = spawn(file, args, {
-        cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: !IS_WINDOWS, windowsHide: true,
+      this.#child = spawn(command[0], args, {
+        cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: !IS_WINDOWS, windowsHide: true, ...more,
       });
     } catch (error) {
       this.#watchdog.over();

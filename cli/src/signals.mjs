@@ -10,7 +10,9 @@ const controller = new AbortController();
 /** Aborted by the first signal; the reason is `Interrupted`. */
 export const interruption = controller.signal;
 
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', ...(process.platform === 'win32' ? ['SIGBREAK'] : [])];
+
+for (const name of SIGNALS) {
   process.on(name, () => {
     if (interruption.aborted) process.exit(EXIT.interrupted);
     if (process.stderr.isTTY) process.stderr.write('\nEnding; once more to end at once.\n');

@@ -54,6 +54,21 @@ export function createFolder(path) {
   }
 }
 
+/**
+ * What Windows takes for something else than a name in a directory: the stream of a file, a
+ * device, and a name without the dots and spaces at its end.
+ */
+const NOT_ON_WINDOWS = /[<>:"|?*\p{Cc}]|[. ]$|^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\.|$)/iu;
+
+/** The file name of an item in a directory. Names are data, and may be anything. */
+export function fileName(name, platform = process.platform) {
+  const isSafe = !['', '.', '..'].includes(name) && !/[/\\\0]/.test(name) && !(platform === 'win32' && NOT_ON_WINDOWS.test(name));
+  if (!isSafe) {
+    throw new Failure(`The name of the item ${JSON.stringify(name)} cannot be a file name`, { hint: 'Restore it by itself: --item NAME --to FILE' });
+  }
+  return name;
+}
+
 /** The names of temporary files of restores, in the engine: src/storage/export.rs. */
 const TEMPORARY = /^\.tmp-containerarchive-[0-9a-f]{16}$/;
 

@@ -1,13 +1,13 @@
 // restore: a snapshot, or one of its items, into files or to standard output.
 
 import { existsSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import { dirname, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
-import { createFolder, temporaryFiles } from '../target.mjs';
+import { createFolder, fileName, temporaryFiles } from '../target.mjs';
 
 export function define(program, run) {
   program
@@ -23,15 +23,6 @@ export function define(program, run) {
 }
 
 const isDirectory = (path) => existsSync(path) && statSync(path).isDirectory();
-
-/** The file name of an item in a directory. Names are data, and may be anything. */
-function fileName(name) {
-  const safe = name !== '' && name !== '.' && name !== '..' && basename(name) === name && !/[/\\\0]/.test(name);
-  if (!safe) {
-    throw new Failure(`The name of the item ${JSON.stringify(name)} cannot be a file name`, { hint: 'Restore it by itself: --item NAME --to FILE' });
-  }
-  return name;
-}
 
 /** Where each item goes: [{ item, path }]. */
 function targetsOf(items, to, only) {
