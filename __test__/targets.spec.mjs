@@ -1,12 +1,13 @@
-// The reader of needed library versions (scripts/elf.mjs), by which the builds for other systems
-// are checked.
+// Builds for other systems: the reader of needed library versions (scripts/elf.mjs), by which they
+// are checked, and the oldest macOS, which is stated once.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { assertGlibc, compareVersions, highestGlibc, neededVersions } from '../scripts/elf.mjs';
-import { temporary, test } from './support/harness.mjs';
+import { VARIABLES } from '../scripts/rustflags.mjs';
+import { filesIn, root, temporary, test } from './support/harness.mjs';
 
 const LINUX_ONLY = { skip: process.platform !== 'linux' && 'only the addon and the Node of Linux are ELF files' };
 
@@ -100,4 +101,13 @@ test('the addon asks for no newer glibc than that which has loaded it', LINUX_ON
   const { glibcVersionRuntime } = process.report.getReport().header;
   if (!glibcVersionRuntime) return t.skip('this Node uses another C library');
   for (const file of FILES) assert.ok(compareVersions(assertGlibc(file, glibcVersionRuntime), '2.2') > 0, file);
+});
+
+test('every build is for the same oldest macOS', () => {
+  for (const file of ['rustflags.mjs', 'targets.mjs']) assert.match(readFileSync(join(root, 'scripts', file), 'utf8'), /\{ ?\n? *(\.\.\.env, )?\.\.\.VARIABLES,/);
+  const [major] = VARIABLES.MACOSX_DEPLOYMENT_TARGET.split('.');
+  assert.match(readFileSync(join(root, 'docs/platforms.md'), 'utf8'), new RegExp(`built for macOS ${major}\\b`));
+  const files = [...filesIn(join(root, 'scripts')).map((name) => join('scripts', name)), '.github/workflows/release.yml', 'package.json'];
+  const stated = files.filter((file) => readFileSync(join(root, file), 'utf8').includes('MACOSX_DEPLOYMENT_TARGET'));
+  assert.deepEqual(stated, [join('scripts', 'rustflags.mjs')]);
 });

@@ -1,11 +1,15 @@
-// The flags of rustc that keep the paths of this machine out of an addon: panics name their source
-// file, and the profile option that shortens these names (trim-paths) is not stable yet.
+// The environment of builds that are published: the oldest macOS that they run on, and the flags of
+// rustc that keep the paths of this machine out of an addon. Panics name their source file, and the
+// profile option that shortens these names (trim-paths) is not stable yet.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { root } from './steps.mjs';
+
+/** Variables of every build. macOS 11 is the first one for arm64, and the oldest one of Node 22. */
+export const VARIABLES = { MACOSX_DEPLOYMENT_TARGET: '11.0' };
 
 /** What a command prints, without the end of the line; '' when it fails. */
 function output(command, args) {
@@ -29,12 +33,12 @@ export function prefixes() {
 }
 
 /**
- * The environment of a build without paths of this machine: RUSTFLAGS, which the build tool of
- * napi-rs extends. A path with a space cannot be written in it and stays.
+ * The environment of a build without paths of this machine: VARIABLES, and RUSTFLAGS, which the
+ * build tool of napi-rs extends. A path with a space cannot be written in it and stays.
  */
 export function portable(env = process.env) {
   // The directory of the registry has to exist to be named.
   spawnSync('cargo', ['fetch', '--locked'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
   const flags = prefixes().filter(([from]) => !/\s/.test(from)).map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
-  return { ...env, RUSTFLAGS: [env.RUSTFLAGS, ...flags].filter(Boolean).join(' ') };
+  return { ...env, ...VARIABLES, RUSTFLAGS: [env.RUSTFLAGS, ...flags].filter(Boolean).join(' ') };
 }

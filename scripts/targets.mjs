@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { assertGlibc, highestGlibc } from './elf.mjs';
 import { localPaths } from './pack.mjs';
-import { prefixes } from './rustflags.mjs';
+import { VARIABLES, prefixes } from './rustflags.mjs';
 import { root } from './steps.mjs';
 import { toolchain } from './toolchain.mjs';
 
@@ -31,8 +31,8 @@ const TARGETS = [
   // a Node addon is a library, which a static musl cannot be part of
   { name: 'linux-x64-musl', triple: 'x86_64-unknown-linux-musl', library: 'libcontainerarchive.so', flags: ['-Ctarget-feature=-crt-static'] },
   { name: 'linux-arm64-musl', triple: 'aarch64-unknown-linux-musl', library: 'libcontainerarchive.so', flags: ['-Ctarget-feature=-crt-static'] },
-  { name: 'darwin-x64', triple: 'x86_64-apple-darwin', library: 'libcontainerarchive.dylib', env: { MACOSX_DEPLOYMENT_TARGET: '10.15' } },
-  { name: 'darwin-arm64', triple: 'aarch64-apple-darwin', library: 'libcontainerarchive.dylib', env: { MACOSX_DEPLOYMENT_TARGET: '11.0' } },
+  { name: 'darwin-x64', triple: 'x86_64-apple-darwin', library: 'libcontainerarchive.dylib' },
+  { name: 'darwin-arm64', triple: 'aarch64-apple-darwin', library: 'libcontainerarchive.dylib' },
   { name: 'win32-x64-gnu', triple: 'x86_64-pc-windows-gnu', library: 'containerarchive.dll', standsFor: 'win32-x64-msvc' },
   { name: 'win32-arm64-gnullvm', triple: 'aarch64-pc-windows-gnullvm', library: 'containerarchive.dll', standsFor: 'win32-arm64-msvc' },
   { name: 'win32-x64-msvc', triple: 'x86_64-pc-windows-msvc', why: 'its libraries are in no package registry' },
@@ -91,10 +91,10 @@ function build(target, tools) {
   const triple = target.glibc ? `${target.triple}.${target.glibc}` : target.triple;
   const isDarwin = target.name.startsWith('darwin');
   const env = {
+    ...VARIABLES,
     CARGO_ENCODED_RUSTFLAGS: [...remaps(tools), ...(target.flags ?? [])].join('\x1f'),
     // rustc strips these with a program of LLVM that the packages lack
     ...(isDarwin && { CARGO_PROFILE_RELEASE_STRIP: 'none' }),
-    ...target.env,
   };
   const args = ['zigbuild', BUILD_STD, '--locked', '--release', '--lib', '--target', triple];
   if (cargo(tools, 'cargo-zigbuild', args, env) !== 0) return { failed: 'does not compile' };
