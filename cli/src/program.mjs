@@ -44,8 +44,11 @@ export function createProgram(run, isJson) {
     .option('-q, --quiet', 'print only results and problems')
     .addOption(new Option('--no-progress', 'show no progress on the terminal'))
     .addHelpText('after', EXAMPLES)
-    .configureOutput(isJson ? { writeErr: () => {} } : {})
-    .showHelpAfterError('(containerarchive --help lists commands and options)')
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, 'containerarchive: ')),
+      ...(isJson && { writeErr: () => {} }),
+    })
+    .showHelpAfterError('  See "containerarchive --help", or "containerarchive COMMAND --help".')
     .exitOverride();
   for (const { define } of COMMANDS) define(program, run);
   return program;
