@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CLI, ON_UNIX, environment, run, start } from './support/cli.mjs';
+import { CLI, ON_UNIX, commands, environment, run, start } from './support/cli.mjs';
 import { afterwards, collect, freshRepo, temporary, test } from './support/harness.mjs';
 
 test('a mistake on the command line is one JSON line with --json, and text without', async (t) => {
@@ -61,6 +61,20 @@ Module._load = (id, ...more) => {
     else assert.deepEqual(JSON.parse(output), { error: 'interrupted by SIGTERM', exitCode: 130, signal: 'SIGTERM' });
   }
 }, ON_UNIX);
+
+test('a file that cannot be read is named, with the reason in words', async (t) => {
+  const { path } = await freshRepo(t);
+  const { fails } = commands(path);
+  const folder = temporary(t);
+  const [none, file] = ['none', 'file'].map((name) => join(folder, name));
+  writeFileSync(file, 'x');
+  for (const [unreadable, reason] of [[none, 'it does not exist'], [folder, 'it is a directory'], [join(file, 'x'), 'a part of its path is not a directory']]) {
+    const text = new RegExp(`cannot be read: ${reason}\\n`);
+    fails(12, text, 'snapshots', '--passphrase-file', unreadable);
+    fails(1, text, 'backup', file, '--exclude-file', unreadable);
+    if (unreadable !== folder) fails(1, new RegExp(`cannot be backed up: ${reason}\\n`), 'backup', unreadable);
+  }
+});
 
 test('output that cannot be written is an error, and a reader that has exited is none', async (t) => {
   const { path } = await freshRepo(t);

@@ -8,7 +8,7 @@
 import { constants, promises as fs } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createTarPacker } from 'modern-tar';
-import { Failure } from './failure.mjs';
+import { Failure, reasonOf } from './failure.mjs';
 
 const READ_BYTES = 1 << 20;
 /** Types of entries, and what is left out: sockets are made by programs, and devices by systems. */
@@ -231,7 +231,7 @@ export async function isDirectory(path) {
   try {
     stats = await fs.stat(path);
   } catch (cause) {
-    throw new Failure(`${path} cannot be backed up: ${cause.code === 'ENOENT' ? 'it does not exist' : cause.message}`, { cause });
+    throw new Failure(`${path} cannot be backed up: ${reasonOf(cause)}`, { cause });
   }
   if (stats.isDirectory()) return true;
   if (stats.isFile() || stats.isBlockDevice()) return false;

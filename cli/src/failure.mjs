@@ -64,6 +64,18 @@ export class Interrupted extends Error {
   }
 }
 
+/** Errors of the system about a file that is read, for people. */
+const REASONS = {
+  ENOENT: 'it does not exist',
+  EACCES: 'this user may not read it',
+  EPERM: 'this user may not read it',
+  EISDIR: 'it is a directory',
+  ENOTDIR: 'a part of its path is not a directory',
+};
+
+/** Why a file cannot be read. */
+export const reasonOf = (cause) => REASONS[cause.code] ?? cause.message;
+
 /** The exit code of an error. */
 export function exitCodeOf(error) {
   return error?.exitCode !== undefined && (error instanceof Failure || error instanceof Interrupted)

@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { EXIT, Failure, Interrupted } from './failure.mjs';
+import { EXIT, Failure, Interrupted, reasonOf } from './failure.mjs';
 import { askSecret } from './terminal.mjs';
 
 const required = (message, details) => new Failure(message, { exitCode: EXIT.passphrase, ...details });
@@ -22,7 +22,7 @@ function fromFile(path) {
     return withoutNewline(readFileSync(path), `the file ${path}`);
   } catch (cause) {
     if (cause instanceof Failure) throw cause;
-    throw required(`The passphrase file ${path} cannot be read: ${cause.message}`, { cause });
+    throw required(`The passphrase file ${path} cannot be read: ${reasonOf(cause)}`, { cause });
   }
 }
 

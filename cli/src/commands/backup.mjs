@@ -4,7 +4,7 @@ import { accessSync, constants, fstatSync, readFileSync, realpathSync } from 'no
 import { basename, resolve } from 'node:path';
 import ignore from 'ignore';
 import { directoryStream, isDirectory } from '../directory.mjs';
-import { EXIT, Failure } from '../failure.mjs';
+import { EXIT, Failure, reasonOf } from '../failure.mjs';
 import { printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { isInRepository, repositoryStats, withRepository } from '../repository.mjs';
@@ -64,7 +64,7 @@ function excludesOf({ exclude = [], excludeFile = [] }) {
     try {
       rules.add(readFileSync(path, 'utf8'));
     } catch (cause) {
-      throw new Failure(`The exclude file ${path} cannot be read: ${cause.message}`, { cause });
+      throw new Failure(`The exclude file ${path} cannot be read: ${reasonOf(cause)}`, { cause });
     }
   }
   return rules;
