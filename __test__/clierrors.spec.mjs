@@ -2,11 +2,12 @@
 // --json each is one JSON line.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CLI, ON_UNIX, commands, environment, run, start } from './support/cli.mjs';
-import { afterwards, collect, freshRepo, temporary, test } from './support/harness.mjs';
+import { ENCRYPTED, afterwards, collect, freshRepo, settle, temporary, test } from './support/harness.mjs';
 
 test('a mistake on the command line is one JSON line with --json, and text without', async (t) => {
   const { path } = await freshRepo(t);
@@ -60,6 +61,26 @@ Module._load = (id, ...more) => {
     if (json.length === 0) assert.equal(output, 'containerarchive: interrupted by SIGTERM\n');
     else assert.deepEqual(JSON.parse(output), { error: 'interrupted by SIGTERM', exitCode: 130, signal: 'SIGTERM' });
   }
+}, ON_UNIX);
+
+test('a signal ends a passphrase command that does not end', async (t) => {
+  const { path } = await freshRepo(t, ENCRYPTED);
+  const pipe = join(temporary(t), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const { child, exited } = start(['-r', path, '--passphrase-command', `echo $$ > ${pipe}; exec sleep 100`, 'snapshots']);
+  const pid = Number(await readFile(pipe)); // until the command has written to it
+  child.kill('SIGTERM');
+  const { status, output } = await exited;
+  assert.deepEqual([status, output], [130, 'containerarchive: interrupted by SIGTERM\n']);
+  const isGone = () => {
+    try {
+      process.kill(pid, 0);
+      return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')); // a zombie, where there is such a file
+    } catch (error) {
+      return error.code === 'ESRCH' || (error.code === 'ENOENT' && process.platform === 'linux');
+    }
+  };
+  while (!isGone()) await settle(); // until the time limit of the test
 }, ON_UNIX);
 
 test('a file that cannot be read is named, with the reason in words', async (t) => {

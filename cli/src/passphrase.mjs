@@ -1,9 +1,11 @@
 // Where a passphrase comes from: a file, a command, the environment, or the terminal. Never a value
 // on the command line, which every user of the machine can read.
 
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { EXIT, Failure, Interrupted, reasonOf } from './failure.mjs';
+import { interruption } from './signals.mjs';
 import { askSecret } from './terminal.mjs';
 
 const required = (message, details) => new Failure(message, { exitCode: EXIT.passphrase, ...details });
@@ -26,14 +28,23 @@ function fromFile(path) {
   }
 }
 
-function fromCommand(command) {
+async function fromCommand(command) {
   // Its stderr is for the user. Standard input may be the data of a backup: it must not read that.
   const stdin = process.stdin.isTTY ? 'inherit' : 'ignore';
-  const { status, signal, error, stdout } = spawnSync(command, { shell: true, stdio: [stdin, 'pipe', 'inherit'] });
+  const child = spawn(command, { shell: true, stdio: [stdin, 'pipe', 'inherit'] });
+  const parts = [];
+  child.stdout?.on('data', (part) => parts.push(part));
+  // rejects also when the command cannot be started
+  const closed = once(child, 'close', { signal: interruption });
+  const [status, signal] = await closed.catch((cause) => {
+    child.kill();
+    interruption.throwIfAborted();
+    throw required(`The passphrase command cannot be started: ${cause.message}`, { cause });
+  });
+  // Ctrl-C ends the command too, perhaps before this process knows of it
   if (signal === 'SIGINT') throw new Interrupted(signal);
-  if (error) throw required(`The passphrase command cannot be started: ${error.message}`, { cause: error });
   if (status !== 0) throw required(`The passphrase command failed: ${signal ?? `exit code ${status}`}`);
-  return withoutNewline(stdout, 'the passphrase command');
+  return withoutNewline(Buffer.concat(parts), 'the passphrase command');
 }
 
 /**
@@ -52,7 +63,7 @@ function only(given) {
  * The passphrase that the options or the environment give, as bytes; undefined when neither does.
  * @param options `passphraseFile`, `passphraseCommand` of the command line
  */
-export function givenPassphrase({ passphraseFile, passphraseCommand }, env = process.env) {
+export async function givenPassphrase({ passphraseFile, passphraseCommand }, env = process.env) {
   const source = only({
     '--passphrase-file': { value: passphraseFile, read: fromFile },
     '--passphrase-command': { value: passphraseCommand, read: fromCommand },

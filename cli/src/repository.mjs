@@ -68,7 +68,7 @@ export async function openRepository(globals, { output, signal }, options = {}) 
   const path = repositoryPath(globals);
   const all = { ...options, signal };
   const ContainerArchive = await loadApi();
-  const passphrase = givenPassphrase(globals);
+  const passphrase = await givenPassphrase(globals);
   let archive;
   try {
     archive = await ContainerArchive.open(path, passphrase === undefined ? all : { ...all, passphrase });

@@ -32,7 +32,7 @@ async function refuseExisting(ContainerArchive, path) {
 async function init(session, options) {
   const path = repositoryPath(options);
   const ContainerArchive = await loadApi();
-  const given = givenPassphrase(options);
+  const given = await givenPassphrase(options);
   if (given !== undefined && !options.encryption) {
     throw new Failure('A passphrase is given, and --no-encryption', { hint: 'Omit one of them' });
   }
