@@ -121,7 +121,7 @@ impl From<snapshot::retention::PolicyError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{GroupId, PackId};
+    use crate::id::{GroupId, PackId, SnapshotId};
     use crate::parity::Lost;
     use crate::storage::{self, ErrorKind};
 
@@ -155,5 +155,18 @@ mod tests {
         }
         let text = Error::from(lost(Some(PackId([2; 32])))).to_string();
         assert!(text.contains("4 rows"), "{text}");
+    }
+
+    #[test]
+    fn the_text_of_a_damaged_manifest_states_once_that_it_is_damaged() {
+        let error = Error::ManifestCorrupt {
+            snapshot: SnapshotId([7; 16]),
+            reason: snapshot::Error::from(crate::bytes::TooShort).to_string(),
+        };
+        let expected = format!(
+            "The manifest of snapshot {} is damaged: the bytes end too early",
+            "07".repeat(16)
+        );
+        assert_eq!(error.to_string(), expected);
     }
 }

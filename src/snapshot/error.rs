@@ -32,7 +32,8 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Damaged { reason } => write!(f, "Damaged: {reason}"),
+            // the caller states what is damaged
+            Self::Damaged { reason } => f.write_str(reason),
             Self::UnsupportedVersion(version) => write!(f, "Version {version} is not supported"),
             Self::Key { epoch } => write!(f, "Sealed with key epoch {epoch}, for which there is no key"),
             Self::Invalid { reason } => write!(f, "Cannot be written: {reason}"),
