@@ -1341,6 +1341,11 @@ export interface IAbout {
   addon: string | null;
   /** How this processor computes SHA-256 of many chunks, for people: 'SHA-NI, 4 streams'. */
   sha256: string;
+  /**
+   * How this processor computes AES-256, for people: 'instructions of the processor', or 'software,
+   * which is slow'.
+   */
+  aes: string;
 }
 
 /** A backup repository. */

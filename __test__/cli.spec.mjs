@@ -337,6 +337,7 @@ test('doctor checks everything, and fails when a check fails', async (t) => {
   const checks = json('doctor');
   assert.deepEqual(checks.map(({ check }) => check), ['platform', 'addon', 'path', 'repository', 'space', 'locks', 'age', 'contents']);
   assert.deepEqual(checks.filter(({ status }) => status === 'failed'), []);
+  assert.match(checks[1].message, /; SHA-256 by .+, AES-256 by (instructions of the processor|software)/);
   for (const fact of Object.values(ContainerArchive.about())) assert.ok(checks[1].message.includes(fact), fact);
   const old = any('doctor', '--max-age', '2d');
   assert.equal(old.status, 1);

@@ -10,9 +10,9 @@ function addonFile() {
   return modules.find((each) => each?.exports === native && each.filename?.endsWith('.node'))?.filename ?? null;
 }
 
-/** The version, the file of the addon, and how this processor hashes. */
+/** The version, the file of the addon, and how this processor hashes and encrypts. */
 function about() {
-  return { version, addon: addonFile(), sha256: native.sha256Kernel() };
+  return { version, addon: addonFile(), sha256: native.sha256Kernel(), aes: native.aesKernel() };
 }
 
 module.exports = { about };

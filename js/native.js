@@ -13,8 +13,8 @@ const { name: PACKAGE, version } = require('../package.json');
 
 /** The exports that the other files of this package use. */
 const EXPORTS = [
-  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop', 'init',
-  'open', 'sha256Kernel', 'version',
+  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop',
+  'aesKernel', 'init', 'open', 'sha256Kernel', 'version',
 ];
 
 /** The directory of this package. */

@@ -14,3 +14,9 @@ pub fn version() -> &'static str {
 pub fn sha256_kernel() -> &'static str {
     crate::crypto::kernel_name()
 }
+
+/// Returns how this processor computes AES, for people.
+#[napi(js_name = "aesKernel")]
+pub fn aes_kernel() -> &'static str {
+    crate::crypto::aes_kernel_name()
+}

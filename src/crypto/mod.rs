@@ -89,6 +89,14 @@ impl From<crate::entropy::NoEntropy> for Error {
     }
 }
 
+/// How this processor computes AES, for people.
+pub fn aes_kernel_name() -> &'static str {
+    match aes_gcm::aes::hardware_accelerated() {
+        true => "instructions of the processor",
+        false => "software, which is slow",
+    }
+}
+
 /// Replaces `buf` with its ciphertext and returns the tag (AES-256-GCM, NIST SP 800-38D). A key and
 /// nonce must never be used for two different messages. [`Error::TooLong`] above 64 GiB; `buf` is
 /// then unchanged.
