@@ -46,6 +46,7 @@ mod configurations;
 mod others;
 mod parity;
 mod pruner;
+mod remote;
 mod rules;
 mod search;
 mod state;
