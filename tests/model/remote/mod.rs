@@ -24,6 +24,7 @@
 mod compaction;
 mod condemn;
 mod configurations;
+mod extended;
 mod left_out;
 mod others;
 mod pages;
@@ -84,14 +85,15 @@ fn explore(rules: &Rules, most: usize) {
 
 #[test]
 fn the_protocol_on_object_stores_holds() {
-    for rules in configurations::sound() {
+    for rules in [configurations::sound(), extended::sound()].concat() {
         explore(&rules, if is_deep() { MANY } else { FEW });
     }
 }
 
 #[test]
 fn leaving_out_any_rule_on_object_stores_loses_data() {
-    for rules in left_out::broken().iter().filter(|rules| is_deep() || !rules.large) {
+    let all = [left_out::broken(), extended::broken()].concat();
+    for rules in all.iter().filter(|rules| is_deep() || !rules.large) {
         explore(rules, if rules.large { MANY } else { QUICK });
     }
 }

@@ -106,7 +106,7 @@ fn carry_out(state: &State, rules: &Rules, out: &mut Out<'_>) {
 
 fn put_manifest(state: &mut State, writer: usize, rules: &Rules) {
     if state.snapshots[FIRST + writer] == 0 || rules.lacks(Left::ManifestIfAbsent) {
-        state.snapshots[FIRST + writer] = MANIFEST | rules.want[writer];
+        state.snapshots[FIRST + writer] = MANIFEST | rules.wanted(writer);
     }
 }
 
@@ -132,7 +132,7 @@ pub fn settle(state: &State, rules: &Rules, carry_out: bool) -> State {
         settled.marks |= flight.marks;
         for writer in (0..WRITERS).filter(|writer| state.snapshots[FIRST + writer] == 0) {
             if has(flight.manifests, writer) {
-                settled.snapshots[FIRST + writer] = MANIFEST | rules.want[writer];
+                settled.snapshots[FIRST + writer] = MANIFEST | rules.wanted(writer);
             } else if has(flight.tombstones, writer) {
                 settled.snapshots[FIRST + writer] = TOMBSTONE;
                 settled.revoked |= 1 << writer;
@@ -196,7 +196,7 @@ fn restore(state: &State, rules: &Rules, out: &mut Out<'_>) {
     let reader = state.reader;
     let chunk = match rules.reads {
         0 => 0,
-        snapshot => rules.want[snapshot - FIRST].trailing_zeros() as usize,
+        snapshot => rules.wanted(snapshot - FIRST).trailing_zeros() as usize,
     };
     let untried = packs_of(reader.entries, chunk) & !reader.tried;
     for pack in members(untried) {

@@ -28,6 +28,10 @@ pub enum Left {
     SnapshotsFirst,
     /// A2: the lease before the listings.
     LeaseFirst,
+    /// A2: a session that continues as another one lists the marks again.
+    NewSessionListsAgain,
+    /// A7: marks count after a refresh.
+    RefreshHonoursMarks,
     /// A4: a tombstone.
     Tombstone,
     /// A4: the tombstone before the DELETE of the lease.
@@ -65,6 +69,25 @@ pub enum Left {
     Stop,
     /// A segment names the superseded ones of those that it supersedes. (Not needed for safety.)
     CarriedNames,
+}
+
+/// What a writer lists before its lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    Nothing,
+    /// Against A2.
+    Marks,
+    Segments,
+}
+
+/// What a long ingest lists again before it looks up its second chunk. What it has chosen stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    Never,
+    MarksThenSegments,
+    SegmentsThenMarks,
+    /// The marks of W2 continue to count.
+    Segments,
 }
 
 /// Which live sessions block a mark.
@@ -131,6 +154,10 @@ pub struct Rules {
     pub start: Start,
     /// Chunks of each writer; a writer without chunks does not run.
     pub want: [Set; WRITERS],
+    pub early: Early,
+    pub refresh: Refresh,
+    /// A revoked session of the first writer continues as that of the second one.
+    pub restarts: bool,
     pub pruners: usize,
     pub compactors: usize,
     /// A prune rewrites the index (P6).
@@ -179,6 +206,9 @@ impl Rules {
             name,
             start: Start::Shared,
             want: [0, 0],
+            early: Early::Nothing,
+            refresh: Refresh::Never,
+            restarts: false,
             pruners: 1,
             compactors: 0,
             rewrite: false,
@@ -214,6 +244,11 @@ impl Rules {
 
     pub fn lacks(&self, rule: Left) -> bool {
         self.left_out >> rule as u8 & 1 == 1
+    }
+
+    /// Returns the chunks of a writer, and of a session that continues as another one.
+    pub fn wanted(&self, writer: usize) -> Set {
+        self.want[if self.restarts { 0 } else { writer }]
     }
 
     /// Returns the initial state.

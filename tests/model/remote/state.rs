@@ -36,6 +36,9 @@ pub enum Write {
     ListMarks,
     /// W2, and the choice of packs to reuse (W3).
     ListSegments,
+    /// W3, in the middle of a long ingest.
+    RefreshMarks,
+    RefreshSegments,
     /// Only where marks are honoured by files that state which ones a session has seen.
     PutMarksSeen,
     /// W3.
@@ -120,6 +123,7 @@ pub struct Writer {
     pub segment: u8,
     /// A PUT of its manifest is not answered.
     pub sent: bool,
+    pub refreshed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]

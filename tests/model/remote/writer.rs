@@ -1,6 +1,6 @@
 //! An ingest to an object store: W1 to W5.
 
-use super::rules::{Blocking, Left, Rules, request};
+use super::rules::{Blocking, Early, Left, Refresh, Rules, request};
 use super::state::*;
 
 pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
@@ -14,15 +14,9 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
     };
     match at {
         Write::PutLease => turn.put_lease(),
-        Write::ListMarks => {
-            let mut next = *state;
-            if !rules.lacks(Left::WritersReadMarks) {
-                next.writers[i].marked = state.marked();
-            }
-            next.writers[i].seen = state.marks;
-            turn.go(next, "W2: lists marks", Write::ListSegments);
-        }
-        Write::ListSegments => turn.list_segments(),
+        Write::ListMarks => turn.list_marks(),
+        Write::ListSegments => turn.choose(state.entries(), "W2, W3: lists segments, chooses packs"),
+        Write::RefreshMarks | Write::RefreshSegments => turn.refresh(at),
         Write::PutMarksSeen => {
             let mut next = *state;
             next.marks_seen[i] = state.writers[i].seen;
@@ -61,16 +55,33 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// W1. Against A2, it has listed before.
+    /// W1. Where the rules say so, it has listed something before.
     fn put_lease(&mut self) {
         let (state, i) = (self.state, self.i);
         let mut next = *state;
+        let me = &mut next.writers[i];
         let early = self.rules.lacks(Left::LeaseFirst);
-        if early && !self.writer().loaded {
-            next.writers[i].loaded = true;
-            return self.go(next, "W2: begins to list before its lease", Write::ListMarks);
+        if !me.loaded {
+            me.loaded = true;
+            match self.rules.early {
+                _ if early => return self.go(next, "W2: begins to list before its lease", Write::ListMarks),
+                Early::Marks => {
+                    me.marked = state.marked();
+                    return self.go(next, "W2: lists marks before its lease", Write::PutLease);
+                }
+                Early::Segments => {
+                    me.entries = state.entries();
+                    return self.go(next, "W2: lists segments before its lease", Write::PutLease);
+                }
+                Early::Nothing => me.loaded = false,
+            }
         }
-        let then = if early { Write::PutPack } else { Write::ListMarks };
+        let then = match self.rules.early {
+            _ if early => Write::PutPack,
+            _ if self.continues() && self.rules.lacks(Left::NewSessionListsAgain) => Write::PutManifest,
+            Early::Marks => Write::ListSegments,
+            _ => Write::ListMarks,
+        };
         if self.may_lose(request::LEASE) && !has(state.flight.leases, i) {
             let mut lost = next;
             lost.flight.sent += 1;
@@ -84,15 +95,98 @@ impl Turn<'_, '_> {
         self.go(next, "W1: PUT of the lease", then);
     }
 
-    /// W2 and W3: every choice of a pack in no mark for each chunk.
-    fn list_segments(&mut self) {
+    /// Returns whether this session continues what a revoked one has begun.
+    fn continues(&self) -> bool {
+        self.rules.restarts && self.i == 1
+    }
+
+    /// W2. A session that continues another one keeps what no mark names.
+    fn list_marks(&mut self) {
+        let (state, i) = (self.state, self.i);
+        let mut next = *state;
+        let me = &mut next.writers[i];
+        if !self.rules.lacks(Left::WritersReadMarks) {
+            me.marked = state.marked();
+        }
+        me.seen = state.marks;
+        if self.continues() {
+            let marked = me.marked;
+            me.relied = me.relied.map(|pack| {
+                if pack != NONE && has(marked, pack as usize) {
+                    NONE
+                } else {
+                    pack
+                }
+            });
+        }
+        if self.rules.early != Early::Segments {
+            return self.go(next, "W2: lists marks", Write::ListSegments);
+        }
+        let entries = me.entries;
+        let mut turn = Turn {
+            state: &next,
+            rules: self.rules,
+            i,
+            who: self.who,
+            out: &mut *self.out,
+        };
+        turn.choose(entries, "W2, W3: lists marks, chooses packs");
+    }
+
+    /// W3, in the middle of a long ingest.
+    fn refresh(&mut self, at: Write) {
+        let (state, i) = (self.state, self.i);
+        let mut next = *state;
+        let me = &mut next.writers[i];
+        let (what, is_last) = if at == Write::RefreshMarks {
+            me.marked = state.marked();
+            (
+                "W3: refresh, lists marks",
+                self.rules.refresh == Refresh::SegmentsThenMarks,
+            )
+        } else {
+            me.entries = state.entries();
+            (
+                "W3: refresh, lists segments",
+                self.rules.refresh != Refresh::SegmentsThenMarks,
+            )
+        };
+        if self.rules.lacks(Left::RefreshHonoursMarks) {
+            me.marked = 0;
+        }
+        if !is_last {
+            let then = if at == Write::RefreshMarks {
+                Write::RefreshSegments
+            } else {
+                Write::RefreshMarks
+            };
+            return self.go(next, what, then);
+        }
+        let entries = me.entries;
+        let mut turn = Turn {
+            state: &next,
+            rules: self.rules,
+            i,
+            who: self.who,
+            out: &mut *self.out,
+        };
+        turn.choose(entries, what);
+    }
+
+    /// W3: every choice of a pack in no mark for each chunk that has none. A long ingest looks up
+    /// the second chunk after a refresh.
+    fn choose(&mut self, entries: Entries, what: &'static str) {
         let i = self.i;
         let me = *self.writer();
-        let entries = self.state.entries();
-        let want = self.rules.want[i];
+        let later = self.rules.refresh != Refresh::Never && !me.refreshed;
+        let want = match self.rules.wanted(i) {
+            want if later => want & want.wrapping_neg(),
+            want => want,
+        };
         let options = |chunk: usize| -> Vec<u8> {
             let good = packs_of(entries, chunk) & !me.marked;
             match has(want, chunk) {
+                _ if me.relied[chunk] != NONE => vec![me.relied[chunk]],
                 true if good != 0 => members(good).map(|pack| pack as u8).collect(),
                 _ => vec![NONE],
             }
@@ -104,7 +198,10 @@ impl Turn<'_, '_> {
                 chosen.relied = [first, second];
                 let missing = members(want).filter(|chunk| chosen.relied[*chunk] == NONE);
                 chosen.new = missing.fold(0, |all, chunk| all | 1 << chunk);
-                chosen.marked = 0;
+                chosen.entries = 0;
+                if !later || self.rules.refresh != Refresh::Segments {
+                    chosen.marked = 0;
+                }
                 if self.rules.blocking != Blocking::Unseen {
                     chosen.seen = 0;
                 }
@@ -113,7 +210,7 @@ impl Turn<'_, '_> {
                     Blocking::Unseen => Write::PutMarksSeen,
                     _ => Write::PutPack,
                 };
-                self.go(next, "W2, W3: lists segments, chooses packs", then);
+                self.go(next, what, then);
             }
         }
     }
@@ -191,6 +288,16 @@ impl Turn<'_, '_> {
     fn put_manifest(&mut self) {
         let (state, i) = (self.state, self.i);
         let key = FIRST + i;
+        if self.rules.refresh != Refresh::Never && !self.writer().refreshed {
+            let mut next = *state;
+            next.writers[i].refreshed = true;
+            next.writers[i].at = At::Next(if self.rules.refresh == Refresh::MarksThenSegments {
+                Write::RefreshMarks
+            } else {
+                Write::RefreshSegments
+            });
+            return step(&next, i, self.rules, self.out);
+        }
         if self.writer().sent {
             let mut next = *state;
             if self.rules.lacks(Left::UnknownKeepsLease) {
@@ -220,7 +327,7 @@ impl Turn<'_, '_> {
         } else {
             "W4: PUT of the manifest: COMMITTED"
         };
-        next.snapshots[key] = MANIFEST | self.rules.want[i];
+        next.snapshots[key] = MANIFEST | self.rules.wanted(i);
         next.acknowledged |= 1 << key;
         self.go(next, what, Write::Leave);
     }
@@ -236,6 +343,12 @@ impl Turn<'_, '_> {
             self.tell(lost, "W5: DELETE of the lease without an answer", None);
         }
         next.leases &= !(1 << i);
+        if self.rules.restarts && i == 0 && at == At::Failed {
+            next.writers[1] = Writer {
+                relied: self.writer().relied,
+                ..Writer::ended(At::Next(Write::PutLease))
+            };
+        }
         self.end(next, "W5: DELETE of the lease", at);
     }
 }
