@@ -1,16 +1,16 @@
-//! Configurations of what an engine needs beyond the steps of the protocol: long ingests, and
-//! sessions that continue as another one.
+//! Configurations of what an engine needs beyond the steps of the protocol: long ingests, sessions
+//! that continue as another one, and merges of marks, records and tombstones.
 
-use super::rules::{Early, Left, Liveness, Refresh, Rules, Start, request};
+use super::rules::{Blocking, Early, Left, Liveness, MarkListing, Refresh, Rules, Start, request};
 
 /// Configurations that must hold.
 pub fn sound() -> Vec<Rules> {
-    [long_ingests(), sessions()].concat()
+    [long_ingests(), sessions(), mark_merges(), record_merges()].concat()
 }
 
 /// Configurations without one rule.
 pub fn broken() -> Vec<Rules> {
-    without_ingest_rules()
+    [without_ingest_rules(), without_growth_rules()].concat()
 }
 
 /// An ingest that lists again before it looks up its second chunk.
@@ -149,5 +149,170 @@ fn without_ingest_rules() -> Vec<Rules> {
             refresh: Refresh::Segments,
             ..k("A12: a long ingest does not await its lease")
         },
+    ]
+}
+
+/// Marks are merged while others list them.
+fn mark_merges() -> Vec<Rules> {
+    let k = |name| Rules {
+        start: Start::Two,
+        want: [2, 0],
+        swept: 0b10,
+        mergers: 1,
+        mark_listing: MarkListing::TwoPages,
+        forget: 0b101,
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            pruners: 0,
+            mergers: 2,
+            late: 2,
+            late_kinds: request::MARK | request::DELETE_MARK | request::MANIFEST,
+            liveness: Liveness::Always,
+            ..k("merges of marks, two pages, 1W 2G late2, every state")
+        },
+        Rules {
+            mark_listing: MarkListing::WithGets,
+            ..k("merges of marks, one page with GETs, 1W 1P 1G")
+        },
+        Rules {
+            ..k("merges of marks, two pages, 1W 1P 1G")
+        },
+        Rules {
+            mergers: 2,
+            quits: false,
+            ..k("merges of marks, two pages, 1W 1P 2G")
+        },
+        Rules {
+            late: 1,
+            late_kinds: request::MARK | request::DELETE_MARK,
+            ..k("merges of marks, two pages, 1W 1P 1G late1 marks")
+        },
+        Rules {
+            start: Start::Shared,
+            want: [2, 0],
+            swept: 0,
+            pruners: 2,
+            forget: 0b10,
+            quits: false,
+            guess: false,
+            ..k("merges of marks of two prunes, two pages, 1W 2P 1G")
+        },
+        Rules {
+            start: Start::Twice,
+            want: [1, 0],
+            swept: 0,
+            pruners: 2,
+            forget: 0b1,
+            blocking: Blocking::Recorded,
+            mark_listing: MarkListing::WithGets,
+            quits: false,
+            ..k("merges of marks that record their blockers, 1W 2P 1G")
+        },
+        Rules {
+            start: Start::Twice,
+            want: [0, 0],
+            swept: 0,
+            pruners: 2,
+            mergers: 2,
+            forget: 0b1,
+            late: 1,
+            late_kinds: request::MARK | request::DELETE_MARK | request::DELETE_PACK,
+            ..k("merges of marks of two prunes of duplicates, two pages, 2P 2G late1")
+        },
+    ]
+}
+
+/// Forgotten records, and tombstones, are merged.
+fn record_merges() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [2, 0],
+        gathers: true,
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            late: 1,
+            forget: 0b1111,
+            ..k("a merge of forgotten records, 1W 1P late1")
+        },
+        Rules {
+            gathers_tombstones: true,
+            late: 2,
+            late_kinds: request::MANIFEST | request::TOMBSTONE,
+            forget: 0b1111,
+            ..k("a merge of records and tombstones, 1W 1P late2 manifest tombstone")
+        },
+        Rules {
+            want: [3, 0],
+            start: Start::One,
+            gathers_tombstones: true,
+            pruners: 2,
+            forget: 0b1,
+            quits: false,
+            ..k("a merge of records and tombstones, 1W 2P")
+        },
+    ]
+}
+
+fn without_growth_rules() -> Vec<Rules> {
+    let k = |name| Rules {
+        start: Start::Two,
+        want: [2, 0],
+        pruners: 0,
+        swept: 0b10,
+        mergers: 1,
+        forget: 0,
+        mark_listing: MarkListing::WithGets,
+        loses: Some("data lost"),
+        ..Rules::new(name)
+    };
+    let records = |name| Rules {
+        want: [2, 0],
+        gathers: true,
+        forget: 0b1111,
+        late: 1,
+        late_kinds: request::MANIFEST,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            mark_listing: MarkListing::AtOnce,
+            ..k("growth: marks are deleted before the merged one exists")
+        }
+        .leave_out(&[Left::MergedMarkFirst]),
+        Rules {
+            late: 1,
+            late_kinds: request::MARK,
+            not_awaited: request::MARK,
+            mark_listing: MarkListing::AtOnce,
+            ..k("growth: the PUT of the merged mark is not awaited")
+        },
+        k("growth: a mark that is missing after it was listed is ignored").leave_out(&[Left::ListMarksAgain]),
+        Rules {
+            mark_listing: MarkListing::TwoPages,
+            ..k("growth: merged marks have random names, two pages")
+        }
+        .leave_out(&[Left::MergedMarkSortsLast]),
+        Rules {
+            loses: Some("forgotten"),
+            ..records("growth: forgotten records are deleted before the merged one exists")
+        }
+        .leave_out(&[Left::MergedRecordFirst]),
+        Rules {
+            gathers_tombstones: true,
+            loses: Some("revocation"),
+            ..records("growth: tombstones are deleted")
+        }
+        .leave_out(&[Left::RecordOfTombstones, Left::CommitChecksRevoked]),
+        Rules {
+            gathers_tombstones: true,
+            loses: Some("acknowledged"),
+            ..records("growth: tombstones are merged into a record that commits do not list")
+        }
+        .leave_out(&[Left::CommitChecksRevoked]),
     ]
 }

@@ -42,7 +42,7 @@ fn forget(state: &State, rules: &Rules, out: &mut Out<'_>) {
             };
             tell(out, Who::User, what, Some(snapshot), next);
         }
-        let is_recorded = rules.forgetting == Forgetting::Record && has(state.records, snapshot);
+        let is_recorded = rules.forgetting == Forgetting::Record && state.has_record(snapshot);
         if is_recorded && state.snapshots[snapshot] & MANIFEST != 0 {
             let mut next = *state;
             next.snapshots[snapshot] = 0;
@@ -88,6 +88,9 @@ fn carry_out(state: &State, rules: &Rules, out: &mut Out<'_>) {
         .segments |=
         1 << i);
     late!(state, out, marks, MARKS, "PUT of mark", |next, i| next.marks |= 1 << i);
+    late!(state, out, mark_deletes, MARKS, "DELETE of mark", |next, i| next
+        .marks &=
+        !(1 << i));
     late!(state, out, segment_deletes, SEGMENTS, "DELETE of segment", |next, i| {
         next.segments &= !(1 << i)
     });
@@ -129,6 +132,7 @@ pub fn settle(state: &State, rules: &Rules, carry_out: bool) -> State {
         settled.leases |= flight.leases;
         settled.packs |= flight.packs;
         settled.segments |= flight.segments;
+        settled.marks &= !flight.mark_deletes;
         settled.marks |= flight.marks;
         for writer in (0..WRITERS).filter(|writer| state.snapshots[FIRST + writer] == 0) {
             if has(flight.manifests, writer) {

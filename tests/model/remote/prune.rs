@@ -1,6 +1,7 @@
 //! A prune of an object store: its survey and plan (P1). The other steps are in `condemn` (P2, P3)
 //! and `sweep` (P4 to P6).
 
+use super::marks::{self, Progress};
 use super::rules::{Blocking, Left, Rules, TornIndex, request};
 use super::state::*;
 use super::{condemn, pages, sweep};
@@ -27,7 +28,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
         Prune::PutWait => condemn::put_wait(&mut turn),
         Prune::SnapshotsAgain => sweep::snapshots_again(&mut turn),
         Prune::SegmentsAgain => sweep::segments_again(&mut turn),
-        Prune::MarksAgain => sweep::decide(&mut turn),
+        Prune::MarksAgain => sweep::marks_again(&mut turn),
         Prune::DeletePacks => sweep::delete_packs(&mut turn),
         Prune::PutSwept => sweep::put_swept(&mut turn),
         Prune::ReadIndex | Prune::PutIndex | Prune::DeleteSegments => sweep::rewrite(&mut turn, at),
@@ -70,19 +71,32 @@ fn survey(turn: &mut Turn<'_, '_>, at: Prune) {
             me.live = state.live_chunks();
             turn.next(next, "P1: lists snapshots", Prune::ListMarks);
         }
-        _ => {
-            me.marked = state.marked();
-            if rules.blocking == Blocking::Recorded {
-                me.marks = state.marks;
+        _ => marks::list(state, rules, me.listing, |progress| match progress {
+            Progress::Goes(listing, what) => {
+                let mut next = *state;
+                next.pruners[turn.i].listing = listing;
+                turn.tell(next, what, None);
             }
-            let then = if rules.torn == TornIndex::No {
-                Prune::Plan
-            } else {
-                Prune::Page { stage: 0, again: false }
-            };
-            turn.next(next, "P1: lists marks", then);
-        }
+            Progress::Ends(marked) => use_marks(turn, marked),
+        }),
     }
+}
+
+fn use_marks(turn: &mut Turn<'_, '_>, marked: Set) {
+    let (state, rules) = (turn.state, turn.rules);
+    let mut next = *state;
+    let me = &mut next.pruners[turn.i];
+    me.listing = Listing::default();
+    me.marked = marked;
+    if rules.blocking == Blocking::Recorded {
+        me.marks = state.marks;
+    }
+    let then = if rules.torn == TornIndex::No {
+        Prune::Plan
+    } else {
+        Prune::Page { stage: 0, again: false }
+    };
+    turn.next(next, "P1: lists marks", then);
 }
 
 /// Returns whether the sessions in `believed` are exactly the live ones among `listed`.

@@ -14,7 +14,8 @@ pub mod request {
     pub const DELETE_SEGMENT: u16 = 1 << 6;
     pub const DELETE_PACK: u16 = 1 << 7;
     pub const DELETE_LEASE: u16 = 1 << 8;
-    /// All of the above.
+    pub const DELETE_MARK: u16 = 1 << 9;
+    /// Those without which no session, prune or compaction works.
     pub const MAIN: u16 = (1 << 9) - 1;
 }
 
@@ -65,6 +66,18 @@ pub enum Left {
     SweptAgain,
     /// A14: a segment name stands for fixed bytes.
     FixedSegments,
+    /// Growth: a merged mark exists before those that it replaces are deleted.
+    MergedMarkFirst,
+    /// Growth: a mark that is listed and missing is a reason to list again.
+    ListMarksAgain,
+    /// Growth: the name of a merged mark is listed after the names that it replaces.
+    MergedMarkSortsLast,
+    /// Growth: a merged record exists before those that it replaces are deleted.
+    MergedRecordFirst,
+    /// Growth: a commit lists the merged record of tombstones before it is reported.
+    CommitChecksRevoked,
+    /// Growth: a merged record of tombstones replaces them.
+    RecordOfTombstones,
     /// A prune stops at a live chunk without an entry.
     Stop,
     /// A segment names the superseded ones of those that it supersedes. (Not needed for safety.)
@@ -127,6 +140,17 @@ pub enum TornIndex {
     ListTwice,
 }
 
+/// A listing of marks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MarkListing {
+    /// Of one instant, with the contents.
+    AtOnce,
+    /// Of one instant, with a GET of each name later.
+    WithGets,
+    /// Two pages, sorted by name, with a GET of each name later.
+    TwoPages,
+}
+
 /// How often a reader lists the index again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Retries {
@@ -160,6 +184,15 @@ pub struct Rules {
     pub restarts: bool,
     pub pruners: usize,
     pub compactors: usize,
+    /// Merges of marks.
+    pub mergers: usize,
+    pub mark_listing: MarkListing,
+    /// A merge of forgotten records, and of tombstones.
+    pub gathers: bool,
+    pub gathers_tombstones: bool,
+    /// Packs that an earlier prune has deleted, whose marks and entries are still there, and whose
+    /// snapshots were forgotten.
+    pub swept: Set,
     /// A prune rewrites the index (P6).
     pub rewrite: bool,
     pub reader: Retries,
@@ -211,6 +244,11 @@ impl Rules {
             restarts: false,
             pruners: 1,
             compactors: 0,
+            mergers: 0,
+            mark_listing: MarkListing::AtOnce,
+            gathers: false,
+            gathers_tombstones: false,
+            swept: 0,
             rewrite: false,
             reader: Retries::NoReader,
             reads: 0,
@@ -293,6 +331,27 @@ impl Rules {
             } else {
                 At::Off
             });
+        }
+        for (i, merger) in state.mergers.iter_mut().enumerate() {
+            merger.mark = NONE;
+            if i < self.mergers {
+                merger.at = At::Next(Gather::List);
+            }
+        }
+        if self.gathers {
+            state.gatherer.at = At::Next(Gather::List);
+        }
+        if self.swept != 0 {
+            state.packs &= !self.swept;
+            state.swept = self.swept;
+            // a second mark, so that there is something to merge
+            let marks = [state.name_mark(self.swept), state.name_mark(0)];
+            state.marks = marks.into_iter().flatten().fold(0, |all, mark| all | 1 << mark);
+            state.forgotten = self.swept;
+            for snapshot in members(self.swept) {
+                state.snapshots[snapshot] = 0;
+                state.records |= 1 << snapshot;
+            }
         }
         if self.reader != Retries::NoReader {
             state.reader.at = At::Next(Read::List);

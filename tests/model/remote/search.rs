@@ -3,7 +3,7 @@
 
 use super::rules::{Forgetting, Liveness, Rules};
 use super::state::*;
-use super::{compaction, condemn, others, prune, writer};
+use super::{compaction, condemn, marks, others, prune, records, writer};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
@@ -56,6 +56,8 @@ fn next(state: &State, rules: &Rules, out: &mut Out<'_>) {
     (0..WRITERS).for_each(|i| writer::step(state, i, rules, out));
     (0..PRUNERS).for_each(|i| prune::step(state, i, rules, out));
     (0..COMPACTORS).for_each(|i| compaction::step(state, i, rules, out));
+    (0..MERGERS).for_each(|i| marks::step(state, i, rules, out));
+    records::step(state, rules, out);
     others::step(state, rules, out);
 }
 
@@ -318,6 +320,11 @@ impl State {
                 .iter()
                 .all(|compactor| matches!(compactor.at.next(), None | Some(Compact::List)))
             && matches!(self.reader.at.next(), None | Some(Read::List))
+            && matches!(self.gatherer.at.next(), None | Some(Gather::List))
+            && self
+                .mergers
+                .iter()
+                .all(|merger| matches!(merger.at.next(), None | Some(Gather::List)))
     }
 
     /// Returns the invariant that this state breaks, if any.
@@ -327,8 +334,10 @@ impl State {
             .find_map(|snapshot| self.snapshot_violation(snapshot, entries, rules))
             .or_else(|| self.entry_violation(entries, rules))
             .or_else(|| {
-                let revived = (0..WRITERS)
-                    .find(|writer| has(self.revoked, *writer) && self.snapshots[FIRST + writer] & MANIFEST != 0);
+                let revived = (0..WRITERS).find(|writer| {
+                    let is_there = self.snapshots[FIRST + writer] & MANIFEST != 0;
+                    is_there && has(self.revoked & !self.revoked_records, *writer)
+                });
                 revived.map(|writer| {
                     format!(
                         "revocation: the revoked session of writer {} has a manifest",
@@ -366,6 +375,10 @@ impl State {
             if key & TOMBSTONE != 0 {
                 return Some(format!("durability: acknowledged snapshot {snapshot} is a tombstone"));
             }
+        }
+        let is_revoked = snapshot >= FIRST && has(self.revoked_records, snapshot - FIRST);
+        if has(self.acknowledged, snapshot) && !is_forgotten && is_revoked {
+            return Some(format!("durability: acknowledged snapshot {snapshot} is revoked"));
         }
         let may_return = rules.forgetting == Forgetting::Record || rules.may_return;
         (is_forgotten && key & MANIFEST != 0 && !may_return)

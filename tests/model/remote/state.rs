@@ -14,6 +14,8 @@ pub const WRITERS: usize = 2;
 /// Prunes and repairs.
 pub const PRUNERS: usize = 3;
 pub const COMPACTORS: usize = 2;
+/// Merges of marks.
+pub const MERGERS: usize = 2;
 pub const SNAPSHOTS: usize = 4;
 /// The snapshot of the first writer; those before it are in the initial state.
 pub const FIRST: usize = 2;
@@ -46,6 +48,8 @@ pub enum Write {
     PutSegment,
     /// W4.
     PutManifest,
+    /// W4, where tombstones are merged into records.
+    CheckRevoked,
     /// W5, after a commit.
     Leave,
     /// W5, after the session was revoked.
@@ -97,6 +101,14 @@ pub enum Compact {
     Delete,
 }
 
+/// Steps of a merge of marks (G1 to G3), and of records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Gather {
+    List,
+    Put,
+    Delete,
+}
+
 /// Steps of a restore.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Read {
@@ -124,6 +136,18 @@ pub struct Writer {
     /// A PUT of its manifest is not answered.
     pub sent: bool,
     pub refreshed: bool,
+    pub listing: Listing,
+}
+
+/// A listing of marks that takes several requests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Listing {
+    pub stage: u8,
+    pub names: Set,
+    /// The first mark level of the second page.
+    pub cut: u8,
+    /// The page of the higher levels is listed first.
+    pub is_reversed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -158,6 +182,23 @@ pub struct Pruner {
     pub inputs: Segments,
     /// It continues the mark of an earlier prune.
     pub continues: bool,
+    pub listing: Listing,
+}
+
+/// A merge of marks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Merger {
+    pub at: At<Gather>,
+    pub inputs: Set,
+    pub mark: u8,
+}
+
+/// A merge of forgotten records, by snapshot, and of tombstones, by writer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Gatherer {
+    pub at: At<Gather>,
+    pub records: Set,
+    pub tombstones: Set,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -191,6 +232,7 @@ pub struct InFlight {
     pub segments: Segments,
     pub segment_deletes: Segments,
     pub marks: Set,
+    pub mark_deletes: Set,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -206,14 +248,20 @@ pub struct State {
     pub marks: Set,
     pub mark_count: u8,
     pub condemns: [Set; MARKS],
+    /// A merged mark has a higher level than those that it replaces, and the names of marks are
+    /// sorted by level.
+    pub mark_levels: [u8; MARKS],
     /// The sessions in the `.wait` of each mark; [`NONE`] without one.
     pub waits: [u8; MARKS],
     /// The packs in all `.swept`.
     pub swept: Set,
     /// What is at the key of each manifest.
     pub snapshots: [u8; SNAPSHOTS],
-    /// Snapshots with a forgotten record.
+    /// Snapshots with a forgotten record of their own, and those in a merged one.
     pub records: Set,
+    pub merged_records: Set,
+    /// Sessions in a merged record of tombstones.
+    pub revoked_records: Set,
     pub acknowledged: Set,
     pub forgotten: Set,
     /// Sessions that ever had a tombstone.
@@ -227,6 +275,8 @@ pub struct State {
     pub writers: [Writer; WRITERS],
     pub pruners: [Pruner; PRUNERS],
     pub compactors: [Compactor; COMPACTORS],
+    pub mergers: [Merger; MERGERS],
+    pub gatherer: Gatherer,
     pub reader: Reader,
     pub reader_failed: bool,
 }
@@ -237,6 +287,8 @@ pub enum Who {
     Writer(usize),
     Pruner(usize),
     Compactor(usize),
+    Merger(usize),
+    Gatherer,
     Reader,
     User,
     Store,
@@ -257,6 +309,7 @@ impl fmt::Display for Label {
             Who::Writer(i) => write!(f, "writer {} ", i + 1)?,
             Who::Pruner(i) => write!(f, "prune {} ", i + 1)?,
             Who::Compactor(i) => write!(f, "compaction {} ", i + 1)?,
+            Who::Merger(i) => write!(f, "merge {} ", i + 1)?,
             other => write!(f, "{other:?} ")?,
         }
         f.write_str(self.what)?;
@@ -348,7 +401,12 @@ impl State {
 
     /// Returns whether the snapshot is there for who lists snapshots.
     pub fn is_listed(&self, snapshot: usize) -> bool {
-        self.snapshots[snapshot] & MANIFEST != 0 && !has(self.records, snapshot)
+        let is_revoked = snapshot >= FIRST && has(self.revoked_records, snapshot - FIRST);
+        self.snapshots[snapshot] & MANIFEST != 0 && !self.has_record(snapshot) && !is_revoked
+    }
+
+    pub fn has_record(&self, snapshot: usize) -> bool {
+        has(self.records | self.merged_records, snapshot)
     }
 
     pub fn live_chunks(&self) -> Set {

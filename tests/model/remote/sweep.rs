@@ -1,5 +1,6 @@
 //! A prune decides what to delete (P4), deletes it (P5) and rewrites the index (P6).
 
+use super::marks::{self, Progress};
 use super::pages;
 use super::rules::{Left, TornIndex, request};
 use super::state::*;
@@ -57,14 +58,26 @@ pub fn segments_again(turn: &mut Turn<'_, '_>) {
 
 /// P4: lists marks, and spares every pack that holds a live chunk without an entry in an unmarked
 /// pack.
-pub fn decide(turn: &mut Turn<'_, '_>) {
+pub fn marks_again(turn: &mut Turn<'_, '_>) {
+    let (state, rules) = (turn.state, turn.rules);
+    let me = *turn.pruner();
+    if rules.lacks(Left::MarksLast) {
+        return decide(turn, state.entries(), me.marked);
+    }
+    marks::list(state, rules, me.listing, |progress| match progress {
+        Progress::Goes(listing, what) => {
+            let mut next = *state;
+            next.pruners[turn.i].listing = listing;
+            turn.tell(next, what, None);
+        }
+        Progress::Ends(marked) => decide(turn, me.entries, marked),
+    });
+}
+
+fn decide(turn: &mut Turn<'_, '_>, entries: Entries, marked: Set) {
     let (state, rules) = (turn.state, turn.rules);
     let me = *turn.pruner();
     let marks_first = rules.lacks(Left::MarksLast);
-    let (entries, marked) = match marks_first {
-        true => (state.entries(), me.marked),
-        false => (me.entries, state.marked()),
-    };
     let lost = if rules.lacks(Left::MarkedDoNotCount) {
         me.kill
     } else {
@@ -91,6 +104,7 @@ pub fn decide(turn: &mut Turn<'_, '_>) {
         return turn.finish(next, "P4: has nothing left to delete", At::Done);
     }
     let after = &mut next.pruners[turn.i];
+    after.listing = Listing::default();
     (after.kill, after.left) = (kill, kill);
     (after.live, after.entries, after.marked) = (0, 0, 0);
     (after.blockers, after.targets) = (0, 0);

@@ -1,5 +1,6 @@
 //! An ingest to an object store: W1 to W5.
 
+use super::marks::{self, Progress};
 use super::rules::{Blocking, Early, Left, Refresh, Rules, request};
 use super::state::*;
 
@@ -26,6 +27,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
         Write::PutPack => turn.put_pack(),
         Write::PutSegment => turn.put_segment(),
         Write::PutManifest => turn.put_manifest(),
+        Write::CheckRevoked => turn.check_revoked(),
         Write::Leave => turn.leave(At::Done),
         Write::LeaveRevoked => turn.leave(At::Failed),
     }
@@ -102,11 +104,25 @@ impl Turn<'_, '_> {
 
     /// W2. A session that continues another one keeps what no mark names.
     fn list_marks(&mut self) {
+        let i = self.i;
+        let state = self.state;
+        marks::list(state, self.rules, state.writers[i].listing, |progress| match progress {
+            Progress::Goes(listing, what) => {
+                let mut next = *state;
+                next.writers[i].listing = listing;
+                self.tell(next, what, None);
+            }
+            Progress::Ends(marked) => self.use_marks(marked),
+        });
+    }
+
+    fn use_marks(&mut self, marked: Set) {
         let (state, i) = (self.state, self.i);
         let mut next = *state;
         let me = &mut next.writers[i];
+        me.listing = Listing::default();
         if !self.rules.lacks(Left::WritersReadMarks) {
-            me.marked = state.marked();
+            me.marked = marked;
         }
         me.seen = state.marks;
         if self.continues() {
@@ -328,8 +344,25 @@ impl Turn<'_, '_> {
             "W4: PUT of the manifest: COMMITTED"
         };
         next.snapshots[key] = MANIFEST | self.rules.wanted(i);
+        if self.rules.gathers_tombstones && !self.rules.lacks(Left::CommitChecksRevoked) {
+            return self.go(next, "W4: PUT of the manifest", Write::CheckRevoked);
+        }
         next.acknowledged |= 1 << key;
         self.go(next, what, Write::Leave);
+    }
+
+    /// W4: the tombstone that would have been in the way may have been merged into a record.
+    fn check_revoked(&mut self) {
+        let mut next = *self.state;
+        if has(next.revoked_records, self.i) {
+            return self.go(
+                next,
+                "W4: finds its session in the record: revoked",
+                Write::LeaveRevoked,
+            );
+        }
+        next.acknowledged |= 1 << (FIRST + self.i);
+        self.go(next, "W4: finds its session in no record: COMMITTED", Write::Leave);
     }
 
     /// W5.
