@@ -79,7 +79,8 @@ pub fn look_at_leases(turn: &mut Turn<'_, '_>) {
             true => believed,
             false => 0,
         };
-        if kill != 0 || revoke != 0 {
+        let waits_early = rules.lacks(Left::WaitAfterTombstones) && recorded && believed != 0;
+        if (kill != 0 || revoke != 0) && !waits_early {
             let then = match revoke {
                 0 => Prune::SnapshotsAgain,
                 _ if rules.lacks(Left::TombstoneFirst) => Prune::DeleteLease,
@@ -101,8 +102,15 @@ pub fn look_at_leases(turn: &mut Turn<'_, '_>) {
 /// P3: a mark that sessions block is left to a later prune.
 pub fn put_wait(turn: &mut Turn<'_, '_>) {
     let mut next = *turn.state;
-    let me = turn.pruner();
-    next.waits[me.mark as usize] = me.blockers;
+    let me = *turn.pruner();
+    let mark = me.mark as usize;
+    if turn.may_lose(request::WAIT) && next.flight.waits[mark] == 0 {
+        let mut lost = next;
+        lost.flight.sent += 1;
+        lost.flight.waits[mark] = me.blockers;
+        turn.tell(lost, "P3: PUT of .wait without an answer", None);
+    }
+    next.waits[mark] = me.blockers;
     turn.finish(next, "P3: PUT of .wait, ends", At::Done);
 }
 

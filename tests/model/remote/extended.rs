@@ -5,12 +5,12 @@ use super::rules::{Blocking, Early, Left, Liveness, MarkListing, Refresh, Rules,
 
 /// Configurations that must hold.
 pub fn sound() -> Vec<Rules> {
-    [long_ingests(), sessions(), mark_merges(), record_merges()].concat()
+    [long_ingests(), sessions(), mark_merges(), record_merges(), late_hints()].concat()
 }
 
 /// Configurations without one rule.
 pub fn broken() -> Vec<Rules> {
-    [without_ingest_rules(), without_growth_rules()].concat()
+    [without_ingest_rules(), without_growth_rules(), without_hint_rules()].concat()
 }
 
 /// An ingest that lists again before it looks up its second chunk.
@@ -314,5 +314,121 @@ fn without_growth_rules() -> Vec<Rules> {
             ..records("growth: tombstones are merged into a record that commits do not list")
         }
         .leave_out(&[Left::CommitChecksRevoked]),
+    ]
+}
+
+/// Late and lost `.swept`, `.wait` and forgotten records.
+fn late_hints() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [2, 0],
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            late: 2,
+            late_kinds: request::RECORD | request::MANIFEST | request::TOMBSTONE,
+            forget: 0b1111,
+            ..k("late forgotten records, 1W 1P late2 record manifest tombstone")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::SharedAndTwice,
+            compactors: 1,
+            rewrite: true,
+            late: 2,
+            late_kinds: request::SWEPT | request::SEGMENT | request::DELETE_PACK,
+            not_awaited: request::SWEPT | request::DELETE_PACK,
+            liveness: Liveness::Always,
+            ..k("late .swept, not awaited, 1P rewrite 1C late2, every state")
+        },
+        Rules {
+            start: Start::Twice,
+            want: [1, 0],
+            forget: 0b1,
+            compactors: 1,
+            late: 1,
+            late_kinds: request::SWEPT,
+            not_awaited: request::SWEPT,
+            ..k("late .swept, not awaited, 1W 1P 1C late1")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::Twice,
+            forget: 0b1,
+            pruners: 2,
+            compactors: 1,
+            late: 1,
+            late_kinds: request::SWEPT | request::PACK,
+            not_awaited: request::SWEPT,
+            ..k("late .swept, not awaited, 2P 1C late1")
+        },
+        Rules {
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            late: 1,
+            late_kinds: request::WAIT,
+            ..k("late .wait, 1W 2P late1")
+        },
+        Rules {
+            want: [2, 2],
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            late: 1,
+            late_kinds: request::WAIT,
+            right: true,
+            quits: false,
+            ..k("late .wait, 2W 2P late1, guess right")
+        },
+        Rules {
+            want: [1, 1],
+            start: Start::One,
+            forget: 0b1,
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            liveness: Liveness::Unchecked,
+            quits: false,
+            ..k(".wait is put after the tombstones, 2W 2P")
+        },
+    ]
+}
+
+fn without_hint_rules() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [2, 0],
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            late: 2,
+            late_kinds: request::RECORD | request::MANIFEST,
+            not_awaited: request::RECORD,
+            forget: 0b1111,
+            loses: Some("forgotten"),
+            ..k("A12: the manifest is deleted before its forgotten record is answered")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::Two,
+            forget: 0b11,
+            compactors: 1,
+            quits: false,
+            loses: Some("lost in the index"),
+            ..k("A9: .swept names every pack of the mark")
+        }
+        .leave_out(&[Left::SweptIsDecided]),
+        Rules {
+            want: [1, 1],
+            start: Start::One,
+            forget: 0b1,
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            liveness: Liveness::Unchecked,
+            loses: Some("data lost"),
+            quits: false,
+            large: true,
+            ..k("A12: .wait is put before the tombstones")
+        }
+        .leave_out(&[Left::WaitAfterTombstones]),
     ]
 }

@@ -1,6 +1,6 @@
 //! Forget, unlock, restore, and the store, which carries out requests late.
 
-use super::rules::{Forgetting, Left, Retries, Rules};
+use super::rules::{Forgetting, Left, Retries, Rules, request};
 use super::state::*;
 
 pub fn step(state: &State, rules: &Rules, out: &mut Out<'_>) {
@@ -20,9 +20,20 @@ fn tell(out: &mut Out<'_>, who: Who, what: &'static str, number: Option<usize>, 
 /// A record, then the DELETE of the manifest (A10), which anyone may repeat.
 fn forget(state: &State, rules: &Rules, out: &mut Out<'_>) {
     for snapshot in (0..SNAPSHOTS).filter(|snapshot| has(rules.forget, *snapshot)) {
-        if state.is_listed(snapshot) && !has(state.forgotten, snapshot) {
+        let may_lose = rules.late_kinds & request::RECORD != 0 && rules.forgetting == Forgetting::Record;
+        if state.is_listed(snapshot) && (may_lose || !has(state.forgotten, snapshot)) {
             let mut next = *state;
             next.forgotten |= 1 << snapshot;
+            if may_lose && state.flight.sent < rules.late && !has(state.flight.records, snapshot) {
+                let mut lost = next;
+                lost.flight.sent += 1;
+                lost.flight.records |= 1 << snapshot;
+                if rules.not_awaited & request::RECORD != 0 {
+                    lost.snapshots[snapshot] = 0;
+                }
+                let what = "forgets, PUT without an answer of the record of";
+                tell(out, Who::User, what, Some(snapshot), lost);
+            }
             let what = match rules.forgetting {
                 Forgetting::Delete => {
                     next.snapshots[snapshot] = 0;
@@ -91,6 +102,24 @@ fn carry_out(state: &State, rules: &Rules, out: &mut Out<'_>) {
     late!(state, out, mark_deletes, MARKS, "DELETE of mark", |next, i| next
         .marks &=
         !(1 << i));
+    late!(state, out, records, SNAPSHOTS, "PUT of the record of", |next, i| {
+        next.records |= 1 << i
+    });
+    late!(state, out, swept, PACKS, "PUT of .swept with pack", |next, i| next
+        .swept |=
+        1 << i);
+    for mark in (0..MARKS).filter(|mark| state.flight.waits[*mark] != 0) {
+        let mut next = *state;
+        next.flight.waits[mark] = 0;
+        put_wait(&mut next, mark, state.flight.waits[mark]);
+        tell(
+            out,
+            Who::Store,
+            "carries out late: PUT of .wait of mark",
+            Some(mark),
+            next,
+        );
+    }
     late!(state, out, segment_deletes, SEGMENTS, "DELETE of segment", |next, i| {
         next.segments &= !(1 << i)
     });
@@ -105,6 +134,12 @@ fn carry_out(state: &State, rules: &Rules, out: &mut Out<'_>) {
     late!(state, out, pack_deletes, PACKS, "DELETE of pack", |next, i| next
         .packs &=
         !(1 << i));
+}
+
+fn put_wait(state: &mut State, mark: usize, sessions: Set) {
+    if state.waits[mark] == NONE {
+        state.waits[mark] = sessions;
+    }
 }
 
 fn put_manifest(state: &mut State, writer: usize, rules: &Rules) {
@@ -134,6 +169,11 @@ pub fn settle(state: &State, rules: &Rules, carry_out: bool) -> State {
         settled.segments |= flight.segments;
         settled.marks &= !flight.mark_deletes;
         settled.marks |= flight.marks;
+        settled.swept |= flight.swept;
+        settled.records |= flight.records;
+        for mark in (0..MARKS).filter(|mark| flight.waits[*mark] != 0) {
+            put_wait(&mut settled, mark, flight.waits[mark]);
+        }
         for writer in (0..WRITERS).filter(|writer| state.snapshots[FIRST + writer] == 0) {
             if has(flight.manifests, writer) {
                 settled.snapshots[FIRST + writer] = MANIFEST | rules.wanted(writer);

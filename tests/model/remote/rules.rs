@@ -15,6 +15,10 @@ pub mod request {
     pub const DELETE_PACK: u16 = 1 << 7;
     pub const DELETE_LEASE: u16 = 1 << 8;
     pub const DELETE_MARK: u16 = 1 << 9;
+    /// `.swept`, `.wait` and forgotten records.
+    pub const SWEPT: u16 = 1 << 10;
+    pub const WAIT: u16 = 1 << 11;
+    pub const RECORD: u16 = 1 << 12;
     /// Those without which no session, prune or compaction works.
     pub const MAIN: u16 = (1 << 9) - 1;
 }
@@ -62,6 +66,10 @@ pub enum Left {
     UnknownKeepsLease,
     /// A12: superseded segments are deleted after the merged one exists.
     MergedFirst,
+    /// A9: `.swept` names only what was decided at P4.
+    SweptIsDecided,
+    /// A12: `.wait` is put after the tombstones are answered.
+    WaitAfterTombstones,
     /// A13: swept packs are condemned again.
     SweptAgain,
     /// A14: a segment name stands for fixed bytes.

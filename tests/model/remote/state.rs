@@ -233,6 +233,10 @@ pub struct InFlight {
     pub segment_deletes: Segments,
     pub marks: Set,
     pub mark_deletes: Set,
+    /// Packs in late `.swept`; sessions in the late `.wait` of each mark; late forgotten records.
+    pub swept: Set,
+    pub waits: [Set; MARKS],
+    pub records: Set,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]

@@ -108,7 +108,8 @@ fn decide(turn: &mut Turn<'_, '_>, entries: Entries, marked: Set) {
     (after.kill, after.left) = (kill, kill);
     (after.live, after.entries, after.marked) = (0, 0, 0);
     (after.blockers, after.targets) = (0, 0);
-    if !rules.lacks(Left::DeferredMarksStay) && !rules.lacks(Left::MarksStay) {
+    let keeps = [Left::DeferredMarksStay, Left::MarksStay, Left::SweptIsDecided];
+    if !keeps.into_iter().any(|rule| rules.lacks(rule)) {
         after.mark = NONE;
     }
     let what = if marks_first {
@@ -150,8 +151,24 @@ pub fn delete_packs(turn: &mut Turn<'_, '_>) {
 pub fn put_swept(turn: &mut Turn<'_, '_>) {
     let rules = turn.rules;
     let me = *turn.pruner();
-    let mut next = *turn.state;
-    next.swept |= me.kill;
+    let state = turn.state;
+    let mut next = *state;
+    let swept = match rules.lacks(Left::SweptIsDecided) {
+        true => me.kill | state.condemns[me.mark as usize],
+        false => me.kill,
+    };
+    if turn.may_lose(request::SWEPT) && state.flight.swept & swept != swept {
+        let mut lost = next;
+        lost.flight.sent += 1;
+        lost.flight.swept |= swept;
+        let what = "P5: PUT of .swept without an answer";
+        match (turn.ignores_answer(request::SWEPT), rules.rewrite) {
+            (false, _) => turn.tell(lost, what, None),
+            (true, true) => turn.next(lost, what, Prune::ReadIndex),
+            (true, false) => turn.finish(lost, what, At::Done),
+        }
+    }
+    next.swept |= swept;
     if rules.lacks(Left::DeferredMarksStay) || rules.lacks(Left::MarksStay) {
         next.marks &= !(1 << me.mark);
     }
