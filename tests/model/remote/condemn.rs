@@ -41,6 +41,10 @@ pub fn put_mark(turn: &mut Turn<'_, '_>) {
     }
     next.marks |= 1 << mark;
     next.pruners[i].marks = 0;
+    if me.is_repair && turn.rules.lacks(Left::RepairSettlesSessions) {
+        next.pruners[i].kill = me.targets;
+        return turn.next(next, "P2: PUT of its mark", Prune::SnapshotsAgain);
+    }
     turn.next(next, "P2: PUT of its mark", Prune::Leases);
 }
 

@@ -5,12 +5,27 @@ use super::rules::{Blocking, Early, Left, Liveness, MarkListing, Refresh, Rules,
 
 /// Configurations that must hold.
 pub fn sound() -> Vec<Rules> {
-    [long_ingests(), sessions(), mark_merges(), record_merges(), late_hints()].concat()
+    [
+        long_ingests(),
+        sessions(),
+        mark_merges(),
+        record_merges(),
+        late_hints(),
+        reindexes(),
+        repairs(),
+    ]
+    .concat()
 }
 
 /// Configurations without one rule.
 pub fn broken() -> Vec<Rules> {
-    [without_ingest_rules(), without_growth_rules(), without_hint_rules()].concat()
+    [
+        without_ingest_rules(),
+        without_growth_rules(),
+        without_hint_rules(),
+        without_repair_rules(),
+    ]
+    .concat()
 }
 
 /// An ingest that lists again before it looks up its second chunk.
@@ -430,5 +445,210 @@ fn without_hint_rules() -> Vec<Rules> {
             ..k("A12: .wait is put before the tombstones")
         }
         .leave_out(&[Left::WaitAfterTombstones]),
+    ]
+}
+
+/// Segments for packs that none names, also for condemned ones, and after a segment was lost.
+fn reindexes() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [3, 0],
+        reindexes: true,
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            start: Start::One,
+            late: 1,
+            forget: 0b101,
+            liveness: Liveness::Always,
+            ..k("reindex, 1W 1P late1, every state")
+        },
+        Rules {
+            start: Start::One,
+            pruners: 2,
+            forget: 0b101,
+            ..k("reindex, 1W 2P")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::Twice,
+            unnamed: 0b10,
+            pruners: 2,
+            rewrite: true,
+            late: 2,
+            late_kinds: request::PACK | request::DELETE_PACK | request::SEGMENT,
+            forget: 0b1,
+            ..k("reindex of a pack that is condemned, 2P rewrite late2")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::Twice,
+            unnamed: 0b10,
+            pruners: 2,
+            forget: 0b1,
+            ..k("reindex of a pack that is condemned, 1W 2P")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::SharedAndTwice,
+            unnamed: 0b10,
+            compactors: 1,
+            rewrite: true,
+            pruners: 2,
+            ..k("reindex of a pack that is condemned, 2P rewrite 1C")
+        },
+        Rules {
+            want: [2, 0],
+            lost_segments: 1,
+            reads_contents: true,
+            liveness: Liveness::Always,
+            ..k("a lost segment, contents of condemned packs read, reindex, 1W 1P, every state")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::Twice,
+            lost_segments: 2,
+            reads_contents: true,
+            pruners: 2,
+            forget: 0,
+            ..k("two lost segments, contents of condemned packs read, reindex, 2P")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::Twice,
+            lost_segments: 1,
+            reads_contents: true,
+            pruners: 2,
+            forget: 0b1,
+            quits: false,
+            ..k("a lost segment, contents of condemned packs read, reindex, 1W 2P")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::Two,
+            lost_segments: 1,
+            reads_contents: true,
+            compactors: 1,
+            rewrite: true,
+            ..k("a lost segment, contents of condemned packs read, reindex, 1P rewrite 1C")
+        },
+    ]
+}
+
+/// A damaged pack is replaced by a new one, and condemned.
+fn repairs() -> Vec<Rules> {
+    let k = |name| Rules {
+        want: [2, 0],
+        pruners: 1,
+        repairs: 1,
+        damaged: 1,
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            late: 2,
+            forget: 0b1111,
+            ..k("repair, 1W late2")
+        },
+        Rules {
+            want: [3, 0],
+            start: Start::Two,
+            liveness: Liveness::Always,
+            ..k("repair, 1W, every state")
+        },
+        Rules {
+            pruners: 2,
+            ..k("repair, 1W 1P")
+        },
+        Rules {
+            want: [1, 0],
+            start: Start::Twice,
+            pruners: 2,
+            forget: 0b1,
+            late: 1,
+            late_kinds: request::PACK | request::DELETE_PACK | request::SEGMENT | request::MARK,
+            ..k("repair of a pack with a copy, 1W 1P late1")
+        },
+        Rules {
+            want: [0, 0],
+            pruners: 3,
+            ..k("repair, 2P")
+        },
+        Rules {
+            want: [0, 0],
+            pruners: 3,
+            repairs: 2,
+            late: 1,
+            ..k("two repairs, 1P late1")
+        },
+        Rules {
+            want: [0, 0],
+            start: Start::SharedAndTwice,
+            pruners: 2,
+            compactors: 1,
+            rewrite: true,
+            reindexes: true,
+            ..k("repair, reindex, 1P rewrite 1C")
+        },
+        Rules {
+            start: Start::One,
+            want: [1, 0],
+            forget: 0b1,
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            ..k("repair, marks record their blockers, 1W 1P")
+        },
+    ]
+}
+
+fn without_repair_rules() -> Vec<Rules> {
+    let k = |name| Rules {
+        loses: Some("data lost"),
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            want: [1, 0],
+            start: Start::Twice,
+            unnamed: 0b10,
+            reindexes: true,
+            pruners: 2,
+            forget: 0b1,
+            ..k("reindex: a condemned pack loses its mark")
+        }
+        .leave_out(&[Left::ReindexKeepsMarks]),
+        Rules {
+            want: [1, 0],
+            start: Start::One,
+            forget: 0b1,
+            pruners: 2,
+            repairs: 1,
+            damaged: 1,
+            quits: false,
+            ..k("repair: sessions are not settled, 1W 1P")
+        }
+        .leave_out(&[Left::RepairSettlesSessions]),
+        Rules {
+            pruners: 2,
+            repairs: 1,
+            damaged: 1,
+            ..k("repair: the damaged pack is deleted without a decision, 1P")
+        }
+        .leave_out(&[Left::RepairDecides]),
+        Rules {
+            lost_segments: 1,
+            reindexes: true,
+            ..k("no stop at a live chunk without an entry, after a segment was lost, 1P")
+        }
+        .leave_out(&[Left::Stop]),
+        Rules {
+            start: Start::Twice,
+            lost_segments: 1,
+            pruners: 2,
+            forget: 0,
+            ..k("A15: contents of condemned packs are not read, a segment was lost, 2P")
+        },
     ]
 }

@@ -31,6 +31,7 @@ mod others;
 mod pages;
 mod prune;
 mod records;
+mod reindex;
 mod rules;
 mod search;
 mod state;

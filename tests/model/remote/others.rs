@@ -10,6 +10,20 @@ pub fn step(state: &State, rules: &Rules, out: &mut Out<'_>) {
         unlock(state, out);
     }
     restore(state, rules, out);
+    lose_segments(state, rules, out);
+}
+
+/// Damage: a segment is lost.
+fn lose_segments(state: &State, rules: &Rules, out: &mut Out<'_>) {
+    if state.lost_segments >= rules.lost_segments {
+        return;
+    }
+    for segment in segments_in(state.segments) {
+        let mut next = *state;
+        next.lost_segments += 1;
+        next.segments &= !(1 << segment);
+        tell(out, Who::Store, "loses segment", Some(segment), next);
+    }
 }
 
 fn tell(out: &mut Out<'_>, who: Who, what: &'static str, number: Option<usize>, next: State) {

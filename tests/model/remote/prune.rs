@@ -150,6 +150,9 @@ fn plan(turn: &mut Turn<'_, '_>) {
     let (state, rules) = (turn.state, turn.rules);
     let me = *turn.pruner();
     let entries = pages::entries(turn);
+    if me.is_repair {
+        return plan_repair(turn);
+    }
     let (mut keep, mut copies) = (0, 0);
     let mut stops = false;
     for chunk in members(me.live) {
@@ -187,6 +190,20 @@ fn plan(turn: &mut Turn<'_, '_>) {
     }
     let then = if copies == 0 { Prune::PutMark } else { Prune::PutCopies };
     turn.next(next, "P1: lists segments, plans", then);
+}
+
+/// A repair replaces each damaged pack by a new one with the same chunks, needed or not, which it
+/// recovers from parity. Then it continues as a prune that condemns the damaged ones.
+fn plan_repair(turn: &mut Turn<'_, '_>) {
+    let mut next = *turn.state;
+    let me = &mut next.pruners[turn.i];
+    me.targets = turn.rules.damaged & me.packs;
+    me.copies = members(me.targets).fold(0, |all, pack| all | turn.state.content[pack]);
+    (me.spared, me.packs, me.marked, me.live) = (0, 0, 0, 0);
+    if me.targets == 0 {
+        return turn.finish(next, "finds nothing to repair", At::Done);
+    }
+    turn.next(next, "P1: reads damaged packs", Prune::PutCopies);
 }
 
 fn put_copies(turn: &mut Turn<'_, '_>) {

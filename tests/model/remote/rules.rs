@@ -86,6 +86,12 @@ pub enum Left {
     CommitChecksRevoked,
     /// Growth: a merged record of tombstones replaces them.
     RecordOfTombstones,
+    /// Reindex: an entry for a condemned pack does not end its mark.
+    ReindexKeepsMarks,
+    /// Repair: it settles the sessions that may rely on the damaged pack (P3).
+    RepairSettlesSessions,
+    /// Repair: it decides as a prune does (P4).
+    RepairDecides,
     /// A prune stops at a live chunk without an entry.
     Stop,
     /// A segment names the superseded ones of those that it supersedes. (Not needed for safety.)
@@ -201,6 +207,17 @@ pub struct Rules {
     /// Packs that an earlier prune has deleted, whose marks and entries are still there, and whose
     /// snapshots were forgotten.
     pub swept: Set,
+    /// A reindex runs.
+    pub reindexes: bool,
+    /// The number of segments that the store may lose.
+    pub lost_segments: u8,
+    /// Packs of the initial state that no segment names.
+    pub unnamed: Set,
+    /// The last of the pruners are repairs, of these packs of the initial state.
+    pub repairs: usize,
+    pub damaged: Set,
+    /// At P4 a prune reads the contents of the packs that it condemns (A15).
+    pub reads_contents: bool,
     /// A prune rewrites the index (P6).
     pub rewrite: bool,
     pub reader: Retries,
@@ -257,6 +274,12 @@ impl Rules {
             gathers: false,
             gathers_tombstones: false,
             swept: 0,
+            reindexes: false,
+            lost_segments: 0,
+            unnamed: 0,
+            repairs: 0,
+            damaged: 0,
+            reads_contents: false,
             rewrite: false,
             reader: Retries::NoReader,
             reads: 0,
@@ -310,7 +333,9 @@ impl Rules {
         for (pack, content) in packs.iter().enumerate() {
             state.packs |= 1 << pack;
             state.content[pack] = *content;
-            state.segments |= 1 << pack;
+            if !has(self.unnamed, pack) {
+                state.segments |= 1 << pack;
+            }
             state.named[pack] = entries_of(pack, *content);
         }
         (state.pack_count, state.segment_count) = (packs.len() as u8, packs.len() as u8);
@@ -332,6 +357,7 @@ impl Rules {
             } else {
                 At::Off
             });
+            pruner.is_repair = i < self.pruners && i + self.repairs >= self.pruners;
         }
         for (i, compactor) in state.compactors.iter_mut().enumerate() {
             *compactor = Compactor::new(if i < self.compactors {
@@ -345,6 +371,10 @@ impl Rules {
             if i < self.mergers {
                 merger.at = At::Next(Gather::List);
             }
+        }
+        state.reindexer.segment = NONE;
+        if self.reindexes {
+            state.reindexer.at = At::Next(Reindex::ListPacks);
         }
         if self.gathers {
             state.gatherer.at = At::Next(Gather::List);

@@ -3,7 +3,7 @@
 
 use super::rules::{Forgetting, Liveness, Rules};
 use super::state::*;
-use super::{compaction, condemn, marks, others, prune, records, writer};
+use super::{compaction, condemn, marks, others, prune, records, reindex, writer};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
@@ -58,6 +58,7 @@ fn next(state: &State, rules: &Rules, out: &mut Out<'_>) {
     (0..COMPACTORS).for_each(|i| compaction::step(state, i, rules, out));
     (0..MERGERS).for_each(|i| marks::step(state, i, rules, out));
     records::step(state, rules, out);
+    reindex::step(state, rules, out);
     others::step(state, rules, out);
 }
 
@@ -276,11 +277,28 @@ fn prune_alone(mut state: State, rules: &Rules) -> Result<bool, String> {
     state.compactors = [Compactor::new(At::Off); COMPACTORS];
     state.pruners = [Pruner::new(At::Off); PRUNERS];
     state.reader.at = At::Off;
-    run(&mut state, Pruner::new(At::Next(Prune::ListPacks)), &alone, rules)?;
+    if rules.lost_segments > 0 {
+        reindex::run(&mut state, &alone);
+    }
+    let prune = Pruner::new(At::Next(Prune::ListPacks));
+    if rules.damaged != 0 {
+        let repair = Pruner {
+            is_repair: true,
+            ..prune
+        };
+        run(&mut state, repair, &alone, rules)?;
+        if state.pruners[0].at == At::Bound {
+            return Ok(false);
+        }
+    }
+    run(&mut state, prune, &alone, rules)?;
     match state.pruners[0].at {
         At::Bound => return Ok(false),
         At::Failed => return Err("liveness: a quiet prune stops".to_owned()),
         _ => {}
+    }
+    if state.packs & rules.damaged != 0 {
+        return Err("liveness: a quiet repair and prune leave a damaged pack".to_owned());
     }
     let live = state.live_chunks();
     let dead = members(state.packs).find(|pack| state.content[*pack] & !live != 0 || state.content[*pack] & live == 0);
@@ -321,6 +339,7 @@ impl State {
                 .all(|compactor| matches!(compactor.at.next(), None | Some(Compact::List)))
             && matches!(self.reader.at.next(), None | Some(Read::List))
             && matches!(self.gatherer.at.next(), None | Some(Gather::List))
+            && matches!(self.reindexer.at.next(), None | Some(Reindex::ListPacks))
             && self
                 .mergers
                 .iter()
@@ -358,6 +377,9 @@ impl State {
             for chunk in members(key & 3) {
                 if packs_of(entries, chunk) & self.packs == 0 {
                     let hidden = members(self.packs).any(|pack| has(self.content[pack], chunk));
+                    if hidden && self.lost_segments > 0 {
+                        continue;
+                    }
                     let how = if hidden { "lost in the index" } else { "data lost" };
                     let who = if is_forgotten {
                         "snapshot that was forgotten, "

@@ -109,6 +109,14 @@ pub enum Gather {
     Delete,
 }
 
+/// Steps of a reindex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reindex {
+    ListPacks,
+    ListSegments,
+    Put,
+}
+
 /// Steps of a restore.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Read {
@@ -182,6 +190,8 @@ pub struct Pruner {
     pub inputs: Segments,
     /// It continues the mark of an earlier prune.
     pub continues: bool,
+    /// It replaces damaged packs, and is no prune.
+    pub is_repair: bool,
     pub listing: Listing,
 }
 
@@ -215,6 +225,14 @@ pub struct Reader {
     pub entries: Entries,
     pub tried: Set,
     pub listings: u8,
+}
+
+/// A reindex: adds a segment for packs that no segment names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Reindexer {
+    pub at: At<Reindex>,
+    pub packs: Set,
+    pub segment: u8,
 }
 
 /// Requests without an answer, which the store carries out at any later time or never.
@@ -281,6 +299,9 @@ pub struct State {
     pub compactors: [Compactor; COMPACTORS],
     pub mergers: [Merger; MERGERS],
     pub gatherer: Gatherer,
+    pub reindexer: Reindexer,
+    /// The number of segments that were lost.
+    pub lost_segments: u8,
     pub reader: Reader,
     pub reader_failed: bool,
 }
@@ -293,6 +314,7 @@ pub enum Who {
     Compactor(usize),
     Merger(usize),
     Gatherer,
+    Reindexer,
     Reader,
     User,
     Store,

@@ -13,6 +13,10 @@ pub fn snapshots_again(turn: &mut Turn<'_, '_>) {
     if me.kill == 0 {
         return turn.finish(next, "P4: others block, ends", At::Done);
     }
+    if me.is_repair && rules.lacks(Left::RepairDecides) {
+        me.left = me.kill;
+        return turn.at_once(next, Prune::DeletePacks);
+    }
     if rules.lacks(Left::SnapshotsAgain) {
         me.live = 0;
         return turn.at_once(next, Prune::SegmentsAgain);
@@ -89,7 +93,7 @@ fn decide(turn: &mut Turn<'_, '_>, entries: Entries, marked: Set) {
         let all = packs_of(entries, chunk);
         if all & !lost == 0 {
             kill &= !all;
-            if rules.torn == TornIndex::ReadContents {
+            if rules.torn == TornIndex::ReadContents || rules.reads_contents {
                 let holders = (0..PACKS).filter(|pack| has(state.content[*pack], chunk));
                 kill &= !holders.fold(0, |all, pack| all | 1 << pack);
             }
