@@ -86,6 +86,16 @@ pub fn broken() -> Vec<Rules> {
         }
         .leave_out(&[Left::CopyCheck]),
         Rules {
+            want: [2, 0],
+            pruners: 2,
+            quits: false,
+            guess: false,
+            liveness: Liveness::Unchecked,
+            loses: Some("data lost"),
+            ..k("A5: segments not re-listed, 1W 2P, no guess")
+        }
+        .leave_out(&[Left::SegmentsAgain]),
+        Rules {
             want: [3, 0],
             pruners: 2,
             forget: 0b1111,

@@ -42,9 +42,9 @@ use rules::Rules;
 use std::time::Instant;
 
 /// Most states of a configuration that are explored at every change.
-const FEW: usize = 150_000;
-/// Most states of a configuration that are ever explored, 200 bytes each.
-const MANY: usize = 15_000_000;
+const FEW: usize = 80_000;
+/// Most states of a configuration that are ever explored, 300 bytes each.
+const MANY: usize = 14_000_000;
 /// Most states within which a violation must be found at every change; the configurations that
 /// need more are large ones.
 const QUICK: usize = 500_000;

@@ -9,6 +9,8 @@ use std::hash::{BuildHasher, Hasher};
 
 /// Longest prune of a quiet repository, in steps.
 const LONGEST_PRUNE: usize = 200;
+/// More than the steps that are possible in one state.
+const SUCCESSORS: usize = 1000;
 /// Longest random walk, in steps.
 const LONGEST_WALK: usize = 300;
 
@@ -158,8 +160,11 @@ impl Hasher for SameHasher {
 
 pub fn explore(rules: &Rules, most: usize) -> Found {
     let mut seen: HashSet<u64, Same> = HashSet::default();
-    let mut states = vec![rules.initial()];
-    let mut parents = vec![0u32];
+    // reserved, since a vector that grows by doubling needs half as much memory again
+    let mut states = Vec::with_capacity(most + SUCCESSORS);
+    let mut parents = Vec::with_capacity(most + SUCCESSORS);
+    states.push(rules.initial());
+    parents.push(0u32);
     seen.insert(Fast.hash_one(states[0]));
     let mut found = Found::nothing();
     found.complete = true;
