@@ -30,6 +30,8 @@
 //! | parity: grows the tail, own group | `repo::protect::Protection::finish` |
 //! | parity: a pack leaves its group | `repo::dissolve` |
 //!
+//! `remote` is a model of another protocol, for object stores, which is not built.
+//!
 //! `docs/invariants.md` lists the differences between model and engine. Not modelled: more than two
 //! chunks; torn writes and lost packs (the crash tests of the engine have these); damage; hints,
 //! which only make writers avoid packs.
