@@ -1,5 +1,6 @@
 //! A prune publishes its mark (P2) and settles the sessions that may have listed before it (P3).
 
+use super::pages;
 use super::prune::{beliefs, sessions};
 use super::rules::{Blocking, Left, request};
 use super::state::*;
@@ -54,12 +55,13 @@ pub const CONTINUES: &str = "P2: continues mark";
 pub fn look_at_leases(turn: &mut Turn<'_, '_>) {
     let (state, rules, i) = (turn.state, turn.rules, turn.i);
     let me = *turn.pruner();
+    let Some(leases) = pages::list_leases(turn) else { return };
     let recorded = rules.blocking == Blocking::Recorded;
     let waits = state.waits[me.mark as usize];
     let listed = if recorded && me.continues && waits != NONE {
-        state.leases & waits
+        leases & waits
     } else {
-        state.leases
+        leases
     };
     beliefs(state, rules, listed, |believed| {
         let mut next = *state;
@@ -77,9 +79,10 @@ pub fn look_at_leases(turn: &mut Turn<'_, '_>) {
             }
         }
         let after = &mut next.pruners[i];
+        after.listing = Listing::default();
         (after.kill, after.revoke) = (kill, revoke);
         after.blockers = match recorded {
-            _ if rules.reach && me.continues => state.leases & !listed,
+            _ if rules.reach && me.continues => leases & !listed,
             true => believed,
             false => 0,
         };

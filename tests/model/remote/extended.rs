@@ -13,6 +13,7 @@ pub fn sound() -> Vec<Rules> {
         late_hints(),
         reindexes(),
         repairs(),
+        pages(),
     ]
     .concat()
 }
@@ -649,6 +650,53 @@ fn without_repair_rules() -> Vec<Rules> {
             pruners: 2,
             forget: 0,
             ..k("A15: contents of condemned packs are not read, a segment was lost, 2P")
+        },
+    ]
+}
+
+/// Listings of snapshots, leases and segments that take two pages.
+fn pages() -> Vec<Rules> {
+    let k = |name| Rules {
+        pages: true,
+        check_entries: true,
+        ..Rules::new(name)
+    };
+    vec![
+        Rules {
+            want: [3, 0],
+            start: Start::Two,
+            compactors: 1,
+            rewrite: true,
+            forget: 0b111,
+            ..k("listings of two pages, 1W 1P rewrite 1C")
+        },
+        Rules {
+            want: [2, 3],
+            forget: 0b1110,
+            ..k("listings of two pages, 2W 1P")
+        },
+        Rules {
+            want: [1, 1],
+            start: Start::One,
+            late: 1,
+            forget: 0b101,
+            ..k("listings of two pages, 2W 1P late1")
+        },
+        Rules {
+            want: [2, 0],
+            pruners: 2,
+            quits: false,
+            ..k("listings of two pages, 1W 2P")
+        },
+        Rules {
+            want: [1, 1],
+            start: Start::One,
+            forget: 0b1,
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            quits: false,
+            guess: false,
+            ..k("listings of two pages, marks record their blockers, 2W 2P")
         },
     ]
 }

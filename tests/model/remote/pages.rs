@@ -1,8 +1,9 @@
-//! Listings of the index by a prune, where they take two pages (A15): segments of odd and of even
-//! number. Compactions may run between the pages.
+//! Listings that take two pages. Of the index by a prune (A15): segments of odd and of even number,
+//! with compactions between the pages. Of snapshots and leases: what is put and deleted between the
+//! pages is seen in part.
 
 use super::prune;
-use super::rules::TornIndex;
+use super::rules::{Rules, TornIndex};
 use super::state::*;
 
 const ODD: Segments = 0x2aaa;
@@ -64,4 +65,69 @@ pub fn entries(turn: &Turn<'_, '_>) -> Entries {
         TornIndex::ListTwice => state.view(seen & NAMES).1,
         _ => state.view((seen & NAMES) | (state.segments & !first_page(seen))).1,
     }
+}
+
+/// Lists snapshots, in two pages where the rules say so, and continues with `then`.
+pub fn list_snapshots(turn: &mut Turn<'_, '_>, what: &'static str, then: Prune) {
+    let state = turn.state;
+    let listing = turn.pruner().listing;
+    let mut next = *state;
+    let page = |is_second: bool| if is_second { 0b1010 } else { 0b0101 };
+    if !turn.rules.pages {
+        next.pruners[turn.i].live = state.live_chunks();
+        return turn.next(next, what, then);
+    }
+    if listing.stage == 0 {
+        for is_reversed in [false, true] {
+            let me = &mut next.pruners[turn.i];
+            me.live = state.live_chunks_of(page(is_reversed));
+            me.listing = Listing {
+                stage: 1,
+                is_reversed,
+                ..Listing::default()
+            };
+            turn.tell(next, "lists one page of snapshots", None);
+        }
+        return;
+    }
+    let me = &mut next.pruners[turn.i];
+    me.live |= state.live_chunks_of(page(!listing.is_reversed));
+    me.listing = Listing::default();
+    turn.next(next, what, then);
+}
+
+/// Lists leases at P3. Returns those listed once the listing is complete.
+pub fn list_leases(turn: &mut Turn<'_, '_>) -> Option<Set> {
+    let state = turn.state;
+    let listing = turn.pruner().listing;
+    let page = |is_second: bool| if is_second { 0b10 } else { 0b01 };
+    if !turn.rules.pages {
+        return Some(state.leases);
+    }
+    if listing.stage != 0 {
+        return Some(listing.names | (state.leases & page(!listing.is_reversed)));
+    }
+    for is_reversed in [false, true] {
+        let mut next = *state;
+        next.pruners[turn.i].listing = Listing {
+            stage: 1,
+            names: state.leases & page(is_reversed),
+            is_reversed,
+            ..Listing::default()
+        };
+        turn.tell(next, "lists one page of leases", None);
+    }
+    None
+}
+
+/// Where the rules say so, a writer lists one page of segments first: the choices of that page.
+pub fn first_pages(state: &State, rules: &Rules) -> Option<[Segments; 2]> {
+    rules
+        .pages
+        .then(|| [state.segments & ODD, (state.segments & EVEN) | EVEN_FIRST])
+}
+
+/// Returns the entries of a listing of segments with this first page that ends now.
+pub fn entries_after(state: &State, first: Segments) -> Entries {
+    state.view((first & NAMES) | (state.segments & !first_page(first))).1
 }

@@ -67,10 +67,7 @@ fn survey(turn: &mut Turn<'_, '_>, at: Prune) {
             turn.next(next, "P1: lists packs", Prune::ListLeases);
         }
         Prune::ListLeases => guess_live(turn),
-        Prune::ListSnapshots => {
-            me.live = state.live_chunks();
-            turn.next(next, "P1: lists snapshots", Prune::ListMarks);
-        }
+        Prune::ListSnapshots => pages::list_snapshots(turn, "P1: lists snapshots", Prune::ListMarks),
         _ => marks::list(state, rules, me.listing, |progress| match progress {
             Progress::Goes(listing, what) => {
                 let mut next = *state;

@@ -242,6 +242,8 @@ pub struct Rules {
     /// The guess is always right.
     pub right: bool,
     pub torn: TornIndex,
+    /// Prunes list snapshots and leases, and writers list segments, in two pages.
+    pub pages: bool,
     pub left_out: u64,
     /// A live entry names a pack that exists or is marked: this is checked.
     pub check_entries: bool,
@@ -295,6 +297,7 @@ impl Rules {
             guess: true,
             right: false,
             torn: TornIndex::No,
+            pages: false,
             left_out: 0,
             check_entries: false,
             may_return: false,

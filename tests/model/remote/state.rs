@@ -145,6 +145,9 @@ pub struct Writer {
     pub sent: bool,
     pub refreshed: bool,
     pub listing: Listing,
+    /// The first page of a listing of segments.
+    pub first_page: Segments,
+    pub paged: bool,
 }
 
 /// A listing of marks that takes several requests.
@@ -436,8 +439,13 @@ impl State {
     }
 
     pub fn live_chunks(&self) -> Set {
+        self.live_chunks_of(0b1111)
+    }
+
+    /// Returns the chunks that these snapshots need.
+    pub fn live_chunks_of(&self, snapshots: Set) -> Set {
         (0..SNAPSHOTS)
-            .filter(|snapshot| self.is_listed(*snapshot))
+            .filter(|snapshot| has(snapshots, *snapshot) && self.is_listed(*snapshot))
             .fold(0, |all, snapshot| all | self.snapshots[snapshot] & 3)
     }
 

@@ -25,13 +25,12 @@ pub fn snapshots_again(turn: &mut Turn<'_, '_>) {
         me.entries = state.entries();
         return turn.next(next, "P4: lists segments", Prune::SegmentsAgain);
     }
-    me.live = state.live_chunks();
     let then = if rules.torn == TornIndex::No {
         Prune::SegmentsAgain
     } else {
         Prune::Page { stage: 0, again: true }
     };
-    turn.next(next, "P4: lists snapshots", then);
+    pages::list_snapshots(turn, "P4: lists snapshots", then);
 }
 
 pub fn segments_again(turn: &mut Turn<'_, '_>) {

@@ -1,6 +1,7 @@
 //! An ingest to an object store: W1 to W5.
 
 use super::marks::{self, Progress};
+use super::pages;
 use super::rules::{Blocking, Early, Left, Refresh, Rules, request};
 use super::state::*;
 
@@ -16,7 +17,7 @@ pub fn step(state: &State, i: usize, rules: &Rules, out: &mut Out<'_>) {
     match at {
         Write::PutLease => turn.put_lease(),
         Write::ListMarks => turn.list_marks(),
-        Write::ListSegments => turn.choose(state.entries(), "W2, W3: lists segments, chooses packs"),
+        Write::ListSegments => turn.list_segments(),
         Write::RefreshMarks | Write::RefreshSegments => turn.refresh(at),
         Write::PutMarksSeen => {
             let mut next = *state;
@@ -149,6 +150,24 @@ impl Turn<'_, '_> {
         turn.choose(entries, "W2, W3: lists marks, chooses packs");
     }
 
+    /// W2, in two pages where the rules say so, and W3.
+    fn list_segments(&mut self) {
+        let (state, i) = (self.state, self.i);
+        let first = self.writer().first_page;
+        let what = "W2, W3: lists segments, chooses packs";
+        match pages::first_pages(state, self.rules) {
+            Some(firsts) if !self.writer().paged => {
+                for first in firsts {
+                    let mut next = *state;
+                    (next.writers[i].first_page, next.writers[i].paged) = (first, true);
+                    self.tell(next, "W2: lists one page of segments", None);
+                }
+            }
+            Some(_) => self.choose(pages::entries_after(state, first), what),
+            None => self.choose(state.entries(), what),
+        }
+    }
+
     /// W3, in the middle of a long ingest.
     fn refresh(&mut self, at: Write) {
         let (state, i) = (self.state, self.i);
@@ -214,7 +233,7 @@ impl Turn<'_, '_> {
                 chosen.relied = [first, second];
                 let missing = members(want).filter(|chunk| chosen.relied[*chunk] == NONE);
                 chosen.new = missing.fold(0, |all, chunk| all | 1 << chunk);
-                chosen.entries = 0;
+                (chosen.entries, chosen.first_page, chosen.paged) = (0, 0, false);
                 if !later || self.rules.refresh != Refresh::Segments {
                     chosen.marked = 0;
                 }
