@@ -1,34 +1,17 @@
-//! The configurations of the model of object stores without one rule, in which a loss must be found.
+//! The configurations of the model of object stores without one rule, in which a loss must be
+//! found.
 
 use super::rules::{Blocking, Forgetting, Left, Liveness, Retries, Rules, Start, TornIndex, request};
 
 /// Each rule left out.
 pub fn broken() -> Vec<Rules> {
+    [sessions(), decisions(), names(), merges(), answers(), others()].concat()
+}
+
+/// A2 to A4, and that marks that wait are continued.
+fn sessions() -> Vec<Rules> {
     let k = Rules::new;
     vec![
-        Rules {
-            start: Start::Twice,
-            pruners: 2,
-            compactors: 1,
-            liveness: Liveness::Unchecked,
-            forget: 0b0,
-            torn: TornIndex::AsOneInstant,
-            loses: Some("data lost"),
-            ..k("A15: torn index listing, 2P 1C duplicates")
-        },
-        Rules {
-            want: [1, 1],
-            start: Start::One,
-            pruners: 2,
-            forget: 0b1,
-            guess: false,
-            quits: false,
-            liveness: Liveness::Unchecked,
-            loses: Some("data lost"),
-            large: true,
-            ..k("A1: marks before segments at P4, 2W 2P")
-        }
-        .leave_out(&[Left::MarksLast]),
         Rules {
             want: [2, 0],
             loses: Some("data lost"),
@@ -70,6 +53,43 @@ pub fn broken() -> Vec<Rules> {
             loses: Some("data lost"),
             ..k("A4: goes on before the tombstone PUT is answered")
         },
+        Rules {
+            want: [2, 0],
+            unlock: true,
+            loses: Some("data lost"),
+            ..k("A4: no tombstone, unlock")
+        }
+        .leave_out(&[Left::Tombstone]),
+        Rules {
+            want: [2, 2],
+            pruners: 2,
+            blocking: Blocking::Recorded,
+            right: true,
+            reach: true,
+            liveness: Liveness::Unchecked,
+            loses: Some("reached"),
+            ..k("reach: .wait lets prune go on beside a later live session, guess right")
+        },
+    ]
+}
+
+/// A1 and A5.
+fn decisions() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            want: [1, 1],
+            start: Start::One,
+            pruners: 2,
+            forget: 0b1,
+            guess: false,
+            quits: false,
+            liveness: Liveness::Unchecked,
+            loses: Some("data lost"),
+            large: true,
+            ..k("A1: marks before segments at P4, 2W 2P")
+        }
+        .leave_out(&[Left::MarksLast]),
         Rules {
             want: [2, 0],
             loses: Some("data lost"),
@@ -133,6 +153,13 @@ pub fn broken() -> Vec<Rules> {
             ..k("A5: no copy check, packs not spared, 1W 2P")
         }
         .leave_out(&[Left::Sparing, Left::CopyCheck]),
+    ]
+}
+
+/// A6 to A8.
+fn names() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
         Rules {
             start: Start::Two,
             want: [2, 0],
@@ -199,6 +226,13 @@ pub fn broken() -> Vec<Rules> {
             loses: Some("reader"),
             ..k("A8: reader one retry, 2P")
         },
+    ]
+}
+
+/// A9.
+fn merges() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
         Rules {
             start: Start::Twice,
             compactors: 1,
@@ -236,23 +270,13 @@ pub fn broken() -> Vec<Rules> {
             ..k("A9: tombstone PUT overwrites")
         }
         .leave_out(&[Left::TombstoneIfAbsent]),
-        Rules {
-            want: [2, 0],
-            forgetting: Forgetting::Delete,
-            late: 1,
-            late_kinds: request::MANIFEST,
-            forget: 0b1111,
-            loses: Some("forgotten"),
-            ..k("A10: forget deletes the manifest key, late manifest PUT")
-        },
-        Rules {
-            want: [2, 0],
-            late: 1,
-            late_kinds: request::MANIFEST,
-            loses: Some("data lost"),
-            ..k("A11: outcome unknown, writer deletes its lease")
-        }
-        .leave_out(&[Left::UnknownKeepsLease]),
+    ]
+}
+
+/// A12.
+fn answers() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
         Rules {
             want: [2, 0],
             not_awaited: request::MANIFEST,
@@ -305,6 +329,40 @@ pub fn broken() -> Vec<Rules> {
             ..k("A12: old segments deleted before the merged one exists")
         }
         .leave_out(&[Left::MergedFirst]),
+    ]
+}
+
+/// A10, A11, and A13 to A15.
+fn others() -> Vec<Rules> {
+    let k = Rules::new;
+    vec![
+        Rules {
+            start: Start::Twice,
+            pruners: 2,
+            compactors: 1,
+            liveness: Liveness::Unchecked,
+            forget: 0b0,
+            torn: TornIndex::AsOneInstant,
+            loses: Some("data lost"),
+            ..k("A15: torn index listing, 2P 1C duplicates")
+        },
+        Rules {
+            want: [2, 0],
+            forgetting: Forgetting::Delete,
+            late: 1,
+            late_kinds: request::MANIFEST,
+            forget: 0b1111,
+            loses: Some("forgotten"),
+            ..k("A10: forget deletes the manifest key, late manifest PUT")
+        },
+        Rules {
+            want: [2, 0],
+            late: 1,
+            late_kinds: request::MANIFEST,
+            loses: Some("data lost"),
+            ..k("A11: outcome unknown, writer deletes its lease")
+        }
+        .leave_out(&[Left::UnknownKeepsLease]),
         Rules {
             want: [2, 0],
             start: Start::One,
@@ -333,23 +391,6 @@ pub fn broken() -> Vec<Rules> {
             may_return: true,
             loses: Some("data lost"),
             ..k("A10: forget deletes the manifest key (its return is not looked at)")
-        },
-        Rules {
-            want: [2, 0],
-            unlock: true,
-            loses: Some("data lost"),
-            ..k("A4: no tombstone, unlock")
-        }
-        .leave_out(&[Left::Tombstone]),
-        Rules {
-            want: [2, 2],
-            pruners: 2,
-            blocking: Blocking::Recorded,
-            right: true,
-            reach: true,
-            liveness: Liveness::Unchecked,
-            loses: Some("reached"),
-            ..k("reach: .wait lets prune go on beside a later live session, guess right")
         },
     ]
 }

@@ -120,11 +120,11 @@ pub fn list_leases(turn: &mut Turn<'_, '_>) -> Option<Set> {
     None
 }
 
-/// Where the rules say so, a writer lists one page of segments first: the choices of that page.
+/// Returns the choices of the page of segments that a writer lists first, where there are two.
 pub fn first_pages(state: &State, rules: &Rules) -> Option<[Segments; 2]> {
     rules
         .pages
-        .then(|| [state.segments & ODD, (state.segments & EVEN) | EVEN_FIRST])
+        .then_some([state.segments & ODD, (state.segments & EVEN) | EVEN_FIRST])
 }
 
 /// Returns the entries of a listing of segments with this first page that ends now.

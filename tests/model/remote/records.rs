@@ -1,6 +1,6 @@
-//! Growth of forgotten records and tombstones: a merge of them. List; PUT a merged record, and wait
-//! for the answer; DELETE what it replaces. A tombstone may be deleted only if each commit lists the
-//! merged record of tombstones after its manifest was created and before it is reported.
+//! Growth of forgotten records and tombstones: a merge of them. List; PUT a merged record, and
+//! wait for the answer; DELETE what it replaces. A tombstone may be deleted only if each commit
+//! lists the merged record of tombstones after its manifest was created and before it is reported.
 
 use super::rules::{Left, Rules};
 use super::state::*;
@@ -46,7 +46,7 @@ pub fn step(state: &State, rules: &Rules, out: &mut Out<'_>) {
             turn.tell(next, "PUT of a merged record", None);
         }
         Gather::Delete => {
-            // which are deleted is found again from what is there, so that the sets stay for the PUT
+            // the sets stay as they are: a PUT that comes last still needs them
             let record = members(state.records & me.records).next();
             let tombstone = members(me.tombstones).find(|writer| state.snapshots[FIRST + writer] == TOMBSTONE);
             if let Some(snapshot) = record {
