@@ -534,6 +534,13 @@ fn reindexes() -> Vec<Rules> {
             rewrite: true,
             ..k("a lost segment, contents of condemned packs read, reindex, 1P rewrite 1C")
         },
+        Rules {
+            want: [2, 0],
+            lost_segments: 1,
+            reads_contents: true,
+            ..k("a lost segment, contents of condemned packs read, no stop, 1W 1P")
+        }
+        .leave_out(&[Left::Stop]),
     ]
 }
 
