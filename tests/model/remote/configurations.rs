@@ -860,7 +860,7 @@ fn walks_without_rules() -> Vec<Rules> {
             may_return: true,
             loses: Some("forgotten"),
             large: true,
-            ..k("A10 walk: forget frees the key (its return is not looked at)")
+            ..k("A10 walk: forget frees the key (its return is no violation)")
         },
         Rules {
             want: [3, 2],

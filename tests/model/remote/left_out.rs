@@ -24,7 +24,7 @@ fn sessions() -> Vec<Rules> {
             late: 1,
             late_kinds: request::LEASE,
             loses: Some("data lost"),
-            ..k("A2: goes on before the lease PUT is answered")
+            ..k("A2: continues before the lease PUT is answered")
         },
         Rules {
             want: [2, 0],
@@ -51,7 +51,7 @@ fn sessions() -> Vec<Rules> {
             late: 1,
             late_kinds: request::TOMBSTONE,
             loses: Some("data lost"),
-            ..k("A4: goes on before the tombstone PUT is answered")
+            ..k("A4: continues before the tombstone PUT is answered")
         },
         Rules {
             want: [2, 0],
@@ -68,7 +68,7 @@ fn sessions() -> Vec<Rules> {
             reach: true,
             liveness: Liveness::Unchecked,
             loses: Some("reached"),
-            ..k("reach: .wait lets prune go on beside a later live session, guess right")
+            ..k("reach: .wait lets a prune continue while a later session is live, guess right")
         },
     ]
 }
@@ -390,7 +390,7 @@ fn others() -> Vec<Rules> {
             forget: 0b1111,
             may_return: true,
             loses: Some("data lost"),
-            ..k("A10: forget deletes the manifest key (its return is not looked at)")
+            ..k("A10: forget deletes the manifest key (its return is no violation)")
         },
     ]
 }

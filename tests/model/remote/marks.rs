@@ -9,7 +9,7 @@ use super::state::*;
 
 /// How a listing of marks continues.
 pub enum Progress {
-    Goes(Listing, &'static str),
+    Continues(Listing, &'static str),
     /// The packs that the listed marks name.
     Ends(Set),
 }
@@ -36,13 +36,13 @@ pub fn list(state: &State, rules: &Rules, listing: Listing, mut tell: impl FnMut
                         ..listing
                     };
                     first.names = page(&first, is_reversed);
-                    tell(Progress::Goes(first, "lists one page of marks"));
+                    tell(Progress::Continues(first, "lists one page of marks"));
                 }
             }
         }
         0 => {
             let names = state.marks;
-            tell(Progress::Goes(
+            tell(Progress::Continues(
                 Listing {
                     stage: 2,
                     names,
@@ -59,10 +59,10 @@ pub fn list(state: &State, rules: &Rules, listing: Listing, mut tell: impl FnMut
                 cut: 0,
                 is_reversed: false,
             };
-            tell(Progress::Goes(listing, "lists the other page of marks"));
+            tell(Progress::Continues(listing, "lists the other page of marks"));
         }
         _ if listing.names & !state.marks != 0 && !rules.lacks(Left::ListMarksAgain) => {
-            tell(Progress::Goes(
+            tell(Progress::Continues(
                 Listing::default(),
                 "finds a mark missing, lists marks again",
             ));

@@ -69,7 +69,7 @@ fn survey(turn: &mut Turn<'_, '_>, at: Prune) {
         Prune::ListLeases => guess_live(turn),
         Prune::ListSnapshots => pages::list_snapshots(turn, "P1: lists snapshots", Prune::ListMarks),
         _ => marks::list(state, rules, me.listing, |progress| match progress {
-            Progress::Goes(listing, what) => {
+            Progress::Continues(listing, what) => {
                 let mut next = *state;
                 next.pruners[turn.i].listing = listing;
                 turn.tell(next, what, None);

@@ -249,7 +249,7 @@ pub struct Rules {
     pub check_entries: bool,
     /// A forgotten snapshot that returns is no violation by itself.
     pub may_return: bool,
-    /// Looks for a continued mark that goes on while a later session is live.
+    /// Looks for a continued mark that is executed while a later session is live.
     pub reach: bool,
     /// Random walks instead of a search of all states.
     pub walks: usize,

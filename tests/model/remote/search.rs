@@ -420,11 +420,11 @@ impl State {
                 return Some(format!("index: pack {pack} is listed, neither there nor marked"));
             }
         }
-        let goes_on = |pruner: &Pruner| {
+        let is_executed = |pruner: &Pruner| {
             let at_work = pruner.at == At::Next(Prune::SnapshotsAgain) && pruner.continues && pruner.kill != 0;
             at_work && (0..WRITERS).any(|writer| has(pruner.blockers, writer) && self.writers[writer].at.is_running())
         };
-        (rules.reach && self.pruners.iter().any(goes_on))
-            .then(|| "reached: a continued mark goes on while a later session is live".to_owned())
+        (rules.reach && self.pruners.iter().any(is_executed))
+            .then(|| "reached: a continued mark is executed while a later session is live".to_owned())
     }
 }

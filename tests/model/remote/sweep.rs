@@ -68,7 +68,7 @@ pub fn marks_again(turn: &mut Turn<'_, '_>) {
         return decide(turn, state.entries(), me.marked);
     }
     marks::list(state, rules, me.listing, |progress| match progress {
-        Progress::Goes(listing, what) => {
+        Progress::Continues(listing, what) => {
             let mut next = *state;
             next.pruners[turn.i].listing = listing;
             turn.tell(next, what, None);

@@ -108,7 +108,7 @@ impl Turn<'_, '_> {
         let i = self.i;
         let state = self.state;
         marks::list(state, self.rules, state.writers[i].listing, |progress| match progress {
-            Progress::Goes(listing, what) => {
+            Progress::Continues(listing, what) => {
                 let mut next = *state;
                 next.writers[i].listing = listing;
                 self.tell(next, what, None);
