@@ -6,9 +6,10 @@
 //! [`checked_json`] are for all others; [`error`] and [`layout`] (each name on disk) come after the
 //! pure rooms. [`chunk`],
 //! [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O. [`pack`],
-//! [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file. [`base`] is a
-//! repository without its chunks, and [`repo`] adds them; [`catalog`] answers what is in a
-//! repository; [`ops`] has the operations, and `binding` is the boundary to Node.
+//! [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file, and [`tar`] knows a
+//! kind of item. [`base`] is a repository without its chunks, and [`repo`] adds them; [`catalog`]
+//! answers what is in a repository; [`ops`] has the operations, and `binding` is the boundary to
+//! Node.
 //! `docs/architecture.md` describes the main path and which room may use which; `docs/format.md`
 //! describes the bytes on disk.
 //!
@@ -66,6 +67,7 @@ pub mod sha256;
 pub mod snapshot;
 pub mod storage;
 pub mod sync;
+pub mod tar;
 
 #[cfg(feature = "node")]
 mod binding;

@@ -49,5 +49,7 @@ mod stats;
 mod support;
 mod sweep;
 mod syscalls;
+#[cfg(unix)]
+mod tar;
 mod vectors;
 mod verify;
