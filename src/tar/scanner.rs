@@ -251,6 +251,7 @@ impl Scanner {
     fn block_complete(&mut self, block: &Block, each: &mut dyn FnMut(Event<'_>)) {
         let at = self.offset;
         self.offset += BLOCK_LEN as u64;
+        let is_map = matches!(self.state, State::GnuMap);
         let done = match self.state {
             State::GnuMap => self.gnu_map_goes_on(block, each),
             State::Zero { at } if is_zero(block) => {
@@ -269,6 +270,7 @@ impl Scanner {
             _ => self.header(at, block, each),
         };
         if let Err(why) = done {
+            let at = if is_map { self.member.header_offset } else { at };
             self.broke_off(at, why);
         }
     }

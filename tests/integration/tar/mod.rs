@@ -1,4 +1,6 @@
 //! Tars, compared with the programs that write and read them.
 
+mod forge;
+mod hostile;
 mod scanning;
 mod tools;
