@@ -24,6 +24,8 @@ mod missing;
 #[cfg(feature = "remote")]
 mod remote;
 mod source_file;
+#[cfg(unix)]
+pub mod tree;
 pub mod vfs;
 
 #[cfg(any(test, feature = "testing"))]
@@ -44,6 +46,8 @@ pub use memory::MemoryStorage;
 #[cfg(feature = "remote")]
 pub use remote::{ConnectError, RemoteOptions, RemoteStorage, is_url};
 pub use source_file::SourceFile;
+#[cfg(unix)]
+pub use tree::Tree;
 pub use vfs::{FolderIdentity, RealFs, Vfs};
 
 #[cfg(any(test, feature = "testing"))]

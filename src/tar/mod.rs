@@ -16,18 +16,30 @@
 //! own, keep a whole extended header in memory, or drop the offsets; an ingest pushes, and its
 //! index needs every offset. Where the known readers disagree, the choice and its reason are stated
 //! at the code. What the members are stored for is left to others.
+//!
+//! [`Extractor`] writes members below a directory, and refuses what leads out of it. Its calls of
+//! the system are in `storage::tree`, because `storage` is the only room that does I/O.
 
+#[cfg(unix)]
+mod extract;
 mod header;
 mod member;
+mod path;
 mod pax;
 mod recognise;
+#[cfg(unix)]
+mod report;
 mod scanner;
 mod sparse;
 mod verdict;
 
+#[cfg(unix)]
+pub use extract::{ExtractOptions, Extractor};
 pub use header::BLOCK_LEN;
 pub use member::{Content, Kind, Member, Segment, Time};
 pub use recognise::{Form, Wrapper, recognise};
+#[cfg(unix)]
+pub use report::{MAX_NOTICES, Notice, Notices, Reason, Report};
 pub use scanner::{Event, Scanner};
 pub use verdict::{Break, Field, Verdict};
 

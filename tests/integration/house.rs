@@ -75,7 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "checked_json",
         ],
     ),
-    ("tar", &[]),
+    ("tar", &["storage"]),
     ("base", BELOW_BASE),
     ("repo", BELOW_REPO),
     ("catalog", BELOW_CATALOG),

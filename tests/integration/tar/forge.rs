@@ -42,6 +42,10 @@ impl Header {
         self.put(157, target.as_ref())
     }
 
+    pub fn mode(self, mode: u32) -> Self {
+        self.put(100, format!("{mode:07o}\0").as_bytes())
+    }
+
     /// Turned into one of GNU tar.
     pub fn gnu(self) -> Self {
         self.put(257, b"ustar  \0")

@@ -7,67 +7,6 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A tree of files of every kind; with long names only if the format has them.
-fn tree(folder: &Path, long_names: bool) {
-    let script = r#"
-import os, sys
-root, is_long = os.fsencode(sys.argv[1]), sys.argv[2] == "long"
-os.chdir(root)
-def put(name, content=b"", mode=0o644, time=1_600_000_000):
-    os.makedirs(os.path.dirname(name) or b".", exist_ok=True)
-    with open(name, "wb") as file:
-        file.write(content)
-    os.chmod(name, mode)
-    os.utime(name, ns=(time * 10**9, time * 10**9 + 123_456_789))
-for length in [0, 1, 511, 512, 513, 1024, 100_000]:
-    put(b"length/%d" % length, bytes(i * 7 % 251 for i in range(length)))
-put(b"modes/setuid", b"s", 0o4755)
-put(b"modes/secret", b"s", 0o600)
-put(b"modes/before-1970", b"s", time=-1000)
-put(b"names/" + b"n" * 94, b"100 bytes with the folder")
-put(b"names/" + b"o" * 93, b"99")
-put("names/ünïcödé 日本語".encode(), b"unicode")
-put(b"names/invalid \xff\xfe", b"invalid UTF-8")
-put(b"names/new\nline and \\ and space ", b"odd")
-if is_long:
-    put(b"names/" + b"p" * 95, b"101 bytes with the folder")
-    put(b"names/" + b"q" * 255, b"longest component")
-    put(b"/".join([b"d" * 50] * 5) + b"/f", b"256 bytes: prefix of ustar")
-    put(b"/".join([b"deep"] * 100) + b"/f", b"deep")
-    os.symlink(b"t" * 200, b"long-symlink")
-    os.link(b"names/" + b"q" * 255, b"hard-to-long")
-os.symlink(b"length/512", b"symlink")
-os.symlink(b"/nowhere/\xff", b"dangling")
-os.link(b"length/513", b"zz-hard")
-os.mkdir(b"empty")
-os.mkfifo(b"pipe")
-os.chmod(b"empty", 0o1777)
-try:
-    os.mknod(b"char", 0o20666, os.makedev(1, 3))
-    os.mknod(b"block", 0o60660, os.makedev(8, 17))
-    os.chown(b"length/1", 1234, 5678)
-    if is_long:
-        os.chown(b"length/511", 3_000_000, 4_000_000_000)
-except PermissionError:
-    print("SKIPPED: devices and owners, for want of permission", file=sys.stderr)
-"#;
-    let size = if long_names { "long" } else { "short" };
-    let mut command = Command::new("python3");
-    assert!(run(command.args(["-c", script]).arg(folder).arg(size)).0);
-}
-
-/// A file with holes: at its start, within and at its end.
-fn sparse_file(path: &Path, len: u64, segments: u64) {
-    use std::io::{Seek, SeekFrom, Write};
-    let mut file = std::fs::File::create(path).unwrap();
-    file.set_len(len).unwrap();
-    for number in 0..segments {
-        file.seek(SeekFrom::Start((2 * number + 1) * 65_536)).unwrap();
-        file.write_all(&noise(5000, number)).unwrap();
-    }
-    file.sync_all().unwrap();
-}
-
 /// Compares a scan of the file with Python's list, in pieces of several sizes. Returns the scan.
 fn compare(archive: &Path) -> Scan {
     let bytes = std::fs::read(archive).unwrap();
