@@ -147,7 +147,12 @@ impl Writer {
             }
             Kind::Symlink => self.tree.symlink(path, &member.link, &attributes),
             Kind::HardLink => match self::names(&member.link) {
-                Ok(target) if target.len() > strip => self.tree.hard_link(path, &target[strip..]).map(|()| true),
+                Ok(target) if target.len() > strip => {
+                    let outside_links = self.options.outside_links;
+                    let may_link = |link: &[u8]| outside_links || !leads_out(link, path.len() - 1);
+                    let linked = self.tree.hard_link(path, &target[strip..], &may_link);
+                    linked.map(|()| true)
+                }
                 Ok(_) => Err(Refusal::NoLinkTarget.into()),
                 Err(_) => return self.skip(&member.path, Reason::LinkLeavesTarget),
             },

@@ -125,6 +125,7 @@ impl fmt::Display for Reason {
                 Refusal::CaseCollision => "the file system does not distinguish the name from another one",
                 Refusal::NoLinkTarget => "the target of the hard link is missing",
                 Refusal::ForeignLinkTarget => "the target of the hard link was there before",
+                Refusal::LinkLeavesTarget => "the link leads out of the target from its new place",
                 Refusal::TooDeep => "the path has too many directories",
                 Refusal::System(text) => text,
             },

@@ -51,6 +51,8 @@ pub enum Refusal {
     NoLinkTarget,
     /// The file that the hard link names is not from this restore.
     ForeignLinkTarget,
+    /// The hard link names a symbolic link, which would lead out of the target from its new place.
+    LinkLeavesTarget,
     /// The path has more than [`MAX_DEPTH`] directories.
     TooDeep,
     /// The system refused this name or this kind of file, with its error.
@@ -269,8 +271,9 @@ impl Tree {
     }
 
     /// Creates another name of a file of this restore. Neither path goes through a link, and a link
-    /// at the end of `target` is itself what gets another name.
-    pub fn hard_link(&mut self, path: &[&[u8]], target: &[&[u8]]) -> TreeResult<()> {
+    /// at the end of `target` is itself what gets another name, if `may_link` accepts what it
+    /// contains.
+    pub fn hard_link(&mut self, path: &[&[u8]], target: &[&[u8]], may_link: &dyn Fn(&[u8]) -> bool) -> TreeResult<()> {
         let (directory, name) = split(target)?;
         let from = self.look_up(directory)?;
         let found = match sys::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -278,11 +281,15 @@ impl Tree {
             Err(Errno::NOENT | Errno::NAMETOOLONG) => return Err(Refusal::NoLinkTarget.into()),
             Err(errno) => return Err(errno.into()),
         };
-        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+        let kind = FileType::from_raw_mode(found.st_mode);
+        if kind == FileType::Directory {
             return Err(Refusal::NoLinkTarget.into());
         }
         if !self.made.contains(&found) {
             return Err(Refusal::ForeignLinkTarget.into());
+        }
+        if kind == FileType::Symlink && !may_link(sys::readlinkat(&from, name, Vec::new())?.to_bytes()) {
+            return Err(Refusal::LinkLeavesTarget.into());
         }
         let (directory, own_name) = split(path)?;
         self.enter(directory)?;
