@@ -189,6 +189,60 @@ impl<'a> Header<'a> {
     }
 }
 
+/// The fields of a ustar header that is written. Each must fit in its field; what does not is cut.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) link: &'a [u8],
+    pub(super) type_flag: u8,
+    pub(super) mode: u32,
+    pub(super) uid: u64,
+    pub(super) gid: u64,
+    pub(super) size: u64,
+    pub(super) mtime: u64,
+    pub(super) uname: &'a [u8],
+    pub(super) gname: &'a [u8],
+    pub(super) device: (u64, u64),
+}
+
+impl Fields<'_> {
+    /// The block, with its checksum.
+    pub(super) fn block(&self) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        put(&mut block, NAME, self.path);
+        put(&mut block, LINK, self.link);
+        put(&mut block, TYPE, &[self.type_flag]);
+        put(&mut block, MAGIC, b"ustar\0");
+        put(&mut block, VERSION, b"00");
+        put(&mut block, UNAME, self.uname);
+        put(&mut block, GNAME, self.gname);
+        let numbers = [
+            (MODE, self.mode.into()),
+            (UID, self.uid),
+            (GID, self.gid),
+            (SIZE, self.size),
+            (MTIME, self.mtime),
+            (DEV_MAJOR, self.device.0),
+            (DEV_MINOR, self.device.1),
+        ];
+        for (range, number) in numbers {
+            let digits = range.len() - 1;
+            put(&mut block, range, format!("{number:0digits$o}").as_bytes());
+        }
+        put(&mut block, CHECKSUM, &[b' '; 8]);
+        let checksum = format!("{:06o}\0 ", sum(&block));
+        put(&mut block, CHECKSUM, checksum.as_bytes());
+        block
+    }
+}
+
+/// Writes a field from its start, as much as it has room for.
+fn put(block: &mut Block, range: Range<usize>, bytes: &[u8]) {
+    let field = &mut block[range];
+    let len = bytes.len().min(field.len());
+    field[..len].copy_from_slice(&bytes[..len]);
+}
+
 /// The entries of a block that continues a sparse map, and whether another one follows.
 pub(super) fn more_map(block: &Block) -> Result<(Vec<Entry>, bool), Break> {
     Ok((entries(&block[MORE_MAP])?, block[MORE_EXTENDED.start] != 0))

@@ -18,7 +18,8 @@
 //! at the code. What the members are stored for is left to others.
 //!
 //! [`Extractor`] writes members below a directory, and refuses what leads out of it. Its calls of
-//! the system are in `storage::tree`, because `storage` is the only room that does I/O.
+//! the system are in `storage::tree`, because `storage` is the only room that does I/O. [`Subtree`]
+//! lists the ranges of an archive whose bytes, one after another, are the archive of a directory.
 
 #[cfg(unix)]
 mod extract;
@@ -31,7 +32,9 @@ mod recognise;
 mod report;
 mod scanner;
 mod sparse;
+mod subtree;
 mod verdict;
+mod write;
 
 #[cfg(unix)]
 pub use extract::{ExtractOptions, Extractor};
@@ -41,6 +44,7 @@ pub use recognise::{Form, Wrapper, recognise};
 #[cfg(unix)]
 pub use report::{MAX_NOTICES, Notice, Notices, Reason, Report};
 pub use scanner::{Event, Scanner};
+pub use subtree::{Added, Part, Subtree};
 pub use verdict::{Break, Field, Verdict};
 
 /// Longest path or link target in bytes; 16 times the longest path of Linux. A longer one ends the

@@ -1,6 +1,7 @@
 //! Paths of members, as the names between their slashes.
 
 /// A path that no restore follows.
+#[cfg(unix)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadPath {
     Absolute,
@@ -9,6 +10,7 @@ pub(super) enum BadPath {
 
 /// The names of a path; empty ones and `.` mean nothing. Of the directory that everything is
 /// relative to, there are none.
+#[cfg(unix)]
 pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
     if path.starts_with(b"/") {
         return Err(BadPath::Absolute);
@@ -23,6 +25,7 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
 /// Whether a symbolic link in a directory of this depth can lead out of the top one. `..` is only
 /// accepted in front: after a name that is a link itself, it does not lead back to where the name
 /// was. If this holds for all links, following them, one through another, never leads out.
+#[cfg(unix)]
 pub(super) fn leads_out(target: &[u8], depth: usize) -> bool {
     let mut above = 0;
     let mut is_front = true;
@@ -38,12 +41,13 @@ pub(super) fn leads_out(target: &[u8], depth: usize) -> bool {
     target.starts_with(b"/") || above > depth
 }
 
-fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The names of any path, `..` among them. A slash in front means nothing.
+pub(super) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
         .filter(|part| !part.is_empty() && *part != b".")
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -4,4 +4,5 @@ mod extracting;
 mod forge;
 mod hostile;
 mod scanning;
+mod subtree;
 mod tools;
