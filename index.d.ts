@@ -100,7 +100,7 @@ export interface IKdf {
 export interface IStorageOptions {
   /** URL of the service. Default: that of AWS, Google Cloud or Azure. */
   endpoint?: string;
-  /** Region of an S3 bucket. Default: `AWS_REGION`, else us-east-1. */
+  /** Region of an S3 bucket. Default: `AWS_REGION` of the environment, else us-east-1. */
   region?: string;
   /** Access key of S3, or account of Azure. */
   accessKeyId?: string;
@@ -118,7 +118,7 @@ export interface IStorageOptions {
   allowHttp?: boolean;
   /** Longest duration of one request, in milliseconds, 1 to 4,294,967,295. Default 60,000. */
   timeoutMs?: number;
-  /** The same for a connection attempt, in milliseconds, 1 to 4,294,967,295. Default 5,000. */
+  /** The same for a connection attempt, in milliseconds, 1 to 4,294,967,295. Default 5000. */
   connectTimeoutMs?: number;
   /** How often a request is repeated that failed for a passing reason, 0 to 100. Default 6. */
   retries?: number;
@@ -856,6 +856,14 @@ export interface IStats {
      */
     ratio: number | null;
   } | null;
+  /** The service of a repository on object storage; `null` in a directory. */
+  objectStorage: {
+    /**
+     * Whether it keeps objects from being overwritten: with anything but 'honoured', one process at
+     * a time may write. `null` when it was not asked, because the handle is read-only.
+     */
+    conditionalPut: 'honoured' | 'ignored' | 'refused' | null;
+  } | null;
 }
 
 /** Options of {@link ContainerArchive.report}. */
@@ -1357,7 +1365,8 @@ export class ContainerArchive {
 
   /**
    * Creates a repository in an empty or missing directory, or below an empty prefix of a bucket
-   * (`s3://bucket/prefix`, `gs://`, `az://`), and opens it. With a passphrase or key it is encrypted.
+   * (`s3://bucket/prefix`, `gs://`, `az://`), and opens it. With a passphrase or key it is
+   * encrypted.
    *
    * @throws {ContainerArchiveError} ERR_REPO_EXISTS; ERR_NOT_EMPTY; ERR_NOT_A_DIRECTORY;
    * ERR_REPO_LOCKED while another `init` runs; ERR_PASSPHRASE_REQUIRED when the function that

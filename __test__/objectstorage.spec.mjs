@@ -58,6 +58,7 @@ for (const [kind, secret] of [['plain', {}], ['encrypted', SECRET]]) {
     await archive.reindex();
     assert.equal((await other.verify({ level: 'full' })).ok, true);
     assert.deepEqual(await archive.locks(), []);
+    assert.deepEqual((await archive.stats()).objectStorage, { conditionalPut: 'honoured' });
   });
 }
 
@@ -127,6 +128,7 @@ for (const mode of ['ignore', 'refuse']) {
     other.on('warning', ({ code }) => warnings.push(code));
     await other.ingest(Readable.from([data]));
     assert.ok(warnings.includes('WARN_SINGLE_WRITER'), warnings.join());
+    assert.deepEqual((await other.stats()).objectStorage, { conditionalPut: mode === 'ignore' ? 'ignored' : 'refused' });
     assert.equal((await other.verify({ level: 'full' })).ok, true);
   });
 }
@@ -168,6 +170,22 @@ for (const what of ['drop', 'lose', 500, 503, 'truncate', 'flip']) {
     assert.deepEqual(verified.errors, []);
   });
 }
+
+run('a writer that may not delete can back up', async (t) => {
+  const url = newUrl();
+  const healthy = await create(t, url);
+  await healthy.ingest(Readable.from([random(MIB, 1)]));
+  const isDelete = ({ method, url: target }) => method === 'DELETE' || (method === 'POST' && target.includes('?delete'));
+  const limited = await startFaulty(server.endpoint, (request) => (isDelete(request) ? 403 : undefined));
+  afterwards(t, limited.stop);
+  const archive = await ContainerArchive.open(url, { storage: { ...server.storage, endpoint: limited.endpoint } });
+  afterwards(t, () => archive.close());
+  const data = random(MIB, 2);
+  for (let round = 0; round < 12; round++) await archive.ingest(Readable.from([data, Buffer.from(`${round}`)]));
+  const [newest] = await healthy.listSnapshots();
+  assertSameBytes(await restored(healthy, newest.id), Buffer.concat([data, Buffer.from('11')]), 'restored');
+  assert.equal((await healthy.verify({ level: 'full' })).ok, true);
+});
 
 run('a stalled connection ends with an error in time, and an abort at once', async (t) => {
   const url = newUrl();

@@ -111,7 +111,7 @@ export async function startUnconditional(endpoint, mode) {
  * A connection to `endpoint` that fails: `fault(request, number)` returns what happens to a
  * request: undefined (answered), 'drop' (the connection is cut before the request is passed on),
  * 'lose' (passed on, and the answer lost), 'stall' (never answered), 'truncate' (half of the body
- * of the answer), 'flip' (one bit of the body), or a status (500, 503).
+ * of the answer), 'flip' (one bit of the body), or a status (403, 500, 503).
  */
 export async function startFaulty(endpoint, fault) {
   let number = 0;
@@ -127,7 +127,7 @@ export async function startFaulty(endpoint, fault) {
     if (what === 'stall') return undefined;
     if (typeof what === 'number') {
       response.writeHead(what, { 'content-type': 'application/xml' });
-      return response.end(`<Error><Code>${what === 503 ? 'SlowDown' : 'InternalError'}</Code><Message>Later</Message></Error>`);
+      return response.end(`<Error><Code>${{ 403: 'AccessDenied', 503: 'SlowDown' }[what] ?? 'InternalError'}</Code><Message>Later</Message></Error>`);
     }
     const headers = { ...request.headers };
     for (const name of ['host', 'connection', 'content-length', 'transfer-encoding', 'expect']) delete headers[name];

@@ -43,6 +43,7 @@ use crate::layout;
 use crate::lock::KillLists;
 use crate::monitor::{Monitor, Warning};
 use crate::parity::{Groups, Shape};
+pub use crate::storage::ConditionalPut;
 use crate::storage::{LocalStorage, Storage, judge, leads_into};
 #[cfg(feature = "remote")]
 pub use crate::storage::{RemoteOptions, is_url};

@@ -6,6 +6,7 @@ use super::stop::NativeStop;
 use super::types::to_json;
 use crate::error::Result;
 use crate::ops::{self, Stats};
+use crate::repo::ConditionalPut;
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
 use napi_derive::napi;
@@ -40,6 +41,13 @@ struct StatsJson {
     packs: u64,
     bytes: BytesJson,
     parity: Option<ParityJson>,
+    object_storage: Option<ObjectStorageJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectStorageJson {
+    conditional_put: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +104,9 @@ fn stats_json(stats: &Stats) -> Result<String> {
             groups: parity.groups,
             bytes: parity.bytes,
             ratio: parity.ratio(),
+        }),
+        object_storage: stats.object_storage.map(|service| ObjectStorageJson {
+            conditional_put: service.conditional_put.map(ConditionalPut::name),
         }),
     };
     to_json(&json)

@@ -24,6 +24,6 @@ pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairOptions, RepairReport, repair, repair_with};
 pub use restore::{Piece, RestoreOptions, RestorePlan, plan_restore, restore, restore_pieces, restore_to_file};
 pub use snapshots::{get_snapshot, latest_snapshot, list_snapshots};
-pub use stats::{ParityStats, Stats, StoredBytes, stats};
+pub use stats::{ObjectStorageStats, ParityStats, Stats, StoredBytes, stats};
 pub use unlock::{locks, unlock};
 pub use verify::{Note, Problem, Subset, VerifyLevel, VerifyOptions, VerifyReport, verify};

@@ -15,7 +15,7 @@ use crate::monitor::Monitor;
 use crate::pack::KIND_DATA;
 use crate::parity::Shape;
 use crate::repo::Repository;
-use crate::storage::ErrorKind;
+use crate::storage::{ConditionalPut, ErrorKind};
 use std::collections::{BTreeSet, HashSet};
 
 /// How often a walk of the index starts over, because a segment was merged away or found to be
@@ -46,6 +46,16 @@ pub struct Stats {
     pub bytes: StoredBytes,
     /// Parity; `None` if the repository has none.
     pub parity: Option<ParityStats>,
+    /// The service; `None` in a folder.
+    pub object_storage: Option<ObjectStorageStats>,
+}
+
+/// What is known of an object storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectStorageStats {
+    /// Whether it keeps objects from being overwritten; `None` when it was not asked, because the
+    /// handle may not write.
+    pub conditional_put: Option<ConditionalPut>,
 }
 
 /// Lengths of files in bytes, by type.
@@ -139,9 +149,23 @@ pub fn stats(repo: &Repository, monitor: &dyn Monitor) -> Result<Stats> {
         count_snapshots(repo, monitor, &mut stats)?;
         let meta_packs = count_chunks(repo, monitor, &mut stats)?;
         count_files(repo, &meta_packs, &mut stats)?;
+        stats.object_storage = object_storage(repo)?;
         Ok(stats)
     };
     repo.unless_replaced(count())
+}
+
+/// Asks the service, if this handle may write.
+fn object_storage(repo: &Repository) -> Result<Option<ObjectStorageStats>> {
+    let storage = repo.storage();
+    if !storage.is_remote() {
+        return Ok(None);
+    }
+    let conditional_put = match repo.check_writable() {
+        Ok(()) => Some(storage.probe_conditional_put()?),
+        Err(_) => storage.conditional_put(),
+    };
+    Ok(Some(ObjectStorageStats { conditional_put }))
 }
 
 fn count_snapshots(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> Result<()> {

@@ -21,8 +21,8 @@ mod suspect;
 mod written;
 
 pub use crate::base::{
-    Config, DEFAULT_MEMORY_LIMIT, Environment, Generation, InitOptions, KeyInfo, KeyNames, MAX_KEYS, OpenOptions,
-    ParityParams, Secret, SeededBug, key_names,
+    ConditionalPut, Config, DEFAULT_MEMORY_LIMIT, Environment, Generation, InitOptions, KeyInfo, KeyNames, MAX_KEYS,
+    OpenOptions, ParityParams, Secret, SeededBug, key_names,
 };
 #[cfg(feature = "remote")]
 pub use crate::base::{RemoteOptions, is_url};

@@ -19,6 +19,7 @@ export function define(program, run) {
   program
     .command('repair')
     .summary('repair damage')
+    .option('--exclusive', 'no other process uses the repository: needed on object storage')
     .description('Rebuilds what is damaged or missing from parity and second copies. Exits with 1 when something is lost.')
     .action(run(repair));
 }
@@ -99,10 +100,10 @@ function report({ ok, errors, notes, stats }) {
   return lines.join('\n');
 }
 
-async function repair(session, globals) {
+async function repair(session, { exclusive = false, ...globals }) {
   return withRepository(globals, session, {}, async (archive) => {
     const { output, signal } = session;
-    const result = await withProgress(output, (progress) => archive.repair({ signal, ...progress }));
+    const result = await withProgress(output, (progress) => archive.repair({ exclusive, signal, ...progress }));
     output.result(result, repaired(result));
     return result.lostChunks > 0 || result.damagedSnapshots.length > 0 ? EXIT.failed : EXIT.ok;
   });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { loadApi } from '../api.mjs';
 import { EXIT, hintOf } from '../failure.mjs';
 import { count, duration, plural, printable, size } from '../output.mjs';
-import { openRepository, repositoryPath } from '../repository.mjs';
+import { isUrl, openRepository, repositoryPath } from '../repository.mjs';
 import { span } from '../values.mjs';
 
 /** Less free space than this share, or number of inodes, is reported. */
@@ -57,6 +57,15 @@ async function checkLocks(archive, path) {
   await archive.unlock();
   const held = (await archive.locks()).filter((lock) => lock.held);
   return good(held.length === 0 ? 'locks work, nothing is writing' : `locks work, ${plural(held.length, 'operation')} writing`);
+}
+
+/** Whether the service keeps objects from being overwritten, and who is writing. */
+async function checkObjectStorage(archive) {
+  await archive.unlock();
+  const { objectStorage } = await archive.stats();
+  const held = (await archive.locks()).filter((lock) => lock.held);
+  const text = `conditional puts are ${objectStorage.conditionalPut}, ${held.length === 0 ? 'nothing is writing' : `${plural(held.length, 'operation')} writing`}`;
+  return objectStorage.conditionalPut === 'honoured' ? good(text) : unsure(text, 'Let one process at a time write, or use another service');
 }
 
 async function checkAge(archive, maxAge) {
@@ -110,8 +119,12 @@ async function checkRepository(path, globals, session, check, maxAge) {
   });
   if (!opened) return;
   try {
-    await check('space', () => checkSpace(path));
-    await check('locks', () => checkLocks(archive, path));
+    if (isUrl(path)) {
+      await check('storage', () => checkObjectStorage(archive));
+    } else {
+      await check('space', () => checkSpace(path));
+      await check('locks', () => checkLocks(archive, path));
+    }
     await check('age', () => checkAge(archive, maxAge));
     await check('contents', () => checkContents(archive, session.signal));
   } finally {

@@ -13,6 +13,9 @@ import { share, tags } from '../values.mjs';
 const KEEP_ALL = { keepLast: 'all' };
 const FULL_ID = /^[0-9a-f]{32}$/;
 
+/** The promise that a prune needs on object storage. */
+const exclusive = () => new Option('--exclusive', 'no other process uses the repository: needed on object storage');
+
 export function define(program, run) {
   const forget = program
     .command('forget')
@@ -22,6 +25,7 @@ export function define(program, run) {
   addPolicyOptions(forget)
     .option('-t, --tag <key=value>', 'apply the policy only to snapshots with this tag (repeatable)', tags)
     .option('--prune', 'free the space too')
+    .addOption(exclusive())
     .option('-n, --dry-run', 'only show what would be removed, and why the others are kept')
     .option('--yes', 'remove without a question')
     .action(run(forgetSnapshots));
@@ -32,6 +36,7 @@ export function define(program, run) {
     .addOption(new Option('--max-unused <percent>', 'how much unneeded data may stay in partly used packs')
       .argParser(share)
       .default(0.05, '5%'))
+    .addOption(exclusive())
     .option('--wait', 'wait for running backups that delay a part of it')
     .option('-n, --dry-run', 'only show what would be freed')
     .action(run(prune));
@@ -105,7 +110,7 @@ async function remove(session, archive, choices, options) {
     session.output.result(removed.map((id) => ({ removed: id })), removed.length === 0 ? '' : `removed ${plural(removed.length, 'snapshot')}; "prune" frees their space`);
     return EXIT.ok;
   }
-  const result = await runPrune(session, archive, {});
+  const result = await runPrune(session, archive, { exclusive: options.exclusive === true });
   session.output.result({ ...result, removedSnapshots: removed.length, remove: choices.filter(({ id }) => removed.includes(id)) }, `removed ${plural(removed.length, 'snapshot')}; ${freed(result)}`);
   return EXIT.ok;
 }
@@ -123,9 +128,9 @@ function freed({ freedBytes, pendingBytes, removedPacks, rewrittenPacks, dryRun 
   return `${verb} ${size(freedBytes)}: ${plural(removedPacks, 'pack')} deleted, ${rewrittenPacks} rewritten${later}`;
 }
 
-async function prune(session, { maxUnused, wait = false, dryRun = false, ...globals }) {
+async function prune(session, { maxUnused, wait = false, exclusive: alone = false, dryRun = false, ...globals }) {
   return withRepository(globals, session, { readOnly: dryRun }, async (archive) => {
-    const result = await runPrune(session, archive, { maxUnused, wait, dryRun });
+    const result = await runPrune(session, archive, { maxUnused, wait, dryRun, exclusive: alone });
     session.output.result(result, freed(result));
     return EXIT.ok;
   });

@@ -94,7 +94,7 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
     // the first user of the process decides; a library that chose another one is as good
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, bucket, prefix) = parts_of(url)?;
-    if options.endpoint.as_deref().is_some_and(|url| url.starts_with("http:")) && options.allow_http != Some(true) {
+    if options.endpoint.as_deref().is_some_and(|url| url.starts_with("http:")) && !allows_http(options) {
         return Err(invalid(
             "storage.endpoint has no TLS: use https://, or set storage.allowHttp".to_owned(),
         ));
@@ -218,7 +218,7 @@ fn client(options: &RemoteOptions) -> Result<ClientOptions> {
     let mut client = ClientOptions::new()
         .with_timeout(Duration::from_millis(options.timeout_ms.unwrap_or(60_000)))
         .with_connect_timeout(Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000)))
-        .with_allow_http(options.allow_http.unwrap_or(false));
+        .with_allow_http(allows_http(options));
     if let Some(path) = &options.ca_file {
         #[expect(
             clippy::disallowed_methods,
@@ -236,6 +236,12 @@ fn client(options: &RemoteOptions) -> Result<ClientOptions> {
         }
     }
     Ok(client)
+}
+
+/// As the crate does for its own options.
+fn allows_http(options: &RemoteOptions) -> bool {
+    let inherited = || std::env::var("AWS_ALLOW_HTTP").is_ok_and(|text| text == "true" || text == "1");
+    options.allow_http.unwrap_or_else(inherited)
 }
 
 fn retry(options: &RemoteOptions) -> RetryConfig {

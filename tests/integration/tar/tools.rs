@@ -1,5 +1,6 @@
 //! What the tests of tars share: a scan that keeps everything, a tree of files of every kind, and
 //! the programs of others.
+#![expect(clippy::print_stderr, reason = "says loudly which tools were not there")]
 
 use containerarchive::tar::{Content, Event, Kind, Member, Scanner, Verdict};
 use std::path::{Path, PathBuf};
