@@ -39,6 +39,12 @@ pub const RESERVE: &str = "reserve";
 /// Empty files next to [`RESERVE`], each of which reserves an inode.
 pub const RESERVE_FILES: u8 = 7;
 
+/// Marks a copy that mirroring made: it is not written to.
+pub const MIRROR: &str = "mirror.json";
+/// The snapshots that mirroring has copied. One of the two files is there, or both while the ledger
+/// is replaced.
+pub const MIRROR_LEDGERS: [&str; 2] = ["mirror-1.json", "mirror-2.json"];
+
 /// All directories, parents first.
 pub const FOLDERS: [&str; 12] = [
     "packs", DATA, PARITY, KEY_COPIES, RECORDS, TAILS, SNAPSHOTS, INDEX, MARKS, KEYS, LOCKS, QUARANTINE,

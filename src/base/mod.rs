@@ -14,6 +14,7 @@ mod foreign;
 mod keys;
 mod leases;
 mod manifests;
+pub mod mirror;
 mod open;
 mod options;
 mod readme;

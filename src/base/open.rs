@@ -16,7 +16,7 @@ use super::root_folder::{Generations, RootFolder};
 use super::seal::{RepoSeal, Seals};
 use super::wait::in_slices;
 use super::writing::lock_files;
-use super::{Base, Environment, readme};
+use super::{Base, Environment, mirror, readme};
 use crate::clock::format_time;
 use crate::crypto::{self, KdfParams, KeyBundle, KeyFile, Keys, NewKey, Pin};
 use crate::entropy::random;
@@ -192,12 +192,18 @@ fn pin_of(config: &Config) -> Pin {
 /// `RepositoryNotFound`, `NotARepository`, `NotADirectory`, `ConfigCorrupt`, `UnsupportedFormat`,
 /// `PassphraseRequired`, `WrongPassphrase`, `NotEncrypted`, `KeyFileCorrupt`, `InvalidArgument` (a
 /// secret and `keyless`), `RepositoryChanged` (it is not `options.repository_id`), `Permission`,
-/// `Storage`, `Cancelled` (by the monitor of `env`). A failed open changes nothing on disk.
+/// `Storage`, `Cancelled` (by the monitor of `env`); `RepositoryLocked` with `promote`, while a
+/// mirroring writes into the folder. A failed open changes nothing on disk.
 pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) -> Result<Opened> {
+    let invalid = |reason: &str| {
+        let reason = reason.to_owned();
+        Err(Error::InvalidArgument { reason })
+    };
     if options.keyless && secret.is_some() {
-        return Err(Error::InvalidArgument {
-            reason: "keyless: cannot be combined with a passphrase or key".to_owned(),
-        });
+        return invalid("keyless: cannot be combined with a passphrase or key");
+    }
+    if options.promote && (options.read_only || options.keyless) {
+        return invalid("promote: cannot be combined with a handle that does not write");
     }
     // before anything is read: the data may then be of a folder that replaced this one, but never
     // the other way round
@@ -223,6 +229,9 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
         });
     }
     env.check_wanted()?;
+    if options.promote {
+        mirror::promote(&env)?;
+    }
     Ok(assemble(env, folder, parts, options))
 }
 
@@ -384,13 +393,15 @@ fn write_refused(env: &Environment, seals: &Seals, options: &OpenOptions) -> Opt
     if options.read_only {
         return Some(Error::ReadOnly);
     }
-    let storage = env.storage.as_ref();
-    let checked = storage.check_folders(&layout::FOLDERS);
     // reading needs no lock; a later write reports why it is refused
-    checked
-        .and_then(|()| storage.probe_locks(layout::MAINT_LOCK))
-        .err()
-        .map(Error::from)
+    check_folder_writable(env).err()
+}
+
+/// `Err` when the folder must not be written to, or when that could not be determined.
+pub(super) fn check_folder_writable(env: &Environment) -> Result<()> {
+    mirror::refuse_mirror(env)?;
+    env.storage.check_folders(&layout::FOLDERS)?;
+    Ok(env.storage.probe_locks(layout::MAINT_LOCK)?)
 }
 
 fn segment_context(config: &Config, keys: Option<&Keys>) -> Arc<SegmentContext> {

@@ -47,6 +47,9 @@ pub struct OpenOptions {
     pub heal: bool,
     /// Open the repository only if it has this id. Default: any.
     pub repository_id: Option<RepoId>,
+    /// Remove the mark of a mirror, so that this copy can be written to. Nothing is done in a
+    /// repository that is no mirror.
+    pub promote: bool,
 }
 
 impl Default for OpenOptions {
@@ -59,6 +62,7 @@ impl Default for OpenOptions {
             verify_writes: true,
             heal: true,
             repository_id: None,
+            promote: false,
         }
     }
 }

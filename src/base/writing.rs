@@ -1,5 +1,6 @@
 //! Checks whether this handle may write, and the steps before its first write.
 
+use super::open::check_folder_writable;
 use super::{Base, Generation};
 use crate::error::{Error, Result};
 use crate::layout;
@@ -25,8 +26,7 @@ impl Base {
         if refused.unreadable().is_none() {
             return Err(refused);
         }
-        self.storage().check_folders(&layout::FOLDERS)?;
-        self.storage().probe_locks(layout::MAINT_LOCK)?;
+        check_folder_writable(&self.env)?;
         *lock(&self.write_refused) = None;
         Ok(())
     }
@@ -53,7 +53,9 @@ impl Base {
     /// writers never recreate a lost lock file.
     pub fn restore_lock_files(&self) -> Result<()> {
         self.check_folder()?;
-        if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired)) = self.check_writable() {
+        if let Err(refused @ (Error::ReadOnly | Error::PassphraseRequired | Error::Mirror { .. })) =
+            self.check_writable()
+        {
             return Err(refused);
         }
         self.storage().check_folders(&layout::FOLDERS)?;
@@ -79,6 +81,8 @@ impl Base {
     pub fn begin_writing(&self) -> Result<Generation> {
         self.check_writable()?;
         let generation = self.check_folder()?;
+        // a mirror may have been mounted in place of the repository
+        self.check_no_mirror()?;
         if !self.config_durable.load(Ordering::Acquire) {
             self.warn_of_single_writer()?;
             self.storage().include_in_barrier("");

@@ -32,6 +32,7 @@ pub struct OpenJson {
     repository_id: Option<String>,
     #[cfg(feature = "remote")]
     storage: Option<RemoteOptions>,
+    promote: Option<bool>,
 }
 
 /// Where and with what a handle works.
@@ -204,6 +205,7 @@ impl OpenJson {
             verify_writes: self.verify_writes.unwrap_or(default.verify_writes),
             heal: self.heal.unwrap_or(default.heal),
             repository_id: self.repository_id.as_deref().and_then(RepoId::from_hex),
+            promote: self.promote.unwrap_or(default.promote),
         }
     }
 }
@@ -225,10 +227,11 @@ pub fn init_options(json: &str) -> Result<(InitOptions, HandleOptions)> {
         lock_wait_ms: json.lock_wait_ms,
         verify_writes: json.verify_writes,
         heal: json.heal,
-        // a new repository generates its own id
+        // a new repository generates its own id, and is no mirror
         repository_id: None,
         #[cfg(feature = "remote")]
         storage: json.storage,
+        promote: None,
     };
     let chunking = json.chunking.map(|sizes| ChunkerParams {
         min: sizes.min,

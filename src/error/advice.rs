@@ -22,9 +22,13 @@ impl Error {
                 "open the repository without a passphrase, if everyone who can write to the folder is trusted"
             }
             Self::UnsupportedFormat { .. } => "install a newer version of this package",
-            Self::Conflict | Self::LeaseRemoved | Self::RepositoryLocked { .. } => "try again",
+            Self::Conflict | Self::LeaseRemoved | Self::MirrorOvertaken | Self::RepositoryLocked { .. } => "try again",
             Self::FilesystemUnsupported { .. } => {
                 "move the repository to a file system that docs/file-systems.md lists as supported"
+            }
+            Self::Mirror { .. } => {
+                "write to the repository itself; if it is lost, open this copy once with { promote: true }, which makes it \
+                 a repository of its own"
             }
             Self::LocksUnsupported => {
                 "move the repository to a file system with working locks, or open it with { readOnly: true }"
@@ -76,6 +80,7 @@ impl Error {
             Self::RepositoryChanged { expected, found, .. } => *found == Some(*expected),
             Self::Conflict
             | Self::LeaseRemoved
+            | Self::MirrorOvertaken
             | Self::RepositoryLocked { .. }
             | Self::NoMemory
             | Self::NoThreads

@@ -189,6 +189,20 @@ pub enum Error {
     },
     /// The handle was opened read-only.
     ReadOnly,
+    /// The folder is a mirror, which only mirroring writes to.
+    Mirror {
+        /// The path.
+        path: String,
+    },
+    /// The target of a mirroring was refused. Nothing was written.
+    MirrorRefused {
+        /// The path of the target.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
+    /// Prunes kept deleting what a mirroring was about to copy. What was copied stays; repeat it.
+    MirrorOvertaken,
     /// There is no snapshot with this id.
     SnapshotNotFound {
         /// The id or prefix.

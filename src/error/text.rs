@@ -66,6 +66,11 @@ impl fmt::Display for Error {
                 write!(f, "The file system lacks a call that a repository needs: {source}")
             }
             Self::ReadOnly => f.write_str("The repository was opened read-only"),
+            Self::Mirror { path } => write!(f, "{path} is a mirror of a repository, which only mirroring writes to"),
+            Self::MirrorRefused { path, reason } => write!(f, "Nothing was mirrored to {path}: {reason}"),
+            Self::MirrorOvertaken => f.write_str(
+                "Files of the repository were deleted again and again while it was mirrored; what was copied stays",
+            ),
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
             Self::SnapshotAmbiguous { id } => write!(f, "Several snapshot ids begin with {id}"),
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),

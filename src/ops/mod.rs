@@ -5,6 +5,7 @@
 pub mod forget;
 pub mod ingest;
 pub mod keys;
+pub mod mirror;
 pub mod prune;
 pub mod reindex;
 pub mod repair;
@@ -19,6 +20,7 @@ pub use ingest::{
     FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, ingest, ingest_lanes,
 };
 pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
+pub use mirror::{MirrorOptions, MirrorReport, mirror_to};
 pub use prune::{PruneOptions, PruneReport, SnapshotChoice, prune};
 pub use reindex::reindex;
 pub use repair::{DamagedItem, DamagedSnapshot, RepairOptions, RepairReport, repair, repair_with};

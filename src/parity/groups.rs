@@ -244,6 +244,11 @@ fn parts(shards: u8) -> impl Iterator<Item = PartOrder> {
     [PartOrder::GROUP].into_iter().chain(shards)
 }
 
+/// The group and part that a file has in its name; `None` for any other name.
+pub fn part_of(key: &str) -> Option<(GroupId, Part)> {
+    parse_key(key).map(|(group, order)| (group, order.part()))
+}
+
 /// The group and part in a key; `None` for any other name.
 fn parse_key(key: &str) -> Option<(GroupId, PartOrder)> {
     let name = key.rsplit('/').next()?;

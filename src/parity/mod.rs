@@ -29,7 +29,7 @@ pub use accumulate::{Accumulator, Group, can_merge, grow, merge};
 pub use error::{Damage, Error, Lost, Refusal};
 pub use format::{GroupHead, GroupRecord, Member};
 pub use group::{PartState, check_part, publish, read_record, read_shard};
-pub use groups::{Groups, Problem};
+pub use groups::{Groups, Problem, part_of};
 pub use rebuild::{damaged_rows, rebuild_file, rebuild_pack, rebuild_rows};
 pub use shape::{MAX_DATA, MAX_PACK_LEN, MAX_PARITY, Part, ROW_LEN, Shape, new_group_id, random_slot, size_class};
 pub use tails::{Tail, Tails, mark, mark_most_room};

@@ -76,6 +76,14 @@ impl Repository {
         Ok(parts.and_then(|parts| open_parts(parts, &self.config().id, self.seal().as_ref()).ok()))
     }
 
+    /// The bytes of a lost or damaged pack, rebuilt from parity and proven by its id.
+    ///
+    /// # Errors
+    /// `PackMissing`, `PackCorrupt` when no group can rebuild it; a failed read; `NoMemory`.
+    pub fn pack_through_parity(&self, pack: &PackId) -> Result<Vec<u8>> {
+        self.with_group_of(pack, |record| Ok(parity::rebuild_pack(self.storage(), record, pack)?))
+    }
+
     /// Notes that a pack was read through parity, and warns the first time.
     pub fn note_degraded(&self, pack: PackId) {
         if self.degraded.lock(self).packs.insert(pack) {

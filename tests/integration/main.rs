@@ -30,6 +30,7 @@ mod large;
 mod limits;
 mod locks;
 mod machine;
+mod mirror;
 mod newest;
 mod no_room;
 mod old_repos;
