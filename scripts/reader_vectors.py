@@ -176,9 +176,11 @@ def check_files(v, seals):
         same("master key", reader.unb64(bundle["epochs"][0]["key"]), v["keys"]["masterKey"])
         same("dedup key", reader.unb64(bundle["dedup"]), v["keys"]["dedupKey"])
 
-    for suffix, sequence in (("Numbered", 7), ("", None)):
+    origin = {"repository": "b0" * 16, "snapshot": "b1" * 16}
+    for suffix, sequence, copied_from in (("Numbered", 7, None), ("Copied", 7, origin), ("", None, None)):
         plain, sealed = (v["manifests"][name + suffix].encode() for name in ("plain", "sealed"))
         same("sequence", reader.checked_json(plain, "manifest").get("sequence"), sequence)
+        same("copiedFrom", reader.checked_json(plain, "manifest").get("copiedFrom"), copied_from)
         same("sealed manifest", seals["sealed"].open_manifest(reader.checked_json(sealed, "manifest"), sealed), plain)
     (part,) = v["manifests"]["copyOfPlain"]
     head = b"CAMC" + struct.pack("<I", 1) + bytes.fromhex(json.loads(plain)["id"])

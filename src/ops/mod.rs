@@ -2,6 +2,7 @@
 //! [`Repository`](crate::repo::Repository) that read as recipes. They define the order of steps,
 //! and contain no file names, byte offsets or ciphers.
 
+pub mod copy;
 pub mod forget;
 pub mod ingest;
 pub mod keys;
@@ -15,9 +16,11 @@ pub mod stats;
 pub mod unlock;
 pub mod verify;
 
+pub use copy::{CopiedSnapshot, CopyOptions, CopyReport, copy_to};
 pub use forget::forget;
 pub use ingest::{
-    FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, ingest, ingest_lanes,
+    CopyOf, FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, ingest,
+    ingest_lanes,
 };
 pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use mirror::{MirrorOptions, MirrorReport, mirror_to};

@@ -73,6 +73,7 @@ impl Shelf {
 pub struct PackSink {
     repo: Arc<Repository>,
     session: SnapshotId,
+    largest_chunk: u32,
     data: Vec<Mutex<Option<PackWriter>>>,
     meta: Mutex<Option<PackWriter>>,
     /// A full data pack that waits for another one.
@@ -88,10 +89,11 @@ pub struct PackSink {
 }
 
 impl PackSink {
-    /// Creates the sink of the session `session`.
-    pub fn new(repo: Arc<Repository>, session: SnapshotId) -> Self {
+    /// Creates the sink of the session `session`, for chunks of at most `largest_chunk` bytes, or the
+    /// largest of the repository if that is more.
+    pub fn new(repo: Arc<Repository>, session: SnapshotId, largest_chunk: u32) -> Self {
         let share = repo.operation_share();
-        let capacity = pack_capacity(&repo, share);
+        let capacity = pack_capacity(&repo, share, largest_chunk);
         let small = share < 12 * capacity;
         let slots = match repo.seal().is_sealed() {
             true if small => SEALED_SLOTS / 2,
@@ -107,6 +109,7 @@ impl PackSink {
         Self {
             repo,
             session,
+            largest_chunk,
             data: (0..slots).map(|_| Mutex::new(None)).collect(),
             meta: Mutex::new(None),
             single: Mutex::new(None),
@@ -181,7 +184,7 @@ impl PackSink {
             epoch: seal.epoch(),
         };
         // the current share: packs shrink when other operations begin
-        let capacity = pack_capacity(&self.repo, self.repo.operation_share());
+        let capacity = pack_capacity(&self.repo, self.repo.operation_share(), self.largest_chunk);
         let buffer = self.repo.pool().take_now(capacity)?;
         PackWriter::create(buffer, header).ok_or_else(|| Error::Internal {
             reason: "a pack could not be created in its buffer".to_owned(),
@@ -341,8 +344,9 @@ fn move_chunks(target: &mut PackWriter, pack: &PackWriter) -> Result<()> {
 
 /// Size of a pack's buffer: the target length of a pack, less when many operations share the
 /// memory, but at least what the largest single chunk needs.
-fn pack_capacity(repo: &Repository, share: usize) -> usize {
-    let chunk = (repo.config().chunking.max as usize).max(MAX_COPY_PART) + SEAL_OVERHEAD;
+fn pack_capacity(repo: &Repository, share: usize, largest_chunk: u32) -> usize {
+    let largest_chunk = largest_chunk.max(repo.config().chunking.max) as usize;
+    let chunk = largest_chunk.max(MAX_COPY_PART) + SEAL_OVERHEAD;
     let single = HEADER_LEN + chunk + trailer_len(1, true) + FOOTER_LEN;
     let single = padme((single as u64).max(SEALED_PACK_FLOOR)) as usize;
     let target = usize::try_from(repo.config().pack_size).unwrap_or(usize::MAX);

@@ -26,7 +26,7 @@ impl Rescue {
         let session = SnapshotId(random(repo.entropy())?);
         Ok(Self {
             repo: Arc::clone(repo),
-            sink: PackSink::new(Arc::clone(repo), session),
+            sink: PackSink::new(Arc::clone(repo), session, 0),
         })
     }
 

@@ -91,8 +91,8 @@ pub struct Session {
 
 impl Session {
     /// Starts a session: reads the kill lists and lists the segments now, not when the handle was
-    /// opened.
-    pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression) -> Result<Self> {
+    /// opened. `largest_chunk` in bytes, where chunks may be larger than those of this repository.
+    pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression, largest_chunk: u32) -> Result<Self> {
         let folder = repo.generation();
         repo.refresh_index()?;
         let kill_lists = repo.kill_lists()?;
@@ -107,7 +107,7 @@ impl Session {
             relied: Mutex::new(HashSet::new()),
             own: Mutex::new(HashSet::new()),
             claimed: Mutex::new(HashSet::new()),
-            sink: PackSink::new(Arc::clone(repo), id),
+            sink: PackSink::new(Arc::clone(repo), id, largest_chunk),
             expects_new: AtomicBool::new(true),
             has_copies: AtomicBool::new(false),
             standing: Mutex::new(None),
@@ -242,6 +242,17 @@ impl Session {
         self.repo
             .with_worker(|worker| self.store(worker, id, kind, bytes, None))
             .map(|_| ())
+    }
+
+    /// Relies on a stored chunk of `len` bytes with this id; `false` when there is none, and it has to
+    /// be passed to [`put_batch`](Self::put_batch).
+    pub fn reuse_chunk(&self, id: &ChunkId, len: u32) -> Result<bool> {
+        let known = self.reuse(id)?;
+        if known {
+            self.stats.chunks.fetch_add(1, Ordering::Relaxed);
+            self.stats.reused_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
+        }
+        Ok(known)
     }
 
     /// [`reuse`](Self::reuse) for each id of a batch.

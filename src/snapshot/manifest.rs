@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, damaged};
 use super::list::MAX_LEVEL;
 use super::model::{
-    ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Snapshot, SnapshotItem, VERSION, parse_exact_time,
+    ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Origin, Snapshot, SnapshotItem, VERSION, parse_exact_time,
 };
 use crate::crypto::{self, NONCE_LEN, SecretKey, TAG_LEN, padme};
 use crate::entropy::{self, Entropy};
@@ -98,7 +98,15 @@ struct SnapshotJson {
     new_chunks: u64,
     reused_chunks: u64,
     writer: WriterJson,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copied_from: Option<OriginJson>,
     items: Vec<ItemJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginJson {
+    repository: String,
+    snapshot: String,
 }
 
 /// Keeps manifests of versions without a sequence unchanged when they are encoded again.
@@ -316,6 +324,10 @@ fn to_json(snapshot: &Snapshot) -> SnapshotJson {
             tool: TOOL.into(),
             version: snapshot.writer_version.clone(),
         },
+        copied_from: snapshot.copied_from.map(|origin| OriginJson {
+            repository: origin.repository.to_hex(),
+            snapshot: origin.snapshot.to_hex(),
+        }),
         items: snapshot.items.iter().map(item_to_json).collect(),
     }
 }
@@ -361,10 +373,19 @@ fn decode_text(text: &str, expected: &SnapshotId) -> Result<Snapshot, Error> {
         new_chunks: json.new_chunks,
         reused_chunks: json.reused_chunks,
         writer_version: json.writer.version,
+        copied_from: json.copied_from.map(origin_from_json).transpose()?,
         items: json.items.into_iter().map(item_from_json).collect::<Result<_, _>>()?,
     };
     check(&snapshot).map_err(|reason| Error::Damaged { reason })?;
     Ok(snapshot)
+}
+
+fn origin_from_json(json: OriginJson) -> Result<Origin, Error> {
+    let ids = RepoId::from_hex(&json.repository).zip(SnapshotId::from_hex(&json.snapshot));
+    let (repository, snapshot) = ids.ok_or(Error::Damaged {
+        reason: "the origin of a copied snapshot is not valid",
+    })?;
+    Ok(Origin { repository, snapshot })
 }
 
 fn item_from_json(json: ItemJson) -> Result<SnapshotItem, Error> {

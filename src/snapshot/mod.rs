@@ -26,7 +26,7 @@ pub use list_reader::{ListWalker, ListedChunk};
 pub use manifest::{ManifestKeys, ManifestSeal};
 pub use model::{
     INLINE_PER_ITEM, INLINE_PER_MANIFEST, ItemContent, MAX_ENTRY_LEN, MAX_FRAME_LEN, MAX_MANIFEST_LEN, MAX_RAW_LEN,
-    MAX_SEALED_TEXT_LEN, MAX_SIZE, Snapshot, SnapshotItem, VERSION,
+    MAX_SEALED_TEXT_LEN, MAX_SIZE, Origin, Snapshot, SnapshotItem, VERSION,
 };
 pub use order::{Recency, sort_newest_first};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::{Error, damaged};
 use crate::clock;
-use crate::id::{ChunkId, SnapshotId};
+use crate::id::{ChunkId, RepoId, SnapshotId};
 
 /// The version of manifests, records and copies that this code writes and reads.
 pub const VERSION: u32 = 1;
@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub reused_chunks: u64,
     /// Version of the program that wrote it.
     pub writer_version: String,
+    /// The snapshot that this one is a copy of.
+    pub copied_from: Option<Origin>,
     /// The streams, with unique names.
     pub items: Vec<SnapshotItem>,
 }
@@ -63,10 +65,28 @@ impl Snapshot {
         clock::format_time(self.created_at_ms)
     }
 
+    /// The snapshot that was ingested: that which this one is a copy of, or itself, in `repository`.
+    pub fn origin(&self, repository: RepoId) -> Origin {
+        let itself = Origin {
+            repository,
+            snapshot: self.id,
+        };
+        self.copied_from.unwrap_or(itself)
+    }
+
     /// The item of that name.
     pub fn item(&self, name: &str) -> Option<&SnapshotItem> {
         self.items.iter().find(|item| item.name == name)
     }
+}
+
+/// A snapshot that copies were made of, in the repository that it was ingested into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The repository.
+    pub repository: RepoId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
 }
 
 /// One named stream within a snapshot.

@@ -9,6 +9,7 @@
 
 mod cancel;
 mod concurrent;
+mod copies;
 mod crash;
 mod damage;
 mod degraded;

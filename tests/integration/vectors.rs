@@ -27,7 +27,7 @@ use containerarchive::pack::{
 use containerarchive::parity::{Accumulator, Part, Shape, code::coefficient};
 use containerarchive::repo::Config;
 use containerarchive::snapshot::{
-    ItemContent, ListBuilder, ManifestSeal, Snapshot, SnapshotItem, VERSION, copy, manifest,
+    ItemContent, ListBuilder, ManifestSeal, Origin, Snapshot, SnapshotItem, VERSION, copy, manifest,
 };
 use containerarchive::storage::MemoryStorage;
 use containerarchive::{Error, layout, storage::Storage};
@@ -334,6 +334,7 @@ fn manifests() -> Value {
         new_chunks: 1,
         reused_chunks: 3000,
         writer_version: "0.1.0".to_owned(),
+        copied_from: None,
         items: vec![
             item("ünï/code", 5, 1, inline, Some([0x44; 32])),
             item("empty", 0, 0, ItemContent::Inline(Vec::new()), None),
@@ -351,6 +352,13 @@ fn manifests() -> Value {
         sequence: 7,
         ..snapshot.clone()
     };
+    let copied = Snapshot {
+        copied_from: Some(Origin {
+            repository: RepoId([0xb0; 16]),
+            snapshot: SnapshotId([0xb1; 16]),
+        }),
+        ..numbered.clone()
+    };
     let file_of = |snapshot: &Snapshot, seal: &ManifestSeal<'_>| {
         let bytes = manifest::encode(snapshot, seal, &REPO, &SeededEntropy::new(9)).unwrap();
         String::from_utf8(bytes).unwrap()
@@ -362,6 +370,7 @@ fn manifests() -> Value {
     json!({
         "plain": plain, "sealed": file_of(&snapshot, &sealed), "copyOfPlain": copy,
         "plainNumbered": file_of(&numbered, &ManifestSeal::Plain), "sealedNumbered": file_of(&numbered, &sealed),
+        "plainCopied": file_of(&copied, &ManifestSeal::Plain), "sealedCopied": file_of(&copied, &sealed),
     })
 }
 
@@ -508,7 +517,11 @@ fn what_the_vectors_hold_is_read_back() {
     let keys = keys();
     let of_epoch = |epoch| keys.epoch(epoch).map(|keys| &keys.manifest);
     let id = SnapshotId([0xf0; 16]);
-    for (plain, sealed, sequence) in [("plain", "sealed", 0), ("plainNumbered", "sealedNumbered", 7)] {
+    for (plain, sealed, sequence, is_copy) in [
+        ("plain", "sealed", 0, false),
+        ("plainNumbered", "sealedNumbered", 7, false),
+        ("plainCopied", "sealedCopied", 7, true),
+    ] {
         let plain = text(&known["manifests"][plain]);
         let sealed = text(&known["manifests"][sealed]);
         let plain = manifest::decode(plain.as_bytes(), &id, &manifest::ManifestKeys::Plain, &REPO).unwrap();
@@ -520,6 +533,7 @@ fn what_the_vectors_hold_is_read_back() {
         );
         assert_eq!(plain, sealed.unwrap());
         assert_eq!(plain.sequence, sequence);
+        assert_eq!(plain.copied_from.is_some(), is_copy);
     }
 }
 

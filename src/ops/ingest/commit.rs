@@ -47,6 +47,7 @@ fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions
         new_chunks,
         reused_chunks: chunk_count - new_chunks,
         writer_version: options.writer_version.to_owned(),
+        copied_from: options.copy_of.map(|copy| copy.origin),
         items,
     }
 }

@@ -10,6 +10,7 @@
 
 use super::items::{ItemSpec, ItemStream, check_item};
 use super::lane::Lane;
+use super::lists::Lists;
 use crate::buffer::Buffer;
 use crate::chunk::Cutter;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::id::ChunkId;
 use crate::panics;
 use crate::repo::Repository;
 use crate::repo::Session;
-use crate::snapshot::{INLINE_PER_ITEM, ItemContent, ListBuilder, SnapshotItem};
+use crate::snapshot::SnapshotItem;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -389,7 +390,7 @@ impl<'a> Feeder<'a> {
     }
 
     fn report(&mut self) {
-        let done = self.lists.done.len();
+        let done = self.lists.finished();
         self.lane.shared.report(self.session, done - self.reported_items);
         self.reported_items = done;
     }
@@ -399,7 +400,7 @@ impl<'a> Feeder<'a> {
         self.report();
         let items = std::mem::take(&mut self.specs)
             .into_iter()
-            .zip(std::mem::take(&mut self.lists.done));
+            .zip(self.lists.take_finished());
         Ok(items
             .map(|((spec, sha256), list)| {
                 let item = SnapshotItem {
@@ -413,53 +414,5 @@ impl<'a> Feeder<'a> {
                 (spec.position, item)
             })
             .collect())
-    }
-}
-
-struct FinishedList {
-    size: u64,
-    chunk_count: u64,
-    content: ItemContent,
-}
-
-/// The chunk lists of the items: the finished ones, and the one that is being built.
-struct Lists {
-    done: Vec<FinishedList>,
-    current: ListBuilder,
-    /// Chunks that may still be listed in the manifest itself.
-    inline_left: u64,
-}
-
-impl Lists {
-    fn new(inline_chunks: u64) -> Self {
-        Self {
-            done: Vec::new(),
-            current: ListBuilder::default(),
-            inline_left: inline_chunks,
-        }
-    }
-
-    fn push(&mut self, session: &Session, item: usize, id: ChunkId, len: u32) -> Result<()> {
-        self.finish_before(session, item)?;
-        self.current.push(id, len, &mut |node| session.put_node(node))
-    }
-
-    /// Finishes all items before number `item`; items that were skipped have no chunks.
-    fn finish_before(&mut self, session: &Session, item: usize) -> Result<()> {
-        while self.done.len() < item {
-            let list = std::mem::take(&mut self.current);
-            let (size, chunk_count) = (list.size(), list.chunk_count());
-            let inline = chunk_count <= (INLINE_PER_ITEM as u64).min(self.inline_left);
-            if inline {
-                self.inline_left -= chunk_count;
-            }
-            let content = list.finish(inline, &mut |node| session.put_node(node))?;
-            self.done.push(FinishedList {
-                size,
-                chunk_count,
-                content,
-            });
-        }
-        Ok(())
     }
 }

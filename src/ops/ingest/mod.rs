@@ -10,11 +10,13 @@ mod feed;
 mod items;
 mod lane;
 mod lanes;
+mod lists;
 mod outline;
 mod session_lease;
 
 pub use crate::storage::{FileRest, RestState, SourceFile};
 pub use items::{ItemSpec, ItemStream, ReaderItems};
+pub(in crate::ops) use lists::Lists;
 pub use outline::Outline;
 
 use crate::codec::Compression;
@@ -23,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::monitor::Monitor;
 use crate::repo::{Repository, Session};
-use crate::snapshot::{Snapshot, SnapshotItem};
+use crate::snapshot::{Origin, Snapshot, SnapshotItem};
 use items::check_text;
 use session_lease::SessionLease;
 use std::collections::BTreeMap;
@@ -43,6 +45,17 @@ pub struct IngestOptions {
     /// The version of this software that the manifest states; default: its own. Another one only
     /// where the bytes of an earlier version are compared.
     pub writer_version: &'static str,
+    /// For a copy: what it is a copy of.
+    pub copy_of: Option<CopyOf>,
+}
+
+/// The snapshot that is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyOf {
+    /// The snapshot that was ingested first.
+    pub origin: Origin,
+    /// Its largest possible chunk, in bytes: chunks are taken as they were cut.
+    pub largest_chunk: u32,
 }
 
 impl Default for IngestOptions {
@@ -53,6 +66,7 @@ impl Default for IngestOptions {
             compression: None,
             digest_sha256: false,
             writer_version: env!("CARGO_PKG_VERSION"),
+            copy_of: None,
         }
     }
 }
@@ -95,7 +109,9 @@ pub fn ingest_lanes(
     })
 }
 
-fn ingest_with(
+/// Makes one snapshot of the items that `store` stores in the session that it gets. All ingests and
+/// copies commit through it.
+pub(in crate::ops) fn ingest_with(
     repo: &Arc<Repository>,
     lanes: usize,
     options: &IngestOptions,
@@ -116,7 +132,8 @@ fn ingest_with(
     let id = SnapshotId(random(repo.entropy())?);
     let lease = SessionLease::take(repo, id)?;
     let compression = options.compression.unwrap_or(repo.config().compression);
-    let session = Arc::new(Session::start(repo, id, compression)?);
+    let largest_chunk = options.copy_of.map_or(0, |copy| copy.largest_chunk);
+    let session = Arc::new(Session::start(repo, id, compression, largest_chunk)?);
 
     let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
     match outcome {

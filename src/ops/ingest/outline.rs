@@ -84,6 +84,7 @@ mod tests {
             new_chunks: chunk_count,
             reused_chunks: 0,
             writer_version: "0.1.0".to_owned(),
+            copied_from: None,
             items,
         };
         let outline = Outline {

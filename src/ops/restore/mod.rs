@@ -13,14 +13,15 @@ mod walk;
 
 pub use file::restore_to_file;
 pub use piece::Piece;
+pub(in crate::ops) use plan::plan_of;
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
+pub(in crate::ops) use read_ahead::ReadAhead;
+pub(in crate::ops) use walk::Walk;
 
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress};
 use crate::repo::Repository;
-use read_ahead::ReadAhead;
 use std::sync::Arc;
-use walk::Walk;
 
 /// Passes the planned bytes to `sink` in order, in pieces of at most one chunk.
 ///

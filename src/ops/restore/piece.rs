@@ -51,7 +51,7 @@ impl From<Vec<u8>> for Piece {
 }
 
 /// The plaintext of a chunk.
-pub(super) enum Chunk {
+pub(in crate::ops) enum Chunk {
     /// A range of the stored run: it was not compressed, and is not copied.
     Stored(Range<usize>),
     /// A buffer of its own.
@@ -59,7 +59,7 @@ pub(super) enum Chunk {
 }
 
 /// The chunks of a run, in the order of the stream.
-pub(super) struct Chunks {
+pub(in crate::ops) struct Chunks {
     /// The run as it is stored, opened in place.
     pub stored: Vec<u8>,
     pub plain: Vec<Chunk>,
@@ -77,11 +77,11 @@ impl Chunks {
         Self::new(Vec::new(), vec![Chunk::Decoded(chunk)], &Arc::default())
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ops) fn len(&self) -> usize {
         self.plain.len()
     }
 
-    pub(super) fn bytes(&self, chunk: usize) -> &[u8] {
+    pub(in crate::ops) fn bytes(&self, chunk: usize) -> &[u8] {
         match &self.plain[chunk] {
             Chunk::Stored(range) => &self.stored[range.clone()],
             Chunk::Decoded(bytes) => bytes,
@@ -89,7 +89,7 @@ impl Chunks {
     }
 
     /// A part of a chunk.
-    pub(super) fn piece(self: &Arc<Self>, chunk: usize, range: Range<usize>) -> Piece {
+    pub(in crate::ops) fn piece(self: &Arc<Self>, chunk: usize, range: Range<usize>) -> Piece {
         let chunks = Arc::clone(self);
         Piece { chunks, chunk, range }
     }

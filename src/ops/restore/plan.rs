@@ -38,6 +38,16 @@ impl RestorePlan {
     }
 }
 
+/// All items of a snapshot, completely.
+pub(in crate::ops) fn plan_of(snapshot: Snapshot) -> RestorePlan {
+    RestorePlan {
+        items: (0..snapshot.items.len()).collect(),
+        start: 0,
+        end: snapshot.items.iter().map(|item| item.size).sum(),
+        snapshot,
+    }
+}
+
 /// Finds the snapshot and checks the options against it. `id` is a complete id, `latest`, or an
 /// unambiguous prefix.
 ///

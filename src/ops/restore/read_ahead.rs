@@ -82,7 +82,7 @@ fn end_of(location: &ChunkLocation) -> u64 {
 }
 
 /// Runs that the workers are reading, oldest first.
-pub(super) struct ReadAhead<'a> {
+pub(in crate::ops) struct ReadAhead<'a> {
     repo: &'a Arc<Repository>,
     snapshot: SnapshotId,
     open: Option<Run>,
@@ -95,7 +95,7 @@ pub(super) struct ReadAhead<'a> {
 }
 
 impl<'a> ReadAhead<'a> {
-    pub(super) fn new(repo: &'a Arc<Repository>, snapshot: SnapshotId) -> Self {
+    pub(in crate::ops) fn new(repo: &'a Arc<Repository>, snapshot: SnapshotId) -> Self {
         Self {
             repo,
             snapshot,
@@ -118,13 +118,13 @@ impl<'a> ReadAhead<'a> {
         (self.repo.operation_share() / 4).clamp(1, MAX_WINDOW)
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::ops) fn is_full(&self) -> bool {
         self.bytes >= self.window()
     }
 
     /// Adds the next chunk of the stream: to the open run if it directly follows it in the pack,
     /// else to a new one.
-    pub(super) fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
+    pub(in crate::ops) fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
         let cost = raw_len as usize + CHUNK_COST;
         self.bytes += cost;
         let location = self
@@ -182,7 +182,7 @@ impl<'a> ReadAhead<'a> {
     }
 
     /// Waits for the oldest run; `None` when there is none.
-    pub(super) fn take_oldest(&mut self) -> Result<Option<Chunks>> {
+    pub(in crate::ops) fn take_oldest(&mut self) -> Result<Option<Chunks>> {
         if self.in_progress.is_empty() || !self.is_full() {
             self.dispatch_open();
         }

@@ -21,7 +21,7 @@ impl From<crate::snapshot::Error> for WalkError {
 
 /// The chunks of all wanted items in order, from the one with the first wanted byte to the one with
 /// the last.
-pub(super) struct Walk<'a> {
+pub(in crate::ops) struct Walk<'a> {
     repo: &'a Repository,
     plan: &'a RestorePlan,
     /// Index in `plan.items`.
@@ -38,7 +38,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(repo: &'a Repository, plan: &'a RestorePlan) -> Self {
+    pub(in crate::ops) fn new(repo: &'a Repository, plan: &'a RestorePlan) -> Self {
         Self {
             repo,
             plan,
@@ -63,7 +63,7 @@ impl<'a> Walk<'a> {
         dropped
     }
 
-    pub(super) fn next_chunk(&mut self) -> Result<Option<(ChunkId, u32)>> {
+    pub(in crate::ops) fn next_chunk(&mut self) -> Result<Option<(ChunkId, u32)>> {
         if self.begun && self.position >= self.plan.end || self.plan.size() == 0 {
             return Ok(None);
         }

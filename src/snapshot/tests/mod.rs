@@ -37,6 +37,7 @@ pub(super) fn sample() -> Snapshot {
         new_chunks: 2,
         reused_chunks: 34_000,
         writer_version: "0.1.0".into(),
+        copied_from: None,
         items: vec![
             item("__proto__", 0, 0, ItemContent::Inline(Vec::new()), None),
             item("config", 65_543, 2, inline, None),

@@ -1,0 +1,90 @@
+//! The chunks of a snapshot, in order, as they were cut: those that the target lacks are read
+//! ahead, the others are only named.
+
+use super::known::Known;
+use super::stage::{Part, Stage};
+use crate::error::Error;
+use crate::id::ChunkId;
+use crate::monitor::Monitor;
+use crate::ops::restore::{ReadAhead, RestorePlan, Walk};
+use crate::repo::{Repository, Session};
+use crate::snapshot::SnapshotItem;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Most chunks that wait for their turn, 64 bytes each.
+const MAX_WAITING: usize = 16_384;
+
+/// The side that failed.
+pub(super) enum Failed {
+    /// The snapshot could not be read.
+    Source(Error),
+    /// The chunks could not be stored, or the copy is to stop.
+    Target(Error),
+}
+
+/// A chunk whose turn has not come.
+enum Waiting {
+    /// It is being read.
+    Read,
+    /// The target has it.
+    Known(ChunkId, u32),
+}
+
+/// Stores the chunks of all items in the session, and returns the items as the target lists them.
+pub(super) fn store(
+    source: &Arc<Repository>,
+    plan: &RestorePlan,
+    session: &Arc<Session>,
+    known: &Known,
+    monitor: &dyn Monitor,
+) -> Result<Vec<SnapshotItem>, Failed> {
+    let mut walk = Walk::new(source, plan);
+    let mut ahead = ReadAhead::new(source, plan.snapshot.id);
+    let mut stage = Stage::new(session, &plan.snapshot.items, monitor).map_err(Failed::Target)?;
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let mut ended = false;
+    loop {
+        source.check_running(monitor).map_err(Failed::Target)?;
+        while !ended && !ahead.is_full() && waiting.len() < MAX_WAITING {
+            let Some((id, len)) = walk.next_chunk().map_err(Failed::Source)? else {
+                ended = true;
+                break;
+            };
+            match known.find(session, &id, len).map_err(Failed::Target)? {
+                Some(id) => waiting.push_back(Waiting::Known(id, len)),
+                None => {
+                    ahead.push(id, len).map_err(Failed::Source)?;
+                    waiting.push_back(Waiting::Read);
+                }
+            }
+        }
+        match waiting.front() {
+            None => break,
+            Some(Waiting::Known(..)) => pass_known(&mut waiting, &mut stage).map_err(Failed::Target)?,
+            Some(Waiting::Read) => {
+                let Some(chunks) = ahead.take_oldest().map_err(Failed::Source)? else {
+                    let reason = "chunks of a copy are missing from the read-ahead".to_owned();
+                    return Err(Failed::Target(Error::Internal { reason }));
+                };
+                let chunks = Arc::new(chunks);
+                for chunk in 0..chunks.len() {
+                    pass_known(&mut waiting, &mut stage).map_err(Failed::Target)?;
+                    waiting.pop_front();
+                    let piece = chunks.piece(chunk, 0..chunks.bytes(chunk).len());
+                    stage.push(Part::New(piece)).map_err(Failed::Target)?;
+                }
+            }
+        }
+    }
+    stage.finish().map_err(Failed::Target)
+}
+
+/// Passes on the chunks at the front that the target has.
+fn pass_known(waiting: &mut VecDeque<Waiting>, stage: &mut Stage<'_>) -> Result<(), Error> {
+    while let Some(Waiting::Known(id, len)) = waiting.front() {
+        stage.push(Part::Known(*id, *len))?;
+        waiting.pop_front();
+    }
+    Ok(())
+}
