@@ -161,7 +161,10 @@ mod tests {
     fn the_text_of_a_damaged_manifest_states_once_that_it_is_damaged() {
         let error = Error::ManifestCorrupt {
             snapshot: SnapshotId([7; 16]),
-            reason: snapshot::Error::from(crate::bytes::TooShort).to_string(),
+            reason: snapshot::Error::Damaged {
+                reason: "the bytes end too early",
+            }
+            .to_string(),
         };
         let expected = format!(
             "The manifest of snapshot {} is damaged: the bytes end too early",

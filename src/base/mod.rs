@@ -32,7 +32,6 @@ pub use options::{InitOptions, OpenOptions, Secret};
 pub use root_folder::Generation;
 pub use seal::{ChunkMeta, ChunkSum, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
-pub use writing::lock_files;
 
 use crate::clock::Clock;
 use crate::crypto::KeyBundle;
@@ -163,7 +162,11 @@ impl Base {
     /// Whether a path of this machine leads into the repository's folder, also through links and
     /// bind mounts.
     pub fn contains_path(&self, path: &Path) -> bool {
-        !self.storage().is_remote() && leads_into(path, Path::new(&self.env.path), &layout::FOLDERS)
+        let own = Path::new(&self.env.path);
+        match self.storage().is_remote() {
+            true => path == own,
+            false => leads_into(path, own, &layout::FOLDERS),
+        }
     }
 
     /// The storage of the repository.

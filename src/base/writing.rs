@@ -4,17 +4,10 @@ use super::open::check_folder_writable;
 use super::{Base, Generation};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::storage::{ConditionalPut, ErrorKind, FailedRead, Storage, put_bytes};
+use crate::lock::lock_files;
+use crate::storage::{ConditionalPut, ErrorKind, FailedRead, put_bytes};
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
-
-/// The files that kernel locks need; none on object storage.
-pub fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {
-    match storage.is_remote() {
-        true => &[],
-        false => &[layout::COMMIT_LOCK, layout::MAINT_LOCK],
-    }
-}
 
 impl Base {
     /// `Err` when this handle must not write. A check that could not be made at the open is

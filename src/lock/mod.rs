@@ -23,6 +23,14 @@ pub use error::Error;
 pub use kill_list::{FoundList, KillList, KillListId, KillLists, ListSeal, Proof};
 pub use lease::{Lease, LeaseInfo};
 
+/// The files that locks need; none on object storage.
+pub fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {
+    match storage.is_remote() {
+        true => &[],
+        false => &[layout::COMMIT_LOCK, layout::MAINT_LOCK],
+    }
+}
+
 /// The commit lock, held until this is dropped.
 #[must_use = "dropping it releases the lock"]
 pub struct CommitLock {

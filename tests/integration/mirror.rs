@@ -88,8 +88,8 @@ fn forget_and_prune(repo: &Arc<Repository>, ids: &[SnapshotId]) {
 /// What each snapshot contains.
 type Contents = BTreeMap<SnapshotId, Vec<u8>>;
 
-/// Restores every snapshot of a mirror, and returns how many there are. A folder without a config is
-/// no repository yet.
+/// Restores every snapshot of a mirror, and returns how many there are. A folder without a config
+/// is no repository yet.
 fn restore_all(storage: &Arc<dyn Storage>, flavor: Flavor, contents: &Contents) -> usize {
     if storage.size(layout::CONFIG).unwrap().is_none() {
         assert_eq!(storage.list(layout::SNAPSHOTS).unwrap(), []);
@@ -464,7 +464,7 @@ fn a_mirror_survives_a_power_cut_at_any_change() {
         for (number, model) in disk.loss_models(1).iter().enumerate() {
             let left = disk.after_power_loss(model);
             restore_all(&store(&left), flavor, &contents);
-            if (at as usize + number) % 11 == 0 {
+            if (at as usize + number).is_multiple_of(11) {
                 let target = store(&left);
                 mirror(&repo, &target, true).unwrap();
                 assert!(files(&*target) == files(&*source), "crash at {at}, {model:?}");

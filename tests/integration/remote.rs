@@ -7,16 +7,18 @@ use containerarchive::Error;
 use containerarchive::entropy::OsEntropy;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
-use containerarchive::ops::{self, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions};
+use containerarchive::ops::{
+    self, CopyOptions, MirrorOptions, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions,
+};
 use containerarchive::repo::{self, InitOptions, Repository};
 use containerarchive::snapshot::SnapshotFilter;
-use containerarchive::storage::{RemoteStorage, Storage};
+use containerarchive::storage::{MemoryStorage, RemoteStorage, Storage};
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
+    GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult,
 };
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -199,6 +201,71 @@ fn a_machine_that_writes_keeps_a_prune_away_until_its_lease_expires() {
     assert_eq!(restore(&later, &kept.id.to_hex(), None).unwrap().len(), 50_000);
 }
 
+/// Options of a mirroring that follows what its source has deleted.
+fn following() -> MirrorOptions {
+    MirrorOptions {
+        delete: true,
+        ..MirrorOptions::default()
+    }
+}
+
+#[test]
+fn a_repository_is_mirrored_from_a_folder_into_a_bucket_and_back() {
+    for flavor in flavors() {
+        // with parity, which the mirror has too
+        let (source, _) = memory_repo(flavor);
+        let data = random_bytes(1, 150_000);
+        let one = ingest(&source, &data).unwrap();
+        let two = ingest(&source, &data[1000..]).unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut target = environment(machine(Arc::clone(&store), PATIENT), 5);
+        target.path = "s3://bucket/backups/shop".to_owned();
+        let first = ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap();
+        assert!(first.copied_files > 0, "{first:?}");
+        let again = ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap();
+        assert_eq!((again.copied_files, again.copied_bytes), (0, 0), "{again:?}");
+        let mirror = open_on(&store, flavor, PATIENT);
+        assert!(restore(&mirror, &one.id.to_hex(), None).unwrap() == data);
+        assert_clean(&mirror, "the mirror");
+        assert!(ingest(&mirror, b"x").is_err(), "a mirror is not written to");
+
+        ops::forget(&source, &[one.id]).unwrap();
+        ops::prune(&source, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+        ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap();
+        let mirror = open_on(&store, flavor, PATIENT);
+        assert_eq!(
+            ops::list_snapshots(&mirror, &SnapshotFilter::default()).unwrap().len(),
+            1
+        );
+        assert_clean(&mirror, "the mirror after a prune");
+
+        // the bucket is the source now
+        let mut back = environment(Arc::new(MemoryStorage::new()), 6);
+        back.path = "back".to_owned();
+        ops::mirror_to(&mirror, &back, &MirrorOptions::default(), &NullMonitor).unwrap();
+        let restored = open(back, flavor).unwrap();
+        assert!(restore(&restored, &two.id.to_hex(), None).unwrap() == data[1000..]);
+        assert_clean(&restored, "the mirror of the mirror");
+    }
+}
+
+#[test]
+fn snapshots_are_copied_between_a_folder_and_a_bucket() {
+    let (sealed, plain) = (Flavor::sealed(), Flavor::plain());
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let bucket = init_on(machine(Arc::clone(&store), PATIENT), sealed).unwrap();
+    let (folder, _) = memory_repo(plain);
+    let data = random_bytes(1, 150_000);
+    ingest(&folder, &data).unwrap();
+    let report = ops::copy_to(&folder, &bucket, &CopyOptions::default(), &NullMonitor).unwrap();
+    assert_eq!(report.copied.len(), 1);
+    let reader = open_on(&store, sealed, PATIENT);
+    assert!(restore(&reader, &report.copied[0].to.to_hex(), None).unwrap() == data);
+    let second = ops::copy_to(&folder, &bucket, &CopyOptions::default(), &NullMonitor).unwrap();
+    assert_eq!((second.copied.len(), second.stored_bytes), (0, 0));
+    assert_clean(&reader, "copied");
+}
+
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -335,7 +402,7 @@ impl ObjectStore for Flaky {
         }
     }
 
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+    async fn copy_opts(&self, from: &Path, to: &Path, options: object_store::CopyOptions) -> object_store::Result<()> {
         self.inner.copy_opts(from, to, options).await
     }
 }

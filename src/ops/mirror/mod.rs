@@ -89,17 +89,17 @@ struct Done {
 /// have yet. The folder must be missing, empty, or a mirror of this repository. The handle may be
 /// one without keys.
 ///
-/// A damaged pack of the source is rebuilt from parity. When that is not possible, or a pack is lost,
-/// the snapshots that need it are not copied (without keys: none), nothing is deleted, and the call
-/// fails once everything else is copied.
+/// A damaged pack of the source is rebuilt from parity. When that is not possible, or a pack is
+/// lost, the snapshots that need it are not copied (without keys: none), nothing is deleted, and
+/// the call fails once everything else is copied.
 ///
-/// # Errors
-/// `MirrorRefused` (the target is no mirror of this repository, has snapshots that the source has
-/// never had, or would lose them all), `InvalidArgument` (the target is inside the repository),
-/// `RepositoryLocked` (another mirroring into the same target), `MirrorOvertaken`, `PackCorrupt`,
-/// `PackMissing`, `ChunkMissing`, `ManifestCorrupt`, `ParityCorrupt`, `RepositoryNotFound`, `RepositoryChanged`, `NotADirectory`,
-/// `LocksUnsupported`, `NoSpace`, `Permission`, `Unreadable`, `Storage`, `Cancelled`, `Closed`.
-/// After any of them the mirror is whole as far as it goes, and the next call continues.
+/// # Errors `MirrorRefused` (the target is no mirror of this repository, has snapshots that the
+/// source has never had, or would lose them all), `InvalidArgument` (the target is inside the
+/// repository), `RepositoryLocked` (another mirroring into the same target), `MirrorOvertaken`,
+/// `PackCorrupt`, `PackMissing`, `ChunkMissing`, `ManifestCorrupt`, `ParityCorrupt`,
+/// `RepositoryNotFound`, `RepositoryChanged`, `NotADirectory`, `LocksUnsupported`, `NoSpace`,
+/// `Permission`, `Unreadable`, `Storage`, `Cancelled`, `Closed`. After any of them the mirror is
+/// whole as far as it goes, and the next call continues.
 pub fn mirror_to(
     repo: &Arc<Repository>,
     target: &Environment,

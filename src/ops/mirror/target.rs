@@ -6,7 +6,7 @@ use crate::base::{MAX_CONFIG_LEN, mirror};
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::{self, MaintLock};
+use crate::lock::{self, MaintLock, lock_files};
 use crate::repo::{Config, Environment, Repository};
 use crate::snapshot::MAX_MANIFEST_LEN;
 use crate::storage::{ErrorKind, Root, Storage, judge, put_bytes};
@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
             }
         }
         storage.check_folders(&layout::FOLDERS)?;
-        for name in [layout::COMMIT_LOCK, layout::MAINT_LOCK] {
+        for name in lock_files(storage) {
             put_bytes(storage, name, &[])?;
         }
         let locked = lock::maint(storage, repo.lock_wait())?;

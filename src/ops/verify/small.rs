@@ -1,12 +1,12 @@
 //! Checks the small files: config, key files and their copies, records, kill lists, leases.
 
 use super::{Run, Small};
-use crate::base::{MAX_CONFIG_LEN, lock_files};
+use crate::base::MAX_CONFIG_LEN;
 use crate::crypto::{KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::Result;
 use crate::id::{KeyId, SnapshotId};
 use crate::layout;
-use crate::lock::{self, FoundList, KillList, KillListId, Proof, lease, pause_maint};
+use crate::lock::{self, FoundList, KillList, KillListId, Proof, lease, lock_files, pause_maint};
 use crate::repo::Config;
 use crate::snapshot::record::{ForgotRecord, MAX_RECORD_LEN};
 use crate::storage::FailedRead;
