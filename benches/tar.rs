@@ -13,8 +13,8 @@ use containerarchive::tar::{Event, Scanner, Verdict};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// A scan of long members is too short for the clock of a thread.
-const SCANS: u32 = 16;
+/// A scan of long members is too short for the clock of a thread, so it is repeated for this long.
+const SCAN_TIME: Duration = Duration::from_millis(200);
 /// As much as an ingest reads at a time.
 const PIECE: usize = 1 << 20;
 
@@ -29,12 +29,14 @@ fn main() {
         let (mut scans, mut hashes, mut members) = (Vec::new(), Vec::new(), 0);
         for _ in 0..runs {
             let before = thread_time();
-            for _ in 0..SCANS {
+            let (mut between, mut count) = (before, 0);
+            while between - before < SCAN_TIME {
                 members = scan(&archive);
+                count += 1;
+                between = thread_time();
             }
-            let between = thread_time();
             hash(&archive);
-            scans.push((between - before).as_secs_f64() / f64::from(SCANS));
+            scans.push((between - before).as_secs_f64() / f64::from(count));
             hashes.push((thread_time() - between).as_secs_f64());
         }
         let (scan, hash) = (median(scans), median(hashes));

@@ -89,8 +89,8 @@ pub struct PackSink {
 }
 
 impl PackSink {
-    /// Creates the sink of the session `session`, for chunks of at most `largest_chunk` bytes, or the
-    /// largest of the repository if that is more.
+    /// Creates the sink of the session `session`, for chunks of at most `largest_chunk` bytes, or
+    /// the largest of the repository if that is more.
     pub fn new(repo: Arc<Repository>, session: SnapshotId, largest_chunk: u32) -> Self {
         let share = repo.operation_share();
         let capacity = pack_capacity(&repo, share, largest_chunk);

@@ -244,8 +244,8 @@ impl Session {
             .map(|_| ())
     }
 
-    /// Relies on a stored chunk of `len` bytes with this id; `false` when there is none, and it has to
-    /// be passed to [`put_batch`](Self::put_batch).
+    /// Relies on a stored chunk of `len` bytes with this id; `false` when there is none, and it has
+    /// to be passed to [`put_batch`](Self::put_batch).
     pub fn reuse_chunk(&self, id: &ChunkId, len: u32) -> Result<bool> {
         let known = self.reuse(id)?;
         if known {

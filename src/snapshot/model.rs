@@ -65,7 +65,7 @@ impl Snapshot {
         clock::format_time(self.created_at_ms)
     }
 
-    /// The snapshot that was ingested: that which this one is a copy of, or itself, in `repository`.
+    /// The snapshot that was ingested: the original of a copy, or itself, in `repository`.
     pub fn origin(&self, repository: RepoId) -> Origin {
         let itself = Origin {
             repository,
