@@ -53,6 +53,30 @@ pub fn compare(archive: &Path) -> Scan {
     scan
 }
 
+#[test]
+fn stored_archives_of_each_program_are_read_as_tarfile_listed_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tar");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "tar") {
+            continue;
+        }
+        let scan = scan(&std::fs::read(&path).unwrap());
+        assert!(matches!(scan.verdict, Verdict::Complete { .. }), "{}", path.display());
+        let listed = std::fs::read_to_string(path.with_extension("jsonl")).unwrap();
+        let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let found: Vec<Value> = scan
+            .members
+            .iter()
+            .map(|(member, data, _)| described(member, data))
+            .collect();
+        assert_eq!(found, listed, "{}", path.display());
+        count += 1;
+    }
+    assert_eq!(count, 9);
+}
+
 /// A member as `list.py` describes it.
 fn described(member: &Member, data: &[u8]) -> Value {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
