@@ -7,7 +7,7 @@
  * `reason` of the `AbortSignal` that was passed. Each call names the codes that are its own. Any
  * call may also reject with ERR_CLOSED, ERR_INVALID_ARGUMENT, ERR_UNREADABLE, ERR_PERMISSION,
  * ERR_STORAGE, ERR_NO_MEMORY, ERR_NO_THREADS and ERR_INTERNAL, and one that writes with
- * ERR_READ_ONLY, ERR_LOCKS_UNSUPPORTED, ERR_FILESYSTEM_UNSUPPORTED, ERR_NO_SPACE and
+ * ERR_READ_ONLY, ERR_MIRROR, ERR_LOCKS_UNSUPPORTED, ERR_FILESYSTEM_UNSUPPORTED, ERR_NO_SPACE and
  * ERR_NO_ENTROPY. The same with units, ranges and examples: docs/api.md.
  */
 
@@ -137,8 +137,8 @@ export interface IOpenOptions {
   readOnly?: boolean;
   /**
    * Open an encrypted repository without its keys, to verify it where no passphrase is available.
-   * Such a handle supports only `verify`, at the levels 'quick' and 'standard', and `close`; all
-   * other calls reject with ERR_PASSPHRASE_REQUIRED. Cannot be combined with `passphrase` or `key`.
+   * Such a handle supports only `verify`, at the levels 'quick' and 'standard', `mirrorTo` and
+   * `close`; all other calls reject with ERR_PASSPHRASE_REQUIRED. Cannot be combined with `passphrase` or `key`.
    * Has no effect on a repository without encryption. Default false.
    */
   keyless?: boolean;
@@ -174,6 +174,13 @@ export interface IOpenOptions {
   /** How the bucket is reached, for a URL. Refused for a path. */
   storage?: IStorageOptions;
   /**
+   * Remove the mark of a mirror ({@link ContainerArchive.mirrorTo}), so that this copy can be written
+   * to. Only once the repository itself is lost: two copies of one id that are both written to
+   * diverge. Has no effect on a repository that is no mirror. Cannot be combined with `readOnly` or
+   * `keyless`. Default false.
+   */
+  promote?: boolean;
+  /**
    * Cancels the call: the promise rejects with `signal.reason`. Nothing is left of a repository
    * that was being created.
    */
@@ -185,7 +192,7 @@ export interface IOpenOptions {
  * options of open. Without `passphrase` and `key` the repository is not encrypted. Omit both for
  * that: `undefined` (a variable that is not set) is refused.
  */
-export interface IInitOptions extends Omit<IOpenOptions, 'keyless' | 'repositoryId'> {
+export interface IInitOptions extends Omit<IOpenOptions, 'keyless' | 'repositoryId' | 'promote'> {
   /**
    * Compression of ingests that do not choose their own. Default 'gzip'. 'zstd' is recommended:
    * gzip takes twice the CPU and 6 to 9 % more space.
@@ -569,6 +576,16 @@ export interface ISnapshot {
   newChunks: number;
   /** Chunks that were in the repository before, or occurred earlier in this snapshot. */
   reusedChunks: number;
+  /**
+   * Of a copy ({@link ContainerArchive.copyTo}): the snapshot that was ingested. Absent in other
+   * snapshots.
+   */
+  copiedFrom?: {
+    /** The repository that it was ingested into. */
+    repositoryId: string;
+    /** Its id there. */
+    snapshotId: string;
+  };
   /** The items, in the order given to the ingest. */
   items: ISnapshotItem[];
 }
@@ -1139,6 +1156,137 @@ export interface IPruneComplete {
   dryRun: boolean;
 }
 
+/** Options of {@link ContainerArchive.copyTo}. */
+export interface ICopyOptions {
+  /** Ids, unambiguous prefixes or 'latest'. Default: all snapshots. */
+  snapshots?: string[];
+  /** Of these, only snapshots that match. Default: all. */
+  filter?: ISnapshotFilter;
+  /**
+   * Cancels the call: the promise rejects with `signal.reason`. Snapshots that were copied stay, and
+   * the next call reuses what was stored of the others.
+   */
+  signal?: AbortSignal;
+  /** Called ten times a second while anything moves, once a second while nothing does. */
+  onProgress?: (progress: ICopyProgress) => void;
+}
+
+/** Progress of a copy. */
+export interface ICopyProgress {
+  /** Always 'copy'. */
+  operation: 'copy';
+  /** The same in all progress of one call, and in its `copy:complete`. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 99.9 with one decimal, and 100 once, at the end; null before the amount is known. */
+  percentage: number | null;
+  /** Bytes of items whose chunks the target has by now. */
+  bytesDone: number;
+  /** Null before the amount is known. */
+  bytesTotal: number | null;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  /** 0 at the end; null while it cannot be estimated. */
+  etaSeconds: number | null;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
+  /** Milliseconds since the start of the call. */
+  elapsedMs: number;
+}
+
+/** What was copied. */
+export interface ICopyResult {
+  /** The copied snapshots, oldest first. */
+  copied: {
+    /** Id in this repository. */
+    from: string;
+    /** Id in the target. */
+    to: string;
+  }[];
+  /** Ids of snapshots that the target had already. */
+  skipped: string[];
+  /** Snapshots that could not be read completely, and were not copied. */
+  failed: {
+    /** Id in this repository. */
+    id: string;
+    /** A {@link ContainerArchiveErrorCode}. */
+    code: string;
+    /** For people. */
+    message: string;
+  }[];
+  /** Bytes of the items of the copied snapshots. */
+  originalBytes: number;
+  /** Bytes of chunks that the target did not have. */
+  newBytes: number;
+  /** Bytes that were stored for them, after compression and encryption. */
+  storedBytes: number;
+}
+
+/** Options of {@link ContainerArchive.mirrorTo}. */
+export interface IMirrorOptions {
+  /**
+   * Also delete what the repository no longer has: forgotten snapshots, and files that a prune or a
+   * later ingest has replaced. Default false.
+   */
+  delete?: boolean;
+  /** Change nothing, and report what would be done. Default false. */
+  dryRun?: boolean;
+  /**
+   * Cancels the call: the promise rejects with `signal.reason`. The mirror is whole as far as it
+   * goes, and the next call continues.
+   */
+  signal?: AbortSignal;
+  /** Called ten times a second while anything moves, once a second while nothing does. */
+  onProgress?: (progress: IMirrorProgress) => void;
+}
+
+/** Progress of a mirroring. */
+export interface IMirrorProgress {
+  /** Always 'mirror'. */
+  operation: 'mirror';
+  /** The same in all progress of one call, and in its `mirror:complete`. */
+  operationId: string;
+  /** For people. */
+  message: string;
+  /** 0 to 99.9 with one decimal, and 100 once, at the end; null before the amount is known. */
+  percentage: number | null;
+  /** Bytes of files that were copied. */
+  bytesDone: number;
+  /** Null before the amount is known. */
+  bytesTotal: number | null;
+  /** The average since the start. */
+  bytesPerSecond: number;
+  /** 0 at the end; null while it cannot be estimated. */
+  etaSeconds: number | null;
+  /** Time since anything moved, in milliseconds: 0 while something does. */
+  stalledMs: number;
+  /** Milliseconds since the start of the call. */
+  elapsedMs: number;
+}
+
+/** What a mirroring did; for a dry run, what it would do. */
+export interface IMirrorResult {
+  /** Snapshots in the mirror. */
+  snapshots: number;
+  /** Ids of snapshots that the mirror did not have. */
+  copiedSnapshots: string[];
+  /** Ids of snapshots that were deleted from the mirror. */
+  removedSnapshots: string[];
+  /** Files that were copied. */
+  copiedFiles: number;
+  /** Bytes of these files. */
+  copiedBytes: number;
+  /** Files that were deleted. */
+  removedFiles: number;
+  /** Bytes of these files. */
+  removedBytes: number;
+  /** Packs that are damaged in the repository, and were rebuilt from parity for the mirror. */
+  rebuiltPacks: number;
+  /** Whether nothing was written. */
+  dryRun: boolean;
+}
+
 /** The lease of a session: which operation writes, or wrote. */
 export interface ILock {
   /** 32 hex digits. That of an ingest is the id of its snapshot. */
@@ -1198,6 +1346,18 @@ export interface IRepairComplete extends IRepairResult {
   operationId: string;
 }
 
+/** A copy ended. The figures are those of {@link ICopyResult}. */
+export interface ICopyComplete extends ICopyResult {
+  /** That of the progress. */
+  operationId: string;
+}
+
+/** A mirroring ended. The figures are those of {@link IMirrorResult}. */
+export interface IMirrorComplete extends IMirrorResult {
+  /** That of the progress. */
+  operationId: string;
+}
+
 /** A damaged pack was repaired. */
 export interface IPackHealed {
   /** 64 hex digits. */
@@ -1234,6 +1394,14 @@ export interface IContainerArchiveEvents {
   'prune:progress': IPruneProgress;
   /** Dry runs too. */
   'prune:complete': IPruneComplete;
+  /** A copy is running. */
+  'copy:progress': ICopyProgress;
+  /** A copy ended. */
+  'copy:complete': ICopyComplete;
+  /** A mirroring is running, or a dry run of one. */
+  'mirror:progress': IMirrorProgress;
+  /** Dry runs too. */
+  'mirror:complete': IMirrorComplete;
   /** A problem was found and handled; the operation continues. */
   warning: IWarning;
 }
@@ -1643,6 +1811,43 @@ export class ContainerArchive {
    * ERR_UNREADABLE, after everything else was done; ERR_UNSUPPORTED_FORMAT.
    */
   repair(options?: IRepairOptions): Promise<IRepairResult>;
+
+  /**
+   * Copies snapshots into another repository, oldest first, with the keys, the compression and the
+   * parity of that one. A copy keeps the time, the tags, the items and the digests, has an id of its
+   * own, and names its original (`copiedFrom`). Chunks that the target has are not stored again. A
+   * snapshot that the target has is skipped, so that a call can be repeated or resumed. Chunks are
+   * taken as they were cut.
+   *
+   * Damaged data is read through parity, as by a restore. A snapshot that cannot be read completely
+   * is no error of the call: it is in `failed`, and the others are copied.
+   *
+   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND and ERR_SNAPSHOT_AMBIGUOUS before anything
+   * is copied; ERR_INVALID_ARGUMENT when both handles are of one repository; for the target those of
+   * `ingest`.
+   * @example
+   * const offsite = await ContainerArchive.open('/mnt/offsite/shop', { passphrase });
+   * const { copied, skipped } = await archive.copyTo(offsite, { filter: { after: '2026-11-01' } });
+   */
+  copyTo(target: ContainerArchive, options?: ICopyOptions): Promise<ICopyResult>;
+
+  /**
+   * Copies the files of the repository, byte for byte, into another directory, which must be missing,
+   * empty, or a mirror of this repository; only the files that are not there yet are copied. Needs
+   * no keys. At every instant each snapshot in the mirror can be restored, also while others write
+   * to the repository and prune it, and after a crash.
+   *
+   * A mirror can be opened, restored and verified like the repository, with the same keys, but not
+   * written to (ERR_MIRROR) unless it is opened with `promote`.
+   *
+   * @throws {ContainerArchiveError} ERR_MIRROR_REFUSED when the directory is no mirror of this
+   * repository, was written to, or would lose all snapshots; ERR_REPO_LOCKED while another process
+   * mirrors into it; ERR_PACK_CORRUPT, ERR_MANIFEST_CORRUPT, ERR_INDEX_CORRUPT and
+   * ERR_PARITY_CORRUPT after everything else was copied; ERR_CONFLICT.
+   * @example
+   * const { copiedBytes } = await archive.mirrorTo('/mnt/usb/shop', { delete: true });
+   */
+  mirrorTo(path: string, options?: IMirrorOptions): Promise<IMirrorResult>;
 
   /**
    * Rebuilds the index from the packs. Never needed for a damaged one, which is repaired

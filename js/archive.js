@@ -6,6 +6,7 @@ const native = require('./native.js');
 const options = require('./options.js');
 const { about } = require('./about.js');
 const check = require('./check.js');
+const copies = require('./copies.js');
 const { Calls, here } = require('./context.js');
 const { Events, callSafely } = require('./events.js');
 const { Keys } = require('./keys.js');
@@ -92,9 +93,10 @@ class ContainerArchive {
   #events;
   #calls;
   #keys = new Keys((call) => this.#call(call), (call, signal) => this.#alone(call, signal));
-  /** Aborted ingests, and aborted maintenance, that still run. */
+  /** Aborted ingests, aborted maintenance and aborted mirroring that still run. */
   #leftovers = new Leftovers();
   #maintaining = new Leftovers();
+  #mirroring = new Leftovers();
   #closing = null;
   #created;
 
@@ -211,6 +213,35 @@ class ContainerArchive {
     const checked = repairOptions(given);
     const listeners = this.#listeners('repair', checked.onProgress);
     return this.#alone((repo) => runRepair(repo, checked, listeners, this.#maintaining), checked.signal);
+  }
+
+  async copyTo(target, copyOptions) {
+    if (!(target instanceof ContainerArchive) || !(#native in target)) {
+      throw invalidArgument(`target must be an open ContainerArchive, got ${check.kindOf(target)}`);
+    }
+    const checked = copies.copyOptions(copyOptions);
+    this.#assertOpen();
+    target.#assertOpen();
+    const listeners = this.#listeners('copy', checked.onProgress);
+    const ended = target.#calls.begin();
+    try {
+      const run = (repo) => copies.runCopy(repo, target.#native, checked, listeners, target.#leftovers);
+      return await this.#stoppable(run, checked.signal);
+    } finally {
+      ended();
+    }
+  }
+
+  async mirrorTo(path, mirrorOptions) {
+    const where = check.absolutePath(path, 'path');
+    const checked = copies.mirrorOptions(mirrorOptions);
+    const listeners = this.#listeners('mirror', checked.onProgress);
+    const run = async (repo) => {
+      // an aborted mirroring would hold the lock of the target
+      if (this.#mirroring.any) await abortable(this.#mirroring.settled(), checked.signal);
+      return copies.runMirror(repo, where, checked, listeners, this.#mirroring);
+    };
+    return this.#stoppable(run, checked.signal);
   }
 
   async reindex(reindexOptions) {

@@ -44,7 +44,8 @@ if (Symbol.dispose) Subscription.prototype[Symbol.dispose] = Subscription.protot
 /** The events of a handle, as in IContainerArchiveEvents of index.d.ts. */
 const EVENTS = [
   'ingest:progress', 'ingest:complete', 'restore:progress', 'restore:complete', 'verify:progress', 'verify:error',
-  'repair:progress', 'repair:complete', 'repair:healed', 'prune:progress', 'prune:complete', 'warning',
+  'repair:progress', 'repair:complete', 'repair:healed', 'prune:progress', 'prune:complete',
+  'copy:progress', 'copy:complete', 'mirror:progress', 'mirror:complete', 'warning',
 ];
 /**
  * Never emitted, but accepted: events.once() and events.on() of Node add and remove a listener for

@@ -87,7 +87,7 @@ const handle = {
   signal: SIGNAL,
 };
 
-const IOpenOptions = { ...handle, keyless: boolean(false), repositoryId: ID };
+const IOpenOptions = { ...handle, keyless: boolean(false), repositoryId: ID, promote: boolean(false) };
 
 const chunking = {
   min: required(integer('bytes', 64, MIB)),
@@ -199,6 +199,13 @@ const IPruneOptions = {
   ...IPlanPruneOptions, dryRun: boolean(false), wait: boolean(false), exclusive: boolean(false),
 };
 
+const ICopyOptions = {
+  snapshots: LIST,
+  filter: object(ISnapshotFilter),
+  signal: SIGNAL,
+  onProgress: CALLBACK,
+};
+const IMirrorOptions = { delete: boolean(false), dryRun: boolean(false), signal: SIGNAL, onProgress: CALLBACK };
 const IReportOptions = { policy: { type: 'policy' }, signal: SIGNAL };
 const IRepairOptions = { exclusive: boolean(false), signal: SIGNAL, onProgress: CALLBACK };
 /** Options of reindex() and stats(). */
@@ -207,8 +214,8 @@ const unlock = { force: boolean(false) };
 
 /** The options by the names of their types in index.d.ts. */
 const SCHEMA = {
-  Compression, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
-  IInitOptions, IItemDescription, IKdf, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
+  Compression, ICopyOptions, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
+  IInitOptions, IItemDescription, IKdf, IMirrorOptions, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
   IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
   ISnapshotFilter, ISnapshotListOptions, IStorageOptions, IVerifyOptions,
 };

@@ -11,6 +11,7 @@
 
 mod archive;
 mod check;
+mod copies;
 #[cfg(unix)]
 mod descriptor;
 mod error;

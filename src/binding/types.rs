@@ -370,7 +370,16 @@ struct SnapshotJson<'a> {
     chunk_count: u64,
     new_chunks: u64,
     reused_chunks: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_from: Option<OriginJson>,
     items: Vec<ItemJson<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OriginJson {
+    repository_id: String,
+    snapshot_id: String,
 }
 
 #[derive(Serialize)]
@@ -403,6 +412,10 @@ impl<'a> From<&'a Snapshot> for SnapshotJson<'a> {
             chunk_count: snapshot.chunk_count,
             new_chunks: snapshot.new_chunks,
             reused_chunks: snapshot.reused_chunks,
+            copied_from: snapshot.copied_from.map(|origin| OriginJson {
+                repository_id: origin.repository.to_hex(),
+                snapshot_id: origin.snapshot.to_hex(),
+            }),
             items: snapshot.items.iter().map(item).collect(),
         }
     }
