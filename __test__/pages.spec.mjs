@@ -43,7 +43,7 @@ test('the main calls of index.d.ts have examples that type-check, and state thei
     .filter(({ name }) => name === 'example')
     .map(({ text }) => [nameOf(member), text]));
   assert.deepEqual(examples.map(([name]) => name), [
-    'openOrInit', 'ingest', 'ingestMulti', 'ingestCommand', 'restore', 'restoreToFile', 'verify', 'prune',
+    'openOrInit', 'ingest', 'ingestMulti', 'ingestCommand', 'restore', 'restoreToFile', 'verify', 'prune', 'copyTo', 'mirrorTo',
   ]);
   for (const [name] of examples) {
     const member = calls.find((one) => nameOf(one) === name);
@@ -100,6 +100,12 @@ const STAGES = {
     },
   },
   'docs/retention.md': { prepare: (stage) => repositoryOfNights(stage, 'var/backups/shop') },
+  'docs/copies.md': {
+    prepare: (stage) => repositoryOfNights(stage, 'var/backups/shop'),
+    check(stage, { ran }) {
+      if (ran.some(({ code }) => code.includes('restored.sql'))) same(stage, 'restored.sql', 'shop.sql');
+    },
+  },
   'docs/restore-at-3am.md': {
     async prepare(stage) {
       await repositoryOfNights(stage, 'var/backups/shop');

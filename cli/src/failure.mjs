@@ -35,6 +35,8 @@ const HINTS = {
   ERR_INDEX_CORRUPT: 'Run "containerarchive repair"',
   ERR_KILL_LIST_CORRUPT: 'Run "containerarchive repair"',
   ERR_REPO_LOCKED: 'Try again later; "containerarchive locks" lists what is running',
+  ERR_MIRROR: 'Write to the repository itself. If it is lost, --promote makes this copy a repository of its own',
+  ERR_MIRROR_REFUSED: 'Choose an empty or missing directory, or the mirror of this repository',
   ERR_LOCKS_UNSUPPORTED: 'Move the repository to a file system with working locks',
 };
 

@@ -62,15 +62,18 @@ function only(given) {
 /**
  * The passphrase that the options or the environment give, as bytes; undefined when neither does.
  * @param options `passphraseFile`, `passphraseCommand` of the command line
+ * @param which `''` for that of the repository, `'to'` for that of the one that is copied to
  */
-export async function givenPassphrase({ passphraseFile, passphraseCommand }, env = process.env) {
+export async function givenPassphrase({ passphraseFile, passphraseCommand }, which = '', env = process.env) {
+  const option = which === '' ? '--passphrase' : `--${which}-passphrase`;
+  const name = which === '' ? 'CONTAINERARCHIVE_PASSPHRASE' : `CONTAINERARCHIVE_${which.toUpperCase()}_PASSPHRASE`;
   const source = only({
-    '--passphrase-file': { value: passphraseFile, read: fromFile },
-    '--passphrase-command': { value: passphraseCommand, read: fromCommand },
+    [`${option}-file`]: { value: passphraseFile, read: fromFile },
+    [`${option}-command`]: { value: passphraseCommand, read: fromCommand },
   }) ?? only({
-    CONTAINERARCHIVE_PASSPHRASE: { value: env.CONTAINERARCHIVE_PASSPHRASE, read: (text) => withoutNewline(Buffer.from(text), 'CONTAINERARCHIVE_PASSPHRASE') },
-    CONTAINERARCHIVE_PASSPHRASE_FILE: { value: env.CONTAINERARCHIVE_PASSPHRASE_FILE, read: fromFile },
-    CONTAINERARCHIVE_PASSPHRASE_COMMAND: { value: env.CONTAINERARCHIVE_PASSPHRASE_COMMAND, read: fromCommand },
+    [name]: { value: env[name], read: (text) => withoutNewline(Buffer.from(text), name) },
+    [`${name}_FILE`]: { value: env[`${name}_FILE`], read: fromFile },
+    [`${name}_COMMAND`]: { value: env[`${name}_COMMAND`], read: fromCommand },
   });
   return source?.read(source.value);
 }

@@ -5,6 +5,7 @@ import { version } from '../../package.json';
 import * as backup from './commands/backup.mjs';
 import * as check from './commands/check.mjs';
 import * as completion from './commands/completion.mjs';
+import * as copies from './commands/copies.mjs';
 import * as doctor from './commands/doctor.mjs';
 import * as forget from './commands/forget.mjs';
 import * as init from './commands/init.mjs';
@@ -14,7 +15,7 @@ import * as restore from './commands/restore.mjs';
 import * as snapshots from './commands/snapshots.mjs';
 import * as stats from './commands/stats.mjs';
 
-const COMMANDS = [init, backup, restore, snapshots, forget, check, stats, key, doctor, report, completion];
+const COMMANDS = [init, backup, restore, snapshots, forget, copies, check, stats, key, doctor, report, completion];
 
 const EXAMPLES = `
 Examples:
@@ -40,6 +41,7 @@ export function createProgram(run, isJson) {
     .option('-r, --repo <path>', 'the repository (or CONTAINERARCHIVE_REPOSITORY)')
     .option('--passphrase-file <file>', 'read the passphrase from a file (or CONTAINERARCHIVE_PASSPHRASE_FILE)')
     .option('--passphrase-command <command>', 'read it from the output of a command (or CONTAINERARCHIVE_PASSPHRASE_COMMAND)')
+    .option('--promote', 'make a mirror a repository of its own, when the original is lost')
     .option('--json', 'print results as JSON lines')
     .option('-q, --quiet', 'print only results and problems')
     .addOption(new Option('--no-progress', 'show no progress on the terminal'))

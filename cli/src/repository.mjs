@@ -60,22 +60,29 @@ async function openAsking(ContainerArchive, path, options, output) {
   }
 }
 
+/** Opens with the passphrase that is given; else without one, with `keyless`, or with a typed one. */
+async function openWith(path, passphrase, { keyless, ...options }, output) {
+  const ContainerArchive = await loadApi();
+  try {
+    return await ContainerArchive.open(path, passphrase === undefined ? options : { ...options, passphrase });
+  } catch (error) {
+    if (passphrase !== undefined || error.code !== 'ERR_PASSPHRASE_REQUIRED') throw error;
+    if (keyless) return ContainerArchive.open(path, { ...options, keyless });
+    if (!hasTerminal()) throw error;
+    return openAsking(ContainerArchive, path, options, output);
+  }
+}
+
 /**
  * Opens the repository; its warnings go to stderr. The terminal is asked for a passphrase only when
  * the repository is encrypted and none is given.
+ * @param options of open(); with `keyless`, the repository is opened without a passphrase instead
+ * @param which whose passphrase it is, as in givenPassphrase()
  */
-export async function openRepository(globals, { output, signal }, options = {}) {
+export async function openRepository(globals, { output, signal }, options = {}, which = '') {
   const path = repositoryPath(globals);
-  const all = { ...options, signal };
-  const ContainerArchive = await loadApi();
-  const passphrase = await givenPassphrase(globals);
-  let archive;
-  try {
-    archive = await ContainerArchive.open(path, passphrase === undefined ? all : { ...all, passphrase });
-  } catch (error) {
-    if (passphrase !== undefined || error.code !== 'ERR_PASSPHRASE_REQUIRED' || !hasTerminal()) throw error;
-    archive = await openAsking(ContainerArchive, path, all, output);
-  }
+  const promoted = globals.promote ? { promote: true, readOnly: false } : {};
+  const archive = await openWith(path, await givenPassphrase(globals, which), { ...options, ...promoted, signal }, output);
   archive.on('warning', ({ message }) => output.warn(message));
   archive.on('repair:healed', ({ pack }) => output.note(`Repaired pack ${pack} from parity.`));
   return archive;

@@ -219,7 +219,7 @@ async function backupStdin(archive, { name = 'stdin', refuseEmpty }, ingestOptio
 
 /** The environment of commands: all but the passphrase, which none of them needs. */
 function commandEnvironment() {
-  const { CONTAINERARCHIVE_PASSPHRASE, ...env } = process.env;
+  const { CONTAINERARCHIVE_PASSPHRASE, CONTAINERARCHIVE_TO_PASSPHRASE, ...env } = process.env;
   return env;
 }
 

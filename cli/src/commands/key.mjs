@@ -31,7 +31,7 @@ export function define(program, run) {
 /** The new passphrase, from the options or the terminal. */
 async function newPassphrase({ newPassphraseFile, newPassphraseCommand }) {
   const options = { passphraseFile: newPassphraseFile, passphraseCommand: newPassphraseCommand };
-  return await givenPassphrase(options, {}) ?? askNewPassphrase(HINT);
+  return await givenPassphrase(options, '', {}) ?? askNewPassphrase(HINT);
 }
 
 async function listKeys(session, globals) {
