@@ -1232,6 +1232,8 @@ export interface IMirrorOptions {
   delete?: boolean;
   /** Change nothing, and report what would be done. Default false. */
   dryRun?: boolean;
+  /** How the bucket is reached, for a URL. Refused for a path. */
+  storage?: IStorageOptions;
   /**
    * Cancels the call: the promise rejects with `signal.reason`. The mirror is whole as far as it
    * goes, and the next call continues.

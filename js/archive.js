@@ -233,7 +233,7 @@ class ContainerArchive {
   }
 
   async mirrorTo(path, mirrorOptions) {
-    const where = check.absolutePath(path, 'path');
+    const where = check.location(path, 'path');
     const checked = copies.mirrorOptions(mirrorOptions);
     const listeners = this.#listeners('mirror', checked.onProgress);
     const run = async (repo) => {

@@ -30,7 +30,7 @@ function copyOptions(value) {
 /** The options of mirrorTo(): { json, signal?, onProgress? }. */
 function mirrorOptions(value) {
   const given = check.options(value, IMirrorOptions, 'options');
-  return { json: JSON.stringify(read(given, IMirrorOptions, ['delete', 'dryRun'])), ...common(given) };
+  return { json: JSON.stringify(read(given, IMirrorOptions, ['delete', 'dryRun', 'storage'])), ...common(given) };
 }
 
 /** Runs `call(update, stop)`, which resolves to JSON, as one operation with progress. */
@@ -53,7 +53,7 @@ function runCopy(repo, target, checked, listeners, leftovers) {
   return run('copy', (update, stop) => repo.copyTo(target, checked.json, update, stop), checked, listeners, leftovers);
 }
 
-/** Mirrors a native repository into the directory at `path`. */
+/** Mirrors a native repository into the directory or bucket at `path`. */
 function runMirror(repo, path, checked, listeners, leftovers) {
   return run('mirror', (update, stop) => repo.mirrorTo(path, checked.json, update, stop), checked, listeners, leftovers);
 }

@@ -205,7 +205,13 @@ const ICopyOptions = {
   signal: SIGNAL,
   onProgress: CALLBACK,
 };
-const IMirrorOptions = { delete: boolean(false), dryRun: boolean(false), signal: SIGNAL, onProgress: CALLBACK };
+const IMirrorOptions = {
+  delete: boolean(false),
+  dryRun: boolean(false),
+  storage: object(IStorageOptions),
+  signal: SIGNAL,
+  onProgress: CALLBACK,
+};
 const IReportOptions = { policy: { type: 'policy' }, signal: SIGNAL };
 const IRepairOptions = { exclusive: boolean(false), signal: SIGNAL, onProgress: CALLBACK };
 /** Options of reindex() and stats(). */

@@ -61,20 +61,8 @@ fn executor(threads: Option<usize>) -> Result<Arc<dyn Executor>> {
 
 fn environment(location: &str, handle: types::HandleOptions, monitor: OpenMonitor) -> Result<Environment> {
     panics::silence();
-    let (executor, monitor) = (executor(handle.threads)?, Arc::new(monitor));
-    #[cfg(feature = "remote")]
-    {
-        if repo::is_url(location) {
-            let options = handle.storage.unwrap_or_default();
-            return Environment::remote_with(location, &options, executor, monitor);
-        }
-        if handle.storage.is_some() {
-            return Err(types::invalid(format!(
-                "storage: only for a URL such as s3://bucket/prefix; {location} is a path"
-            )));
-        }
-    }
-    Environment::local_with(Path::new(location), executor, monitor)
+    let executor = executor(handle.threads)?;
+    types::environment(location, handle, executor, Arc::new(monitor))
 }
 
 /// Parses options from JSON, and those of the handle.

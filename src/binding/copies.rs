@@ -3,17 +3,17 @@
 use super::archive::NativeRepository;
 use super::monitor::OperationMonitor;
 use super::stop::NativeStop;
-use super::types::{self, parse, to_json};
+use super::types::{self, HandleOptions, parse, to_json};
 use crate::error::Result;
 use crate::id::SnapshotId;
 use crate::monitor::NullMonitor;
 use crate::ops::{self, CopyOptions, CopyReport, MirrorOptions, MirrorReport};
-use crate::repo::Environment;
+#[cfg(feature = "remote")]
+use crate::repo::RemoteOptions;
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Function, PromiseRaw};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::sync::Arc;
 
 #[napi]
@@ -52,8 +52,12 @@ impl NativeRepository {
         let monitor = OperationMonitor::new(on_progress, stop)?;
         self.handle().spawn(env, "ca-mirror", move |repo| {
             let json: MirrorJson = parse(&options)?;
-            let executor = Arc::clone(repo.executor());
-            let target = Environment::local_with(Path::new(&path), executor, Arc::new(NullMonitor))?;
+            let handle = HandleOptions {
+                threads: None,
+                #[cfg(feature = "remote")]
+                storage: json.storage,
+            };
+            let target = types::environment(&path, handle, Arc::clone(repo.executor()), Arc::new(NullMonitor))?;
             let options = MirrorOptions {
                 delete: json.delete,
                 dry_run: json.dry_run,
@@ -70,6 +74,8 @@ struct MirrorJson {
     delete: bool,
     #[serde(default)]
     dry_run: bool,
+    #[cfg(feature = "remote")]
+    storage: Option<RemoteOptions>,
 }
 
 #[derive(Deserialize)]

@@ -7,15 +7,18 @@ use crate::clock::parse_time;
 use crate::codec::Compression;
 use crate::crypto::KdfParams;
 use crate::error::{Error, Result};
+use crate::executor::Executor;
 use crate::id::RepoId;
-use crate::monitor::Progress;
+use crate::monitor::{Monitor, Progress};
 use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan};
+use crate::repo::{Environment, InitOptions, OpenOptions, ParityParams, Secret};
 #[cfg(feature = "remote")]
-use crate::repo::RemoteOptions;
-use crate::repo::{InitOptions, OpenOptions, ParityParams, Secret};
+use crate::repo::{RemoteOptions, is_url};
 use crate::snapshot::{Snapshot, SnapshotFilter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -208,6 +211,29 @@ impl OpenJson {
             promote: self.promote.unwrap_or(default.promote),
         }
     }
+}
+
+/// What is needed to work with the repository at a path or URL.
+pub fn environment(
+    location: &str,
+    handle: HandleOptions,
+    executor: Arc<dyn Executor>,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Environment> {
+    #[cfg(feature = "remote")]
+    {
+        if is_url(location) {
+            return Environment::remote_with(location, &handle.storage.unwrap_or_default(), executor, monitor);
+        }
+        if handle.storage.is_some() {
+            return Err(invalid(format!(
+                "storage: only for a URL such as s3://bucket/prefix; {location} is a path"
+            )));
+        }
+    }
+    #[cfg(not(feature = "remote"))]
+    drop(handle);
+    Environment::local_with(Path::new(location), executor, monitor)
 }
 
 /// Parses the options of `open`, and those of its handle.
