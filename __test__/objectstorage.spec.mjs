@@ -1,10 +1,13 @@
 // Repositories on object storage, on a real server of the protocol of S3.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { Readable } from 'node:stream';
 import {
-  ContainerArchive, MIB, afterwards, assertSameBytes, compressible, random, rejectsWith, restored, test,
+  ContainerArchive, ENCRYPTED, MIB, PASSPHRASE, afterwards, assertSameBytes, compressible, freshRepo, random, rejectsWith, restored,
+  root, test,
 } from './support/harness.mjs';
 import { CREDENTIALS, skip, startFaulty, startMoto, startUnconditional } from './support/object-server.mjs';
 
@@ -170,6 +173,42 @@ for (const what of ['drop', 'lose', 500, 503, 'truncate', 'flip']) {
     assert.deepEqual(verified.errors, []);
   });
 }
+
+run('a repository in a directory is mirrored into a bucket, and snapshots are copied from it', async (t) => {
+  const { repo } = await freshRepo(t, ENCRYPTED);
+  const data = random(5 * MIB, 9);
+  const { id } = await repo.ingest(Readable.from([data]));
+  const url = newUrl();
+  const first = await repo.mirrorTo(url, { storage: server.storage, delete: true });
+  assert.ok(first.copiedFiles > 0);
+  assert.equal((await repo.mirrorTo(url, { storage: server.storage, delete: true })).copiedFiles, 0);
+  const mirror = await connect(t, url, { passphrase: PASSPHRASE });
+  assertSameBytes(await restored(mirror, id), data, 'from the mirror');
+  assert.deepEqual((await mirror.verify({ level: 'full' })).errors, []);
+  await rejectsWith(mirror.ingest(Readable.from([data])), 'ERR_MIRROR');
+  const target = await create(t, newUrl(), SECRET);
+  const { copied } = await repo.copyTo(target);
+  assertSameBytes(await restored(target, copied[0].to), data, 'from the copy');
+});
+
+run('the command line works with a bucket', async () => {
+  const env = {
+    ...process.env, CONTAINERARCHIVE_REPOSITORY: newUrl(), CONTAINERARCHIVE_PASSPHRASE: 'correct horse', AWS_ENDPOINT_URL: server.endpoint,
+    AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId, AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey, AWS_ALLOW_HTTP: 'true',
+  };
+  const cli = (args, input) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'cli/dist/containerarchive.js'), ...args], { env, input, encoding: 'utf8' });
+    assert.equal(status, 0, `${args.join(' ')}: ${stdout}${stderr}`);
+    return stdout;
+  };
+  cli(['init']);
+  cli(['backup', '--stdin', '--name', 'note'], 'hello');
+  assert.equal(cli(['restore', 'latest', '--to', '-']), 'hello');
+  assert.match(cli(['doctor']), /conditional puts are honoured/);
+  cli(['forget', '--keep-last', '1', '--prune', '--exclusive', '--yes']);
+  cli(['repair', '--exclusive']);
+  cli(['check', '--read-data']);
+});
 
 run('a writer that may not delete can back up', async (t) => {
   const url = newUrl();
