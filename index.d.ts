@@ -138,8 +138,8 @@ export interface IOpenOptions {
   /**
    * Open an encrypted repository without its keys, to verify it where no passphrase is available.
    * Such a handle supports only `verify`, at the levels 'quick' and 'standard', `mirrorTo` and
-   * `close`; all other calls reject with ERR_PASSPHRASE_REQUIRED. Cannot be combined with `passphrase` or `key`.
-   * Has no effect on a repository without encryption. Default false.
+   * `close`; all other calls reject with ERR_PASSPHRASE_REQUIRED. Cannot be combined with
+   * `passphrase` or `key`. Has no effect on a repository without encryption. Default false.
    */
   keyless?: boolean;
   /**
@@ -174,10 +174,10 @@ export interface IOpenOptions {
   /** How the bucket is reached, for a URL. Refused for a path. */
   storage?: IStorageOptions;
   /**
-   * Remove the mark of a mirror ({@link ContainerArchive.mirrorTo}), so that this copy can be written
-   * to. Only once the repository itself is lost: two copies of one id that are both written to
-   * diverge. Has no effect on a repository that is no mirror. Cannot be combined with `readOnly` or
-   * `keyless`. Default false.
+   * Remove the mark of a mirror ({@link ContainerArchive.mirrorTo}), so that this copy can be
+   * written to. Only once the repository itself is lost: two copies of one id that are both written
+   * to diverge. Has no effect on a repository that is no mirror. Cannot be combined with `readOnly`
+   * or `keyless`. Default false.
    */
   promote?: boolean;
   /**
@@ -1163,8 +1163,8 @@ export interface ICopyOptions {
   /** Of these, only snapshots that match. Default: all. */
   filter?: ISnapshotFilter;
   /**
-   * Cancels the call: the promise rejects with `signal.reason`. Snapshots that were copied stay, and
-   * the next call reuses what was stored of the others.
+   * Cancels the call: the promise rejects with `signal.reason`. Snapshots that were copied stay,
+   * and the next call reuses what was stored of the others.
    */
   signal?: AbortSignal;
   /** Called ten times a second while anything moves, once a second while nothing does. */
@@ -1816,17 +1816,17 @@ export class ContainerArchive {
 
   /**
    * Copies snapshots into another repository, oldest first, with the keys, the compression and the
-   * parity of that one. A copy keeps the time, the tags, the items and the digests, has an id of its
-   * own, and names its original (`copiedFrom`). Chunks that the target has are not stored again. A
-   * snapshot that the target has is skipped, so that a call can be repeated or resumed. Chunks are
-   * taken as they were cut.
+   * parity of that one. A copy keeps the time, the tags, the items and the digests, has an id of
+   * its own, and names its original (`copiedFrom`). Chunks that the target has are not stored
+   * again. A snapshot that the target has is skipped, so that a call can be repeated or resumed.
+   * Chunks are taken as they were cut.
    *
    * Damaged data is read through parity, as by a restore. A snapshot that cannot be read completely
    * is no error of the call: it is in `failed`, and the others are copied.
    *
-   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND and ERR_SNAPSHOT_AMBIGUOUS before anything
-   * is copied; ERR_INVALID_ARGUMENT when both handles are of one repository; for the target those of
-   * `ingest`.
+   * @throws {ContainerArchiveError} ERR_SNAPSHOT_NOT_FOUND and ERR_SNAPSHOT_AMBIGUOUS before
+   * anything is copied; ERR_INVALID_ARGUMENT when both handles are of one repository; for the
+   * target those of `ingest`.
    * @example
    * const offsite = await ContainerArchive.open('/mnt/offsite/shop', { passphrase });
    * const { copied, skipped } = await archive.copyTo(offsite, { filter: { after: '2026-11-01' } });
@@ -1834,10 +1834,10 @@ export class ContainerArchive {
   copyTo(target: ContainerArchive, options?: ICopyOptions): Promise<ICopyResult>;
 
   /**
-   * Copies the files of the repository, byte for byte, into another directory, which must be missing,
-   * empty, or a mirror of this repository; only the files that are not there yet are copied. Needs
-   * no keys. At every instant each snapshot in the mirror can be restored, also while others write
-   * to the repository and prune it, and after a crash.
+   * Copies the files of the repository, byte for byte, into another directory, which must be
+   * missing, empty, or a mirror of this repository; only the files that are not there yet are
+   * copied. Needs no keys. At every instant each snapshot in the mirror can be restored, also while
+   * others write to the repository and prune it, and after a crash.
    *
    * A mirror can be opened, restored and verified like the repository, with the same keys, but not
    * written to (ERR_MIRROR) unless it is opened with `promote`.

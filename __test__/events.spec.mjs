@@ -10,7 +10,7 @@ import { KIB, MIB, freshRepo, pieces, random, rejectsWith, root, temporary, test
 /** All events except `warning` and `repair:healed`, which need another kind of damage. */
 const EVENTS = [
   'ingest:progress', 'ingest:complete', 'restore:progress', 'restore:complete', 'prune:progress', 'prune:complete', 'verify:progress',
-  'verify:error', 'repair:progress', 'repair:complete',
+  'verify:error', 'repair:progress', 'repair:complete', 'copy:progress', 'copy:complete', 'mirror:progress', 'mirror:complete',
 ];
 
 /** A stream that takes some time. */
@@ -222,6 +222,10 @@ test('a listener that throws affects no operation, whatever the event', async (t
       const onProgress = () => { throw new Error('onProgress'); };
       const restored = await repo.restoreToFile(id, { path: join(folder, 'restored'), onProgress });
       const pruned = await repo.prune({ keepLast: 1 }, { onProgress });
+      const other = await ContainerArchive.init(join(folder, 'other'));
+      await repo.copyTo(other, { onProgress });
+      await other.close();
+      await repo.mirrorTo(join(folder, 'mirror'), { onProgress });
       const packs = join(path, 'packs', 'data');
       for (const name of fs.readdirSync(packs)) if (name.endsWith('.pack')) fs.rmSync(join(packs, name));
       const verified = await repo.verify({ onProgress });

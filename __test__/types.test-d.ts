@@ -144,7 +144,7 @@ export async function calls(): Promise<void> {
   repo.on('ingest:complete', ({ snapshotId, newChunks }) => same<[typeof snapshotId, typeof newChunks], [string, number]>(true));
   repo.on('warning', ({ item, exitCode, stderrTail }) => void [item?.length, exitCode?.toFixed(), stderrTail?.length]);
   repo.once('warning', ({ code, message }) => same<[typeof code, typeof message], [string, string]>(true));
-  same<keyof IContainerArchiveEvents, 'ingest:complete' | 'ingest:progress' | 'prune:complete' | 'prune:progress' | 'repair:complete' | 'repair:healed' | 'repair:progress' | 'restore:complete' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
+  same<keyof IContainerArchiveEvents, 'copy:complete' | 'copy:progress' | 'ingest:complete' | 'ingest:progress' | 'mirror:complete' | 'mirror:progress' | 'prune:complete' | 'prune:progress' | 'repair:complete' | 'repair:healed' | 'repair:progress' | 'restore:complete' | 'restore:progress' | 'verify:error' | 'verify:progress' | 'warning'>(true);
   subscription.unsubscribe();
   const closed: boolean = subscription.closed;
   void closed;

@@ -60,7 +60,9 @@ async function openAsking(ContainerArchive, path, options, output) {
   }
 }
 
-/** Opens with the passphrase that is given; else without one, with `keyless`, or with a typed one. */
+/**
+ * Opens with the passphrase that is given; else without one, with `keyless`, or with a typed one.
+ */
 async function openWith(path, passphrase, { keyless, ...options }, output) {
   const ContainerArchive = await loadApi();
   try {
