@@ -3,7 +3,7 @@
 //! [`Scanner`] gets the bytes in pieces of any size and reports each member: its attributes, where
 //! its headers begin, where its data are. It knows ustar, the v7 format before it, the long names
 //! and sparse files of GNU tar, and the pax records of POSIX.1-2001 with the three sparse formats
-//! that GNU tar writes in them. [`recognise`] decides by the first block what a stream is.
+//! that GNU tar writes in them. [`recognise()`] decides by the first block what a stream is.
 //!
 //! Always true:
 //! - Feeding never fails. Bytes that are no tar, or break off as one, are a [`Verdict`].
