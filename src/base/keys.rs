@@ -336,7 +336,7 @@ impl Base {
     }
 
     /// The bytes at a path; `None` when they are missing, too large or not a regular file.
-    fn read_key_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+    pub fn read_key_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         Ok(judge(self.storage().get(path, MAX_KEY_FILE_LEN))?.ok())
     }
 

@@ -8,6 +8,7 @@
 use super::{Base, Environment};
 use crate::error::{Error, Result};
 use crate::id::{RepoId, SnapshotId};
+use crate::lock::lease;
 use crate::storage::{ErrorKind, LockMode, Storage, judge, put_bytes};
 use crate::{checked_json, layout};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,10 @@ pub(super) fn promote(env: &Environment) -> Result<()> {
     let _guard = storage
         .lock(layout::MAINT_LOCK, LockMode::Exclusive, Duration::ZERO)?
         .ok_or_else(locked)?;
+    // the lock of a bucket excludes no other machine
+    if storage.is_remote() && lease::list(storage)?.iter().any(|lease| lease.held) {
+        return Err(locked());
+    }
     for key in layout::MIRROR_LEDGERS.into_iter().chain([layout::MIRROR]) {
         storage.delete(key)?;
     }

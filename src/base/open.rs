@@ -25,7 +25,7 @@ use crate::index::{BrokenSegment, EpochKey, GlobalIndex, SegmentContext, Segment
 use crate::layout;
 use crate::lock::lock_files;
 use crate::monitor::Warning;
-use crate::storage::{Created, ErrorKind, LockMode, put_bytes};
+use crate::storage::{Created, ErrorKind, LockMode, Storage, put_bytes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -97,15 +97,15 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
         return Err(exists(&env));
     }
     readme::put(&env)?;
-    for folder in [layout::KEYS, layout::KEY_COPIES] {
-        for entry in storage.list(folder)? {
-            storage.delete(&entry.key)?;
-        }
+    let own_keys: Vec<String> = unlocked.iter().flat_map(|unlocked| key_files(&unlocked.id)).collect();
+    // on object storage the lock excludes no other machine: these files may be those of an init
+    // that finishes now
+    if !storage.is_remote() {
+        delete_keys(storage, &[])?;
     }
 
-    // the copy first, so that every key file has a copy
     if let (Some(unlocked), Some(file)) = (&unlocked, &key_file) {
-        for key in [layout::key_copy(&unlocked.id), layout::key(&unlocked.id)] {
+        for key in key_files(&unlocked.id) {
             put_bytes(storage, &key, file)?;
         }
     }
@@ -113,7 +113,14 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     let config_bytes = config.encode(keys.as_ref().map(|keys| &keys.current().1.config_mac))?;
     storage.barrier()?;
     if put_bytes(storage, layout::CONFIG, &config_bytes)? == Created::Exists {
+        if storage.is_remote() {
+            own_keys.iter().try_for_each(|key| storage.delete(key))?;
+        }
         return Err(exists(&env));
+    }
+    if storage.is_remote() {
+        // of inits that have lost against this one, or were interrupted
+        delete_keys(storage, &own_keys)?;
     }
     storage.barrier()?;
     let folder = RootFolder::identify(&env)?;
@@ -123,6 +130,21 @@ pub fn init(env: Environment, secret: Option<&Secret>, options: &InitOptions) ->
     // left over from an earlier init that was interrupted
     opened.base.clean_half_written();
     Ok(opened)
+}
+
+/// The copy of a key file first, so that every key file has a copy.
+fn key_files(id: &KeyId) -> [String; 2] {
+    [layout::key_copy(id), layout::key(id)]
+}
+
+/// Deletes all key files and copies of key files but these.
+fn delete_keys(storage: &dyn Storage, kept: &[String]) -> Result<()> {
+    for folder in [layout::KEYS, layout::KEY_COPIES] {
+        for entry in storage.list(folder)?.iter().filter(|entry| !kept.contains(&entry.key)) {
+            storage.delete(&entry.key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the options of a new repository; returns its pack size and parity.

@@ -22,6 +22,8 @@ pub const INGEST: &str = "ingest";
 pub const PRUNE: &str = "prune";
 /// `operation` in the lease of a repair.
 pub const REPAIR: &str = "repair";
+/// `operation` in the lease of a mirroring, in its target.
+pub const MIRROR: &str = "mirror";
 /// `operation` in the lease of a reindex.
 pub const REINDEX: &str = "reindex";
 
@@ -49,7 +51,7 @@ impl LeaseInfo {
     /// False for operations that write no pack and no copy of a manifest under the id of their
     /// session.
     pub fn may_leave_copies(&self) -> bool {
-        !matches!(self.operation.as_deref(), Some(PRUNE | REPAIR | REINDEX))
+        !matches!(self.operation.as_deref(), Some(PRUNE | REPAIR | REINDEX | MIRROR))
     }
 }
 

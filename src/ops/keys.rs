@@ -199,9 +199,33 @@ fn publish(repo: &Repository, info: &KeyInfo, bytes: &[u8]) -> Result<()> {
 /// Deletes the copy, then the key file, each durably before the next step: a copy that outlives its
 /// key file would indicate that the key file was lost.
 fn withdraw(repo: &Repository, id: &KeyId) -> Result<()> {
-    for path in [layout::key_copy(id), layout::key(id)] {
-        repo.storage().delete(&path)?;
+    let paths = [layout::key_copy(id), layout::key(id)];
+    let kept = match repo.storage().is_remote() {
+        true => repo.read_key_file(&paths[1])?.or(repo.read_key_file(&paths[0])?),
+        false => None,
+    };
+    for path in &paths {
+        repo.storage().delete(path)?;
         repo.storage().barrier()?;
     }
+    // on object storage the lock excludes no other machine, which may have removed the other keys:
+    // of two that remove the last ones, the later one finds none left, and puts its own back
+    if let Some(bytes) = kept
+        && !has_intact_key(repo)?
+    {
+        for path in &paths {
+            put_bytes(repo.storage(), path, &bytes)?;
+        }
+        return Err(Error::LastKey { id: id.to_hex() });
+    }
     Ok(())
+}
+
+fn has_intact_key(repo: &Repository) -> Result<bool> {
+    for id in key_names(repo.storage())?.keys() {
+        if repo.read_key(id)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -8,7 +8,7 @@ use containerarchive::entropy::OsEntropy;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{
-    self, CopyOptions, MirrorOptions, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions,
+    self, CopyOptions, KeyOptions, MirrorOptions, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions,
 };
 use containerarchive::repo::{self, InitOptions, Repository};
 use containerarchive::snapshot::SnapshotFilter;
@@ -124,7 +124,7 @@ fn parity_is_refused_on_object_storage() {
 }
 
 #[test]
-fn a_lost_index_file_is_repaired_where_nobody_else_writes() {
+fn a_lost_index_file_is_repaired_where_no_other_process_writes() {
     let flavor = Flavor::sealed();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
@@ -199,6 +199,79 @@ fn a_machine_that_writes_keeps_a_prune_away_until_its_lease_expires() {
     ops::prune(&later, &exclusive_prune(), &NullMonitor).unwrap();
     assert_eq!(later.storage().lease_held(&key).unwrap(), None);
     assert_eq!(restore(&later, &kept.id.to_hex(), None).unwrap().len(), 50_000);
+}
+
+#[test]
+fn of_inits_at_once_one_creates_and_its_key_stays() {
+    for _ in 0..20 {
+        let flavor = Flavor::sealed();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let created: Vec<bool> = std::thread::scope(|scope| {
+            let init = |seed: u64| {
+                let environment = environment(machine(Arc::clone(&store), PATIENT), seed);
+                match repo::init(environment, flavor.secret().as_ref(), &options(flavor)) {
+                    Ok(_) => true,
+                    Err(error) if ["ERR_REPO_EXISTS", "ERR_NOT_EMPTY"].contains(&error.code()) => false,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            let threads: Vec<_> = (1..=4).map(|seed| scope.spawn(move || init(seed))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(created.iter().filter(|created| **created).count() <= 1, "{created:?}");
+        if created.contains(&true) {
+            let repo = open_on(&store, flavor, PATIENT);
+            let data = random_bytes(1, 10_000);
+            let snapshot = ingest(&repo, &data).unwrap();
+            assert!(restore(&open_on(&store, flavor, PATIENT), &snapshot.id.to_hex(), None).unwrap() == data);
+        }
+    }
+}
+
+#[test]
+fn of_two_machines_that_remove_the_last_two_keys_one_is_refused() {
+    let flavor = Flavor::sealed();
+    for _ in 0..20 {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let first = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+        let added = KeyOptions {
+            kdf: flavor.small().kdf,
+            ..KeyOptions::default()
+        };
+        ops::add_key(&first, &passphrase(), &added, &NullMonitor).unwrap();
+        let second = open_on(&store, flavor, PATIENT);
+        let ids: Vec<_> = ops::list_keys(&first).unwrap().into_iter().map(|key| key.id).collect();
+        let remove = |repo: &Arc<Repository>, at: usize| match ops::remove_key(repo, &ids[at]) {
+            Ok(()) => true,
+            Err(error) if ["ERR_LAST_KEY", "ERR_KEY_NOT_FOUND"].contains(&error.code()) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let removed: Vec<bool> = std::thread::scope(|scope| {
+            let one = scope.spawn(|| remove(&first, 0));
+            let two = scope.spawn(|| remove(&second, 1));
+            vec![one.join().unwrap(), two.join().unwrap()]
+        });
+        assert_ne!(removed, [true, true]);
+        open_on(&store, flavor, PATIENT);
+    }
+}
+
+#[test]
+fn machines_do_not_mirror_into_one_bucket_at_once() {
+    let flavor = Flavor::plain();
+    let (source, _) = memory_repo(flavor);
+    ingest(&source, &random_bytes(1, 50_000)).unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut target = environment(machine(Arc::clone(&store), PATIENT), 5);
+    target.path = "s3://bucket/backups/shop".to_owned();
+    ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap();
+    let other = machine(Arc::clone(&store), PATIENT);
+    let key = layout::lease(&containerarchive::id::SnapshotId([7; 16]));
+    let lease = other.lease(&key, b"of a mirroring").unwrap();
+    let refused = ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap_err();
+    assert_eq!((refused.code(), refused.retryable()), ("ERR_REPO_LOCKED", true));
+    drop(lease);
+    ops::mirror_to(&source, &target, &following(), &NullMonitor).unwrap();
 }
 
 /// Options of a mirroring that follows what its source has deleted.

@@ -159,7 +159,13 @@ pub fn give_up(session: &Session, why: &Error) -> bool {
     if !session.has_stored_copies() && !lost_packs {
         return true;
     }
-    leave_record(session).is_ok_and(|left| left)
+    // a put without an answer may be carried out later: the lease stays, and keeps a prune away
+    let may_arrive = session.repo().storage().is_remote()
+        && matches!(
+            why,
+            Error::ObjectStorage { .. } | Error::Storage { .. } | Error::Unreadable { .. }
+        );
+    !may_arrive && leave_record(session).is_ok_and(|left| left)
 }
 
 /// Puts the record, durable before the lease is removed. `false`: not put, because the commit lock

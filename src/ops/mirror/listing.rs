@@ -93,7 +93,8 @@ pub(super) fn take_source(run: &Run<'_>) -> Result<Listing> {
     let began = repo.check_folder()?;
     let guard = commit_shared(run)?;
     let mut listing = Listing::take(repo.storage())?;
-    if guard.is_none() {
+    // the lock of a bucket excludes this process alone
+    if guard.is_none() || repo.storage().is_remote() {
         let mut rounds = 0;
         loop {
             let again = Listing::take(repo.storage())?;

@@ -3,10 +3,12 @@
 use super::Run;
 use super::listing::Listing;
 use crate::base::{MAX_CONFIG_LEN, mirror};
+use crate::clock::format_time;
+use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
-use crate::lock::{self, MaintLock, lock_files};
+use crate::lock::{self, Lease, MaintLock, lease, lock_files};
 use crate::repo::{Config, Environment, Repository};
 use crate::snapshot::MAX_MANIFEST_LEN;
 use crate::storage::{ErrorKind, Root, Storage, judge, put_bytes};
@@ -34,6 +36,31 @@ pub(super) struct Target<'a> {
     marked: bool,
     /// Held until the end: another mirroring into this folder waits.
     lock: Option<MaintLock>,
+    /// The same on object storage, where the lock excludes no other machine.
+    lease: Option<Lease>,
+}
+
+/// Takes a lease in a bucket, unless another machine mirrors into it. Of two that begin at once,
+/// both may be refused.
+fn take_lease(repo: &Repository, storage: &dyn Storage) -> Result<Lease> {
+    let session = SnapshotId(random(repo.entropy())?);
+    let lease = Lease::take(storage, session, lease::MIRROR, format_time(repo.now_ms()))?;
+    let others = lease::list(storage)?
+        .into_iter()
+        .filter(|other| other.held && other.session != session);
+    let holders: Vec<String> = others
+        .map(|other| {
+            let operation = other.operation.unwrap_or_else(|| "a session".to_owned());
+            format!("{operation} since {}", other.started_at.unwrap_or_default())
+        })
+        .collect();
+    match holders.is_empty() {
+        true => Ok(lease),
+        false => Err(Error::RepositoryLocked {
+            lock: format!("leases in {}", layout::LOCKS),
+            holders,
+        }),
+    }
 }
 
 impl<'a> Target<'a> {
@@ -78,6 +105,7 @@ impl<'a> Target<'a> {
             root,
             marked,
             lock: None,
+            lease: None,
         })
     }
 
@@ -109,6 +137,9 @@ impl<'a> Target<'a> {
             lock: layout::MAINT_LOCK.to_owned(),
             holders: vec!["mirror".to_owned()],
         })?);
+        if storage.is_remote() {
+            self.lease = Some(take_lease(repo, storage)?);
+        }
         self.root = storage.root()?;
         if self.marked != mirror::is_mirror(storage)? {
             // another mirroring has begun in this folder, or it was promoted, while this one waited

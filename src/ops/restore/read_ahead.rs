@@ -29,7 +29,7 @@ const CHUNK_COST: usize = 1024;
 const MAX_STORED_RUN: u64 = 16 << 20;
 
 /// Most chunks of a run that is not contiguous.
-const MAX_NEAR: usize = 64;
+const MAX_NEAR: usize = 512;
 
 /// Chunks of one pack that one call reads: adjacent ones, on object storage also near ones.
 struct Run {
@@ -150,7 +150,10 @@ impl<'a> ReadAhead<'a> {
             run.cost + cost <= self.max_run
                 && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
                 && run.locations.last().is_some_and(|last| last.pack == location.pack)
-                && (run.is_adjacent(&location) || self.is_remote && run.is_near(&location))
+                && match self.is_remote {
+                    true => run.is_near(&location),
+                    false => run.is_adjacent(&location),
+                }
         });
         if !joins {
             self.dispatch_open();

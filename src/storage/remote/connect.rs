@@ -94,7 +94,11 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
     // the first user of the process decides; a library that chose another one is as good
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, bucket, prefix) = parts_of(url)?;
-    if options.endpoint.as_deref().is_some_and(|url| url.starts_with("http:")) && !allows_http(options) {
+    let endpoint = effective_endpoint(scheme, options);
+    if endpoint.contains('@') {
+        return Err(invalid("storage.endpoint must not contain credentials".to_owned()));
+    }
+    if endpoint.starts_with("http:") && !allows_http(options) {
         return Err(invalid(
             "storage.endpoint has no TLS: use https://, or set storage.allowHttp".to_owned(),
         ));
@@ -125,8 +129,14 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
             )));
         }
     };
-    let store = store.map_err(|error| invalid(format!("{url} cannot be used: {error}")))?;
-    let endpoint = options.endpoint.as_deref().unwrap_or_default();
+    let store = store.map_err(|error| {
+        invalid(super::error::redacted(
+            format!("{url} cannot be used: {error}"),
+            &options.secrets(),
+        ))
+    })?;
+    let endpoint = endpoint.trim_end_matches('/').to_ascii_lowercase();
+    let endpoint = endpoint.as_str();
     Ok(Connected {
         store,
         root: Path::from(prefix),
@@ -236,6 +246,16 @@ fn client(options: &RemoteOptions) -> Result<ClientOptions> {
         }
     }
     Ok(client)
+}
+
+/// The URL of the service, as given or from the environment; empty for that of a cloud.
+fn effective_endpoint(scheme: &str, options: &RemoteOptions) -> String {
+    let names: &[&str] = match scheme {
+        "s3" => &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
+        _ => &[],
+    };
+    let inherited = || names.iter().find_map(|name| std::env::var(name).ok());
+    options.endpoint.clone().or_else(inherited).unwrap_or_default()
 }
 
 /// As the crate does for its own options.

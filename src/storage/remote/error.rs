@@ -65,7 +65,7 @@ pub(super) fn of_store(op: &'static str, key: &str, error: object_store::Error, 
         kind: kind_of(&error, &text),
         op,
         path: key.to_owned(),
-        source: Some(Arc::new(std::io::Error::other(short(&without(brief(text), secrets))))),
+        source: Some(Arc::new(std::io::Error::other(short(&redacted(brief(text), secrets))))),
     }
 }
 
@@ -78,9 +78,12 @@ fn kind_of(error: &object_store::Error, text: &str) -> ErrorKind {
     let by_code = listed(&CODES);
     match error {
         // a missing bucket answers like a missing object
-        Store::NotFound { .. } => by_code
-            .filter(|kind| *kind == ErrorKind::Remote(RemoteFault::Bucket))
-            .unwrap_or(ErrorKind::NotFound),
+        Store::NotFound { .. } => match by_code {
+            Some(ErrorKind::Remote(RemoteFault::Bucket)) => ErrorKind::Remote(RemoteFault::Bucket),
+            // the page of a proxy, or of another server, says nothing about the object
+            _ if is_page(text) => ErrorKind::Remote(RemoteFault::Unreachable),
+            _ => ErrorKind::NotFound,
+        },
         Store::PermissionDenied { .. } => by_code.unwrap_or(ErrorKind::PermissionDenied),
         Store::Unauthenticated { .. } => by_code.unwrap_or(ErrorKind::Remote(RemoteFault::Credentials)),
         Store::NotImplemented { .. } | Store::NotSupported { .. } => ErrorKind::FilesystemUnsupported,
@@ -89,6 +92,11 @@ fn kind_of(error: &object_store::Error, text: &str) -> ErrorKind {
             .or_else(|| listed(&TEXTS))
             .unwrap_or(ErrorKind::Remote(RemoteFault::Unreachable)),
     }
+}
+
+fn is_page(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    lower.contains("<html") || lower.contains("<!doctype html")
 }
 
 /// The text of an error with those of its sources, each once.
@@ -122,7 +130,7 @@ fn brief(text: String) -> String {
 }
 
 /// Removes secrets, and the queries of URLs, which may contain a signature.
-fn without(mut text: String, secrets: &[String]) -> String {
+pub(super) fn redacted(mut text: String, secrets: &[String]) -> String {
     for secret in secrets {
         text = text.replace(secret.as_str(), "…");
     }
@@ -191,6 +199,10 @@ mod tests {
         };
         let kind = |text| of_store("get", "k", missing(text), &[]).kind;
         assert_eq!(kind("<Code>NoSuchKey</Code>"), ErrorKind::NotFound);
+        assert_eq!(
+            kind("<!DOCTYPE html><title>404</title>"),
+            ErrorKind::Remote(RemoteFault::Unreachable)
+        );
         assert_eq!(
             kind("<Code>NoSuchBucket</Code>"),
             ErrorKind::Remote(RemoteFault::Bucket)

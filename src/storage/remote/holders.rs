@@ -7,11 +7,11 @@
 //!
 //! What serves only this is in a folder of its own, below that of the leases.
 
-use super::super::{ConditionalPut, Created, Error, LockGuard, LockMode, Result};
+use super::super::{ConditionalPut, Created, Error, ErrorKind, LockGuard, LockMode, Result};
 use super::{Bucket, runtime, transfer};
 use crate::clock::{Clock, SystemClock};
 use crate::sync::lock;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -232,8 +232,10 @@ impl Holders {
             let _ = store.delete(&path).await;
             time
         })?;
-        let Ok(time) = time else {
-            return Ok(SystemClock.now_ms());
+        let time = match time.map_err(|error| self.bucket.error("put", FOLDER, error)) {
+            Ok(time) => time,
+            Err(error) if error.kind == ErrorKind::PermissionDenied => return Ok(SystemClock.now_ms()),
+            Err(error) => return Err(error),
         };
         *lock(&self.service_time) = Some((time, asked));
         Ok(time)
@@ -252,8 +254,8 @@ async fn beat(bucket: Arc<Bucket>, lease: String, every: Duration, last: Arc<Mut
         tokio::time::sleep(every).await;
         let key = format!("{}{number}", beat_stem(&lease));
         let path = bucket.path(&key);
-        let put = bucket.store.put_opts(&path, PutPayload::new(), PutMode::Create.into());
-        if put.await.is_err() {
+        // without a condition, which some services refuse: the name is used by this lease alone
+        if bucket.store.put(&path, PutPayload::new()).await.is_err() {
             continue;
         }
         let before = lock(&last).replace(key);

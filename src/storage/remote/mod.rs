@@ -16,7 +16,7 @@
 //!
 //! A put whose answer was lost is repeated, and then finds its own object: equal bytes under the
 //! name count as created. Names are random, ids of sessions, or hashes of the bytes, so equal bytes
-//! of somebody else are as good as one's own.
+//! of another writer are as good as one's own.
 
 mod cache;
 mod connect;
@@ -135,15 +135,21 @@ impl RemoteStorage {
         }
     }
 
-    /// Moves the object under `key`, if any, below `quarantine/`.
-    fn keep_aside(&self, op: &'static str, key: &str) -> Result<()> {
+    /// Copies the object under `key`, if any, below `quarantine/`. `false`: there is none.
+    fn keep_aside(&self, op: &'static str, key: &str) -> Result<bool> {
+        let Some(len) = transfer::size(&self.bucket, key)? else {
+            return Ok(false);
+        };
         let random = super::key::random_hex::<4>(self.bucket.entropy.as_ref())
             .map_err(|error| super::Error::from_io(op, key, error))?;
         let kept = format!("quarantine/{}-{random}", key.replace('/', "_"));
         let (from, to) = (self.bucket.path(key), self.bucket.path(&kept));
-        match runtime::block_on(self.bucket.store.copy(&from, &to))? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.bucket.error(op, key, error)),
+        let copied = runtime::block_on(self.bucket.store.copy(&from, &to))?;
+        copied.map_err(|error| self.bucket.error(op, key, error))?;
+        // some services copy after their answer: nothing is deleted before the copy is there
+        match transfer::size(&self.bucket, &kept)? == Some(len) {
+            true => Ok(true),
+            false => Err(super::Error::new(super::ErrorKind::Unavailable, op, key)),
         }
     }
 }
@@ -250,8 +256,10 @@ impl Storage for RemoteStorage {
     fn quarantine(&self, key: &str) -> Result<()> {
         check_key("quarantine", key)?;
         self.cache.forget(key);
-        self.keep_aside("quarantine", key)?;
-        transfer::delete(&self.bucket, key)
+        match self.keep_aside("quarantine", key)? {
+            true => transfer::delete(&self.bucket, key),
+            false => Ok(()),
+        }
     }
 
     fn clean_temporary(&self, prefix: &str) -> Result<u64> {

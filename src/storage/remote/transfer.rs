@@ -15,7 +15,7 @@ const LONGEST_SINGLE: u64 = 16 << 20;
 const PART: u64 = 8 << 20;
 const MAX_PARTS: u64 = 9_000;
 /// Parts of one object that are sent concurrently.
-const PARTS_IN_FLIGHT: usize = 4;
+const PARTS_IN_FLIGHT: usize = 2;
 /// Folders whose names are used once, or always with the same bytes, so that an object of two
 /// writers is the same: their long files may be sent in parts, which no condition protects.
 const UNCONTENDED: [&str; 2] = ["packs/", "index/"];
@@ -120,7 +120,15 @@ fn put_parts(bucket: &Bucket, key: &str, len: u64, reader: &mut dyn Read) -> Res
     let part = PART.max(len.div_ceil(MAX_PARTS));
     let mut upload = WriteMultipart::new_with_chunk_size(upload, usize::try_from(part).unwrap_or(usize::MAX));
     match send_parts(bucket, key, (len, part), reader, &mut upload) {
-        Ok(()) => runtime::block_on(upload.finish())?.map(|_| ()).map_err(of_store),
+        Ok(()) => match runtime::block_on(upload.finish())? {
+            Ok(_) => Ok(()),
+            // its answer may be what was lost
+            Err(_) if size(bucket, key)? == Some(len) => Ok(()),
+            Err(error) => Err(match of_store(error) {
+                error if error.kind == ErrorKind::NotFound => Error::new(ErrorKind::Unavailable, "put", key),
+                error => error,
+            }),
+        },
         Err(error) => {
             // a part that stays is removed by the lifecycle rule of the bucket
             let _ = runtime::block_on(upload.abort());
@@ -191,7 +199,7 @@ pub(super) fn size(bucket: &Bucket, key: &str) -> Result<Option<u64>> {
     match runtime::block_on(bucket.store.head(&bucket.path(key)))? {
         Ok(meta) => Ok(Some(meta.size)),
         Err(error) => match bucket.error("size", key, error) {
-            // a missing bucket is no missing object
+            // there is no answer that tells a missing bucket: that is found by the first read
             error if error.kind == ErrorKind::NotFound => Ok(None),
             error => Err(error),
         },
@@ -232,6 +240,7 @@ pub(super) fn get_range(bucket: &Bucket, key: &str, offset: u64, out: &mut [u8])
         // services answer with different errors when a range begins after the end
         Err(error) if error.kind != ErrorKind::NotFound => match size(bucket, key)? {
             Some(size) if size < end => Err(ends_early()),
+            Some(_) if error.kind == ErrorKind::UnexpectedEnd => Err(Error::new(ErrorKind::Unavailable, "get", key)),
             Some(_) => Err(error),
             None => Err(Error::new(ErrorKind::NotFound, "get", key)),
         },
