@@ -37,6 +37,11 @@ const ENDLESS = `(async function* () { let n = 0; for (;;) { yield require('node
 
 /** Every method that returns a promise, with valid arguments. */
 const EVERY_CALL = {
+  copyTo: async (repo, { folder }) => {
+    const target = await ContainerArchive.init(join(folder, 'target'));
+    return repo.copyTo(target).finally(() => target.close());
+  },
+  mirrorTo: (repo, { folder }) => repo.mirrorTo(join(folder, 'mirror')),
   ingest: (repo) => repo.ingest(['x']),
   ingestMulti: (repo) => repo.ingestMulti([{ name: 'a', type: 'x', stream: ['x'] }]),
   ingestCommand: (repo) => repo.ingestCommand({ command: [process.execPath, '--version'], name: 'x' }),
