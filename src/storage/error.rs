@@ -166,6 +166,16 @@ impl Error {
         }
     }
 
+    /// The reader that was passed to a put failed.
+    pub(super) fn of_source(op: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
+        Self {
+            kind: ErrorKind::Source,
+            op,
+            path: path.into(),
+            source: Some(Arc::new(source)),
+        }
+    }
+
     /// A read that failed because no memory was left: it says nothing about the file.
     pub fn no_memory(path: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, "get", path)

@@ -20,6 +20,13 @@ pub(super) fn folder_of(key: &str) -> &str {
     key.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// Whether a file is in the list of [`Storage::create_folders`](super::Storage::create_folders):
+/// its key, or its folder with a slash at the end.
+pub(super) fn is_allowed(key: &str, allowed: &[&str]) -> bool {
+    let within = |folder: &str| folder.strip_suffix('/').is_some_and(|folder| folder == folder_of(key));
+    allowed.iter().any(|allowed| *allowed == key || within(allowed))
+}
+
 /// Joins a folder, which may be the root, and a name.
 pub(super) fn join(folder: &str, name: &str) -> String {
     match folder {

@@ -3,15 +3,16 @@
 //! It keeps the guarantees of every store, except that nothing outlives the process. Locks and
 //! leases work between the users of one [`MemoryStorage`], shared through an `Arc`.
 
-use super::key::check_key;
+use super::key::{check_key, is_allowed};
+use super::lock_table::LockTable;
 use super::vfs::FileId;
 use super::{Created, Entry, Error, ErrorKind, FolderIdentity, LockGuard, LockMode, Result, Root, Storage};
 use crate::sync::lock;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// [`Storage`] in memory.
 #[derive(Default)]
@@ -22,15 +23,12 @@ pub struct MemoryStorage {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Notified when a lock is released.
-    freed: Condvar,
+    locks: LockTable<String>,
 }
 
 #[derive(Default)]
 struct State {
     files: BTreeMap<String, Arc<[u8]>>,
-    /// Number of shared and of exclusive holders of each lock file.
-    locks: HashMap<String, (usize, usize)>,
     leases: BTreeSet<String>,
     quarantined: u64,
 }
@@ -59,17 +57,6 @@ impl State {
             .cloned()
             .ok_or_else(|| Error::new(ErrorKind::NotFound, op, key))
     }
-
-    /// Takes the lock if no conflicting lock is held.
-    fn try_lock(&mut self, key: &str, mode: LockMode) -> bool {
-        let (shared, exclusive) = self.locks.entry(key.to_owned()).or_default();
-        match mode {
-            LockMode::Shared if *exclusive == 0 => *shared += 1,
-            LockMode::Exclusive if *exclusive == 0 && *shared == 0 => *exclusive += 1,
-            _ => return false,
-        }
-        true
-    }
 }
 
 impl Storage for MemoryStorage {
@@ -78,12 +65,7 @@ impl Storage for MemoryStorage {
         if self.state().files.contains_key(key) {
             return Ok(Created::Exists);
         }
-        let source = |error| Error {
-            kind: ErrorKind::Source,
-            op: "put",
-            path: key.to_owned(),
-            source: Some(Arc::new(error)),
-        };
+        let source = |error| Error::of_source("put", key, error);
         let mut bytes = Vec::new();
         // one byte more than stated, to detect a longer reader
         let got = reader
@@ -113,13 +95,7 @@ impl Storage for MemoryStorage {
     fn get_range(&self, key: &str, offset: u64, out: &mut [u8]) -> Result<()> {
         check_key("get", key)?;
         let bytes = self.state().file("get", key)?;
-        let start = usize::try_from(offset).ok();
-        let range = start.and_then(|start| Some(start..start.checked_add(out.len())?));
-        match range.and_then(|range| bytes.get(range)) {
-            Some(found) => out.copy_from_slice(found),
-            None => return Err(Error::new(ErrorKind::UnexpectedEnd, "get", key)),
-        }
-        Ok(())
+        copy_range(key, &bytes, offset, out)
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {
@@ -196,26 +172,8 @@ impl Storage for MemoryStorage {
 
     fn lock(&self, key: &str, mode: LockMode, wait: Duration) -> Result<Option<Box<dyn LockGuard>>> {
         check_key("lock", key)?;
-        let start = Instant::now();
-        let mut state = self.state();
-        state.file("lock", key)?;
-        while !state.try_lock(key, mode) {
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            state = self
-                .shared
-                .freed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        Ok(Some(Box::new(Guard {
-            shared: self.shared.clone(),
-            key: key.to_owned(),
-            mode,
-        })))
+        self.state().file("lock", key)?;
+        Ok(self.shared.locks.lock(key.to_owned(), mode, wait))
     }
 
     fn probe_locks(&self, key: &str) -> Result<()> {
@@ -246,34 +204,17 @@ impl Storage for MemoryStorage {
     }
 
     fn create_folders(&self, _folders: &[&str], allowed: &[&str]) -> Result<bool> {
-        let expected = |key: &String| {
-            let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            allowed
-                .iter()
-                .any(|path| path == key || path.strip_suffix('/').is_some_and(|path| path == folder))
-        };
-        Ok(self.state().files.keys().all(expected))
+        Ok(self.state().files.keys().all(|key| is_allowed(key, allowed)))
     }
 }
 
-struct Guard {
-    shared: Arc<Shared>,
-    key: String,
-    mode: LockMode,
-}
-
-impl LockGuard for Guard {}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some((shared, exclusive)) = self.shared.state().locks.get_mut(&self.key) {
-            match self.mode {
-                LockMode::Shared => *shared -= 1,
-                LockMode::Exclusive => *exclusive -= 1,
-            }
-        }
-        self.shared.freed.notify_all();
-    }
+/// Fills `out` from `offset` of a whole file; see [`Storage::get_range`].
+pub(super) fn copy_range(key: &str, file: &[u8], offset: u64, out: &mut [u8]) -> Result<()> {
+    let start = usize::try_from(offset).ok();
+    let range = start.and_then(|start| Some(start..start.checked_add(out.len())?));
+    let found = range.and_then(|range| file.get(range));
+    out.copy_from_slice(found.ok_or_else(|| Error::new(ErrorKind::UnexpectedEnd, "get", key))?);
+    Ok(())
 }
 
 struct LeaseGuard {

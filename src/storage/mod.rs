@@ -19,6 +19,7 @@ mod export;
 mod file_rest;
 mod key;
 mod local;
+mod lock_table;
 mod memory;
 mod missing;
 #[cfg(feature = "remote")]

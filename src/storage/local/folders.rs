@@ -5,7 +5,7 @@
 
 use super::LocalStorage;
 use super::temp::TEMP_PREFIX;
-use crate::storage::key::{folder_of, join};
+use crate::storage::key::{folder_of, is_allowed, join};
 use crate::storage::vfs::{FileKind, Vfs};
 use crate::storage::{Error, ErrorKind, Result};
 use std::io;
@@ -39,11 +39,7 @@ impl LocalStorage {
             let path = join(folder, &entry.name);
             let expected = match entry.kind {
                 FileKind::Folder => folders.contains(&path.as_str()) && self.is_free(&path, folders, allowed)?,
-                FileKind::File { .. } => {
-                    let within = |allowed: &str| allowed.strip_suffix('/').is_some_and(|allowed| allowed == folder);
-                    entry.name.starts_with(TEMP_PREFIX)
-                        || allowed.iter().any(|allowed| *allowed == path || within(allowed))
-                }
+                FileKind::File { .. } => entry.name.starts_with(TEMP_PREFIX) || is_allowed(&path, allowed),
                 FileKind::Other => false,
             };
             if !expected {

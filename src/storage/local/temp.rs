@@ -10,7 +10,6 @@ use crate::storage::key::{folder_of, join};
 use crate::storage::vfs::{FileKind, PIECE_LEN, Vfs, VfsFile, WRITEBACK_LEN, is_named, may_be_done};
 use crate::storage::{Error, ErrorKind, LockMode, Result};
 use std::io::{self, Read};
-use std::sync::Arc;
 
 /// Start of the names of half-written files; listings leave them out.
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
@@ -155,12 +154,7 @@ impl LocalStorage {
 
 /// Copies exactly `len` bytes, in whole pieces; an error unless the reader ends there.
 fn copy(op: &'static str, key: &str, len: u64, reader: &mut dyn Read, file: &mut dyn VfsFile) -> Result<()> {
-    let source = |error| Error {
-        kind: ErrorKind::Source,
-        op,
-        path: key.to_owned(),
-        source: Some(Arc::new(error)),
-    };
+    let source = |error| Error::of_source(op, key, error);
     let mut buffer = Vec::new();
     let (mut written, mut handed_on) = (0, 0);
     while written < len {

@@ -5,11 +5,11 @@
 //! have been deleted since, after a merge: a reader of old segments is led to packs that may be
 //! gone, and lists again, as for segments that it holds open.
 
-use super::super::{Error, ErrorKind, Result};
+use super::super::Result;
+use super::super::memory::copy_range;
 use super::{Bucket, transfer};
 use crate::sync::lock;
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 /// Longest segment that is read whole, in bytes. At a few MB/s it costs less than two requests.
@@ -50,26 +50,6 @@ pub(super) const FOLDER: &str = "index";
 /// Whether a file of this key and length is kept when it is put.
 pub(super) fn may_keep(key: &str, len: u64) -> bool {
     is_segment(key) && len <= LONGEST
-}
-
-/// A reader whose bytes are copied as they are read.
-pub(super) struct Copying<'a> {
-    inner: &'a mut dyn Read,
-    copy: &'a mut Vec<u8>,
-}
-
-impl<'a> Copying<'a> {
-    pub(super) fn new(inner: &'a mut dyn Read, copy: &'a mut Vec<u8>) -> Self {
-        Self { inner, copy }
-    }
-}
-
-impl Read for Copying<'_> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(out)?;
-        self.copy.extend_from_slice(out.get(..read).unwrap_or_default());
-        Ok(read)
-    }
 }
 
 fn is_segment(key: &str) -> bool {
@@ -140,10 +120,7 @@ impl Cache {
         let Some(bytes) = self.whole(bucket, key)? else {
             return Ok(None);
         };
-        let start = usize::try_from(offset).ok();
-        let range = start.and_then(|start| Some(start..start.checked_add(out.len())?));
-        let found = range.and_then(|range| bytes.get(range));
-        out.copy_from_slice(found.ok_or_else(|| Error::new(ErrorKind::UnexpectedEnd, "get", key))?);
+        copy_range(key, &bytes, offset, out)?;
         Ok(Some(()))
     }
 }

@@ -7,15 +7,16 @@
 //!
 //! What serves only this is in a folder of its own, below that of the leases.
 
+use super::super::lock_table::LockTable;
 use super::super::{ConditionalPut, Created, Error, ErrorKind, LockGuard, LockMode, Result};
 use super::{Bucket, runtime, transfer};
 use crate::clock::{Clock, SystemClock};
 use crate::sync::lock;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -60,35 +61,17 @@ pub(super) struct Holders {
     service_time: Mutex<Option<(i64, Instant)>>,
 }
 
-/// What the handles of this process hold, by bucket name and key.
-#[derive(Default)]
-struct Held {
-    /// Number of shared and of exclusive holders.
-    locks: HashMap<(String, String), (usize, usize)>,
-    leases: HashSet<(String, String)>,
-}
+/// A key of a bucket.
+type Id = (String, String);
 
+/// What the handles of this process hold.
 #[derive(Default)]
 struct Process {
-    held: Mutex<Held>,
-    /// Notified when a lock is released.
-    freed: Condvar,
+    locks: LockTable<Id>,
+    leases: Mutex<HashSet<Id>>,
 }
 
 static PROCESS: LazyLock<Process> = LazyLock::new(Process::default);
-
-impl Held {
-    /// Takes the lock if no conflicting lock is held.
-    fn try_lock(&mut self, id: &(String, String), mode: LockMode) -> bool {
-        let (shared, exclusive) = self.locks.entry(id.clone()).or_default();
-        match mode {
-            LockMode::Shared if *exclusive == 0 => *shared += 1,
-            LockMode::Exclusive if *exclusive == 0 && *shared == 0 => *exclusive += 1,
-            _ => return false,
-        }
-        true
-    }
-}
 
 impl Holders {
     pub(super) fn new(bucket: Arc<Bucket>, timing: Timing) -> Self {
@@ -99,33 +82,20 @@ impl Holders {
         }
     }
 
-    fn id(&self, key: &str) -> (String, String) {
+    fn id(&self, key: &str) -> Id {
         (self.bucket.name.clone(), key.to_owned())
     }
 
     /// Locks `key` against the other handles of this process.
     pub(super) fn lock(&self, key: &str, mode: LockMode, wait: Duration) -> Option<Box<dyn LockGuard>> {
-        let (id, start) = (self.id(key), Instant::now());
-        let mut held = lock(&PROCESS.held);
-        while !held.try_lock(&id, mode) {
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return None;
-            }
-            held = PROCESS
-                .freed
-                .wait_timeout(held, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        Some(Box::new(Lock { id, mode }))
+        PROCESS.locks.lock(self.id(key), mode, wait)
     }
 
     /// Publishes a lease and renews it until the guard is dropped.
     pub(super) fn lease(&self, key: &str, bytes: &[u8], how: ConditionalPut) -> Result<Box<dyn LockGuard>> {
         let id = self.id(key);
         // held before it can be seen
-        let is_new = lock(&PROCESS.held).leases.insert(id.clone());
+        let is_new = lock(&PROCESS.leases).insert(id.clone());
         let put = match is_new {
             true => transfer::put_new(&self.bucket, how, key, bytes.len() as u64, &mut &bytes[..]),
             false => Ok(Created::Exists),
@@ -134,7 +104,7 @@ impl Holders {
             Ok(Created::Created) => {}
             failed => {
                 if is_new {
-                    lock(&PROCESS.held).leases.remove(&id);
+                    lock(&PROCESS.leases).remove(&id);
                 }
                 failed?;
                 return Err(Error::from_io("lease", key, io::ErrorKind::AlreadyExists.into()));
@@ -158,13 +128,10 @@ impl Holders {
 
     /// Whether the owner of a lease seems to be alive; `None` when there is no lease.
     pub(super) fn lease_held(&self, key: &str) -> Result<Option<bool>> {
-        let path = self.bucket.path(key);
-        let found = match runtime::block_on(self.bucket.store.head(&path))? {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(self.bucket.error("size", key, error)),
+        let Some(found) = transfer::head(&self.bucket, key)? else {
+            return Ok(None);
         };
-        if lock(&PROCESS.held).leases.contains(&self.id(key)) {
+        if lock(&PROCESS.leases).contains(&self.id(key)) {
             return Ok(Some(true));
         }
         if self.timing.expiry.is_zero() {
@@ -177,18 +144,21 @@ impl Holders {
         ))
     }
 
-    /// When the lease was last renewed, in milliseconds since 1970.
-    fn newest_beat(&self, key: &str, lease: &ObjectMeta) -> Result<i64> {
+    /// The beats of all leases, and the objects that show the time.
+    fn own_objects(&self) -> Result<Vec<(String, ObjectMeta)>> {
         let folder = self.bucket.path(FOLDER);
         let listed = runtime::block_on(self.bucket.store.list_with_delimiter(Some(&folder)))?;
-        let listed = listed.map_err(|error| self.bucket.error("list", key, error))?;
-        let stem = beat_stem(key);
-        let beats = listed.objects.iter().filter(|meta| {
-            self.bucket
-                .key(&meta.location)
-                .is_some_and(|found| found.starts_with(&stem))
-        });
+        let listed = listed.map_err(|error| self.bucket.error("list", FOLDER, error))?;
+        let keyed = |meta: ObjectMeta| Some((self.bucket.key(&meta.location)?, meta));
+        Ok(listed.objects.into_iter().filter_map(keyed).collect())
+    }
+
+    /// When the lease was last renewed, in milliseconds since 1970.
+    fn newest_beat(&self, key: &str, lease: &ObjectMeta) -> Result<i64> {
+        let (stem, own) = (beat_stem(key), self.own_objects()?);
+        let beats = own.iter().filter(|(found, _)| found.starts_with(&stem));
         Ok(beats
+            .map(|(_, beat)| beat)
             .chain([lease])
             .map(|meta| meta.last_modified.timestamp_millis())
             .max()
@@ -197,11 +167,8 @@ impl Holders {
 
     /// Deletes the beats of leases that are gone: those of processes that were killed.
     pub(super) fn delete_old_beats(&self, leases: &HashSet<String>) -> Result<u64> {
-        let listed = runtime::block_on(self.bucket.store.list_with_delimiter(Some(&self.bucket.path(FOLDER))))?;
-        let listed = listed.map_err(|error| self.bucket.error("list", FOLDER, error))?;
-        let keys = listed.objects.iter().filter_map(|meta| self.bucket.key(&meta.location));
         let mut deleted = 0;
-        for key in keys {
+        for (key, _) in self.own_objects()? {
             let name = key.strip_prefix(FOLDER).and_then(|name| name.strip_prefix('/'));
             let lease = name.and_then(|name| name.split_once(".beat-")).map(|(lease, _)| lease);
             if lease.is_some_and(|lease| !leases.contains(&format!("{LEASES}/{lease}"))) {
@@ -265,33 +232,9 @@ async fn beat(bucket: Arc<Bucket>, lease: String, every: Duration, last: Arc<Mut
     }
 }
 
-struct Lock {
-    id: (String, String),
-    mode: LockMode,
-}
-
-impl LockGuard for Lock {}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let mut held = lock(&PROCESS.held);
-        if let Some((shared, exclusive)) = held.locks.get_mut(&self.id) {
-            match self.mode {
-                LockMode::Shared => *shared -= 1,
-                LockMode::Exclusive => *exclusive -= 1,
-            }
-            if (*shared, *exclusive) == (0, 0) {
-                held.locks.remove(&self.id);
-            }
-        }
-        drop(held);
-        PROCESS.freed.notify_all();
-    }
-}
-
 struct Lease {
     bucket: Arc<Bucket>,
-    id: (String, String),
+    id: Id,
     beats: Arc<Mutex<Option<String>>>,
     task: AbortHandle,
     left: AtomicBool,
@@ -314,6 +257,6 @@ impl Drop for Lease {
                 let _ = transfer::delete(&self.bucket, &beat);
             }
         }
-        lock(&PROCESS.held).leases.remove(&self.id);
+        lock(&PROCESS.leases).remove(&self.id);
     }
 }

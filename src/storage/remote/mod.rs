@@ -28,7 +28,7 @@ mod transfer;
 
 pub use connect::{ConnectError, RemoteOptions, is_url};
 
-use super::key::{check_key, join};
+use super::key::{check_key, folder_of, is_allowed, join, random_hex};
 use super::{ConditionalPut, Created, Entry, LockGuard, LockMode, Result, Root, Storage};
 use crate::entropy::Entropy;
 use error::of_store;
@@ -140,8 +140,8 @@ impl RemoteStorage {
         let Some(len) = transfer::size(&self.bucket, key)? else {
             return Ok(false);
         };
-        let random = super::key::random_hex::<4>(self.bucket.entropy.as_ref())
-            .map_err(|error| super::Error::from_io(op, key, error))?;
+        let random =
+            random_hex::<4>(self.bucket.entropy.as_ref()).map_err(|error| super::Error::from_io(op, key, error))?;
         let kept = format!("quarantine/{}-{random}", key.replace('/', "_"));
         let (from, to) = (self.bucket.path(key), self.bucket.path(&kept));
         let copied = runtime::block_on(self.bucket.store.copy(&from, &to))?;
@@ -161,9 +161,8 @@ impl Storage for RemoteStorage {
         if !cache::may_keep(key, len) {
             return transfer::put_new(&self.bucket, how, key, len, reader);
         }
-        let mut bytes = Vec::new();
-        let mut copied = cache::Copying::new(reader, &mut bytes);
-        let created = transfer::put_new(&self.bucket, how, key, len, &mut copied)?;
+        let bytes = transfer::read_whole(key, len, reader)?;
+        let created = transfer::put_new(&self.bucket, how, key, len, &mut &bytes[..])?;
         if created == Created::Created {
             self.cache.put(key, &bytes);
         }
@@ -195,7 +194,7 @@ impl Storage for RemoteStorage {
         let path = self.bucket.path(prefix);
         let listed = runtime::block_on(self.bucket.store.list_with_delimiter(Some(&path)))?;
         let listed = listed.map_err(|error| self.bucket.error("list", prefix, error))?;
-        let inside = |key: &str| super::key::folder_of(key) == prefix && check_key("list", key).is_ok();
+        let inside = |key: &str| folder_of(key) == prefix && check_key("list", key).is_ok();
         let mut entries: Vec<Entry> = listed
             .objects
             .into_iter()
@@ -287,11 +286,7 @@ impl Storage for RemoteStorage {
     }
 
     fn create_folders(&self, _folders: &[&str], allowed: &[&str]) -> Result<bool> {
-        let expected = |key: &str| {
-            let folder = super::key::folder_of(key);
-            let in_allowed = |path: &&str| *path == key || path.strip_suffix('/').is_some_and(|path| path == folder);
-            key == probe::KEY || allowed.iter().any(in_allowed)
-        };
+        let expected = |key: &str| key == probe::KEY || is_allowed(key, allowed);
         transfer::every_key(&self.bucket, expected)
     }
 }

@@ -3,10 +3,11 @@
 use super::super::{ConditionalPut, Created, Error, ErrorKind, RemoteFault, Result};
 use super::{Bucket, runtime};
 use futures_util::TryStreamExt;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
+};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest object that is put by one request, in bytes.
@@ -43,10 +44,7 @@ pub(super) fn put_new(
         put_parts(bucket, key, len, reader)?;
         return Ok(Created::Created);
     }
-    let mut bytes = read_up_to(key, len, reader)?;
-    check_length(key, len, bytes.len() as u64, reader)?;
-    bytes.shrink_to_fit();
-    let payload = PutPayload::from(bytes);
+    let payload = PutPayload::from(read_whole(key, len, reader)?);
     match how {
         ConditionalPut::Honoured => put_single(bucket, key, &payload),
         ConditionalPut::Ignored | ConditionalPut::Refused => {
@@ -161,15 +159,6 @@ fn send_parts(
     check_length(key, len, sent, reader)
 }
 
-fn source(key: &str, error: std::io::Error) -> Error {
-    Error {
-        kind: ErrorKind::Source,
-        op: "put",
-        path: key.to_owned(),
-        source: Some(Arc::new(error)),
-    }
-}
-
 /// Reads `len` bytes, or fewer where the reader ends.
 fn read_up_to(key: &str, len: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -180,30 +169,59 @@ fn read_up_to(key: &str, len: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
     reader
         .take(len)
         .read_to_end(&mut bytes)
-        .map_err(|error| source(key, error))?;
+        .map_err(|error| Error::of_source("put", key, error))?;
+    Ok(bytes)
+}
+
+/// Reads a reader that must have exactly `len` bytes.
+pub(super) fn read_whole(key: &str, len: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
+    let bytes = read_up_to(key, len, reader)?;
+    check_length(key, len, bytes.len() as u64, reader)?;
     Ok(bytes)
 }
 
 /// `Source` unless the reader had exactly the stated length and has ended.
 fn check_length(key: &str, stated: u64, got: u64, reader: &mut dyn Read) -> Result<()> {
     let mut more = [0];
-    let ended = got == stated && reader.read(&mut more).map_err(|error| source(key, error))? == 0;
+    let ended = got == stated
+        && reader
+            .read(&mut more)
+            .map_err(|error| Error::of_source("put", key, error))?
+            == 0;
     match ended {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Source, "put", key)),
     }
 }
 
+/// What the service knows of an object; `None` where there is none.
+pub(super) fn head(bucket: &Bucket, key: &str) -> Result<Option<ObjectMeta>> {
+    // there is no answer that tells a missing bucket: that is found by the first read
+    unless_missing(
+        bucket,
+        "size",
+        key,
+        runtime::block_on(bucket.store.head(&bucket.path(key)))?,
+    )
+}
+
+/// `None` where the answer is that there is no such object.
+fn unless_missing<T>(
+    bucket: &Bucket,
+    op: &'static str,
+    key: &str,
+    answer: object_store::Result<T>,
+) -> Result<Option<T>> {
+    match answer.map_err(|error| bucket.error(op, key, error)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// See [`Storage::size`](super::Storage::size).
 pub(super) fn size(bucket: &Bucket, key: &str) -> Result<Option<u64>> {
-    match runtime::block_on(bucket.store.head(&bucket.path(key)))? {
-        Ok(meta) => Ok(Some(meta.size)),
-        Err(error) => match bucket.error("size", key, error) {
-            // there is no answer that tells a missing bucket: that is found by the first read
-            error if error.kind == ErrorKind::NotFound => Ok(None),
-            error => Err(error),
-        },
-    }
+    Ok(head(bucket, key)?.map(|meta| meta.size))
 }
 
 /// See [`Storage::get`](super::Storage::get).
@@ -274,10 +292,8 @@ fn read_range(bucket: &Bucket, key: &str, range: Range<u64>, out: &mut [u8]) -> 
 
 /// See [`Storage::delete`](super::Storage::delete).
 pub(super) fn delete(bucket: &Bucket, key: &str) -> Result<()> {
-    match runtime::block_on(bucket.store.delete(&bucket.path(key)))? {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(bucket.error("delete", key, error)),
-    }
+    let deleted = runtime::block_on(bucket.store.delete(&bucket.path(key)))?;
+    unless_missing(bucket, "delete", key, deleted).map(|_| ())
 }
 
 /// Whether every object below the root has an expected key. Ends at the first that has not.
