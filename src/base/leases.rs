@@ -7,8 +7,22 @@ use crate::id::SnapshotId;
 use crate::layout;
 use crate::lock::{LeaseInfo, lease};
 use crate::snapshot::record::{ForgotReason, ForgotRecord};
-use crate::storage::put_bytes;
+use crate::storage::{Storage, put_bytes};
 use std::collections::HashSet;
+
+/// `RepositoryLocked` while a lease is held, other than that of the session `except`.
+pub fn refuse_holders(storage: &dyn Storage, except: Option<SnapshotId>) -> Result<()> {
+    let leases = lease::list(storage)?.into_iter();
+    let held = leases.filter(|lease| lease.held && Some(lease.session) != except);
+    let holders: Vec<String> = held.map(|lease| lease.describe()).collect();
+    match holders.is_empty() {
+        true => Ok(()),
+        false => Err(Error::RepositoryLocked {
+            lock: format!("leases in {}", layout::LOCKS),
+            holders,
+        }),
+    }
+}
 
 impl Base {
     /// The sessions that are writing, without those of maintenance, which write no pack with their
@@ -32,22 +46,7 @@ impl Base {
         if !is_promised {
             return Err(Error::ExclusiveRequired);
         }
-        let held = lease::list(self.storage())?.into_iter().filter(|lease| lease.held);
-        let holders: Vec<String> = held
-            .map(|lease| {
-                let operation = lease.operation.as_deref().unwrap_or("a session").to_owned();
-                lease
-                    .started_at
-                    .map_or(operation.clone(), |at| format!("{operation} since {at}"))
-            })
-            .collect();
-        match holders.is_empty() {
-            true => Ok(()),
-            false => Err(Error::RepositoryLocked {
-                lock: format!("leases in {}", layout::LOCKS),
-                holders,
-            }),
-        }
+        refuse_holders(self.storage(), None)
     }
 
     /// Removes the leftovers of processes that have exited: stale leases, and if there were any,

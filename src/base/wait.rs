@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::lock::lease::{INGEST, PRUNE, REPAIR};
-use crate::lock::{self, CommitLock, Lease, MaintLock, lease};
+use crate::lock::{self, CommitLock, Lease, LeaseInfo, MaintLock, lease};
 use crate::monitor::Monitor;
 use crate::storage::Storage;
 use std::time::Duration;
@@ -109,11 +109,10 @@ impl Base {
     /// lease.
     fn holders(&self, may_hold: fn(&str) -> bool) -> Vec<String> {
         let leases = lease::list(self.storage()).unwrap_or_default().into_iter();
-        let held = leases.filter(|lease| lease.held);
-        let known = held.filter_map(|lease| Some((lease.operation?, lease.started_at?)));
-        known
-            .filter(|(operation, _)| may_hold(operation))
-            .map(|(operation, started_at)| format!("{operation} since {started_at}"))
+        let may_hold = |lease: &LeaseInfo| lease.operation.as_deref().is_some_and(may_hold);
+        leases
+            .filter(|lease| lease.held && may_hold(lease))
+            .map(|lease| lease.describe())
             .collect()
     }
 }

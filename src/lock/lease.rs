@@ -48,6 +48,15 @@ pub struct LeaseInfo {
 }
 
 impl LeaseInfo {
+    /// For messages: `prune since 2026-11-23T01:45:00.000Z`.
+    pub fn describe(&self) -> String {
+        let operation = self.operation.as_deref().unwrap_or("a session");
+        match &self.started_at {
+            Some(at) => format!("{operation} since {at}"),
+            None => operation.to_owned(),
+        }
+    }
+
     /// False for operations that write no pack and no copy of a manifest under the id of their
     /// session.
     pub fn may_leave_copies(&self) -> bool {

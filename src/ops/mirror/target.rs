@@ -2,7 +2,7 @@
 
 use super::Run;
 use super::listing::Listing;
-use crate::base::{MAX_CONFIG_LEN, mirror};
+use crate::base::{MAX_CONFIG_LEN, mirror, refuse_holders};
 use crate::clock::format_time;
 use crate::entropy::random;
 use crate::error::{Error, Result};
@@ -14,18 +14,6 @@ use crate::snapshot::MAX_MANIFEST_LEN;
 use crate::storage::{ErrorKind, Root, Storage, judge, put_bytes};
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Folders in which a killed run may have left half-written files.
-const FOLDERS: [&str; 8] = [
-    "",
-    layout::DATA,
-    layout::PARITY,
-    layout::KEY_COPIES,
-    layout::RECORDS,
-    layout::SNAPSHOTS,
-    layout::INDEX,
-    layout::KEYS,
-];
 
 /// The target of a mirroring.
 pub(super) struct Target<'a> {
@@ -45,22 +33,8 @@ pub(super) struct Target<'a> {
 fn take_lease(repo: &Repository, storage: &dyn Storage) -> Result<Lease> {
     let session = SnapshotId(random(repo.entropy())?);
     let lease = Lease::take(storage, session, lease::MIRROR, format_time(repo.now_ms()))?;
-    let others = lease::list(storage)?
-        .into_iter()
-        .filter(|other| other.held && other.session != session);
-    let holders: Vec<String> = others
-        .map(|other| {
-            let operation = other.operation.unwrap_or_else(|| "a session".to_owned());
-            format!("{operation} since {}", other.started_at.unwrap_or_default())
-        })
-        .collect();
-    match holders.is_empty() {
-        true => Ok(lease),
-        false => Err(Error::RepositoryLocked {
-            lock: format!("leases in {}", layout::LOCKS),
-            holders,
-        }),
-    }
+    refuse_holders(storage, Some(session))?;
+    Ok(lease)
 }
 
 impl<'a> Target<'a> {
@@ -149,7 +123,7 @@ impl<'a> Target<'a> {
             mirror::mark_mirror(storage, &repo.config().id)?;
             self.marked = true;
         }
-        for folder in FOLDERS {
+        for folder in layout::FOLDERS.into_iter().chain([""]) {
             storage.clean_temporary(folder)?;
         }
         Ok(())
