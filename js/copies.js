@@ -4,10 +4,9 @@
 const check = require('./check.js');
 const { invalidArgument } = require('./error.js');
 const { read } = require('./fields.js');
+const { runOperation } = require('./operation.js');
 const { filter } = require('./options.js');
-const { BytesProgress } = require('./progress.js');
 const { ICopyOptions, IMirrorOptions } = require('./schema.js');
-const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** What both calls take besides their JSON. */
 function common(given) {
@@ -33,29 +32,14 @@ function mirrorOptions(value) {
   return { json: JSON.stringify(read(given, IMirrorOptions, ['delete', 'dryRun', 'storage'])), ...common(given) };
 }
 
-/** Runs `call(update, stop)`, which resolves to JSON, as one operation with progress. */
-async function run(operation, call, { signal }, listeners, leftovers) {
-  const progress = new BytesProgress(operation, (bytes) => `${bytes} copied`, listeners.progress);
-  try {
-    const update = (counters) => progress.update(counters);
-    const running = (stop) => call(update, stop);
-    const result = JSON.parse(await stoppable(signal, running, { leftovers, patience: PATIENCE_MS }));
-    progress.finish();
-    listeners.complete({ operationId: progress.operationId, ...result });
-    return result;
-  } finally {
-    progress.close();
-  }
-}
-
 /** Copies snapshots from one native repository to another. */
 function runCopy(repo, target, checked, listeners, leftovers) {
-  return run('copy', (update, stop) => repo.copyTo(target, checked.json, update, stop), checked, listeners, leftovers);
+  return runOperation('copy', 'copied', (update, stop) => repo.copyTo(target, checked.json, update, stop), checked, listeners, leftovers);
 }
 
 /** Mirrors a native repository into the directory or bucket at `path`. */
 function runMirror(repo, path, checked, listeners, leftovers) {
-  return run('mirror', (update, stop) => repo.mirrorTo(path, checked.json, update, stop), checked, listeners, leftovers);
+  return runOperation('mirror', 'copied', (update, stop) => repo.mirrorTo(path, checked.json, update, stop), checked, listeners, leftovers);
 }
 
 module.exports = { copyOptions, mirrorOptions, runCopy, runMirror };

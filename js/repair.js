@@ -3,9 +3,8 @@
 
 const check = require('./check.js');
 const { read } = require('./fields.js');
-const { BytesProgress } = require('./progress.js');
+const { runOperation } = require('./operation.js');
 const { IRepairOptions } = require('./schema.js');
-const { PATIENCE_MS, stoppable } = require('./stop.js');
 
 /** The options of repair(): { exclusive, signal?, onProgress? }. */
 function repairOptions(value) {
@@ -17,21 +16,10 @@ function repairOptions(value) {
   };
 }
 
-/**
- * Runs one repair. `listeners.progress` gets its progress, `listeners.complete` its result.
- */
-async function runRepair(repo, { exclusive, signal }, listeners, leftovers) {
-  const progress = new BytesProgress('repair', (bytes) => `${bytes} read`, listeners.progress);
-  try {
-    const update = (json) => progress.update(json);
-    const run = (stop) => repo.repair(exclusive, update, stop);
-    const result = JSON.parse(await stoppable(signal, run, { leftovers, patience: PATIENCE_MS }));
-    progress.finish();
-    listeners.complete({ operationId: progress.operationId, ...result });
-    return result;
-  } finally {
-    progress.close();
-  }
+/** Runs one repair. */
+function runRepair(repo, checked, listeners, leftovers) {
+  const call = (update, stop) => repo.repair(checked.exclusive, update, stop);
+  return runOperation('repair', 'read', call, checked, listeners, leftovers);
 }
 
 module.exports = { repairOptions, runRepair };
