@@ -2,11 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { Readable } from 'node:stream';
 import {
-  ContainerArchive, ENCRYPTED, MIB, PASSPHRASE, afterwards, assertSameBytes, compressible, freshRepo, random, rejectsWith, restored,
+  CHEAP_KDF, ContainerArchive, ENCRYPTED, MIB, PASSPHRASE, afterwards, assertSameBytes, compressible, freshRepo, random, rejectsWith, restored,
   root, test,
 } from './support/harness.mjs';
 import { CREDENTIALS, skip, startFaulty, startMoto, startUnconditional } from './support/object-server.mjs';
@@ -18,7 +19,7 @@ before(async () => {
 });
 after(async () => server?.stop());
 
-const SECRET = { passphrase: 'correct horse', kdf: { memory: 19_456, time: 2, lanes: 1 } };
+const SECRET = { passphrase: PASSPHRASE, kdf: CHEAP_KDF };
 const newUrl = () => `s3://bucket/tests/r${number++}`;
 const run = (name, body) => test(name, body, { skip });
 
@@ -94,7 +95,6 @@ run('answers of a service are told apart', async () => {
     [403, 'AccessDenied', 'ERR_PERMISSION', false],
     [503, 'SlowDown', 'ERR_UNREADABLE', true],
   ]) {
-    const { createServer } = await import('node:http');
     const stub = createServer((request, response) => {
       response.writeHead(status, { 'content-type': 'application/xml' });
       response.end(`<?xml version="1.0"?><Error><Code>${answer}</Code><Message>No</Message></Error>`);
@@ -193,7 +193,7 @@ run('a repository in a directory is mirrored into a bucket, and snapshots are co
 
 run('the command line works with a bucket', async () => {
   const env = {
-    ...process.env, CONTAINERARCHIVE_REPOSITORY: newUrl(), CONTAINERARCHIVE_PASSPHRASE: 'correct horse', AWS_ENDPOINT_URL: server.endpoint,
+    ...process.env, CONTAINERARCHIVE_REPOSITORY: newUrl(), CONTAINERARCHIVE_PASSPHRASE: PASSPHRASE, AWS_ENDPOINT_URL: server.endpoint,
     AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId, AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey, AWS_ALLOW_HTTP: 'true',
   };
   const cli = (args, input) => {

@@ -76,42 +76,22 @@ async function freePort() {
  * A server that has no condition for puts: it answers them as if there were none ('ignore'), or
  * with 501 ('refuse'). Everything else goes to `endpoint`.
  */
-export async function startUnconditional(endpoint, mode) {
-  const server = createServer(async (request, response) => {
-    const parts = [];
-    for await (const part of request) parts.push(part);
-    const headers = { ...request.headers };
-    if (headers['if-none-match'] !== undefined && mode === 'refuse') {
-      response.writeHead(501, { 'content-type': 'application/xml' });
-      response.end('<Error><Code>NotImplemented</Code><Message>A header is not implemented</Message></Error>');
-      return;
-    }
-    for (const name of ['if-none-match', 'host', 'connection', 'content-length', 'transfer-encoding', 'expect']) delete headers[name];
-    const body = Buffer.concat(parts);
-    const answer = await fetch(`${endpoint}${request.url}`, {
-      method: request.method, headers, ...(['GET', 'HEAD'].includes(request.method) ? {} : { body }),
-    });
-    const bytes = Buffer.from(await answer.arrayBuffer());
-    const back = Object.fromEntries(answer.headers);
-    if (request.method !== 'HEAD') back['content-length'] = String(bytes.length);
-    delete back['content-encoding'];
-    delete back['transfer-encoding'];
-    response.writeHead(answer.status, back);
-    response.end(request.method === 'HEAD' ? undefined : bytes);
-  }).listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const stop = () => {
-    server.closeAllConnections();
-    return new Promise((resolve) => server.close(resolve));
-  };
-  return { endpoint: `http://127.0.0.1:${server.address().port}`, stop };
+export function startUnconditional(endpoint, mode) {
+  return startFaulty(endpoint, ({ headers }) => {
+    if (headers['if-none-match'] === undefined) return undefined;
+    delete headers['if-none-match'];
+    return mode === 'refuse' ? 501 : undefined;
+  });
 }
+
+/** The codes of the answers that have a status. */
+const CODES = { 403: 'AccessDenied', 500: 'InternalError', 501: 'NotImplemented', 503: 'SlowDown' };
 
 /**
  * A connection to `endpoint` that fails: `fault(request, number)` returns what happens to a
  * request: undefined (answered), 'drop' (the connection is cut before the request is passed on),
  * 'lose' (passed on, and the answer lost), 'stall' (never answered), 'truncate' (half of the body
- * of the answer), 'flip' (one bit of the body), or a status (403, 500, 503).
+ * of the answer), 'flip' (one bit of the body), or a status of CODES. It may change the headers.
  */
 export async function startFaulty(endpoint, fault) {
   let number = 0;
@@ -127,7 +107,7 @@ export async function startFaulty(endpoint, fault) {
     if (what === 'stall') return undefined;
     if (typeof what === 'number') {
       response.writeHead(what, { 'content-type': 'application/xml' });
-      return response.end(`<Error><Code>${{ 403: 'AccessDenied', 503: 'SlowDown' }[what] ?? 'InternalError'}</Code><Message>Later</Message></Error>`);
+      return response.end(`<Error><Code>${CODES[what]}</Code><Message>Later</Message></Error>`);
     }
     const headers = { ...request.headers };
     for (const name of ['host', 'connection', 'content-length', 'transfer-encoding', 'expect']) delete headers[name];

@@ -33,7 +33,7 @@ export function repositoryStats(globals) {
   }
 }
 
-/** Whether a path, which need not exist, is the repository or lies in it, also through links. */
+/** Whether a path, which may be missing, is the repository or inside it, also through links. */
 export function isInRepository(path, globals) {
   const repository = repositoryStats(globals);
   if (repository === undefined) return false;

@@ -94,7 +94,10 @@ pub fn explore(rules: &Rules, most: usize) -> Found {
             violation = left_over(&state, rules);
         }
         if let Some(violation) = violation {
-            found.violation = Some((violation, way_to(at, &states, &parents, rules)));
+            found.violation = Some((
+                violation,
+                way_to(at, &states, &parents, |state, out| next(state, rules, out)),
+            ));
             break;
         }
         if states.len() >= most {
@@ -114,12 +117,18 @@ pub fn explore(rules: &Rules, most: usize) -> Found {
     found
 }
 
-fn way_to(mut at: usize, states: &[State], parents: &[u32], rules: &Rules) -> Vec<String> {
+/// The labels of the steps on the path to a state, from the state before each and all its steps.
+pub fn way_to<S: PartialEq, L: ToString>(
+    mut at: usize,
+    states: &[S],
+    parents: &[u32],
+    next: impl Fn(&S, &mut dyn FnMut(L, S)),
+) -> Vec<String> {
     let mut way = Vec::new();
     while at != 0 {
         let parent = parents[at] as usize;
         let mut step = None;
-        next(&states[parent], rules, &mut |label, new| {
+        next(&states[parent], &mut |label, new| {
             if new == states[at] {
                 step.get_or_insert(label);
             }

@@ -4,6 +4,7 @@
 use super::rules::{Forgetting, Liveness, Rules};
 use super::state::*;
 use super::{compaction, condemn, marks, others, prune, records, reindex, writer};
+use crate::search::way_to;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
@@ -177,7 +178,10 @@ pub fn explore(rules: &Rules, most: usize) -> Found {
             Liveness::Always => true,
         };
         if let Some(violation) = found.check(&state, rules, is_due) {
-            found.violation = Some((violation, way_to(at, &states, &parents, rules)));
+            found.violation = Some((
+                violation,
+                way_to(at, &states, &parents, |state, out| next(state, rules, out)),
+            ));
             break;
         }
         if states.len() >= most {
@@ -194,23 +198,6 @@ pub fn explore(rules: &Rules, most: usize) -> Found {
         at += 1;
     }
     found
-}
-
-fn way_to(mut at: usize, states: &[State], parents: &[u32], rules: &Rules) -> Vec<String> {
-    let mut way = Vec::new();
-    while at != 0 {
-        let parent = parents[at] as usize;
-        let mut step = None;
-        next(&states[parent], rules, &mut |label, new| {
-            if new == states[at] {
-                step.get_or_insert(label);
-            }
-        });
-        way.extend(step.map(|label| label.to_string()));
-        at = parent;
-    }
-    way.reverse();
-    way
 }
 
 /// A process tends to continue for a while, and the others sleep.
