@@ -63,10 +63,11 @@ pub struct CopyReport {
 /// items and the digests of its original. A damaged chunk of the source is read through parity, as
 /// in a restore; a snapshot that cannot be read completely is not copied, and the others are.
 ///
-/// # Errors `InvalidArgument` (both are the same repository), `SnapshotNotFound`,
-/// `SnapshotAmbiguous` (before anything is copied), those of an ingest into the target, `Closed`
-/// (either handle), `Cancelled`. Snapshots that were copied before stay, and so do stored chunks:
-/// the next call continues.
+/// # Errors
+/// `InvalidArgument` (both are the same repository), `SnapshotNotFound`, `SnapshotAmbiguous`
+/// (before anything is copied), those of an ingest into the target, `Closed` (either handle),
+/// `Cancelled`. Snapshots that were copied before stay, and so do stored chunks: the next call
+/// continues.
 pub fn copy_to(
     source: &Arc<Repository>,
     target: &Arc<Repository>,

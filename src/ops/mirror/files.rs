@@ -25,6 +25,12 @@ pub(super) fn missing<'a>(source: &'a Files, known: &'a Files) -> impl Iterator<
     source.iter().filter(differs).map(|(key, len)| (key, *len))
 }
 
+/// Whether an error is about more than one file of the source, so that the run ends.
+fn concerns_more(error: &Error) -> bool {
+    let failed_read = error.unreadable().is_some_and(|error| !error.kind.is_erasure());
+    failed_read || matches!(error, Error::NoMemory)
+}
+
 impl Run<'_> {
     /// What a run would do.
     pub(super) fn plan(&self, source: &Listing, known: &Listing) -> Result<MirrorReport> {
@@ -236,8 +242,7 @@ impl Run<'_> {
                 self.copied(bytes.len() as u64, done);
                 Ok(())
             }
-            Err(Error::NoMemory) => Err(Error::NoMemory),
-            Err(error) if error.unreadable().is_some_and(|error| !error.kind.is_erasure()) => Err(error),
+            Err(error) if concerns_more(&error) => Err(error),
             Err(_) => {
                 let error = Error::PackCorrupt { pack: *pack, reason };
                 done.bad_packs.push((*pack, error));
@@ -326,7 +331,7 @@ impl Run<'_> {
     /// A group of the source that cannot be copied: it was superseded and deleted, or is damaged.
     fn note_parity(&self, error: parity::Error, key: &str, done: &mut Done) -> Result<()> {
         let error = Error::from(error);
-        if error.unreadable().is_some_and(|error| !error.kind.is_erasure()) || matches!(error, Error::NoMemory) {
+        if concerns_more(&error) {
             return Err(error);
         }
         match self.repo.storage().size(key)? {
@@ -350,7 +355,7 @@ impl Run<'_> {
                 }) => {}
                 Err(error) => {
                     let error = Error::from(error);
-                    if error.unreadable().is_some_and(|error| !error.kind.is_erasure()) {
+                    if concerns_more(&error) {
                         return Err(error);
                     }
                     done.damage.get_or_insert(error);

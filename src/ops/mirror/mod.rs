@@ -93,13 +93,14 @@ struct Done {
 /// lost, the snapshots that need it are not copied (without keys: none), nothing is deleted, and
 /// the call fails once everything else is copied.
 ///
-/// # Errors `MirrorRefused` (the target is no mirror of this repository, has snapshots that the
-/// source has never had, or would lose them all), `InvalidArgument` (the target is inside the
-/// repository), `RepositoryLocked` (another mirroring into the same target), `MirrorOvertaken`,
-/// `PackCorrupt`, `PackMissing`, `ChunkMissing`, `ManifestCorrupt`, `ParityCorrupt`,
-/// `RepositoryNotFound`, `RepositoryChanged`, `NotADirectory`, `LocksUnsupported`, `NoSpace`,
-/// `Permission`, `Unreadable`, `Storage`, `Cancelled`, `Closed`. After any of them the mirror is
-/// whole as far as it goes, and the next call continues.
+/// # Errors
+/// `MirrorRefused` (the target is no mirror of this repository, has snapshots that the source has
+/// never had, or would lose them all), `InvalidArgument` (the target is inside the repository),
+/// `RepositoryLocked` (another mirroring into the same target), `MirrorOvertaken`, `PackCorrupt`,
+/// `PackMissing`, `ChunkMissing`, `ManifestCorrupt`, `ParityCorrupt`, `RepositoryNotFound`,
+/// `RepositoryChanged`, `NotADirectory`, `LocksUnsupported`, `NoSpace`, `Permission`, `Unreadable`,
+/// `Storage`, `Cancelled`, `Closed`. After any of them the mirror is whole as far as it goes, and
+/// the next call continues.
 pub fn mirror_to(
     repo: &Arc<Repository>,
     target: &Environment,
