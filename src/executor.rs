@@ -4,6 +4,7 @@
 //! result owns the sending side of a channel: the unwinding drops it, and the receiver sees that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 /// A closure to run on a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -15,6 +16,11 @@ pub trait Executor: Send + Sync {
     /// Submits a job. It may run before this returns ([`InlineExecutor`]), so the caller must hold
     /// no lock that the job takes.
     fn spawn(&self, job: Job);
+    /// Submits a job that waits most of its time, for the answers of another machine: more of them
+    /// run at once than there are processors. Otherwise as [`spawn`](Self::spawn).
+    fn spawn_waiting(&self, job: Job) {
+        self.spawn(job);
+    }
     /// Returns `true` when [`spawn`](Self::spawn) runs the job before it returns.
     fn is_inline(&self) -> bool {
         false
@@ -37,20 +43,31 @@ impl std::error::Error for NoThreads {}
 /// does not wait for them.
 pub struct PoolExecutor {
     pool: rayon::ThreadPool,
+    /// For jobs that wait; started by the first of them.
+    waiting: OnceLock<rayon::ThreadPool>,
+}
+
+/// Jobs that wait at once.
+const WAITING_THREADS: usize = 8;
+
+fn start(threads: usize, name: &'static str) -> Result<rayon::ThreadPool, NoThreads> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |number| format!("{name}-{number}"))
+        // without a handler, rayon aborts the process when a job panics; run() catches panics
+        // before that
+        .panic_handler(std::mem::forget)
+        .build()
+        .map_err(|_| NoThreads)
 }
 
 impl PoolExecutor {
     /// Starts `threads` threads (at least 1).
     pub fn new(threads: usize) -> Result<Self, NoThreads> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|number| format!("containerarchive-{number}"))
-            // without a handler, rayon aborts the process when a job panics; run() catches panics
-            // before that
-            .panic_handler(std::mem::forget)
-            .build()
-            .map_err(|_| NoThreads)?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool: start(threads.max(1), "containerarchive")?,
+            waiting: OnceLock::new(),
+        })
     }
 }
 
@@ -61,6 +78,17 @@ impl Executor for PoolExecutor {
 
     fn spawn(&self, job: Job) {
         self.pool.spawn(move || run(job));
+    }
+
+    fn spawn_waiting(&self, job: Job) {
+        if self.waiting.get().is_none()
+            && let Ok(pool) = start(WAITING_THREADS, "ca-waiting")
+        {
+            // another thread may have started one as well; the last one is dropped without a job
+            let _ = self.waiting.set(pool);
+        }
+        // slower, but it runs
+        self.waiting.get().unwrap_or(&self.pool).spawn(move || run(job));
     }
 }
 

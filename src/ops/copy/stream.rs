@@ -6,7 +6,7 @@ use super::stage::{Part, Stage};
 use crate::error::Error;
 use crate::id::ChunkId;
 use crate::monitor::Monitor;
-use crate::ops::restore::{ReadAhead, RestorePlan, Walk};
+use crate::ops::restore::{ReadAhead, RestorePlan, Taken, Walk};
 use crate::repo::{Repository, Session};
 use crate::snapshot::SnapshotItem;
 use std::collections::VecDeque;
@@ -63,12 +63,11 @@ pub(super) fn store(
             None => break,
             Some(Waiting::Known(..)) => pass_known(&mut waiting, &mut stage).map_err(Failed::Target)?,
             Some(Waiting::Read) => {
-                let Some(chunks) = ahead.take_oldest().map_err(Failed::Source)? else {
+                let Some(Taken { chunks, range }) = ahead.take_next().map_err(Failed::Source)? else {
                     let reason = "chunks of a copy are missing from the read-ahead".to_owned();
                     return Err(Failed::Target(Error::Internal { reason }));
                 };
-                let chunks = Arc::new(chunks);
-                for chunk in 0..chunks.len() {
+                for chunk in range {
                     pass_known(&mut waiting, &mut stage).map_err(Failed::Target)?;
                     waiting.pop_front();
                     let piece = chunks.piece(chunk, 0..chunks.bytes(chunk).len());

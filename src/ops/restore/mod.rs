@@ -15,7 +15,7 @@ pub use file::restore_to_file;
 pub use piece::Piece;
 pub(in crate::ops) use plan::plan_of;
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
-pub(in crate::ops) use read_ahead::ReadAhead;
+pub(in crate::ops) use read_ahead::{ReadAhead, Taken};
 pub(in crate::ops) use walk::Walk;
 
 use crate::error::{Error, Result};
@@ -86,9 +86,10 @@ fn restore_chunks(
                 None => break,
             }
         }
-        let Some(chunks) = ahead.take_oldest()? else { break };
-        let chunks = Arc::new(chunks);
-        for chunk in 0..chunks.len() {
+        let Some(Taken { chunks, range }) = ahead.take_next()? else {
+            break;
+        };
+        for chunk in range {
             repo.check_running(monitor)?;
             let len = chunks.bytes(chunk).len();
             let from = usize::try_from(walk.take_drop(len as u64)).unwrap_or(len);

@@ -4,14 +4,14 @@
 use super::piece::{Chunk, Chunks, Spare};
 use crate::base::{Plain, decode_unproven, meta_of, prove_ids};
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, SnapshotId};
+use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::ChunkLocation;
 use crate::panics;
 use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, get_chunk};
 use crate::sync::lock;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,8 @@ const MAX_STORED_RUN: u64 = 16 << 20;
 
 /// Most chunks of a run that is not contiguous.
 const MAX_NEAR: usize = 512;
+/// Runs that are filled at once on object storage: the open packs of a session, and one more.
+const MAX_OPEN: usize = 5;
 
 /// Chunks of one pack that one call reads: adjacent ones, on object storage also near ones.
 struct Run {
@@ -51,6 +53,11 @@ impl Run {
             cost: 0,
             stored_bytes: 0,
         }
+    }
+
+    /// Whether it is a run of this pack.
+    fn is_of(&self, pack: &PackId) -> bool {
+        self.locations.first().is_some_and(|first| first.pack == *pack)
     }
 
     fn span_with(&self, next: &ChunkLocation) -> Range<u64> {
@@ -81,12 +88,38 @@ fn end_of(location: &ChunkLocation) -> u64 {
     u64::from(location.entry.offset) + u64::from(location.entry.payload_len)
 }
 
-/// Runs that the workers are reading, oldest first.
+/// A run that a worker is reading, or has read.
+struct InProgress {
+    receiver: Option<Receiver<Result<Chunks>>>,
+    chunks: Arc<Chunks>,
+    /// Number of its chunks, and how many of them were taken.
+    len: usize,
+    taken: usize,
+    cost: usize,
+}
+
+/// Consecutive chunks of the stream, which one run has.
+pub(in crate::ops) struct Taken {
+    /// All chunks of the run.
+    pub chunks: Arc<Chunks>,
+    /// The next ones of the stream.
+    pub range: Range<usize>,
+}
+
+/// Runs that the workers are reading, and the order of their chunks in the stream.
+///
+/// A run consists of chunks that follow one another in the stream. On object storage several runs
+/// are filled at once, each of another pack: the packs of a sealed repository take turns chunk by
+/// chunk.
 pub(in crate::ops) struct ReadAhead<'a> {
     repo: &'a Arc<Repository>,
     snapshot: SnapshotId,
-    open: Option<Run>,
-    in_progress: VecDeque<(Receiver<Result<Chunks>>, usize)>,
+    /// Runs that can grow, oldest first, with their numbers.
+    open: VecDeque<(u64, Run)>,
+    in_progress: HashMap<u64, InProgress>,
+    /// The run of each chunk of the stream, and how many in a row are in that run.
+    order: VecDeque<(u64, usize)>,
+    next_number: u64,
     bytes: usize,
     is_remote: bool,
     max_run: usize,
@@ -99,8 +132,10 @@ impl<'a> ReadAhead<'a> {
         Self {
             repo,
             snapshot,
-            open: None,
-            in_progress: VecDeque::new(),
+            open: VecDeque::new(),
+            in_progress: HashMap::new(),
+            order: VecDeque::new(),
+            next_number: 0,
             bytes: 0,
             is_remote: repo.storage().is_remote(),
             max_run: match repo.storage().is_remote() {
@@ -122,8 +157,8 @@ impl<'a> ReadAhead<'a> {
         self.bytes >= self.window()
     }
 
-    /// Adds the next chunk of the stream: to the open run if it directly follows it in the pack,
-    /// else to a new one.
+    /// Adds the next chunk of the stream: to an open run if it follows it in the pack, else to a
+    /// new one.
     pub(in crate::ops) fn push(&mut self, id: ChunkId, raw_len: u32) -> Result<()> {
         let cost = raw_len as usize + CHUNK_COST;
         self.bytes += cost;
@@ -135,41 +170,90 @@ impl<'a> ReadAhead<'a> {
         let Some(location) = location else {
             // not in the index, or with another length: the slow path tries all sources, or returns
             // the right error
-            self.dispatch_open();
             let mut chunk = Vec::new();
             get_chunk(self.repo, &id, &mut self.scratch, &mut chunk)?;
             if chunk.len() != raw_len as usize {
                 return Err(wrong_length(self.snapshot, &id));
             }
-            let (sender, receiver) = sync_channel(1);
-            let _ = sender.send(Ok(Chunks::one(chunk)));
-            self.in_progress.push_back((receiver, cost));
+            let number = self.number();
+            let read = InProgress {
+                receiver: None,
+                chunks: Arc::new(Chunks::one(chunk)),
+                len: 1,
+                taken: 0,
+                cost,
+            };
+            self.in_progress.insert(number, read);
+            self.note(number);
             return Ok(());
         };
-        let joins = self.open.as_ref().is_some_and(|run| {
-            run.cost + cost <= self.max_run
-                && run.stored_bytes + u64::from(location.entry.payload_len) <= MAX_STORED_RUN
-                && run.locations.last().is_some_and(|last| last.pack == location.pack)
-                && match self.is_remote {
-                    true => run.is_near(&location),
-                    false => run.is_adjacent(&location),
+        let number = match self.open.iter().position(|(_, run)| self.joins(run, &location, cost)) {
+            Some(at) => self.open[at].0,
+            None => {
+                // a pack has one open run
+                let same_pack = |(_, run): &(u64, Run)| run.is_of(&location.pack);
+                if let Some(at) = self.open.iter().position(same_pack) {
+                    self.dispatch(at);
                 }
-        });
-        if !joins {
-            self.dispatch_open();
+                if self.open.len() == self.most_open() {
+                    self.dispatch(0);
+                }
+                let number = self.number();
+                self.open.push_back((number, Run::at(&location)));
+                number
+            }
+        };
+        if let Some((_, run)) = self.open.iter_mut().find(|(open, _)| *open == number) {
+            run.span = run.span_with(&location);
+            run.stored_bytes += u64::from(location.entry.payload_len);
+            run.locations.push(location);
+            run.cost += cost;
         }
-        let run = self.open.get_or_insert_with(|| Run::at(&location));
-        run.span = run.span_with(&location);
-        run.stored_bytes += u64::from(location.entry.payload_len);
-        run.locations.push(location);
-        run.cost += cost;
+        self.note(number);
         Ok(())
     }
 
-    fn dispatch_open(&mut self) {
-        let Some(run) = self.open.take() else { return };
+    fn most_open(&self) -> usize {
+        if self.is_remote { MAX_OPEN } else { 1 }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// The next chunk of the stream is the next one of this run.
+    fn note(&mut self, number: u64) {
+        match self.order.back_mut() {
+            Some((last, count)) if *last == number => *count += 1,
+            _ => self.order.push_back((number, 1)),
+        }
+    }
+
+    fn joins(&self, run: &Run, next: &ChunkLocation, cost: usize) -> bool {
+        run.is_of(&next.pack)
+            && run.cost + cost <= self.max_run
+            && run.stored_bytes + u64::from(next.entry.payload_len) <= MAX_STORED_RUN
+            && match self.is_remote {
+                true => run.is_near(next),
+                false => run.is_adjacent(next),
+            }
+    }
+
+    /// Starts to read an open run.
+    fn dispatch(&mut self, at: usize) {
+        let Some((number, run)) = self.open.remove(at) else {
+            return;
+        };
         let (sender, receiver) = sync_channel(1);
-        self.in_progress.push_back((receiver, run.cost));
+        let reading = InProgress {
+            receiver: Some(receiver),
+            chunks: Arc::new(Chunks::one(Vec::new())),
+            len: run.locations.len(),
+            taken: 0,
+            cost: run.cost,
+        };
+        self.in_progress.insert(number, reading);
         let repo = Arc::clone(self.repo);
         let spare = Arc::clone(&self.spare);
         let snapshot = self.snapshot;
@@ -181,22 +265,43 @@ impl<'a> ReadAhead<'a> {
             // the receiver is dropped when the restore was abandoned
             let _ = sender.send(chunks);
         };
-        self.repo.executor().spawn(Box::new(job));
+        match self.is_remote {
+            true => self.repo.executor().spawn_waiting(Box::new(job)),
+            false => self.repo.executor().spawn(Box::new(job)),
+        }
     }
 
-    /// Waits for the oldest run; `None` when there is none.
-    pub(in crate::ops) fn take_oldest(&mut self) -> Result<Option<Chunks>> {
-        if self.in_progress.is_empty() || !self.is_full() {
-            self.dispatch_open();
-        }
-        let Some((receiver, cost)) = self.in_progress.pop_front() else {
+    /// Waits for the next chunks of the stream; `None` when there are none.
+    pub(in crate::ops) fn take_next(&mut self) -> Result<Option<Taken>> {
+        let Some((number, count)) = self.order.front().copied() else {
             return Ok(None);
         };
-        self.bytes -= cost;
-        let chunks = receiver.recv().map_err(|_| Error::Panicked {
-            reason: "a worker panicked".to_owned(),
-        })?;
-        chunks.map(Some)
+        // unless the window is full, nothing more will come. And the chunks of open runs take
+        // turns, so that the others are needed soon
+        if !self.is_full() || self.open.iter().any(|(open, _)| *open == number) {
+            while !self.open.is_empty() {
+                self.dispatch(0);
+            }
+        }
+        let missing = || Error::Internal {
+            reason: "a run of a restore is missing".to_owned(),
+        };
+        let run = self.in_progress.get_mut(&number).ok_or_else(missing)?;
+        if let Some(receiver) = run.receiver.take() {
+            let chunks = receiver.recv().map_err(|_| Error::Panicked {
+                reason: "a worker panicked".to_owned(),
+            })?;
+            run.chunks = Arc::new(chunks?);
+        }
+        let range = run.taken..run.taken + count;
+        run.taken = range.end;
+        let chunks = Arc::clone(&run.chunks);
+        if run.taken == run.len {
+            self.bytes -= run.cost;
+            self.in_progress.remove(&number);
+        }
+        self.order.pop_front();
+        Ok(Some(Taken { chunks, range }))
     }
 }
 
@@ -212,8 +317,8 @@ impl Drop for ReadAhead<'_> {
     fn drop(&mut self) {
         // the workers of an abandoned restore still hold the repository, and may even repair its
         // index
-        for (receiver, _) in self.in_progress.drain(..) {
-            let _ = receiver.recv();
+        for (_, run) in self.in_progress.drain() {
+            let _ = run.receiver.map(|receiver| receiver.recv());
         }
         // a reader may keep the last pieces for long, but not the buffers of finished runs
         *lock(&self.spare) = Spare::default();
