@@ -6,7 +6,7 @@
 //! is broken.
 
 use super::bugs::SeededBugs;
-use super::config::{Config, PACK_SIZES, ParityParams, check_mac};
+use super::config::{Config, MAX_CONFIG_LEN, PACK_SIZES, ParityParams, check_mac};
 use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
 use super::foreign::has_foreign_config;
@@ -25,7 +25,7 @@ use crate::index::{BrokenSegment, EpochKey, GlobalIndex, SegmentContext, Segment
 use crate::layout;
 use crate::lock::lock_files;
 use crate::monitor::Warning;
-use crate::storage::{Created, ErrorKind, LockMode, Storage, put_bytes};
+use crate::storage::{Ask, Created, ErrorKind, LockMode, Storage, prefetch, put_bytes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -230,6 +230,8 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
     // before anything is read: the data may then be of a folder that replaced this one, but never
     // the other way round
     let folder = RootFolder::identify(&env)?;
+    let storage = Arc::clone(&env.storage);
+    let _ahead = prefetch(storage.as_ref(), first_reads);
     let (config, bytes) = load_config(&env, secret)?;
     let id = config.id;
     let parts = match open_with(&env, config, bytes, secret, options) {
@@ -255,6 +257,18 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
         mirror::promote(&env)?;
     }
     Ok(assemble(env, folder, parts, options))
+}
+
+/// The reads of an open that need no answer of another one. The key files are listed after their
+/// copies, see [`key_names`](super::keys::key_names).
+fn first_reads() -> [Ask; 4] {
+    let config = Ask::Get {
+        key: layout::CONFIG.to_owned(),
+        max_len: MAX_CONFIG_LEN,
+    };
+    let lists = [layout::KEY_COPIES, layout::INDEX].map(|folder| Ask::List(folder.to_owned()));
+    let [copies, index] = lists;
+    [config, copies, index, Ask::Size(layout::MIRROR.to_owned())]
 }
 
 /// An open repository, and its index as it was found.

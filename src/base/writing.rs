@@ -1,11 +1,12 @@
 //! Checks whether this handle may write, and the steps before its first write.
 
+use super::config::MAX_CONFIG_LEN;
 use super::open::check_folder_writable;
 use super::{Base, Generation};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lock::lock_files;
-use crate::storage::{ConditionalPut, ErrorKind, FailedRead, put_bytes};
+use crate::storage::{Ask, ConditionalPut, ErrorKind, FailedRead, put_bytes};
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
 
@@ -65,6 +66,19 @@ impl Base {
         self.storage().probe_locks(layout::MAINT_LOCK)?;
         *lock(&self.write_refused) = None;
         Ok(())
+    }
+
+    /// The reads of [`begin_writing`](Self::begin_writing), and of the cleaning that follows it.
+    pub fn first_reads() -> [Ask; 3] {
+        let config = Ask::Get {
+            key: layout::CONFIG.to_owned(),
+            max_len: MAX_CONFIG_LEN,
+        };
+        [
+            config,
+            Ask::Size(layout::MIRROR.to_owned()),
+            Ask::List(layout::LOCKS.to_owned()),
+        ]
     }
 
     /// Called before an operation writes: `config.json` may be from an init that was killed before

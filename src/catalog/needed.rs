@@ -11,7 +11,7 @@
 use super::copies;
 use super::entries::all_entries;
 use super::marks::{Marker, for_each_id};
-use super::snapshots::load;
+use super::snapshots::{load, to_load};
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{EntrySource, MergeSource};
@@ -196,7 +196,7 @@ impl<'l> ListedPacks<'l> {
 
     fn find(&self, repo: &Repository, source: MergeSource, ids: &[SnapshotId], monitor: &dyn Monitor) -> Result<Found> {
         let mut marker = Marker::noting(&source);
-        for id in ids {
+        for id in to_load(repo, ids) {
             repo.check_running(monitor)?;
             // `None`: it was forgotten since it was listed
             if let Some(snapshot) = load(repo, id)? {

@@ -5,7 +5,15 @@ use crate::id::SnapshotId;
 use crate::layout;
 use crate::repo::Repository;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
-use crate::storage::ErrorKind;
+use crate::storage::{Ask, ErrorKind, announced};
+
+/// The ids, of which the caller loads each before it asks for the next one.
+pub fn to_load<'a>(repo: &'a Repository, ids: &'a [SnapshotId]) -> impl Iterator<Item = &'a SnapshotId> {
+    announced(repo.storage(), ids, |id| Ask::Get {
+        key: layout::snapshot(id),
+        max_len: MAX_MANIFEST_LEN,
+    })
+}
 
 /// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it
 /// was listed.

@@ -17,11 +17,19 @@ use super::segment::{Segment, SegmentStats};
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::layout;
 use crate::pack::ChunkLocation;
-use crate::storage::{self, ErrorKind, Storage};
+use crate::storage::{self, Ask, ErrorKind, Storage, announced};
 
 /// Number of times that a vanished segment makes a handle list again before it fails. Each round
 /// needs another merge to finish in between, so more than one or two do not occur.
 const LIST_ROUNDS: usize = 16;
+
+/// The read of a segment as a whole, which a store with requests makes of a short one.
+fn whole_segment(id: &SegmentId) -> Ask {
+    Ask::Get {
+        key: layout::segment(id),
+        max_len: u64::MAX,
+    }
+}
 
 type View = Arc<Vec<Arc<Segment>>>;
 
@@ -307,7 +315,8 @@ impl GlobalIndex {
             known.foreign.retain(|id| listed.contains(id));
             let mut changed = known.open.len() != before;
             let mut vanished = false;
-            for id in listed {
+            let listed: Vec<SegmentId> = listed.into_iter().collect();
+            for id in announced(self.storage.as_ref(), &listed, whole_segment).copied() {
                 let left_out = known.broken.get(&id);
                 let is_known = known.open.contains_key(&id) || known.foreign.contains(&id);
                 if is_known || left_out.is_some_and(|error| !error.is_unreadable()) {

@@ -105,9 +105,8 @@ impl GlobalIndex {
             known.open.insert(id, Arc::new(segment));
             self.show(&known);
         }
-        for gone in &replaced {
-            self.storage.delete(&layout::segment(gone))?;
-        }
+        self.storage
+            .delete_all(&replaced.iter().map(layout::segment).collect::<Vec<_>>())?;
         Ok(id)
     }
 }

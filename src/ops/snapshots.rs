@@ -17,18 +17,18 @@ const MIN_PREFIX: usize = 4;
 /// # Errors
 /// `UnsupportedFormat` when a newer version wrote one of them, `Storage`, `Closed`.
 pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
-    let mut snapshots = Vec::new();
-    for id in list_ids(repo)? {
-        match load(repo, &id) {
-            Ok(snapshot) if filter.matches(&snapshot) => snapshots.push(snapshot),
+    let mut found = Vec::new();
+    for id in snapshots::to_load(repo, &list_ids(repo)?) {
+        match load(repo, id) {
+            Ok(snapshot) if filter.matches(&snapshot) => found.push(snapshot),
             // forgotten since it was listed
             Ok(_) | Err(Error::SnapshotNotFound { .. }) => {}
             Err(error @ Error::ManifestCorrupt { .. }) => repo.warn("WARN_MANIFEST_CORRUPT", error.to_string()),
             Err(error) => return Err(error),
         }
     }
-    sort_newest_first(&mut snapshots, repo.now_ms());
-    Ok(snapshots)
+    sort_newest_first(&mut found, repo.now_ms());
+    Ok(found)
 }
 
 /// One snapshot by its id, by an unambiguous prefix of at least 4 digits, or the newest one as
@@ -69,8 +69,8 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
     let now_ms = repo.now_ms();
     let mut newest: Option<Snapshot> = None;
     let (mut matching, mut future) = (0u64, 0u64);
-    for id in list_ids(repo)? {
-        match load(repo, &id) {
+    for id in snapshots::to_load(repo, &list_ids(repo)?) {
+        match load(repo, id) {
             Ok(snapshot) if !filter.matches(&snapshot) => {}
             Ok(snapshot) => {
                 matching += 1;

@@ -7,6 +7,7 @@
 //! reports.
 
 use super::snapshots::{list_ids, load};
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, PackId};
 use crate::index::{self, EntrySource};
@@ -169,9 +170,9 @@ fn object_storage(repo: &Repository) -> Result<Option<ObjectStorageStats>> {
 }
 
 fn count_snapshots(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> Result<()> {
-    for id in list_ids(repo)? {
+    for id in snapshots::to_load(repo, &list_ids(repo)?) {
         repo.check_running(monitor)?;
-        match load(repo, &id) {
+        match load(repo, id) {
             Ok(snapshot) => {
                 stats.snapshots += 1;
                 stats.items += snapshot.items.len() as u64;

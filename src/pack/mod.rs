@@ -16,7 +16,9 @@ mod writer;
 
 pub use entry::{ChunkLocation, KIND_CONFIG_COPY, KIND_DATA, KIND_LIST, KIND_MANIFEST_COPY, PackEntry};
 pub use format::{Error, IndexParts, PackHeader};
-pub use reader::{PackIndex, ReadError, is_foreign, open_parts, read_index, read_index_from_pack, read_parts};
+pub use reader::{
+    PackIndex, ReadError, index_read, is_foreign, open_parts, read_index, read_index_from_pack, read_parts,
+};
 pub use seal::TrailerSeal;
 pub use splice::{parts_of, splice};
 pub use writer::{FinishedPack, PackWriter};

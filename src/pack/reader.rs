@@ -6,7 +6,7 @@ use super::seal::TrailerSeal;
 use crate::crypto::TAG_LEN;
 use crate::id::{PackId, RepoId};
 use crate::layout;
-use crate::storage::{self, FailedRead, Storage};
+use crate::storage::{self, Ask, FailedRead, Storage};
 
 /// The opened trailer of a pack.
 #[derive(Debug, Clone)]
@@ -75,6 +75,14 @@ pub fn read_index(
         return Err(Error::Foreign.into());
     }
     Ok(open_parts(parts, repo, seal)?)
+}
+
+/// The read of [`read_index`].
+pub fn index_read(pack: &PackId) -> Ask {
+    Ask::Get {
+        key: layout::pack_index(pack),
+        max_len: MAX_INDEX_LEN,
+    }
 }
 
 /// True when a pack belongs to another repository than `repo`: its header and the copy of that in

@@ -9,9 +9,9 @@ use crate::id::{ChunkId, PackId, SegmentId, SnapshotId};
 use crate::index::{self, BrokenSegment, MemorySource, plan_merge_within};
 use crate::layout;
 use crate::lock::{KillLists, try_maint};
-use crate::pack::{ChunkLocation, PackIndex, ReadError, read_index, read_index_from_pack};
+use crate::pack::{ChunkLocation, PackIndex, ReadError, index_read, read_index, read_index_from_pack};
 use crate::parity::Groups;
-use crate::storage::{self, FailedRead, judge};
+use crate::storage::{self, FailedRead, announced, judge};
 use crate::sync::lock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -21,6 +21,9 @@ pub const REBUILD_RUN: usize = 1 << 18;
 /// Largest merge, in bytes of its inputs, that an ingest does at its end; larger segments stay as
 /// they are.
 const INLINE_MERGE_BYTES: u64 = 128 << 20;
+/// Fewer segments than this are not merged after an ingest to object storage: they are read at once
+/// when a handle is opened, and each merge is six requests, one after the other.
+const MANY_SEGMENTS: usize = 8;
 /// Most newly found damaged segments that one call tolerates.
 const REBUILD_ROUNDS: usize = 16;
 
@@ -142,7 +145,7 @@ impl Repository {
     pub fn merge_index_if_due(&self) {
         let plan = || plan_merge_within(&self.index().live_segments(), INLINE_MERGE_BYTES);
         let merge = || -> Result<()> {
-            if plan().is_empty() {
+            if plan().is_empty() || self.storage().is_remote() && self.index().live_segments().len() < MANY_SEGMENTS {
                 return Ok(());
             }
             let Some(_maint) = try_maint(self.storage())? else {
@@ -193,7 +196,8 @@ pub(super) fn index_unnamed_packs(repo: &Repository, broken: &[BrokenSegment]) -
     // without a list of the writers, nothing is published
     writable &= unnamed.writers.is_some();
     let writers = unnamed.writers.unwrap_or_default();
-    for pack in &unnamed.there {
+    let there: Vec<PackId> = unnamed.there.iter().copied().collect();
+    for pack in announced(repo.storage(), &there, index_read) {
         let index = match read_any_index(repo, pack) {
             Ok(index) => index,
             // deleted since it was listed, damaged, or still being written: no snapshot can rely on

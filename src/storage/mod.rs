@@ -22,6 +22,7 @@ mod local;
 mod lock_table;
 mod memory;
 mod missing;
+mod prefetch;
 #[cfg(feature = "remote")]
 mod remote;
 mod source_file;
@@ -44,6 +45,7 @@ pub use export::ExportFile;
 pub use file_rest::{FileRest, RestState};
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use prefetch::{Announced, Ask, Prefetched, announced, prefetch};
 #[cfg(feature = "remote")]
 pub use remote::{ConnectError, RemoteOptions, RemoteStorage, is_url};
 pub use source_file::SourceFile;
@@ -154,6 +156,12 @@ pub trait Storage: Send + Sync {
     /// Deletes a file; succeeds if there is none.
     fn delete(&self, key: &str) -> Result<()>;
 
+    /// Deletes files, in any order and several at once where each is a request; none of them needs
+    /// to exist. After a failure some are deleted.
+    fn delete_all(&self, keys: &[String]) -> Result<()> {
+        keys.iter().try_for_each(|key| self.delete(key))
+    }
+
     /// Returns once all earlier puts and deletes are durable. A failure is final for this handle:
     /// every later barrier fails too, because it is unknown what was lost.
     fn barrier(&self) -> Result<()>;
@@ -212,6 +220,15 @@ pub trait Storage: Send + Sync {
 
     /// Forgets what is kept of files in memory: the next reads show what is stored.
     fn forget_cached(&self) {}
+
+    /// Starts reads that the calling thread is about to make, and returns the number of this
+    /// announcement: see [`prefetch`].
+    fn prefetch(&self, _reads: Vec<Ask>) -> u64 {
+        0
+    }
+
+    /// Discards the reads of an announcement that were not made.
+    fn forget_prefetched(&self, _announcement: u64) {}
 
     /// Includes the folder `prefix` (empty for the root) in the next barrier: earlier puts and
     /// deletes of other processes in it are then durable too.

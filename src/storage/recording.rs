@@ -98,6 +98,14 @@ impl Storage for RecordingStorage {
         self.inner.forget_cached();
     }
 
+    fn prefetch(&self, reads: Vec<super::Ask>) -> u64 {
+        self.inner.prefetch(reads)
+    }
+
+    fn forget_prefetched(&self, announcement: u64) {
+        self.inner.forget_prefetched(announcement);
+    }
+
     fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
         self.inner.put_last(keys, most)
     }

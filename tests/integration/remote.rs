@@ -8,7 +8,8 @@ use containerarchive::entropy::OsEntropy;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{
-    self, CopyOptions, KeyOptions, MirrorOptions, PruneOptions, RepairOptions, VerifyLevel, VerifyOptions,
+    self, CopyOptions, KeyOptions, MirrorOptions, PruneOptions, RepairOptions, RestoreOptions, VerifyLevel,
+    VerifyOptions,
 };
 use containerarchive::repo::{self, InitOptions, Repository};
 use containerarchive::snapshot::SnapshotFilter;
@@ -110,6 +111,58 @@ fn machines_share_a_repository_on_object_storage() {
         assert_clean(&third, "after a prune");
         ops::reindex(&third, &NullMonitor).unwrap();
         assert!(restore(&open_on(&store, flavor, PATIENT), &two.id.to_hex(), None).unwrap() == other);
+    }
+}
+
+#[test]
+fn requests_side_by_side_find_and_store_the_same() {
+    for (number, flavor) in flavors().into_iter().enumerate() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let name = format!("side by side, {number}");
+        let storage = RemoteStorage::of_store(Arc::clone(&store), "backups/shop", &name, PATIENT, Arc::new(OsEntropy));
+        let storage: Arc<dyn Storage> = Arc::new(storage.with_requests_ahead());
+        let repo = repo::init(
+            threaded_environment(storage, 1, 3),
+            flavor.secret().as_ref(),
+            &options(flavor),
+        );
+        let repo = Arc::new(repo.unwrap());
+        let first = random_bytes(20, 3_000_000);
+        let mut all = vec![(ingest(&repo, &first).unwrap(), first.clone())];
+        assert!(repo.list_packs().unwrap().len() > 5, "more packs than are sent at once");
+        // more manifests than are announced at once, each with chunks of several packs
+        for number in 0..70 {
+            let from = number * 20_000;
+            let data = [&first[from..from + 60_000], &random_bytes(21 + number as u64, 5_000)].concat();
+            all.push((ingest(&repo, &data).unwrap(), data));
+        }
+        let other = open_on(&store, flavor, PATIENT);
+        let ids = |repo: &Arc<Repository>| {
+            let listed = ops::list_snapshots(repo, &SnapshotFilter::default()).unwrap();
+            listed.into_iter().map(|snapshot| snapshot.id).collect::<Vec<_>>()
+        };
+        let newest_first: Vec<_> = all.iter().rev().map(|(snapshot, _)| snapshot.id).collect();
+        assert_eq!(ids(&repo), newest_first);
+        assert_eq!(ids(&other), newest_first);
+        for (snapshot, data) in all.iter().step_by(10) {
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
+            assert!(restore(&other, &snapshot.id.to_hex(), None).unwrap() == *data);
+        }
+        let id = all[0].0.id.to_hex();
+        let range = RestoreOptions {
+            item: None,
+            range: Some((1_000_001, Some(2_345_678))),
+        };
+        assert!(restore_with(&repo, &id, &range).unwrap() == first[1_000_001..2_345_678]);
+        let forgotten: Vec<_> = all[..40].iter().map(|(snapshot, _)| snapshot.id).collect();
+        ops::forget(&repo, &forgotten).unwrap();
+        ops::prune(&repo, &exclusive_prune(), &NullMonitor).unwrap();
+        assert_eq!(ids(&other).len(), 31);
+        for (snapshot, data) in &all[40..] {
+            assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
+        }
+        assert_clean(&repo, "side by side");
+        assert_clean(&other, "one after the other");
     }
 }
 

@@ -4,6 +4,7 @@
 //! and its copy list the same chunks in the same order: the lists of the last snapshot that was
 //! copied show which chunk of the target is which of the source, without a byte of data being read.
 
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, RepoId, SnapshotId};
 use crate::ops::snapshots::{list_ids, load};
@@ -33,9 +34,9 @@ impl Known {
     /// Reads the manifests of the target. One that is damaged is ignored.
     pub fn read(target: &Repository) -> Result<Self> {
         let mut copies = HashMap::new();
-        for id in list_ids(target)? {
-            match load(target, &id) {
-                Ok(snapshot) => drop(copies.insert(snapshot.origin(target.config().id), id)),
+        for id in snapshots::to_load(target, &list_ids(target)?) {
+            match load(target, id) {
+                Ok(snapshot) => drop(copies.insert(snapshot.origin(target.config().id), *id)),
                 Err(Error::ManifestCorrupt { .. } | Error::SnapshotNotFound { .. }) => {}
                 Err(error) => return Err(error),
             }

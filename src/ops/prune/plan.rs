@@ -310,10 +310,12 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     }
     let good = |ordinal: u32| plan.packs.get(ordinal as usize).is_some_and(|pack| pack.good);
     let mut marker = Marker::new(&plan.source, &good);
-    for snapshot in survey.snapshots.iter().filter(|snapshot| kept.contains(&snapshot.id)) {
+    let ids = survey.snapshots.iter().map(|snapshot| snapshot.id);
+    let ids: Vec<SnapshotId> = ids.filter(|id| kept.contains(id)).collect();
+    for id in snapshots::to_load(work.repo, &ids) {
         work.check_running()?;
         // none: it was forgotten since
-        if let Some(snapshot) = snapshots::load(work.repo, &snapshot.id)? {
+        if let Some(snapshot) = snapshots::load(work.repo, id)? {
             marker.add(work.repo, work.monitor, &snapshot)?;
         }
     }

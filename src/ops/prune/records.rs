@@ -14,6 +14,7 @@ use crate::layout;
 use crate::monitor::Monitor;
 use crate::repo::{Repository, read_any_index};
 use crate::snapshot::record::ForgotReason;
+use crate::storage::{Ask, announced};
 use std::collections::{BTreeSet, HashSet};
 
 /// Snapshots that are forgotten per acquisition of the commit lock: each of them costs one or two
@@ -42,7 +43,7 @@ fn forget_some(
     let _guard = repo.commit_shared(monitor)?;
     repo.check_folder()?;
     let mut recorded = Vec::new();
-    for id in ids {
+    for id in announced(storage, ids, |id| Ask::Size(layout::snapshot(id))) {
         if storage.size(&layout::snapshot(id))?.is_none() {
             continue;
         }
@@ -66,9 +67,7 @@ fn remove_recorded(repo: &Repository, ids: &[SnapshotId]) -> Result<()> {
     let storage = repo.storage();
     storage.include_in_barrier(layout::RECORDS);
     storage.barrier()?;
-    for id in ids {
-        storage.delete(&layout::snapshot(id))?;
-    }
+    storage.delete_all(&ids.iter().map(layout::snapshot).collect::<Vec<_>>())?;
     storage.include_in_barrier(layout::SNAPSHOTS);
     Ok(storage.barrier()?)
 }
@@ -103,9 +102,7 @@ pub(super) fn drop_settled(
     if !settled.is_empty() {
         keep_unsettled(work.repo, survey, &mut settled)?;
     }
-    for id in settled {
-        storage.delete(&layout::forgot_record(&id))?;
-    }
+    storage.delete_all(&settled.iter().map(layout::forgot_record).collect::<Vec<_>>())?;
     for id in interrupted {
         // no process is forgetting it at this moment: that takes the same lock
         if storage.size(&layout::snapshot(&id))?.is_some() {

@@ -54,10 +54,11 @@ impl Survey {
         };
         let mut lists = repo.kill_lists()?;
         let mut briefs = Vec::new();
-        for id in repo.list_manifests()? {
+        let ids = repo.list_manifests()?;
+        for id in snapshots::to_load(repo, &ids) {
             work.check_running()?;
-            briefs.extend(snapshots::load(repo, &id)?.map(|snapshot| Brief {
-                id,
+            briefs.extend(snapshots::load(repo, id)?.map(|snapshot| Brief {
+                id: *id,
                 created_at_ms: snapshot.created_at_ms,
                 sequence: snapshot.sequence,
                 tags: snapshot.tags,

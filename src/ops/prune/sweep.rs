@@ -23,6 +23,8 @@ use std::collections::{HashMap, HashSet};
 /// Rounds in which packs leave their groups: a live session that the caller wants ignored may put
 /// its own packs into new groups in the meantime.
 const ROUNDS: usize = 3;
+/// Packs on object storage that are deleted between two checks whether the prune is to stop.
+const DELETED_AT_ONCE: usize = 100;
 
 /// Completes every proven kill list. The holder of the maintenance lock may do it at any time.
 /// Unproven lists stay until the plan has decided about their packs: see [`drop_settled_lists`].
@@ -150,13 +152,14 @@ fn delete(
 ) -> Result<()> {
     let storage = repo.storage();
     let mut free: Vec<&PackId> = condemned.iter().filter(|pack| !blocked.contains(*pack)).collect();
+    free.retain(|pack| !deleted.contains(*pack));
     free.sort_unstable();
-    for pack in free {
-        if deleted.insert(*pack) {
-            repo.check_running(monitor)?;
-            storage.delete(&layout::pack_index(pack))?;
-            storage.delete(&layout::pack(pack))?;
-        }
+    let at_once = if storage.is_remote() { DELETED_AT_ONCE } else { 1 };
+    for packs in free.chunks(at_once) {
+        repo.check_running(monitor)?;
+        deleted.extend(packs.iter().copied());
+        storage.delete_all(&packs.iter().map(|pack| layout::pack_index(pack)).collect::<Vec<_>>())?;
+        storage.delete_all(&packs.iter().map(|pack| layout::pack(pack)).collect::<Vec<_>>())?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::hits::{Damage, Walked};
 use super::manifests::{Manifests, reload};
 use super::packs::Packs;
 use super::{Problem, Run, UNREADABLE, VerifyLevel};
+use crate::catalog::snapshots::to_load;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
@@ -67,7 +68,8 @@ pub(super) fn check(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, dam
         full,
         clean: Walked::default(),
     };
-    for id in &manifests.good {
+    let repo = walk.run.repo;
+    for id in to_load(repo, &manifests.good) {
         walk.run.check_running()?;
         if let Some(snapshot) = reload(walk.run, id) {
             walk.snapshot(&snapshot)?;

@@ -4,6 +4,7 @@
 //! manifests without reading a pack.
 
 use super::{Committed, Run, Small};
+use crate::catalog::snapshots::to_load;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
@@ -41,12 +42,16 @@ impl Manifests {
 /// Reads every manifest once. Their contents are checked later, one at a time.
 pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
     let mut manifests = Manifests::default();
-    for file in run.list(layout::SNAPSHOTS) {
+    let (repo, files) = (run.repo, run.list(layout::SNAPSHOTS));
+    let ids: Vec<_> = files
+        .iter()
+        .filter_map(|file| layout::id_of(&file.key, ".json"))
+        .map(SnapshotId)
+        .collect();
+    for id in to_load(repo, &ids).copied() {
         run.check_running()?;
-        let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
-            continue;
-        };
-        let (bytes, decoded) = match run.read_small(&file.key, MAX_MANIFEST_LEN) {
+        let key = layout::snapshot(&id);
+        let (bytes, decoded) = match run.read_small(&key, MAX_MANIFEST_LEN) {
             // forgotten since it was listed
             Small::Missing => continue,
             Small::Unreadable => {
@@ -59,7 +64,7 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
                 Ok(_) => (bytes, Ok(())),
                 Err(error @ Error::UnsupportedFormat { .. }) => {
                     manifests.committed.insert(id);
-                    run.found_in(error.code(), &file.key, &error.to_string(), false);
+                    run.found_in(error.code(), &key, &error.to_string(), false);
                     continue;
                 }
                 Err(Error::ManifestCorrupt { reason, .. }) => (bytes, Err(reason)),

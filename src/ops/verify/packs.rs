@@ -7,9 +7,9 @@ use crate::catalog::needed::needed;
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
-use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, is_foreign, read_index, read_index_from_pack};
+use crate::pack::{KIND_MANIFEST_COPY, PackIndex, ReadError, index_read, is_foreign, read_index, read_index_from_pack};
 use crate::parity::{self, GroupHead, Groups};
-use crate::storage::{self, ErrorKind, FailedRead};
+use crate::storage::{self, Ask, ErrorKind, FailedRead, announced};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 
@@ -176,7 +176,12 @@ pub(super) fn is_missing(run: &Run<'_>, pack: &PackId) -> bool {
 pub(super) fn check(run: &mut Run<'_>, packs: &mut Packs, manifests: &mut Manifests) -> Result<()> {
     let mut table = std::mem::take(&mut packs.table);
     set_foreign_aside(run, &mut table);
+    let (repo, ids) = (run.repo, table.keys().copied().collect::<Vec<_>>());
+    let mut contents = announced(repo.storage(), &ids, index_read);
+    let mut sizes = announced(repo.storage(), &ids, |pack| Ask::Size(layout::pack_index(pack)));
     for (pack, facts) in &mut table {
+        contents.next();
+        sizes.next();
         run.check_running()?;
         check_pack(run, packs, pack, facts, manifests);
         run.advance(

@@ -7,13 +7,12 @@
 
 use super::super::Result;
 use super::super::memory::copy_range;
-use super::{Bucket, transfer};
 use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// Longest segment that is read whole, in bytes. At a few MB/s it costs less than two requests.
-const LONGEST: u64 = 256 << 10;
+pub(super) const LONGEST: u64 = 256 << 10;
 /// Most bytes that are kept.
 const MOST: usize = 16 << 20;
 
@@ -52,7 +51,7 @@ pub(super) fn may_keep(key: &str, len: u64) -> bool {
     is_segment(key) && len <= LONGEST
 }
 
-fn is_segment(key: &str) -> bool {
+pub(super) fn is_segment(key: &str) -> bool {
     key.starts_with("index/") && key.ends_with(".seg")
 }
 
@@ -100,7 +99,7 @@ impl Cache {
     }
 
     /// The whole segment if it is kept or short; `None` for everything else.
-    fn whole(&self, bucket: &Bucket, key: &str) -> Result<Option<Arc<[u8]>>> {
+    fn whole(&self, key: &str, get: &dyn Fn(u64) -> Result<Vec<u8>>) -> Result<Option<Arc<[u8]>>> {
         if !is_segment(key) {
             return Ok(None);
         }
@@ -110,14 +109,27 @@ impl Cache {
         if self.len(key).is_none_or(|len| len > LONGEST) {
             return Ok(None);
         }
-        let bytes: Arc<[u8]> = transfer::get(bucket, key, LONGEST)?.into();
+        let bytes: Arc<[u8]> = get(LONGEST)?.into();
         lock(&self.state).keep(key, Arc::clone(&bytes));
         Ok(Some(bytes))
     }
 
-    /// Fills `out` from a kept or short segment; `None` when the range must be requested.
-    pub(super) fn get_range(&self, bucket: &Bucket, key: &str, offset: u64, out: &mut [u8]) -> Result<Option<()>> {
-        let Some(bytes) = self.whole(bucket, key)? else {
+    /// Whether the segment is read whole by the next read of it.
+    pub(super) fn is_short_and_missing(&self, key: &str) -> bool {
+        let state = lock(&self.state);
+        !state.segments.contains_key(key) && state.lengths.get(key).is_some_and(|len| *len <= LONGEST)
+    }
+
+    /// Fills `out` from a kept or short segment, for which `get` makes the request, of at most so
+    /// many bytes; `None` when the range must be requested.
+    pub(super) fn get_range(
+        &self,
+        key: &str,
+        offset: u64,
+        out: &mut [u8],
+        get: &dyn Fn(u64) -> Result<Vec<u8>>,
+    ) -> Result<Option<()>> {
+        let Some(bytes) = self.whole(key, get)? else {
             return Ok(None);
         };
         copy_range(key, &bytes, offset, out)?;

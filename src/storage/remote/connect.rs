@@ -174,7 +174,11 @@ fn parts_of(url: &str) -> Result<(&str, &str, &str)> {
 }
 
 fn s3(bucket: &str, options: &RemoteOptions) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    // not all services that speak the protocol have the call that deletes many objects, or answer
+    // it alike
+    let mut builder = AmazonS3Builder::from_env()
+        .with_disable_bulk_delete(true)
+        .with_bucket_name(bucket);
     if let Some(endpoint) = &options.endpoint {
         // the payload is protected by TLS; without it, the signature covers it too
         builder = builder

@@ -18,6 +18,7 @@
 //! name count as created. Names are random, ids of sessions, or hashes of the bytes, so equal bytes
 //! of another writer are as good as one's own.
 
+mod ahead;
 mod cache;
 mod connect;
 mod error;
@@ -28,23 +29,34 @@ mod transfer;
 
 pub use connect::{ConnectError, RemoteOptions, is_url};
 
-use super::key::{check_key, folder_of, is_allowed, join, random_hex};
-use super::{ConditionalPut, Created, Entry, LockGuard, LockMode, Result, Root, Storage};
+use super::key::{check_key, is_allowed, join, random_hex};
+use super::{Ask, ConditionalPut, Created, Entry, LockGuard, LockMode, Result, Root, Storage};
 use crate::entropy::Entropy;
+use crate::sync::lock;
+use ahead::{Ahead, Answer};
 use error::of_store;
 use holders::Holders;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use std::collections::HashMap;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// The folder of which times are kept, for `put_last`: that of the manifests.
+const TIMED: &str = "snapshots";
+/// Reads of one repository that are in flight because a caller announced them.
+const REQUESTS_AHEAD: usize = 16;
 
 /// [`Storage`] in a bucket, below a prefix.
 pub struct RemoteStorage {
     bucket: Arc<Bucket>,
     holders: Holders,
     cache: cache::Cache,
+    ahead: Ahead,
     probe: probe::Probe,
+    /// When the objects in [`TIMED`] were put, as last listed.
+    times: Mutex<HashMap<String, i64>>,
 }
 
 /// A connected bucket and the prefix of the repository in it.
@@ -101,12 +113,12 @@ impl RemoteStorage {
             secrets: options.secrets(),
             entropy,
         };
-        Ok(Self::of(bucket, holders::Timing::default()))
+        Ok(Self::of(bucket, holders::Timing::default(), REQUESTS_AHEAD))
     }
 
     /// The repository below `root` in any store, for tests. Storages with different names know
     /// nothing of each other, as on different machines; a lease of another one counts as abandoned
-    /// after `expiry`.
+    /// after `expiry`. Requests follow one another, so that a run is reproducible.
     #[cfg(any(test, feature = "testing"))]
     pub fn of_store(
         store: Arc<dyn ObjectStore>,
@@ -122,17 +134,46 @@ impl RemoteStorage {
             secrets: Vec::new(),
             entropy,
         };
-        Self::of(bucket, holders::Timing::expiring(expiry))
+        Self::of(bucket, holders::Timing::expiring(expiry), 0)
     }
 
-    fn of(bucket: Bucket, timing: holders::Timing) -> Self {
+    /// The same with requests side by side, as in production.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_requests_ahead(mut self) -> Self {
+        self.ahead = Ahead::new(REQUESTS_AHEAD);
+        self
+    }
+
+    fn of(bucket: Bucket, timing: holders::Timing, requests_ahead: usize) -> Self {
         let bucket = Arc::new(bucket);
         Self {
             cache: cache::Cache::default(),
+            ahead: Ahead::new(requests_ahead),
             holders: Holders::new(Arc::clone(&bucket), timing),
             probe: probe::Probe::new(Arc::clone(&bucket)),
+            times: Mutex::default(),
             bucket,
         }
+    }
+
+    /// The whole object, as it was prefetched or is now.
+    fn whole(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
+        let ask = Ask::Get {
+            key: key.to_owned(),
+            max_len,
+        };
+        match self.ahead.take(ask) {
+            // one that failed is repeated
+            Some(Answer::Get(Ok(bytes))) => Ok(bytes),
+            Some(Answer::Get(Err(error))) if error.kind == super::ErrorKind::NotFound => Err(error),
+            _ => transfer::get(&self.bucket, key, max_len),
+        }
+    }
+
+    /// Forgets what is kept of an object that is about to change.
+    fn changes<'a>(&'a self, key: &'a str) -> ahead::Changes<'a> {
+        self.cache.forget(key);
+        self.ahead.changes(key)
     }
 
     /// Copies the object under `key`, if any, below `quarantine/`. `false`: there is none.
@@ -157,6 +198,7 @@ impl RemoteStorage {
 impl Storage for RemoteStorage {
     fn put_new(&self, key: &str, len: u64, reader: &mut dyn Read) -> Result<Created> {
         check_key("put", key)?;
+        let _changes = self.ahead.changes(key);
         let how = self.probe.result()?;
         if !cache::may_keep(key, len) {
             return transfer::put_new(&self.bucket, how, key, len, reader);
@@ -171,12 +213,13 @@ impl Storage for RemoteStorage {
 
     fn get(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
         check_key("get", key)?;
-        transfer::get(&self.bucket, key, max_len)
+        self.whole(key, max_len)
     }
 
     fn get_range(&self, key: &str, offset: u64, out: &mut [u8]) -> Result<()> {
         check_key("get", key)?;
-        match self.cache.get_range(&self.bucket, key, offset, out)? {
+        let whole = |max_len| self.whole(key, max_len);
+        match self.cache.get_range(key, offset, out, &whole)? {
             Some(()) => Ok(()),
             None => transfer::get_range(&self.bucket, key, offset, out),
         }
@@ -184,28 +227,25 @@ impl Storage for RemoteStorage {
 
     fn size(&self, key: &str) -> Result<Option<u64>> {
         check_key("size", key)?;
-        match self.cache.len(key) {
-            Some(len) => Ok(Some(len)),
-            None => transfer::size(&self.bucket, key),
+        if let Some(len) = self.cache.len(key) {
+            return Ok(Some(len));
+        }
+        match self.ahead.take(Ask::Size(key.to_owned())) {
+            Some(Answer::Size(Ok(size))) => Ok(size),
+            _ => transfer::size(&self.bucket, key),
         }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let path = self.bucket.path(prefix);
-        let listed = runtime::block_on(self.bucket.store.list_with_delimiter(Some(&path)))?;
-        let listed = listed.map_err(|error| self.bucket.error("list", prefix, error))?;
-        let inside = |key: &str| folder_of(key) == prefix && check_key("list", key).is_ok();
-        let mut entries: Vec<Entry> = listed
-            .objects
-            .into_iter()
-            .filter_map(|meta| {
-                Some(Entry {
-                    key: self.bucket.key(&meta.location).filter(|key| inside(key))?,
-                    len: meta.size,
-                })
-            })
-            .collect();
-        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        let listed = match self.ahead.take(Ask::List(prefix.to_owned())) {
+            Some(Answer::List(Ok(listed))) => listed,
+            _ => runtime::block_on(transfer::list(&self.bucket, prefix))??,
+        };
+        if prefix == TIMED {
+            let times = listed.iter().map(|listed| (listed.entry.key.clone(), listed.put_at));
+            *lock(&self.times) = times.collect();
+        }
+        let entries: Vec<Entry> = listed.into_iter().map(|listed| listed.entry).collect();
         if prefix == cache::FOLDER {
             self.cache.listed(&entries);
         }
@@ -214,12 +254,45 @@ impl Storage for RemoteStorage {
 
     fn delete(&self, key: &str) -> Result<()> {
         check_key("delete", key)?;
-        self.cache.forget(key);
+        let _changes = self.changes(key);
         transfer::delete(&self.bucket, key)
+    }
+
+    fn delete_all(&self, keys: &[String]) -> Result<()> {
+        keys.iter().try_for_each(|key| check_key("delete", key))?;
+        let _changes: Vec<_> = keys.iter().map(|key| self.changes(key)).collect();
+        transfer::delete_all(&self.bucket, keys)
     }
 
     fn forget_cached(&self) {
         self.cache.clear();
+    }
+
+    fn prefetch(&self, reads: Vec<Ask>) -> u64 {
+        let needed = reads.into_iter().filter_map(|read| match read {
+            // a short segment is read whole, and kept
+            Ask::Get { key, .. } if cache::is_segment(&key) => {
+                self.cache.is_short_and_missing(&key).then_some(Ask::Get {
+                    key,
+                    max_len: cache::LONGEST,
+                })
+            }
+            Ask::Size(key) if self.cache.len(&key).is_some() => None,
+            read => Some(read),
+        });
+        self.ahead.start(&self.bucket, needed)
+    }
+
+    fn forget_prefetched(&self, announcement: u64) {
+        self.ahead.end(announcement);
+    }
+
+    fn put_last(&self, mut keys: Vec<String>, most: usize) -> Vec<String> {
+        let times = lock(&self.times);
+        // one that was not listed is new
+        keys.sort_by_key(|key| std::cmp::Reverse(times.get(key).copied().unwrap_or(i64::MAX)));
+        keys.truncate(most);
+        keys
     }
 
     fn barrier(&self) -> Result<()> {
@@ -228,6 +301,7 @@ impl Storage for RemoteStorage {
 
     fn lease(&self, key: &str, bytes: &[u8]) -> Result<Box<dyn LockGuard>> {
         check_key("lease", key)?;
+        let _changes = self.ahead.changes(key);
         self.holders.lease(key, bytes, self.probe.result()?)
     }
 
@@ -247,14 +321,14 @@ impl Storage for RemoteStorage {
 
     fn replace_damaged(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key("replace", key)?;
-        self.cache.forget(key);
+        let _changes = self.changes(key);
         self.keep_aside("replace", key)?;
         transfer::overwrite(&self.bucket, key, bytes)
     }
 
     fn quarantine(&self, key: &str) -> Result<()> {
         check_key("quarantine", key)?;
-        self.cache.forget(key);
+        let _changes = self.changes(key);
         match self.keep_aside("quarantine", key)? {
             true => transfer::delete(&self.bucket, key),
             false => Ok(()),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::entropy::OsEntropy;
-use crate::storage::{ErrorKind, conformance, put_bytes};
+use crate::storage::{ErrorKind, conformance, prefetch, put_bytes};
 use object_store::memory::InMemory;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,6 +23,121 @@ fn new_storage(root: &str) -> RemoteStorage {
 fn object_storage_keeps_the_promises_of_every_store() {
     conformance::run_without_kernel_locks(|| Arc::new(new_storage("")));
     conformance::run_without_kernel_locks(|| Arc::new(new_storage("a/deep-prefix")));
+}
+
+/// The same with requests ahead, as in production.
+fn ahead(root: &str) -> Arc<RemoteStorage> {
+    let mut storage = new_storage(root);
+    storage.ahead = Ahead::new(2);
+    Arc::new(storage)
+}
+
+fn get(key: &str) -> Ask {
+    Ask::Get {
+        key: key.to_owned(),
+        max_len: 100,
+    }
+}
+
+#[test]
+fn a_store_with_requests_ahead_keeps_the_promises_of_every_store() {
+    conformance::run_without_kernel_locks(|| ahead("x"));
+}
+
+#[test]
+fn an_announced_read_is_made_once_and_answers_once() {
+    let (storage, other) = (ahead("x"), new_storage("x"));
+    put_bytes(storage.as_ref(), "a/k", b"1").unwrap();
+    let announced = prefetch(storage.as_ref(), || {
+        [
+            get("a/k"),
+            get("a/none"),
+            Ask::Size("a/k".to_owned()),
+            Ask::List("a".to_owned()),
+        ]
+    });
+    assert_eq!(storage.ahead.len(), 4);
+    assert_eq!(storage.get("a/k", 100).unwrap(), b"1");
+    assert_eq!(
+        storage.get("a/k", 100).unwrap(),
+        b"1",
+        "the second one is a request of its own"
+    );
+    assert_eq!(storage.get("a/none", 100).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(storage.size("a/k").unwrap(), Some(1));
+    assert_eq!(storage.list("a").unwrap().len(), 1);
+    assert_eq!(storage.ahead.len(), 0);
+    drop(announced);
+
+    let announced = prefetch(storage.as_ref(), || [get("a/k"), get("a/none")]);
+    let within = prefetch(storage.as_ref(), || [Ask::Size("a/k".to_owned())]);
+    drop(within);
+    assert_eq!(storage.ahead.len(), 2, "an announcement within another one ends alone");
+    drop(announced);
+    assert_eq!(storage.ahead.len(), 0);
+    drop(prefetch(&other, || [get("a/k")]));
+}
+
+#[test]
+fn an_announced_read_is_of_its_thread_and_sees_its_own_changes() {
+    let storage = ahead("x");
+    put_bytes(storage.as_ref(), "a/k", b"1").unwrap();
+    let _announced = prefetch(storage.as_ref(), || {
+        [
+            get("a/k"),
+            get("a/new"),
+            Ask::Size("a/new".to_owned()),
+            Ask::List("a".to_owned()),
+        ]
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(storage.get("a/k", 100).unwrap(), b"1");
+            assert_eq!(storage.ahead.len(), 4, "another thread makes its own request");
+        });
+    });
+    put_bytes(storage.as_ref(), "a/new", b"2").unwrap();
+    assert_eq!(storage.get("a/new", 100).unwrap(), b"2");
+    assert_eq!(storage.size("a/new").unwrap(), Some(1));
+    assert_eq!(storage.list("a").unwrap().len(), 2);
+    storage.delete("a/k").unwrap();
+    assert_eq!(storage.get("a/k", 100).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(storage.ahead.len(), 0);
+}
+
+#[test]
+fn answers_that_nothing_takes_are_bounded() {
+    let storage = ahead("x");
+    let long = vec![7; 30 << 20];
+    let keys = ["a/1", "a/2", "a/3"];
+    for key in keys {
+        put_bytes(storage.as_ref(), key, &long).unwrap();
+    }
+    let asks = || {
+        keys.map(|key| Ask::Get {
+            key: key.to_owned(),
+            max_len: 1 << 30,
+        })
+    };
+    let announced = prefetch(storage.as_ref(), asks);
+    for key in keys {
+        assert!(storage.get(key, 1 << 30).unwrap() == long);
+    }
+    drop(announced);
+    assert_eq!(storage.ahead.waiting_bytes(), 0);
+}
+
+#[test]
+fn the_manifests_that_were_put_last_are_told_by_a_listing() {
+    let storage = new_storage("x");
+    let keys: Vec<String> = (0..5).map(|number| format!("snapshots/{}.json", 9 - number)).collect();
+    for key in &keys {
+        put_bytes(&storage, key, b"1").unwrap();
+    }
+    storage.list("snapshots").unwrap();
+    let mut sorted = keys.clone();
+    sorted.sort();
+    assert_eq!(storage.put_last(sorted, 2), [keys[4].clone(), keys[3].clone()]);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Puts, reads and deletes of objects.
 
-use super::super::{ConditionalPut, Created, Error, ErrorKind, RemoteFault, Result};
+use super::super::key::{check_key, folder_of};
+use super::super::{ConditionalPut, Created, Entry, Error, ErrorKind, RemoteFault, Result};
 use super::{Bucket, runtime};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
 };
 use std::io::Read;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest object that is put by one request, in bytes.
 const LONGEST_SINGLE: u64 = 16 << 20;
@@ -26,6 +27,8 @@ const CONFLICTS: usize = 20;
 /// that were not sent, or were refused, are repeated by `object_store` already.
 const UNANSWERED: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
+/// A read that fails within this time was answered, and the answer was cut off.
+const SOON: Duration = Duration::from_secs(5);
 
 /// See [`Storage::put_new`](super::Storage::put_new).
 pub(super) fn put_new(
@@ -151,7 +154,8 @@ fn send_parts(
             break;
         }
         sent += bytes.len() as u64;
-        runtime::block_on(upload.wait_for_capacity(PARTS_IN_FLIGHT - 1))?
+        // waits until fewer than that are in flight
+        runtime::block_on(upload.wait_for_capacity(PARTS_IN_FLIGHT))?
             .map_err(|error| bucket.error("put", key, error))?;
         let _inside = handle.enter();
         upload.put(bytes.into());
@@ -196,13 +200,45 @@ fn check_length(key: &str, stated: u64, got: u64, reader: &mut dyn Read) -> Resu
 
 /// What the service knows of an object; `None` where there is none.
 pub(super) fn head(bucket: &Bucket, key: &str) -> Result<Option<ObjectMeta>> {
+    runtime::block_on(find(bucket, key))?
+}
+
+/// The request of [`head`].
+pub(super) async fn find(bucket: &Bucket, key: &str) -> Result<Option<ObjectMeta>> {
     // there is no answer that tells a missing bucket: that is found by the first read
-    unless_missing(
-        bucket,
-        "size",
-        key,
-        runtime::block_on(bucket.store.head(&bucket.path(key)))?,
-    )
+    unless_missing(bucket, "size", key, bucket.store.head(&bucket.path(key)).await)
+}
+
+/// An object of a listing.
+pub(super) struct Listed {
+    pub entry: Entry,
+    /// When it was put, in microseconds since 1970 by the clock of the service.
+    pub put_at: i64,
+}
+
+/// See [`Storage::list`](super::Storage::list).
+pub(super) async fn list(bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>> {
+    unless_cut_off(|| list_once(bucket, prefix)).await
+}
+
+async fn list_once(bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>> {
+    let listed = bucket.store.list_with_delimiter(Some(&bucket.path(prefix))).await;
+    let listed = listed.map_err(|error| bucket.error("list", prefix, error))?;
+    let inside = |key: &str| folder_of(key) == prefix && check_key("list", key).is_ok();
+    let mut found: Vec<Listed> = listed
+        .objects
+        .into_iter()
+        .filter_map(|meta| {
+            let entry = Entry {
+                key: bucket.key(&meta.location).filter(|key| inside(key))?,
+                len: meta.size,
+            };
+            let put_at = meta.last_modified.timestamp_micros();
+            Some(Listed { entry, put_at })
+        })
+        .collect();
+    found.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
+    Ok(found)
 }
 
 /// `None` where the answer is that there is no such object.
@@ -226,21 +262,64 @@ pub(super) fn size(bucket: &Bucket, key: &str) -> Result<Option<u64>> {
 
 /// See [`Storage::get`](super::Storage::get).
 pub(super) fn get(bucket: &Bucket, key: &str, max_len: u64) -> Result<Vec<u8>> {
-    let path = bucket.path(key);
-    runtime::block_on(async {
-        let of_store = |error| bucket.error("get", key, error);
-        let found = bucket.store.get(&path).await.map_err(of_store)?;
-        if found.meta.size > max_len {
-            return Err(Error::new(ErrorKind::TooLarge, "get", key));
+    runtime::block_on(fetch(bucket, key, max_len))?
+}
+
+/// The request of [`get`].
+pub(super) async fn fetch(bucket: &Bucket, key: &str, max_len: u64) -> Result<Vec<u8>> {
+    let fetched = unless_cut_off(|| fetch_once(bucket, key, max_len, &|_| true)).await;
+    // every length is wanted
+    fetched.map(Option::unwrap_or_default)
+}
+
+/// The same, unless the file is not wanted when its length is known: `None`. Not repeated.
+pub(super) async fn fetch_if(
+    bucket: &Bucket,
+    key: &str,
+    max_len: u64,
+    wanted: &(dyn Fn(u64) -> bool + Sync),
+) -> Option<Result<Vec<u8>>> {
+    fetch_once(bucket, key, max_len, wanted).await.transpose()
+}
+
+/// Repeats a read whose answer was cut off. Requests that get no answer are repeated by
+/// `object_store`, for so long that once more is of no use.
+async fn unless_cut_off<T, F: Future<Output = Result<T>>>(request: impl Fn() -> F) -> Result<T> {
+    let began = Instant::now();
+    match request().await {
+        Err(error)
+            if matches!(
+                error.kind,
+                ErrorKind::Unavailable | ErrorKind::Remote(RemoteFault::Unreachable)
+            ) && began.elapsed() < SOON =>
+        {
+            request().await
         }
-        let len = found.meta.size;
-        let bytes = found.bytes().await.map_err(of_store)?;
-        match bytes.len() as u64 == len {
-            true => Ok(bytes.into()),
-            // the answer was cut off, which says nothing about the object
-            false => Err(Error::new(ErrorKind::Unavailable, "get", key)),
-        }
-    })?
+        other => other,
+    }
+}
+
+async fn fetch_once(
+    bucket: &Bucket,
+    key: &str,
+    max_len: u64,
+    wanted: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<Option<Vec<u8>>> {
+    let of_store = |error| bucket.error("get", key, error);
+    let found = bucket.store.get(&bucket.path(key)).await.map_err(of_store)?;
+    if found.meta.size > max_len {
+        return Err(Error::new(ErrorKind::TooLarge, "get", key));
+    }
+    let len = found.meta.size;
+    if !wanted(len) {
+        return Ok(None);
+    }
+    let bytes = found.bytes().await.map_err(of_store)?;
+    match bytes.len() as u64 == len {
+        true => Ok(Some(bytes.into())),
+        // the answer was cut off, which says nothing about the object
+        false => Err(Error::new(ErrorKind::Unavailable, "get", key)),
+    }
 }
 
 /// See [`Storage::get_range`](super::Storage::get_range).
@@ -294,6 +373,21 @@ fn read_range(bucket: &Bucket, key: &str, range: Range<u64>, out: &mut [u8]) -> 
 pub(super) fn delete(bucket: &Bucket, key: &str) -> Result<()> {
     let deleted = runtime::block_on(bucket.store.delete(&bucket.path(key)))?;
     unless_missing(bucket, "delete", key, deleted).map(|_| ())
+}
+
+/// See [`Storage::delete_all`](super::Storage::delete_all).
+pub(super) fn delete_all(bucket: &Bucket, keys: &[String]) -> Result<()> {
+    let paths: Vec<_> = keys.iter().map(|key| Ok(bucket.path(key))).collect();
+    runtime::block_on(async {
+        let mut deleted = bucket.store.delete_stream(futures_util::stream::iter(paths).boxed());
+        let mut failed = Ok(());
+        while let Some(answer) = deleted.next().await {
+            // all of them are tried, and an answer does not always name its object
+            let folder = keys.first().map_or("", |key| folder_of(key));
+            failed = failed.and(unless_missing(bucket, "delete", folder, answer).map(|_| ()));
+        }
+        failed
+    })?
 }
 
 /// Whether every object below the root has an expected key. Ends at the first that has not.
