@@ -163,7 +163,7 @@ for (const what of ['drop', 'lose', 500, 503, 'truncate', 'flip']) {
       if (error.code === 'ERR_ASSERTION') throw error;
       assert.match(error.code ?? '', /^ERR_/, String(error));
     }
-    assert.ok(faulty.count() > 7, 'faults happened');
+    assert.ok(faulty.count() > 3, 'a fault happened');
     const reader = await connect(t, url, { passphrase: SECRET.passphrase });
     assertSameBytes(await restored(reader, first.id), data[0], 'first');
     const ids = (await reader.listSnapshots()).map(({ id }) => id);

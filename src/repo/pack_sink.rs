@@ -3,8 +3,8 @@
 //! A stored chunk is appended to one of several open packs (at random in a sealed repository, so
 //! that neighbours in a stream are not stored next to each other). The worker that fills a pack
 //! finishes it, or leaves it to the next one; a thread of the session writes it and its `.idx`
-//! while the next one fills, so that no worker waits for a flush. With a single-threaded executor
-//! the calling thread does all of this.
+//! while the next one fills, so that no worker waits for a flush; on object storage there are
+//! several. With a single-threaded executor the calling thread does all of this.
 //!
 //! Full data packs are finished in pairs where memory allows: their bytes are hashed side by side,
 //! which takes less time than one after the other.
@@ -22,7 +22,7 @@ use crate::pack::{ChunkLocation, FinishedPack, PackHeader, PackWriter, TrailerSe
 use crate::panics;
 use crate::storage::put_bytes;
 use crate::sync::lock;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -33,17 +33,29 @@ const WAITING_PACKS: usize = 2;
 /// Largest stored chunk that is not data: a part of a manifest's copy.
 pub const MAX_COPY_PART: usize = 1 << 20;
 
+/// Packs that are sent at once to object storage, where a put mostly waits.
+const REMOTE_WRITERS: usize = 3;
+
+/// The threads that write full packs, and where they get them.
+struct Writers {
+    sender: SyncSender<FinishedPack>,
+    threads: Vec<JoinHandle<()>>,
+}
+
 /// State that the writing thread and the workers share.
 struct Shelf {
     repo: Arc<Repository>,
     protection: Mutex<Protection>,
     written: Mutex<Written>,
     failed: Mutex<Option<Error>>,
+    /// On object storage, the `.idx` files that are being sent while the session goes on.
+    indexes: Mutex<Vec<Receiver<Result<()>>>>,
 }
 
 impl Shelf {
     /// Puts a pack and its `.idx` and folds it into parity. Writes nothing after a failure.
     fn write(&self, pack: FinishedPack) {
+        let unwinding = Unwinding(self);
         panics::point("ca-packs");
         if lock(&self.failed).is_some() {
             return;
@@ -51,12 +63,17 @@ impl Shelf {
         if let Err(error) = self.put(pack) {
             lock(&self.failed).get_or_insert(error);
         }
+        std::mem::forget(unwinding);
     }
 
     fn put(&self, pack: FinishedPack) -> Result<()> {
         let (storage, bytes) = (self.repo.storage(), pack.bytes.filled());
         put_bytes(storage, &layout::pack(&pack.id), bytes)?;
-        put_bytes(storage, &layout::pack_index(&pack.id), &pack.index)?;
+        let (index, key) = (pack.index, layout::pack_index(&pack.id));
+        match storage.is_remote() {
+            true => self.put_later(key, index),
+            false => drop(put_bytes(storage, &key, &index)?),
+        }
         let len = bytes.len() as u64;
         let chunks = pack
             .entries
@@ -66,6 +83,32 @@ impl Shelf {
         lock(&self.protection).add(&self.repo, pack.id, bytes, chunks, &mut done)?;
         lock(&self.written).append(done);
         Ok(())
+    }
+}
+
+/// Makes a panic while a pack is written a failure of the session at once.
+struct Unwinding<'a>(&'a Shelf);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.failed).get_or_insert(Error::Panicked {
+            reason: "a writing thread panicked".to_owned(),
+        });
+    }
+}
+
+impl Shelf {
+    fn put_later(&self, key: String, bytes: Vec<u8>) {
+        let (sender, receiver) = sync_channel(1);
+        let repo = Arc::clone(&self.repo);
+        let job = move || {
+            let put = put_bytes(repo.storage(), &key, &bytes);
+            drop(repo);
+            // the receiver waits for it
+            let _ = sender.send(put.map(|_| ()).map_err(Error::from));
+        };
+        lock(&self.indexes).push(receiver);
+        self.repo.executor().spawn_waiting(Box::new(job));
     }
 }
 
@@ -85,7 +128,7 @@ pub struct PackSink {
     shelf: Arc<Shelf>,
     /// The caller holds the maintenance lock.
     holds_maint: bool,
-    writer: Mutex<Option<(SyncSender<FinishedPack>, JoinHandle<()>)>>,
+    writers: Mutex<Option<Writers>>,
 }
 
 impl PackSink {
@@ -105,6 +148,7 @@ impl PackSink {
             protection: Mutex::default(),
             written: Mutex::new(Written::default()),
             failed: Mutex::new(None),
+            indexes: Mutex::default(),
         };
         Self {
             repo,
@@ -117,7 +161,7 @@ impl PackSink {
             waiting_packs: if small { 0 } else { WAITING_PACKS },
             shelf: Arc::new(shelf),
             holds_maint: false,
-            writer: Mutex::new(None),
+            writers: Mutex::new(None),
         }
     }
 
@@ -204,18 +248,18 @@ impl PackSink {
             return self.check();
         }
         let sender = {
-            let mut writer = lock(&self.writer);
-            if writer.is_none() {
-                *writer = spawn_writer(Arc::clone(&self.shelf), self.waiting_packs);
+            let mut writers = lock(&self.writers);
+            if writers.is_none() {
+                *writers = spawn_writers(&self.shelf, self.waiting_packs);
             }
-            writer.as_ref().map(|(sender, _)| sender.clone())
+            writers.as_ref().map(|writers| writers.sender.clone())
         };
         let Some(sender) = sender else {
             // slower, but the same bytes are written
             self.shelf.write(pack);
             return self.check();
         };
-        // the thread exits only when every sender is dropped, so this cannot fail while the session
+        // a thread exits only when every sender is dropped, so this cannot fail while the session
         // lives
         sender.send(pack).map_err(|_| Error::Panicked {
             reason: "the writing thread has exited".to_owned(),
@@ -229,7 +273,8 @@ impl PackSink {
     }
 
     /// Finishes and writes all open data packs; small ones are combined into as few packs as
-    /// possible.
+    /// possible. On object storage, their `.idx` may still be on the way: see
+    /// [`wait_for_indexes`](Self::wait_for_indexes).
     pub fn flush_data(&self) -> Result<()> {
         let mut open: Vec<PackWriter> = self.data.iter().filter_map(|slot| lock(slot).take()).collect();
         open.sort_by_key(|pack| std::cmp::Reverse(pack.body_len()));
@@ -250,7 +295,7 @@ impl PackSink {
         self.wait()
     }
 
-    /// Finishes and writes the open meta pack.
+    /// Finishes and writes the open meta pack, with the same exception.
     pub fn flush_meta(&self) -> Result<()> {
         let open = lock(&self.meta).take();
         if let Some(pack) = open {
@@ -264,20 +309,35 @@ impl PackSink {
         drop(lock(&self.meta).take());
         // a failure is reported by the next call on this session
         let _ = self.wait();
+        let _ = self.wait_for_indexes();
     }
 
     /// Waits until every finished pack is written.
     fn wait(&self) -> Result<()> {
-        let writer = lock(&self.writer).take();
-        if let Some((sender, thread)) = writer {
+        let writers = lock(&self.writers).take();
+        if let Some(Writers { sender, threads }) = writers {
             drop(sender);
-            if thread.join().is_err() {
+            // all of them, also after one has panicked
+            let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+            if panicked > 0 {
                 return Err(Error::Panicked {
-                    reason: "the writing thread panicked".to_owned(),
+                    reason: "a writing thread panicked".to_owned(),
                 });
             }
         }
         self.check()
+    }
+
+    /// Waits until the `.idx` of every written pack is put.
+    pub fn wait_for_indexes(&self) -> Result<()> {
+        let sent = std::mem::take(&mut *lock(&self.shelf.indexes));
+        let answers = sent.into_iter().map(|put| {
+            put.recv().map_err(|_| Error::Panicked {
+                reason: "a worker panicked".to_owned(),
+            })?
+        });
+        // all of them, also after one has failed
+        answers.fold(Ok(()), Result::and)
     }
 
     /// Protects the packs that are in no complete parity group yet. Afterwards
@@ -306,17 +366,29 @@ impl Drop for PackSink {
         // an abandoned session must not leave its thread behind; what it still writes are reusable
         // chunks
         let _ = self.wait();
+        let _ = self.wait_for_indexes();
     }
 }
 
-/// A thread that writes packs; `None` when the system cannot start one.
-fn spawn_writer(shelf: Arc<Shelf>, waiting_packs: usize) -> Option<(SyncSender<FinishedPack>, JoinHandle<()>)> {
+/// Threads that write packs: one, which writes them in order, or several on object storage. `None`
+/// when the system cannot start one.
+fn spawn_writers(shelf: &Arc<Shelf>, waiting_packs: usize) -> Option<Writers> {
     let (sender, receiver) = sync_channel::<FinishedPack>(waiting_packs);
-    let thread = std::thread::Builder::new()
-        .name("ca-packs".to_owned())
-        .spawn(move || receiver.into_iter().for_each(|pack| shelf.write(pack)))
-        .ok()?;
-    Some((sender, thread))
+    let receiver = Arc::new(Mutex::new(receiver));
+    let count = match shelf.repo.storage().is_remote() {
+        true => REMOTE_WRITERS,
+        false => 1,
+    };
+    let spawn = |_| {
+        let (shelf, receiver) = (Arc::clone(shelf), Arc::clone(&receiver));
+        let next = move || lock(&receiver).recv().ok();
+        std::thread::Builder::new()
+            .name("ca-packs".to_owned())
+            .spawn(move || std::iter::from_fn(next).for_each(|pack| shelf.write(pack)))
+            .ok()
+    };
+    let threads: Vec<_> = (0..count).filter_map(spawn).collect();
+    (!threads.is_empty()).then_some(Writers { sender, threads })
 }
 
 /// True when every chunk of `pack` also fits into `target` without making it longer than

@@ -19,9 +19,11 @@ use crate::pack::ChunkLocation;
 use crate::parity::{
     self, Accumulator, Group, Groups, Member, Part, Tails, mark, mark_most_room, new_group_id, random_slot, size_class,
 };
-use crate::storage::{self, ErrorKind, judge, put_bytes};
+use crate::storage::{self, Ask, ErrorKind, announced, judge, put_bytes};
 use std::collections::HashSet;
 
+/// Packs that are asked for side by side on object storage; where there are more, all are listed.
+const ASKED_AT_ONCE: usize = 64;
 /// Most attempts to protect packs while a prune condemns some of them.
 const ROUNDS: usize = 3;
 
@@ -322,7 +324,13 @@ fn are_there<'a>(repo: &Repository, members: impl IntoIterator<Item = &'a Member
 /// have no MAC, may be deleting.
 pub(super) fn packs_stay<'a>(repo: &Repository, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
     let kill_lists = repo.kill_lists()?;
-    for pack in packs {
+    let packs: Vec<&PackId> = packs.into_iter().collect();
+    if repo.storage().is_remote() && packs.len() > ASKED_AT_ONCE {
+        let listed = repo.list_packs()?;
+        let stays = |pack: &&PackId| !kill_lists.is_listed(pack) && listed.contains_key(*pack);
+        return Ok(packs.iter().all(stays));
+    }
+    for pack in announced(repo.storage(), &packs, |pack| Ask::Size(layout::pack(pack))) {
         if !stays(repo, &kill_lists, pack)? {
             return Ok(false);
         }

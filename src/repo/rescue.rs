@@ -65,6 +65,7 @@ impl Rescue {
             .map(|(location, len)| (location.pack, *len))
             .collect();
         self.repo.publish_segment(written.chunks)?;
+        self.sink.wait_for_indexes()?;
         self.repo.storage().barrier()?;
         Ok(packs)
     }

@@ -11,6 +11,7 @@ use super::Repository;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::snapshot::{MAX_MANIFEST_LEN, MAX_SIZE};
+use crate::storage::{Ask, announced};
 
 /// Most manifests that are read for a snapshot that is dated by the clock.
 const MOST_READ: usize = 64;
@@ -28,17 +29,26 @@ pub(super) struct Sequences {
 impl Repository {
     /// The sequence of a snapshot that is about to be committed. `is_dated`: the caller gives its
     /// time. A manifest that cannot be read is ignored: no snapshot fails for its position among
-    /// others of its time.
-    pub fn next_sequence(&self, is_dated: bool) -> u64 {
+    /// others of its time. When `go_on` returns false, the result is of no use.
+    pub fn next_sequence(&self, is_dated: bool, go_on: &dyn Fn() -> bool) -> u64 {
         let mut known = self.sequences.lock(self);
         if let Ok(mut listed) = self.list_manifests() {
             listed.sort_unstable();
-            self.read_sequences(&mut known, listed, is_dated);
+            self.read_sequences(&mut known, listed, is_dated, go_on);
         }
         known.largest.saturating_add(1).min(MAX_SIZE)
     }
 
-    fn read_sequences(&self, known: &mut Sequences, listed: Vec<SnapshotId>, read_all: bool) {
+    /// Notes a snapshot that this handle has committed, so that its manifest need not be read.
+    pub fn note_sequence(&self, id: SnapshotId, sequence: u64) {
+        let mut known = self.sequences.lock(self);
+        known.largest = known.largest.max(sequence);
+        if let Err(at) = known.seen.binary_search(&id) {
+            known.seen.insert(at, id);
+        }
+    }
+
+    fn read_sequences(&self, known: &mut Sequences, listed: Vec<SnapshotId>, read_all: bool, go_on: &dyn Fn() -> bool) {
         let is_first = known.seen.is_empty();
         let reread = read_all && !known.all_read;
         let is_new = |id: &&SnapshotId| reread || known.seen.binary_search(id).is_err();
@@ -48,8 +58,17 @@ impl Repository {
             keys = self.storage().put_last(keys, MOST_READ);
         }
         let mut unread: Vec<SnapshotId> = Vec::new();
-        for id in keys.iter().filter_map(|key| layout::id_of(key, ".json")) {
-            let id = SnapshotId(id);
+        let read = |key: &String| Ask::Get {
+            key: key.clone(),
+            max_len: MAX_MANIFEST_LEN,
+        };
+        for key in announced(self.storage(), &keys, read) {
+            if !go_on() {
+                return;
+            }
+            let Some(id) = layout::id_of(key, ".json").map(SnapshotId) else {
+                continue;
+            };
             match self.sequence_of(&id) {
                 Some(sequence) => known.largest = known.largest.max(sequence),
                 None => unread.push(id),

@@ -18,8 +18,9 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::lock::KillLists;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
+use crate::storage::{Ask, prefetch};
 use crate::sync::lock;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const LEAST_CHECKPOINT_CHUNKS: usize = 8192;
 /// the share is for these chunks.
 const SHARE_PER_CHUNK: usize = 8 * 160;
 
+/// Packs that a session on object storage asks for one after the other before it lists all.
+const ASKED_FIRST: usize = 8;
 /// How long a session on object storage is taken to be standing after a check.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -72,6 +75,8 @@ pub struct Session {
     kill_lists: Mutex<KillLists>,
     /// The checked packs, with the length of those that are good.
     seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
+    /// On object storage, the packs that were listed after some had been asked for one by one.
+    listed_packs: Mutex<Option<BTreeMap<PackId, u64>>>,
     /// Packs that contain a chunk of this snapshot, reused or own.
     relied: Mutex<HashSet<PackId>>,
     /// Packs of this session that a segment names.
@@ -94,6 +99,8 @@ impl Session {
     /// opened. `largest_chunk` in bytes, where chunks may be larger than those of this repository.
     pub fn start(repo: &Arc<Repository>, id: SnapshotId, compression: Compression, largest_chunk: u32) -> Result<Self> {
         let folder = repo.generation();
+        let lists = [layout::INDEX, layout::MARKS].map(|folder| Ask::List(folder.to_owned()));
+        let _lists = prefetch(repo.storage(), || lists);
         repo.refresh_index()?;
         let kill_lists = repo.kill_lists()?;
         repo.index_unnamed_packs_if_empty()?;
@@ -110,7 +117,9 @@ impl Session {
             sink: PackSink::new(Arc::clone(repo), id, largest_chunk),
             expects_new: AtomicBool::new(true),
             has_copies: AtomicBool::new(false),
-            standing: Mutex::new(None),
+            // its lease was put just now
+            standing: Mutex::new(Some(Instant::now())),
+            listed_packs: Mutex::default(),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
         })
@@ -301,10 +310,30 @@ impl Session {
             Some(len) => len,
             None if lock(&self.kill_lists).is_avoided(&pack) => None,
             None if !self.repo.may_rely_on(&pack)? => None,
-            None => self.repo.pack_len(&pack)?,
+            None => self.pack_len(&pack)?,
         };
         lock(&self.seen_packs).insert(pack, len);
         Ok(len.is_some_and(|len| end <= len) && !self.repo.is_bad_chunk(location))
+    }
+
+    /// The length of a pack. On object storage, a listing of all packs soon costs less than a
+    /// request for each.
+    fn pack_len(&self, pack: &PackId) -> Result<Option<u64>> {
+        if !self.repo.storage().is_remote() {
+            return self.repo.pack_len(pack);
+        }
+        let found = {
+            let mut listed = lock(&self.listed_packs);
+            if listed.is_none() && lock(&self.seen_packs).len() >= ASKED_FIRST {
+                *listed = Some(self.repo.list_packs()?);
+            }
+            listed.as_ref().and_then(|listed| listed.get(pack).copied())
+        };
+        match found {
+            Some(len) => Ok(Some(len)),
+            // put since
+            None => self.repo.pack_len(pack),
+        }
     }
 
     /// Encodes, seals, proves and appends one chunk; returns the length of the stored chunk.
@@ -343,7 +372,7 @@ impl Session {
         Ok(payload.len())
     }
 
-    /// Writes all open data packs.
+    /// Writes all open data packs. On object storage, their `.idx` may still be on the way.
     pub fn flush_data(&self) -> Result<()> {
         self.sink.flush_data()
     }
@@ -351,6 +380,11 @@ impl Session {
     /// Writes the open meta pack.
     pub fn flush_meta(&self) -> Result<()> {
         self.sink.flush_meta()
+    }
+
+    /// Waits until the `.idx` of every written pack is put.
+    pub fn wait_for_indexes(&self) -> Result<()> {
+        self.sink.wait_for_indexes()
     }
 
     /// Discards the open meta pack: list nodes and copies that are not yet written are never
@@ -395,6 +429,12 @@ impl Session {
         Ok(())
     }
 
+    /// The first reads of the last checks before the commit. The packs are looked at only after
+    /// the kill lists were read: a prune publishes its list before it deletes a pack.
+    pub fn last_checks(&self) -> [Ask; 2] {
+        [Ask::Size(layout::lease(&self.id)), Ask::List(layout::MARKS.to_owned())]
+    }
+
     /// W6: true when every pack this snapshot relies on exists, is in no kill list, and was not
     /// found damaged since. Called under the commit lock.
     pub fn relied_packs_are_good(&self) -> Result<bool> {
@@ -415,6 +455,7 @@ impl Session {
         self.repo.refresh_index()?;
         *lock(&self.kill_lists) = self.repo.kill_lists()?;
         lock(&self.seen_packs).clear();
+        *lock(&self.listed_packs) = None;
         *lock(&self.relied) = lock(&self.own).clone();
         Ok(())
     }

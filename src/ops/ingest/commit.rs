@@ -1,6 +1,7 @@
 //! Turns stored chunks into a snapshot: steps W3 to W7 of `docs/invariants.md`, in that order.
 
 use super::IngestOptions;
+use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::monitor::Monitor;
@@ -9,7 +10,7 @@ use crate::repo::read::{ReadScratch, get_node};
 use crate::repo::{SeededBug, Session};
 use crate::snapshot::record::ForgotReason;
 use crate::snapshot::{ListWalker, Snapshot, SnapshotItem, VERSION, copy};
-use crate::storage::{Created, put_bytes};
+use crate::storage::{Created, prefetch, put_bytes};
 use std::sync::atomic::Ordering;
 
 /// Most times that a commit rechecks its chunks after a prune moved or deleted packs.
@@ -21,25 +22,33 @@ pub fn commit(
     items: Vec<SnapshotItem>,
     options: &IngestOptions,
     created_at_ms: i64,
+    sequence: &mut Sequence,
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
     session.repo().check_running(monitor)?;
     session.flush_data()?;
     session.repo().check_running(monitor)?;
-    let snapshot = describe(session, items, options, created_at_ms);
+    let snapshot = describe(session, items, options, created_at_ms, sequence.get()?);
     let manifest = session.repo().encode_manifest(&snapshot)?;
     publish(session, &snapshot, &manifest, monitor)?;
+    session.repo().note_sequence(snapshot.id, snapshot.sequence);
     Ok(snapshot)
 }
 
-fn describe(session: &Session, items: Vec<SnapshotItem>, options: &IngestOptions, created_at_ms: i64) -> Snapshot {
+fn describe(
+    session: &Session,
+    items: Vec<SnapshotItem>,
+    options: &IngestOptions,
+    created_at_ms: i64,
+    sequence: u64,
+) -> Snapshot {
     let chunk_count = items.iter().map(|item| item.chunk_count).sum();
     let new_chunks = session.stats.new_chunks.load(Ordering::Relaxed);
     Snapshot {
         id: session.id(),
         version: VERSION,
         created_at_ms,
-        sequence: session.repo().next_sequence(options.created_at_ms.is_some()),
+        sequence,
         tags: options.tags.clone(),
         original_size: items.iter().map(|item| item.size).sum(),
         stored_size: session.stats.stored_bytes.load(Ordering::Relaxed),
@@ -62,6 +71,7 @@ fn publish(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor: &dy
     store_copies(session, snapshot, manifest, monitor)?;
     session.protect()?;
     session.publish()?;
+    session.wait_for_indexes()?;
     for _ in 0..MAX_ROUNDS {
         session.repo().check_running(monitor)?;
         // also the packs of other writers that this snapshot reuses, including those found by a
@@ -97,6 +107,7 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     let storage = repo.storage();
     let good_before = repo.has_bug(SeededBug::CheckOutsideLock) && session.relied_packs_are_good()?;
     let _guard = repo.commit_shared(monitor)?;
+    let _checks = prefetch(storage, || session.last_checks());
     session.check_standing()?;
     let good = good_before || session.relied_packs_are_good()? || repo.has_bug(SeededBug::NoCommitCheck);
     if !good {
@@ -198,7 +209,8 @@ fn keep_reusable_chunks(session: &Session, why: &Error) {
     let kept = session
         .flush_data()
         .and_then(|()| session.protect())
-        .and_then(|()| session.publish());
+        .and_then(|()| session.publish())
+        .and_then(|()| session.wait_for_indexes());
     if let Err(error) = kept {
         // on a full disk, publish at least the packs that are already protected
         let _ = session.checkpoint();

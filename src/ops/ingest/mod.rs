@@ -12,6 +12,7 @@ mod lane;
 mod lanes;
 mod lists;
 mod outline;
+mod sequence;
 mod session_lease;
 
 pub use crate::storage::{FileRest, RestState, SourceFile};
@@ -19,6 +20,7 @@ pub use items::{ItemSpec, ItemStream, ReaderItems};
 pub(in crate::ops) use lists::Lists;
 pub use outline::Outline;
 
+use crate::base::Base;
 use crate::codec::Compression;
 use crate::entropy::random;
 use crate::error::{Error, Result};
@@ -26,7 +28,9 @@ use crate::id::SnapshotId;
 use crate::monitor::Monitor;
 use crate::repo::{Repository, Session};
 use crate::snapshot::{Origin, Snapshot, SnapshotItem};
+use crate::storage::prefetch;
 use items::check_text;
+use sequence::Sequence;
 use session_lease::SessionLease;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -124,6 +128,7 @@ pub(in crate::ops) fn ingest_with(
     // before acquiring anything that another operation could wait for (repo/memory.rs)
     let _operation = repo.enter_ingest(lanes, monitor)?;
     repo.check_running(monitor)?;
+    let _ahead = prefetch(repo.storage(), Base::first_reads);
     repo.begin_writing()?;
     let created_at_ms = options.created_at_ms.unwrap_or_else(|| repo.now_ms());
     monitor.begins(repo.operation_share());
@@ -135,7 +140,11 @@ pub(in crate::ops) fn ingest_with(
     let largest_chunk = options.copy_of.map_or(0, |copy| copy.largest_chunk);
     let session = Arc::new(Session::start(repo, id, compression, largest_chunk)?);
 
-    let outcome = store(&session).and_then(|items| commit::commit(&session, items, options, created_at_ms, monitor));
+    let mut sequence = Sequence::begin(repo, options.created_at_ms.is_some());
+
+    let outcome = store(&session)
+        .and_then(|items| commit::commit(&session, items, options, created_at_ms, &mut sequence, monitor));
+    drop(sequence);
     match outcome {
         Ok(snapshot) => {
             drop(lease);

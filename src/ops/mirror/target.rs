@@ -186,7 +186,7 @@ impl Run<'_> {
         if self.repo.is_keyless() {
             return Ok(());
         }
-        let next = self.repo.next_sequence(true);
+        let next = self.repo.next_sequence(true, &|| true);
         for id in gone {
             let Ok(bytes) = judge(self.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN))? else {
                 continue;
