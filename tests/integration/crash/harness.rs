@@ -92,13 +92,13 @@ impl Depth {
     }
 
     /// A smaller size for scenarios with many cases: fewer crash points and models.
-    pub fn coarse() -> Self {
-        let usual = Self::usual();
+    pub fn coarse(flavor: Flavor) -> Self {
+        let usual = Self::of(flavor);
         let deep = usual.random > SMALL_RANDOM;
         Self {
-            random: if deep { 20 } else { 2 },
+            random: if deep { 20 } else { usual.random.min(2) },
             again: 0,
-            stride: if deep { 1 } else { 3 },
+            stride: if deep { 1 } else { 3 * usual.stride },
             coarse: !deep,
             ..usual
         }

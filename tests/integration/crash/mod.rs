@@ -128,7 +128,7 @@ fn ingest_without_marks(flavor: Flavor) {
             bug: None,
             prunes: false,
         };
-        case.enumerate(Depth::coarse())
+        case.enumerate(Depth::coarse(flavor))
     });
 }
 
@@ -173,7 +173,7 @@ fn interleaved_ingests(flavor: Flavor) {
                 flavor,
                 numbers,
                 Schedule::Seeded(seed),
-                Depth::coarse(),
+                Depth::coarse(flavor),
             ));
         }
         // with merges in both processes
@@ -182,7 +182,7 @@ fn interleaved_ingests(flavor: Flavor) {
             flavor,
             numbers,
             Schedule::RoundRobin,
-            Depth::coarse(),
+            Depth::coarse(flavor),
         ));
         tally
     });
@@ -199,7 +199,12 @@ fn held_ingest(flavor: Flavor) {
         let mut tally = Tally::default();
         for held in (0..calls.len() as u64).step_by(stride(11, 7)).chain([published]) {
             let schedule = Schedule::Hold(held);
-            tally.add(crash_interleaved(flavor, [&[BASE], &[BASE]], schedule, Depth::coarse()));
+            tally.add(crash_interleaved(
+                flavor,
+                [&[BASE], &[BASE]],
+                schedule,
+                Depth::coarse(flavor),
+            ));
         }
         tally
     });
@@ -227,7 +232,7 @@ fn killed_ingest(flavor: Flavor) {
                 bug: None,
                 prunes: false,
             };
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         tally
     });
@@ -253,7 +258,7 @@ fn killed_init(flavor: Flavor) {
                 bug: None,
                 prunes: false,
             };
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         tally
     });

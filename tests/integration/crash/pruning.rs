@@ -132,7 +132,7 @@ pub fn prune_without_free_inodes(flavor: Flavor) {
             "both need the reserve: {made:?}"
         );
         assert!(count(&made, "unlink", ".pack") >= 1, "{made:?}");
-        case.enumerate(Depth::coarse())
+        case.enumerate(Depth::coarse(flavor))
     });
 }
 
@@ -144,7 +144,7 @@ pub fn prune_that_combines_small_packs(flavor: Flavor) {
         assert!(count(&made, "unlink", ".pack") >= 16, "{made:?}");
         let depth = Depth {
             again: 1,
-            ..Depth::coarse()
+            ..Depth::coarse(flavor)
         };
         crash_prune(flavor, &numbers, &[], depth)
     });
@@ -197,7 +197,7 @@ pub fn unlock_after_a_killed_ingest(flavor: Flavor) {
                 ingests(disk, flavor, 200, None, &[BASE])
             };
             let case = case(flavor, (&disk, &before), &run, killed);
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         tally
     });
@@ -228,7 +228,7 @@ pub fn unlock_concurrent_with_an_ingest(flavor: Flavor) {
             let case = case(flavor, (&disk, &before), &run, held);
             let calls = case.calls();
             records += usize::from(calls.iter().any(|(_, path)| path.starts_with(layout::RECORDS)));
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         assert!(records > 0, "nothing was unlocked");
         tally
@@ -254,7 +254,7 @@ pub fn prune_after_one_that_was_killed(flavor: Flavor) {
                 prunes(disk, flavor, 101, &[])
             };
             let case = case(flavor, (&disk, &before), &run, killed);
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         tally
     });
@@ -274,7 +274,7 @@ pub fn prune_concurrent_with_an_ingest(flavor: Flavor) {
                 side_by_side(disk, schedule, [&ingest, &prune])
             };
             let case = case(flavor, (&disk, &before), &run, 0);
-            tally.add(case.enumerate(Depth::coarse()));
+            tally.add(case.enumerate(Depth::coarse(flavor)));
         }
         tally
     });
