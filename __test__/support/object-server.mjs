@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './ports.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const VENV = join(root, 'target/moto-venv');
@@ -62,14 +63,6 @@ export async function startMoto(bucket) {
     }
   }
   return { endpoint, storage: { ...CREDENTIALS, endpoint }, stop };
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /**
