@@ -931,6 +931,8 @@ export interface IRepairResult {
     /**
      * Empty when the manifest itself is lost. `missing`: start and end (exclusive) of each missing
      * range, at most 4096; the last one then also covers everything up to the last missing byte.
+     * Empty when only what describes the item, such as its member index, has lost chunks: its
+     * bytes are intact.
      */
     items: {
       /** Name of the item. */

@@ -233,8 +233,8 @@ impl Absent {
     }
 }
 
-/// Calls `each` for every chunk and list node of a snapshot; nodes that are in `nodes` are skipped,
-/// with everything below them.
+/// Calls `each` for every chunk and list node of a snapshot, those of its extras among them; nodes
+/// that are in `nodes` are skipped, with everything below them.
 pub fn walk(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -242,7 +242,7 @@ pub fn walk(
     scratch: &mut ReadScratch,
     each: &mut dyn FnMut(&ChunkId) -> Result<()>,
 ) -> Result<()> {
-    for item in &snapshot.items {
+    for item in snapshot.lists() {
         let (root, level) = match &item.content {
             ItemContent::Inline(chunks) => {
                 chunks.iter().try_for_each(|(id, _)| each(id))?;

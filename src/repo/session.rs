@@ -175,10 +175,18 @@ impl Session {
     /// Computes the ids of data chunks, deduplicates and stores them; returns the ids in order.
     pub fn put_batch(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
         self.check_standing_soon()?;
-        self.repo.with_worker(|worker| self.put_batch_with(worker, chunks))
+        self.repo
+            .with_worker(|worker| self.put_batch_with(worker, chunks, true))
     }
 
-    fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
+    /// The same for chunks of an extra, which no count includes.
+    pub fn put_extra(&self, chunks: &[&[u8]]) -> Result<Vec<ChunkId>> {
+        self.check_standing_soon()?;
+        self.repo
+            .with_worker(|worker| self.put_batch_with(worker, chunks, false))
+    }
+
+    fn put_batch_with(&self, worker: &mut Worker, chunks: &[&[u8]], counts: bool) -> Result<Vec<ChunkId>> {
         let sums = self.take_sums(chunks);
         let ids = self.repo.seal().chunk_ids(KIND_DATA, chunks);
         let stored = self.reuse_each(&ids)?;
@@ -195,10 +203,15 @@ impl Session {
             // close() waits for this, and a batch with a high compression level takes seconds;
             // chunks that are stored already stay
             self.repo.check_open()?;
+            let payload_len = match new[at] {
+                true => Some(self.store(worker, id, KIND_DATA, data, sums.as_ref().map(|sums| sums[at]))?),
+                false => None,
+            };
+            if !counts {
+                continue;
+            }
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
-            if new[at] {
-                let sum = sums.as_ref().map(|sums| sums[at]);
-                let payload_len = self.store(worker, id, KIND_DATA, data, sum)?;
+            if let Some(payload_len) = payload_len {
                 self.stats.new_chunks.fetch_add(1, Ordering::Relaxed);
                 self.stats.new_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 self.stats.stored_bytes.fetch_add(payload_len as u64, Ordering::Relaxed);
@@ -256,12 +269,17 @@ impl Session {
     /// Relies on a stored chunk of `len` bytes with this id; `false` when there is none, and it has
     /// to be passed to [`put_batch`](Self::put_batch).
     pub fn reuse_chunk(&self, id: &ChunkId, len: u32) -> Result<bool> {
-        let known = self.reuse(id)?;
+        let known = self.reuse_extra(id)?;
         if known {
             self.stats.chunks.fetch_add(1, Ordering::Relaxed);
             self.stats.reused_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
         }
         Ok(known)
+    }
+
+    /// The same for a chunk of an extra, which no count includes.
+    pub fn reuse_extra(&self, id: &ChunkId) -> Result<bool> {
+        self.reuse(id)
     }
 
     /// [`reuse`](Self::reuse) for each id of a batch.

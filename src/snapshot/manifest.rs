@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, damaged};
 use super::list::MAX_LEVEL;
 use super::model::{
-    ItemContent, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Origin, Snapshot, SnapshotItem, VERSION, parse_exact_time,
+    EXTRAS_PER_ITEM, Extra, ItemContent, MAX_EXTRA_KIND_LEN, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SIZE, Origin, Snapshot,
+    SnapshotItem, VERSION, parse_exact_time,
 };
 use crate::crypto::{self, NONCE_LEN, SecretKey, TAG_LEN, padme};
 use crate::entropy::{self, Entropy};
@@ -134,6 +135,18 @@ struct ItemJson {
     list: Option<ListJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<DigestJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extra: Vec<ExtraJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExtraJson {
+    kind: String,
+    root: String,
+    level: u8,
+    size: u64,
+    chunk_count: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -353,7 +366,28 @@ fn item_to_json(item: &SnapshotItem) -> ItemJson {
         digest: item.sha256.map(|sha256| DigestJson {
             sha256: Some(id::to_hex(&sha256)),
         }),
+        extra: item.extra.iter().map(extra_to_json).collect(),
     }
+}
+
+fn extra_to_json(extra: &Extra) -> ExtraJson {
+    ExtraJson {
+        kind: extra.kind.clone(),
+        root: extra.root.to_hex(),
+        level: extra.level,
+        size: extra.size,
+        chunk_count: extra.chunk_count,
+    }
+}
+
+fn extra_from_json(json: ExtraJson) -> Result<Extra, Error> {
+    Ok(Extra {
+        kind: json.kind,
+        root: chunk_id(&json.root)?,
+        level: json.level,
+        size: json.size,
+        chunk_count: json.chunk_count,
+    })
 }
 
 fn decode_text(text: &str, expected: &SnapshotId) -> Result<Snapshot, Error> {
@@ -414,6 +448,7 @@ fn item_from_json(json: ItemJson) -> Result<SnapshotItem, Error> {
         chunk_count: json.chunk_count,
         content,
         sha256,
+        extra: json.extra.into_iter().map(extra_from_json).collect::<Result<_, _>>()?,
     })
 }
 
@@ -472,15 +507,32 @@ fn check_item(item: &SnapshotItem) -> Result<(), &'static str> {
                 return Err("the sizes of the chunks of an item do not match its size or count");
             }
         }
-        ItemContent::List { level, .. } => {
-            if *level > MAX_LEVEL {
-                return Err("a list tree is too deep");
-            }
-            // chunks are counted in 32 bits inside the tree, and none is empty
-            if item.chunk_count == 0 || item.chunk_count > u64::from(u32::MAX) || item.size < item.chunk_count {
-                return Err("the size and chunk count of an item with a list contradict each other");
-            }
-        }
+        ItemContent::List { level, .. } => check_list(*level, item.size, item.chunk_count)?,
+    }
+    if item.extra.len() > EXTRAS_PER_ITEM {
+        return Err("an item has more than 8 extras");
+    }
+    item.extra.iter().try_for_each(check_extra)
+}
+
+fn check_extra(extra: &Extra) -> Result<(), &'static str> {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if extra.kind.is_empty() || extra.kind.len() > MAX_EXTRA_KIND_LEN || !extra.kind.bytes().all(is_allowed) {
+        return Err("the kind of an extra is not 1 to 64 of the characters a-z, 0-9 and -");
+    }
+    if extra.size > MAX_SIZE {
+        return Err("a size or count is larger than 2^53");
+    }
+    check_list(extra.level, extra.size, extra.chunk_count)
+}
+
+fn check_list(level: u8, size: u64, chunk_count: u64) -> Result<(), &'static str> {
+    if level > MAX_LEVEL {
+        return Err("a list tree is too deep");
+    }
+    // chunks are counted in 32 bits inside the tree, and none is empty
+    if chunk_count == 0 || chunk_count > u64::from(u32::MAX) || size < chunk_count {
+        return Err("the size and chunk count of an item with a list contradict each other");
     }
     Ok(())
 }

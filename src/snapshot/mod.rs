@@ -25,8 +25,9 @@ pub use list::ListBuilder;
 pub use list_reader::{ListWalker, ListedChunk};
 pub use manifest::{ManifestKeys, ManifestSeal};
 pub use model::{
-    INLINE_PER_ITEM, INLINE_PER_MANIFEST, ItemContent, MAX_ENTRY_LEN, MAX_FRAME_LEN, MAX_MANIFEST_LEN, MAX_RAW_LEN,
-    MAX_SEALED_TEXT_LEN, MAX_SIZE, Origin, Snapshot, SnapshotItem, VERSION,
+    EXTRAS_PER_ITEM, EXTRAS_PER_MANIFEST, Extra, INLINE_PER_ITEM, INLINE_PER_MANIFEST, ItemContent, MAX_ENTRY_LEN,
+    MAX_EXTRA_KIND_LEN, MAX_FRAME_LEN, MAX_MANIFEST_LEN, MAX_RAW_LEN, MAX_SEALED_TEXT_LEN, MAX_SIZE, Origin, Snapshot,
+    SnapshotItem, VERSION,
 };
 pub use order::{Recency, sort_newest_first};
 

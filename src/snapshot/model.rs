@@ -1,5 +1,6 @@
 //! A snapshot and its items as values, and the limits of the format.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::error::{Error, damaged};
@@ -19,13 +20,19 @@ pub const MAX_SEALED_TEXT_LEN: u64 = 47 << 20;
 /// Most bytes that an item takes in a manifest besides its name and type: the longest numbers, a
 /// list and a digest.
 pub const MAX_ENTRY_LEN: u64 = 256;
-/// Most bytes of a manifest besides its tags and items: ids, times, numbers, and the chunks that
-/// are kept inline.
-pub const MAX_FRAME_LEN: u64 = 1024 + INLINE_PER_MANIFEST as u64 * 80;
+/// Most bytes of a manifest besides its tags and items: ids, times, numbers, the chunks that are
+/// kept inline, and the extras.
+pub const MAX_FRAME_LEN: u64 = 1024 + INLINE_PER_MANIFEST as u64 * 80 + EXTRAS_PER_MANIFEST as u64 * 192;
 /// Most chunks of an item that a writer keeps inline, in the manifest itself …
 pub const INLINE_PER_ITEM: usize = 32;
 /// … while the manifest has at most this many inline chunks in total.
 pub const INLINE_PER_MANIFEST: usize = 4096;
+/// Most extras of an item.
+pub const EXTRAS_PER_ITEM: usize = 8;
+/// Most extras that an ingest adds to a snapshot.
+pub const EXTRAS_PER_MANIFEST: usize = 4096;
+/// Longest kind of an extra in bytes.
+pub const MAX_EXTRA_KIND_LEN: usize = 64;
 
 /// One point in time: the contents of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +81,15 @@ impl Snapshot {
         self.copied_from.unwrap_or(itself)
     }
 
+    /// Every list that the snapshot needs: those of its items, and those of their extras of any
+    /// kind, each as an item with the name of its item.
+    pub fn lists(&self) -> impl Iterator<Item = Cow<'_, SnapshotItem>> {
+        self.items.iter().flat_map(|item| {
+            let extra = item.extra.iter().map(|extra| Cow::Owned(extra.as_item(item)));
+            std::iter::once(Cow::Borrowed(item)).chain(extra)
+        })
+    }
+
     /// The item of that name.
     pub fn item(&self, name: &str) -> Option<&SnapshotItem> {
         self.items.iter().find(|item| item.name == name)
@@ -104,6 +120,50 @@ pub struct SnapshotItem {
     pub content: ItemContent,
     /// SHA-256 of the whole stream, if the ingest computed it.
     pub sha256: Option<[u8; 32]>,
+    /// Further streams that describe this one. A snapshot needs their chunks, also those of kinds
+    /// that this version does not know.
+    pub extra: Vec<Extra>,
+}
+
+impl SnapshotItem {
+    /// The first extra of a kind.
+    pub fn extra_of(&self, kind: &str) -> Option<&Extra> {
+        self.extra.iter().find(|extra| extra.kind == kind)
+    }
+}
+
+/// A stream that describes an item, such as an index of its bytes. No size or count of the item or
+/// the snapshot includes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extra {
+    /// What it is: 1 to [`MAX_EXTRA_KIND_LEN`] bytes of `a-z`, `0-9` and `-`.
+    pub kind: String,
+    /// Id of the root node of its list.
+    pub root: ChunkId,
+    /// Level of that node; 0 is a leaf.
+    pub level: u8,
+    /// Length in bytes, at least 1.
+    pub size: u64,
+    /// Number of chunks, at least 1.
+    pub chunk_count: u64,
+}
+
+impl Extra {
+    /// The same chunks as an item, with the name and the type of the item that they describe.
+    pub fn as_item(&self, item: &SnapshotItem) -> SnapshotItem {
+        SnapshotItem {
+            name: item.name.clone(),
+            kind: item.kind.clone(),
+            size: self.size,
+            chunk_count: self.chunk_count,
+            content: ItemContent::List {
+                root: self.root,
+                level: self.level,
+            },
+            sha256: None,
+            extra: Vec::new(),
+        }
+    }
 }
 
 /// The chunks of an item, in order.

@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod degraded;
 mod disk_full;
+mod extras;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_systems;

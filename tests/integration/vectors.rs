@@ -316,6 +316,7 @@ fn manifests() -> Value {
         chunk_count,
         content,
         sha256,
+        extra: Vec::new(),
     };
     let inline = ItemContent::Inline(vec![(ChunkId([0x22; 32]), 5)]);
     let list = ItemContent::List {

@@ -86,6 +86,12 @@ impl Known {
             if let Some(twin) = twin {
                 // what cannot be read is stored again
                 let _ = add_pairs((source, item), (target, twin), most, &mut chunks);
+                for extra in &item.extra {
+                    if let Some(theirs) = twin.extra_of(&extra.kind) {
+                        let (ours, theirs) = (extra.as_item(item), theirs.as_item(twin));
+                        let _ = add_pairs((source, &ours), (target, &theirs), most, &mut chunks);
+                    }
+                }
             }
         }
         self.chunks = chunks;
@@ -94,12 +100,13 @@ impl Known {
 
     /// The id in the target of a chunk of the source of `len` bytes, if the target has it; the
     /// snapshot of the session then relies on it.
-    pub fn find(&self, session: &Session, id: &ChunkId, len: u32) -> Result<Option<ChunkId>> {
+    pub fn find(&self, session: &Session, id: &ChunkId, len: u32, is_extra: bool) -> Result<Option<ChunkId>> {
         let candidate = match self.same_ids {
             true => Some(*id),
             false => self.chunks.get(id).copied(),
         };
         match candidate {
+            Some(candidate) if is_extra => Ok(session.reuse_extra(&candidate)?.then_some(candidate)),
             Some(candidate) => Ok(session.reuse_chunk(&candidate, len)?.then_some(candidate)),
             None => Ok(None),
         }

@@ -36,6 +36,8 @@ type Stored = Result<Vec<(ChunkId, u32)>>;
 pub(super) struct Stage<'a> {
     session: &'a Arc<Session>,
     items: &'a [SnapshotItem],
+    /// The items are extras: none is inlined, and no count includes them.
+    is_extra: bool,
     monitor: &'a dyn Monitor,
     sender: Sender<(u64, Stored)>,
     receiver: Receiver<(u64, Stored)>,
@@ -89,13 +91,19 @@ impl Drop for Stage<'_> {
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(session: &'a Arc<Session>, items: &'a [SnapshotItem], monitor: &'a dyn Monitor) -> Result<Self> {
+    pub fn new(
+        session: &'a Arc<Session>,
+        items: &'a [SnapshotItem],
+        is_extra: bool,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Self> {
         let repo = session.repo();
         let workers = repo.executor().threads();
         let (sender, receiver) = channel();
         Ok(Self {
             session,
             items,
+            is_extra,
             monitor,
             sender,
             receiver,
@@ -107,7 +115,7 @@ impl<'a> Stage<'a> {
             next_number: 0,
             next_collected: 0,
             arrived: BTreeMap::new(),
-            lists: Lists::new(INLINE_PER_MANIFEST as u64),
+            lists: Lists::new(if is_extra { 0 } else { INLINE_PER_MANIFEST as u64 }),
             item: 0,
             left: items.first().map_or(0, |item| item.size),
             done_bytes: 0,
@@ -139,10 +147,10 @@ impl<'a> Stage<'a> {
         };
         self.next_number += 1;
         self.in_flight += 1;
-        let session = Arc::clone(self.session);
+        let (session, is_extra) = (Arc::clone(self.session), self.is_extra);
         let job = move || {
             panics::point("ca-worker");
-            let stored = store(&session, &batch);
+            let stored = store(&session, &batch, is_extra);
             drop((session, batch));
             reply.send(stored);
         };
@@ -193,6 +201,9 @@ impl<'a> Stage<'a> {
     }
 
     fn report(&self) {
+        if self.is_extra {
+            return;
+        }
         let stats = &self.session.stats;
         self.monitor.progress(&Progress {
             done_bytes: self.done_bytes,
@@ -234,7 +245,7 @@ impl<'a> Stage<'a> {
 }
 
 /// Stores a batch; returns the ids and lengths of its chunks, in order.
-fn store(session: &Session, batch: &[Part]) -> Stored {
+fn store(session: &Session, batch: &[Part], is_extra: bool) -> Stored {
     let new = batch.iter().filter_map(|part| match part {
         Part::New(piece) => Some(&**piece),
         Part::Known(..) => None,
@@ -242,6 +253,7 @@ fn store(session: &Session, batch: &[Part]) -> Stored {
     let new: Vec<&[u8]> = new.collect();
     let mut ids = match new.is_empty() {
         true => Vec::new(),
+        false if is_extra => session.put_extra(&new)?,
         false => session.put_batch(&new)?,
     }
     .into_iter();

@@ -6,9 +6,9 @@ use super::stage::{Part, Stage};
 use crate::error::Error;
 use crate::id::ChunkId;
 use crate::monitor::Monitor;
-use crate::ops::restore::{ReadAhead, RestorePlan, Taken, Walk};
+use crate::ops::restore::{ReadAhead, RestorePlan, Taken, Walk, plan_of};
 use crate::repo::{Repository, Session};
-use crate::snapshot::SnapshotItem;
+use crate::snapshot::{Extra, ItemContent, Snapshot, SnapshotItem};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ enum Waiting {
     Known(ChunkId, u32),
 }
 
-/// Stores the chunks of all items in the session, and returns the items as the target lists them.
+/// Stores the chunks of all items and of their extras in the session, and returns the items as the
+/// target lists them.
 pub(super) fn store(
     source: &Arc<Repository>,
     plan: &RestorePlan,
@@ -39,9 +40,50 @@ pub(super) fn store(
     known: &Known,
     monitor: &dyn Monitor,
 ) -> Result<Vec<SnapshotItem>, Failed> {
+    let mut items = store_lists(source, plan, session, known, false, monitor)?;
+    let of_extras = |item: &SnapshotItem| item.extra.iter().map(|extra| extra.as_item(item)).collect::<Vec<_>>();
+    let extras: Vec<SnapshotItem> = plan.snapshot.items.iter().flat_map(of_extras).collect();
+    if !extras.is_empty() {
+        let extras = plan_of(Snapshot {
+            items: extras,
+            ..plan.snapshot.clone()
+        });
+        let mut stored = store_lists(source, &extras, session, known, true, monitor)?.into_iter();
+        for extra in items.iter_mut().flat_map(|item| &mut item.extra) {
+            if let Some(stored) = stored.next() {
+                *extra = copied(extra, &stored).map_err(Failed::Target)?;
+            }
+        }
+    }
+    Ok(items)
+}
+
+/// An extra with the list that the target has of it.
+fn copied(extra: &Extra, stored: &SnapshotItem) -> Result<Extra, Error> {
+    let ItemContent::List { root, level } = stored.content else {
+        let reason = "an extra of a copy has no list".to_owned();
+        return Err(Error::Internal { reason });
+    };
+    Ok(Extra {
+        kind: extra.kind.clone(),
+        root,
+        level,
+        size: stored.size,
+        chunk_count: stored.chunk_count,
+    })
+}
+
+fn store_lists(
+    source: &Arc<Repository>,
+    plan: &RestorePlan,
+    session: &Arc<Session>,
+    known: &Known,
+    is_extra: bool,
+    monitor: &dyn Monitor,
+) -> Result<Vec<SnapshotItem>, Failed> {
     let mut walk = Walk::new(source, plan);
     let mut ahead = ReadAhead::new(source, plan.snapshot.id);
-    let mut stage = Stage::new(session, &plan.snapshot.items, monitor).map_err(Failed::Target)?;
+    let mut stage = Stage::new(session, &plan.snapshot.items, is_extra, monitor).map_err(Failed::Target)?;
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut ended = false;
     loop {
@@ -51,7 +93,7 @@ pub(super) fn store(
                 ended = true;
                 break;
             };
-            match known.find(session, &id, len).map_err(Failed::Target)? {
+            match known.find(session, &id, len, is_extra).map_err(Failed::Target)? {
                 Some(id) => waiting.push_back(Waiting::Known(id, len)),
                 None => {
                     ahead.push(id, len).map_err(Failed::Source)?;

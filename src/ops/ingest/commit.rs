@@ -143,8 +143,8 @@ fn recheck_chunks(session: &Session, snapshot: &Snapshot) -> Result<()> {
     }
     session.forget_packs()?;
     let mut scratch = ReadScratch::default();
-    for item in &snapshot.items {
-        let mut walker = ListWalker::new(item, 0)?;
+    for item in snapshot.lists() {
+        let mut walker = ListWalker::new(&item, 0)?;
         let mut fetch = |id: &crate::id::ChunkId| {
             session.rely_on(id)?;
             get_node(session.repo(), id, &mut scratch)

@@ -410,6 +410,7 @@ impl<'a> Feeder<'a> {
                     chunk_count: list.chunk_count,
                     content: list.content,
                     sha256,
+                    extra: Vec::new(),
                 };
                 (spec.position, item)
             })

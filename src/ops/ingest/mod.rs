@@ -6,6 +6,8 @@
 //! becomes a snapshot; the chunks stored up to that point are published as reusable chunks.
 
 mod commit;
+#[cfg(any(test, feature = "testing"))]
+mod extra;
 mod feed;
 mod items;
 mod lane;
@@ -110,6 +112,27 @@ pub fn ingest_lanes(
 ) -> Result<Snapshot> {
     ingest_with(repo, lanes.len(), options, monitor, |session| {
         lanes::store_at_once(session, lanes, options.digest_sha256, monitor, on_failure)
+    })
+}
+
+/// Same as [`ingest`], and gives the first item an extra of these chunks, as a later version may
+/// write it.
+#[cfg(any(test, feature = "testing"))]
+pub fn ingest_with_extra(
+    repo: &Arc<Repository>,
+    items: &mut dyn ItemStream,
+    options: &IngestOptions,
+    (kind, chunks): (&str, &[&[u8]]),
+    monitor: &dyn Monitor,
+) -> Result<Snapshot> {
+    ingest_with(repo, 1, options, monitor, |session| {
+        let mut stored = lanes::store_one_by_one(session, items, options.digest_sha256, monitor)?;
+        let mut extra = extra::ExtraWriter::new(session);
+        chunks.iter().try_for_each(|chunk| extra.push(chunk))?;
+        if let Some(item) = stored.first_mut() {
+            item.extra.push(extra.finish(kind)?);
+        }
+        Ok(stored)
     })
 }
 

@@ -45,7 +45,9 @@ mod tests {
     use crate::entropy::SeededEntropy;
     use crate::id::{ChunkId, RepoId, SnapshotId};
     use crate::snapshot::manifest::{ManifestSeal, encode};
-    use crate::snapshot::{INLINE_PER_MANIFEST, ItemContent, MAX_RAW_LEN, Snapshot, SnapshotItem, VERSION};
+    use crate::snapshot::{
+        EXTRAS_PER_MANIFEST, Extra, INLINE_PER_MANIFEST, ItemContent, MAX_RAW_LEN, Snapshot, SnapshotItem, VERSION,
+    };
     use std::collections::BTreeMap;
 
     /// The longest possible snapshot with this number of items and names of 4000 bytes.
@@ -67,6 +69,16 @@ mod tests {
                 chunk_count,
                 content,
                 sha256: Some([0xff; 32]),
+                extra: match number < EXTRAS_PER_MANIFEST as u64 {
+                    true => vec![Extra {
+                        kind: "tar-members".to_owned(),
+                        root: ChunkId([0xff; 32]),
+                        level: 7,
+                        size: 1 << 53,
+                        chunk_count: u64::from(u32::MAX),
+                    }],
+                    false => Vec::new(),
+                },
             }
         };
         let items: Vec<_> = (0..items).map(item).collect();

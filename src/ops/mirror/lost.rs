@@ -80,8 +80,8 @@ impl Run<'_> {
             }
         };
         let mut scratch = ReadScratch::default();
-        for item in &snapshot.items {
-            let mut walker = ListWalker::new(item, 0)?;
+        for item in snapshot.lists() {
+            let mut walker = ListWalker::new(&item, 0)?;
             let mut fetch = |id: &ChunkId| {
                 check(id)?;
                 get_node(self.repo, id, &mut scratch)

@@ -73,7 +73,17 @@ impl<'a> LossFinder<'a> {
                     chunk_count: item.chunk_count,
                 })?,
             };
-            if !missing.is_empty() {
+            let mut is_damaged = !missing.is_empty();
+            for extra in &item.extra {
+                let lost = self.list(&Part {
+                    id: extra.root,
+                    level: extra.level,
+                    size: extra.size,
+                    chunk_count: extra.chunk_count,
+                })?;
+                is_damaged |= !lost.is_empty();
+            }
+            if is_damaged {
                 items.push(DamagedItem {
                     name: item.name.clone(),
                     missing: Arc::unwrap_or_clone(missing),

@@ -77,7 +77,8 @@ pub struct DamagedItem {
     /// Its name.
     pub name: String,
     /// The missing bytes: start and end (exclusive) of each range, in order. At most 4096 ranges:
-    /// the last one then also covers the bytes between it and the last missing byte.
+    /// the last one then also covers the bytes between it and the last missing byte. Empty when
+    /// only chunks of an extra are missing: the bytes of the item are intact.
     pub missing: Vec<(u64, u64)>,
 }
 

@@ -106,7 +106,14 @@ impl Damage {
                 if problem.snapshots.last() != Some(&snapshot) {
                     problem.snapshots.push(snapshot);
                 }
-                problem.items.push((snapshot, item.to_owned()));
+                // the chunks of an item and of its extras come one after the other
+                if !problem
+                    .items
+                    .last()
+                    .is_some_and(|(of, name)| *of == snapshot && name == item)
+                {
+                    problem.items.push((snapshot, item.to_owned()));
+                }
             }
         }
     }

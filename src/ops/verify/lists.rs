@@ -80,12 +80,12 @@ pub(super) fn check(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, dam
 
 impl Walk<'_, '_> {
     fn snapshot(&mut self, snapshot: &Snapshot) -> Result<()> {
-        for item in &snapshot.items {
+        for item in snapshot.lists() {
             self.run.check_running()?;
-            let (hits, broken) = self.item(item)?;
+            let (hits, broken) = self.item(&item)?;
             self.damage.hit(&hits, snapshot.id, &item.name);
             if let Some(reason) = broken {
-                self.found_broken(snapshot.id, item, reason);
+                self.found_broken(snapshot.id, &item, reason);
             }
         }
         Ok(())

@@ -276,6 +276,64 @@ fn unknown_members_are_ignored() {
     }
 }
 
+const EXTRA: &str = concat!(
+    r#""extra":[{"kind":"later-2","root":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee","#,
+    r#""level":1,"size":70000,"chunkCount":2}]"#,
+);
+
+/// The golden text with extras in its first item, and their decoded form.
+fn with_extra(extra: &str) -> Result<Snapshot, Error> {
+    with(r#""chunks":[]}"#, &format!(r#""chunks":[],{extra}}}"#))
+}
+
+#[test]
+fn extras_of_any_kind_are_kept_and_counted_in_nothing() {
+    let decoded = with_extra(EXTRA).unwrap();
+    let extra = Extra {
+        kind: "later-2".to_owned(),
+        root: ChunkId([0xee; 32]),
+        level: 1,
+        size: 70_000,
+        chunk_count: 2,
+    };
+    let mut expected = sample();
+    expected.items[0].extra.push(extra.clone());
+    assert_eq!(decoded, expected);
+    let golden = GOLDEN.replace(r#""chunks":[]}"#, &format!(r#""chunks":[],{EXTRA}}}"#));
+    assert_eq!(encode_plain(&decoded).unwrap(), checked_json::finish(golden).as_bytes());
+    let sizes: Vec<u64> = decoded.lists().map(|list| list.size).collect();
+    assert_eq!(sizes, [0, 70_000, 65_543, 9_000_000_000]);
+    assert_eq!(decoded.items[0].extra_of("later-2"), Some(&extra));
+    assert_eq!(decoded.items[0].extra_of("other"), None);
+}
+
+#[test]
+fn decode_refuses_extras_that_no_writer_makes() {
+    for (from, to) in [
+        ("later-2", ""),
+        ("later-2", "Later"),
+        ("later-2", "a b"),
+        ("later-2", "a\\u0000"),
+        ("eeee", "EEEE"),
+        (r#""level":1"#, r#""level":8"#),
+        (r#""size":70000"#, r#""size":1"#),
+        (r#""size":70000"#, r#""size":9007199254740993"#),
+        (r#""chunkCount":2"#, r#""chunkCount":0"#),
+        (r#""chunkCount":2"#, r#""chunkCount":4294967296"#),
+        (r#","chunkCount":2"#, ""),
+        (r#""kind":"later-2","#, ""),
+    ] {
+        assert!(with_extra(&EXTRA.replace(from, to)).is_err(), "{from} {to}");
+    }
+    let long = |len: usize| with_extra(&EXTRA.replace("later-2", &"a".repeat(len)));
+    assert!(long(MAX_EXTRA_KIND_LEN).is_ok());
+    assert!(long(MAX_EXTRA_KIND_LEN + 1).is_err());
+    let one = EXTRA.strip_prefix(r#""extra":["#).unwrap().strip_suffix(']').unwrap();
+    let many = |count: usize| with_extra(&format!(r#""extra":[{}]"#, vec![one; count].join(",")));
+    assert!(many(EXTRAS_PER_ITEM).is_ok());
+    assert!(many(EXTRAS_PER_ITEM + 1).is_err());
+}
+
 #[test]
 fn decode_refuses_wrong_contents_under_a_right_checksum() {
     let wrong = [
@@ -445,6 +503,7 @@ proptest! {
             chunk_count: lens.len() as u64,
             content: ItemContent::Inline(chunks.clone()),
             sha256: None,
+            extra: Vec::new(),
         });
         let snapshot = Snapshot { tags, created_at_ms: ms, items: items.collect(), ..sample() };
         prop_assert_eq!(&decode_plain(&encode_plain(&snapshot).unwrap()).unwrap(), &snapshot);

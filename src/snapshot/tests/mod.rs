@@ -16,6 +16,7 @@ pub(super) fn sample() -> Snapshot {
         chunk_count,
         content,
         sha256,
+        extra: Vec::new(),
     };
     let inline = ItemContent::Inline(vec![(ChunkId([0xaa; 32]), 65_536), (ChunkId([0xbb; 32]), 7)]);
     let list = ItemContent::List {
