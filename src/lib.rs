@@ -7,9 +7,9 @@
 //! pure rooms. [`chunk`],
 //! [`codec`] and [`crypto`] are pure; [`storage`] is the only room that does I/O. [`pack`],
 //! [`parity`], [`index`], [`snapshot`] and [`lock`] each know one kind of file, and [`tar`] knows a
-//! kind of item. [`base`] is a repository without its chunks, and [`repo`] adds them; [`catalog`]
-//! answers what is in a repository; [`ops`] has the operations, and `binding` is the boundary to
-//! Node.
+//! kind of item, of which [`members`] is the index. [`base`] is a repository without its chunks,
+//! and [`repo`] adds them; [`catalog`] answers what is in a repository; [`ops`] has the operations,
+//! and `binding` is the boundary to Node.
 //! `docs/architecture.md` describes the main path and which room may use which; `docs/format.md`
 //! describes the bytes on disk.
 //!
@@ -57,6 +57,7 @@ pub mod id;
 pub mod index;
 pub mod layout;
 pub mod lock;
+pub mod members;
 pub mod monitor;
 pub mod ops;
 pub mod pack;

@@ -40,12 +40,15 @@ mod write;
 pub use extract::{ExtractOptions, Extractor};
 pub use header::BLOCK_LEN;
 pub use member::{Content, Kind, Member, Segment, Time};
+pub use path::parts;
 pub use recognise::{Form, Wrapper, recognise};
 #[cfg(unix)]
 pub use report::{MAX_NOTICES, Notice, Notices, Reason, Report};
 pub use scanner::{Event, Scanner};
 pub use subtree::{Added, Part, Subtree};
 pub use verdict::{Break, Field, Verdict};
+#[cfg(test)]
+pub(crate) use write::header;
 
 /// Longest path or link target in bytes; 16 times the longest path of Linux. A longer one ends the
 /// recognition.

@@ -42,7 +42,7 @@ pub(super) fn leads_out(target: &[u8], depth: usize) -> bool {
 }
 
 /// The names of any path, `..` among them. A slash in front means nothing.
-pub(super) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
         .filter(|part| !part.is_empty() && *part != b".")
 }

@@ -13,7 +13,7 @@ const MAX_LONG: u64 = (1 << 33) - 1;
 /// Returns the headers of a member; its stored data must follow. A sparse file has the map of the
 /// format 1.0 in front of them, which is part of what is returned. With `has_globals`, every value
 /// is also a record, so that no global header before it applies.
-pub(super) fn header(member: &Member, has_globals: bool) -> Vec<u8> {
+pub(crate) fn header(member: &Member, has_globals: bool) -> Vec<u8> {
     let map = match &member.content {
         Content::Sparse(segments) => Some(text_map(segments, member.size)),
         Content::Plain | Content::SparseWithoutMap => None,

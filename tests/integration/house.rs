@@ -76,6 +76,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tar", &["storage"]),
+    ("members", &["bytes", "codec", "tar"]),
     ("base", BELOW_BASE),
     ("repo", BELOW_REPO),
     ("catalog", BELOW_CATALOG),
@@ -83,13 +84,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "binding",
         &[
-            "ops", "repo", "monitor", "error", "chunk", "codec", "crypto", "snapshot", "id", "clock", "executor",
-            "panics", "sync",
+            "ops", "repo", "monitor", "error", "members", "tar", "chunk", "codec", "crypto", "snapshot", "id", "clock",
+            "executor", "panics", "sync",
         ],
     ),
 ];
 const LEAF: &[&str] = &["id", "clock", "entropy", "monitor", "sync"];
 const BELOW_BASE: &[&str] = &[
+    "members",
+    "tar",
     "pack",
     "index",
     "snapshot",
