@@ -220,6 +220,29 @@ pub enum Error {
         /// The item.
         item: String,
     },
+    /// The item is no tar that its members could be found in.
+    NotTar {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The item.
+        item: String,
+        /// Why, as the rest of a sentence.
+        reason: String,
+    },
+    /// The item has no member of that path.
+    MemberNotFound {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The item.
+        item: String,
+        /// The path.
+        member: String,
+    },
+    /// The operation does not exist on this platform.
+    UnsupportedPlatform {
+        /// The operation.
+        operation: &'static str,
+    },
     /// The target path of a restore exists.
     FileExists {
         /// The path.

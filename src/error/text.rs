@@ -74,6 +74,8 @@ impl fmt::Display for Error {
             Self::SnapshotNotFound { id } => write!(f, "There is no snapshot {id}"),
             Self::SnapshotAmbiguous { id } => write!(f, "Several snapshot ids begin with {id}"),
             Self::ItemNotFound { snapshot, item } => write!(f, "Snapshot {snapshot} has no item {item:?}"),
+            Self::NotTar { .. } | Self::MemberNotFound { .. } => self.fmt_members(f),
+            Self::UnsupportedPlatform { operation } => write!(f, "{operation} does not exist on this platform"),
             Self::FileExists { path, overwrite: false } => write!(f, "{path} already exists"),
             Self::FileExists { path, overwrite: true } => {
                 write!(f, "{path} exists and is not a regular file, so that it is not replaced")
@@ -96,6 +98,21 @@ impl fmt::Display for Error {
             Self::NoMemory => f.write_str("The system has no memory left for this operation"),
             Self::NoThreads => f.write_str("The system started no thread"),
             Self::Internal { reason } | Self::Panicked { reason } => write!(f, "Internal error: {reason}"),
+        }
+    }
+}
+
+impl Error {
+    /// The texts about members of a tar.
+    fn fmt_members(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTar { snapshot, item, reason } => {
+                write!(f, "Item {item:?} of snapshot {snapshot} has no members: {reason}")
+            }
+            Self::MemberNotFound { snapshot, item, member } => {
+                write!(f, "Item {item:?} of snapshot {snapshot} has no member {member:?}")
+            }
+            _ => Ok(()),
         }
     }
 }

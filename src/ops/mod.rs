@@ -3,6 +3,7 @@
 //! and contain no file names, byte offsets or ciphers.
 
 pub mod copy;
+pub mod files;
 pub mod forget;
 pub mod ingest;
 pub mod keys;
@@ -19,8 +20,8 @@ pub mod verify;
 pub use copy::{CopiedSnapshot, CopyOptions, CopyReport, copy_to};
 pub use forget::forget;
 pub use ingest::{
-    CopyOf, FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, ingest,
-    ingest_lanes,
+    CopyOf, FileRest, IngestOptions, ItemSpec, ItemStream, Outline, ReaderItems, RestState, SourceFile, TarIndex,
+    ingest, ingest_lanes,
 };
 pub use keys::{KeyOptions, add_key, change_key, list_keys, remove_key};
 pub use mirror::{MirrorOptions, MirrorReport, mirror_to};

@@ -18,6 +18,7 @@ mod extras;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_systems;
+mod files;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod house;

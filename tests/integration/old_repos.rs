@@ -347,7 +347,7 @@ fn ingest_all(repo: &Arc<Repository>, recipe: &Recipe) -> Vec<Snapshot> {
             compression,
             digest_sha256: digest,
             writer_version: FROZEN_BY,
-            copy_of: None,
+            ..IngestOptions::default()
         };
         ingest_with(repo, &options, items).unwrap()
     };

@@ -11,6 +11,7 @@
 use super::items::{ItemSpec, ItemStream, check_item};
 use super::lane::Lane;
 use super::lists::Lists;
+use super::tar_index::{Tap, TarIndex};
 use crate::buffer::Buffer;
 use crate::chunk::Cutter;
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::id::ChunkId;
 use crate::panics;
 use crate::repo::Repository;
 use crate::repo::Session;
-use crate::snapshot::SnapshotItem;
+use crate::snapshot::{Extra, SnapshotItem};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,28 @@ const MAX_BATCH: usize = 8 << 20;
 const EAGER_BATCH: usize = 2 << 20;
 /// Interval of the checks for cancellation while waiting for the workers.
 const LISTEN: Duration = Duration::from_millis(20);
+
+/// What is made of each item besides its chunks.
+#[derive(Clone, Copy)]
+pub struct ItemOptions {
+    /// Its SHA-256.
+    pub digest: bool,
+    /// The member index of a tar.
+    pub tar_index: TarIndex,
+}
+
+/// What is computed from the bytes of an item while they are read, in order.
+struct Taps {
+    hash: Option<Sha256>,
+    tar: Tap,
+}
+
+/// What is known of an item besides its chunks.
+struct Described {
+    spec: ItemSpec,
+    sha256: Option<[u8; 32]>,
+    extra: Vec<Extra>,
+}
 
 /// Current length of a batch: smaller when other operations or other lanes share the memory, but at
 /// least twice the largest chunk.
@@ -129,11 +152,11 @@ impl Drop for Reply {
 pub fn store_items(
     session: &Arc<Session>,
     items: &mut dyn ItemStream,
-    digest: bool,
+    options: ItemOptions,
     lane: Lane<'_>,
 ) -> Result<Vec<(u64, SnapshotItem)>> {
     let mut feeder = Feeder::new(session, lane)?;
-    let result = feeder.run(items, digest);
+    let result = feeder.run(items, options);
     // also after a failure: no worker may be active when the session is abandoned
     let drained = feeder.drain();
     first_or_panic(result, drained)?;
@@ -162,7 +185,7 @@ struct Feeder<'a> {
     next_number: u64,
     waiting: BTreeMap<u64, Vec<(usize, ChunkId, u32)>>,
     next_collected: u64,
-    specs: Vec<(ItemSpec, Option<[u8; 32]>)>,
+    items: Vec<Described>,
     lists: Lists,
     reported_items: usize,
     read_bytes: u64,
@@ -197,7 +220,7 @@ impl<'a> Feeder<'a> {
             next_number: 0,
             waiting: BTreeMap::new(),
             next_collected: 0,
-            specs: Vec::new(),
+            items: Vec::new(),
             reported_items: 0,
             read_bytes: 0,
         })
@@ -205,34 +228,44 @@ impl<'a> Feeder<'a> {
 
     /// Reads all items. When the source fails, the pieces cut up to that point are stored, so that
     /// a retry can reuse them.
-    fn run(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
-        let result = self.read_items(items, digest);
+    fn run(&mut self, items: &mut dyn ItemStream, options: ItemOptions) -> Result<()> {
+        let result = self.read_items(items, options);
         if let Some(batch) = self.batch.take().filter(|batch| !batch.pieces.is_empty()) {
             self.spawn(batch);
         }
         result
     }
 
-    fn read_items(&mut self, items: &mut dyn ItemStream, digest: bool) -> Result<()> {
+    fn read_items(&mut self, items: &mut dyn ItemStream, options: ItemOptions) -> Result<()> {
         while let Some(spec) = items.next_item()? {
             check_item(&spec)?;
             self.lane.shared.take_name(&spec)?;
-            let item = self.specs.len();
-            let mut hash = digest.then(Sha256::new);
-            self.specs.push((spec, None));
+            let item = self.items.len();
+            let mut taps = Taps {
+                hash: options.digest.then(Sha256::new),
+                tar: Tap::new(options.tar_index),
+            };
+            self.items.push(Described {
+                spec,
+                sha256: None,
+                extra: Vec::new(),
+            });
             let before = self.read_bytes;
             let mut more = true;
             while more {
-                more = self.read_once(items, item, &mut hash)?;
-                self.specs[item].0.check_size(self.read_bytes - before, !more)?;
+                more = self.read_once(items, item, &mut taps)?;
+                self.items[item].spec.check_size(self.read_bytes - before, !more)?;
             }
-            self.specs[item].1 = hash.map(|hash| hash.finalize().into());
+            let described = &mut self.items[item];
+            described.sha256 = taps.hash.map(|hash| hash.finalize().into());
+            let extra = taps.tar.finish(self.session, self.lane.shared, &described.spec.name)?;
+            described.extra.extend(extra);
         }
         Ok(())
     }
 
     /// Reads a piece of the item and cuts it; `false` at the item's end.
-    fn read_once(&mut self, items: &mut dyn ItemStream, item: usize, hash: &mut Option<Sha256>) -> Result<bool> {
+    fn read_once(&mut self, items: &mut dyn ItemStream, item: usize, taps: &mut Taps) -> Result<bool> {
         let repo = self.session.repo();
         repo.check_running(self.lane.shared)?;
         let mut batch = match self.batch.take() {
@@ -247,9 +280,11 @@ impl<'a> Feeder<'a> {
         let read = items.read(batch.buffer.spare());
         if let Ok(len) = read {
             batch.buffer.advance(len);
-            if let Some(hash) = hash {
-                hash.update(&batch.buffer.filled()[before..]);
+            let bytes = &batch.buffer.filled()[before..];
+            if let Some(hash) = &mut taps.hash {
+                hash.update(bytes);
             }
+            taps.tar.feed(bytes);
             self.read_bytes += len as u64;
             self.lane.shared.add_read_bytes(len);
             batch.cut(repo.cutter(), item, len == 0);
@@ -396,13 +431,13 @@ impl<'a> Feeder<'a> {
     }
 
     fn finish_items(mut self) -> Result<Vec<(u64, SnapshotItem)>> {
-        self.lists.finish_before(self.session, self.specs.len())?;
+        self.lists.finish_before(self.session, self.items.len())?;
         self.report();
-        let items = std::mem::take(&mut self.specs)
+        let items = std::mem::take(&mut self.items)
             .into_iter()
             .zip(self.lists.take_finished());
         Ok(items
-            .map(|((spec, sha256), list)| {
+            .map(|(Described { spec, sha256, extra }, list)| {
                 let item = SnapshotItem {
                     name: spec.name,
                     kind: spec.kind,
@@ -410,7 +445,7 @@ impl<'a> Feeder<'a> {
                     chunk_count: list.chunk_count,
                     content: list.content,
                     sha256,
-                    extra: Vec::new(),
+                    extra,
                 };
                 (spec.position, item)
             })

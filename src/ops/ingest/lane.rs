@@ -4,9 +4,10 @@ use super::items::ItemSpec;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress, Warning};
 use crate::repo::Session;
+use crate::snapshot::EXTRAS_PER_MANIFEST;
 use crate::sync::lock;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// The state that the lanes of an ingest share. It is also the monitor of each lane.
@@ -16,6 +17,7 @@ pub struct Shared<'a> {
     names: Mutex<HashSet<String>>,
     read_bytes: AtomicU64,
     items_done: AtomicU64,
+    extras: AtomicUsize,
 }
 
 /// One lane.
@@ -37,6 +39,7 @@ impl<'a> Shared<'a> {
             names: Mutex::default(),
             read_bytes: AtomicU64::new(0),
             items_done: AtomicU64::new(0),
+            extras: AtomicUsize::new(0),
         }
     }
 
@@ -48,6 +51,11 @@ impl<'a> Shared<'a> {
         Err(Error::InvalidArgument {
             reason: format!("Two items are named {:?}", spec.name),
         })
+    }
+
+    /// Counts an extra; `false` when the snapshot may have no more.
+    pub fn take_extra(&self) -> bool {
+        self.extras.fetch_add(1, Ordering::Relaxed) < EXTRAS_PER_MANIFEST
     }
 
     /// Counts bytes that were read.

@@ -6,7 +6,7 @@
 //! them. When a lane has failed, the others stop at their next read, and the first failure is that
 //! of the ingest.
 
-use super::feed::store_items;
+use super::feed::{ItemOptions, store_items};
 use super::items::ItemStream;
 use super::lane::{Lane, Shared};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub fn store_one_by_one(
     session: &Arc<Session>,
     items: &mut dyn ItemStream,
-    digest: bool,
+    options: ItemOptions,
     monitor: &dyn Monitor,
 ) -> Result<Vec<SnapshotItem>> {
     let shared = Shared::new(monitor);
@@ -30,14 +30,14 @@ pub fn store_one_by_one(
         inline_chunks: INLINE_PER_MANIFEST as u64,
         count: 1,
     };
-    Ok(in_order(store_items(session, items, digest, lane)?))
+    Ok(in_order(store_items(session, items, options, lane)?))
 }
 
 /// Stores the items of several streams concurrently.
 pub fn store_at_once(
     session: &Arc<Session>,
     streams: &mut [Box<dyn ItemStream + Send + '_>],
-    digest: bool,
+    options: ItemOptions,
     monitor: &dyn Monitor,
     on_failure: &(dyn Fn(&Error) + Sync),
 ) -> Result<Vec<SnapshotItem>> {
@@ -64,7 +64,7 @@ pub fn store_at_once(
                 // a panic ends the ingest, not the thread that waits for all lanes
                 let done = panics::caught(|| {
                     panics::point("ca-lane");
-                    store_items(session, items.as_mut(), digest, lane)
+                    store_items(session, items.as_mut(), options, lane)
                 });
                 match done.unwrap_or_else(|reason| Err(Error::Panicked { reason })) {
                     Ok(mut items) => lock(stored).append(&mut items),

@@ -6,7 +6,6 @@
 //! becomes a snapshot; the chunks stored up to that point are published as reusable chunks.
 
 mod commit;
-#[cfg(any(test, feature = "testing"))]
 mod extra;
 mod feed;
 mod items;
@@ -16,11 +15,14 @@ mod lists;
 mod outline;
 mod sequence;
 mod session_lease;
+mod tar_index;
 
 pub use crate::storage::{FileRest, RestState, SourceFile};
 pub use items::{ItemSpec, ItemStream, ReaderItems};
 pub(in crate::ops) use lists::Lists;
 pub use outline::Outline;
+pub use tar_index::TarIndex;
+pub(in crate::ops) use tar_index::reason_text;
 
 use crate::base::Base;
 use crate::codec::Compression;
@@ -31,6 +33,7 @@ use crate::monitor::Monitor;
 use crate::repo::{Repository, Session};
 use crate::snapshot::{Origin, Snapshot, SnapshotItem};
 use crate::storage::prefetch;
+use feed::ItemOptions;
 use items::check_text;
 use sequence::Sequence;
 use session_lease::SessionLease;
@@ -48,6 +51,8 @@ pub struct IngestOptions {
     pub compression: Option<Compression>,
     /// Also compute the SHA-256 of each item.
     pub digest_sha256: bool,
+    /// Whether items that are tars get a member index.
+    pub tar_index: TarIndex,
     /// The version of this software that the manifest states; default: its own. Another one only
     /// where the bytes of an earlier version are compared.
     pub writer_version: &'static str,
@@ -64,6 +69,15 @@ pub struct CopyOf {
     pub largest_chunk: u32,
 }
 
+impl IngestOptions {
+    fn of_items(&self) -> ItemOptions {
+        ItemOptions {
+            digest: self.digest_sha256,
+            tar_index: self.tar_index,
+        }
+    }
+}
+
 impl Default for IngestOptions {
     fn default() -> Self {
         Self {
@@ -71,6 +85,7 @@ impl Default for IngestOptions {
             created_at_ms: None,
             compression: None,
             digest_sha256: false,
+            tar_index: TarIndex::default(),
             writer_version: env!("CARGO_PKG_VERSION"),
             copy_of: None,
         }
@@ -93,7 +108,7 @@ pub fn ingest(
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
     ingest_with(repo, 1, options, monitor, |session| {
-        lanes::store_one_by_one(session, items, options.digest_sha256, monitor)
+        lanes::store_one_by_one(session, items, options.of_items(), monitor)
     })
 }
 
@@ -111,7 +126,7 @@ pub fn ingest_lanes(
     on_failure: &(dyn Fn(&Error) + Sync),
 ) -> Result<Snapshot> {
     ingest_with(repo, lanes.len(), options, monitor, |session| {
-        lanes::store_at_once(session, lanes, options.digest_sha256, monitor, on_failure)
+        lanes::store_at_once(session, lanes, options.of_items(), monitor, on_failure)
     })
 }
 
@@ -126,7 +141,7 @@ pub fn ingest_with_extra(
     monitor: &dyn Monitor,
 ) -> Result<Snapshot> {
     ingest_with(repo, 1, options, monitor, |session| {
-        let mut stored = lanes::store_one_by_one(session, items, options.digest_sha256, monitor)?;
+        let mut stored = lanes::store_one_by_one(session, items, options.of_items(), monitor)?;
         let mut extra = extra::ExtraWriter::new(session);
         chunks.iter().try_for_each(|chunk| extra.push(chunk))?;
         if let Some(item) = stored.first_mut() {

@@ -25,6 +25,22 @@ pub fn restore_to_file(
     overwrite: bool,
     monitor: &dyn Monitor,
 ) -> Result<()> {
+    export(repo, path, overwrite, monitor, &mut |write| {
+        restore(repo, plan, monitor, write)
+    })
+}
+
+/// Writes bytes: the argument of what produces them.
+pub(in crate::ops) type Write<'w> = dyn FnMut(&[u8]) -> Result<()> + 'w;
+
+/// [`restore_to_file`] for bytes of any origin.
+pub(in crate::ops) fn export(
+    repo: &Arc<Repository>,
+    path: &Path,
+    overwrite: bool,
+    monitor: &dyn Monitor,
+    fill: &mut dyn FnMut(&mut Write<'_>) -> Result<()>,
+) -> Result<()> {
     repo.check_running(monitor)?;
     let invalid = |what: &str| Error::InvalidArgument {
         reason: format!("{} {what}", path.display()),
@@ -42,7 +58,7 @@ pub fn restore_to_file(
         overwrite,
     };
     let mut file = ExportFile::create(path, overwrite, repo.entropy())?.ok_or_else(exists)?;
-    restore(repo, plan, monitor, &mut |bytes| Ok(file.write(bytes)?))?;
+    fill(&mut |bytes| Ok(file.write(bytes)?))?;
     repo.check_running(monitor)?;
     file.flush()?;
     // a link or a mount may have changed in the meantime

@@ -11,10 +11,11 @@ mod plan;
 mod read_ahead;
 mod walk;
 
+pub(in crate::ops) use file::export;
 pub use file::restore_to_file;
 pub use piece::Piece;
-pub(in crate::ops) use plan::plan_of;
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
+pub(in crate::ops) use plan::{plan_of, plan_of_range};
 pub(in crate::ops) use read_ahead::{ReadAhead, Taken};
 pub(in crate::ops) use walk::Walk;
 

@@ -48,6 +48,16 @@ pub(in crate::ops) fn plan_of(snapshot: Snapshot) -> RestorePlan {
     }
 }
 
+/// A range of one item, by its position in the snapshot. The range must be in it.
+pub(in crate::ops) fn plan_of_range(snapshot: Snapshot, item: usize, start: u64, end: u64) -> RestorePlan {
+    RestorePlan {
+        snapshot,
+        items: vec![item],
+        start,
+        end,
+    }
+}
+
 /// Finds the snapshot and checks the options against it. `id` is a complete id, `latest`, or an
 /// unambiguous prefix.
 ///

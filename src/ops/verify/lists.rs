@@ -14,6 +14,8 @@ use crate::catalog::snapshots::to_load;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, SnapshotId};
 use crate::layout;
+use crate::members;
+use crate::ops::files::index_fault;
 use crate::pack::{ChunkLocation, KIND_DATA, KIND_LIST};
 use crate::repo::read::{ReadScratch, get_node};
 use crate::snapshot::list::{Node, decode_node};
@@ -51,6 +53,8 @@ struct Walk<'r, 'a> {
     packs: &'r Packs,
     damage: &'r mut Damage,
     nodes: HashMap<ChunkId, Visited>,
+    /// Roots of items and of their member indexes that were compared.
+    indexes: HashSet<(ChunkId, ChunkId)>,
     scratch: ReadScratch,
     /// Look up every chunk, not only roots.
     full: bool,
@@ -64,6 +68,7 @@ pub(super) fn check(run: &mut Run<'_>, packs: &Packs, manifests: &Manifests, dam
         packs,
         damage,
         nodes: HashMap::new(),
+        indexes: HashSet::new(),
         scratch: ReadScratch::default(),
         full,
         clean: Walked::default(),
@@ -86,6 +91,34 @@ impl Walk<'_, '_> {
             self.damage.hit(&hits, snapshot.id, &item.name);
             if let Some(reason) = broken {
                 self.found_broken(snapshot.id, &item, reason);
+            }
+        }
+        self.indexes(snapshot)
+    }
+
+    /// Compares member indexes with their tars, each pair once.
+    fn indexes(&mut self, snapshot: &Snapshot) -> Result<()> {
+        if !self.full || !self.damage.is_empty() {
+            return Ok(());
+        }
+        for (number, item) in snapshot.items.iter().enumerate() {
+            let Some(extra) = item.extra_of(members::KIND) else {
+                continue;
+            };
+            // a short item without a list is read in no time, also if it is in many snapshots
+            if let ItemContent::List { root, .. } = &item.content
+                && !self.indexes.insert((*root, extra.root))
+            {
+                continue;
+            }
+            match index_fault(self.run.repo, snapshot, number, self.run.monitor) {
+                Ok(None) => {}
+                Ok(Some(reason)) => {
+                    self.found_broken(snapshot.id, item, &format!("its member index is wrong: {reason}"))
+                }
+                Err(error @ (Error::Closed | Error::Cancelled)) => return Err(error),
+                // the damage is that of a chunk, and reported as such
+                Err(error) => drop(self.run.noted(Err::<(), _>(error))),
             }
         }
         Ok(())

@@ -1,0 +1,129 @@
+//! Restores an item, or a part of it, into a directory.
+
+use super::member::{MemberPlan, restore_member, subtree};
+use super::source::{Members, MembersOf};
+use crate::error::{Error, Result};
+use crate::members::Key;
+use crate::monitor::Monitor;
+use crate::ops::restore::{RestoreOptions, RestorePlan, plan_restore, restore};
+use crate::repo::Repository;
+use crate::storage::tree::Tree;
+use crate::tar::{ExtractOptions, Extractor, Report, Verdict};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a restore into a directory does.
+#[derive(Debug, Clone, Default)]
+pub struct DirectoryOptions {
+    /// The member; everything if it is empty.
+    pub member: Vec<u8>,
+    /// Files that exist are replaced.
+    pub overwrite: bool,
+    /// What the members may be.
+    pub extract: ExtractOptions,
+}
+
+/// What was written, and what was not.
+#[derive(Debug, Clone)]
+pub struct DirectoryReport {
+    /// Per kind of member.
+    pub report: Report,
+    /// Hard links whose file is not in the item.
+    pub lost_links: u64,
+}
+
+/// Writes the members of a tar below the directory `to`, which is created if it is missing.
+///
+/// # Errors
+/// Those of [`Members::open`] and [`restore`], `NotTar`, `InvalidArgument` (a directory inside the
+/// repository), `NoSpace`, `Permission`, `NotADirectory`. What was written before stays.
+pub fn restore_to_directory(
+    repo: &Arc<Repository>,
+    of: &MembersOf,
+    options: &DirectoryOptions,
+    to: &Path,
+    monitor: &dyn Monitor,
+) -> Result<DirectoryReport> {
+    repo.check_running(monitor)?;
+    let key = Key::new(&options.member);
+    let plan = Plan::make(repo, of, &key, &options.member, monitor)?;
+    let inside = || Error::InvalidArgument {
+        reason: format!("{} is inside the repository", to.display()),
+    };
+    if repo.contains_path(to) {
+        return Err(inside());
+    }
+    let path = to.display().to_string();
+    let failed = |error: std::io::Error| Error::from(crate::storage::Error::from_io("restore", path.as_str(), error));
+    let tree = Tree::open(to, options.overwrite, repo.entropy()).map_err(failed)?;
+    if repo.contains_path(to) {
+        return Err(inside());
+    }
+    let mut extractor = Extractor::new(tree, options.extract);
+    plan.run(repo, monitor, &mut |bytes| extractor.feed(bytes).map_err(failed))?;
+    repo.check_running(monitor)?;
+    let report = extractor.finish().map_err(failed)?;
+    if report.verdict == Verdict::NotTar {
+        return Err(plan.not_tar());
+    }
+    Ok(DirectoryReport {
+        report,
+        lost_links: plan.lost_links(),
+    })
+}
+
+/// The bytes of the tar that is written out.
+enum Plan {
+    Whole(Box<RestorePlan>, String),
+    Part(Box<MemberPlan>),
+}
+
+impl Plan {
+    fn make(repo: &Arc<Repository>, of: &MembersOf, key: &Key, member: &[u8], monitor: &dyn Monitor) -> Result<Self> {
+        if key.depth() == 0 {
+            let (snapshot, number) = super::source::find_item(repo, of)?;
+            let item = snapshot.items[number].name.clone();
+            let options = RestoreOptions {
+                item: Some(item.clone()),
+                range: None,
+            };
+            let plan = plan_restore(repo, &snapshot.id.to_hex(), &options)?;
+            return Ok(Self::Whole(Box::new(plan), item));
+        }
+        let mut members = Members::open(repo, of, monitor)?;
+        let (parts, lost) = subtree(repo, &mut members, key, monitor)?;
+        let parts = parts.ok_or_else(|| members.not_found(member))?;
+        Ok(Self::Part(Box::new(MemberPlan::new(&members, parts, lost))))
+    }
+
+    fn run(
+        &self,
+        repo: &Arc<Repository>,
+        monitor: &dyn Monitor,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Whole(plan, _) => restore(repo, plan, monitor, sink),
+            Self::Part(plan) => restore_member(repo, plan, monitor, &mut |piece| sink(&piece)),
+        }
+    }
+
+    fn lost_links(&self) -> u64 {
+        match self {
+            Self::Whole(..) => 0,
+            Self::Part(plan) => plan.lost_links(),
+        }
+    }
+
+    fn not_tar(&self) -> Error {
+        let (snapshot, item) = match self {
+            Self::Whole(plan, item) => (plan.snapshot.id, item.clone()),
+            Self::Part(plan) => (plan.snapshot.id, String::new()),
+        };
+        Error::NotTar {
+            snapshot,
+            item,
+            reason: "it is not a tar".to_owned(),
+        }
+    }
+}
