@@ -361,6 +361,13 @@ export interface IIngestBaseOptions {
   /** Keep a SHA-256 of each whole item in the snapshot. Costs a sequential pass over the data. */
   digest?: 'sha256';
   /**
+   * The member index of items that are tars, which makes `files()`, `memberInfo()` and `restore({
+   * member })` fast. With 'auto', each item that is a tar gets one; with true too, and a
+   * WARN_NO_TAR_INDEX event for each item that gets none; with false, none does. Compressed tars
+   * are not unpacked. Default 'auto'.
+   */
+  tarIndex?: 'auto' | boolean;
+  /**
    * Nothing is published before this is fulfilled: a promise (the exit of the program that feeds
    * the stream), or a function that is called once all streams have ended and may return a promise.
    * A rejection: ERR_SOURCE_FAILED with it as `cause`, no snapshot; a rejection of a promise ends
@@ -446,6 +453,12 @@ export interface IIngestCommand {
 export interface IRestoreOptions {
   /** Only the item with this name. Default: all items, one after the other. */
   item?: string;
+  /**
+   * Only this member of the item, which is a tar: of a file its content, of a hard link that of its
+   * file, of a directory a tar of everything in it. Excludes `range`. Without `item`, the only
+   * item, or the only one with a member index.
+   */
+  member?: string | Buffer;
   /** Only a part of the bytes. Default: all. */
   range?: {
     /** The first byte. Default 0. */
@@ -461,6 +474,8 @@ export interface IRestoreOptions {
 export interface IRestoreToFileOptions {
   /** Only the item with this name. Default: all items, one after the other. */
   item?: string;
+  /** Only this member of the item, as in {@link IRestoreOptions}. */
+  member?: string | Buffer;
   /**
    * The file to write, in a directory that exists and is not inside the repository, also not
    * through a link or a bind mount.
@@ -481,6 +496,167 @@ export interface IRestoreToFileOptions {
    * the end.
    */
   onProgress?: (progress: IRestoreProgress) => void;
+}
+
+/** Options of {@link ContainerArchive.restoreToDirectory}. */
+export interface IRestoreToDirectoryOptions {
+  /** The item, which is a tar. Default: the only item, or the only one with a member index. */
+  item?: string;
+  /** Only this member, and everything in it. Default: all members. */
+  member?: string | Buffer;
+  /** The directory, not inside the repository. Its parent must exist. */
+  to: string;
+  /** Replace files that exist. Default false. */
+  overwrite?: boolean;
+  /** Names that are left out at the start of each path. From 0 to 4,294,967,295. Default 0. */
+  stripComponents?: number;
+  /** Cancels the restore: what is written stays, and the promise rejects with `signal.reason`. */
+  signal?: AbortSignal;
+  /** Called as in {@link IRestoreToFileOptions}. */
+  onProgress?: (progress: IRestoreProgress) => void;
+}
+
+/** Members, and why something was not done with them. */
+export interface IMemberNotices {
+  /** Their number. */
+  count: number;
+  /** The first of them, at most 1000. */
+  first: {
+    /** The path in the tar; at most its first 4096 bytes. */
+    path: string | Buffer;
+    /** Why, for people. */
+    reason: string;
+  }[];
+}
+
+/** The result of {@link ContainerArchive.restoreToDirectory}. */
+export interface IRestoredDirectory {
+  /** The directory. */
+  to: string;
+  /** Regular files that were written. */
+  files: number;
+  /** Directories of the tar. */
+  directories: number;
+  /** Hard links. */
+  hardLinks: number;
+  /** Symbolic links. */
+  symlinks: number;
+  /** Named pipes. */
+  special: number;
+  /** Bytes written to files, without holes. */
+  bytes: number;
+  /** Members that `stripComponents` left no name of. */
+  stripped: number;
+  /** Hard links to a file that is not in the item. */
+  lostLinks: number;
+  /** Members that were written without something that the tar states, such as setuid. */
+  changed: IMemberNotices;
+  /** Members that were not written. */
+  skipped: IMemberNotices;
+  /** Whether the tar has its end. Without it, members may be missing. */
+  isComplete: boolean;
+}
+
+/** The type of a member of a tar. */
+export type MemberType =
+  | 'file'
+  | 'hardlink'
+  | 'symlink'
+  | 'directory'
+  | 'fifo'
+  | 'characterDevice'
+  | 'blockDevice'
+  | 'other';
+
+/** A member of a tar. Names that are no UTF-8 are Buffers. */
+export interface IMember {
+  /** The names of its path, joined with '/': without './' in front and '/' at the end. */
+  path: string | Buffer;
+  /** Its type. */
+  type: MemberType;
+  /** Length of its content in bytes; of a sparse file with its holes. */
+  size: number;
+  /**
+   * Permissions. Absent, as all that follows, for a directory that has no member of its own, but
+   * others in it.
+   */
+  mode?: number;
+  /** Number of the owner. */
+  uid?: number;
+  /** Number of the group. */
+  gid?: number;
+  /** Name of the owner, or ''. */
+  user?: string | Buffer;
+  /** Name of the group, or ''. */
+  group?: string | Buffer;
+  /** Time of the last change in milliseconds since 1970. */
+  mtimeMs?: number;
+  /** Target of a symbolic link; of a hard link, the path of its file. */
+  link?: string | Buffer;
+  /** Of a device. */
+  device?: {
+    /** Its major number. */
+    major: number;
+    /** Its minor number. */
+    minor: number;
+  };
+  /** The path as it is stored in the tar. */
+  rawPath?: string | Buffer;
+  /** Offset of its first header in the item. */
+  headerOffset?: number;
+  /** Offset of its stored data in the item. */
+  dataOffset?: number;
+  /** Length of its stored data. */
+  storedSize?: number;
+  /** True when a later member has the same path. Only with `all`. */
+  isSuperseded?: boolean;
+}
+
+/** Options of {@link ContainerArchive.files}. */
+export interface IFilesOptions {
+  /** The item, which is a tar. Default: the only item, or the only one with a member index. */
+  item?: string;
+  /** The directory whose members are listed, or one other member. Default: the whole tar. */
+  member?: string | Buffer;
+  /** List what is in the directories below it too. Default false. */
+  recursive?: boolean;
+  /** Of several members with one path, list each; the last one counts. Default false. */
+  all?: boolean;
+  /** Ends the list: the iterator throws `signal.reason`. */
+  signal?: AbortSignal;
+}
+
+/** Options of {@link ContainerArchive.memberInfo}. */
+export interface IMemberInfoOptions {
+  /** The item, which is a tar. Default: the only item, or the only one with a member index. */
+  item?: string;
+  /**
+   * The path. Empty names and '.' in it mean nothing, and neither does '/' in front or at the end.
+   */
+  member: string | Buffer;
+}
+
+/** Options of {@link ContainerArchive.diff}. */
+export interface IDiffOptions {
+  /** The item of both snapshots. Default: the only item, or the only one with a member index. */
+  item?: string;
+  /** Ends the comparison: the iterator throws `signal.reason`. */
+  signal?: AbortSignal;
+}
+
+/** A member that differs between two snapshots. */
+export interface IMemberChange {
+  /**
+   * 'added': only the second snapshot has it; 'removed': only the first; 'changed': type, size,
+   * permissions, owner, time or link target differ.
+   */
+  change: 'added' | 'removed' | 'changed';
+  /** The path. */
+  path: string | Buffer;
+  /** In the first snapshot, unless it was added. */
+  before?: IMember;
+  /** In the second snapshot, unless it was removed. */
+  after?: IMember;
 }
 
 /** Progress of a restore into a file. */
@@ -1684,6 +1860,51 @@ export class ContainerArchive {
    * await archive.restoreToFile('latest', { item: 'database.sql', path: 'restored.sql' });
    */
   restoreToFile(id: string, options: IRestoreToFileOptions): Promise<IRestoredFile>;
+
+  /**
+   * Restores the members of an item that is a tar into a directory; not on Windows. A member that
+   * would be written outside of it (an absolute path, '..', through a link), a device, and a name
+   * that exists is left out, with the reason in the report. Setuid and setgid are removed, owners
+   * are those of the process.
+   *
+   * @throws {ContainerArchiveError} ERR_UNSUPPORTED_PLATFORM; ERR_NOT_A_TAR; ERR_MEMBER_NOT_FOUND;
+   * those of {@link restoreToFile}.
+   * @example
+   * const { skipped } = await archive.restoreToDirectory('latest', { member: 'etc', to: 'out' });
+   */
+  restoreToDirectory(id: string, options: IRestoreToDirectoryOptions): Promise<IRestoredDirectory>;
+
+  /**
+   * Lists the members of an item that is a tar: of a directory, sorted by the names of their paths;
+   * pages are read when they are needed. An item without a member index is searched for headers
+   * first, which takes as long as reading those chunks that have some.
+   *
+   * @throws {ContainerArchiveError} ERR_NOT_A_TAR; ERR_MEMBER_NOT_FOUND; ERR_SNAPSHOT_NOT_FOUND;
+   * ERR_SNAPSHOT_AMBIGUOUS; ERR_ITEM_NOT_FOUND; ERR_MANIFEST_CORRUPT; ERR_INVALID_ARGUMENT when no
+   * item is named and there are several.
+   * @example
+   * for await (const { path } of archive.files('latest', { member: 'etc' })) console.log(path);
+   */
+  files(id: string, options?: IFilesOptions): AsyncGenerator<IMember, void, undefined>;
+
+  /**
+   * Looks up one member; of several with that path, the last.
+   *
+   * @throws {ContainerArchiveError} Those of {@link files}.
+   * @example
+   * const { size, mode } = await archive.memberInfo('latest', { member: 'etc/hostname' });
+   */
+  memberInfo(id: string, options: IMemberInfoOptions): Promise<IMember>;
+
+  /**
+   * Compares the members of two snapshots by what their member indexes know; no data is read. The
+   * differences come sorted by path.
+   *
+   * @throws {ContainerArchiveError} Those of {@link files}.
+   * @example
+   * for await (const { change, path } of archive.diff('1f0c', 'latest')) console.log(change, path);
+   */
+  diff(before: string, after: string, options?: IDiffOptions): AsyncGenerator<IMemberChange, void, undefined>;
 
   /**
    * Returns the snapshots, newest first; those dated more than 5 minutes in the future come last. A

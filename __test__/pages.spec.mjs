@@ -43,7 +43,8 @@ test('the main calls of index.d.ts have examples that type-check, and state thei
     .filter(({ name }) => name === 'example')
     .map(({ text }) => [nameOf(member), text]));
   assert.deepEqual(examples.map(([name]) => name), [
-    'openOrInit', 'ingest', 'ingestMulti', 'ingestCommand', 'restore', 'restoreToFile', 'verify', 'prune', 'copyTo', 'mirrorTo',
+    'openOrInit', 'ingest', 'ingestMulti', 'ingestCommand', 'restore', 'restoreToFile', 'restoreToDirectory',
+    'files', 'memberInfo', 'diff', 'verify', 'prune', 'copyTo', 'mirrorTo',
   ]);
   for (const [name] of examples) {
     const member = calls.find((one) => nameOf(one) === name);

@@ -9,6 +9,7 @@ const check = require('./check.js');
 const copies = require('./copies.js');
 const { Calls, here } = require('./context.js');
 const { Events, callSafely } = require('./events.js');
+const files = require('./files.js');
 const { Keys } = require('./keys.js');
 const { IngestProgress } = require('./progress.js');
 const { RestoreStream } = require('./restore.js');
@@ -171,6 +172,32 @@ class ContainerArchive {
     const snapshot = options.snapshotId(id);
     const listeners = this.#listeners('restore', checked.onProgress);
     return this.#stoppable((repo) => runRestoreToFile(repo, snapshot, checked, listeners), checked.signal);
+  }
+
+  async restoreToDirectory(id, directoryOptions) {
+    const checked = files.directoryOptions(directoryOptions);
+    const snapshot = options.snapshotId(id);
+    const listeners = this.#listeners('restore', checked.onProgress);
+    return this.#stoppable((repo) => files.runRestoreToDirectory(repo, snapshot, checked, listeners), checked.signal);
+  }
+
+  async *files(id, filesOptions) {
+    const { json, signal } = files.filesOptions(filesOptions);
+    const snapshot = options.snapshotId(id);
+    const begin = (repo, stop) => repo.files(snapshot, json, stop);
+    yield* files.pages((call) => this.#stoppable(call, signal), begin, signal, files.entry);
+  }
+
+  async memberInfo(id, memberOptions) {
+    const json = files.memberInfoOptions(memberOptions);
+    return files.entry(JSON.parse(await this.#call((repo) => repo.memberInfo(options.snapshotId(id), json))));
+  }
+
+  async *diff(before, after, diffOptions) {
+    const { json, signal } = files.diffOptions(diffOptions);
+    const ids = [before, after].map(options.snapshotId);
+    const begin = (repo, stop) => repo.diff(...ids, json, stop);
+    yield* files.pages((call) => this.#stoppable(call, signal), begin, signal, files.change);
   }
 
   async listSnapshots(listOptions) {

@@ -13,7 +13,7 @@ const { name: PACKAGE, version } = require('../package.json');
 
 /** The exports that the other files of this package use. */
 const EXPORTS = [
-  'NativeFile', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop',
+  'NativeFile', 'NativeFiles', 'NativeIngest', 'NativeLane', 'NativeRepository', 'NativeRest', 'NativeRestore', 'NativeStop',
   'aesKernel', 'init', 'open', 'sha256Kernel', 'version',
 ];
 

@@ -9,6 +9,7 @@ const secret = require('./secret.js');
 const { invalidArgument } = require('./error.js');
 
 const { read } = require('./fields.js');
+const { optionalMember } = require('./files.js');
 const schema = require('./schema.js');
 
 /** The options of the calls that return a handle. */
@@ -97,14 +98,22 @@ function ingest(value, single) {
     throw error;
   }
   const gate = commitWhen(given.commitWhen);
+  const tarIndex = tarIndexOption(given.tarIndex);
   return {
-    json: JSON.stringify(read(given, fields, ['tags', 'createdAt', 'compression', 'digest'])),
+    json: JSON.stringify({ ...read(given, fields, ['tags', 'createdAt', 'compression', 'digest']), tarIndex }),
     signal: check.signal(given.signal, 'signal'),
     onProgress: check.callback(given.onProgress, 'onProgress'),
     commitWhen: gate,
     items: given.items,
     ...read(given, fields, [single ? 'expectedSize' : 'concurrency']),
   };
+}
+
+/** 'auto', which the native side has as undefined, true or false. */
+function tarIndexOption(value) {
+  if (value === undefined || value === 'auto') return undefined;
+  if (typeof value === 'boolean') return value;
+  throw invalidArgument(`tarIndex must be 'auto', true or false, got ${check.kindOf(value)}`);
 }
 
 /**
@@ -239,7 +248,9 @@ function restore(value) {
   const fields = schema.IRestoreOptions;
   const given = check.options(value, fields, 'options');
   const { item: name, range } = read(given, fields, ['item', 'range']);
-  return { json: JSON.stringify({ item: name, ...range }), signal: check.signal(given.signal, 'signal') };
+  const member = optionalMember(given.member, 'member');
+  if (member !== undefined && range !== undefined) throw invalidArgument('member and range exclude each other');
+  return { json: JSON.stringify({ item: name, member, ...range }), signal: check.signal(given.signal, 'signal') };
 }
 
 /** The options of the calls that take nothing else: { signal? }. */

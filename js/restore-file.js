@@ -3,6 +3,7 @@
 
 const check = require('./check.js');
 const { read } = require('./fields.js');
+const { optionalMember } = require('./files.js');
 const { RestoreProgress } = require('./progress.js');
 const { IRestoreToFileOptions } = require('./schema.js');
 const { PATIENCE_MS, stoppable } = require('./stop.js');
@@ -12,8 +13,9 @@ function restoreToFileOptions(value) {
   const given = check.options(value, IRestoreToFileOptions, 'options');
   const path = check.absolutePath(given.path, 'path');
   const { item, overwrite } = read(given, IRestoreToFileOptions, ['item', 'overwrite']);
+  const member = optionalMember(given.member, 'member');
   return {
-    json: JSON.stringify({ item, path, overwrite }),
+    json: JSON.stringify({ item, member, path, overwrite }),
     path,
     item: item ?? null,
     signal: check.signal(given.signal, 'signal'),

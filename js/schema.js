@@ -40,6 +40,8 @@ const CALLBACK = { type: 'callback' };
 const COMPRESSION = { type: 'compression' };
 const PASSPHRASE = { type: 'passphrase' };
 const RAW_KEY = { type: 'rawKey' };
+/** A path in a tar: a string, or a Buffer. */
+const MEMBER = { type: 'member' };
 const LIST = { type: 'list', default: [] };
 
 const IKdf = {
@@ -121,6 +123,8 @@ const IIngestBaseOptions = {
   createdAt: { type: 'time', min: '0000-01-01T00:00:00.000Z', max: '9999-12-30T22:00:00.000Z' },
   compression: COMPRESSION,
   digest: choice(['sha256']),
+  /** 'auto', true or false. */
+  tarIndex: { type: 'tarIndex', default: 'auto' },
   commitWhen: { type: 'commitWhen' },
   signal: SIGNAL,
   onProgress: CALLBACK,
@@ -150,14 +154,34 @@ const IIngestCommand = {
 };
 
 const range = { start: integer('bytes', 0, undefined, 0), end: integer('bytes', 0) };
-const IRestoreOptions = { item: TEXT, range: object(range), signal: SIGNAL };
+const IRestoreOptions = { item: TEXT, member: MEMBER, range: object(range), signal: SIGNAL };
 const IRestoreToFileOptions = {
   item: TEXT,
+  member: MEMBER,
   path: required({ type: 'path' }),
   overwrite: boolean(false),
   signal: SIGNAL,
   onProgress: CALLBACK,
 };
+
+const IRestoreToDirectoryOptions = {
+  item: TEXT,
+  member: MEMBER,
+  to: required({ type: 'path' }),
+  overwrite: boolean(false),
+  stripComponents: integer('names', 0, MAX_U32, 0),
+  signal: SIGNAL,
+  onProgress: CALLBACK,
+};
+const IFilesOptions = {
+  item: TEXT,
+  member: MEMBER,
+  recursive: boolean(false),
+  all: boolean(false),
+  signal: SIGNAL,
+};
+const IMemberInfoOptions = { item: TEXT, member: required(MEMBER) };
+const IDiffOptions = { item: TEXT, signal: SIGNAL };
 
 const BOUND = { type: 'timeBound' };
 const ISnapshotFilter = { tags: TAGS, after: BOUND, before: BOUND };
@@ -220,9 +244,9 @@ const unlock = { force: boolean(false) };
 
 /** The options by the names of their types in index.d.ts. */
 const SCHEMA = {
-  Compression, ICopyOptions, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
-  IInitOptions, IItemDescription, IKdf, IMirrorOptions, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
-  IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToFileOptions, IRetentionPolicy,
+  Compression, ICopyOptions, IDiffOptions, IFilesOptions, IIngestBaseOptions, IIngestCommand, IIngestItem, IIngestMultiOptions, IIngestOptions,
+  IInitOptions, IItemDescription, IKdf, IMemberInfoOptions, IMirrorOptions, INewKey, IOpenOptions, IOpenOrInitOptions, IPlanPruneOptions,
+  IPruneOptions, IRepairOptions, IReportOptions, IRestoreOptions, IRestoreToDirectoryOptions, IRestoreToFileOptions, IRetentionPolicy,
   ISnapshotFilter, ISnapshotListOptions, IStorageOptions, IVerifyOptions,
 };
 

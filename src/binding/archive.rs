@@ -150,7 +150,11 @@ impl NativeRepository {
     ) -> napi::Result<PromiseRaw<'env, NativeRestore>> {
         let handle = Arc::clone(&self.handle);
         self.handle.spawn(env, "ca-plan", move |repo| {
-            NativeRestore::start(&handle, repo, &id, &types::restore_options(&options)?)
+            let (options, member) = types::restore_options(&options)?;
+            match member {
+                None => NativeRestore::start(&handle, repo, &id, &options),
+                Some(member) => NativeRestore::start_member(&handle, repo, types::of(id, options.item), &member),
+            }
         })
     }
 
@@ -166,7 +170,12 @@ impl NativeRepository {
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let monitor = OperationMonitor::new(on_progress, stop)?;
         self.handle.spawn(env, "ca-restore-to-file", move |repo| {
-            let (options, path, overwrite) = types::restore_to_file_options(&options)?;
+            let (options, member, path, overwrite) = types::restore_to_file_options(&options)?;
+            if let Some(member) = member {
+                let plan = ops::files::plan_member(repo, &types::of(id, options.item), &member, &monitor)?;
+                ops::files::restore_member_to_file(repo, &plan, Path::new(&path), overwrite, &monitor)?;
+                return types::restored_member_json(&plan);
+            }
             let plan = ops::plan_restore(repo, &id, &options)?;
             ops::restore_to_file(repo, &plan, Path::new(&path), overwrite, &monitor)?;
             types::restored_json(&plan)

@@ -67,6 +67,10 @@ fn decorate(env: &Env, unknown: Unknown<'_>, error: &Error) -> napi::Result<napi
             object.set("snapshotId", snapshot.to_hex())?;
             object.set("item", item.as_str())?;
         }
+        Error::NotTar { snapshot, item, .. } | Error::MemberNotFound { snapshot, item, .. } => {
+            object.set("snapshotId", snapshot.to_hex())?;
+            object.set("item", item.as_str())?;
+        }
         Error::SourceFailed { item, .. } => object.set("item", item.as_str())?,
         Error::PackCorrupt { pack, .. } => object.set("pack", pack.to_hex())?,
         Error::PackMissing { pack, chunk } => {

@@ -15,6 +15,7 @@ mod copies;
 #[cfg(unix)]
 mod descriptor;
 mod error;
+mod files;
 mod handle;
 mod ingest;
 mod items;

@@ -1,11 +1,12 @@
 //! A restore that JavaScript reads piece by piece.
 
 use super::error::js_error;
-use super::handle::Handle;
+use super::handle::{Handle, Operation};
 use super::pipe::{Pipe, Poll};
 use super::settle::{Settle, start_thread};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
+use crate::ops::files::{MembersOf, plan_member, restore_member};
 use crate::ops::{self, Piece, RestoreOptions};
 use crate::repo::Repository;
 use napi::Env;
@@ -51,13 +52,35 @@ impl NativeRestore {
         let operation = handle.enter(Some(&pipe))?;
         let plan = ops::plan_restore(repo, id, options)?;
         let size = plan.size();
+        Self::run(operation, pipe, size, move |repo, monitor, give| {
+            ops::restore_pieces(repo, &plan, monitor, give)
+        })
+    }
+
+    /// The same for a member of a tar.
+    pub fn start_member(handle: &Arc<Handle>, repo: &Arc<Repository>, of: MembersOf, member: &[u8]) -> Result<Self> {
+        let pipe = Arc::<Pipe>::default();
+        let operation = handle.enter(Some(&pipe))?;
+        let plan = plan_member(repo, &of, member, &ReaderGone(Arc::clone(&pipe)))?;
+        let size = plan.size();
+        Self::run(operation, pipe, size, move |repo, monitor, give| {
+            restore_member(repo, &plan, monitor, give)
+        })
+    }
+
+    fn run(
+        operation: Operation,
+        pipe: Arc<Pipe>,
+        size: u64,
+        restore: impl FnOnce(&Arc<Repository>, &dyn Monitor, &mut dyn FnMut(Piece) -> Result<()>) -> Result<()>
+        + Send
+        + 'static,
+    ) -> Result<Self> {
         let producer = Arc::clone(&pipe);
         let work = move || {
             let reader = ReaderGone(Arc::clone(&producer));
             let mut give = |piece: Piece| piece.parts(PIECE).try_for_each(|part| producer.give(part));
-            let result = operation.run("ca-restore", |repo| {
-                ops::restore_pieces(repo, &plan, &reader, &mut give)
-            });
+            let result = operation.run("ca-restore", |repo| restore(repo, &reader, &mut give));
             match &result {
                 Ok(()) => producer.end(),
                 Err(error) => producer.fail(error.clone()),

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::id::RepoId;
 use crate::monitor::{Monitor, Progress};
-use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan};
+use crate::ops::files::{MemberPlan, MembersOf};
+use crate::ops::{IngestOptions, Outline, RestoreOptions, RestorePlan, TarIndex};
 use crate::repo::{Environment, InitOptions, OpenOptions, ParityParams, Secret};
 #[cfg(feature = "remote")]
 use crate::repo::{RemoteOptions, is_url};
@@ -140,6 +141,8 @@ struct IngestJson {
     created_at: Option<String>,
     compression: Option<CompressionJson>,
     digest: Option<String>,
+    /// Absent for `auto`.
+    tar_index: Option<bool>,
     /// Number of items, and bytes of all names, types and tags as JSON strings.
     items: u64,
     text_len: u64,
@@ -149,6 +152,8 @@ struct IngestJson {
 #[serde(deny_unknown_fields, default)]
 struct RestoreJson {
     item: Option<String>,
+    /// The bytes of the path of a member, in hex.
+    member: Option<String>,
     start: Option<u64>,
     end: Option<u64>,
 }
@@ -307,36 +312,60 @@ pub fn ingest_options(json: &str) -> Result<(IngestOptions, Outline)> {
             .transpose()?,
         compression: json.compression.as_ref().map(compression).transpose()?,
         digest_sha256,
+        tar_index: match json.tar_index {
+            None => TarIndex::Auto,
+            Some(true) => TarIndex::Expected,
+            Some(false) => TarIndex::Off,
+        },
         ..IngestOptions::default()
     };
     Ok((options, outline))
 }
 
-/// Parses the options of a restore.
-pub fn restore_options(json: &str) -> Result<RestoreOptions> {
+/// The bytes of a path from hex.
+pub fn member_of(hex: &str) -> Result<Vec<u8>> {
+    let bytes = (0..hex.len() / 2).map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok());
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    bytes
+        .filter(|bytes| 2 * bytes.len() == hex.len())
+        .ok_or_else(|| Error::InvalidArgument {
+            reason: "member is not hex".to_owned(),
+        })
+}
+
+/// An item of a snapshot.
+pub fn of(snapshot: String, item: Option<String>) -> MembersOf {
+    MembersOf { snapshot, item }
+}
+
+/// Parses the options of a restore, and the path of a member.
+pub fn restore_options(json: &str) -> Result<(RestoreOptions, Option<Vec<u8>>)> {
     let json: RestoreJson = parse(json)?;
     let range = (json.start.is_some() || json.end.is_some()).then(|| (json.start.unwrap_or(0), json.end));
-    Ok(RestoreOptions { item: json.item, range })
+    let member = json.member.as_deref().map(member_of).transpose()?;
+    Ok((RestoreOptions { item: json.item, range }, member))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RestoreToFileJson {
     item: Option<String>,
+    member: Option<String>,
     path: String,
     #[serde(default)]
     overwrite: bool,
 }
 
-/// Parses the options of a restore into a file: the selection, the path, and whether a file there
-/// is overwritten.
-pub fn restore_to_file_options(json: &str) -> Result<(RestoreOptions, String, bool)> {
+/// Parses the options of a restore into a file: the selection, the path of a member, the path of
+/// the file, and whether one there is overwritten.
+pub fn restore_to_file_options(json: &str) -> Result<(RestoreOptions, Option<Vec<u8>>, String, bool)> {
     let json: RestoreToFileJson = parse(json)?;
     let options = RestoreOptions {
         item: json.item,
         range: None,
     };
-    Ok((options, json.path, json.overwrite))
+    let member = json.member.as_deref().map(member_of).transpose()?;
+    Ok((options, member, json.path, json.overwrite))
 }
 
 #[derive(Serialize)]
@@ -353,6 +382,15 @@ pub fn restored_json(plan: &RestorePlan) -> Result<String> {
         snapshot_id: plan.snapshot.id.to_hex(),
         size: plan.size(),
         chunk_count: plan.chunk_count(),
+    })
+}
+
+/// The same for a member, whose chunks are not counted.
+pub fn restored_member_json(plan: &MemberPlan) -> Result<String> {
+    to_json(&RestoredJson {
+        snapshot_id: plan.snapshot.id.to_hex(),
+        size: plan.size(),
+        chunk_count: 0,
     })
 }
 
