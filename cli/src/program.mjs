@@ -7,6 +7,7 @@ import * as check from './commands/check.mjs';
 import * as completion from './commands/completion.mjs';
 import * as copies from './commands/copies.mjs';
 import * as doctor from './commands/doctor.mjs';
+import * as files from './commands/files.mjs';
 import * as forget from './commands/forget.mjs';
 import * as init from './commands/init.mjs';
 import * as key from './commands/key.mjs';
@@ -15,7 +16,7 @@ import * as restore from './commands/restore.mjs';
 import * as snapshots from './commands/snapshots.mjs';
 import * as stats from './commands/stats.mjs';
 
-const COMMANDS = [init, backup, restore, snapshots, forget, copies, check, stats, key, doctor, report, completion];
+const COMMANDS = [init, backup, restore, snapshots, files, forget, copies, check, stats, key, doctor, report, completion];
 
 const EXAMPLES = `
 Examples:
@@ -23,6 +24,7 @@ Examples:
   containerarchive -r /mnt/backups/shop backup -- pg_dump shop
   containerarchive -r /mnt/backups/shop backup --item db.sql='pg_dump shop' --item files.tar='tar -c /srv/shop'
   containerarchive -r /mnt/backups/shop restore latest --item db.sql --to - | psql shop
+  containerarchive -r /mnt/backups/shop restore latest --item files.tar --member srv/shop/a.jpg --to - >a.jpg
   containerarchive -r /mnt/backups/shop forget --keep-daily 7 --keep-weekly 4 --prune --yes
 
 Exit codes: 0 done, 1 failed or damage found, 3 files were skipped, 10 no repository, 11 locked,

@@ -4,10 +4,12 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
-import { printable, shortId, size } from '../output.mjs';
+import { plural, printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
 import { createFolder, fileName, temporaryFiles } from '../target.mjs';
+import { wholeNumber } from '../values.mjs';
+import { nameText } from './files.mjs';
 
 export function define(program, run) {
   program
@@ -17,6 +19,8 @@ export function define(program, run) {
     .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
     .requiredOption('--to <path>', 'the directory, the file of a single item, or - for standard output')
     .option('--item <name>', 'only this item')
+    .option('--member <path>', 'only this file or directory of an item that is a tar: into a directory, or to standard output')
+    .option('--strip-components <n>', 'with --member: leave out so many names at the start of each path', wholeNumber(0))
     .option('--read-only', 'repair nothing in the repository, also where damage is found')
     .option('--overwrite', 'replace files that exist')
     .action(run(restore));
@@ -38,7 +42,9 @@ async function restore(session, id, options) {
   if (options.to !== '-' && isInRepository(options.to, options)) {
     throw new Failure(`${resolve(options.to)} is inside the repository`, { code: 'ERR_INVALID_ARGUMENT', hint: 'Choose another path' });
   }
+  if (options.stripComponents !== undefined && options.member === undefined) throw new Failure('--strip-components needs --member', { code: 'ERR_INVALID_ARGUMENT' });
   return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
+    if (options.member !== undefined) return restoreMember(session, archive, id, options);
     const snapshot = await archive.getSnapshot(id);
     const { item: only, to } = options;
     const items = only === undefined ? snapshot.items : snapshot.items.filter(({ name }) => name === only);
@@ -49,6 +55,25 @@ async function restore(session, id, options) {
     if (to === '-') return toStdout(session, archive, snapshot, items);
     return toFiles(session, archive, snapshot, targetsOf(items, to, only), options.overwrite === true);
   });
+}
+
+/** Restores a member of a tar: its bytes to standard output, or files into a directory. */
+async function restoreMember({ output, signal }, archive, id, { item, member, to, overwrite = false, stripComponents }) {
+  if (to === '-') {
+    await pipeline(await archive.restore(id, { item, member, signal }), process.stdout, { end: false });
+    return EXIT.ok;
+  }
+  const path = resolve(to);
+  createFolder(path);
+  const given = { item, member, to: path, overwrite, stripComponents, signal };
+  const done = await withProgress(output, (progress) => archive.restoreToDirectory(id, { ...given, ...progress }));
+  const names = ({ first }) => first.map((notice) => ({ ...notice, path: nameText(notice.path) }));
+  for (const { path: name, reason } of names(done.skipped)) output.warn(`left out ${name}: ${reason}`);
+  for (const { path: name, reason } of names(done.changed)) output.warn(`${name}: ${reason}`);
+  const json = { ...done, skipped: { ...done.skipped, first: names(done.skipped) }, changed: { ...done.changed, first: names(done.changed) } };
+  const others = done.hardLinks + done.symlinks + done.special;
+  output.result(json, `restored ${printable(path)}  ${plural(done.files + others, 'file')}, ${size(done.bytes)}`);
+  return done.skipped.count + done.lostLinks > 0 ? EXIT.incomplete : EXIT.ok;
 }
 
 /** Restores one item to standard output. It is complete only when the exit code is 0. */

@@ -1,4 +1,4 @@
-// snapshots and ls: what is in the repository.
+// snapshots: what is in the repository.
 
 import { EXIT } from '../failure.mjs';
 import { localTime, plural, printable, shortId, size, table, tagsText } from '../output.mjs';
@@ -16,11 +16,6 @@ export function define(program, run) {
     .option('--before <time>', 'only those created before this time', time)
     .option('--latest', 'only the newest one')
     .action(run(snapshots));
-  program
-    .command('ls')
-    .summary('list the items of a snapshot')
-    .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
-    .action(run(items));
 }
 
 const READ_ONLY = { readOnly: true };
@@ -35,16 +30,6 @@ async function snapshots(session, { tag, after, before, latest, ...globals }) {
     const text = table(['ID', 'Time', 'Items', 'Tags', 'Size', 'Added'], rows, [4, 5]);
     session.output.result(found, found.length === 0 ? '' : text);
     session.output.note(plural(found.length, 'snapshot'));
-    return EXIT.ok;
-  });
-}
-
-async function items(session, id, globals) {
-  return withRepository(globals, session, READ_ONLY, async (archive) => {
-    const snapshot = await archive.getSnapshot(id);
-    const rows = snapshot.items.map(({ name, type, size: bytes, chunkCount }) => [printable(name), printable(type), size(bytes), String(chunkCount)]);
-    session.output.note(`snapshot ${snapshot.id} of ${localTime(snapshot.createdAt)}`);
-    session.output.result(snapshot.items, table(['Item', 'Type', 'Size', 'Chunks'], rows, [2, 3]));
     return EXIT.ok;
   });
 }

@@ -1,0 +1,59 @@
+// The command line and the members of tars: ls, find, diff, restore --member.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root, temporary, test } from './support/harness.mjs';
+
+const CLI = join(root, 'cli/dist/containerarchive.js');
+
+/** A repository with two snapshots of a tar, and how to run a command on it. */
+function prepare(t) {
+  const folder = temporary(t);
+  const source = join(folder, 'source');
+  mkdirSync(join(source, 'etc/sub'), { recursive: true });
+  writeFileSync(join(source, 'etc/a.txt'), 'hello\n');
+  writeFileSync(join(source, 'etc/sub/b'), 'b');
+  writeFileSync(join(source, 'etc/gone'), 'gone');
+  const env = { ...process.env, CONTAINERARCHIVE_REPOSITORY: join(folder, 'repo'), CONTAINERARCHIVE_PASSPHRASE: 'secret', TZ: 'UTC' };
+  const run = (args, expected = 0) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], { env, cwd: folder, encoding: 'utf8' });
+    assert.equal(status, expected, stderr);
+    return { out: stdout, err: stderr, lines: stdout.trim().split('\n') };
+  };
+  run(['init']);
+  run(['backup', '--item', 'files.tar=tar -C source -c .']);
+  const [{ id: first }] = JSON.parse(`[${run(['--json', 'snapshots']).out}]`);
+  spawnSync('rm', [join(source, 'etc/gone')]);
+  writeFileSync(join(source, 'etc/new'), 'new');
+  chmodSync(join(source, 'etc/a.txt'), 0o600);
+  run(['backup', '--item', 'files.tar=tar -C source -c .', '--item', 'note=echo note']);
+  return { folder, run, first };
+}
+
+test('files in a tar are listed, found, compared and restored', (t) => {
+  const { folder, run, first } = prepare(t);
+  const paths = (args) => run(['--json', ...args]).lines.filter(Boolean).map((line) => JSON.parse(line).path);
+  assert.deepEqual(paths(['ls', first, 'etc']), ['etc/a.txt', 'etc/gone', 'etc/sub']);
+  assert.deepEqual(paths(['ls', 'latest', '--item', 'files.tar']), ['etc']);
+  assert.deepEqual(paths(['ls', 'latest', '--recursive']), ['etc', 'etc/a.txt', 'etc/new', 'etc/sub', 'etc/sub/b']);
+  assert.match(run(['ls', 'latest']).out, /files\.tar[^]*note/);
+  assert.match(run(['ls', 'latest', 'etc/a.txt']).out, /^-rw------- .* 6 B .* etc\/a\.txt\n$/);
+  assert.deepEqual(paths(['find', 'latest', '--name', '[a-c]*']), ['etc/a.txt', 'etc/sub/b']);
+  assert.deepEqual(paths(['find', 'latest', '--name', 'a?txt']), ['etc/a.txt']);
+  assert.deepEqual(paths(['find', 'latest', '--name', 'a']), []);
+  const changes = run(['diff', first, 'latest']).lines.filter((line) => !line.endsWith('/'));
+  assert.deepEqual(changes, ['M etc/a.txt', '- etc/gone', '+ etc/new']);
+
+  assert.equal(run(['restore', 'latest', '--member', 'etc/a.txt', '--to', '-']).out, 'hello\n');
+  run(['restore', 'latest', '--member', 'etc', '--to', 'out', '--strip-components', '1']);
+  assert.deepEqual(readdirSync(join(folder, 'out')).sort(), ['a.txt', 'new', 'sub']);
+  const again = run(['restore', 'latest', '--member', 'etc/a.txt', '--to', 'out', '--strip-components', '1'], 3);
+  assert.match(again.err, /left out \.\/etc\/a\.txt: the name exists/);
+  run(['restore', 'latest', '--member', 'etc/a.txt', '--to', 'out', '--strip-components', '1', '--overwrite']);
+  assert.equal(readFileSync(join(folder, 'out/a.txt'), 'utf8'), 'hello\n');
+  assert.match(run(['ls', 'latest', 'none'], 1).err, /has no member "none"/);
+  assert.match(run(['ls', 'latest', 'x', '--item', 'note'], 1).err, /it is not a tar/);
+  assert.match(run(['restore', 'latest', '--to', 'x', '--strip-components', '1'], 1).err, /needs --member/);
+}, { skip: process.platform === 'win32' });

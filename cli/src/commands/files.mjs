@@ -1,0 +1,131 @@
+// ls, find and diff: the members of items that are tars.
+
+import { EXIT, Failure } from '../failure.mjs';
+import { localTime, plural, printable, shortId, size, table } from '../output.mjs';
+import { withRepository } from '../repository.mjs';
+
+export function define(program, run) {
+  program
+    .command('ls')
+    .summary('list the items of a snapshot, or the files in one')
+    .description('Lists the items of a snapshot; with a path or --item, the files of a directory in an item that is a tar.')
+    .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
+    .argument('[path]', 'a directory or file in the tar')
+    .option('--item <name>', 'the item; default: the only one, or the only one with a member index')
+    .option('--recursive', 'what is in directories below it too')
+    .option('--all', 'of several files with one path, each')
+    .action(run(list));
+  program
+    .command('find')
+    .summary('find files in a snapshot by their name')
+    .description('Finds files in an item that is a tar by the last name of their path.')
+    .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
+    .requiredOption('--name <pattern>', 'the name; * is any characters, ? is one, [a-z] one of several')
+    .option('--item <name>', 'the item; default: the only one, or the only one with a member index')
+    .action(run(find));
+  program
+    .command('diff')
+    .summary('compare the files of two snapshots')
+    .description('Compares the files in an item that is a tar: + only in the second snapshot, - only in the first, M changed.')
+    .argument('<id1>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
+    .argument('<id2>', 'another one')
+    .option('--item <name>', 'the item; default: the only one, or the only one with a member index')
+    .action(run(diff));
+}
+
+const READ_ONLY = { readOnly: true };
+const LETTERS = { directory: 'd', symlink: 'l', hardlink: 'h', fifo: 'p', characterDevice: 'c', blockDevice: 'b', file: '-', other: '?' };
+const SIGNS = { added: '+', removed: '-', changed: 'M' };
+
+/** A name for the terminal. One that is no UTF-8 shows its bytes. */
+export function nameText(name) {
+  if (typeof name === 'string') return printable(name);
+  return printable(name.toString('latin1').replace(/[\x80-\xff]/g, (char) => `\\x${char.charCodeAt(0).toString(16)}`));
+}
+
+/** An entry for JSON: of a name that is no UTF-8, the bytes in hex, in a field of its own. */
+export function plain(entry) {
+  const fields = Object.entries(entry).flatMap(([key, value]) => (
+    Buffer.isBuffer(value) ? [[key, value.toString()], [`${key}Hex`, value.toString('hex')]] : [[key, value]]));
+  return Object.fromEntries(fields);
+}
+
+/** The permissions as ls shows them: rwxr-xr-x. */
+function modeText(mode) {
+  const bits = [...'rwxrwxrwx'].map((letter, i) => (mode & (0o400 >> i) ? letter : '-'));
+  for (const [bit, at, letter] of [[0o4000, 2, 's'], [0o2000, 5, 's'], [0o1000, 8, 't']]) {
+    if (mode & bit) bits[at] = bits[at] === 'x' ? letter : letter.toUpperCase();
+  }
+  return bits.join('');
+}
+
+/** A line about a member. */
+function line({ path, type, size: bytes, mode, uid, gid, user, group, mtimeMs, link }) {
+  if (mode === undefined) return `d${' '.repeat(58)}${nameText(path)}/`;
+  const owner = `${nameText(user || String(uid))}/${nameText(group || String(gid))}`;
+  const target = link === undefined ? '' : ` ${type === 'symlink' ? '->' : 'is'} ${nameText(link)}`;
+  const time = Number.isFinite(new Date(mtimeMs).getTime()) ? localTime(mtimeMs) : '?';
+  return `${LETTERS[type]}${modeText(mode)} ${owner.padEnd(17)} ${size(bytes).padStart(10)} ${time.padEnd(19)} ${nameText(path)}${type === 'directory' ? '/' : ''}${target}`;
+}
+
+async function list(session, id, path, { item, recursive, all, ...globals }) {
+  return withRepository(globals, session, READ_ONLY, async (archive) => {
+    if (path === undefined && item === undefined && !recursive) return items(session, await archive.getSnapshot(id));
+    for await (const entry of archive.files(id, { item, member: path, recursive, all, signal: session.signal })) {
+      session.output.result(plain(entry), line(entry));
+    }
+    return EXIT.ok;
+  });
+}
+
+function items({ output }, snapshot) {
+  const rows = snapshot.items.map(({ name, type, size: bytes, chunkCount }) => [printable(name), printable(type), size(bytes), String(chunkCount)]);
+  output.note(`snapshot ${snapshot.id} of ${localTime(snapshot.createdAt)}`);
+  output.result(snapshot.items, table(['Item', 'Type', 'Size', 'Chunks'], rows, [2, 3]));
+  return EXIT.ok;
+}
+
+/** A pattern of a shell as an expression: for text, or for the bytes of a name as latin1. */
+export function expression(pattern) {
+  const parts = pattern.match(/\[!?\]?[^\]]*\]|[^]/g) ?? [];
+  const source = parts.map((part) => {
+    if (part === '*') return '.*';
+    if (part === '?') return '.';
+    if (part.length < 2) return part.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+    const inverted = part[1] === '!';
+    return `[${inverted ? '^' : ''}${part.slice(inverted ? 2 : 1, -1).replace(/[\\\]^[]/g, '\\$&')}]`;
+  });
+  try {
+    return new RegExp(`^${source.join('')}$`, 's');
+  } catch (cause) {
+    throw new Failure(`The pattern ${JSON.stringify(pattern)} is not valid`, { code: 'ERR_INVALID_ARGUMENT', cause });
+  }
+}
+
+async function find(session, id, { name: pattern, item, ...globals }) {
+  const wanted = expression(pattern);
+  return withRepository(globals, session, READ_ONLY, async (archive) => {
+    let found = 0;
+    for await (const entry of archive.files(id, { item, recursive: true, signal: session.signal })) {
+      const text = typeof entry.path === 'string' ? entry.path : entry.path.toString('latin1');
+      if (!wanted.test(text.slice(text.lastIndexOf('/') + 1))) continue;
+      found++;
+      session.output.result(plain(entry), line(entry));
+    }
+    session.output.note(plural(found, 'file'));
+    return EXIT.ok;
+  });
+}
+
+async function diff(session, first, second, { item, ...globals }) {
+  return withRepository(globals, session, READ_ONLY, async (archive) => {
+    const [before, after] = [await archive.getSnapshot(first), await archive.getSnapshot(second)];
+    session.output.note(`${shortId(before.id)} of ${localTime(before.createdAt)} and ${shortId(after.id)} of ${localTime(after.createdAt)}`);
+    for await (const found of archive.diff(before.id, after.id, { item, signal: session.signal })) {
+      const { change, path, before: old, after: now } = found;
+      const json = { ...plain({ change, path }), ...(old && { before: plain(old) }), ...(now && { after: plain(now) }) };
+      session.output.result(json, `${SIGNS[change]} ${nameText(path)}${(now ?? old).type === 'directory' ? '/' : ''}`);
+    }
+    return EXIT.ok;
+  });
+}
