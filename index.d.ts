@@ -823,8 +823,8 @@ export interface IVerifyOptions {
    *   files and parity groups. No pack is read, unless something is damaged and the affected
    *   snapshots must be determined.
    * - `standard`: in addition, every stored byte is hashed.
-   * - `full`: in addition, every chunk is decrypted, decoded and hashed, and every list of every
-   *   snapshot is walked.
+   * - `full`: in addition, every chunk is decrypted, decoded and hashed, every list of every
+   *   snapshot is walked, and every member index is compared with the headers of its tar.
    */
   level?: 'quick' | 'standard' | 'full';
   /**
@@ -1550,7 +1550,7 @@ export interface IContainerArchiveEvents {
   'ingest:progress': IIngestProgress;
   /** A snapshot was created. */
   'ingest:complete': IIngestComplete;
-  /** Of `restoreToFile()`. */
+  /** Of `restoreToFile()` and `restoreToDirectory()`. */
   'restore:progress': IRestoreProgress;
   /** Of `restoreToFile()`: the file is complete. */
   'restore:complete': IRestoreComplete;

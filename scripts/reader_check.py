@@ -9,6 +9,7 @@ writer may leave and that loses no data.
 
 import hashlib
 import os
+import re
 import struct
 from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager
@@ -315,6 +316,99 @@ class Check:
         repo.restore(item, digest.update)
         want(item.get("digest", {}).get("sha256", digest.hexdigest()) == digest.hexdigest(), "digest differs")
         self.counts["items"] += 1
+        want(len(item.get("extra", ())) <= 8, "more than 8 extras")
+        for extra in item.get("extra", ()):
+            self.extra(item, extra)
+
+    def extra(self, item, extra):
+        """An extra's tree, its counts, its bytes and, of a kind that is known, what they are (8.1, 8.5)."""
+        want(re.fullmatch(r"[a-z0-9-]{1,64}", extra["kind"]), "an extra's kind")
+        pseudo = {"name": extra["kind"], "list": {"root": extra["root"], "level": extra["level"]}, "size": extra["size"]}
+        want(len(list(self.repo.chunks_of(pseudo, strict=True))) == extra["chunkCount"], "chunks of an extra")
+        stream = bytearray()
+        self.repo.restore(pseudo, stream.extend)
+        if extra["kind"] == "tar-members":
+            entries = members(bytes(stream), item["size"])
+            tar = bytearray()
+            self.repo.restore(item, tar.extend)
+            for key, _, header, data, stored in entries:
+                want(header < data <= data + stored <= len(tar), f"offsets of member {key!r}")
+                want(tar[header + 257 : header + 262] in (b"ustar", bytes(5)), f"no header of member {key!r}")
+
+
+class Bytes:
+    """The fields of section 8.5, read from the front."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, length):
+        want(self.at + length <= len(self.data), "a page of a member index is too short")
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                want(value < 1 << 64 and (byte or shift == 7), "a varint")
+                return value
+
+    def zigzag(self):
+        n = self.varint()
+        return n >> 1 if n % 2 == 0 else -(n + 1 >> 1)
+
+    def text(self):
+        return self.take(self.varint())
+
+
+def members(stream, item_length):
+    """The members of an index (8.5): key, type, header offset, data offset, stored length."""
+    want(stream[-8:] == b"CATARIDX", "not a member index")
+    position, base, tail, count, length, _, globals_, size, level, complete, zero, version = struct.unpack_from(
+        "<QQQQQQIIBBHI", stream, len(stream) - 72
+    )
+    want((version, zero, length) == (1, 0, item_length) and complete < 2, "footer of a member index")
+    want(position + size + tail == len(stream) and tail == 72 + 16 * globals_, "root of a member index")
+    found = []
+
+    def page(position, size, level, base, first, below):
+        data, at = Bytes(stream[position : position + size]), len(found)
+        want(data.take(1)[0] == level, "level of a page")
+        if level == 0:
+            for _ in range(data.varint()):
+                key, flags, form = data.text(), *data.take(2)
+                raw = data.text() if form == 4 else key
+                want(form <= 4 and flags < 64 and (form < 4 or raw != key), "a member's path")
+                kind = data.take(1)[0]
+                base = (base + data.zigzag()) % (1 << 64)
+                offset, stored = base + data.varint(), data.varint()
+                want(data.varint() <= 0o7777, "a member's mode")
+                data.varint(), data.varint(), data.zigzag()
+                for flag, fields in ((1, 1), (2, 1), (32, 0)):
+                    [data.varint() for _ in range(fields if flags & flag else 0)]
+                [data.text() for _ in range((1 if flags & 8 else 0) + (2 if flags & 16 else 0))]
+                [data.varint() for _ in range(2 if flags & 32 else 0)]
+                found.append((key, kind, base, offset, stored))
+        else:
+            child = data.varint()
+            for _ in range(data.varint()):
+                key = data.text()
+                base = (base + data.zigzag()) % (1 << 64)
+                child_size, child_members = data.varint(), data.varint()
+                want(child + child_size <= position, "a page is after its parent")
+                page(child, child_size, level - 1, base, key, child_members)
+                child += child_size
+        want(data.at == size and len(found) - at == below, "length of a page")
+        want(first is None or found[at][0] == first, "the first member of a page")
+
+    page(position, size, level, base, None, count)
+    keys = [(key, header) for key, _, header, *_ in found]
+    want(keys == sorted(keys) and len(set(keys)) == count, "members out of order")
+    return found
 
 
 def check_command(repo):
