@@ -553,7 +553,10 @@ export interface IRestoredDirectory {
   changed: IMemberNotices;
   /** Members that were not written. */
   skipped: IMemberNotices;
-  /** Whether the tar has its end. Without it, members may be missing. */
+  /**
+   * Whether the tar of the item has its end, also where a part of it was restored. Without it,
+   * members may be missing.
+   */
   isComplete: boolean;
 }
 
@@ -824,7 +827,9 @@ export interface IVerifyOptions {
    *   snapshots must be determined.
    * - `standard`: in addition, every stored byte is hashed.
    * - `full`: in addition, every chunk is decrypted, decoded and hashed, every list of every
-   *   snapshot is walked, and every member index is compared with the headers of its tar.
+   *   snapshot is walked, and every member index is read. As long as that reads no more than 1 GiB,
+   *   or than the packs have, and without `subset`, they are also compared with the headers of
+   *   their tars.
    */
   level?: 'quick' | 'standard' | 'full';
   /**
@@ -1853,7 +1858,8 @@ export class ContainerArchive {
    *
    * @throws {ContainerArchiveError} ERR_FILE_EXISTS; ERR_SNAPSHOT_NOT_FOUND;
    * ERR_SNAPSHOT_AMBIGUOUS; ERR_ITEM_NOT_FOUND; ERR_NOT_A_DIRECTORY; ERR_STORAGE, also when the
-   * directory does not exist; ERR_NO_SPACE; ERR_UNSUPPORTED_FORMAT.
+   * directory does not exist; ERR_NO_SPACE; ERR_UNSUPPORTED_FORMAT. With `member`:
+   * ERR_MEMBER_NOT_FOUND; ERR_NOT_A_TAR; ERR_INVALID_ARGUMENT for a symbolic link or a device.
    * @throws {ContainerArchiveError} For damage that neither a copy nor parity covers:
    * ERR_MANIFEST_CORRUPT, ERR_PACK_MISSING, ERR_PACK_CORRUPT, ERR_CHUNK_CORRUPT, ERR_CHUNK_MISSING.
    * @example

@@ -213,7 +213,10 @@ test('what is no tar is an ordinary item, and the errors say what it is', async 
     { name: 'tar', type: 'x', stream: [bytes] },
   ];
   const { id } = await repo.ingestMulti(items);
-  assert.deepEqual(warnings, []);
+  const other = temporary(t);
+  const { value: first } = await repo.files(id, { item: 'cut', recursive: true }).next();
+  const part = await repo.restoreToDirectory(id, { item: 'cut', member: first.path, to: other });
+  assert.equal(part.isComplete, false, 'also of a part that is whole');
   const error = await rejectsWith(repo.files(id, { item: 'text' }).next(), 'ERR_NOT_A_TAR');
   assert.deepEqual([error.item, error.snapshotId], ['text', id]);
   const wrapped = await rejectsWith(repo.memberInfo(id, { item: 'gzip', member: 'a' }), 'ERR_NOT_A_TAR');
@@ -227,8 +230,47 @@ test('what is no tar is an ordinary item, and the errors say what it is', async 
   await rejectsWith(repo.memberInfo(id, { item: 'tar', member: 5 }), 'ERR_INVALID_ARGUMENT');
   await repo.ingest(['no tar'], { tarIndex: true });
   await new Promise((resolve) => { setTimeout(resolve, 100); });
-  assert.deepEqual(warnings.map(([code]) => code), ['WARN_NO_TAR_INDEX']);
+  assert.deepEqual(warnings.map(([code]) => code), ['WARN_TAR_INCOMPLETE', 'WARN_NO_TAR_INDEX']);
+  assert.match(warnings[0][1], /"cut"/);
+  await rejectsWith(repo.memberInfo(id, { item: 'tar', member: 'etc\0hostname' }), 'ERR_INVALID_ARGUMENT');
   await rejectsWith(repo.ingest(['x'], { tarIndex: 'yes' }), 'ERR_INVALID_ARGUMENT');
+}, { skip: !POSIX });
+
+test('a restore into a directory never writes into the repository below it', async (t) => {
+  const { repo, path } = await freshRepo(t);
+  const source = temporary(t);
+  mkdirSync(join(source, 'repo/snapshots'), { recursive: true });
+  writeFileSync(join(source, 'repo/config.json'), 'no');
+  writeFileSync(join(source, 'repo/snapshots/evil'), 'no');
+  writeFileSync(join(source, 'file'), 'yes');
+  const { id } = await repo.ingest(tar(source));
+  const before = readFileSync(join(path, 'config.json'));
+  const to = join(path, '..');
+  const report = await repo.restoreToDirectory(id, { to, overwrite: true });
+  assert.equal(report.files, 1);
+  assert.ok(report.skipped.first.some(({ path: name, reason }) => name.endsWith('repo/config.json') && /repository/.test(reason)));
+  assert.deepEqual(readFileSync(join(path, 'config.json')), before);
+  assert.deepEqual(readdirSync(join(path, 'snapshots')), [`${id}.json`]);
+  assert.equal(readFileSync(join(to, 'file'), 'utf8'), 'yes');
+}, { skip: !POSIX });
+
+test('a restore into a directory reports its progress, and the links that have no file', async (t) => {
+  const { repo } = await freshRepo(t);
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'b'));
+  writeFileSync(join(folder, 'a'), random(MIB, 3));
+  linkSync(join(folder, 'a'), join(folder, 'b/link'));
+  const archive = join(temporary(t), 'archive.tar');
+  execFileSync('tar', ['-C', folder, '-cf', archive, 'a', 'b/link']);
+  execFileSync('tar', ['--delete', '-f', archive, 'a']);
+  const { id } = await repo.ingest(readFileSync(archive));
+  const alone = await repo.restoreToDirectory(id, { member: 'b', to: temporary(t) });
+  assert.deepEqual([alone.files, alone.lostLinks], [0, 1]);
+  const whole = await repo.ingest(tar(folder));
+  const reports = [];
+  await repo.restoreToDirectory(whole.id, { to: temporary(t), onProgress: (report) => reports.push(report) });
+  assert.equal(reports.at(-1).percentage, 100);
+  assert.equal(reports.filter(({ percentage }) => percentage === 100).length, 1);
 }, { skip: !POSIX });
 
 test('a list is read page by page, and can be left', async (t) => {

@@ -119,6 +119,7 @@ const STAGES = {
       same(stage, 'restored-by-node.sql', 'shop.sql');
       if (outputs.ran.some(({ code }) => code.includes('restored-by-python'))) same(stage, 'restored-by-python.sql', 'shop.sql');
       if (outputs.ran.some(({ code }) => code.includes('shop-restored.sql'))) same(stage, 'shop-restored.sql', 'shop.sql');
+      if (outputs.ran.some(({ code }) => code.includes('--to found'))) same(stage, 'found/uploads/a.bin', 'srv/shop/uploads/a.bin');
       const [list, , repair, incomplete] = outputs.js;
       assert.match(list, /^[0-9a-f]{32} \S+ \{"service":"shop"\} shop\.sql \(\d+ bytes\), shop\.tar \(\d+ bytes\)\n/);
       assert.match(repair, /ERR_(?:PACK|CHUNK)_MISSING[^]*0 packs repaired, [1-9]\d* chunks lost\nincomplete: [0-9a-f]{32}/);

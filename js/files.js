@@ -12,8 +12,15 @@ const { PATIENCE_MS, abortable, stoppable } = require('./stop.js');
 
 /** A path of a member: text, or bytes. Returns it in hex. */
 function member(value, where) {
-  if (typeof value === 'string') return Buffer.from(check.wellFormed(value, where)).toString('hex');
-  if (Buffer.isBuffer(value) || value instanceof Uint8Array) return Buffer.from(value).toString('hex');
+  const bytes = bytesOf(value, where);
+  // in an index, it would be taken for a slash
+  if (bytes.includes(0)) throw invalidArgument(`${where} must not contain a zero byte`);
+  return bytes.toString('hex');
+}
+
+function bytesOf(value, where) {
+  if (typeof value === 'string') return Buffer.from(check.wellFormed(value, where));
+  if (Buffer.isBuffer(value) || value instanceof Uint8Array) return Buffer.from(value);
   throw invalidArgument(`${where} must be a string or a Buffer, got ${check.kindOf(value)}`);
 }
 
@@ -95,7 +102,10 @@ async function* pages(call, begin, signal, convert) {
     signal?.throwIfAborted();
     const page = JSON.parse(await call(() => abortable(list.next(), signal)));
     if (page.length === 0) return;
-    for (const each of page) yield convert(each);
+    for (const each of page) {
+      yield convert(each);
+      signal?.throwIfAborted();
+    }
   }
 }
 
@@ -103,12 +113,17 @@ async function* pages(call, begin, signal, convert) {
 async function runRestoreToDirectory(repo, id, { json, to, item, signal }, listeners) {
   const progress = new RestoreProgress(item, listeners.progress);
   try {
-    const update = (counters) => progress.update(counters);
+    let last = { doneBytes: 0, totalBytes: 0, chunks: 0 };
+    const update = (counters) => {
+      last = counters;
+      progress.update(counters);
+    };
     const run = (stop) => repo.restoreToDirectory(id, json, update, stop);
     const report = JSON.parse(await stoppable(signal, run, { patience: PATIENCE_MS }));
     for (const notices of [report.changed, report.skipped]) {
       notices.first = notices.first.map(({ path, reason }) => ({ path: name(path), reason }));
     }
+    progress.finish({ doneBytes: last.totalBytes, totalBytes: last.totalBytes, chunks: last.chunks });
     return { to, ...report };
   } finally {
     progress.close();

@@ -170,6 +170,11 @@ impl Base {
         }
     }
 
+    /// The folder of the repository; `None` on object storage.
+    pub fn folder_path(&self) -> Option<&Path> {
+        (!self.storage().is_remote()).then(|| Path::new(&self.env.path))
+    }
+
     /// The storage of the repository.
     pub fn storage(&self) -> &dyn Storage {
         self.env.storage.as_ref()

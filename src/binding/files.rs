@@ -287,7 +287,7 @@ fn to_directory(
     json: &DirectoryJson,
     monitor: &OperationMonitor,
 ) -> Result<String> {
-    use crate::tar::{ExtractOptions, Notices, Verdict};
+    use crate::tar::{ExtractOptions, Notices};
 
     #[derive(Serialize)]
     struct NoticeJson {
@@ -347,6 +347,6 @@ fn to_directory(
         lost_links: done.lost_links,
         changed: notices(&report.changed),
         skipped: notices(&report.skipped),
-        is_complete: matches!(report.verdict, Verdict::Complete { .. }),
+        is_complete: done.is_complete,
     })
 }

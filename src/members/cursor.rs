@@ -1,7 +1,7 @@
 //! Walks over the members in the order of their paths. At most one page of each level is in memory.
 
 use super::entry::Entry;
-use super::error::Error;
+use super::error::{Error, damaged};
 use super::fetch::{Fetch, load};
 use super::key::Key;
 use super::page::{Child, Page};
@@ -15,6 +15,8 @@ pub struct Cursor {
     /// comes next.
     path: Vec<(Page, usize)>,
     is_started: bool,
+    /// The last member of the last leaf that was read: pages of a damaged index may overlap.
+    last: Option<(Key, u64)>,
 }
 
 impl Cursor {
@@ -24,6 +26,7 @@ impl Cursor {
             root_level,
             path: Vec::new(),
             is_started: false,
+            last: None,
         }
     }
 
@@ -101,6 +104,14 @@ impl Cursor {
         {
             let page = load(child, level, false, fetch)?;
             *at += 1;
+            if let Page::Leaf(entries) = &page {
+                let place = |entry: &Entry| (entry.key.clone(), entry.member.header_offset);
+                let first = entries.first().map(place);
+                if self.last.is_some() && first <= self.last {
+                    return Ok(damaged("the pages of a member index overlap")?);
+                }
+                self.last = entries.last().map(place);
+            }
             self.path.push((page, 0));
         }
         Ok(())

@@ -29,6 +29,8 @@ pub enum Outcome {
         members: u64,
         /// The tar has its end.
         is_complete: bool,
+        /// The offset after that end, or the one at which the tar breaks off.
+        end: u64,
     },
     /// There is no index. Pages that were passed on before are of no use.
     None(Unindexed),
@@ -182,6 +184,10 @@ impl Indexer {
             root,
             root_level,
         })?;
-        Ok(Outcome::Written { members, is_complete })
+        Ok(Outcome::Written {
+            members,
+            is_complete,
+            end,
+        })
     }
 }

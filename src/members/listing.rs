@@ -28,6 +28,13 @@ pub struct Listed {
     pub is_superseded: bool,
 }
 
+/// A later member has the same path as this one.
+fn supersede(before: Option<&mut Listed>) {
+    if let Some(before) = before {
+        before.is_superseded = true;
+    }
+}
+
 /// Lists a directory, in the order of the keys. What is below its directories is not read, unless
 /// the listing is recursive.
 #[derive(Debug, Clone)]
@@ -95,7 +102,7 @@ impl Listing {
         while self.cursor.peek(fetch)?.is_some_and(|entry| entry.key == *key) {
             let entry = self.cursor.next(fetch)?;
             match self.options.all {
-                true => self.ready.iter_mut().for_each(|before| before.is_superseded = true),
+                true => supersede(self.ready.back_mut()),
                 false => self.ready.clear(),
             }
             self.ready.push_back(Listed {

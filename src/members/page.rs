@@ -19,7 +19,7 @@ use crate::tar::MAX_PATH_LEN;
 /// Longest page in bytes.
 pub const MAX_PAGE_LEN: usize = 1 << 20;
 /// Highest level of a page.
-pub(super) const MAX_LEVEL: u8 = 40;
+pub(super) const MAX_LEVEL: u8 = 26;
 
 /// When a page ends.
 pub(super) struct Shape {
@@ -163,7 +163,10 @@ fn inner(reader: &mut ByteReader<'_>, expected: &Child, is_root: bool) -> Result
             len: len as u32,
             members: below,
         });
-        members = members.saturating_add(below);
+        let Some(sum) = members.checked_add(below) else {
+            return damaged("the sums of an inner page of a member index overflow");
+        };
+        members = sum;
         (position, before) = (end, base);
     }
     match members == expected.members && !children.is_empty() {

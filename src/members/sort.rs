@@ -15,7 +15,7 @@ pub const MAX_SORT_BYTES: usize = 128 << 20;
 /// Most members of an index.
 pub const MAX_MEMBERS: u64 = 1 << 26;
 /// Most bytes of all entries: long paths that repeat are compressed to almost nothing.
-const MAX_RAW_BYTES: u64 = 8 << 30;
+const MAX_RAW_BYTES: u64 = 1 << 30;
 /// Bytes of entries that are compressed, and later unpacked, together.
 const BLOCK_LEN: usize = 256 << 10;
 

@@ -15,6 +15,8 @@ use crate::bytes::{ByteReader, ByteWriter};
 
 const MAGIC: [u8; 8] = *b"CATARIDX";
 const VERSION: u32 = 1;
+/// Length of a header of a tar.
+const BLOCK_LEN: u64 = 512;
 /// Length of the fixed part at the end of the stream.
 pub(super) const FOOTER_LEN: usize = 72;
 
@@ -98,6 +100,8 @@ impl Tail {
             || complete > 1
             || (zero, zero_too) != (0, 0)
             || members == 0
+            // each has a header of its own
+            || members > item_len / BLOCK_LEN
         {
             return damaged("the tail of a member index is wrong");
         }

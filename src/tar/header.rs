@@ -117,12 +117,12 @@ impl<'a> Header<'a> {
 
     /// The number of the owner.
     pub(super) fn uid(self) -> Result<u64, Break> {
-        self.unsigned(UID, Field::Uid)
+        Ok(owner(self.number(UID, Field::Uid)?))
     }
 
     /// The number of the group.
     pub(super) fn gid(self) -> Result<u64, Break> {
-        self.unsigned(GID, Field::Gid)
+        Ok(owner(self.number(GID, Field::Gid)?))
     }
 
     /// The length of what follows.
@@ -186,6 +186,17 @@ impl<'a> Header<'a> {
 
     fn number(self, range: Range<usize>, field: Field) -> Result<i128, Break> {
         number(&self.block[range]).ok_or(Break::Number(field))
+    }
+}
+
+/// The number of a user or group. Some writers store that of `nobody`, the largest of 32 bits less
+/// one, as -2. What no system has as such a number is `nobody` too: no archive ends because of it.
+fn owner(number: i128) -> u64 {
+    const NOBODY: u32 = u32::MAX - 1;
+    match (u64::try_from(number), i32::try_from(number)) {
+        (Ok(number), _) => number,
+        (_, Ok(negative)) => u64::from(negative as u32),
+        _ => u64::from(NOBODY),
     }
 }
 

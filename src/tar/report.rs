@@ -127,6 +127,7 @@ impl fmt::Display for Reason {
                 Refusal::ForeignLinkTarget => "the target of the hard link was there before",
                 Refusal::LinkLeavesTarget => "the link leads out of the target from its new place",
                 Refusal::TooDeep => "the path has too many directories",
+                Refusal::Avoided => "the path leads into the repository",
                 Refusal::System(text) => text,
             },
         };

@@ -9,7 +9,7 @@ import { withProgress } from '../progress.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
 import { createFolder, fileName, temporaryFiles } from '../target.mjs';
 import { wholeNumber } from '../values.mjs';
-import { nameText } from './files.mjs';
+import { nameText, plain } from './files.mjs';
 
 export function define(program, run) {
   program
@@ -64,16 +64,19 @@ async function restoreMember({ output, signal }, archive, id, { item, member, to
     return EXIT.ok;
   }
   const path = resolve(to);
-  createFolder(path);
+  // the directory itself is created when the member was found
+  createFolder(dirname(path));
   const given = { item, member, to: path, overwrite, stripComponents, signal };
   const done = await withProgress(output, (progress) => archive.restoreToDirectory(id, { ...given, ...progress }));
-  const names = ({ first }) => first.map((notice) => ({ ...notice, path: nameText(notice.path) }));
-  for (const { path: name, reason } of names(done.skipped)) output.warn(`left out ${name}: ${reason}`);
-  for (const { path: name, reason } of names(done.changed)) output.warn(`${name}: ${reason}`);
-  const json = { ...done, skipped: { ...done.skipped, first: names(done.skipped) }, changed: { ...done.changed, first: names(done.changed) } };
+  for (const { path: name, reason } of done.skipped.first) output.warn(`left out ${nameText(name)}: ${reason}`);
+  for (const { path: name, reason } of done.changed.first) output.warn(`${nameText(name)}: ${reason}`);
+  if (done.lostLinks > 0) output.warn(`left out ${plural(done.lostLinks, 'hard link')}: the file of each is not in the item`);
+  if (!done.isComplete) output.warn('the tar of the item breaks off: members may be missing');
+  const notices = (of) => ({ ...of, first: of.first.map(plain) });
+  const json = { ...done, skipped: notices(done.skipped), changed: notices(done.changed) };
   const others = done.hardLinks + done.symlinks + done.special;
   output.result(json, `restored ${printable(path)}  ${plural(done.files + others, 'file')}, ${size(done.bytes)}`);
-  return done.skipped.count + done.lostLinks > 0 ? EXIT.incomplete : EXIT.ok;
+  return done.skipped.count + done.lostLinks > 0 || !done.isComplete ? EXIT.incomplete : EXIT.ok;
 }
 
 /** Restores one item to standard output. It is complete only when the exit code is 0. */

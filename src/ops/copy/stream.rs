@@ -5,6 +5,7 @@ use super::known::Known;
 use super::stage::{Part, Stage};
 use crate::error::Error;
 use crate::id::ChunkId;
+use crate::members;
 use crate::monitor::Monitor;
 use crate::ops::restore::{ReadAhead, RestorePlan, Taken, Walk, plan_of};
 use crate::repo::{Repository, Session};
@@ -43,19 +44,48 @@ pub(super) fn store(
     let mut items = store_lists(source, plan, session, known, false, monitor)?;
     let of_extras = |item: &SnapshotItem| item.extra.iter().map(|extra| extra.as_item(item)).collect::<Vec<_>>();
     let extras: Vec<SnapshotItem> = plan.snapshot.items.iter().flat_map(of_extras).collect();
-    if !extras.is_empty() {
-        let extras = plan_of(Snapshot {
-            items: extras,
-            ..plan.snapshot.clone()
-        });
-        let mut stored = store_lists(source, &extras, session, known, true, monitor)?.into_iter();
-        for extra in items.iter_mut().flat_map(|item| &mut item.extra) {
-            if let Some(stored) = stored.next() {
-                *extra = copied(extra, &stored).map_err(Failed::Target)?;
-            }
+    if extras.is_empty() {
+        return Ok(items);
+    }
+    let extras = plan_of(Snapshot {
+        items: extras,
+        ..plan.snapshot.clone()
+    });
+    let mut stored = match store_lists(source, &extras, session, known, true, monitor) {
+        Ok(stored) => stored.into_iter(),
+        Err(Failed::Source(error)) if is_lost(&error) && are_derived(&items) => {
+            source.warn(
+                "WARN_TAR_INDEX_UNUSABLE",
+                format!(
+                    "The member indexes of snapshot {} are damaged, and left out of its copy: {error}",
+                    plan.snapshot.id
+                ),
+            );
+            items.iter_mut().for_each(|item| item.extra.clear());
+            return Ok(items);
+        }
+        Err(failed) => return Err(failed),
+    };
+    for extra in items.iter_mut().flat_map(|item| &mut item.extra) {
+        if let Some(stored) = stored.next() {
+            *extra = copied(extra, &stored).map_err(Failed::Target)?;
         }
     }
     Ok(items)
+}
+
+/// Whether the extras of these items can be made of the items again.
+fn are_derived(items: &[SnapshotItem]) -> bool {
+    let mut extras = items.iter().flat_map(|item| &item.extra);
+    extras.all(|extra| extra.kind == members::KIND)
+}
+
+/// Whether data are missing or damaged, and reading them again does not help.
+fn is_lost(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ChunkMissing { .. } | Error::ChunkCorrupt { .. } | Error::PackMissing { .. } | Error::PackCorrupt { .. }
+    )
 }
 
 /// An extra with the list that the target has of it.

@@ -30,6 +30,9 @@ pub struct DirectoryReport {
     pub report: Report,
     /// Hard links whose file is not in the item.
     pub lost_links: u64,
+    /// The tar of the item has its end, also where a part of it was written. Otherwise members may
+    /// be missing.
+    pub is_complete: bool,
 }
 
 /// Writes the members of a tar below the directory `to`, which is created if it is missing.
@@ -55,27 +58,33 @@ pub fn restore_to_directory(
     }
     let path = to.display().to_string();
     let failed = |error: std::io::Error| Error::from(crate::storage::Error::from_io("restore", path.as_str(), error));
-    let tree = Tree::open(to, options.overwrite, repo.entropy()).map_err(failed)?;
+    let mut tree = Tree::open(to, options.overwrite, repo.entropy()).map_err(failed)?;
     if repo.contains_path(to) {
         return Err(inside());
+    }
+    // it may be below the target, and a member may have its path
+    if let Some(own) = repo.folder_path() {
+        tree.avoid(own).map_err(failed)?;
     }
     let mut extractor = Extractor::new(tree, options.extract);
     plan.run(repo, monitor, &mut |bytes| extractor.feed(bytes).map_err(failed))?;
     repo.check_running(monitor)?;
     let report = extractor.finish().map_err(failed)?;
-    if report.verdict == Verdict::NotTar {
+    if report.verdict == Verdict::NotTar && plan.lost_links() == 0 {
         return Err(plan.not_tar());
     }
     Ok(DirectoryReport {
-        report,
+        is_complete: plan.is_complete(&report),
         lost_links: plan.lost_links(),
+        report,
     })
 }
 
 /// The bytes of the tar that is written out.
 enum Plan {
     Whole(Box<RestorePlan>, String),
-    Part(Box<MemberPlan>),
+    /// With the name of the item, and whether its tar has its end.
+    Part(Box<MemberPlan>, String, bool),
 }
 
 impl Plan {
@@ -93,7 +102,9 @@ impl Plan {
         let mut members = Members::open(repo, of, monitor)?;
         let (parts, lost) = subtree(repo, &mut members, key, monitor)?;
         let parts = parts.ok_or_else(|| members.not_found(member))?;
-        Ok(Self::Part(Box::new(MemberPlan::new(&members, parts, lost))))
+        let (item, is_complete) = (members.item().name.clone(), members.tail().is_complete);
+        let plan = MemberPlan::new(&members, parts, lost);
+        Ok(Self::Part(Box::new(plan), item, is_complete))
     }
 
     fn run(
@@ -104,21 +115,28 @@ impl Plan {
     ) -> Result<()> {
         match self {
             Self::Whole(plan, _) => restore(repo, plan, monitor, sink),
-            Self::Part(plan) => restore_member(repo, plan, monitor, &mut |piece| sink(&piece)),
+            Self::Part(plan, ..) => restore_member(repo, plan, monitor, &mut |piece| sink(&piece)),
         }
     }
 
     fn lost_links(&self) -> u64 {
         match self {
             Self::Whole(..) => 0,
-            Self::Part(plan) => plan.lost_links(),
+            Self::Part(plan, ..) => plan.lost_links(),
+        }
+    }
+
+    fn is_complete(&self, report: &Report) -> bool {
+        match self {
+            Self::Whole(..) => matches!(report.verdict, Verdict::Complete { .. }),
+            Self::Part(_, _, is_complete) => *is_complete,
         }
     }
 
     fn not_tar(&self) -> Error {
         let (snapshot, item) = match self {
             Self::Whole(plan, item) => (plan.snapshot.id, item.clone()),
-            Self::Part(plan) => (plan.snapshot.id, String::new()),
+            Self::Part(plan, item, _) => (plan.snapshot.id, item.clone()),
         };
         Error::NotTar {
             snapshot,

@@ -43,13 +43,14 @@ pub fn files(
 ) -> Result<FileList> {
     let mut members = Members::open(repo, of, monitor)?;
     let key = Key::new(&options.member);
-    let of_key = of_key(&mut members, &key)?;
-    let is_directory = match of_key.last() {
+    let last = last_of_key(&mut members, &key)?;
+    let is_directory = match &last {
+        // whatever is stored under an empty path
+        _ if key.depth() == 0 => true,
         Some(listed) => listed
             .entry
             .as_ref()
             .is_none_or(|entry| entry.member.kind == Kind::Directory),
-        None if key.depth() == 0 => true,
         None => return Err(members.not_found(&options.member)),
     };
     let rest = match is_directory {
@@ -61,10 +62,8 @@ pub fn files(
                 all: options.all,
             },
         ))),
-        false => {
-            let from = if options.all { 0 } else { of_key.len() - 1 };
-            Rest::One(of_key.into_iter().skip(from).rev().collect())
-        }
+        false if options.all => Rest::One(of_key(&mut members, &key)?.into_iter().rev().collect()),
+        false => Rest::One(last.into_iter().collect()),
     };
     Ok(FileList { members, rest })
 }
@@ -94,11 +93,28 @@ impl FileList {
 /// Those of [`Members::open`], `MemberNotFound`.
 pub fn member_info(repo: &Arc<Repository>, of: &MembersOf, member: &[u8], monitor: &dyn Monitor) -> Result<Listed> {
     let mut members = Members::open(repo, of, monitor)?;
-    let found = of_key(&mut members, &Key::new(member))?.pop();
+    let found = last_of_key(&mut members, &Key::new(member))?;
     found.ok_or_else(|| members.not_found(member))
 }
 
-/// All members with a path; a directory without a member of its own, but with others in it.
+/// The last member with a path; a directory without a member of its own, but with others in it.
+pub(super) fn last_of_key(members: &mut Members, key: &Key) -> Result<Option<Listed>> {
+    let entry = members.find(key, u64::MAX)?;
+    let is_there = entry.is_some()
+        || key.depth() > 0
+            && members.with(|index, fetch| {
+                let mut cursor = index.cursor();
+                cursor.seek(key, fetch)?;
+                Ok(cursor.peek(fetch)?.is_some_and(|next| next.key.is_in(key)))
+            })?;
+    Ok(is_there.then(|| Listed {
+        key: key.clone(),
+        entry,
+        is_superseded: false,
+    }))
+}
+
+/// All members with a path.
 pub(super) fn of_key(members: &mut Members, key: &Key) -> Result<Vec<Listed>> {
     members.with(|index, fetch| {
         let mut cursor = index.cursor();
@@ -106,16 +122,11 @@ pub(super) fn of_key(members: &mut Members, key: &Key) -> Result<Vec<Listed>> {
         let mut found: Vec<Listed> = Vec::new();
         while let Some(entry) = cursor.next(fetch)? {
             if entry.key != *key {
-                if found.is_empty() && entry.key.is_in(key) && key.depth() > 0 {
-                    found.push(Listed {
-                        key: key.clone(),
-                        entry: None,
-                        is_superseded: false,
-                    });
-                }
                 break;
             }
-            found.iter_mut().for_each(|before| before.is_superseded = true);
+            if let Some(before) = found.last_mut() {
+                before.is_superseded = true;
+            }
             found.push(Listed {
                 key: entry.key.clone(),
                 entry: Some(entry),

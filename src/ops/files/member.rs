@@ -1,6 +1,6 @@
 //! Restores one member: the content of a file, or the tar of a directory.
 
-use super::list::of_key;
+use super::list::{last_of_key, of_key};
 use super::pages::read_range;
 use super::source::{Members, MembersOf};
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ use crate::snapshot::Snapshot;
 use crate::tar::{Content, Event, Kind, MAX_PAX_LEN, Member, Part, Scanner, Segment, Subtree};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeros of a hole that are passed on at once.
 const ZEROS: usize = 256 << 10;
@@ -91,7 +92,7 @@ impl MemberPlan {
 pub fn plan_member(repo: &Arc<Repository>, of: &MembersOf, member: &[u8], monitor: &dyn Monitor) -> Result<MemberPlan> {
     let mut members = Members::open(repo, of, monitor)?;
     let key = Key::new(member);
-    let found = of_key(&mut members, &key)?.pop();
+    let found = last_of_key(&mut members, &key)?;
     let Some(entry) = found.and_then(|listed| listed.entry) else {
         return plan_directory(repo, members, &key, member, monitor);
     };
@@ -107,11 +108,19 @@ pub fn plan_member(repo: &Arc<Repository>, of: &MembersOf, member: &[u8], monito
         );
         return Err(Error::InvalidArgument { reason });
     }
+    let end = file.member.data_offset.checked_add(file.member.stored_len);
+    let end = end.filter(|end| *end <= members.item().size).ok_or_else(|| {
+        let reason = format!(
+            "the member index of item {:?}: a member ends after the item",
+            members.item().name
+        );
+        Error::ManifestCorrupt {
+            snapshot: members.snapshot.id,
+            reason,
+        }
+    })?;
     let pieces = match file.member.content {
-        Content::Plain => vec![Bytes::Range(
-            file.member.data_offset,
-            file.member.data_offset + file.member.stored_len,
-        )],
+        Content::Plain => vec![Bytes::Range(file.member.data_offset, end)],
         _ => sparse(repo, &members, &file.member)?,
     };
     Ok(MemberPlan::of(&members, pieces, 0))
@@ -272,32 +281,112 @@ pub fn restore_member(
 ) -> Result<()> {
     let _operation = repo.enter();
     monitor.begins(repo.operation_share());
-    let mut done = 0;
-    for piece in &plan.pieces {
+    let (mut done, chunks) = (0, AtomicU64::new(0));
+    let mut rest = plan.pieces.as_slice();
+    while !rest.is_empty() {
         repo.check_running(monitor)?;
+        let (run, after) = rest.split_at(run_len(rest));
         let part = RangeMonitor {
             monitor,
             done,
             total: plan.size,
+            chunks_before: chunks.load(Ordering::Relaxed),
+            chunks: &chunks,
         };
-        match piece {
-            Bytes::Range(start, end) if start == end => {}
-            Bytes::Range(start, end) => restore_pieces(repo, &plan.range(*start, *end), &part, sink)?,
-            Bytes::Given(bytes) => sink(Piece::from(bytes.clone()))?,
-            Bytes::Zeros(len) => {
-                let mut left = *len;
-                while left > 0 {
-                    repo.check_running(monitor)?;
-                    let now = left.min(ZEROS as u64);
-                    // at most ZEROS
-                    sink(Piece::from(vec![0; now as usize]))?;
-                    left -= now;
-                }
-            }
+        let mut output = Output { rest: run, taken: 0 };
+        if let Some((start, end)) = span(run) {
+            let mut position = start;
+            restore_pieces(repo, &plan.range(start, end), &part, &mut |piece| {
+                let at = position;
+                position += piece.len() as u64;
+                output.pass(&piece, at, sink)
+            })?;
         }
-        done += piece.len();
+        output.pass_given(sink)?;
+        done += run.iter().map(Bytes::len).sum::<u64>();
+        rest = after;
     }
     Ok(())
+}
+
+/// Ranges with less than this between them are read as one: a range is a restore of its own.
+const NEAR: u64 = 1 << 20;
+
+/// How many of these pieces are restored together: ranges that follow one another closely, and what
+/// is between them.
+fn run_len(pieces: &[Bytes]) -> usize {
+    let mut last_end = None;
+    let joins = |piece: &&Bytes| match piece {
+        Bytes::Range(start, end) => {
+            let near = last_end.is_none_or(|last: u64| *start >= last && start - last <= NEAR);
+            last_end = Some(*end);
+            near
+        }
+        _ => true,
+    };
+    pieces.iter().take_while(joins).count().max(1)
+}
+
+/// From the start of the first range to the end of the last one.
+fn span(pieces: &[Bytes]) -> Option<(u64, u64)> {
+    let mut ranges = pieces.iter().filter_map(|piece| match piece {
+        Bytes::Range(start, end) if start < end => Some((*start, *end)),
+        _ => None,
+    });
+    let first = ranges.next()?;
+    Some((first.0, ranges.last().unwrap_or(first).1))
+}
+
+/// The pieces that are still to be passed on, and how much of the first one was.
+struct Output<'a> {
+    rest: &'a [Bytes],
+    taken: u64,
+}
+
+impl Output<'_> {
+    /// Passes on what is wanted of bytes at an offset of the item, and the zeros and given bytes
+    /// before them.
+    fn pass(&mut self, piece: &Piece, at: u64, sink: &mut dyn FnMut(Piece) -> Result<()>) -> Result<()> {
+        let end = at + piece.len() as u64;
+        loop {
+            self.pass_given(sink)?;
+            let Some(Bytes::Range(start, stop)) = self.rest.first() else {
+                return Ok(());
+            };
+            let (from, to) = ((start + self.taken).max(at), (*stop).min(end));
+            if from < to {
+                // both are within the piece
+                sink(piece.part((from - at) as usize..(to - at) as usize))?;
+                self.taken = to - start;
+            }
+            if start + self.taken < *stop {
+                return Ok(());
+            }
+            (self.rest, self.taken) = (&self.rest[1..], 0);
+        }
+    }
+
+    /// Passes on the zeros and given bytes up to the next range.
+    fn pass_given(&mut self, sink: &mut dyn FnMut(Piece) -> Result<()>) -> Result<()> {
+        while let Some((first, rest)) = self.rest.split_first() {
+            match first {
+                Bytes::Range(start, end) if start < end => return Ok(()),
+                Bytes::Range(..) => {}
+                Bytes::Given(bytes) => sink(Piece::from(bytes.clone()))?,
+                Bytes::Zeros(len) => {
+                    let mut left = *len;
+                    while left > 0 {
+                        let now = left.min(ZEROS as u64);
+                        // at most ZEROS
+                        sink(Piece::from(vec![0; now as usize]))?;
+                        left -= now;
+                    }
+                }
+            }
+            self.rest = rest;
+        }
+        Ok(())
+    }
 }
 
 /// Writes a member to a file, as [`restore_to_file`](crate::ops::restore_to_file).
@@ -321,13 +410,20 @@ struct RangeMonitor<'a> {
     monitor: &'a dyn Monitor,
     done: u64,
     total: u64,
+    chunks_before: u64,
+    /// Chunks of all ranges.
+    chunks: &'a AtomicU64,
 }
 
 impl Monitor for RangeMonitor<'_> {
     fn progress(&self, progress: &Progress) {
+        let chunks = self.chunks_before + progress.chunks;
+        self.chunks.store(chunks, Ordering::Relaxed);
         self.monitor.progress(&Progress {
-            done_bytes: self.done + progress.done_bytes,
+            // bytes between ranges are read too
+            done_bytes: (self.done + progress.done_bytes).min(self.total),
             total_bytes: self.total,
+            chunks,
             ..progress.clone()
         });
     }

@@ -2,7 +2,7 @@
 
 use super::pages::{PageError, Pages};
 use crate::error::{Error, Result};
-use crate::members::{self, Entry, Index, Indexer, Key, Outcome, Tail};
+use crate::members::{self, Entry, Index, Indexer, Key, Outcome, Tail, Unindexed};
 use crate::monitor::Monitor;
 use crate::ops::ingest::reason_text;
 use crate::ops::snapshots::get_snapshot;
@@ -41,10 +41,19 @@ impl Members {
         repo.check_running(monitor)?;
         let (snapshot, number) = find_item(repo, of)?;
         let item = &snapshot.items[number];
-        let pages = match item.extra_of(members::KIND) {
-            Some(extra) => Pages::stored(repo, extra.as_item(item)),
-            None => Pages::Memory(headers_of(repo, &snapshot, item, monitor)?),
-        };
+        if let Some(extra) = item.extra_of(members::KIND) {
+            match Self::of(snapshot.clone(), number, Pages::stored(repo, extra.as_item(item))) {
+                Err(error) if is_of_index(&error) => repo.warn(
+                    "WARN_TAR_INDEX_UNUSABLE",
+                    format!(
+                        "The member index of item {:?} cannot be used, so the headers of the tar are read: {error}",
+                        item.name
+                    ),
+                ),
+                opened => return opened,
+            }
+        }
+        let pages = Pages::Memory(headers_of(repo, &snapshot, item, monitor)?);
         Self::of(snapshot, number, pages)
     }
 
@@ -160,13 +169,39 @@ fn choose(snapshot: &Snapshot, name: Option<&str>) -> Result<usize> {
     }
 }
 
+/// Whether an index cannot be used, while the tar itself may be intact.
+fn is_of_index(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ManifestCorrupt { .. }
+            | Error::UnsupportedFormat { .. }
+            | Error::ChunkMissing { .. }
+            | Error::ChunkCorrupt { .. }
+            | Error::PackMissing { .. }
+            | Error::PackCorrupt { .. }
+    )
+}
+
 /// Makes the index of an item from its headers: chunks that have only data are not read.
-pub(super) fn headers_of(
+fn headers_of(
     repo: &Arc<Repository>,
     snapshot: &Snapshot,
     item: &SnapshotItem,
     monitor: &dyn Monitor,
 ) -> Result<Vec<u8>> {
+    index_of_headers(repo, item, monitor)?.map_err(|reason| Error::NotTar {
+        snapshot: snapshot.id,
+        item: item.name.clone(),
+        reason: reason_text(reason),
+    })
+}
+
+/// [`headers_of`], or why the item gets no index.
+pub(super) fn index_of_headers(
+    repo: &Arc<Repository>,
+    item: &SnapshotItem,
+    monitor: &dyn Monitor,
+) -> Result<std::result::Result<Vec<u8>, Unindexed>> {
     let _operation = repo.enter();
     let mut indexer = Indexer::new();
     let (mut walker, mut nodes) = (ListWalker::new(item, 0)?, ReadScratch::default());
@@ -186,15 +221,12 @@ pub(super) fn headers_of(
         stream.extend_from_slice(page);
         Ok(())
     });
-    let not_tar = |reason: String| Error::NotTar {
-        snapshot: snapshot.id,
-        item: item.name.clone(),
-        reason,
-    };
     match outcome {
-        Ok(Outcome::Written { .. }) => Ok(stream),
-        Ok(Outcome::None(reason)) => Err(not_tar(reason_text(reason))),
-        Err(PageError::Index(error)) => Err(not_tar(error.to_string())),
+        Ok(Outcome::Written { .. }) => Ok(Ok(stream)),
+        Ok(Outcome::None(reason)) => Ok(Err(reason)),
         Err(PageError::Engine(error)) => Err(error),
+        Err(PageError::Index(error)) => Err(Error::Internal {
+            reason: format!("a member index that was just made: {error}"),
+        }),
     }
 }

@@ -55,7 +55,15 @@ impl<'a> Shared<'a> {
 
     /// Counts an extra; `false` when the snapshot may have no more.
     pub fn take_extra(&self) -> bool {
-        self.extras.fetch_add(1, Ordering::Relaxed) < EXTRAS_PER_MANIFEST
+        let more = |taken: usize| (taken < EXTRAS_PER_MANIFEST).then_some(taken + 1);
+        self.extras
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    /// Uncounts an extra that was not stored.
+    pub fn return_extra(&self) {
+        self.extras.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts bytes that were read.

@@ -6,6 +6,7 @@ use super::extra::ExtraWriter;
 use super::lane::Shared;
 use crate::error::{Error, Result};
 use crate::members::{self, Indexer, MAX_GLOBALS, Outcome, Unindexed};
+use crate::panics;
 use crate::repo::Session;
 use crate::snapshot::{EXTRAS_PER_MANIFEST, Extra};
 use crate::tar::Wrapper;
@@ -36,35 +37,78 @@ impl Tap {
 
     /// Reads the next bytes of the item.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        if let Some(indexer) = &mut self.indexer {
-            indexer.feed(bytes);
+        if let Some(indexer) = &mut self.indexer
+            && panics::caught(|| indexer.feed(bytes)).is_err()
+        {
+            // no backup fails for what its bytes are taken for
+            self.indexer = None;
         }
     }
 
     /// Stores the index of the item, if it gets one.
     pub(super) fn finish(self, session: &Session, shared: &Shared<'_>, item: &str) -> Result<Option<Extra>> {
         let Some(indexer) = self.indexer else { return Ok(None) };
-        let mut writer = ExtraWriter::new(session);
-        let outcome = indexer.finish::<IndexError>(&mut |page| {
-            session.repo().check_running(shared)?;
-            Ok(writer.push(page)?)
-        });
-        let reason = match outcome {
-            Ok(Outcome::Written { .. }) if shared.take_extra() => return writer.finish(members::KIND).map(Some),
-            Ok(Outcome::Written { .. }) => format!("the snapshot has {EXTRAS_PER_MANIFEST} already"),
-            Ok(Outcome::None(Unindexed::NotTar | Unindexed::Wrapped(_))) if self.mode == TarIndex::Auto => {
-                return Ok(None);
-            }
-            Ok(Outcome::None(reason)) => reason_text(reason),
-            Err(IndexError::Engine(error)) => return Err(error),
-            Err(IndexError::Index(error)) => error.to_string(),
+        // before anything is stored that no manifest would name
+        let reason = match shared.take_extra() {
+            true => match write(session, shared, item, indexer)? {
+                Ok(extra) => return Ok(Some(extra)),
+                Err(reason) => {
+                    shared.return_extra();
+                    reason
+                }
+            },
+            false => Reason::Ordinary(format!("the snapshot has {EXTRAS_PER_MANIFEST} already")),
         };
-        session.repo().warn(
-            "WARN_NO_TAR_INDEX",
-            format!("Item {item:?} is stored without a member index: {reason}"),
-        );
+        match reason {
+            Reason::Ordinary(_) if self.mode == TarIndex::Auto => {}
+            Reason::Ordinary(reason) | Reason::Notable(reason) => session.repo().warn(
+                "WARN_NO_TAR_INDEX",
+                format!("Item {item:?} is stored without a member index: {reason}"),
+            ),
+        }
         Ok(None)
     }
+}
+
+/// Why an item is stored without an index, as the rest of a sentence.
+enum Reason {
+    /// Stated only if an index was expected.
+    Ordinary(String),
+    Notable(String),
+}
+
+fn write(
+    session: &Session,
+    shared: &Shared<'_>,
+    item: &str,
+    indexer: Indexer,
+) -> Result<std::result::Result<Extra, Reason>> {
+    let mut writer = ExtraWriter::new(session);
+    let finish = || {
+        indexer.finish::<IndexError>(&mut |page| {
+            session.repo().check_running(shared)?;
+            Ok(writer.push(page)?)
+        })
+    };
+    Ok(Err(match panics::caught(finish) {
+        Ok(Ok(Outcome::Written { is_complete, end, .. })) => {
+            if !is_complete {
+                session.repo().warn(
+                    "WARN_TAR_INCOMPLETE",
+                    format!("Item {item:?} is a tar that breaks off, or has no end, at byte {end}"),
+                );
+            }
+            return writer.finish(members::KIND).map(Ok);
+        }
+        Ok(Ok(Outcome::None(reason @ (Unindexed::NotTar | Unindexed::Wrapped(_))))) => {
+            Reason::Ordinary(reason_text(reason))
+        }
+        Ok(Ok(Outcome::None(reason))) => Reason::Notable(reason_text(reason)),
+        Ok(Err(IndexError::Engine(error))) => return Err(error),
+        Ok(Err(IndexError::Index(error))) => Reason::Notable(error.to_string()),
+        // no backup fails for what its bytes are taken for
+        Err(panic) => Reason::Notable(panic),
+    }))
 }
 
 /// An error of the index itself, or of storing it.

@@ -15,6 +15,16 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// A part of the piece, which must be within it.
+    pub fn part(&self, range: Range<usize>) -> Piece {
+        let start = self.range.start;
+        Piece {
+            chunks: Arc::clone(&self.chunks),
+            chunk: self.chunk,
+            range: (start + range.start).min(self.range.end)..(start + range.end).min(self.range.end),
+        }
+    }
+
     /// The piece in parts of at most `most` bytes.
     pub fn parts(&self, most: usize) -> impl Iterator<Item = Piece> + '_ {
         self.range.clone().step_by(most.max(1)).map(move |start| Piece {

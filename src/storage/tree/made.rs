@@ -70,7 +70,7 @@ impl Made {
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
-fn id(found: &Stat) -> (u64, u64) {
+pub(super) fn id(found: &Stat) -> (u64, u64) {
     (found.st_dev as u64, found.st_ino as u64)
 }
 

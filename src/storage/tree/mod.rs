@@ -55,6 +55,8 @@ pub enum Refusal {
     LinkLeavesTarget,
     /// The path has more than [`MAX_DEPTH`] directories.
     TooDeep,
+    /// A directory of the path is not to be written to: see [`Tree::avoid`].
+    Avoided,
     /// The system refused this name or this kind of file, with its error.
     System(String),
 }
@@ -120,6 +122,8 @@ pub struct Tree {
     made: Made,
     temp_prefix: String,
     temp_count: u64,
+    /// Device and inode of a directory that is not entered.
+    avoided: Option<(u64, u64)>,
 }
 
 /// An open directory.
@@ -174,9 +178,17 @@ impl Tree {
             overwrite,
             temp_prefix,
             temp_count: 0,
+            avoided: None,
         };
         tree.made.add(&sys::fstat(&tree.root)?);
         Ok(tree)
+    }
+
+    /// Never enters the directory at `path`, which exists, under whatever name.
+    pub fn avoid(&mut self, path: &Path) -> io::Result<()> {
+        let found = sys::stat(path)?;
+        self.avoided = Some(made::id(&found));
+        Ok(())
     }
 
     /// Creates a directory, or takes one that is there; its attributes are those when it is left. A
@@ -334,6 +346,9 @@ impl Tree {
             };
             let fd = open_directory(self.here(), name)?;
             let found = sys::fstat(&fd)?;
+            if self.avoided == Some(made::id(&found)) {
+                return Err(Refusal::Avoided.into());
+            }
             let parent = sys::fstat(self.here())?;
             if !created && self.made.is_collision(&parent, name, &found) {
                 return Err(Refusal::CaseCollision.into());

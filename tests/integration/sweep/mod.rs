@@ -189,11 +189,13 @@ fn every_damage_of_a_plain_gzip_repository_is_found_and_repaired() {
 }
 
 #[test]
+#[ignore = "deep: each codec and each kind of repository is in one of the other two"]
 fn every_damage_of_a_plain_zstd_repository_is_found_and_repaired() {
     sweep(&World::plain_zstd());
 }
 
 #[test]
+#[ignore = "deep: each codec and each kind of repository is in one of the other two"]
 fn every_damage_of_a_sealed_gzip_repository_is_found_and_repaired() {
     sweep(&World::sealed_gzip());
 }

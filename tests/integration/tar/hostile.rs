@@ -219,6 +219,12 @@ fn numbers() -> Vec<Case> {
         case(
             "negative uid",
             vec![first(), Header::file("x", 0).put(108, &[0xff; 8]).bytes(), end()],
+            2,
+            done(2560),
+        ),
+        case(
+            "uid of letters",
+            vec![first(), Header::file("x", 0).put(108, b"staff\0").bytes(), end()],
             1,
             bad(Field::Uid),
         ),
