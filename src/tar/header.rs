@@ -189,14 +189,14 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The number of a user or group. Some writers store that of `nobody`, the largest of 32 bits less
-/// one, as -2. What no system has as such a number is `nobody` too: no archive ends because of it.
+/// The number of a user or group. Some writers store 4294967294, that of the user without rights,
+/// as -2. A number that no system has is taken for it: no archive ends because of one.
 fn owner(number: i128) -> u64 {
-    const NOBODY: u32 = u32::MAX - 1;
+    const WITHOUT_RIGHTS: u32 = u32::MAX - 1;
     match (u64::try_from(number), i32::try_from(number)) {
         (Ok(number), _) => number,
         (_, Ok(negative)) => u64::from(negative as u32),
-        _ => u64::from(NOBODY),
+        _ => u64::from(WITHOUT_RIGHTS),
     }
 }
 

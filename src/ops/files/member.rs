@@ -334,7 +334,7 @@ fn span(pieces: &[Bytes]) -> Option<(u64, u64)> {
         _ => None,
     });
     let first = ranges.next()?;
-    Some((first.0, ranges.last().unwrap_or(first).1))
+    Some((first.0, ranges.next_back().unwrap_or(first).1))
 }
 
 /// The pieces that are still to be passed on, and how much of the first one was.
