@@ -222,7 +222,7 @@ pub trait Storage: Send + Sync {
     fn forget_cached(&self) {}
 
     /// Starts reads that the calling thread is about to make, and returns the number of this
-    /// announcement: see [`prefetch`].
+    /// announcement: see [`prefetch()`].
     fn prefetch(&self, _reads: Vec<Ask>) -> u64 {
         0
     }
