@@ -6,10 +6,20 @@ use crate::codec::Compression;
 use crate::crypto::SecretKey;
 use crate::error::{Error, Result};
 use crate::id::{RepoId, from_hex, to_hex};
+use crate::layout;
+use crate::storage::Ask;
 use serde::{Deserialize, Serialize};
 
 /// Largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG_LEN: u64 = 1 << 20;
+
+/// The read of the config, for an announcement.
+pub(super) fn config_read() -> Ask {
+    Ask::Get {
+        key: layout::CONFIG.to_owned(),
+        max_len: MAX_CONFIG_LEN,
+    }
+}
 /// The version that this software writes and reads.
 pub const VERSION: u32 = 1;
 /// Commits and deletes follow the lock rules of `docs/invariants.md`.

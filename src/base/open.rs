@@ -6,7 +6,7 @@
 //! is broken.
 
 use super::bugs::SeededBugs;
-use super::config::{Config, MAX_CONFIG_LEN, PACK_SIZES, ParityParams, check_mac};
+use super::config::{Config, PACK_SIZES, ParityParams, check_mac, config_read};
 use super::copies::{config_in_copies, find_header, load_config};
 use super::errors::of_derivation;
 use super::foreign::has_foreign_config;
@@ -262,13 +262,12 @@ pub fn open(env: Environment, secret: Option<&Secret>, options: &OpenOptions) ->
 /// The reads of an open that need no answer of another one. The key files are listed after their
 /// copies, see [`key_names`](super::keys::key_names).
 fn first_reads() -> [Ask; 4] {
-    let config = Ask::Get {
-        key: layout::CONFIG.to_owned(),
-        max_len: MAX_CONFIG_LEN,
-    };
-    let lists = [layout::KEY_COPIES, layout::INDEX].map(|folder| Ask::List(folder.to_owned()));
-    let [copies, index] = lists;
-    [config, copies, index, Ask::Size(layout::MIRROR.to_owned())]
+    [
+        config_read(),
+        Ask::List(layout::KEY_COPIES.to_owned()),
+        Ask::List(layout::INDEX.to_owned()),
+        Ask::Size(layout::MIRROR.to_owned()),
+    ]
 }
 
 /// An open repository, and its index as it was found.

@@ -1,6 +1,6 @@
 //! Checks whether this handle may write, and the steps before its first write.
 
-use super::config::MAX_CONFIG_LEN;
+use super::config::config_read;
 use super::open::check_folder_writable;
 use super::{Base, Generation};
 use crate::error::{Error, Result};
@@ -70,12 +70,8 @@ impl Base {
 
     /// The reads of [`begin_writing`](Self::begin_writing), and of the cleaning that follows it.
     pub fn first_reads() -> [Ask; 3] {
-        let config = Ask::Get {
-            key: layout::CONFIG.to_owned(),
-            max_len: MAX_CONFIG_LEN,
-        };
         [
-            config,
+            config_read(),
             Ask::Size(layout::MIRROR.to_owned()),
             Ask::List(layout::LOCKS.to_owned()),
         ]

@@ -139,12 +139,9 @@ pub fn spare_needed_or_all(repo: &Repository, mut lists: KillLists, monitor: &dy
 /// call failed this time.
 fn is_unknowable(error: &Error) -> bool {
     match error {
+        error if error.is_loss_of_chunks() => true,
         Error::ManifestCorrupt { .. }
         | Error::UnsupportedFormat { .. }
-        | Error::ChunkMissing { .. }
-        | Error::ChunkCorrupt { .. }
-        | Error::PackMissing { .. }
-        | Error::PackCorrupt { .. }
         | Error::IndexCorrupt { .. }
         | Error::ParityCorrupt { .. } => true,
         Error::Storage { source } => source.kind.verdict() == Verdict::Wrong,

@@ -4,6 +4,15 @@ use super::Error;
 use crate::storage::RemoteFault;
 
 impl Error {
+    /// True when chunks are missing or damaged, as opposed to a failed read: another read does not
+    /// help.
+    pub(crate) fn is_loss_of_chunks(&self) -> bool {
+        matches!(
+            self,
+            Self::ChunkMissing { .. } | Self::ChunkCorrupt { .. } | Self::PackMissing { .. } | Self::PackCorrupt { .. }
+        )
+    }
+
     /// Returns the stable code, on which programs match.
     pub fn code(&self) -> &'static str {
         match self {

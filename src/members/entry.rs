@@ -82,7 +82,7 @@ impl Entry {
         if form == OWN_PATH {
             push_bytes(out, &member.path);
         }
-        out.push(type_of(member.kind));
+        out.push(member.kind.type_byte());
         push_difference(out, member.header_offset, before);
         for number in [
             member.data_offset.wrapping_sub(member.header_offset),
@@ -195,19 +195,6 @@ fn form_of(key: &Key, path: &[u8]) -> u8 {
     (0..OWN_PATH)
         .find(|form| path_of(key, *form) == path)
         .unwrap_or(OWN_PATH)
-}
-
-fn type_of(kind: Kind) -> u8 {
-    match kind {
-        Kind::File => b'0',
-        Kind::HardLink => b'1',
-        Kind::Symlink => b'2',
-        Kind::CharDevice => b'3',
-        Kind::BlockDevice => b'4',
-        Kind::Directory => b'5',
-        Kind::Fifo => b'6',
-        Kind::Other(flag) => flag,
-    }
 }
 
 fn kind_of(flag: u8) -> Kind {

@@ -24,6 +24,22 @@ pub enum Kind {
     Other(u8),
 }
 
+impl Kind {
+    /// The type byte of ustar.
+    pub(crate) fn type_byte(self) -> u8 {
+        match self {
+            Self::File => b'0',
+            Self::HardLink => b'1',
+            Self::Symlink => b'2',
+            Self::CharDevice => b'3',
+            Self::BlockDevice => b'4',
+            Self::Directory => b'5',
+            Self::Fifo => b'6',
+            Self::Other(flag) => flag,
+        }
+    }
+}
+
 /// A time as pax states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time {

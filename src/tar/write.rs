@@ -1,7 +1,7 @@
 //! The headers of one member, written: ustar, and pax records for what does not fit.
 
 use super::header::{BLOCK_LEN, Fields};
-use super::member::{Content, Kind, Member, Segment};
+use super::member::{Content, Member, Segment};
 
 /// Longest value of a field in ustar: names of owners end with a zero.
 const MAX_NAME: usize = 100;
@@ -39,7 +39,7 @@ pub(crate) fn header(member: &Member, has_globals: bool) -> Vec<u8> {
     let fields = Fields {
         path: start(&member.path, MAX_NAME),
         link: start(&member.link, MAX_NAME),
-        type_flag: type_flag(member.kind),
+        type_flag: member.kind.type_byte(),
         mode: member.mode,
         uid: fits(member.uid, MAX_SHORT),
         gid: fits(member.gid, MAX_SHORT),
@@ -137,17 +137,4 @@ fn pad(bytes: &mut Vec<u8>) {
 
 fn start(text: &[u8], max: usize) -> &[u8] {
     &text[..text.len().min(max)]
-}
-
-fn type_flag(kind: Kind) -> u8 {
-    match kind {
-        Kind::File => b'0',
-        Kind::HardLink => b'1',
-        Kind::Symlink => b'2',
-        Kind::CharDevice => b'3',
-        Kind::BlockDevice => b'4',
-        Kind::Directory => b'5',
-        Kind::Fifo => b'6',
-        Kind::Other(flag) => flag,
-    }
 }

@@ -53,7 +53,7 @@ pub(super) fn store(
     });
     let mut stored = match store_lists(source, &extras, session, known, true, monitor) {
         Ok(stored) => stored.into_iter(),
-        Err(Failed::Source(error)) if is_lost(&error) && are_derived(&items) => {
+        Err(Failed::Source(error)) if error.is_loss_of_chunks() && are_derived(&items) => {
             source.warn(
                 "WARN_TAR_INDEX_UNUSABLE",
                 format!(
@@ -78,14 +78,6 @@ pub(super) fn store(
 fn are_derived(items: &[SnapshotItem]) -> bool {
     let mut extras = items.iter().flat_map(|item| &item.extra);
     extras.all(|extra| extra.kind == members::KIND)
-}
-
-/// Whether data are missing or damaged, and reading them again does not help.
-fn is_lost(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::ChunkMissing { .. } | Error::ChunkCorrupt { .. } | Error::PackMissing { .. } | Error::PackCorrupt { .. }
-    )
 }
 
 /// An extra with the list that the target has of it.

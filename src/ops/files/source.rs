@@ -171,15 +171,7 @@ fn choose(snapshot: &Snapshot, name: Option<&str>) -> Result<usize> {
 
 /// Whether an index cannot be used, while the tar itself may be intact.
 fn is_of_index(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::ManifestCorrupt { .. }
-            | Error::UnsupportedFormat { .. }
-            | Error::ChunkMissing { .. }
-            | Error::ChunkCorrupt { .. }
-            | Error::PackMissing { .. }
-            | Error::PackCorrupt { .. }
-    )
+    error.is_loss_of_chunks() || matches!(error, Error::ManifestCorrupt { .. } | Error::UnsupportedFormat { .. })
 }
 
 /// Makes the index of an item from its headers: chunks that have only data are not read.
