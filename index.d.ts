@@ -510,6 +510,20 @@ export interface IRestoreToDirectoryOptions {
   overwrite?: boolean;
   /** Names that are left out at the start of each path. From 0 to 4,294,967,295. Default 0. */
   stripComponents?: number;
+  /**
+   * Set owners and groups, by their numbers. Default: for root, true; for others, who may not give
+   * files away, false.
+   */
+  owners?: boolean;
+  /** Keep setuid and setgid of files. Default false. */
+  setuid?: boolean;
+  /** Create character and block devices, which only root may. Default false. */
+  devices?: boolean;
+  /**
+   * Create symbolic links that lead out of the directory. Nothing is written through them. Default
+   * false.
+   */
+  outsideLinks?: boolean;
   /** Cancels the restore: what is written stays, and the promise rejects with `signal.reason`. */
   signal?: AbortSignal;
   /** Called as in {@link IRestoreToFileOptions}. */
@@ -541,7 +555,7 @@ export interface IRestoredDirectory {
   hardLinks: number;
   /** Symbolic links. */
   symlinks: number;
-  /** Named pipes. */
+  /** Named pipes, and devices. */
   special: number;
   /** Bytes written to files, without holes. */
   bytes: number;

@@ -142,6 +142,28 @@ for (const kind of [PLAIN, ENCRYPTED]) {
   }
 }
 
+test('owners, setuid and links out of the directory are as asked for', async (t) => {
+  const { repo } = await freshRepo(t, PLAIN, SMALL);
+  const folder = temporary(t);
+  writeFileSync(join(folder, 'program'), '#!/bin/sh\n', { mode: 0o755 });
+  chmodSync(join(folder, 'program'), 0o4755);
+  symlinkSync('/etc/hostname', join(folder, 'out'));
+  const { id } = await repo.ingest(tar(folder, '--owner=4321', '--group=1234'));
+  const isRoot = process.getuid() === 0;
+  const run = async (options) => {
+    const to = temporary(t);
+    const report = await repo.restoreToDirectory(id, { to, ...options });
+    const { uid, gid, mode } = lstatSync(join(to, 'program'));
+    return { owner: [uid, gid], mode: mode & 0o7777, links: readdirSync(to).filter((name) => name === 'out'), report };
+  };
+  const plain = await run({});
+  assert.deepEqual([plain.mode, plain.links, plain.report.skipped.count], [0o755, [], 1]);
+  assert.deepEqual(plain.owner, isRoot ? [4321, 1234] : [process.getuid(), process.getgid()]);
+  const own = await run({ owners: false, setuid: true, outsideLinks: true });
+  assert.deepEqual([own.mode, own.links, own.report.skipped.count], [0o4755, ['out'], 0]);
+  assert.deepEqual(own.owner, [process.getuid(), process.getgid()]);
+}, { skip: !POSIX });
+
 test('an index counts in nothing that people see, and is the same in the next snapshot', async (t) => {
   const { repo } = await freshRepo(t, PLAIN, SMALL);
   const bytes = tar(tree(join(temporary(t), 'source')));

@@ -57,9 +57,11 @@ function directoryOptions(value) {
   const fields = schema.IRestoreToDirectoryOptions;
   const given = check.options(value, fields, 'options');
   const to = check.absolutePath(given.to, 'to');
-  const { item, ...checked } = read(given, fields, ['item', 'overwrite', 'stripComponents']);
+  const names = ['item', 'overwrite', 'stripComponents', 'owners', 'setuid', 'devices', 'outsideLinks'];
+  // others may not give files away
+  const { item, owners = process.geteuid?.() === 0, ...checked } = read(given, fields, names);
   return {
-    json: JSON.stringify({ item, ...checked, to, member: optionalMember(given.member, 'member') }),
+    json: JSON.stringify({ item, owners, ...checked, to, member: optionalMember(given.member, 'member') }),
     to,
     item: item ?? null,
     signal: check.signal(given.signal, 'signal'),

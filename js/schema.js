@@ -170,6 +170,10 @@ const IRestoreToDirectoryOptions = {
   to: required({ type: 'path' }),
   overwrite: boolean(false),
   stripComponents: integer('names', 0, MAX_U32, 0),
+  owners: boolean(),
+  setuid: boolean(false),
+  devices: boolean(false),
+  outsideLinks: boolean(false),
   signal: SIGNAL,
   onProgress: CALLBACK,
 };

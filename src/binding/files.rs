@@ -41,6 +41,10 @@ struct DirectoryJson {
     to: String,
     overwrite: bool,
     strip_components: usize,
+    owners: bool,
+    setuid: bool,
+    devices: bool,
+    outside_links: bool,
 }
 
 /// A name: text, or the bytes of one that is no UTF-8, in hex.
@@ -330,7 +334,10 @@ fn to_directory(
         overwrite: json.overwrite,
         extract: ExtractOptions {
             strip_components: json.strip_components,
-            ..ExtractOptions::default()
+            owners: json.owners,
+            setuid: json.setuid,
+            devices: json.devices,
+            outside_links: json.outside_links,
         },
     };
     let to = std::path::Path::new(&json.to);
