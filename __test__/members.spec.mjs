@@ -252,7 +252,9 @@ test('what is no tar is an ordinary item, and the errors say what it is', async 
   await rejectsWith(repo.memberInfo(id, { item: 'tar', member: 5 }), 'ERR_INVALID_ARGUMENT');
   await repo.ingest(['no tar'], { tarIndex: true });
   await new Promise((resolve) => { setTimeout(resolve, 100); });
-  assert.deepEqual(warnings.map(([code]) => code), ['WARN_TAR_INCOMPLETE', 'WARN_NO_TAR_INDEX']);
+  // the ingest, two lists
+  const incomplete = Array(3).fill('WARN_TAR_INCOMPLETE');
+  assert.deepEqual(warnings.map(([code]) => code), [...incomplete, 'WARN_NO_TAR_INDEX']);
   assert.match(warnings[0][1], /"cut"/);
   await rejectsWith(repo.memberInfo(id, { item: 'tar', member: 'etc\0hostname' }), 'ERR_INVALID_ARGUMENT');
   await rejectsWith(repo.ingest(['x'], { tarIndex: 'yes' }), 'ERR_INVALID_ARGUMENT');

@@ -87,6 +87,7 @@ impl Diff {
 impl Side {
     fn open(repo: &Arc<Repository>, of: &MembersOf, monitor: &dyn Monitor) -> Result<Self> {
         let members = Members::open(repo, of, monitor)?;
+        members.warn_if_incomplete(repo);
         let options = ListOptions {
             recursive: true,
             all: false,

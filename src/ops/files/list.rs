@@ -42,6 +42,7 @@ pub fn files(
     monitor: &dyn Monitor,
 ) -> Result<FileList> {
     let mut members = Members::open(repo, of, monitor)?;
+    members.warn_if_incomplete(repo);
     let key = Key::new(&options.member);
     let last = last_of_key(&mut members, &key)?;
     let is_directory = match &last {

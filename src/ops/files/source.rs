@@ -87,6 +87,21 @@ impl Members {
         self.index.tail()
     }
 
+    /// Warns when the tar has no end: a list of its members looks complete, and may not be.
+    pub(super) fn warn_if_incomplete(&self, repo: &Repository) {
+        let Tail { is_complete, end, .. } = self.tail();
+        if !is_complete {
+            repo.warn(
+                "WARN_TAR_INCOMPLETE",
+                format!(
+                    "Item {:?} of snapshot {} is a tar that breaks off, or has no end, at byte {end}: members may be missing",
+                    self.item().name,
+                    self.snapshot.id
+                ),
+            );
+        }
+    }
+
     /// The index, for a cursor.
     pub(super) fn index(&self) -> &Index {
         &self.index
