@@ -1101,6 +1101,8 @@ export interface IRepairResult {
   idxRepaired: number;
   /** Manifests that were rewritten from their copies. */
   manifestsRestored: number;
+  /** Member indexes of tars that had lost chunks and were rebuilt from the headers. */
+  memberIndexesRebuilt: number;
   /**
    * Parity files that were rewritten, groups that were recreated, and packs that were without
    * parity and now have it.

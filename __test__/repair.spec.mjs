@@ -8,7 +8,8 @@ import {
 } from './support/harness.mjs';
 
 const NOTHING = {
-  indexRebuilt: false, packsRepaired: 0, locksRemoved: 0, idxRepaired: 0, manifestsRestored: 0, parityRepaired: 0,
+  indexRebuilt: false, packsRepaired: 0, locksRemoved: 0, idxRepaired: 0, manifestsRestored: 0,
+  memberIndexesRebuilt: 0, parityRepaired: 0,
   keysRepaired: 0, configRepaired: false, chunksSalvaged: 0, quarantined: [], lostChunks: 0, damagedSnapshots: [],
 };
 const SMALL = { packSize: 256 * KIB, chunking: { min: 4 * KIB, avg: 16 * KIB, max: 64 * KIB } };

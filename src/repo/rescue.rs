@@ -1,4 +1,5 @@
-//! Stored chunks that are copied to new packs unchanged, out of a pack that cannot be repaired.
+//! Chunks that a repair stores: those copied unchanged out of a pack that cannot be repaired, and
+//! those rebuilt from other data.
 //!
 //! The caller has checked each chunk against its id. A stored chunk is bound to its content and not
 //! to its location, so it can be copied within one key epoch. As everywhere, packs come first, then
@@ -9,7 +10,7 @@ use super::pack_sink::PackSink;
 use crate::base::ChunkMeta;
 use crate::entropy::random;
 use crate::error::Result;
-use crate::id::{PackId, SnapshotId};
+use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::lock::MaintLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +51,15 @@ impl Rescue {
             .seal()
             .seal_chunk(meta, encoded, None, self.repo.entropy(), &mut sealed)?;
         self.sink.append(meta, &sealed)
+    }
+
+    /// Adds a chunk that is made of the bytes it must have.
+    pub fn add(&self, id: &ChunkId, kind: u8, raw: &[u8]) -> Result<()> {
+        let levels = (self.repo.config().compression, None);
+        self.repo.with_worker(|worker| {
+            let (meta, stored) = worker.prepare(&self.repo, levels, (id, kind, raw), None)?;
+            self.sink.append(&meta, stored)
+        })
     }
 
     /// Writes the rest, protects and publishes everything, and waits until it is durable. Returns

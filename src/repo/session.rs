@@ -47,6 +47,50 @@ pub struct Worker {
     prover: Prover,
 }
 
+impl Worker {
+    /// Encodes, seals and proves one chunk, given by its id, kind and bytes; returns its record and
+    /// what is stored of it.
+    pub(super) fn prepare<'a>(
+        &'a mut self,
+        repo: &Repository,
+        (compression, auto): (Compression, Option<&AutoLevel>),
+        (id, kind, raw): (&ChunkId, u8, &'a [u8]),
+        sum: Option<ChunkSum>,
+    ) -> Result<(ChunkMeta, &'a [u8])> {
+        let seal = repo.seal();
+        let raw_len = u32::try_from(raw.len()).map_err(|_| Error::Internal {
+            reason: "a chunk is too long".to_owned(),
+        })?;
+        let (codec, encoded) = match auto {
+            // ids do not compress
+            _ if kind == KIND_LIST => self.encoder.encode(Compression::None, raw),
+            Some(auto) if kind == KIND_DATA => auto.encode(&mut self.encoder, raw),
+            _ => self.encoder.encode(compression, raw),
+        };
+        let meta = ChunkMeta {
+            id: *id,
+            raw_len,
+            codec: codec as u8,
+            kind,
+        };
+        let payload = if seal.keys().is_none() {
+            encoded
+        } else {
+            let encoded_sum = sum.filter(|_| codec == Codec::Raw);
+            seal.seal_chunk(&meta, encoded, encoded_sum, repo.entropy(), &mut self.sealed)?;
+            &self.sealed
+        };
+        if repo.verify_writes()
+            && let Err(reason) = self.prover.prove(seal, &meta, payload, sum)?
+        {
+            return Err(Error::Internal {
+                reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),
+            });
+        }
+        Ok((meta, payload))
+    }
+}
+
 /// Counts of a session.
 #[derive(Default)]
 pub struct SessionStats {
@@ -356,36 +400,8 @@ impl Session {
 
     /// Encodes, seals, proves and appends one chunk; returns the length of the stored chunk.
     fn store(&self, worker: &mut Worker, id: &ChunkId, kind: u8, raw: &[u8], sum: Option<ChunkSum>) -> Result<usize> {
-        let seal = self.repo.seal();
-        let raw_len = u32::try_from(raw.len()).map_err(|_| Error::Internal {
-            reason: "a chunk is too long".to_owned(),
-        })?;
-        let (codec, encoded) = match &self.auto_level {
-            // ids do not compress
-            _ if kind == KIND_LIST => worker.encoder.encode(Compression::None, raw),
-            Some(auto) if kind == KIND_DATA => auto.encode(&mut worker.encoder, raw),
-            _ => worker.encoder.encode(self.compression, raw),
-        };
-        let meta = ChunkMeta {
-            id: *id,
-            raw_len,
-            codec: codec as u8,
-            kind,
-        };
-        let payload = if seal.keys().is_none() {
-            encoded
-        } else {
-            let encoded_sum = sum.filter(|_| codec == Codec::Raw);
-            seal.seal_chunk(&meta, encoded, encoded_sum, self.repo.entropy(), &mut worker.sealed)?;
-            &worker.sealed
-        };
-        if self.repo.verify_writes()
-            && let Err(reason) = worker.prover.prove(seal, &meta, payload, sum)?
-        {
-            return Err(Error::Internal {
-                reason: format!("chunk {id} did not decode to what was encoded ({reason}); memory may be failing"),
-            });
-        }
+        let levels = (self.compression, self.auto_level.as_ref());
+        let (meta, payload) = worker.prepare(&self.repo, levels, (id, kind, raw), sum)?;
         self.sink.append(&meta, payload)?;
         Ok(payload.len())
     }

@@ -1,14 +1,20 @@
 //! Member indexes made by an ingest: the same as what is found in the headers, kept small between
 //! snapshots, checked by a verify, and never the end of a backup.
 
-use crate::support::{Flavor, flavors, memory_repo, random_bytes, restore};
+use crate::support::faults::{Files, files_of, memory_of};
+use crate::support::{Flavor, environment, flavors, memory_repo, open, random_bytes, restore};
+use containerarchive::entropy::SeededEntropy;
+use containerarchive::layout;
 use containerarchive::members::{self, Listed};
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::files::{FileListOptions, MembersOf, diff, files, member_info, plan_member, restore_member};
 use containerarchive::ops::ingest::ingest_with_extra;
 use containerarchive::ops::{self, IngestOptions, ItemSpec, ReaderItems, TarIndex, VerifyLevel, VerifyOptions};
 use containerarchive::repo::Repository;
-use containerarchive::snapshot::Snapshot;
+use containerarchive::repo::read::{ReadScratch, get_node};
+use containerarchive::snapshot::{ListWalker, Snapshot};
+use containerarchive::storage::simfs::{LossModel, SimFs};
+use containerarchive::storage::{LocalStorage, Storage, put_bytes};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -201,5 +207,117 @@ fn verify_finds_an_index_of_another_tar() {
         }
         assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == *data);
         ops::forget(&repo, &[snapshot.id]).unwrap();
+    }
+}
+
+/// A repository of two snapshots of one tar, without the packs in which the second one has stored
+/// its member index, and without parity.
+fn without_index(flavor: Flavor, tar: &[u8]) -> (Files, Snapshot, Vec<Listed>) {
+    let (repo, storage) = memory_repo(flavor);
+    ingest(&repo, tar, TarIndex::Off);
+    let snapshot = ingest(&repo, tar, TarIndex::Auto);
+    let listed = list(&repo, &snapshot, "", true);
+    let item = &snapshot.items[0];
+    let extra = item.extra_of(members::KIND).unwrap().as_item(item);
+    let mut walker = ListWalker::new(&extra, 0).unwrap();
+    let mut scratch = ReadScratch::default();
+    let mut packs = std::collections::BTreeSet::new();
+    while let Some(chunk) = walker
+        .next_chunk::<containerarchive::Error>(&mut |id| get_node(&repo, id, &mut scratch))
+        .unwrap()
+    {
+        packs.insert(repo.locate_published(&chunk.id).unwrap()[0].pack);
+    }
+    let mut files = files_of(storage.as_ref());
+    files.retain(|key, _| !key.starts_with(layout::PARITY));
+    for pack in packs {
+        files.remove(&layout::pack(&pack)).unwrap();
+        files.remove(&layout::pack_index(&pack)).unwrap();
+    }
+    (files, snapshot, listed)
+}
+
+#[test]
+fn a_repair_rebuilds_a_member_index_that_has_lost_chunks() {
+    for flavor in flavors() {
+        let tar = tar_of(0..300);
+        let (files, snapshot, listed) = without_index(flavor, &tar);
+        let repo = open(environment(memory_of(&files), 8), flavor).unwrap();
+        assert!(!problems(&repo).is_empty());
+        assert_eq!(list(&repo, &snapshot, "", true), listed);
+
+        let report = ops::repair(&repo, &NullMonitor).unwrap();
+        assert_eq!((report.member_indexes_rebuilt, report.lost_chunks), (1, 0));
+        assert_eq!(report.damaged_snapshots, []);
+        assert_eq!(problems(&repo), Vec::<String>::new());
+        assert_eq!(list(&repo, &snapshot, "", true), listed);
+        assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == tar);
+        assert_eq!(ops::repair(&repo, &NullMonitor).unwrap(), ops::RepairReport::default());
+    }
+}
+
+#[test]
+fn an_index_of_other_rules_stays_lost() {
+    let (repo, storage) = memory_repo(Flavor::plain());
+    let tar = tar_of(0..60);
+    ingest(&repo, &tar, TarIndex::Off);
+    let before = files_of(storage.as_ref());
+    let item = (
+        ItemSpec::new("files.tar", "tar"),
+        Box::new(tar.as_slice()) as Box<dyn Read + Send>,
+    );
+    let options = IngestOptions {
+        tar_index: TarIndex::Off,
+        ..IngestOptions::default()
+    };
+    let pages: [&[u8]; 2] = [&random_bytes(5, 3000), &random_bytes(6, 3000)];
+    let mut items = ReaderItems::new(vec![item]);
+    let snapshot = ingest_with_extra(&repo, &mut items, &options, (members::KIND, &pages), &NullMonitor).unwrap();
+    let mut files = files_of(storage.as_ref());
+    files.retain(|key, _| {
+        !key.starts_with(layout::PARITY) && (!key.starts_with(layout::DATA) || before.contains_key(key))
+    });
+    let repo = open(environment(memory_of(&files), 8), Flavor::plain()).unwrap();
+    let report = ops::repair(&repo, &NullMonitor).unwrap();
+    assert_eq!(report.member_indexes_rebuilt, 0);
+    assert_eq!(report.damaged_snapshots.len(), 1);
+    assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == tar);
+}
+
+#[test]
+fn the_rebuild_of_a_member_index_can_be_interrupted_anywhere() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let (files, snapshot, listed) = without_index(flavor, &tar_of(0..40));
+        let disk = SimFs::new();
+        let store = |disk: &SimFs, seed| LocalStorage::new(Arc::new(disk.clone()), Arc::new(SeededEntropy::new(seed)));
+        store(&disk, 1).create_folders(&layout::FOLDERS, &[]).unwrap();
+        for (at, (key, bytes)) in (2..).zip(&files) {
+            put_bytes(&store(&disk, at), key, bytes).unwrap();
+        }
+        disk.sync_all();
+        let repair = |disk: &SimFs, seed: u64| {
+            let repo = open(environment(Arc::new(store(disk, seed ^ 99)), seed), flavor)?;
+            ops::repair(&repo, &NullMonitor).map(|report| (repo, report))
+        };
+        let whole = disk.after_power_loss(&LossModel::Everything);
+        assert_eq!(repair(&whole, 3).unwrap().1.member_indexes_rebuilt, 1);
+        for call in 0..=whole.mutating_calls() {
+            let crashed = disk.after_power_loss(&LossModel::Everything);
+            crashed.crash_at(call);
+            let _ = repair(&crashed, 3);
+            crashed.power_off();
+            for model in [
+                LossModel::NothingUnsynced,
+                LossModel::Everything,
+                LossModel::RandomSubset(call),
+            ] {
+                let left = crashed.after_power_loss(&model);
+                let what = format!("{flavor:?}: call {call}, {model:?}");
+                let (repo, report) = repair(&left, 4).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!((report.lost_chunks, report.damaged_snapshots.len()), (0, 0), "{what}");
+                assert_eq!(problems(&repo), Vec::<String>::new(), "{what}");
+                assert_eq!(list(&repo, &snapshot, "", true), listed, "{what}");
+            }
+        }
     }
 }

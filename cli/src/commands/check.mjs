@@ -114,6 +114,8 @@ const MOST_GAPS = 5;
 
 /** The missing ranges of an item: how many bytes, and which. */
 function gaps(missing) {
+  // its own bytes are intact
+  if (missing.length === 0) return 'its member index is lost';
   const bytes = missing.reduce((sum, [start, end]) => sum + end - start, 0);
   const shown = missing.slice(0, MOST_GAPS).map(([start, end]) => `${start} to ${end}`).join(', ');
   const left = missing.length - MOST_GAPS;
@@ -126,6 +128,7 @@ function repaired(result) {
     [result.packsRepaired, 'pack repaired', 'packs repaired'],
     [result.idxRepaired, '.idx file rewritten', '.idx files rewritten'],
     [result.manifestsRestored, 'manifest restored', 'manifests restored'],
+    [result.memberIndexesRebuilt, 'member index rebuilt', 'member indexes rebuilt'],
     [result.parityRepaired, 'parity file rebuilt', 'parity files rebuilt'],
     [result.keysRepaired, 'key file rewritten', 'key files rewritten'],
     [result.chunksSalvaged, 'chunk salvaged', 'chunks salvaged'],

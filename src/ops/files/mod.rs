@@ -19,4 +19,5 @@ pub use diff::{Change, Changed, Diff, diff};
 pub use directory::{DirectoryOptions, DirectoryReport, restore_to_directory};
 pub use list::{FileList, FileListOptions, files, member_info};
 pub use member::{MemberPlan, plan_member, restore_member, restore_member_to_file};
+pub(in crate::ops) use source::pages_of_headers;
 pub use source::{Members, MembersOf};

@@ -209,6 +209,27 @@ pub(super) fn index_of_headers(
     item: &SnapshotItem,
     monitor: &dyn Monitor,
 ) -> Result<std::result::Result<Vec<u8>, Unindexed>> {
+    let mut stream = Vec::new();
+    let outcome = pages_of_headers(repo, item, monitor, &mut |page| {
+        stream.extend_from_slice(page);
+        Ok(())
+    })?;
+    Ok(match outcome {
+        Outcome::Written { .. } => Ok(stream),
+        Outcome::None(reason) => Err(reason),
+    })
+}
+
+/// Makes the pages of an item's index of its headers, and passes each to `sink`.
+///
+/// # Errors
+/// Those of reading chunks, and of `sink`.
+pub(in crate::ops) fn pages_of_headers(
+    repo: &Arc<Repository>,
+    item: &SnapshotItem,
+    monitor: &dyn Monitor,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<Outcome> {
     let _operation = repo.enter();
     let mut indexer = Indexer::new();
     let (mut walker, mut nodes) = (ListWalker::new(item, 0)?, ReadScratch::default());
@@ -223,17 +244,11 @@ pub(super) fn index_of_headers(
         get_chunk(repo, &listed.id, &mut scratch, &mut chunk)?;
         indexer.feed(&chunk);
     }
-    let mut stream = Vec::new();
-    let outcome = indexer.finish::<PageError>(&mut |page| {
-        stream.extend_from_slice(page);
-        Ok(())
-    });
-    match outcome {
-        Ok(Outcome::Written { .. }) => Ok(Ok(stream)),
-        Ok(Outcome::None(reason)) => Ok(Err(reason)),
-        Err(PageError::Engine(error)) => Err(error),
-        Err(PageError::Index(error)) => Err(Error::Internal {
+    let outcome = indexer.finish::<PageError>(&mut |page| Ok(sink(page)?));
+    outcome.map_err(|error| match error {
+        PageError::Engine(error) => error,
+        PageError::Index(error) => Error::Internal {
             reason: format!("a member index that was just made: {error}"),
-        }),
-    }
+        },
+    })
 }

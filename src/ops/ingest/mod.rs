@@ -18,6 +18,7 @@ mod session_lease;
 mod tar_index;
 
 pub use crate::storage::{FileRest, RestState, SourceFile};
+pub(in crate::ops) use extra::{ExtraStore, ExtraWriter};
 pub use items::{ItemSpec, ItemStream, ReaderItems};
 pub(in crate::ops) use lists::Lists;
 pub use outline::Outline;
@@ -142,7 +143,7 @@ pub fn ingest_with_extra(
 ) -> Result<Snapshot> {
     ingest_with(repo, 1, options, monitor, |session| {
         let mut stored = lanes::store_one_by_one(session, items, options.of_items(), monitor)?;
-        let mut extra = extra::ExtraWriter::new(session);
+        let mut extra = ExtraWriter::new(&**session, repo.config().chunking.max);
         chunks.iter().try_for_each(|chunk| extra.push(chunk))?;
         if let Some(item) = stored.first_mut() {
             item.extra.push(extra.finish(kind)?);

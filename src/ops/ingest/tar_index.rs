@@ -83,7 +83,7 @@ fn write(
     item: &str,
     indexer: Indexer,
 ) -> Result<std::result::Result<Extra, Reason>> {
-    let mut writer = ExtraWriter::new(session);
+    let mut writer = ExtraWriter::new(session, session.repo().config().chunking.max);
     let finish = || {
         indexer.finish::<IndexError>(&mut |page| {
             session.repo().check_running(shared)?;

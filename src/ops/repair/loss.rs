@@ -12,7 +12,7 @@ use crate::pack::KIND_LIST;
 use crate::repo::Repository;
 use crate::repo::read::{ReadScratch, read_at};
 use crate::snapshot::list::{Node, decode_node};
-use crate::snapshot::{ItemContent, MAX_MANIFEST_LEN, Snapshot};
+use crate::snapshot::{Extra, ItemContent, MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::{self, FailedRead, judge};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -75,13 +75,7 @@ impl<'a> LossFinder<'a> {
             };
             let mut is_damaged = !missing.is_empty();
             for extra in &item.extra {
-                let lost = self.list(&Part {
-                    id: extra.root,
-                    level: extra.level,
-                    size: extra.size,
-                    chunk_count: extra.chunk_count,
-                })?;
-                is_damaged |= !lost.is_empty();
+                is_damaged |= self.is_extra_lost(extra)?;
             }
             if is_damaged {
                 items.push(DamagedItem {
@@ -91,6 +85,17 @@ impl<'a> LossFinder<'a> {
             }
         }
         Ok(items)
+    }
+
+    /// Whether chunks of an extra are lost.
+    pub(super) fn is_extra_lost(&mut self, extra: &Extra) -> Result<bool> {
+        let lost = self.list(&Part {
+            id: extra.root,
+            level: extra.level,
+            size: extra.size,
+            chunk_count: extra.chunk_count,
+        })?;
+        Ok(!lost.is_empty())
     }
 
     fn chunks(&mut self, chunks: &[(ChunkId, u32)]) -> Result<Ranges> {
@@ -108,7 +113,7 @@ impl<'a> LossFinder<'a> {
 
     /// Whether a chunk exists. A location that this handle found in a pack outside the index counts
     /// only while the pack exists: it may have been moved to the quarantine since.
-    fn is_there(&self, id: &ChunkId) -> Result<bool> {
+    pub(super) fn is_there(&self, id: &ChunkId) -> Result<bool> {
         if !self.repo.locate_published(id)?.is_empty() {
             return Ok(true);
         }
@@ -229,24 +234,12 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
     repo.refresh_index()?;
     for file in manifests {
         work.advance(0)?;
-        let Some(id) = layout::id_of(&file.key, ".json").map(SnapshotId) else {
-            continue;
-        };
-        // a missing one was forgotten in the meantime, and one of a later version cannot be checked
-        let bytes = match judge(repo.storage().get(&file.key, MAX_MANIFEST_LEN)) {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => continue,
-            Err(error) => {
-                work.leave(error)?;
-                continue;
-            }
-        };
-        let Ok(snapshot) = repo.decode_manifest(&id, &bytes) else {
+        let Some(snapshot) = read_manifest(work, &file.key)? else {
             continue;
         };
         let items = finder.damaged_items(&snapshot)?;
         if !items.is_empty() {
-            damaged.push(DamagedSnapshot { id, items });
+            damaged.push(DamagedSnapshot { id: snapshot.id, items });
         }
         if let Some(error) = finder.unreadable.take() {
             work.leave(error)?;
@@ -262,6 +255,20 @@ pub(super) fn report(work: &mut Work<'_>, unreadable: Vec<DamagedSnapshot>) -> R
     work.report.lost_chunks = finder.lost.len() as u64;
     work.report.damaged_snapshots = damaged;
     Ok(())
+}
+
+/// The snapshot of a key in `snapshots/`, if it can be read. A missing one was forgotten in the
+/// meantime, and one of a later version cannot be checked.
+pub(super) fn read_manifest(work: &mut Work<'_>, key: &str) -> Result<Option<Snapshot>> {
+    let repo = work.repo;
+    let Some(id) = layout::id_of(key, ".json").map(SnapshotId) else {
+        return Ok(None);
+    };
+    match judge(repo.storage().get(key, MAX_MANIFEST_LEN)) {
+        Ok(Ok(bytes)) => Ok(repo.decode_manifest(&id, &bytes).ok()),
+        Ok(Err(_)) => Ok(None),
+        Err(error) => work.leave(error).map(|()| None),
+    }
 }
 
 #[cfg(test)]

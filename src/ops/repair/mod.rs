@@ -16,6 +16,7 @@ mod groups;
 mod index;
 mod loss;
 mod manifests;
+mod members;
 mod packs;
 mod salvage;
 mod small;
@@ -45,6 +46,8 @@ pub struct RepairReport {
     pub idx_repaired: u64,
     /// Manifests rewritten from their copies.
     pub manifests_restored: u64,
+    /// Member indexes that had lost chunks and were rebuilt from the headers of their tars.
+    pub member_indexes_rebuilt: u64,
     /// Files of parity groups that were rewritten, groups that were rebuilt, and packs that were in
     /// no group and were added to one.
     pub parity_repaired: u64,
@@ -202,6 +205,7 @@ fn run(repo: &Arc<Repository>, monitor: &dyn Monitor, report: &mut RepairReport)
     packs::restore_indexes(&mut work, &mut inventory)?;
     index::repair(&mut work, &inventory)?;
     let unreadable = manifests::restore_lost(&mut work, &inventory)?;
+    members::rebuild_lost(&mut work, &mut inventory)?;
     groups::repair(&mut work, &inventory)?;
     repo.storage().barrier()?;
     loss::report(&mut work, unreadable)?;
