@@ -116,9 +116,12 @@ export interface IStorageOptions {
   caFile?: string;
   /** Accept an endpoint without TLS. Default false. */
   allowHttp?: boolean;
-  /** Longest duration of one request, in milliseconds, 1 to 4,294,967,295. Default 60,000. */
+  /**
+   * Longest time in which nothing of a request is sent or received, in milliseconds, 1 to
+   * 4,294,967,295. Default 60,000. A request that makes progress may take any time.
+   */
   timeoutMs?: number;
-  /** The same for a connection attempt, in milliseconds, 1 to 4,294,967,295. Default 5000. */
+  /** Longest duration of a connection attempt in milliseconds, 1 to 4,294,967,295. Default 5000. */
   connectTimeoutMs?: number;
   /** How often a request is repeated that failed for a passing reason, 0 to 100. Default 6. */
   retries?: number;

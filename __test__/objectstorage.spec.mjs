@@ -226,6 +226,20 @@ run('a writer that may not delete can back up', async (t) => {
   assert.equal((await healthy.verify({ level: 'full' })).ok, true);
 });
 
+run('a request over a slow link takes as long as it needs', async (t) => {
+  const url = newUrl();
+  await create(t, url);
+  const link = await startFaulty(server.endpoint, () => 'slow');
+  afterwards(t, link.stop);
+  // the pack, and each long read, takes more than that
+  const storage = { ...server.storage, endpoint: link.endpoint, timeoutMs: 2000, retries: 2 };
+  const archive = await ContainerArchive.open(url, { storage });
+  afterwards(t, () => archive.close());
+  const data = random(9 * MIB, 5);
+  const { id } = await archive.ingest(Readable.from([data]));
+  assertSameBytes(await restored(archive, id), data);
+});
+
 run('a stalled connection ends with an error in time, and an abort at once', async (t) => {
   const url = newUrl();
   const healthy = await create(t, url);

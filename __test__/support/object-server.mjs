@@ -77,6 +77,9 @@ export function startUnconditional(endpoint, mode) {
   });
 }
 
+/** A slow link passes so many bytes on, and then waits: about 3 MB/s. */
+const [SLOW_BYTES, SLOW_MS] = [64 * 1024, 20];
+
 /** The codes of the answers that have a status. */
 const CODES = { 403: 'AccessDenied', 500: 'InternalError', 501: 'NotImplemented', 503: 'SlowDown' };
 
@@ -84,18 +87,23 @@ const CODES = { 403: 'AccessDenied', 500: 'InternalError', 501: 'NotImplemented'
  * A connection to `endpoint` that fails: `fault(request, number)` returns what happens to a
  * request: undefined (answered), 'drop' (the connection is cut before the request is passed on),
  * 'lose' (passed on, and the answer lost), 'stall' (never answered), 'truncate' (half of the body
- * of the answer), 'flip' (one bit of the body), or a status of CODES. It may change the headers.
+ * of the answer), 'flip' (one bit of the body), 'slow' (a little of each body at a time), or a
+ * status of CODES. It may change the headers.
  */
 export async function startFaulty(endpoint, fault) {
   let number = 0;
   const server = createServer(async (request, response) => {
+    const what = fault(request, number++);
+    const pause = async () => what === 'slow' && new Promise((resolve) => { setTimeout(resolve, SLOW_MS); });
     const parts = [];
     try {
-      for await (const part of request) parts.push(part);
+      for await (const part of request) {
+        parts.push(part);
+        await pause();
+      }
     } catch {
-      return;
+      return undefined;
     }
-    const what = fault(request, number++);
     if (what === 'drop') return request.socket.destroy();
     if (what === 'stall') return undefined;
     if (typeof what === 'number') {
@@ -118,6 +126,13 @@ export async function startFaulty(endpoint, fault) {
     if (what === 'truncate' && bytes.length > 1) {
       response.write(bytes.subarray(0, bytes.length >> 1));
       return setTimeout(() => request.socket.destroy(), 10);
+    }
+    if (what === 'slow' && request.method !== 'HEAD') {
+      for (let at = 0; at < bytes.length; at += SLOW_BYTES) {
+        response.write(bytes.subarray(at, at + SLOW_BYTES));
+        await pause();
+      }
+      return response.end();
     }
     return response.end(request.method === 'HEAD' ? undefined : bytes);
   }).listen(0, '127.0.0.1');

@@ -1,6 +1,7 @@
 //! From a URL and options to a connected bucket.
 
 use super::super::Error;
+use super::patient::PatientConnector;
 use super::runtime;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -45,7 +46,7 @@ pub struct RemoteOptions {
     pub ca_file: Option<String>,
     /// Whether an endpoint without TLS is accepted.
     pub allow_http: Option<bool>,
-    /// Longest duration of one request, in milliseconds.
+    /// Longest time in which nothing of a request moves, in milliseconds.
     pub timeout_ms: Option<u64>,
     /// Longest duration of a connection attempt, in milliseconds.
     pub connect_timeout_ms: Option<u64>,
@@ -103,23 +104,26 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
             "storage.endpoint has no TLS: use https://, or set storage.allowHttp".to_owned(),
         ));
     }
-    let client = client(options)?;
+    let (client, connector) = client(options)?;
     let retry = retry(options);
     // clients are made where their timers run
     let _inside = runtime::handle().map_err(ConnectError::Storage)?.enter();
     let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
         "s3" => s3(bucket, options)
             .with_client_options(client)
+            .with_http_connector(connector)
             .with_retry(retry)
             .build()
             .map(|s| Arc::new(s) as _),
         "gs" => gcs(bucket, options)
             .with_client_options(client)
+            .with_http_connector(connector)
             .with_retry(retry)
             .build()
             .map(|s| Arc::new(s) as _),
         "az" => azure(bucket, options)
             .with_client_options(client)
+            .with_http_connector(connector)
             .with_retry(retry)
             .build()
             .map(|s| Arc::new(s) as _),
@@ -228,11 +232,20 @@ fn azure(container: &str, options: &RemoteOptions) -> MicrosoftAzureBuilder {
     builder
 }
 
-fn client(options: &RemoteOptions) -> Result<ClientOptions> {
-    let mut client = ClientOptions::new()
-        .with_timeout(Duration::from_millis(options.timeout_ms.unwrap_or(60_000)))
-        .with_connect_timeout(Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000)))
+/// The client of all requests, and its options as the stores want to know them.
+fn client(options: &RemoteOptions) -> Result<(ClientOptions, PatientConnector)> {
+    let patience = Duration::from_millis(options.timeout_ms.unwrap_or(60_000));
+    let connect_timeout = Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000));
+    let mut known = ClientOptions::new()
+        .with_timeout(patience)
+        .with_connect_timeout(connect_timeout)
         .with_allow_http(allows_http(options));
+    let mut client = reqwest::Client::builder()
+        .user_agent(concat!("containerarchive/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        .https_only(!allows_http(options))
+        // many requests side by side are faster on connections of their own
+        .http1_only();
     if let Some(path) = &options.ca_file {
         #[expect(
             clippy::disallowed_methods,
@@ -240,16 +253,21 @@ fn client(options: &RemoteOptions) -> Result<ClientOptions> {
         )]
         let pem =
             std::fs::read(path).map_err(|error| invalid(format!("storage.caFile cannot be read: {path}: {error}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem);
-        let certificates = certificates.map_err(|_| invalid(format!("{path} contains no PEM certificates")))?;
+        let none = || invalid(format!("{path} contains no PEM certificates"));
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| none())?;
         if certificates.is_empty() {
-            return Err(invalid(format!("{path} contains no PEM certificates")));
+            return Err(none());
         }
-        for certificate in certificates {
-            client = client.with_root_certificate(certificate);
+        client = client.tls_certs_merge(certificates);
+        // for the services that give credentials
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(|_| none())? {
+            known = known.with_root_certificate(certificate);
         }
     }
-    Ok(client)
+    let client = client.build();
+    let client = client.map_err(|error| invalid(format!("The client cannot be made: {error}")))?;
+    let connector = PatientConnector::new(client, patience, &known);
+    Ok((known, connector))
 }
 
 /// The URL of the service, as given or from the environment; empty for that of a cloud.

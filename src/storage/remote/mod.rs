@@ -23,6 +23,7 @@ mod cache;
 mod connect;
 mod error;
 mod holders;
+mod patient;
 mod probe;
 mod runtime;
 mod transfer;
