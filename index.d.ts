@@ -100,8 +100,13 @@ export interface IKdf {
 export interface IStorageOptions {
   /** URL of the service. Default: that of AWS, Google Cloud or Azure. */
   endpoint?: string;
-  /** Region of an S3 bucket. Default: `AWS_REGION` of the environment, else us-east-1. */
+  /** Region of an S3 bucket. Default: that of the environment or the profile, else us-east-1. */
   region?: string;
+  /**
+   * Profile in the files of the AWS command line, for S3. Default: `AWS_PROFILE` of the
+   * environment, else `default`, each after the keys of the environment.
+   */
+  profile?: string;
   /** Access key of S3, or account of Azure. */
   accessKeyId?: string;
   /** Its secret. */

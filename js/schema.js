@@ -63,6 +63,7 @@ const Compression = {
 const IStorageOptions = {
   endpoint: TEXT,
   region: TEXT,
+  profile: TEXT,
   accessKeyId: TEXT,
   secretAccessKey: TEXT,
   sessionToken: TEXT,

@@ -30,6 +30,8 @@ type Result<T> = std::result::Result<T, ConnectError>;
 pub struct RemoteOptions {
     /// URL of the service, for all but the large clouds.
     pub endpoint: Option<String>,
+    /// Profile of the AWS command line, for S3.
+    pub profile: Option<String>,
     /// Region of an S3 bucket.
     pub region: Option<String>,
     /// Access key of S3, or account of Azure.

@@ -25,6 +25,7 @@ mod error;
 mod holders;
 mod patient;
 mod probe;
+mod profile;
 mod runtime;
 mod transfer;
 
@@ -106,6 +107,10 @@ impl RemoteStorage {
         options: &RemoteOptions,
         entropy: Arc<dyn Entropy>,
     ) -> std::result::Result<Self, ConnectError> {
+        let options = &match url.starts_with("s3:") {
+            true => profile::with_profile(options)?,
+            false => options.clone(),
+        };
         let connected = connect::connect(url, options)?;
         let bucket = Bucket {
             store: connected.store,
