@@ -130,6 +130,13 @@ export interface IStorageOptions {
   connectTimeoutMs?: number;
   /** How often a request is repeated that failed for a passing reason, 0 to 100. Default 6. */
   retries?: number;
+  /**
+   * Directory in which manifests and parts of the index are kept between processes, as the service
+   * has them; false for none. It holds at most 256 MiB, and can be deleted at any time. Default:
+   * `CONTAINERARCHIVE_CACHE_DIR` of the environment, else `containerarchive` in the user's
+   * directory of caches.
+   */
+  cacheDir?: string | false;
 }
 
 /** Options of {@link ContainerArchive.open}. */

@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { Readable } from 'node:stream';
 import {
   CHEAP_KDF, ContainerArchive, ENCRYPTED, MIB, PASSPHRASE, afterwards, assertSameBytes, compressible, freshRepo, random, rejectsWith, restored,
-  root, test,
+  root, temporary, test,
 } from './support/harness.mjs';
 import { CREDENTIALS, skip, startFaulty, startMoto, startUnconditional } from './support/object-server.mjs';
 
@@ -65,6 +66,36 @@ for (const [kind, secret] of [['plain', {}], ['encrypted', SECRET]]) {
     assert.deepEqual((await archive.stats()).objectStorage, { conditionalPut: 'honoured' });
   });
 }
+
+run('what was listed is kept for the next process, where it is asked for', async (t) => {
+  const url = newUrl();
+  const cacheDir = join(temporary(t), 'kept');
+  const storage = { ...server.storage, cacheDir };
+  const archive = await create(t, url, { ...SECRET, storage });
+  const ids = [];
+  for (let seed = 0; seed < 3; seed++) ids.unshift((await archive.ingest([random(MIB, seed)], { tags: { note: 'confidential' } })).id);
+  await archive.close();
+  const list = async (options) => {
+    const handle = await connect(t, url, { passphrase: PASSPHRASE, storage: { ...server.storage, ...options } });
+    assert.deepEqual((await handle.listSnapshots()).map(({ id }) => id), ids);
+    return handle;
+  };
+  const kept = () => readdirSync(cacheDir, { recursive: true }).filter((name) => name.length > 60);
+  await list({ cacheDir });
+  const before = kept();
+  assert.ok(before.length >= 4, `three manifests and the index: ${before}`);
+  assert.ok(before.every((name) => !readFileSync(join(cacheDir, name)).includes('confidential')), 'they are encrypted');
+  rmSync(cacheDir, { recursive: true });
+  await list({ cacheDir: false });
+  assert.equal(existsSync(cacheDir), false);
+  const handle = await list({ cacheDir });
+  assert.equal((await handle.verify({ level: 'full' })).ok, true);
+  await handle.prune({ keepLast: 1 }, { exclusive: true });
+  ids.splice(1);
+  await list({ cacheDir });
+  await rejectsWith(list({ cacheDir: join(root, 'package.json') }), 'ERR_INVALID_ARGUMENT');
+  await rejectsWith(list({ cacheDir: true }), 'ERR_INVALID_ARGUMENT');
+});
 
 run('what cannot be reached is named, and no secret is', async () => {
   const url = newUrl();

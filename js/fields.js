@@ -54,7 +54,7 @@ const CHECKS = {
     check.integer(value, where, min, max, MEASURES.includes(unit) ? unit : '')),
   number,
   object,
-  path: check.path,
+  path: (value, where, { mayBeFalse }) => (mayBeFalse && value === false ? value : check.path(value, where)),
   tags: check.tags,
   text: (value, where) => check.text(value, where),
   time: check.time,

@@ -74,6 +74,7 @@ const IStorageOptions = {
   timeoutMs: integer('milliseconds', 1, MAX_U32, 60_000),
   connectTimeoutMs: integer('milliseconds', 1, MAX_U32, 5_000),
   retries: integer('requests', 0, 100, 6),
+  cacheDir: { type: 'path', mayBeFalse: true },
 };
 
 /** Options of a handle. */

@@ -14,7 +14,7 @@ export const has = (program) => spawnSync(program, ['--version'], { stdio: 'igno
 /** The environment without what a user of this machine may have set. */
 export function environment(more = {}) {
   const names = Object.keys(process.env).filter((name) => !name.startsWith('CONTAINERARCHIVE_'));
-  return { ...Object.fromEntries(names.map((name) => [name, process.env[name]])), TZ: 'UTC', ...more };
+  return { ...Object.fromEntries(names.map((name) => [name, process.env[name]])), TZ: 'UTC', CONTAINERARCHIVE_CACHE_DIR: '', ...more };
 }
 
 /** Runs the command line: { status, stdout, stderr }. */

@@ -13,6 +13,9 @@ import { fileURLToPath } from 'node:url';
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const { ContainerArchive, ContainerArchiveError } = createRequire(import.meta.url)('../../index.js');
 
+// nothing is kept in the directories of the user
+process.env.CONTAINERARCHIVE_CACHE_DIR = '';
+
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;

@@ -292,6 +292,11 @@ impl GlobalIndex {
         let open = || Segment::open(&self.storage, &self.context, &self.cache, id);
         let segment = match open() {
             Err(Error::Unreadable { .. }) => open(),
+            Err(Error::Damaged { .. }) if self.storage.is_remote() => {
+                // its bytes may have been kept since an earlier read
+                self.storage.forget_cached_of(&layout::segment(&id));
+                open()
+            }
             other => other,
         }?;
         if let Some(Error::Unreadable { offset, len, .. }) = left_out {

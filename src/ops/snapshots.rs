@@ -18,7 +18,7 @@ const MIN_PREFIX: usize = 4;
 /// `UnsupportedFormat` when a newer version wrote one of them, `Storage`, `Closed`.
 pub fn list_snapshots(repo: &Repository, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
     let mut found = Vec::new();
-    for id in snapshots::to_load(repo, &list_ids(repo)?) {
+    for id in snapshots::to_show(repo, &list_ids(repo)?) {
         match load(repo, id) {
             Ok(snapshot) if filter.matches(&snapshot) => found.push(snapshot),
             // forgotten since it was listed
@@ -69,7 +69,7 @@ pub fn latest_snapshot(repo: &Repository, filter: &SnapshotFilter) -> Result<Opt
     let now_ms = repo.now_ms();
     let mut newest: Option<Snapshot> = None;
     let (mut matching, mut future) = (0u64, 0u64);
-    for id in snapshots::to_load(repo, &list_ids(repo)?) {
+    for id in snapshots::to_show(repo, &list_ids(repo)?) {
         match load(repo, id) {
             Ok(snapshot) if !filter.matches(&snapshot) => {}
             Ok(snapshot) => {

@@ -170,7 +170,7 @@ fn object_storage(repo: &Repository) -> Result<Option<ObjectStorageStats>> {
 }
 
 fn count_snapshots(repo: &Repository, monitor: &dyn Monitor, stats: &mut Stats) -> Result<()> {
-    for id in snapshots::to_load(repo, &list_ids(repo)?) {
+    for id in snapshots::to_show(repo, &list_ids(repo)?) {
         repo.check_running(monitor)?;
         match load(repo, id) {
             Ok(snapshot) => {

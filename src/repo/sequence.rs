@@ -58,7 +58,7 @@ impl Repository {
             keys = self.storage().put_last(keys, MOST_READ);
         }
         let mut unread: Vec<SnapshotId> = Vec::new();
-        let read = |key: &String| Ask::Get {
+        let read = |key: &String| Ask::Listed {
             key: key.clone(),
             max_len: MAX_MANIFEST_LEN,
         };

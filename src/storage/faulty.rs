@@ -158,6 +158,10 @@ impl Storage for FaultyStorage {
         self.inner.forget_cached();
     }
 
+    fn forget_cached_of(&self, key: &str) {
+        self.inner.forget_cached_of(key);
+    }
+
     fn prefetch(&self, reads: Vec<super::Ask>) -> u64 {
         self.inner.prefetch(reads)
     }

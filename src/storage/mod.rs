@@ -218,8 +218,11 @@ pub trait Storage: Send + Sync {
         Ok(Root::Found(None))
     }
 
-    /// Forgets what is kept of files in memory: the next reads show what is stored.
+    /// Forgets what is kept of files: from now on reads show what is stored.
     fn forget_cached(&self) {}
+
+    /// The same of one file, whose bytes turned out to be wrong.
+    fn forget_cached_of(&self, _key: &str) {}
 
     /// Starts reads that the calling thread is about to make, and returns the number of this
     /// announcement: see [`prefetch()`].

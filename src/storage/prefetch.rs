@@ -18,6 +18,14 @@ pub enum Ask {
         /// Longest file, in bytes.
         max_len: u64,
     },
+    /// `get` of a file that a listing has just shown: its bytes may have been kept since an earlier
+    /// read.
+    Listed {
+        /// The key.
+        key: String,
+        /// Longest file, in bytes.
+        max_len: u64,
+    },
     /// `size`
     Size(String),
     /// `list`

@@ -98,6 +98,10 @@ impl Storage for RecordingStorage {
         self.inner.forget_cached();
     }
 
+    fn forget_cached_of(&self, key: &str) {
+        self.inner.forget_cached_of(key);
+    }
+
     fn prefetch(&self, reads: Vec<super::Ask>) -> u64 {
         self.inner.prefetch(reads)
     }

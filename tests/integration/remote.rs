@@ -21,6 +21,7 @@ use object_store::{
     GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult,
 };
+use sha2::Digest;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -111,6 +112,53 @@ fn machines_share_a_repository_on_object_storage() {
         assert_clean(&third, "after a prune");
         ops::reindex(&third, &NullMonitor).unwrap();
         assert!(restore(&open_on(&store, flavor, PATIENT), &two.id.to_hex(), None).unwrap() == other);
+    }
+}
+
+/// The files that are kept in a folder.
+fn kept_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let shelves = std::fs::read_dir(folder).unwrap().map(|shelf| shelf.unwrap().path());
+    let files = shelves
+        .filter(|shelf| shelf.is_dir())
+        .flat_map(|shelf| std::fs::read_dir(shelf).unwrap());
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+#[test]
+fn wrong_bytes_that_were_kept_are_requested_again() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let process = || -> Arc<dyn Storage> {
+            let storage = RemoteStorage::of_store(Arc::clone(&store), "x", "machine", PATIENT, Arc::new(OsEntropy));
+            Arc::new(storage.with_requests_ahead().keeping_in(folder.path().to_owned()))
+        };
+        let repo = init_on(process(), flavor).unwrap();
+        let data = random_bytes(1, 200_000);
+        let one = ingest(&repo, &data).unwrap();
+        let two = ingest(&repo, &random_bytes(2, 100_000)).unwrap();
+        drop(repo);
+        let ids = |seed| {
+            let repo = open(environment(process(), seed), flavor).unwrap();
+            let listed = ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap();
+            assert!(restore(&repo, &one.id.to_hex(), None).unwrap() == data);
+            listed.into_iter().map(|snapshot| snapshot.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(50), [two.id, one.id]);
+        let kept = kept_files(folder.path());
+        assert!(kept.len() >= 3, "two manifests and a segment: {}", kept.len());
+        for file in &kept {
+            let len = std::fs::read(file).unwrap().len() - 32;
+            let wrong = vec![b'x'; len];
+            std::fs::write(file, [&wrong[..], &sha2::Sha256::digest(&wrong)].concat()).unwrap();
+        }
+        assert_eq!(ids(51), [two.id, one.id]);
+        for file in kept_files(folder.path()) {
+            std::fs::write(file, b"damaged").unwrap();
+        }
+        assert_eq!(ids(52), [two.id, one.id]);
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert_eq!(ids(53), [two.id, one.id]);
     }
 }
 

@@ -34,7 +34,7 @@ impl Known {
     /// Reads the manifests of the target. One that is damaged is ignored.
     pub fn read(target: &Repository) -> Result<Self> {
         let mut copies = HashMap::new();
-        for id in snapshots::to_load(target, &list_ids(target)?) {
+        for id in snapshots::to_show(target, &list_ids(target)?) {
             match load(target, id) {
                 Ok(snapshot) => drop(copies.insert(snapshot.origin(target.config().id), *id)),
                 Err(Error::ManifestCorrupt { .. } | Error::SnapshotNotFound { .. }) => {}

@@ -19,6 +19,8 @@ const MOST_WAITING: usize = 64 << 20;
 /// The answer of an [`Ask`].
 pub(super) enum Answer {
     Get(Result<Vec<u8>>),
+    /// The file was kept, and not requested.
+    Kept(Vec<u8>),
     Size(Result<Option<u64>>),
     List(Result<Vec<transfer::Listed>>),
 }
@@ -90,8 +92,9 @@ impl Ahead {
         }
     }
 
-    /// Starts the reads of the calling thread, and returns the number of this announcement.
-    pub(super) fn start(&self, bucket: &Arc<Bucket>, reads: impl Iterator<Item = Ask>) -> u64 {
+    /// Starts the reads of the calling thread, except of files that are given, and returns the
+    /// number of this announcement.
+    pub(super) fn start(&self, bucket: &Arc<Bucket>, reads: impl Iterator<Item = (Option<Vec<u8>>, Ask)>) -> u64 {
         let announcement = self.announcements.fetch_add(1, Ordering::Relaxed);
         // without threads, each read reports that when it is made
         let Some(handle) = runtime::handle().ok().filter(|_| !self.is_off) else {
@@ -99,14 +102,15 @@ impl Ahead {
         };
         let owner = thread::current().id();
         let mut started = lock(&self.started);
-        for read in reads {
-            let sent = Arc::new(AtomicBool::new(false));
+        for (kept, read) in reads {
+            let sent = Arc::new(AtomicBool::new(kept.is_some()));
             let request = Request {
                 bucket: Arc::clone(bucket),
                 read: read.clone(),
                 in_flight: Arc::clone(&self.in_flight),
                 sent: Arc::clone(&sent),
                 all: Arc::clone(&self.waiting_bytes),
+                kept,
             };
             let started_now = Started {
                 task: handle.spawn(request.answer()),
@@ -137,7 +141,7 @@ impl Ahead {
 
     fn forget(&self, key: &str) {
         lock(&self.started).retain(|(_, read), _| match read {
-            Ask::Get { key: read, .. } | Ask::Size(read) => read != key,
+            Ask::Get { key: read, .. } | Ask::Listed { key: read, .. } | Ask::Size(read) => read != key,
             Ask::List(folder) => folder != folder_of(key),
         });
     }
@@ -178,10 +182,23 @@ struct Request {
     in_flight: Arc<Semaphore>,
     sent: Arc<AtomicBool>,
     all: Arc<AtomicUsize>,
+    /// The answer, if no request is needed.
+    kept: Option<Vec<u8>>,
 }
 
 impl Request {
     async fn answer(self) -> Waiting {
+        if let Some(bytes) = self.kept {
+            let counted = Counted {
+                all: self.all,
+                bytes: AtomicUsize::new(0),
+            };
+            let fits = counted.fits(bytes.len() as u64);
+            return Waiting {
+                answer: fits.then_some(Answer::Kept(bytes)),
+                _counted: counted,
+            };
+        }
         // never closed; without a permit there would only be more at once
         let _permit = self.in_flight.acquire().await.ok();
         self.sent.store(true, Ordering::Relaxed);
@@ -191,7 +208,7 @@ impl Request {
         };
         let bucket = self.bucket.as_ref();
         let answer = match &self.read {
-            Ask::Get { key, max_len } => {
+            Ask::Get { key, max_len } | Ask::Listed { key, max_len } => {
                 // counted before the body is read; what does not fit is not read
                 let fetched = transfer::fetch_if(bucket, key, *max_len, &|len| counted.fits(len)).await;
                 fetched.map(Answer::Get)

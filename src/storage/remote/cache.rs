@@ -88,6 +88,14 @@ impl Cache {
         }
     }
 
+    /// Forgets the bytes of a segment: the next read requests them.
+    pub(super) fn forget_bytes(&self, key: &str) {
+        let mut state = lock(&self.state);
+        if let Some(old) = state.segments.remove(key) {
+            state.bytes -= old.len();
+        }
+    }
+
     /// Forgets everything: the next reads show what is stored.
     pub(super) fn clear(&self) {
         *lock(&self.state) = State::default();

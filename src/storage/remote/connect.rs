@@ -2,13 +2,14 @@
 
 use super::super::Error;
 use super::patient::PatientConnector;
-use super::runtime;
+use super::{kept, runtime};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,18 @@ pub struct RemoteOptions {
     pub connect_timeout_ms: Option<u64>,
     /// How often a request is repeated that failed for a passing reason.
     pub retries: Option<usize>,
+    /// Where objects are kept between processes; `false` for nowhere, absent for the usual folder.
+    pub cache_dir: Option<CacheDir>,
+}
+
+/// The folder of objects that are kept.
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+pub enum CacheDir {
+    /// `false`: none.
+    Off(bool),
+    /// Its path.
+    Path(String),
 }
 
 impl RemoteOptions {
@@ -86,6 +99,8 @@ pub(super) struct Connected {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) root: Path,
     pub(super) name: String,
+    /// Where objects are kept between processes.
+    pub(super) kept: Option<PathBuf>,
 }
 
 fn invalid(reason: String) -> ConnectError {
@@ -150,7 +165,23 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
             "" => format!("{scheme}://{bucket}/{prefix}"),
             _ => format!("{scheme}://{bucket}/{prefix} at {endpoint}"),
         },
+        kept: cache_folder(options)?,
     })
+}
+
+/// The folder of objects that are kept. One that is given must be usable.
+fn cache_folder(options: &RemoteOptions) -> Result<Option<PathBuf>> {
+    match &options.cache_dir {
+        None | Some(CacheDir::Off(true)) => Ok(kept::usual_folder()),
+        Some(CacheDir::Off(false)) => Ok(None),
+        Some(CacheDir::Path(path)) => {
+            let cannot = |error| invalid(format!("storage.cacheDir cannot be created: {path}: {error}"));
+            // the working directory may change
+            let absolute = std::path::absolute(path).map_err(cannot)?;
+            kept::create_folder(&absolute).map_err(cannot)?;
+            Ok(Some(absolute))
+        }
+    }
 }
 
 /// Splits `scheme://bucket/prefix`.

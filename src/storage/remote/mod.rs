@@ -23,6 +23,7 @@ mod cache;
 mod connect;
 mod error;
 mod holders;
+mod kept;
 mod patient;
 mod probe;
 mod profile;
@@ -38,10 +39,12 @@ use crate::sync::lock;
 use ahead::{Ahead, Answer};
 use error::of_store;
 use holders::Holders;
+use kept::Kept;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::HashMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +58,7 @@ pub struct RemoteStorage {
     bucket: Arc<Bucket>,
     holders: Holders,
     cache: cache::Cache,
+    kept: Kept,
     ahead: Ahead,
     probe: probe::Probe,
     /// When the objects in [`TIMED`] were put, as last listed.
@@ -119,7 +123,8 @@ impl RemoteStorage {
             secrets: options.secrets(),
             entropy,
         };
-        Ok(Self::of(bucket, holders::Timing::default(), REQUESTS_AHEAD))
+        let folder = connected.kept;
+        Ok(Self::of(bucket, folder, holders::Timing::default(), REQUESTS_AHEAD))
     }
 
     /// The repository below `root` in any store, for tests. Storages with different names know
@@ -140,7 +145,14 @@ impl RemoteStorage {
             secrets: Vec::new(),
             entropy,
         };
-        Self::of(bucket, holders::Timing::expiring(expiry), 0)
+        Self::of(bucket, None, holders::Timing::expiring(expiry), 0)
+    }
+
+    /// The same with objects that are kept in a folder between processes.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn keeping_in(mut self, folder: PathBuf) -> Self {
+        self.kept = Kept::new(Some(folder), &self.bucket.name, Arc::clone(&self.bucket.entropy));
+        self
     }
 
     /// The same with requests side by side, as in production.
@@ -150,10 +162,11 @@ impl RemoteStorage {
         self
     }
 
-    fn of(bucket: Bucket, timing: holders::Timing, requests_ahead: usize) -> Self {
+    fn of(bucket: Bucket, folder: Option<PathBuf>, timing: holders::Timing, requests_ahead: usize) -> Self {
         let bucket = Arc::new(bucket);
         Self {
             cache: cache::Cache::default(),
+            kept: Kept::new(folder, &bucket.name, Arc::clone(&bucket.entropy)),
             ahead: Ahead::new(requests_ahead),
             holders: Holders::new(Arc::clone(&bucket), timing),
             probe: probe::Probe::new(Arc::clone(&bucket)),
@@ -168,17 +181,21 @@ impl RemoteStorage {
             key: key.to_owned(),
             max_len,
         };
-        match self.ahead.take(ask) {
+        let bytes = match self.ahead.take(ask) {
+            Some(Answer::Kept(bytes)) => return Ok(bytes),
             // one that failed is repeated
-            Some(Answer::Get(Ok(bytes))) => Ok(bytes),
-            Some(Answer::Get(Err(error))) if error.kind == super::ErrorKind::NotFound => Err(error),
-            _ => transfer::get(&self.bucket, key, max_len),
-        }
+            Some(Answer::Get(Ok(bytes))) => bytes,
+            Some(Answer::Get(Err(error))) if error.kind == super::ErrorKind::NotFound => return Err(error),
+            _ => transfer::get(&self.bucket, key, max_len)?,
+        };
+        self.kept.put(key, &bytes);
+        Ok(bytes)
     }
 
     /// Forgets what is kept of an object that is about to change.
     fn changes<'a>(&'a self, key: &'a str) -> ahead::Changes<'a> {
         self.cache.forget(key);
+        self.kept.forget(key);
         self.ahead.changes(key)
     }
 
@@ -251,6 +268,7 @@ impl Storage for RemoteStorage {
             let times = listed.iter().map(|listed| (listed.entry.key.clone(), listed.put_at));
             *lock(&self.times) = times.collect();
         }
+        self.kept.listed(prefix, &listed);
         let entries: Vec<Entry> = listed.into_iter().map(|listed| listed.entry).collect();
         if prefix == cache::FOLDER {
             self.cache.listed(&entries);
@@ -272,19 +290,28 @@ impl Storage for RemoteStorage {
 
     fn forget_cached(&self) {
         self.cache.clear();
+        self.kept.bypass();
+    }
+
+    fn forget_cached_of(&self, key: &str) {
+        self.cache.forget_bytes(key);
+        self.kept.forget(key);
     }
 
     fn prefetch(&self, reads: Vec<Ask>) -> u64 {
         let needed = reads.into_iter().filter_map(|read| match read {
             // a short segment is read whole, and kept
-            Ask::Get { key, .. } if cache::is_segment(&key) => {
-                self.cache.is_short_and_missing(&key).then_some(Ask::Get {
-                    key,
-                    max_len: cache::LONGEST,
-                })
+            Ask::Get { key, .. } | Ask::Listed { key, .. } if cache::is_segment(&key) => {
+                let max_len = cache::LONGEST;
+                let is_missing = self.cache.is_short_and_missing(&key);
+                is_missing.then(|| (self.kept.get(&key), Ask::Get { key, max_len }))
+            }
+            Ask::Listed { key, max_len } => {
+                let kept = self.kept.get(&key).filter(|bytes| bytes.len() as u64 <= max_len);
+                Some((kept, Ask::Get { key, max_len }))
             }
             Ask::Size(key) if self.cache.len(&key).is_some() => None,
-            read => Some(read),
+            read => Some((None, read)),
         });
         self.ahead.start(&self.bucket, needed)
     }

@@ -177,3 +177,57 @@ fn a_put_that_meets_its_own_bytes_has_succeeded() {
     assert_eq!(put_bytes(&storage, "a/k", b"mine2").unwrap(), Created::Exists);
     assert_eq!(put_bytes(&storage, "a/k", b"min").unwrap(), Created::Exists);
 }
+
+#[test]
+fn what_a_listing_shows_may_be_kept_since_an_earlier_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(InMemory::new());
+    let process = || {
+        let store: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
+        let storage = RemoteStorage::of_store(store, "x", "machine", Duration::ZERO, Arc::new(OsEntropy));
+        storage.with_requests_ahead().keeping_in(folder.path().to_owned())
+    };
+    let manifest = "snapshots/a.json";
+    let listed = |key: &str| Ask::Listed {
+        key: key.to_owned(),
+        max_len: 100,
+    };
+    let gone = |key: &str| {
+        runtime::block_on(store.delete(&Path::from(format!("x/{key}"))))
+            .unwrap()
+            .unwrap()
+    };
+    let first = process();
+    put_bytes(&first, manifest, b"manifest").unwrap();
+    put_bytes(&first, "index/a.seg", b"segment").unwrap();
+    for folder in ["snapshots", "index"] {
+        first.list(folder).unwrap();
+    }
+    assert_eq!(first.get(manifest, 100).unwrap(), b"manifest");
+    let mut segment = [0; 7];
+    first.forget_cached_of("index/a.seg");
+    first.list("index").unwrap();
+    first.get_range("index/a.seg", 0, &mut segment).unwrap();
+
+    // what these return was not requested
+    let (second, third, checking) = (process(), process(), process());
+    for storage in [&second, &third, &checking] {
+        storage.list("snapshots").unwrap();
+        storage.list("index").unwrap();
+    }
+    gone(manifest);
+    gone("index/a.seg");
+    let announced = prefetch(&second, || [listed(manifest), get("index/a.seg")]);
+    assert_eq!(second.get(manifest, 100).unwrap(), b"manifest");
+    second.get_range("index/a.seg", 0, &mut segment).unwrap();
+    assert_eq!(&segment, b"segment");
+    drop(announced);
+
+    let _announced = prefetch(&third, || [get(manifest)]);
+    assert_eq!(third.get(manifest, 100).unwrap_err().kind, ErrorKind::NotFound);
+    checking.forget_cached();
+    let _announced = prefetch(&checking, || [listed(manifest), get("index/a.seg")]);
+    assert_eq!(checking.get(manifest, 100).unwrap_err().kind, ErrorKind::NotFound);
+    let unread = checking.get_range("index/a.seg", 0, &mut segment).unwrap_err();
+    assert_eq!(unread.kind, ErrorKind::NotFound);
+}

@@ -214,6 +214,8 @@ pub(super) struct Listed {
     pub entry: Entry,
     /// When it was put, in microseconds since 1970 by the clock of the service.
     pub put_at: i64,
+    /// Its ETag: another one after each put of the key.
+    pub version: Option<String>,
 }
 
 /// See [`Storage::list`](super::Storage::list).
@@ -234,7 +236,11 @@ async fn list_once(bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>> {
                 len: meta.size,
             };
             let put_at = meta.last_modified.timestamp_micros();
-            Some(Listed { entry, put_at })
+            Some(Listed {
+                entry,
+                put_at,
+                version: meta.e_tag,
+            })
         })
         .collect();
     found.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
