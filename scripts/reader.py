@@ -38,7 +38,7 @@ from collections import defaultdict, namedtuple
 from functools import cache, cached_property
 
 HEX16, HEX32 = r"[0-9a-f]{32}", r"[0-9a-f]{64}"
-KNOWN_FEATURES = {"protocol-k"}
+KNOWN_FEATURES = {"commit-1", "protocol-k"}
 DATA, LIST, MANIFEST_COPY, CONFIG_COPY = 0, 1, 2, 3
 TYPES = ("data chunks", "list nodes", "parts of manifest copies", "config copies")
 MAX_ENTRIES, MAX_LEVEL, MAX_MANIFEST, MAX_KEPT = 65_535, 7, 64 << 20, 64 << 20

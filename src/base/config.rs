@@ -22,8 +22,12 @@ pub(super) fn config_read() -> Ask {
 }
 /// The version that this software writes and reads.
 pub const VERSION: u32 = 1;
-/// Commits and deletes follow the lock rules of `docs/invariants.md`.
-pub const FEATURE_PROTOCOL_K: &str = "protocol-k";
+/// Commits and deletes follow `docs/invariants.md`. The storage decides which of its protocols
+/// holds: a directory that is copied into a bucket becomes a repository of object storage without a
+/// change of its config.
+pub const FEATURE_COMMIT: &str = "commit-1";
+/// The name of the same feature in repositories made before. A config is never written again.
+pub const FEATURE_COMMIT_BEFORE: &str = "protocol-k";
 /// Chunker of plain repositories.
 pub const CHUNKER_PLAIN: &str = "fastcdc-v2020";
 /// Chunker of sealed repositories.
@@ -159,7 +163,7 @@ impl Config {
             }),
             pack_size: self.pack_size,
             features: Features {
-                required: vec![FEATURE_PROTOCOL_K.to_owned()],
+                required: vec![FEATURE_COMMIT.to_owned()],
                 optional: Vec::new(),
             },
         };
@@ -186,7 +190,7 @@ impl Config {
             });
         }
         for feature in head.features.map(|features| features.required).unwrap_or_default() {
-            if feature != FEATURE_PROTOCOL_K {
+            if ![FEATURE_COMMIT, FEATURE_COMMIT_BEFORE].contains(&feature.as_str()) {
                 return Err(Error::UnsupportedFormat {
                     what: format!("the feature {feature:?}"),
                 });
@@ -365,10 +369,21 @@ mod tests {
     }
 
     #[test]
+    fn the_former_name_of_the_feature_is_the_same_feature() {
+        let text = String::from_utf8(config(false).encode(None).unwrap()).unwrap();
+        let body = text.split(",\"checksum\"").next().unwrap();
+        let former = body.replace(FEATURE_COMMIT, FEATURE_COMMIT_BEFORE);
+        assert_ne!(former, body);
+        let former = checked_json::finish(format!("{former}}}"));
+        assert_eq!(Config::decode(former.as_bytes()).unwrap(), config(false));
+    }
+
+    #[test]
     fn a_future_version_or_feature_is_not_reported_as_damage() {
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),
-            ("[\"protocol-k\"]", "[\"protocol-k\",\"warp\"]"),
+            ("[\"commit-1\"]", "[\"commit-1\",\"warp\"]"),
+            ("[\"commit-1\"]", "[\"commit-2\"]"),
         ] {
             let text = String::from_utf8(config(false).encode(None).unwrap()).unwrap();
             let body = text.split(",\"checksum\"").next().unwrap().replace(from, to);

@@ -5,7 +5,7 @@
 //! this software. What cannot be read counts as a sign of one, because damage is the finding that
 //! leads to no new repository at the path.
 
-use super::config::{CHUNKER_PLAIN, Config, FEATURE_PROTOCOL_K, MAX_CONFIG_LEN};
+use super::config::{CHUNKER_PLAIN, Config, FEATURE_COMMIT, FEATURE_COMMIT_BEFORE, MAX_CONFIG_LEN};
 use super::{Environment, readme};
 use crate::error::Error;
 use crate::storage::{Entry, ErrorKind, Storage};
@@ -36,7 +36,10 @@ fn is_foreign(env: &Environment, config: Option<&[u8]>) -> bool {
 /// True when a damaged text was a config of this software, also of a later version.
 fn is_our_text(config: &[u8]) -> bool {
     let names = |word: &str| config.windows(word.len()).any(|window| window == word.as_bytes());
-    checked_json::verify(config).is_some() || names(FEATURE_PROTOCOL_K) || names(CHUNKER_PLAIN)
+    checked_json::verify(config).is_some()
+        || [FEATURE_COMMIT, FEATURE_COMMIT_BEFORE, CHUNKER_PLAIN]
+            .into_iter()
+            .any(names)
 }
 
 /// True when there is a file that only a repository has, by its path and name.

@@ -218,11 +218,7 @@ fn a_config_of_an_unknown_version_or_with_invalid_values_is_refused() {
             ("\"version\":1", "\"version\":2", "ERR_UNSUPPORTED_FORMAT"),
             ("\"version\":1", "\"version\":0", "ERR_UNSUPPORTED_FORMAT"),
             ("\"version\":1", "\"version\":-1", "ERR_CONFIG_CORRUPT"),
-            (
-                "[\"protocol-k\"]",
-                "[\"protocol-k\",\"warp\"]",
-                "ERR_UNSUPPORTED_FORMAT",
-            ),
+            ("[\"commit-1\"]", "[\"commit-1\",\"warp\"]", "ERR_UNSUPPORTED_FORMAT"),
             (
                 "\"algorithm\":\"fastcdc",
                 "\"algorithm\":\"slowcdc",

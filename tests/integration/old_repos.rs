@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Every frozen repository, and how it was written.
-const RECIPES: [Recipe; 14] = [
+const RECIPES: [Recipe; 16] = [
     Recipe {
         name: "plain-gzip",
         secrets: &[],
@@ -207,12 +207,36 @@ const RECIPES: [Recipe; 14] = [
         seed: 1,
         unfinished_prune: false,
     },
+    Recipe {
+        name: "plain-commit",
+        secrets: &[],
+        compressions: [
+            Compression::Gzip { level: 3 },
+            Compression::Zstd { level: 3 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 1 }),
+        seed: 96,
+        unfinished_prune: false,
+    },
+    Recipe {
+        name: "sealed-commit",
+        secrets: &[TextSecret::Passphrase("correct horse battery stäple")],
+        compressions: [
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 9 },
+            Compression::None,
+        ],
+        parity: Some(ParityParams { data: 4, parity: 2 }),
+        seed: 1,
+        unfinished_prune: false,
+    },
 ];
 
-/// Returns the recipes that still give the frozen bytes. The others were frozen before manifests
-/// had a `sequence`.
+/// Returns the recipes that still give the frozen bytes. The others were frozen while the config
+/// had the feature `protocol-k`, and copies of the config are in packs and parity groups.
 fn current_recipes() -> impl Iterator<Item = &'static Recipe> {
-    RECIPES.iter().filter(|recipe| recipe.has_sequences())
+    RECIPES.iter().filter(|recipe| recipe.has_present_config())
 }
 
 /// The cheapest key derivation that a reader accepts.
@@ -258,7 +282,12 @@ impl Recipe {
 
     /// It was frozen with a tar and its member index.
     fn has_members(&self) -> bool {
-        self.name.ends_with("-members")
+        self.name.ends_with("-members") || self.has_present_config()
+    }
+
+    /// It was frozen with the feature `commit-1` in its config.
+    fn has_present_config(&self) -> bool {
+        self.name.ends_with("-commit")
     }
 }
 

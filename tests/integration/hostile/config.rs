@@ -13,7 +13,7 @@ pub(super) const CASES: &[Case] = &[
         "config: an unknown feature",
         "open=ERR_UNSUPPORTED_FORMAT",
         |at| {
-            at.forge(layout::CONFIG, "[\"protocol-k\"]", "[\"protocol-k\",\"../../etc\"]");
+            at.forge(layout::CONFIG, "[\"commit-1\"]", "[\"commit-1\",\"../../etc\"]");
         },
     ),
     case(Bare, "config: 1 GB of zeros", "verify=ERR_CONFIG_CORRUPT", |at| {

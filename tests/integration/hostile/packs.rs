@@ -231,7 +231,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         Bare,
         "packs: 1 GB of zeros in place of one",
-        "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
+        "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_CHUNK_CORRUPT after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             at.sparse(&at.first(layout::DATA, ".pack"), 1 << 30);
         },
@@ -262,7 +262,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         Bare,
         "packs: an intact one with the file name of another",
-        "restore=ERR_CHUNK_CORRUPT files=ERR_CHUNK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_MISSING after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
+        "restore=ERR_PACK_CORRUPT files=ERR_PACK_CORRUPT verify=ERR_CHUNK_CORRUPT+ERR_PACK_CORRUPT prune=ERR_PACK_CORRUPT after=ERR_CHUNK_MISSING last=sweep:ERR_CHUNK_MISSING",
         |at| {
             at.under_another_name(layout::DATA, ".pack");
         },
