@@ -22,7 +22,7 @@ use crate::storage::{Ask, prefetch};
 use crate::sync::lock;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// New chunks after which a session publishes a segment automatically, so that its memory stays
@@ -36,6 +36,9 @@ const SHARE_PER_CHUNK: usize = 8 * 160;
 
 /// Packs that a session on object storage asks for one after the other before it lists all.
 const ASKED_FIRST: usize = 8;
+/// Entries of the index up to which it lists them at once: about 400 packs of 32 MiB, which one
+/// answer has, with their `.idx`.
+const FEW_ENTRIES: u64 = 50_000;
 /// How long a session on object storage is taken to be standing after a check.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -121,6 +124,7 @@ pub struct Session {
     seen_packs: Mutex<HashMap<PackId, Option<u64>>>,
     /// On object storage, the packs that were listed after some had been asked for one by one.
     listed_packs: Mutex<Option<BTreeMap<PackId, u64>>>,
+    has_few_packs: OnceLock<bool>,
     /// Packs that contain a chunk of this snapshot, reused or own.
     relied: Mutex<HashSet<PackId>>,
     /// Packs of this session that a segment names.
@@ -164,6 +168,7 @@ impl Session {
             // its lease was put just now
             standing: Mutex::new(Some(Instant::now())),
             listed_packs: Mutex::default(),
+            has_few_packs: OnceLock::new(),
             stats: SessionStats::default(),
             repo: Arc::clone(repo),
         })
@@ -386,7 +391,7 @@ impl Session {
         }
         let found = {
             let mut listed = lock(&self.listed_packs);
-            if listed.is_none() && lock(&self.seen_packs).len() >= ASKED_FIRST {
+            if listed.is_none() && (lock(&self.seen_packs).len() >= ASKED_FIRST || self.has_few_packs()) {
                 *listed = Some(self.repo.list_packs()?);
             }
             listed.as_ref().and_then(|listed| listed.get(pack).copied())
@@ -396,6 +401,19 @@ impl Session {
             // put since
             None => self.repo.pack_len(pack),
         }
+    }
+
+    /// Whether one answer lists all packs of the repository, as the index was at the start.
+    fn has_few_packs(&self) -> bool {
+        let entries = || {
+            self.repo
+                .index()
+                .live_segments()
+                .iter()
+                .map(|segment| segment.entries)
+                .sum::<u64>()
+        };
+        *self.has_few_packs.get_or_init(|| entries() <= FEW_ENTRIES)
     }
 
     /// Encodes, seals, proves and appends one chunk; returns the length of the stored chunk.

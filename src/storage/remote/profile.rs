@@ -4,10 +4,6 @@
 //! single sign-on or by a program, are not: `aws configure export-credentials` prints them.
 //! Precedence is that of the AWS programs: what is passed, a profile that is named in a program,
 //! the environment, the profile of `AWS_PROFILE` or `default`, the identity of the machine.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this room does I/O; read once, when connecting"
-)]
 
 use super::connect::{ConnectError, RemoteOptions};
 use std::collections::HashMap;
@@ -138,6 +134,7 @@ fn section_of(text: &str, section: &str) -> Option<Settings> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests may")]
 mod tests {
     use super::*;
 
