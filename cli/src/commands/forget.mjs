@@ -2,7 +2,7 @@
 
 import { Option } from 'commander';
 import { EXIT, Failure, inWords } from '../failure.mjs';
-import { localTime, plural, shortId, size } from '../output.mjs';
+import { count, localTime, plural, shortId, size } from '../output.mjs';
 import { addPolicyOptions, calendar, planTable, policyOf } from '../policy.mjs';
 import { withProgress } from '../progress.mjs';
 import { withRepository } from '../repository.mjs';
@@ -121,11 +121,17 @@ async function runPrune({ output, signal }, archive, options) {
   return result;
 }
 
-/** What a prune freed, for people. */
+/**
+ * What a prune freed, for people. Packs can be deleted without a byte of stored data in them: those
+ * that hold only the manifests of removed snapshots.
+ */
 function freed({ freedBytes, pendingBytes, removedPacks, rewrittenPacks, dryRun }) {
-  const verb = dryRun ? 'would free' : 'freed';
   const later = pendingBytes > 0 ? `; ${size(pendingBytes)} stay until running backups have ended` : '';
-  return `${verb} ${size(freedBytes)}: ${plural(removedPacks, 'pack')} deleted, ${rewrittenPacks} rewritten${later}`;
+  const packs = `${plural(removedPacks, 'pack')} deleted, ${count(rewrittenPacks)} rewritten`;
+  if (freedBytes > 0) return `${dryRun ? 'would free' : 'freed'} ${size(freedBytes)}: ${packs}${later}`;
+  if (removedPacks + rewrittenPacks === 0) return `nothing to free${later}`;
+  const what = rewrittenPacks > 0 ? packs : `${plural(removedPacks, 'pack')} with nothing but manifests deleted`;
+  return `${dryRun ? 'would free' : 'freed'} no stored data: ${what}${later}`;
 }
 
 async function prune(session, { maxUnused, wait = false, exclusive: alone = false, dryRun = false, ...globals }) {
