@@ -19,3 +19,11 @@ test('a prune that frees no stored data does not state a size', async (t) => {
   await repo.forget([last.id]);
   assert.match(ok('prune'), /^freed \d+ B: 2 packs deleted, 0 rewritten\n$/);
 });
+
+test('a dry run of forget with ids has a result', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  const { json } = commands(path);
+  const { id, createdAt } = await repo.ingest(Buffer.from('1'));
+  assert.deepEqual(json('forget', id.slice(0, 8), '--dry-run'), [{ remove: [{ id, createdAt, group: {} }], dryRun: true }]);
+  assert.equal((await repo.listSnapshots()).length, 1);
+});

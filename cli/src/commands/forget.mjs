@@ -73,6 +73,10 @@ async function byIds(session, archive, ids, options) {
   }
   const lines = chosen.map(({ id, createdAt }) => `${options.dryRun ? 'would be removed' : 'to be removed'}: ${shortId(id)} of ${localTime(createdAt)}`);
   session.output.note(lines.join('\n'));
+  if (options.dryRun && session.output.isJson) {
+    // as in the plan of a policy
+    session.output.result({ remove: chosen.map(({ id, createdAt }) => ({ id, createdAt, group: {} })), dryRun: true });
+  }
   const isExact = ids.every((id) => FULL_ID.test(id));
   if (!(await mayRemove(session, options, chosen.length, !isExact))) return EXIT.ok;
   return remove(session, archive, chosen.map(({ id, createdAt }) => ({ id, createdAt, group: {} })), options);
