@@ -1,8 +1,11 @@
 // Commands that change or write something: what they state about it, and what a failure leaves.
 
 import assert from 'node:assert/strict';
-import { commands } from './support/cli.mjs';
-import { freshRepo, test } from './support/harness.mjs';
+import { spawnSync } from 'node:child_process';
+import { lstatSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CLI, ON_UNIX, commands, environment, has } from './support/cli.mjs';
+import { freshRepo, temporary, test } from './support/harness.mjs';
 
 test('a prune that frees no stored data does not state a size', async (t) => {
   const { path, repo } = await freshRepo(t);
@@ -27,3 +30,29 @@ test('a dry run of forget with ids has a result', async (t) => {
   assert.deepEqual(json('forget', id.slice(0, 8), '--dry-run'), [{ remove: [{ id, createdAt, group: {} }], dryRun: true }]);
   assert.equal((await repo.listSnapshots()).length, 1);
 });
+
+test('a report that cannot be written leaves the file as it was', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  await repo.ingest(Buffer.from('1'));
+  const folder = temporary(t);
+  const file = join(folder, 'report.html');
+  writeFileSync(file, 'the old report', { mode: 0o640 });
+  // of bash, in units of 1024 bytes: a disk that is full after the first ones
+  const limited = (to) => spawnSync('bash', ['-c', 'ulimit -f 4 && exec "$@"', 'bash', process.execPath, CLI, '-r', path, 'report', '--to', to], {
+    env: environment(), encoding: 'utf8',
+  });
+  for (const to of [file, join(folder, 'new.html')]) {
+    const { status, stderr } = limited(to);
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /cannot be written: EFBIG/);
+  }
+  assert.deepEqual(readdirSync(folder), ['report.html']);
+  assert.equal(readFileSync(file, 'utf8'), 'the old report');
+  const link = join(folder, 'link.html');
+  symlinkSync('report.html', link);
+  commands(path).ok('report', '--to', link);
+  assert.ok(lstatSync(link).isSymbolicLink());
+  assert.match(readFileSync(file, 'utf8'), /<\/html>/);
+  assert.equal(statSync(file).mode & 0o777, 0o640);
+  assert.deepEqual(readdirSync(folder), ['link.html', 'report.html']);
+}, { skip: ON_UNIX.skip || (!has('bash') && 'SKIPPED: no bash, whose ulimit fills a disk') });

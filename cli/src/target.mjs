@@ -1,7 +1,10 @@
 // Files that a command writes for the user: their directories, their names, what a killed restore
 // has left there, and errors of the system as text that states what to do.
 
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync, fchmodSync, fsyncSync, mkdirSync, openSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Failure } from './failure.mjs';
 
@@ -69,8 +72,44 @@ export function fileName(name, platform = process.platform) {
   return name;
 }
 
-/** The names of temporary files of restores, in the engine: src/storage/export.rs. */
-const TEMPORARY = /^\.tmp-containerarchive-[0-9a-f]{16}$/;
+/** Writes a new file, and flushes it to the disk; `mode` is that of the file that it replaces. */
+function writeNew(path, text, mode) {
+  const fd = openSync(path, 'wx');
+  try {
+    if (mode !== undefined) fchmodSync(fd, mode & 0o777);
+    writeFileSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Writes a file that appears with all of its text, or not at all: a write that fails leaves the
+ * file as it was. A link to a file stays, and what is no regular file (a pipe, a device) is written
+ * to.
+ */
+export function replaceFile(path, text) {
+  const old = stateOf(path);
+  try {
+    if (old && !old.isFile()) return writeFileSync(path, text);
+    const target = old ? realpathSync(path) : path;
+    const temporary = join(dirname(target), `${PREFIX}${randomBytes(8).toString('hex')}`);
+    try {
+      writeNew(temporary, text, old?.mode);
+      return renameSync(temporary, target);
+    } catch (cause) {
+      rmSync(temporary, { force: true });
+      throw cause;
+    }
+  } catch (cause) {
+    throw targetFailure(path, cause);
+  }
+}
+
+/** The names of temporary files, those of restores in the engine: src/storage/export.rs. */
+const PREFIX = '.tmp-containerarchive-';
+const TEMPORARY = new RegExp(`^${PREFIX.replaceAll('.', '\\.')}[0-9a-f]{16}$`);
 
 /**
  * The temporary files of restores in a directory: [{ path, size }]. Nothing in them states whether

@@ -1,12 +1,11 @@
 // report: the state of the repository as one HTML file.
 
-import { writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
 import { addPolicyOptions, policyOf } from '../policy.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
-import { createFolder, targetFailure } from '../target.mjs';
+import { createFolder, replaceFile } from '../target.mjs';
 
 export function define(program, run) {
   const command = program
@@ -30,7 +29,7 @@ async function report(session, options) {
       await pipeline([html], process.stdout, { end: false });
     } else {
       createFolder(dirname(path));
-      await writeFile(path, html).catch((cause) => Promise.reject(targetFailure(path, cause)));
+      replaceFile(path, html);
       session.output.result({ path }, `wrote ${path}`);
     }
     return EXIT.ok;
