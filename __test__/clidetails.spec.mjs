@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { lstatSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CLI, ON_UNIX, commands, environment, has } from './support/cli.mjs';
 import { freshRepo, temporary, test } from './support/harness.mjs';
@@ -56,3 +56,22 @@ test('a report that cannot be written leaves the file as it was', async (t) => {
   assert.equal(statSync(file).mode & 0o777, 0o640);
   assert.deepEqual(readdirSync(folder), ['link.html', 'report.html']);
 }, { skip: ON_UNIX.skip || (!has('bash') && 'SKIPPED: no bash, whose ulimit fills a disk') });
+
+test('init looks at the directory before it asks for a passphrase', (t) => {
+  const folder = temporary(t);
+  const foreign = join(folder, 'foreign');
+  mkdirSync(foreign);
+  writeFileSync(join(foreign, 'notes'), '');
+  const { fails } = commands(foreign);
+  const ask = `echo asked >${join(folder, 'marker')}; echo secret`;
+  for (const given of [[], ['--passphrase-command', ask]]) {
+    fails(1, /foreign is not empty \(ERR_NOT_EMPTY\)\n {2}Choose an empty or missing directory\./, 'init', ...given);
+    fails(1, /is not a folder|ERR_NOT_A_DIRECTORY/, '-r', join(foreign, 'notes'), 'init', ...given);
+  }
+  assert.ok(!existsSync(join(folder, 'marker')), 'the passphrase was asked for');
+  // what an interrupted init leaves is not foreign
+  const begun = join(folder, 'begun');
+  mkdirSync(join(begun, 'keys'), { recursive: true });
+  commands(begun).ok('init', '--passphrase-command', ask);
+  assert.deepEqual(readdirSync(foreign), ['notes']);
+}, ON_UNIX);

@@ -1,9 +1,10 @@
 // init: creates a repository.
 
+import { readdirSync } from 'node:fs';
 import { loadApi } from '../api.mjs';
 import { EXIT, Failure } from '../failure.mjs';
 import { askNewPassphrase, givenPassphrase } from '../passphrase.mjs';
-import { repositoryPath } from '../repository.mjs';
+import { isUrl, repositoryPath } from '../repository.mjs';
 import { compression } from '../values.mjs';
 
 const HINT = 'Set CONTAINERARCHIVE_PASSPHRASE_FILE, use --passphrase-command, run it on a terminal, or use --no-encryption';
@@ -19,24 +20,44 @@ export function define(program, run) {
     .action(run(init));
 }
 
-/** Throws when there is a repository: init() would find it after a passphrase was asked for. */
-async function refuseExisting(ContainerArchive, path) {
+/** What an init that was interrupted may have left; everything else is of another program. */
+const LEFTOVER = /^(packs|snapshots|index|keys|locks|quarantine|README\.txt|\.tmp-.*)$/;
+
+/**
+ * Throws when a repository cannot be created there: init() would find that out after a passphrase
+ * was asked for.
+ */
+async function refuseUnfit(ContainerArchive, path) {
   try {
     await (await ContainerArchive.open(path, { readOnly: true })).close();
   } catch (error) {
-    if (error.code !== 'ERR_PASSPHRASE_REQUIRED') return; // init() itself finds out
+    if (error.code === 'ERR_NOT_A_DIRECTORY') throw error;
+    if (error.code !== 'ERR_PASSPHRASE_REQUIRED') return refuseForeign(path);
   }
   throw new Failure(`A repository already exists at ${path}`, { code: 'ERR_REPO_EXISTS' });
+}
+
+/** Throws when a directory has files of another program. */
+function refuseForeign(path) {
+  if (isUrl(path)) return;
+  let names;
+  try {
+    names = readdirSync(path);
+  } catch {
+    return; // missing, or init() itself reports what is wrong
+  }
+  if (names.every((name) => LEFTOVER.test(name))) return;
+  throw new Failure(`The folder ${path} is not empty`, { code: 'ERR_NOT_EMPTY', hint: 'Choose an empty or missing directory' });
 }
 
 async function init(session, options) {
   const path = repositoryPath(options);
   const ContainerArchive = await loadApi();
+  if (options.encryption) await refuseUnfit(ContainerArchive, path);
   const given = await givenPassphrase(options);
   if (given !== undefined && !options.encryption) {
     throw new Failure('A passphrase is given, and --no-encryption', { hint: 'Omit one of them' });
   }
-  if (given === undefined && options.encryption) await refuseExisting(ContainerArchive, path);
   const passphrase = options.encryption ? given ?? await askNewPassphrase(HINT) : undefined;
   const archive = await ContainerArchive.init(path, {
     compression: options.compression,
