@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, temporary, test } from './support/harness.mjs';
+import { Readable } from 'node:stream';
+import { commands } from './support/cli.mjs';
+import { freshRepo, root, temporary, test } from './support/harness.mjs';
 
 const CLI = join(root, 'cli/dist/containerarchive.js');
 
@@ -56,4 +58,39 @@ test('files in a tar are listed, found, compared and restored', (t) => {
   assert.match(run(['ls', 'latest', 'none'], 1).err, /has no member "none"/);
   assert.match(run(['ls', 'latest', 'x', '--item', 'note'], 1).err, /it is not a tar/);
   assert.match(run(['restore', 'latest', '--to', 'x', '--strip-components', '1'], 1).err, /needs --member/);
+}, { skip: process.platform === 'win32' });
+
+/** A tar of one file, twice. */
+function twice(t) {
+  const folder = temporary(t);
+  for (const text of ['first', 'second one']) {
+    writeFileSync(join(folder, 'a'), text);
+    spawnSync('tar', ['-C', folder, '-rf', join(folder, 'files.tar'), 'a']);
+  }
+  return readFileSync(join(folder, 'files.tar'));
+}
+
+test('a command that needs an item names those of the snapshot', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  const { ok, fails, any, json } = commands(path);
+  const tar = twice(t);
+  const named = (...names) => names.map((name) => ({ name, stream: Readable.from([tar]) }));
+  const { id } = await repo.ingestMulti(named('a.tar', 'b.tar'));
+  const hint = /\n {2}Use --item with one of: a\.tar, b\.tar\.\n/;
+  const commandsOf = (...more) => [
+    ['ls', id, 'a', ...more], ['ls', id, '--all', ...more], ['find', id, '--name', 'a', ...more], ['diff', id, id, ...more],
+    ['restore', id, '--member', 'a', '--to', '-', ...more],
+  ];
+  for (const args of commandsOf()) assert.match(fails(1, /has 2 items, and none is named \(ERR_INVALID_ARGUMENT\)/, ...args), hint);
+  for (const args of commandsOf('--item', 'c')) assert.match(fails(1, /has no item "c" \(ERR_ITEM_NOT_FOUND\)/, ...args), hint);
+  assert.match(fails(1, /standard output takes one/, 'restore', id, '--to', '-'), hint);
+  const error = JSON.parse(any('--json', 'ls', id, 'a', '--item', 'c').stderr);
+  assert.deepEqual([error.code, error.snapshotId, error.item], ['ERR_ITEM_NOT_FOUND', id, 'c']);
+
+  const { id: single } = await repo.ingest(Readable.from([tar]));
+  const sizes = (...args) => json('ls', single, ...args).map(({ path: name, size }) => `${name} ${size}`);
+  assert.deepEqual(sizes(), ['undefined 10240']);
+  assert.deepEqual(sizes('--all').sort(), ['a 10', 'a 5']);
+  assert.deepEqual(sizes('--recursive'), ['a 10']);
+  assert.match(ok('ls', single, '--all'), /5 B [^]*10 B |10 B [^]*5 B /);
 }, { skip: process.platform === 'win32' });

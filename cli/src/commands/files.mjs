@@ -1,6 +1,7 @@
 // ls, find and diff: the members of items that are tars.
 
 import { EXIT, Failure } from '../failure.mjs';
+import { withItem } from '../items.mjs';
 import { localTime, plural, printable, shortId, size, table } from '../output.mjs';
 import { withRepository } from '../repository.mjs';
 
@@ -70,11 +71,13 @@ function line({ path, type, size: bytes, mode, uid, gid, user, group, mtimeMs, l
 
 async function list(session, id, path, { item, recursive, all, ...globals }) {
   return withRepository(globals, session, READ_ONLY, async (archive) => {
-    if (path === undefined && item === undefined && !recursive) return items(session, await archive.getSnapshot(id));
-    for await (const entry of archive.files(id, { item, member: path, recursive, all, signal: session.signal })) {
-      session.output.result(plain(entry), line(entry));
-    }
-    return EXIT.ok;
+    if (path === undefined && item === undefined && !recursive && !all) return items(session, await archive.getSnapshot(id));
+    return withItem(archive, item, async () => {
+      for await (const entry of archive.files(id, { item, member: path, recursive, all, signal: session.signal })) {
+        session.output.result(plain(entry), line(entry));
+      }
+      return EXIT.ok;
+    });
   });
 }
 
@@ -104,7 +107,7 @@ export function expression(pattern) {
 
 async function find(session, id, { name: pattern, item, ...globals }) {
   const wanted = expression(pattern);
-  return withRepository(globals, session, READ_ONLY, async (archive) => {
+  return withRepository(globals, session, READ_ONLY, (archive) => withItem(archive, item, async () => {
     let found = 0;
     for await (const entry of archive.files(id, { item, recursive: true, signal: session.signal })) {
       const text = typeof entry.path === 'string' ? entry.path : entry.path.toString('latin1');
@@ -114,18 +117,20 @@ async function find(session, id, { name: pattern, item, ...globals }) {
     }
     session.output.note(plural(found, 'file'));
     return EXIT.ok;
-  });
+  }));
 }
 
 async function diff(session, first, second, { item, ...globals }) {
   return withRepository(globals, session, READ_ONLY, async (archive) => {
     const [before, after] = [await archive.getSnapshot(first), await archive.getSnapshot(second)];
     session.output.note(`${shortId(before.id)} of ${localTime(before.createdAt)} and ${shortId(after.id)} of ${localTime(after.createdAt)}`);
-    for await (const found of archive.diff(before.id, after.id, { item, signal: session.signal })) {
-      const { change, path, before: old, after: now } = found;
-      const json = { ...plain({ change, path }), ...(old && { before: plain(old) }), ...(now && { after: plain(now) }) };
-      session.output.result(json, `${SIGNS[change]} ${nameText(path)}${(now ?? old).type === 'directory' ? '/' : ''}`);
-    }
-    return EXIT.ok;
+    return withItem(archive, item, async () => {
+      for await (const found of archive.diff(before.id, after.id, { item, signal: session.signal })) {
+        const { change, path, before: old, after: now } = found;
+        const json = { ...plain({ change, path }), ...(old && { before: plain(old) }), ...(now && { after: plain(now) }) };
+        session.output.result(json, `${SIGNS[change]} ${nameText(path)}${(now ?? old).type === 'directory' ? '/' : ''}`);
+      }
+      return EXIT.ok;
+    });
   });
 }

@@ -4,6 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
+import { itemFailure, itemHint, withItem } from '../items.mjs';
 import { plural, printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
@@ -44,14 +45,11 @@ async function restore(session, id, options) {
   }
   if (options.stripComponents !== undefined && options.member === undefined) throw new Failure('--strip-components needs --member', { code: 'ERR_INVALID_ARGUMENT' });
   return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
-    if (options.member !== undefined) return restoreMember(session, archive, id, options);
+    if (options.member !== undefined) return withItem(archive, options.item, () => restoreMember(session, archive, id, options));
     const snapshot = await archive.getSnapshot(id);
     const { item: only, to } = options;
     const items = only === undefined ? snapshot.items : snapshot.items.filter(({ name }) => name === only);
-    if (only !== undefined && items.length === 0) {
-      const names = snapshot.items.map(({ name }) => printable(name)).join(', ');
-      throw new Failure(`Snapshot ${shortId(snapshot.id)} has no item ${JSON.stringify(only)}`, { code: 'ERR_ITEM_NOT_FOUND', hint: `It has: ${names}` });
-    }
+    if (only !== undefined && items.length === 0) throw itemFailure(snapshot, only);
     if (to === '-') return toStdout(session, archive, snapshot, items);
     return toFiles(session, archive, snapshot, targetsOf(items, to, only), options.overwrite === true);
   });
@@ -66,8 +64,8 @@ async function restoreMember({ output, signal }, archive, id, { item, member, to
   const path = resolve(to);
   // the directory itself is created when the member was found
   createFolder(dirname(path));
-  const given = { item, member, to: path, overwrite, stripComponents, signal };
-  const done = await withProgress(output, (progress) => archive.restoreToDirectory(id, { ...given, ...progress }));
+  const how = { item, member, to: path, overwrite, stripComponents, signal };
+  const done = await withProgress(output, (progress) => archive.restoreToDirectory(id, { ...how, ...progress }));
   for (const { path: name, reason } of done.skipped.first) output.warn(`left out ${nameText(name)}: ${reason}`);
   for (const { path: name, reason } of done.changed.first) output.warn(`${nameText(name)}: ${reason}`);
   if (done.lostLinks > 0) output.warn(`left out ${plural(done.lostLinks, 'hard link')}: the file of each is not in the item`);
@@ -82,7 +80,9 @@ async function restoreMember({ output, signal }, archive, id, { item, member, to
 /** Restores one item to standard output. It is complete only when the exit code is 0. */
 async function toStdout({ signal }, archive, snapshot, items) {
   if (items.length !== 1) {
-    throw new Failure(`Snapshot ${shortId(snapshot.id)} has ${items.length} items, and standard output takes one`, { hint: 'Use --item NAME' });
+    throw new Failure(`Snapshot ${shortId(snapshot.id)} has ${items.length} items, and standard output takes one`, {
+      hint: items.length > 0 ? itemHint(items) : undefined,
+    });
   }
   await pipeline(await archive.restore(snapshot.id, { item: items[0].name, signal }), process.stdout, { end: false });
   return EXIT.ok;
