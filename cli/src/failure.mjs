@@ -24,6 +24,7 @@ const HINTS = {
   ERR_NOT_ENCRYPTED: 'Run it without a passphrase, if all who can write to the directory are trusted',
   ERR_SNAPSHOT_NOT_FOUND: '"containerarchive snapshots" lists the snapshots',
   ERR_SNAPSHOT_AMBIGUOUS: 'Give more digits of the id',
+  ERR_MEMBER_NOT_FOUND: 'See "containerarchive ls". A path with the escapes that it prints needs --escaped',
   ERR_FILE_EXISTS: 'Use --overwrite, which replaces regular files only, or another path',
   ERR_SOURCE_FAILED: 'There is no snapshot. What was stored is reused by the next backup',
   ERR_LAST_KEY: 'Add another passphrase first, or use "key passwd"',

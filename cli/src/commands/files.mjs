@@ -2,7 +2,9 @@
 
 import { EXIT, Failure } from '../failure.mjs';
 import { withItem } from '../items.mjs';
+import { characters, nameText, unescaped } from '../names.mjs';
 import { localTime, plural, printable, shortId, size, table } from '../output.mjs';
+import { matcher } from '../pattern.mjs';
 import { withRepository } from '../repository.mjs';
 
 export function define(program, run) {
@@ -15,13 +17,14 @@ export function define(program, run) {
     .option('--item <name>', 'the item; default: the only one, or the only one with a member index')
     .option('--recursive', 'what is in directories below it too')
     .option('--all', 'of several files with one path, each')
+    .option('--escaped', 'the path has the escapes that ls prints, as \\351 for a byte that is no UTF-8')
     .action(run(list));
   program
     .command('find')
     .summary('find files in a snapshot by their name')
     .description('Finds files in an item that is a tar by the last name of their path.')
     .argument('<id>', 'a snapshot: its id, an unambiguous prefix, or "latest"')
-    .requiredOption('--name <pattern>', 'the name; * is any characters, ? is one, [a-z] one of several')
+    .requiredOption('--name <pattern>', 'the name; * is any characters, ? is one, [a-z] one of several, [!a-z] none of them')
     .option('--item <name>', 'the item; default: the only one, or the only one with a member index')
     .action(run(find));
   program
@@ -37,12 +40,6 @@ export function define(program, run) {
 const READ_ONLY = { readOnly: true };
 const LETTERS = { directory: 'd', symlink: 'l', hardlink: 'h', fifo: 'p', characterDevice: 'c', blockDevice: 'b', file: '-', other: '?' };
 const SIGNS = { added: '+', removed: '-', changed: 'M' };
-
-/** A name for the terminal. One that is no UTF-8 shows its bytes. */
-export function nameText(name) {
-  if (typeof name === 'string') return printable(name);
-  return printable(name.toString('latin1').replace(/[\x80-\xff]/g, (char) => `\\x${char.charCodeAt(0).toString(16)}`));
-}
 
 /** An entry for JSON: of a name that is no UTF-8, the bytes in hex, in a field of its own. */
 export function plain(entry) {
@@ -69,11 +66,13 @@ function line({ path, type, size: bytes, mode, uid, gid, user, group, mtimeMs, l
   return `${LETTERS[type]}${modeText(mode)} ${owner.padEnd(17)} ${size(bytes).padStart(10)} ${time.padEnd(19)} ${nameText(path)}${type === 'directory' ? '/' : ''}${target}`;
 }
 
-async function list(session, id, path, { item, recursive, all, ...globals }) {
+async function list(session, id, path, { item, recursive, all, escaped, ...globals }) {
+  if (escaped && path === undefined) throw new Failure('--escaped needs a path', { code: 'ERR_INVALID_ARGUMENT' });
+  const member = escaped ? unescaped(path) : path;
   return withRepository(globals, session, READ_ONLY, async (archive) => {
     if (path === undefined && item === undefined && !recursive && !all) return items(session, await archive.getSnapshot(id));
     return withItem(archive, item, async () => {
-      for await (const entry of archive.files(id, { item, member: path, recursive, all, signal: session.signal })) {
+      for await (const entry of archive.files(id, { item, member, recursive, all, signal: session.signal })) {
         session.output.result(plain(entry), line(entry));
       }
       return EXIT.ok;
@@ -88,30 +87,13 @@ function items({ output }, snapshot) {
   return EXIT.ok;
 }
 
-/** A pattern of a shell as an expression: for text, or for the bytes of a name as latin1. */
-export function expression(pattern) {
-  const parts = pattern.match(/\[!?\]?[^\]]*\]|[^]/g) ?? [];
-  const source = parts.map((part) => {
-    if (part === '*') return '.*';
-    if (part === '?') return '.';
-    if (part.length < 2) return part.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
-    const inverted = part[1] === '!';
-    return `[${inverted ? '^' : ''}${part.slice(inverted ? 2 : 1, -1).replace(/[\\\]^[]/g, '\\$&')}]`;
-  });
-  try {
-    return new RegExp(`^${source.join('')}$`, 's');
-  } catch (cause) {
-    throw new Failure(`The pattern ${JSON.stringify(pattern)} is not valid`, { code: 'ERR_INVALID_ARGUMENT', cause });
-  }
-}
-
 async function find(session, id, { name: pattern, item, ...globals }) {
-  const wanted = expression(pattern);
+  const isWanted = matcher(pattern);
   return withRepository(globals, session, READ_ONLY, (archive) => withItem(archive, item, async () => {
     let found = 0;
     for await (const entry of archive.files(id, { item, recursive: true, signal: session.signal })) {
-      const text = typeof entry.path === 'string' ? entry.path : entry.path.toString('latin1');
-      if (!wanted.test(text.slice(text.lastIndexOf('/') + 1))) continue;
+      const text = characters(entry.path);
+      if (!isWanted(text.slice(text.lastIndexOf('/') + 1))) continue;
       found++;
       session.output.result(plain(entry), line(entry));
     }

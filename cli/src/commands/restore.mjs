@@ -5,12 +5,13 @@ import { dirname, join, resolve, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { EXIT, Failure } from '../failure.mjs';
 import { itemFailure, itemHint, withItem } from '../items.mjs';
+import { nameText, unescaped } from '../names.mjs';
 import { plural, printable, shortId, size } from '../output.mjs';
 import { withProgress } from '../progress.mjs';
 import { isInRepository, withRepository } from '../repository.mjs';
 import { createFolder, fileName, temporaryFiles } from '../target.mjs';
 import { wholeNumber } from '../values.mjs';
-import { nameText, plain } from './files.mjs';
+import { plain } from './files.mjs';
 
 export function define(program, run) {
   program
@@ -21,6 +22,7 @@ export function define(program, run) {
     .requiredOption('--to <path>', 'the directory, the file of a single item, or - for standard output')
     .option('--item <name>', 'only this item')
     .option('--member <path>', 'only this file or directory of an item that is a tar: into a directory, or to standard output')
+    .option('--escaped', 'with --member: the path has the escapes that ls prints, as \\351 for a byte that is no UTF-8')
     .option('--strip-components <n>', 'with --member: leave out so many names at the start of each path', wholeNumber(0))
     .option('--read-only', 'repair nothing in the repository, also where damage is found')
     .option('--overwrite', 'replace files that exist')
@@ -38,12 +40,19 @@ function targetsOf(items, to, only) {
   return [{ item: only ?? items[0].name, path: resolve(to) }];
 }
 
+/** Refuses options that have no effect without --member, and checks its path. */
+function checkMember({ member, stripComponents, escaped }) {
+  const alone = member !== undefined ? undefined : stripComponents !== undefined ? '--strip-components' : escaped && '--escaped';
+  if (alone) throw new Failure(`${alone} needs --member`, { code: 'ERR_INVALID_ARGUMENT' });
+  if (escaped) unescaped(member);
+}
+
 async function restore(session, id, options) {
   if (options.to === '') throw new Failure('The path after --to is empty');
   if (options.to !== '-' && isInRepository(options.to, options)) {
     throw new Failure(`${resolve(options.to)} is inside the repository`, { code: 'ERR_INVALID_ARGUMENT', hint: 'Choose another path' });
   }
-  if (options.stripComponents !== undefined && options.member === undefined) throw new Failure('--strip-components needs --member', { code: 'ERR_INVALID_ARGUMENT' });
+  checkMember(options);
   return withRepository(options, session, { readOnly: options.readOnly === true }, async (archive) => {
     if (options.member !== undefined) return withItem(archive, options.item, () => restoreMember(session, archive, id, options));
     const snapshot = await archive.getSnapshot(id);
@@ -56,7 +65,8 @@ async function restore(session, id, options) {
 }
 
 /** Restores a member of a tar: its bytes to standard output, or files into a directory. */
-async function restoreMember({ output, signal }, archive, id, { item, member, to, overwrite = false, stripComponents }) {
+async function restoreMember({ output, signal }, archive, id, { item, member: given, escaped, to, overwrite = false, stripComponents }) {
+  const member = escaped ? unescaped(given) : given;
   if (to === '-') {
     await pipeline(await archive.restore(id, { item, member, signal }), process.stdout, { end: false });
     return EXIT.ok;
