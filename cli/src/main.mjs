@@ -2,6 +2,7 @@
 
 import { interruption } from './signals.mjs'; // first
 import { CommanderError } from 'commander';
+import { VERB, complete } from './complete.mjs';
 import { EXIT, Failure, Interrupted, errorJson, errorText, exitCodeOf } from './failure.mjs';
 import { Output } from './output.mjs';
 import { createProgram } from './program.mjs';
@@ -57,7 +58,10 @@ async function main(argv) {
   };
   handleBadOutput(isJson);
   try {
-    await createProgram(run, isJson).parseAsync(args, { from: 'user' });
+    const program = createProgram(run, isJson);
+    // its words are a line of their own, with options and "--" of any kind
+    if (argv[0] === VERB) exitCode = await complete(program, argv.slice(1));
+    else await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     exitCode = report(error, isJson);
   }

@@ -1,6 +1,7 @@
 // completion: scripts that complete the words of a command line, made from its definition.
 
-import { Argument } from 'commander';
+import { Argument, Option } from 'commander';
+import { COMPLETED, VALUES, VERB } from '../complete.mjs';
 import { EXIT } from '../failure.mjs';
 
 const SHELLS = ['bash', 'zsh', 'fish'];
@@ -35,46 +36,73 @@ function wordsOf(program) {
 /** Flags of the program that take a value, which is no command. */
 const flagsWithValue = (program) => program.options.filter((option) => option.required).flatMap(({ short, long }) => [short, long].filter(Boolean));
 
-function bash(words, program) {
+/**
+ * The function that completes the words of bash, which zsh can run too: there, a variable `path`
+ * would be that of commands. `first` is shell code that may return.
+ */
+function completer(words, program, first = '') {
   const cases = Object.entries(words).filter(([path]) => path !== '').map(([path, all]) => `    ${JSON.stringify(path)}) words=${JSON.stringify(all.join(' '))} ;;`);
-  return `# bash completion of containerarchive
-_containerarchive() {
-  local current=\${COMP_WORDS[COMP_CWORD]} path= before= word words
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+  return `_containerarchive() {
+  local current=\${COMP_WORDS[COMP_CWORD]} verb= before= word words
+  for word in "\${COMP_WORDS[@]:1:$((COMP_CWORD - 1))}"; do
     case $before in ${flagsWithValue(program).join('|')}) before=; continue ;; esac
     before=$word
     [[ $word == -- ]] && { COMPREPLY=($(compgen -c -- "$current")); return; }
-    [[ $word == -* ]] || { [[ -z $path ]] && path=$word; [[ $path == key && $word != key ]] && path="key $word"; }
+    [[ $word == -* ]] || { [[ -z $verb ]] && verb=$word; [[ $verb == key && $word != key ]] && verb="key $word"; }
   done
   words=${JSON.stringify(words[''].join(' '))}
-  case $path in
+  case $verb in
 ${cases.join('\n')}
   esac
+  COMPREPLY=()${first}
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   [[ $current == -* ]] || COMPREPLY+=($(compgen -f -- "$current"))
+}`;
 }
-complete -o filenames -F _containerarchive containerarchive`;
-}
+
+const bash = (words, program) => `# bash completion of containerarchive
+${completer(words, program, `
+  case $verb in ${COMPLETED.join('|')})
+    while IFS= read -r word; do
+      COMPREPLY+=("$word")
+    done < <("\${COMP_WORDS[0]/#\\~/$HOME}" ${VERB} bash "\${COMP_LINE:0:$COMP_POINT}" "$current" 2>/dev/null </dev/null)
+    [[ \${COMPREPLY[0]} == */ ]] && compopt -o nospace 2>/dev/null
+    [[ \${#COMPREPLY[@]} -gt 0 ]] && return ;;
+  esac`)}
+complete -o filenames -o nosort -F _containerarchive containerarchive 2>/dev/null || complete -o filenames -F _containerarchive containerarchive`;
 
 const zsh = (words, program) => `#compdef containerarchive
 autoload -U +X bashcompinit && bashcompinit
-${bash(words, program)}`;
+${completer(words, program)}
+_containerarchive_zsh() {
+  local line="\${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX"
+  local -a found=("\${(@f)$(\${words[1]/#\\~/$HOME} ${VERB} zsh "$line" 2>/dev/null </dev/null)}")
+  [[ -z $found ]] && { _bash_complete -o filenames -F _containerarchive; return; }
+  compadd -V found -S '' -- "\${(@M)found:#*/}"
+  compadd -V found -- "\${(@)found:#*/}"
+}
+compdef _containerarchive_zsh containerarchive`;
 
 /** A text in single quotes of fish. */
 const quoted = (text) => `'${text.replace(/[\\']/g, '\\$&')}'`;
 
 function fish(words, program) {
+  const helper = `'(containerarchive ${VERB} fish (commandline -cp | string collect) 2>/dev/null </dev/null)'`;
   const lines = ['# fish completion of containerarchive'];
-  const option = ({ short, long, description }, condition) =>
-    lines.push(`complete -c containerarchive${condition}${short ? ` -s ${short.slice(1)}` : ''} -l ${long.slice(2)} -d ${quoted(description)}`);
+  const option = ({ short, long, description, required }, condition, isKnown) => {
+    // without a value, nothing follows; with one, a file may
+    const value = !required ? '' : isKnown && VALUES[new Option(long).attributeName()] ? ` -x -k -a ${helper}` : ' -r -F';
+    lines.push(`complete -c containerarchive${condition}${short ? ` -s ${short.slice(1)}` : ''} -l ${long.slice(2)}${value} -d ${quoted(description)}`);
+  };
   for (const each of program.options) option(each, '');
   for (const command of program.commands) {
     lines.push(`complete -c containerarchive -n __fish_use_subcommand -a ${command.name()} -d ${quoted(command.summary() || command.description())}`);
-    for (const each of command.options) option(each, ` -n '__fish_seen_subcommand_from ${command.name()}'`);
+    for (const each of command.options) option(each, ` -n '__fish_seen_subcommand_from ${command.name()}'`, COMPLETED.includes(command.name()));
     for (const child of command.commands) {
       lines.push(`complete -c containerarchive -n '__fish_seen_subcommand_from ${command.name()}' -a ${child.name()} -d ${quoted(child.summary())}`);
     }
   }
+  lines.push(`complete -c containerarchive -f -k -n '__fish_seen_subcommand_from ${COMPLETED.join(' ')}' -a ${helper}`);
   return lines.join('\n');
 }
 
