@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { commands } from './support/cli.mjs';
@@ -93,4 +93,25 @@ test('a command that needs an item names those of the snapshot', async (t) => {
   assert.deepEqual(sizes('--all').sort(), ['a 10', 'a 5']);
   assert.deepEqual(sizes('--recursive'), ['a 10']);
   assert.match(ok('ls', single, '--all'), /5 B [^]*10 B |10 B [^]*5 B /);
+}, { skip: process.platform === 'win32' });
+
+test('a restore of members that does nothing, or all, is no accident', async (t) => {
+  const { path, repo } = await freshRepo(t);
+  const { fails, any } = commands(path);
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'd'));
+  writeFileSync(join(folder, 'd/a'), 'a');
+  symlinkSync('a', join(folder, 'd/link'));
+  const tar = spawnSync('tar', ['-C', folder, '-cf', '-', 'd']).stdout;
+  const { id } = await repo.ingest(Readable.from([tar]));
+  const to = join(folder, 'out');
+  // an unset variable of a script
+  fails(1, /path after --member is empty[^]*\n {2}Use --member \. for all of the tar\./, 'restore', id, '--member', '', '--to', to);
+  assert.ok(!existsSync(to));
+  const { status, stderr } = any('restore', id, '--member', 'd', '--strip-components', '2', '--to', to);
+  assert.deepEqual([status, stderr], [0, 'warning: nothing was restored: --strip-components 2 leaves no name of 3 members\n']);
+  fails(1, /^containerarchive: "d\/link" is neither a file nor a directory/, 'restore', id, '--member', 'd/link', '--to', '-');
+  fails(1, /is not a folder[^]*\n {2}Choose another path\./, 'restore', id, '--member', 'd', '--to', join(folder, 'd/a'));
+  fails(1, /has a slash, and is compared with the last name of a path/, 'find', id, '--name', 'd/*');
+  fails(1, /There is no snapshot [0-9a-f]{2} [^]*at least 4 digits/, 'ls', id.slice(0, 2));
 }, { skip: process.platform === 'win32' });

@@ -100,7 +100,7 @@ const PATTERNS = [
   ['\\303\\251', ['é'], [Buffer.from([0xc3])]],
   ['\\\\101', ['\\101'], ['A']],
   ['\\101', ['A'], ['101']],
-  ['$(x){2}|y+/', ['$(x){2}|y+/'], []],
+  ['$(x){2}|y+', ['$(x){2}|y+'], []],
 ];
 
 test('a pattern matches the whole name, character by character', () => {
@@ -110,7 +110,7 @@ test('a pattern matches the whole name, character by character', () => {
     for (const name of matching) assert.ok(isMatch(text(name)), `${pattern} and ${JSON.stringify(name)}`);
     for (const name of others) assert.ok(!isMatch(text(name)), `${pattern} and not ${JSON.stringify(name)}`);
   }
-  for (const wrong of ['a\\', '[z-a]', '[[:none:]]', '[[:alpha:]']) assert.throws(() => matcher(wrong), { code: 'ERR_INVALID_ARGUMENT' }, wrong);
+  for (const wrong of ['a\\', '[z-a]', '[[:none:]]', '[[:alpha:]', 'a/b']) assert.throws(() => matcher(wrong), { code: 'ERR_INVALID_ARGUMENT' }, wrong);
 });
 
 test('each name is one line of its own, from which its bytes can be read', () => {

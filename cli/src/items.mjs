@@ -35,6 +35,7 @@ export async function withItem(archive, item, work) {
   } catch (error) {
     const id = snapshotOf(error);
     if (id === undefined) throw error;
-    throw itemFailure(await archive.getSnapshot(id), item, error);
+    const snapshot = await archive.getSnapshot(id).catch(() => undefined);
+    throw snapshot === undefined ? error : itemFailure(snapshot, item, error);
   }
 }

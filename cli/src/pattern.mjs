@@ -85,6 +85,9 @@ class Parser {
 
 /** Whether names match a pattern: a function of the text that characters() returns. */
 export function matcher(pattern) {
+  if (pattern.includes('/')) {
+    throw new Failure(`The pattern ${JSON.stringify(pattern)} has a slash, and is compared with the last name of a path`, { code: 'ERR_INVALID_ARGUMENT' });
+  }
   const expression = new Parser(pattern).expression();
   return (text) => expression.test(text);
 }

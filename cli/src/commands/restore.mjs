@@ -44,6 +44,7 @@ function targetsOf(items, to, only) {
 function checkMember({ member, stripComponents, escaped }) {
   const alone = member !== undefined ? undefined : stripComponents !== undefined ? '--strip-components' : escaped && '--escaped';
   if (alone) throw new Failure(`${alone} needs --member`, { code: 'ERR_INVALID_ARGUMENT' });
+  if (member === '') throw new Failure('The path after --member is empty', { code: 'ERR_INVALID_ARGUMENT', hint: 'Use --member . for all of the tar' });
   if (escaped) unescaped(member);
 }
 
@@ -79,6 +80,9 @@ async function restoreMember({ output, signal }, archive, id, { item, member: gi
   for (const { path: name, reason } of done.skipped.first) output.warn(`left out ${nameText(name)}: ${reason}`);
   for (const { path: name, reason } of done.changed.first) output.warn(`${nameText(name)}: ${reason}`);
   if (done.lostLinks > 0) output.warn(`left out ${plural(done.lostLinks, 'hard link')}: the file of each is not in the item`);
+  if (done.stripped > 0 && done.files + done.directories + done.hardLinks + done.symlinks + done.special === 0) {
+    output.warn(`nothing was restored: --strip-components ${stripComponents} leaves no name of ${plural(done.stripped, 'member')}`);
+  }
   if (!done.isComplete) output.warn('the tar of the item breaks off: members may be missing');
   const notices = (of) => ({ ...of, first: of.first.map(plain) });
   const json = { ...done, skipped: notices(done.skipped), changed: notices(done.changed) };
