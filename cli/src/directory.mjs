@@ -9,6 +9,7 @@ import { constants, promises as fs } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createTarPacker } from 'modern-tar';
 import { Failure, reasonOf } from './failure.mjs';
+import { nameText } from './names.mjs';
 
 const READ_BYTES = 1 << 20;
 /** Types of entries, and what is left out: sockets are made by programs, and devices by systems. */
@@ -94,7 +95,7 @@ class Walk {
     } catch (error) {
       const near = `${name}/${bytes.toString('utf8')}`.split('/').slice(1).join('/');
       if (this.#options.excludes?.ignores(near)) return undefined;
-      return this.#options.skipped(join(path, bytes.toString('latin1')), error.message);
+      return this.#options.skipped(join(path, nameText(bytes)), error.message);
     }
     return this.add(join(path, text), `${name}/${text}`, device);
   }
