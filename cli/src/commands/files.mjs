@@ -58,12 +58,13 @@ function modeText(mode) {
 }
 
 /** A line about a member. */
-function line({ path, type, size: bytes, mode, uid, gid, user, group, mtimeMs, link }) {
+function line({ path, type, size: bytes, mode, uid, gid, user, group, mtimeMs, link, isSuperseded }) {
   if (mode === undefined) return `d${' '.repeat(58)}${nameText(path)}/`;
   const owner = `${nameText(user || String(uid))}/${nameText(group || String(gid))}`;
   const target = link === undefined ? '' : ` ${type === 'symlink' ? '->' : 'is'} ${nameText(link)}`;
+  const later = isSuperseded ? '  (superseded by a later one)' : '';
   const time = Number.isFinite(new Date(mtimeMs).getTime()) ? localTime(mtimeMs) : '?';
-  return `${LETTERS[type]}${modeText(mode)} ${owner.padEnd(17)} ${size(bytes).padStart(10)} ${time.padEnd(19)} ${nameText(path)}${type === 'directory' ? '/' : ''}${target}`;
+  return `${LETTERS[type]}${modeText(mode)} ${owner.padEnd(17)} ${size(bytes).padStart(10)} ${time.padEnd(19)} ${nameText(path)}${type === 'directory' ? '/' : ''}${target}${later}`;
 }
 
 async function list(session, id, path, { item, recursive, all, escaped, ...globals }) {
@@ -102,10 +103,19 @@ async function find(session, id, { name: pattern, item, ...globals }) {
   }));
 }
 
+/** Notes that the items that are compared without --item have different names. */
+function noteItems(output, item, [before, ...more], [after, ...others]) {
+  const areSingle = before && after && more.length + others.length === 0;
+  if (item === undefined && areSingle && before.name !== after.name) {
+    output.note(`the items have different names: ${printable(before.name)} and ${printable(after.name)}`);
+  }
+}
+
 async function diff(session, first, second, { item, ...globals }) {
   return withRepository(globals, session, READ_ONLY, async (archive) => {
     const [before, after] = [await archive.getSnapshot(first), await archive.getSnapshot(second)];
     session.output.note(`${shortId(before.id)} of ${localTime(before.createdAt)} and ${shortId(after.id)} of ${localTime(after.createdAt)}`);
+    noteItems(session.output, item, before.items, after.items);
     return withItem(archive, item, async () => {
       for await (const found of archive.diff(before.id, after.id, { item, signal: session.signal })) {
         const { change, path, before: old, after: now } = found;
