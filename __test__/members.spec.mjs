@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
-  chmodSync, linkSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, truncateSync, utimesSync,
-  writeFileSync,
+  chmodSync, existsSync, linkSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync, symlinkSync,
+  truncateSync, utimesSync, writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -258,6 +258,37 @@ test('what is no tar is an ordinary item, and the errors say what it is', async 
   assert.match(warnings[0][1], /"cut"/);
   await rejectsWith(repo.memberInfo(id, { item: 'tar', member: 'etc\0hostname' }), 'ERR_INVALID_ARGUMENT');
   await rejectsWith(repo.ingest(['x'], { tarIndex: 'yes' }), 'ERR_INVALID_ARGUMENT');
+}, { skip: !POSIX });
+
+test('an item that is no tar creates no directory, and is not read to its end', async (t) => {
+  const { repo, path } = await freshRepo(t, PLAIN, { ...SMALL, parity: false });
+  const to = join(temporary(t), 'out');
+  const block = Buffer.alloc(512);
+  const refused = { empty: Buffer.alloc(0), short: Buffer.from('a'), zeros: Buffer.alloc(4096), text: Buffer.from('text '.repeat(400)), block };
+  block.write('0001000', 148);
+  for (const [name, bytes] of Object.entries(refused)) await repo.ingest(bytes, { items: [{ name }], tags: { name } });
+  const gzip = await repo.ingest(gzipSync(tar(tree(join(temporary(t), 'source')))));
+  for (const name of Object.keys(refused)) {
+    const { id } = await repo.latest({ tags: { name } });
+    for (const member of [undefined, '.', './/', '/']) await rejectsWith(repo.restoreToDirectory(id, { to, member }), 'ERR_NOT_A_TAR');
+    await rejectsWith(repo.restoreToDirectory(id, { to, item: name }), 'ERR_NOT_A_TAR');
+    await rejectsWith(repo.restoreToDirectory(id, { to, item: 'none' }), 'ERR_ITEM_NOT_FOUND');
+  }
+  await assert.rejects(repo.restoreToDirectory(gzip.id, { to }), { code: 'ERR_NOT_A_TAR', message: /gzip/ });
+
+  // all packs but those of the first bytes and of the list may be missing
+  const { id } = await repo.ingest(random(4 * MIB, 12));
+  const packs = readdirSync(join(path, 'packs/data')).filter((name) => name.endsWith('.pack'));
+  const codes = [];
+  for (const name of packs) {
+    const [file, away] = [join(path, 'packs/data', name), join(temporary(t), name)];
+    renameSync(file, away);
+    await repo.restoreToDirectory(id, { to }).catch(({ code }) => codes.push(code));
+    renameSync(away, file);
+  }
+  const others = codes.filter((code) => code !== 'ERR_NOT_A_TAR');
+  assert.ok(packs.length > 10 && codes.length === packs.length && others.length <= 2, codes.join(' '));
+  assert.ok(!existsSync(to));
 }, { skip: !POSIX });
 
 test('a restore into a directory never writes into the repository below it', async (t) => {

@@ -1,14 +1,16 @@
 //! Restores an item, or a part of it, into a directory.
 
 use super::member::{MemberPlan, restore_member, subtree};
-use super::source::{Members, MembersOf};
+use super::pages::read_range;
+use super::source::{Members, MembersOf, not_tar};
 use crate::error::{Error, Result};
-use crate::members::Key;
+use crate::members::{Key, Unindexed};
 use crate::monitor::Monitor;
 use crate::ops::restore::{RestoreOptions, RestorePlan, plan_restore, restore};
 use crate::repo::Repository;
+use crate::repo::read::ReadScratch;
 use crate::storage::tree::Tree;
-use crate::tar::{ExtractOptions, Extractor, Report, Verdict};
+use crate::tar::{BLOCK_LEN, ExtractOptions, Extractor, Form, Report, Verdict, recognise};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ pub fn restore_to_directory(
     repo.check_running(monitor)?;
     let key = Key::new(&options.member);
     let plan = Plan::make(repo, of, &key, &options.member, monitor)?;
+    plan.check_start(repo)?;
     let inside = || Error::InvalidArgument {
         reason: format!("{} is inside the repository", to.display()),
     };
@@ -133,15 +136,24 @@ impl Plan {
         }
     }
 
-    fn not_tar(&self) -> Error {
-        let (snapshot, item) = match self {
-            Self::Whole(plan, item) => (plan.snapshot.id, item.clone()),
-            Self::Part(plan, item, _) => (plan.snapshot.id, item.clone()),
+    /// Fails for an item whose first block is not that of a tar, before anything is created.
+    fn check_start(&self, repo: &Repository) -> Result<()> {
+        let Self::Whole(plan, item) = self else { return Ok(()) };
+        let snapshot = &plan.snapshot;
+        let Some(item) = snapshot.items.iter().find(|listed| listed.name == *item) else {
+            return Ok(());
         };
-        Error::NotTar {
-            snapshot,
-            item,
-            reason: "it is not a tar".to_owned(),
+        match recognise(&read_range(repo, item, &mut ReadScratch::default(), 0, BLOCK_LEN)?) {
+            Form::Tar => Ok(()),
+            Form::Wrapped(wrapper) => Err(not_tar(snapshot, &item.name, Unindexed::Wrapped(wrapper))),
+            Form::Other => Err(not_tar(snapshot, &item.name, Unindexed::NotTar)),
+        }
+    }
+
+    fn not_tar(&self) -> Error {
+        match self {
+            Self::Whole(plan, item) => not_tar(&plan.snapshot, item, Unindexed::NotTar),
+            Self::Part(plan, item, _) => not_tar(&plan.snapshot, item, Unindexed::NotTar),
         }
     }
 }

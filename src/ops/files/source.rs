@@ -196,11 +196,16 @@ fn headers_of(
     item: &SnapshotItem,
     monitor: &dyn Monitor,
 ) -> Result<Vec<u8>> {
-    index_of_headers(repo, item, monitor)?.map_err(|reason| Error::NotTar {
+    index_of_headers(repo, item, monitor)?.map_err(|reason| not_tar(snapshot, &item.name, reason))
+}
+
+/// The item has no members.
+pub(super) fn not_tar(snapshot: &Snapshot, item: &str, reason: Unindexed) -> Error {
+    Error::NotTar {
         snapshot: snapshot.id,
-        item: item.name.clone(),
+        item: item.to_owned(),
         reason: reason_text(reason),
-    })
+    }
 }
 
 /// [`headers_of`], or why the item gets no index.
