@@ -578,6 +578,8 @@ export interface IRestoredDirectory {
   stripped: number;
   /** Hard links to a file that is not in the item. */
   lostLinks: number;
+  /** Members that should have got their owners, and were not allowed to. */
+  ownersNotKept: number;
   /** Members that were written without something that the tar states, such as setuid. */
   changed: IMemberNotices;
   /** Members that were not written. */

@@ -53,6 +53,8 @@ struct Current {
     segments: Option<std::vec::IntoIter<Segment>>,
     segment: Segment,
     size: u64,
+    /// Bytes of the data so far.
+    written: u64,
     /// Permissions as the archive states them.
     mode: u32,
 }
@@ -194,6 +196,7 @@ impl Writer {
                     segments,
                     segment: Segment { offset: 0, len: 0 },
                     size: member.size,
+                    written: 0,
                     mode: member.mode,
                 });
             }
@@ -223,7 +226,7 @@ impl Writer {
             let len = len as u64;
             segment.offset += len;
             segment.len -= len;
-            self.report.bytes += len;
+            current.written += len;
             bytes = later;
         }
     }
@@ -241,7 +244,10 @@ impl Writer {
             return self.error(&current.path, error);
         }
         match self.tree.publish(current.file, path, &current.attributes) {
-            Ok(owner_kept) => self.count(Kind::File, &current.path, current.mode, owner_kept),
+            Ok(owner_kept) => {
+                self.report.bytes += current.written;
+                self.count(Kind::File, &current.path, current.mode, owner_kept);
+            }
             Err(error) => self.error(&current.path, error),
         }
     }
