@@ -1,8 +1,8 @@
 //! HTTP requests that end when nothing moves, however long they take.
 //!
 //! A limit for whole requests would end every upload over a slow link: six parts of 8 MiB that
-//! share 5 Mbit/s take 80 seconds. So the patience is for the time without progress: until the next bytes
-//! of a body are sent or received, or the answer begins.
+//! share 5 Mbit/s take 80 seconds. So the patience is for the time without progress: until the
+//! next bytes of a body are sent or received, or the answer begins.
 
 use crate::sync::lock;
 use hyper::body::{Body, Frame, SizeHint};
