@@ -78,6 +78,8 @@ fn table(millions: u64) {
     let count = millions * 1_000_000;
     let start = Instant::now();
     generate(folder.path(), count);
+    // the first barrier of a call would wait for the gigabytes that were just written
+    let _ = Command::new("sync").status();
     println!(
         "\n{millions} million chunks (generated in {:.0} s)\n",
         start.elapsed().as_secs_f64()
