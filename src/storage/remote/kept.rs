@@ -35,8 +35,12 @@ const LEAST: u64 = 192 << 20;
 const LONGEST_MANIFEST: u64 = 1 << 20;
 /// How often the folder is measured, by all processes together.
 const MEASURED: Duration = Duration::from_secs(60 * 60);
-/// Bytes of the hash after those of the object.
+/// Bytes of the hash after those of the object, and of the one that names a file.
 const SUM: usize = 32;
+/// Digits of the name of a file that are the folder it is in.
+const SHELF: usize = 2;
+/// How the name of a half-written file begins.
+const TEMPORARY: &str = "tmp-";
 
 /// Objects that are kept in a folder.
 pub(super) struct Kept {
@@ -134,14 +138,14 @@ impl Kept {
             hash.update(part);
         }
         let name = to_hex(&hash.finalize());
-        let (shelf, name) = name.split_at(2);
+        let (shelf, name) = name.split_at(SHELF);
         Some((folder.join(shelf).join(name), *len))
     }
 
     fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
         let shelf = file.parent().unwrap_or(file);
         create_folder(shelf)?;
-        let temporary = shelf.join(format!("tmp-{}", random_hex::<8>(self.entropy.as_ref())?));
+        let temporary = shelf.join(format!("{TEMPORARY}{}", random_hex::<8>(self.entropy.as_ref())?));
         let written = open_new(&temporary).and_then(|mut out| {
             out.write_all(bytes)?;
             out.write_all(&Sha256::digest(bytes))
@@ -168,18 +172,33 @@ impl Kept {
     }
 }
 
-/// Deletes the oldest files of a folder of more than `most` bytes, until it has `least`.
+/// Deletes the oldest files of a folder when those with names of this file have more than `most`
+/// bytes, until they have `least`.
 fn delete_oldest(folder: &Path, most: u64, least: u64) -> io::Result<()> {
+    let is_hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let mut files = Vec::new();
     for shelf in fs::read_dir(folder)? {
         let shelf = shelf?;
-        if !shelf.file_type()?.is_dir() {
+        // the folder may have other things in it
+        if !shelf.file_name().to_str().is_some_and(|name| is_hex(name, SHELF)) || !shelf.file_type()?.is_dir() {
             continue;
         }
         for file in fs::read_dir(shelf.path())? {
             let file = file?;
+            let is_ours = file
+                .file_name()
+                .to_str()
+                .is_some_and(|name| match name.strip_prefix(TEMPORARY) {
+                    Some(random) => is_hex(random, 16),
+                    None => is_hex(name, 2 * SUM - SHELF),
+                });
             // another process may have deleted it
-            if let Ok(found) = file.metadata() {
+            if let Ok(found) = file.metadata()
+                && is_ours
+                && found.is_file()
+            {
                 files.push((found.modified()?, found.len(), file.path()));
             }
         }
@@ -321,10 +340,15 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(age * 1000))
                 .unwrap();
         }
+        for foreign in ["toolchain", "ab"] {
+            fs::create_dir_all(folder.path().join(foreign)).unwrap();
+            fs::write(folder.path().join(foreign).join("file"), [0; 4096]).unwrap();
+        }
         delete_oldest(folder.path(), 1000, 500).unwrap();
         assert!(keys.iter().all(|key| one.get(key).is_some()), "1000 bytes are allowed");
         delete_oldest(folder.path(), 999, 500).unwrap();
         let left: Vec<usize> = (0..10).filter(|n| one.get(&keys[*n]).is_some()).collect();
         assert_eq!(left, [5, 6, 7, 8, 9]);
+        assert!(folder.path().join("toolchain/file").exists() && folder.path().join("ab/file").exists());
     }
 }
