@@ -85,6 +85,11 @@ function remaps(tools) {
   return [...prefixes(), [tools.folder, 'toolchain']].map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
 }
 
+/** Where dependencies that are libraries of their own, too, find what MinGW has and zig lacks. */
+function stubs({ name }, tools) {
+  return name.startsWith('win32') ? [`-Lnative=${tools.stubs}`] : [];
+}
+
 /** Builds one target; returns the rest of its row. */
 function build(target, tools) {
   const started = Date.now();
@@ -92,7 +97,7 @@ function build(target, tools) {
   const isDarwin = target.name.startsWith('darwin');
   const env = {
     ...VARIABLES,
-    CARGO_ENCODED_RUSTFLAGS: [...remaps(tools), ...(target.flags ?? [])].join('\x1f'),
+    CARGO_ENCODED_RUSTFLAGS: [...remaps(tools), ...stubs(target, tools), ...(target.flags ?? [])].join('\x1f'),
     // rustc strips these with a program of LLVM that the packages lack
     ...(isDarwin && { CARGO_PROFILE_RELEASE_STRIP: 'none' }),
   };

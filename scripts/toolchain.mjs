@@ -104,9 +104,9 @@ function assertHost() {
 }
 
 /**
- * Installs what is missing, and returns { env, folder, bin }: the environment of Cargo, the
- * directory of everything, and that of the programs of Rust. Without `zig`, targets can be checked,
- * but neither C code compiled nor anything linked.
+ * Installs what is missing, and returns { env, folder, stubs, bin }: the environment of Cargo, and
+ * the directories of everything, of the stubs, and of the programs of Rust. Without `zig`, targets
+ * can be checked, but neither C code compiled nor anything linked.
  */
 export function toolchain({ zig }) {
   assertHost();
@@ -117,6 +117,7 @@ export function toolchain({ zig }) {
   const paths = (...list) => list.filter(Boolean).join(delimiter);
   return {
     folder: FOLDER,
+    stubs: STUBS,
     bin,
     env: {
       PATH: paths(zig && join(ZIG, 'bin'), process.env.PATH),
