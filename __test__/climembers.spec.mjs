@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { commands } from './support/cli.mjs';
@@ -33,6 +33,27 @@ function prepare(t) {
   run(['backup', '--item', 'files.tar=tar -C source -c .', '--item', 'note=echo note']);
   return { folder, run, first };
 }
+
+test('what a restore of members leaves out by default is restored on demand', (t) => {
+  const folder = temporary(t);
+  mkdirSync(join(folder, 'source'));
+  writeFileSync(join(folder, 'source/program'), '');
+  chmodSync(join(folder, 'source/program'), 0o4755);
+  symlinkSync('/etc/hostname', join(folder, 'source/out'));
+  const { ok, fails } = commands(join(folder, 'repo'), { CONTAINERARCHIVE_PASSPHRASE: 'secret' });
+  ok('init');
+  ok('backup', '--item', `files.tar=tar -C '${join(folder, 'source')}' --owner=4321 -c .`);
+  const state = (name) => {
+    const { mode, uid } = statSync(join(folder, name, 'program'));
+    return [mode & 0o7777, uid, readdirSync(join(folder, name)).length];
+  };
+  const uid = process.getuid();
+  fails(3, /left out \.\/out: the link leads out of the target/, 'restore', 'latest', '--member', '.', '--to', join(folder, 'a'));
+  assert.deepEqual(state('a'), [0o755, uid === 0 ? 4321 : uid, 1]);
+  ok('restore', 'latest', '--member', '.', '--to', join(folder, 'b'), '--setuid', '--outside-links', '--no-owners');
+  assert.deepEqual(state('b'), [0o4755, uid, 2]);
+  fails(1, /--no-owners needs --member/, 'restore', 'latest', '--to', join(folder, 'c'), '--no-owners');
+}, { skip: process.platform === 'win32' });
 
 test('files in a tar are listed, found, compared and restored', (t) => {
   const { folder, run, first } = prepare(t);

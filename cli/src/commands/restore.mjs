@@ -24,6 +24,10 @@ export function define(program, run) {
     .option('--member <path>', 'only this file or directory of an item that is a tar: into a directory, or to standard output')
     .option('--escaped', 'with --member: the path has the escapes that ls prints, as \\351 for a byte that is no UTF-8')
     .option('--strip-components <n>', 'with --member: leave out so many names at the start of each path', wholeNumber(0))
+    .option('--no-owners', 'with --member: as root, do not set owners and groups')
+    .option('--setuid', 'with --member: keep setuid and setgid')
+    .option('--devices', 'with --member: create devices, as root')
+    .option('--outside-links', 'with --member: create symbolic links that lead out of the directory')
     .option('--read-only', 'repair nothing in the repository, also where damage is found')
     .option('--overwrite', 'replace files that exist')
     .action(run(restore));
@@ -41,8 +45,12 @@ function targetsOf(items, to, only) {
 }
 
 /** Refuses options that have no effect without --member, and checks its path. */
-function checkMember({ member, stripComponents, escaped }) {
-  const alone = member !== undefined ? undefined : stripComponents !== undefined ? '--strip-components' : escaped && '--escaped';
+function checkMember({ member, stripComponents, escaped, owners, setuid, devices, outsideLinks }) {
+  const given = {
+    '--strip-components': stripComponents !== undefined, '--escaped': escaped, '--no-owners': owners === false,
+    '--setuid': setuid, '--devices': devices, '--outside-links': outsideLinks,
+  };
+  const alone = member === undefined && Object.keys(given).find((name) => given[name]);
   if (alone) throw new Failure(`${alone} needs --member`, { code: 'ERR_INVALID_ARGUMENT' });
   if (member === '') throw new Failure('The path after --member is empty', { code: 'ERR_INVALID_ARGUMENT', hint: 'Use --member . for all of the tar' });
   if (escaped) unescaped(member);
@@ -66,7 +74,8 @@ async function restore(session, id, options) {
 }
 
 /** Restores a member of a tar: its bytes to standard output, or files into a directory. */
-async function restoreMember({ output, signal }, archive, id, { item, member: given, escaped, to, overwrite = false, stripComponents }) {
+async function restoreMember({ output, signal }, archive, id, options) {
+  const { item, member: given, escaped, to, overwrite = false, stripComponents, setuid, devices, outsideLinks } = options;
   const member = escaped ? unescaped(given) : given;
   if (to === '-') {
     await pipeline(await archive.restore(id, { item, member, signal }), process.stdout, { end: false });
@@ -75,10 +84,13 @@ async function restoreMember({ output, signal }, archive, id, { item, member: gi
   const path = resolve(to);
   // the directory itself is created when the member was found
   createFolder(dirname(path));
-  const how = { item, member, to: path, overwrite, stripComponents, signal };
+  // without the flag, what is usual for this user
+  const owners = options.owners === false ? false : undefined;
+  const how = { item, member, to: path, overwrite, stripComponents, owners, setuid, devices, outsideLinks, signal };
   const done = await withProgress(output, (progress) => archive.restoreToDirectory(id, { ...how, ...progress }));
   for (const { path: name, reason } of done.skipped.first) output.warn(`left out ${nameText(name)}: ${reason}`);
   for (const { path: name, reason } of done.changed.first) output.warn(`${nameText(name)}: ${reason}`);
+  if (done.ownersNotKept > 0) output.warn(`owners of ${plural(done.ownersNotKept, 'member')} could not be set`);
   if (done.lostLinks > 0) output.warn(`left out ${plural(done.lostLinks, 'hard link')}: the file of each is not in the item`);
   if (done.stripped > 0 && done.files + done.directories + done.hardLinks + done.symlinks + done.special === 0) {
     output.warn(`nothing was restored: --strip-components ${stripComponents} leaves no name of ${plural(done.stripped, 'member')}`);
