@@ -425,6 +425,20 @@ def ends_node(level, id, count):
     return count >= high or (count >= low and int.from_bytes(id[30:32], "little") & mask == 0)
 
 
+# --- 8. Snapshots -----------------------------------------------------------------------------------------------------
+
+
+def is_tombstone(data, name):
+    """8.6. Whether the file under the name of a manifest revokes the session instead."""
+    if len(data) > 1024:
+        return False
+    try:
+        members = checked_json(data, "tombstone")
+    except Problem:
+        return False  # a damaged manifest
+    return members.get("revoked") is True and members.get("id") == name[:32]
+
+
 # --- The repository ---------------------------------------------------------------------------------------------------
 
 
@@ -488,8 +502,14 @@ class Repository:
         want(outer["id"] == inner["id"] == name[:32], "manifest of another snapshot")
         return data, inner
 
+    @cached_property
+    def tombstones(self):
+        """8.6. The names of files that stand for no snapshot: their sessions were revoked."""
+        names = self.names("snapshots", HEX16 + r"\.json")
+        return {name for name in names if is_tombstone(self.read(f"snapshots/{name}"), name)}
+
     def manifest_names(self):
-        return self.names("snapshots", HEX16 + r"\.json")
+        return [name for name in self.names("snapshots", HEX16 + r"\.json") if name not in self.tombstones]
 
     def find(self, id):
         names = [name for name in self.manifest_names() if name.startswith(id)]

@@ -56,6 +56,25 @@ def kill_list(data, seal):
     return KillList(id, repo, flags == 1, ids, sessions, proven)
 
 
+Mark = namedtuple("Mark", "level id repo packs sessions proven")
+MARK_MAGICS = {"mark": b"CAMARK01", "wait": b"CAWAIT01", "swept": b"CASWPT01"}
+
+
+def mark(data, part, seal):
+    """11.7. The condemned packs of a prune in object storage, or what happened to them."""
+    want(len(data) >= 128 and data[:8] == MARK_MAGICS[part] and sha256(data[:-32]) == data[-32:], "is damaged")
+    version, level, repo, id, packs, sessions, epoch, zero = struct.unpack_from("<II16s16sIIII", data, 8)
+    want(version == 1 and level < 256 and zero == 0, "makes no sense")
+    want(len(data) == 128 + 32 * packs + 16 * sessions, "has a wrong length")
+    want(not (packs if part == "wait" else sessions), "has rows of the wrong kind")
+    end = 64 + 32 * packs
+    ids = [data[at : at + 32] for at in range(64, end, 32)]
+    waits = [data[at : at + 16] for at in range(end, len(data) - 64, 16)]
+    want(ids == sorted(set(ids)) and waits == sorted(set(waits)), "is not sorted")
+    proven = seal.proves_list(epoch, sha256(data[:-64]), data[-64:-32])
+    return Mark(level, id, repo, ids, waits, proven)
+
+
 def idx_of_pack(pack_id, data, trailer_offset):
     head = b"CAPIDX01" + struct.pack("<II", 1, 0) + pack_id + struct.pack("<Q", len(data))
     body = head + data[:96] + data[trailer_offset:]
@@ -181,7 +200,8 @@ class Check:
                 self.snapshot(name)
         for snapshot, record in sorted(self.copies.items()):
             if snapshot.hex() + ".json" not in self.repo.manifest_names():
-                known = "forgotten or abandoned" if snapshot.hex() in self.records else "no manifest and no record"
+                over = snapshot.hex() in self.records or snapshot.hex() + ".json" in self.repo.tombstones
+                known = "forgotten or abandoned" if over else "no manifest and no record"
                 self.notes.append(f"copy of manifest {snapshot.hex()}: {known}")
 
     def keys(self):
@@ -267,7 +287,7 @@ class Check:
         self.notes += [f"pack {id.hex()} is in no segment" for id in self.packs if id not in listed]
 
     def small_files(self):
-        """8.4 and 10. Records, kill lists, leases."""
+        """8.4, 8.6, 11.1, 11.2 and 11.7. Records, tombstones, kill lists, leases, marks."""
         repo, self.records, self.condemned = self.repo, set(), set()
         for name in repo.names("packs/parity/records", HEX16 + r"\.forgot"):
             with self.of(f"record {name}"):
@@ -289,6 +309,15 @@ class Check:
                     self.condemned.update(found.packs)
                 if not found.proven:
                     self.notes.append(f"kill list {name} is not proven and condemns nothing")
+
+        for name in repo.names("index/marks", r"[0-9a-f]{2}-" + HEX16 + r"\.(mark|wait|swept)"):
+            stem, part = name.split(".")
+            with self.of(f"mark {name}"):
+                found = mark(repo.read(f"index/marks/{name}"), part, repo.seal)
+                want(found.repo == repo.id and f"{found.level:02x}-{found.id.hex()}" == stem, "makes no sense")
+                self.counts["files of marks"] += 1
+        if repo.tombstones:
+            self.counts["tombstones"] += len(repo.tombstones)
 
     def snapshot(self, name):
         repo = self.repo

@@ -17,7 +17,7 @@ import sys
 import reader
 import reader_parity as parity
 from reader import DATA, LIST, MANIFEST_COPY, PlainSeal, Seal, aes_gcm, expand, hmac256, sha256, tag16
-from reader_check import idx_of_pack, kill_list
+from reader_check import MARK_MAGICS, idx_of_pack, kill_list, mark
 
 # Masks of FastCDC by the logarithm of the average size: the crate `fastcdc` 5.0.0, src/v2020/mod.rs (MASKS)
 MASKS = [
@@ -207,6 +207,23 @@ def check_kill_lists(v, seals):
             same(f"{name} kill list is proven", (found.proven, len(found.packs)), (True, len(packs)))
 
 
+def check_marks(v, seals):
+    tombstone = b'{"version":1,"id":"' + b"f0" * 16 + b'","revoked":true'
+    tombstone += b',"checksum":"' + sha256(tombstone).hex().encode() + b'"}\n'
+    same("tombstone", tombstone.decode(), v["marks"]["tombstone"])
+    same("tombstone is one", reader.is_tombstone(tombstone, "f0" * 16 + ".json"), True)
+    rows = {"mark": ([0x11, 0x22], []), "wait": ([], [0xF0, 0xF1]), "swept": ([0x22], [])}
+    for name, seal in seals.items():
+        for part, (packs, sessions) in rows.items():
+            body = MARK_MAGICS[part] + struct.pack("<II", 1, 0) + bytes.fromhex(v["keys"]["repo"]) + bytes([0xC0]) * 16
+            body += struct.pack("<IIII", len(packs), len(sessions), 1 if seal.sealed else 0, 0)
+            body += b"".join(bytes([pack]) * 32 for pack in packs) + b"".join(bytes([s]) * 16 for s in sessions)
+            body += hmac256(seal.key(1, "kill-list"), sha256(body)) if seal.sealed else bytes(32)
+            same(f"{name} {part}", body + sha256(body), v["marks"][name][part])
+            found = mark(body + sha256(body), part, seal)
+            same(f"{name} {part} is proven", (found.proven, len(found.packs)), (True, len(packs)))
+
+
 def check_cuts(v, table):
     gears = {"plain": default_gear(), "sealed": list(struct.unpack("<256Q", table))}
     for name, known in v["cuts"].items():
@@ -257,6 +274,7 @@ def main():
         check_segment(v, seals)
         check_files(v, seals)
         check_kill_lists(v, seals)
+        check_marks(v, seals)
         check_cuts(v, table)
         check_parity(v)
     except reader.Problem as problem:

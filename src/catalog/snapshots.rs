@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::repo::Repository;
+use crate::snapshot::tombstone::{MAX_TOMBSTONE_LEN, is_tombstone};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::{Ask, ErrorKind, announced};
 
@@ -24,19 +25,40 @@ pub fn to_load<'a>(repo: &'a Repository, ids: &'a [SnapshotId]) -> impl Iterator
     })
 }
 
-/// Loads a snapshot; `None` when it has no manifest, for example because it was forgotten since it
-/// was listed.
+/// What is under the name of a manifest.
+pub enum Found {
+    /// A snapshot.
+    Snapshot(Box<Snapshot>),
+    /// A tombstone: its session was revoked, and never has a snapshot.
+    Revoked,
+    /// Nothing, for example because it was forgotten since it was listed.
+    Absent,
+}
+
+/// Loads a snapshot; `None` when it has no manifest. See [`find`].
+///
+/// # Errors
+/// Those of [`find`].
+pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
+    Ok(match find(repo, id)? {
+        Found::Snapshot(snapshot) => Some(*snapshot),
+        Found::Revoked | Found::Absent => None,
+    })
+}
+
+/// Reads what is under the name of a manifest.
 ///
 /// # Errors
 /// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`, and `NotADirectory` for a
 /// folder with that name: it is then not known what the snapshot needs.
-pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
+pub fn find(repo: &Repository, id: &SnapshotId) -> Result<Found> {
     match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
+        Ok(bytes) if is_tombstone(&bytes, id) => Ok(Found::Revoked),
         Ok(bytes) => match repo.decode_manifest(id, &bytes) {
-            Err(Error::ManifestCorrupt { .. }) if repo.storage().is_remote() => load_again(repo, id),
-            decoded => decoded.map(Some),
+            Err(Error::ManifestCorrupt { .. }) if repo.storage().is_remote() => find_again(repo, id),
+            decoded => decoded.map(|snapshot| Found::Snapshot(Box::new(snapshot))),
         },
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Absent),
         Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
             snapshot: *id,
             reason: "it is too long".to_owned(),
@@ -45,13 +67,28 @@ pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
     }
 }
 
-/// Loads a manifest whose bytes were wrong, and may have been kept since an earlier read.
-fn load_again(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
+/// Reads a manifest whose bytes were wrong, and may have been kept since an earlier read.
+fn find_again(repo: &Repository, id: &SnapshotId) -> Result<Found> {
     let key = layout::snapshot(id);
     repo.storage().forget_cached_of(&key);
     match repo.storage().get(&key, MAX_MANIFEST_LEN) {
-        Ok(bytes) => repo.decode_manifest(id, &bytes).map(Some),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Ok(bytes) if is_tombstone(&bytes, id) => Ok(Found::Revoked),
+        Ok(bytes) => Ok(Found::Snapshot(Box::new(repo.decode_manifest(id, &bytes)?))),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Absent),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the snapshot has a manifest, also a damaged one.
+pub fn has_manifest(repo: &Repository, id: &SnapshotId) -> Result<bool> {
+    let (storage, key) = (repo.storage(), layout::snapshot(id));
+    match storage.size(&key)? {
+        None => Ok(false),
+        Some(len) if len > MAX_TOMBSTONE_LEN => Ok(true),
+        Some(_) => match storage.get(&key, MAX_MANIFEST_LEN) {
+            Ok(bytes) => Ok(!is_tombstone(&bytes, id)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        },
     }
 }

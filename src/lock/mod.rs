@@ -1,4 +1,5 @@
-//! Locks of a repository: the commit lock, the maintenance lock, leases and kill lists.
+//! Locks of a repository: the commit lock, the maintenance lock, leases and kill lists; on object
+//! storage, where locks exclude no other process, marks.
 //!
 //! A writer holds the *commit lock* shared for milliseconds around its commit. A prune holds it
 //! exclusively for milliseconds: to list the snapshots before it finishes a *kill list*, to decide
@@ -13,6 +14,8 @@
 mod error;
 pub mod kill_list;
 pub mod lease;
+pub mod marks;
+mod proof;
 
 use std::time::Duration;
 
@@ -20,8 +23,10 @@ use crate::layout;
 use crate::storage::{LockGuard, LockMode, Storage};
 
 pub use error::Error;
-pub use kill_list::{FoundList, KillList, KillListId, KillLists, ListSeal, Proof};
+pub use kill_list::{FoundList, KillList, KillListId, KillLists};
 pub use lease::{Lease, LeaseInfo};
+pub use marks::{FoundMark, Mark, MarkId, MarkPart, Marks};
+pub use proof::{ListSeal, Proof};
 
 /// The files that locks need; none on object storage.
 pub fn lock_files(storage: &dyn Storage) -> &'static [&'static str] {

@@ -1,5 +1,6 @@
 //! Removes snapshots by id. The next prune deletes their data.
 
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
@@ -22,7 +23,7 @@ pub fn forget(repo: &Repository, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>> 
     repo.check_open()?;
     repo.begin_writing()?;
     for id in ids {
-        if repo.storage().size(&layout::snapshot(id))?.is_none() && !was_forgotten(repo, id)? {
+        if !snapshots::has_manifest(repo, id)? && !was_forgotten(repo, id)? {
             return Err(Error::SnapshotNotFound { id: id.to_hex() });
         }
     }

@@ -10,6 +10,7 @@
 use super::Repository;
 use crate::id::SnapshotId;
 use crate::layout;
+use crate::snapshot::tombstone::is_tombstone;
 use crate::snapshot::{MAX_MANIFEST_LEN, MAX_SIZE};
 use crate::storage::{Ask, announced};
 
@@ -81,6 +82,9 @@ impl Repository {
 
     fn sequence_of(&self, id: &SnapshotId) -> Option<u64> {
         let bytes = self.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN).ok()?;
-        Some(self.decode_manifest(id, &bytes).ok()?.sequence)
+        match is_tombstone(&bytes, id) {
+            true => Some(0),
+            false => Some(self.decode_manifest(id, &bytes).ok()?.sequence),
+        }
     }
 }

@@ -18,6 +18,7 @@ mod model;
 pub mod order;
 pub mod record;
 pub mod retention;
+pub mod tombstone;
 
 pub use error::Error;
 pub use filter::SnapshotFilter;

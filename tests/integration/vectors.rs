@@ -19,13 +19,14 @@ use containerarchive::crypto::{
 use containerarchive::entropy::{Entropy, NoEntropy, SeededEntropy};
 use containerarchive::id::{ChunkId, GroupId, KeyId, PackId, RepoId, SegmentId, SnapshotId, from_hex, to_hex};
 use containerarchive::index::{EpochKey, MemorySource, SegmentContext, SegmentSeal, write_segment};
-use containerarchive::lock::{KillList, KillListId, Proof};
+use containerarchive::lock::{KillList, KillListId, Mark, MarkId, MarkPart, Proof};
 use containerarchive::pack::format::padme;
 use containerarchive::pack::{
     ChunkLocation, FinishedPack, KIND_DATA, KIND_LIST, KIND_MANIFEST_COPY, PackEntry, PackHeader, PackWriter,
 };
 use containerarchive::parity::{Accumulator, Part, Shape, code::coefficient};
 use containerarchive::repo::Config;
+use containerarchive::snapshot::tombstone;
 use containerarchive::snapshot::{
     ItemContent, ListBuilder, ManifestSeal, Origin, Snapshot, SnapshotItem, VERSION, copy, manifest,
 };
@@ -393,6 +394,34 @@ fn configs() -> Value {
     json!({ "plain": text(false), "sealed": text(true) })
 }
 
+/// The files of a mark, and a tombstone.
+fn marks() -> Value {
+    let id = MarkId {
+        level: 0,
+        id: [0xc0; 16],
+    };
+    let file = |part, packs: &[u8], sessions: &[u8], seal: &RepoSeal| {
+        let file = Mark {
+            id,
+            part,
+            repo: REPO,
+            packs: packs.iter().map(|byte| PackId([*byte; 32])).collect(),
+            sessions: sessions.iter().map(|byte| SnapshotId([*byte; 16])).collect(),
+        };
+        to_hex(&file.encode(seal).unwrap())
+    };
+    let mut known = both(|seal| {
+        json!({
+            "mark": file(MarkPart::Mark, &[0x11, 0x22], &[], seal),
+            "wait": file(MarkPart::Wait, &[], &[0xf0, 0xf1], seal),
+            "swept": file(MarkPart::Swept, &[0x22], &[], seal),
+        })
+    });
+    let tombstone = tombstone::encode(&SnapshotId([0xf0; 16])).unwrap();
+    known["tombstone"] = json!(String::from_utf8(tombstone).unwrap());
+    known
+}
+
 /// A list that condemns two packs, and a hint with one and a session.
 fn kill_lists() -> Value {
     let lists = [
@@ -485,7 +514,7 @@ fn known_answers_are_unchanged() {
     let made = json!({
         "keys": derivations(), "ids": ids(), "padme": padme_table(), "storedChunks": stored_chunks(), "packs": packs(),
         "segment": segment(), "listNodes": list_nodes(), "keyFiles": key_files(), "manifests": manifests(),
-        "configs": configs(), "cuts": cuts(), "parity": parity_groups(), "killLists": kill_lists(),
+        "configs": configs(), "cuts": cuts(), "parity": parity_groups(), "killLists": kill_lists(), "marks": marks(),
     });
     if std::env::var_os("CONTAINERARCHIVE_FREEZE").is_some() {
         std::fs::create_dir_all(file().parent().unwrap()).unwrap();
@@ -556,6 +585,9 @@ fn the_page_of_the_format_prints_the_same_answers() {
     for value in [
         "/storedChunks/0/stored",
         "/killLists/sealed/0",
+        "/marks/sealed/mark",
+        "/marks/sealed/wait",
+        "/marks/tombstone",
         "/packs/plain/id",
         "/packs/plain/pack",
         "/packs/sealed/id",

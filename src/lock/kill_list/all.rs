@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::format::{FoundList, KillList, KillListId, ListSeal, Proof};
+use super::format::{FoundList, KillList, KillListId};
 use crate::id::{PackId, RepoId};
 use crate::layout;
 use crate::lock::error::Error;
+use crate::lock::marks::marked_packs;
+use crate::lock::proof::{ListSeal, Proof};
 use crate::storage::Storage;
 
 /// All kill lists of a repository at one time.
@@ -16,16 +18,21 @@ pub struct KillLists {
     unproven: HashSet<PackId>,
     hinted: HashSet<PackId>,
     spared: HashSet<PackId>,
+    marked: HashSet<PackId>,
 }
 
 impl KillLists {
     /// Reads all kill lists of the repository `repo`. Lists that are deleted concurrently are left
     /// out: their packs are deleted, or spared. One that cannot be read or is damaged fails the
     /// whole call, with its key, since any pack could be in it. Lists of another repository are
-    /// ignored.
+    /// ignored. On object storage the packs in marks are read too.
     pub fn load_all(storage: &dyn Storage, repo: &RepoId, seal: &dyn ListSeal) -> Result<Self, Error> {
         let mut all = Self::default();
-        for entry in storage.list(layout::MARKS)? {
+        let listed = storage.list(layout::MARKS)?;
+        if storage.is_remote() {
+            all.marked = marked_packs(storage, repo, seal, &listed)?;
+        }
+        for entry in listed {
             let Some(id) = KillListId::from_key(&entry.key) else {
                 continue;
             };
@@ -69,9 +76,9 @@ impl KillLists {
         self.condemned.iter().chain(&self.unproven)
     }
 
-    /// Whether new snapshots should not reuse the pack: a list or a hint names it.
+    /// Whether new snapshots should not reuse the pack: a list, a hint or a mark names it.
     pub fn is_avoided(&self, pack: &PackId) -> bool {
-        self.is_listed(pack) || self.hinted.contains(pack)
+        self.is_listed(pack) || self.hinted.contains(pack) || self.marked.contains(pack)
     }
 
     /// Marks packs as spared, because a snapshot needs them: they are not condemned. Writers avoid

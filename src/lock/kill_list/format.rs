@@ -5,6 +5,7 @@ use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, from_hex, to_hex};
 use crate::layout;
 use crate::lock::error::Error;
+use crate::lock::proof::{ListSeal, Proof};
 use crate::storage::{self, Created, ErrorKind, Storage};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -45,31 +46,6 @@ impl KillListId {
         let name = key.strip_prefix(layout::MARKS)?.strip_prefix('/')?;
         from_hex(name.strip_suffix(SUFFIX)?).map(Self)
     }
-}
-
-/// The MACs of kill lists, as the repository computes them.
-pub trait ListSeal {
-    /// True for an encrypted repository: its lists have MACs.
-    fn has_macs(&self) -> bool;
-
-    /// The epoch whose key proves new lists; 0 in a plain repository.
-    fn mac_epoch(&self) -> u32;
-
-    /// The MAC of a list with this SHA-256, with the key of that epoch. `None` without that key.
-    fn list_mac(&self, epoch: u32, digest: &[u8; 32]) -> Option<[u8; 32]>;
-}
-
-/// Whether a list was written by a holder of the keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// The MAC is right, or the repository is not encrypted.
-    Valid,
-    /// The list is of version 1, in an encrypted repository.
-    NoMac,
-    /// The MAC is wrong, or of an unknown epoch.
-    Wrong,
-    /// The repository was opened without its keys.
-    Unknown,
 }
 
 /// A list that was read, and its proof.

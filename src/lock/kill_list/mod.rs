@@ -20,4 +20,4 @@ mod format;
 mod tests;
 
 pub use all::KillLists;
-pub use format::{FoundList, KillList, KillListId, ListSeal, MAX_KILL_LIST_LEN, Proof};
+pub use format::{FoundList, KillList, KillListId, MAX_KILL_LIST_LEN};

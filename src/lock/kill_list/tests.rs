@@ -4,8 +4,8 @@ use super::format::{CHECKSUM_LEN, HEADER_LEN, MAC_LEN, MAGIC, MORE_LEN};
 use super::*;
 use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, to_hex};
-use crate::lock::Error;
 use crate::lock::tests::new_storage;
+use crate::lock::{Error, ListSeal, Proof};
 use crate::storage::put_bytes;
 use proptest::prelude::*;
 

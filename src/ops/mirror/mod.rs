@@ -21,6 +21,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::{Environment, Repository};
+use crate::snapshot::tombstone::is_tombstone;
 use crate::snapshot::{MAX_MANIFEST_LEN, manifest};
 use crate::storage::{Storage, judge, put_bytes};
 use listing::{Listing, take_source};
@@ -200,6 +201,11 @@ impl Run<'_> {
                 return Ok(None);
             }
         };
+        if is_tombstone(&bytes, id) {
+            // no snapshot, and copied as records are: a copy of its manifest is not a lost one's
+            put_bytes(self.storage(), &key, &bytes)?;
+            return Ok(None);
+        }
         let checked = match self.repo.is_keyless() {
             true => manifest::check_sealed(&bytes, id).map_err(|error| Error::ManifestCorrupt {
                 snapshot: *id,

@@ -8,6 +8,7 @@
 use super::plan::{Done, Plan};
 use super::survey::Survey;
 use super::work::Work;
+use crate::catalog::snapshots;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
@@ -44,7 +45,7 @@ fn forget_some(
     repo.check_folder()?;
     let mut recorded = Vec::new();
     for id in announced(storage, ids, |id| Ask::Size(layout::snapshot(id))) {
-        if storage.size(&layout::snapshot(id))?.is_none() {
+        if !snapshots::has_manifest(repo, id)? {
             continue;
         }
         let mut put = repo.put_record(*id, ForgotReason::Forgotten);

@@ -16,6 +16,7 @@ use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, find_any_index};
 use crate::snapshot::copy::{CopyPart, join_from};
+use crate::snapshot::tombstone::is_tombstone;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::{self, ErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,7 +143,7 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
 }
 
 enum Judged {
-    /// It can be used, or is of a later version.
+    /// It can be used, is of a later version, or is a tombstone.
     Intact,
     Damaged,
     /// The device fails to read it.
@@ -159,6 +160,8 @@ fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
             Found::Missing => Judged::Missing,
             Found::Wrong => Judged::Damaged,
             Found::Unreadable(error) => Judged::Unreadable(error),
+            // its copies must not be restored
+            Found::Bytes(bytes) if is_tombstone(&bytes, id) => Judged::Intact,
             Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
                 Err(Error::ManifestCorrupt { .. }) => Judged::Damaged,
                 Ok(_) | Err(_) => Judged::Intact,

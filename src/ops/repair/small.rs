@@ -4,6 +4,7 @@
 use super::Left;
 use super::files::{Found, read, write_repaired};
 use crate::base::{Config, MAX_CONFIG_LEN};
+use crate::catalog::snapshots::has_manifest;
 use crate::crypto::{Error as CryptoError, KeyFile, MAX_KEY_FILE_LEN};
 use crate::error::{Error, Result};
 use crate::id::{KeyId, SnapshotId};
@@ -17,7 +18,8 @@ use std::collections::BTreeSet;
 
 /// Reads the kill lists and moves damaged ones to the quarantine. That is safe under the
 /// maintenance lock: no process is deleting packs, and condemned packs that are not deleted yet are
-/// only garbage, which the next prune finds again.
+/// only garbage, which the next prune finds again. Marks are read with them: on object storage the
+/// caller has promised that no other process runs.
 pub(super) fn kill_lists(repo: &Repository) -> Result<KillLists> {
     loop {
         match repo.kill_lists() {
@@ -74,7 +76,11 @@ pub(super) fn records(repo: &Repository, left: &mut Left) -> Result<()> {
         }
         let record = ForgotRecord {
             id,
-            reason: ForgotReason::Forgotten,
+            // on object storage, the other reason hides a manifest that is there
+            reason: match repo.storage().is_remote() && has_manifest(repo, &id)? {
+                true => ForgotReason::Abandoned,
+                false => ForgotReason::Forgotten,
+            },
             at_ms: repo.now_ms(),
         };
         write_repaired(repo.storage(), &file.key, &record.encode()?, &found)?;

@@ -18,6 +18,7 @@ use crate::index;
 use crate::layout;
 use crate::pack::PackHeader;
 use crate::pack::format::{HEADER_LEN, IndexParts};
+use crate::snapshot::tombstone::is_tombstone;
 use crate::snapshot::{self, MAX_MANIFEST_LEN, manifest};
 use crate::storage::{ErrorKind, FailedRead};
 
@@ -61,6 +62,7 @@ fn read_manifests(run: &mut Run<'_>, manifests: &mut Manifests) -> Result<Vec<(S
             Small::Missing => continue,
             Small::Unreadable => None,
             Small::Bad(reason) => Some(reason),
+            Small::Bytes(bytes) if is_tombstone(&bytes, &id) => continue,
             Small::Bytes(bytes) => match manifest::check_sealed(&bytes, &id) {
                 Ok(()) => None,
                 Err(snapshot::Error::UnsupportedVersion(version)) => {
