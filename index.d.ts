@@ -1263,8 +1263,9 @@ export interface IPruneOptions extends IPlanPruneOptions {
    */
   wait?: boolean;
   /**
-   * The promise that no other process uses the repository. Needed on object storage, where no lock
-   * keeps others out: ERR_EXCLUSIVE_REQUIRED without it. Default false.
+   * The promise that no other process uses the repository. Needed on object storage where the
+   * service does not honour the condition of a put, or the repository has parity:
+   * ERR_EXCLUSIVE_REQUIRED without it. Default false.
    */
   exclusive?: boolean;
 }

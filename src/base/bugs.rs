@@ -26,6 +26,12 @@ pub enum SeededBug {
     KillListEarly,
     /// Packs are deleted without being removed from their parity groups.
     NoLeaving,
+    /// A lease on object storage is deleted without a tombstone.
+    NoTombstone,
+    /// A writer on object storage relies on packs that are in marks.
+    MarksUnread,
+    /// A prune on object storage treats no session as one that may rely on the packs of its mark.
+    NoBlocking,
 }
 
 /// The active bug of one handle.

@@ -1,7 +1,7 @@
 //! Leases and leftovers: which sessions are writing, and the cleanup after processes that have
 //! exited.
 
-use super::Base;
+use super::{Base, Protocol};
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::layout;
@@ -66,7 +66,8 @@ impl Base {
 
     /// Removes the leases whose owner has exited and returns their sessions, sorted. A session that
     /// ended without a manifest may have stored a copy of one, so a durable record is put that it
-    /// was abandoned: without the record, the copy would look like that of a lost snapshot.
+    /// was abandoned: without the record, the copy would look like that of a lost snapshot. On
+    /// object storage, where the owner may be alive, a tombstone says so to it too.
     pub fn remove_stale_leases(&self) -> Result<Vec<SnapshotId>> {
         let mut removed = Vec::new();
         self.remove_stale_leases_into(&mut removed)?;
@@ -98,6 +99,13 @@ impl Base {
     }
 
     fn end_stale(&self, stale: &[LeaseInfo], removed: &mut Vec<SnapshotId>) -> Result<()> {
+        if !stale.is_empty() && self.protocol()? == Protocol::Marks {
+            for lease in stale {
+                self.end_session(lease)?;
+                removed.push(lease.session);
+            }
+            return Ok(());
+        }
         self.leave_abandoned_records(stale)?;
         for lease in stale {
             self.storage().delete(&layout::lease(&lease.session))?;

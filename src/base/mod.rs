@@ -17,6 +17,7 @@ mod manifests;
 pub mod mirror;
 mod open;
 mod options;
+mod protocol;
 mod readme;
 mod root_folder;
 mod seal;
@@ -30,6 +31,7 @@ pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
 pub use leases::refuse_holders;
 pub use open::{Opened, init, open};
 pub use options::{InitOptions, OpenOptions, Secret};
+pub use protocol::{Protocol, SessionEnd};
 pub use root_folder::Generation;
 pub use seal::{ChunkMeta, ChunkSum, RepoSeal, SEAL_OVERHEAD, Seals, current_epoch};
 pub use wait::Maintenance;
@@ -223,8 +225,17 @@ impl Base {
         });
     }
 
-    /// The ids of all manifests in the folder, in no order.
+    /// The ids of all manifests in the folder, in no order, without those that count as absent: see
+    /// [`forgotten_among`](Self::forgotten_among). Tombstones are among them.
     pub fn list_manifests(&self) -> Result<Vec<SnapshotId>> {
+        let mut listed = self.list_manifest_files()?;
+        let forgotten = self.forgotten_among(&listed)?;
+        listed.retain(|id| !forgotten.contains(id));
+        Ok(listed)
+    }
+
+    /// The ids of all manifest files in the folder, in no order.
+    pub fn list_manifest_files(&self) -> Result<Vec<SnapshotId>> {
         let files = self.storage().list(layout::SNAPSHOTS)?.into_iter();
         let ids = files.filter_map(|file| layout::id_of(&file.key, ".json"));
         Ok(ids.map(SnapshotId).collect())

@@ -168,7 +168,8 @@ pub enum Error {
     /// Packs that an ingest relied on were deleted while it ran, and their chunks are in no other
     /// pack. No snapshot was made; repeat the ingest.
     Conflict,
-    /// The lease of an ingest was removed by force while it ran. No snapshot was made; repeat the
+    /// The lease of an ingest was removed by force while it ran, or on object storage its session
+    /// was revoked, because its lease was taken for abandoned. No snapshot was made; repeat the
     /// ingest.
     LeaseRemoved,
     /// Another operation or process still held a lock at the end of the waiting time. Try again.

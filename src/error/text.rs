@@ -52,9 +52,10 @@ impl fmt::Display for Error {
             Self::Conflict => f.write_str(
                 "Chunks that this ingest relied on were deleted or found damaged while it ran; no snapshot was made",
             ),
-            Self::LeaseRemoved => {
-                f.write_str("The lease of this ingest was removed by force while it ran; no snapshot was made")
-            }
+            Self::LeaseRemoved => f.write_str(
+                "The session of this ingest was ended by another process while it ran: by force, or because its lease \
+                 was taken for abandoned; no snapshot was made",
+            ),
             Self::RepositoryLocked { lock, holders } if holders.is_empty() => {
                 write!(f, "Another operation or process holds {lock}")
             }

@@ -1,6 +1,7 @@
 //! Lists and removes leases. They are hints (`docs/invariants.md`): a writer whose lease is removed
 //! fails cleanly or commits a complete snapshot.
 
+use crate::base::Protocol;
 use crate::error::Result;
 use crate::id::SnapshotId;
 use crate::lock::{LeaseInfo, lease};
@@ -32,6 +33,11 @@ pub fn unlock(repo: &Repository, force: bool) -> Result<Vec<SnapshotId>> {
         return Ok(removed);
     }
     repo.begin_writing()?;
+    if repo.protocol()? == Protocol::Marks {
+        let leases = lease::list(repo.storage())?;
+        leases.iter().try_for_each(|lease| repo.end_session(lease))?;
+        return Ok(leases.into_iter().map(|lease| lease.session).collect());
+    }
     // no process commits while this is held: no record is written next to an existing manifest, and
     // no lease is deleted after its record was deleted
     let _exclusive = repo.commit_exclusive_soon();

@@ -33,7 +33,7 @@ impl Repository {
     /// others of its time. When `go_on` returns false, the result is of no use.
     pub fn next_sequence(&self, is_dated: bool, go_on: &dyn Fn() -> bool) -> u64 {
         let mut known = self.sequences.lock(self);
-        if let Ok(mut listed) = self.list_manifests() {
+        if let Ok(mut listed) = self.list_manifest_files() {
             listed.sort_unstable();
             self.read_sequences(&mut known, listed, is_dated, go_on);
         }

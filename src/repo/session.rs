@@ -11,7 +11,7 @@ use super::Repository;
 use super::pack_sink::PackSink;
 use super::protect::packs_stay;
 use super::written::Written;
-use crate::base::{ChunkMeta, ChunkSum, Generation, Prover};
+use crate::base::{ChunkMeta, ChunkSum, Generation, Prover, SeededBug};
 use crate::codec::{AutoLevel, Codec, Compression, Encoder};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
@@ -375,7 +375,7 @@ impl Session {
         let seen = lock(&self.seen_packs).get(&pack).copied();
         let len = match seen {
             Some(len) => len,
-            None if lock(&self.kill_lists).is_avoided(&pack) => None,
+            None if lock(&self.kill_lists).is_avoided(&pack) && !self.repo.has_bug(SeededBug::MarksUnread) => None,
             None if !self.repo.may_rely_on(&pack)? => None,
             None => self.pack_len(&pack)?,
         };

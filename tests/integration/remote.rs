@@ -8,18 +8,18 @@ use containerarchive::entropy::OsEntropy;
 use containerarchive::layout;
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{
-    self, CopyOptions, KeyOptions, MirrorOptions, PruneOptions, RepairOptions, RestoreOptions, VerifyLevel,
-    VerifyOptions,
+    self, CopyOptions, IngestOptions, KeyOptions, MirrorOptions, PruneOptions, ReaderItems, RepairOptions,
+    RestoreOptions, VerifyLevel, VerifyOptions,
 };
 use containerarchive::repo::{self, InitOptions, Repository};
-use containerarchive::snapshot::SnapshotFilter;
+use containerarchive::snapshot::{Snapshot, SnapshotFilter};
 use containerarchive::storage::{MemoryStorage, RemoteStorage, Storage};
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult,
+    GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
 };
 use sha2::Digest;
 use std::fmt;
@@ -99,9 +99,7 @@ fn machines_share_a_repository_on_object_storage() {
         assert_clean(&second, "two snapshots");
 
         ops::forget(&first, &[one.id]).unwrap();
-        let refused = ops::prune(&first, &PruneOptions::keep_all(), &NullMonitor).unwrap_err();
-        assert_eq!((refused.code(), refused.retryable()), ("ERR_EXCLUSIVE_REQUIRED", false));
-        let report = ops::prune(&first, &exclusive_prune(), &NullMonitor).unwrap();
+        let report = ops::prune(&first, &PruneOptions::keep_all(), &NullMonitor).unwrap();
         assert!(report.freed_bytes > 0, "{report:?}");
         let third = open_on(&store, flavor, PATIENT);
         assert_eq!(
@@ -276,12 +274,15 @@ fn machines_that_write_at_once_lose_nothing() {
 }
 
 #[test]
-fn a_machine_that_writes_keeps_a_prune_away_until_its_lease_expires() {
-    let flavor = Flavor::plain();
+fn a_machine_that_writes_delays_a_part_of_a_prune_until_its_lease_expires() {
+    let flavor = Flavor::sealed();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
     let kept = ingest(&repo, &random_bytes(5, 50_000)).unwrap();
-    let key = layout::lease(&containerarchive::id::SnapshotId([7; 16]));
+    let gone = ingest(&repo, &random_bytes(6, 50_000)).unwrap();
+    ops::forget(&repo, &[gone.id]).unwrap();
+    let session = containerarchive::id::SnapshotId([7; 16]);
+    let key = layout::lease(&session);
     let lease = repo.storage().lease(&key, b"of a session").unwrap();
     let other = open_on(&store, flavor, PATIENT);
     assert_eq!(
@@ -289,17 +290,126 @@ fn a_machine_that_writes_keeps_a_prune_away_until_its_lease_expires() {
         Some(true),
         "its clock is the store's"
     );
-    let refused = ops::prune(&other, &exclusive_prune(), &NullMonitor).unwrap_err();
-    assert_eq!((refused.code(), refused.retryable()), ("ERR_REPO_LOCKED", true));
-    // the owner is killed: its lease is renewed no more
+    let delayed = ops::prune(&other, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+    assert_eq!((delayed.removed_packs, delayed.freed_bytes), (0, 0), "{delayed:?}");
+    assert!(delayed.pending_bytes > 0, "{delayed:?}");
+    // a session that began later stores the data again, and delays nothing
+    let again = ingest(&other, &random_bytes(6, 50_000)).unwrap();
+    assert!(again.new_chunks > 0, "{again:?}");
+    let later_key = layout::lease(&containerarchive::id::SnapshotId([8; 16]));
+    let _later_lease = repo.storage().lease(&later_key, b"of a later session").unwrap();
+    // the owner of the first one is killed: its lease is renewed no more
     lease.leave();
     drop(lease);
     assert_eq!(other.storage().lease_held(&key).unwrap(), Some(true));
-    let later = open_on(&store, flavor, Duration::ZERO);
-    assert_eq!(later.storage().lease_held(&key).unwrap(), Some(false));
-    ops::prune(&later, &exclusive_prune(), &NullMonitor).unwrap();
-    assert_eq!(later.storage().lease_held(&key).unwrap(), None);
-    assert_eq!(restore(&later, &kept.id.to_hex(), None).unwrap().len(), 50_000);
+    let revoked = ops::unlock(&open_on(&store, flavor, PATIENT), false).unwrap();
+    assert_eq!(revoked, []);
+    other.storage().delete(&key).unwrap();
+    let report = ops::prune(&other, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+    assert!(report.removed_packs > 0 && report.pending_bytes == 0, "{report:?}");
+    for (snapshot, seed) in [(&kept, 5), (&again, 6)] {
+        assert!(restore(&other, &snapshot.id.to_hex(), None).unwrap() == random_bytes(seed, 50_000));
+    }
+    assert_clean(&other, "pruned");
+}
+
+#[test]
+fn a_session_that_is_taken_for_dead_is_revoked_and_can_be_repeated() {
+    for flavor in flavors() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+        let first = ingest(&repo, &random_bytes(1, 50_000)).unwrap();
+        let hasty = open_on(&store, flavor, Duration::ZERO);
+        let data = [random_bytes(1, 50_000), random_bytes(2, 50_000)].concat();
+        let source = Interrupted {
+            data: &data,
+            at: 0,
+            interrupt: Some(Box::new(|| {
+                let revoked = ops::unlock(&hasty, false).unwrap();
+                assert_eq!(revoked.len(), 1);
+                ops::forget(&hasty, &[first.id]).unwrap();
+                ops::prune(&hasty, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+            })),
+        };
+        let refused = ingest_from(&repo, source).unwrap_err();
+        assert_eq!((refused.code(), refused.retryable()), ("ERR_CONFLICT", true));
+        assert_eq!(ops::list_snapshots(&hasty, &SnapshotFilter::default()).unwrap(), []);
+        assert_clean(&hasty, "a revoked session");
+        let again = ingest(&repo, &data).unwrap();
+        assert!(restore(&hasty, &again.id.to_hex(), None).unwrap() == data);
+        ops::prune(&hasty, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+        assert!(restore(&hasty, &again.id.to_hex(), None).unwrap() == data);
+        assert_clean(&hasty, "after the retry");
+    }
+}
+
+#[test]
+fn marks_are_merged_and_their_packs_stay_avoided() {
+    let flavor = Flavor::sealed();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let kept = ingest(&repo, &random_bytes(1, 20_000)).unwrap();
+    let mut condemned = 0;
+    for round in 0..40 {
+        let gone = ingest(&repo, &random_bytes(100 + round, 5_000)).unwrap();
+        ops::forget(&repo, &[gone.id]).unwrap();
+        condemned += ops::prune(&repo, &sweeping(), &NullMonitor).unwrap().removed_packs;
+        let marks = repo.marks().unwrap();
+        assert!(marks.marks().len() < 20, "{} marks", marks.marks().len());
+        assert!(marks.packs().len() as u64 >= condemned && marks.marks().iter().all(|mark| !mark.is_open()));
+    }
+    assert!(condemned >= 40);
+    let again = ingest(&open_on(&store, flavor, PATIENT), &random_bytes(100, 5_000)).unwrap();
+    assert!(again.new_chunks > 0, "{again:?}");
+    for (snapshot, bytes) in [(&kept, random_bytes(1, 20_000)), (&again, random_bytes(100, 5_000))] {
+        assert!(restore(&repo, &snapshot.id.to_hex(), None).unwrap() == bytes);
+    }
+    assert_clean(&repo, "many prunes");
+}
+
+/// A source during which something happens.
+struct Interrupted<'a> {
+    data: &'a [u8],
+    at: usize,
+    interrupt: Option<Box<dyn FnOnce() + Send + 'a>>,
+}
+
+impl std::io::Read for Interrupted<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.at > self.data.len() / 2
+            && let Some(interrupt) = self.interrupt.take()
+        {
+            interrupt();
+        }
+        let mut rest = &self.data[self.at..];
+        let len = out.len().min(10_000);
+        let read = std::io::Read::read(&mut rest, &mut out[..len])?;
+        self.at += read;
+        Ok(read)
+    }
+}
+
+fn ingest_from(repo: &Arc<Repository>, source: Interrupted<'_>) -> Result<Snapshot, Error> {
+    let mut items = ReaderItems::one("data", "test", source);
+    ops::ingest(repo, &mut items, &IngestOptions::default(), &NullMonitor)
+}
+
+#[test]
+fn a_service_that_ignores_the_condition_of_a_put_needs_the_promise_for_a_prune() {
+    let flavor = Flavor::plain();
+    let careless = Flaky {
+        ignores_conditions: true,
+        ..Flaky::of(&Arc::new(InMemory::new()), 0, Fate::Lost, false)
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(careless);
+    let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let gone = ingest(&repo, &random_bytes(1, 50_000)).unwrap();
+    ops::forget(&repo, &[gone.id]).unwrap();
+    let refused = ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap_err();
+    assert_eq!((refused.code(), refused.retryable()), ("ERR_EXCLUSIVE_REQUIRED", false));
+    let report = ops::prune(&repo, &exclusive_prune(), &NullMonitor).unwrap();
+    assert!(report.freed_bytes > 0, "{report:?}");
+    assert!(repo.marks().unwrap().marks().is_empty());
 }
 
 #[test]
@@ -457,6 +567,7 @@ struct Flaky {
     left: AtomicUsize,
     fate: Fate,
     is_cut: bool,
+    ignores_conditions: bool,
     late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
 }
 
@@ -481,13 +592,18 @@ fn no_answer() -> object_store::Error {
 
 impl Flaky {
     fn new(inner: &Arc<InMemory>, at: usize, fate: Fate, is_cut: bool) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(inner, at, fate, is_cut))
+    }
+
+    fn of(inner: &Arc<InMemory>, at: usize, fate: Fate, is_cut: bool) -> Self {
+        Self {
             inner: Arc::clone(inner),
             left: AtomicUsize::new(at),
             fate,
             is_cut,
+            ignores_conditions: false,
             late: Mutex::default(),
-        })
+        }
     }
 
     /// The fate of the next request: `None` when it is answered.
@@ -525,6 +641,7 @@ impl Flaky {
 impl ObjectStore for Flaky {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
         match self.next() {
+            None if self.ignores_conditions => self.inner.put_opts(path, payload, PutMode::Overwrite.into()).await,
             None => self.inner.put_opts(path, payload, options).await,
             Some(Fate::Lost) => Err(no_answer()),
             Some(Fate::AnswerLost) => {
@@ -585,6 +702,14 @@ fn wait<F: Future>(future: F) -> F::Output {
     futures_util::future::FutureExt::now_or_never(future).expect("the in-memory store never waits")
 }
 
+/// Options of a prune that leaves nothing that is not needed.
+fn sweeping() -> PruneOptions {
+    PruneOptions {
+        max_unused: 0.0,
+        ..PruneOptions::keep_all()
+    }
+}
+
 /// One ingest of which request `at` has a fate. Returns whether there was such a request.
 fn ingest_with_fate(at: usize, fate: Fate, is_cut: bool, flavor: Flavor) -> bool {
     let what = format!("request {at}: {fate:?}, connection cut: {is_cut}");
@@ -603,7 +728,10 @@ fn ingest_with_fate(at: usize, fate: Fate, is_cut: bool, flavor: Flavor) -> bool
         panic!("{what}: failed without a reason: {error}");
     }
 
-    // another machine continues, then the late requests arrive
+    // a machine that takes every lease for abandoned prunes, and another one continues; then the
+    // late requests arrive
+    let hasty = open_on(&store, flavor, Duration::ZERO);
+    ops::prune(&hasty, &sweeping(), &NullMonitor).unwrap_or_else(|error| panic!("{what}: first prune: {error}"));
     let other = open_on(&store, flavor, PATIENT);
     let third = ingest(&other, &data[..50_000]).unwrap_or_else(|error| panic!("{what}: {error}"));
     wait(flaky.arrive());
@@ -646,4 +774,70 @@ fn an_ingest_survives_any_request_that_fails_loses_its_answer_or_is_late() {
         }
     }
     assert!(requests > 10, "an ingest makes more requests than {requests}");
+}
+
+/// One prune of which request `at` has a fate, next to a session that lives. Returns whether there
+/// was such a request.
+fn prune_with_fate(at: usize, fate: Fate, is_cut: bool, flavor: Flavor) -> bool {
+    let what = format!("request {at} of a prune: {fate:?}, connection cut: {is_cut}");
+    let inner = Arc::new(InMemory::new());
+    let store: Arc<dyn ObjectStore> = Arc::clone(&inner) as _;
+    let healthy = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    let data = random_bytes(1, 60_000);
+    let gone = ingest(&healthy, &data).unwrap();
+    // needs a half of the packs of the first one, which are rewritten
+    let kept = ingest(&healthy, &[&data[..30_000], &random_bytes(2, 5_000)].concat()).unwrap();
+    ops::forget(&healthy, &[gone.id]).unwrap();
+
+    let flaky = Flaky::new(&inner, at, fate, is_cut);
+    let outcome = open(environment(machine(Arc::clone(&flaky) as _, Duration::ZERO), 7), flavor)
+        .and_then(|repo| ops::prune(&repo, &sweeping(), &NullMonitor));
+    let was_reached = flaky.was_reached();
+    if let (false, Err(error)) = (was_reached, &outcome) {
+        panic!("{what}: failed without a reason: {error}");
+    }
+    let third = ingest(&healthy, &data).unwrap_or_else(|error| panic!("{what}: {error}"));
+    wait(flaky.arrive());
+    let reader = open_on(&store, flavor, Duration::ZERO);
+    let whole = |when: &str| {
+        for (snapshot, bytes) in [
+            (&kept, [&data[..30_000], &random_bytes(2, 5_000)].concat()),
+            (&third, data.clone()),
+        ] {
+            let restored = restore(&reader, &snapshot.id.to_hex(), None);
+            assert!(
+                restored.unwrap_or_else(|error| panic!("{what}, {when}: {error}")) == bytes,
+                "{what}, {when}"
+            );
+        }
+        assert_eq!(
+            ops::list_snapshots(&reader, &SnapshotFilter::default()).unwrap().len(),
+            2,
+            "{what}, {when}"
+        );
+        assert_clean(&reader, &what);
+    };
+    whole("before the next prune");
+    ops::prune(&reader, &sweeping(), &NullMonitor).unwrap_or_else(|error| panic!("{what}: next prune: {error}"));
+    whole("after the next prune");
+    let last = ops::prune(&reader, &sweeping(), &NullMonitor).unwrap();
+    assert_eq!(
+        (last.removed_packs, last.rewritten_packs, last.pending_bytes),
+        (0, 0, 0),
+        "{what}: {last:?}"
+    );
+    was_reached
+}
+
+#[test]
+fn a_prune_survives_any_request_that_fails_loses_its_answer_or_is_late() {
+    let flavor = Flavor::plain();
+    let mut requests = 0;
+    while prune_with_fate(requests + 1, Fate::Lost, true, flavor) {
+        requests += 1;
+        for (fate, is_cut) in [(Fate::AnswerLost, true), (Fate::Late, false), (Fate::Late, true)] {
+            prune_with_fate(requests, fate, is_cut, flavor);
+        }
+    }
+    assert!(requests > 20, "a prune makes more requests than {requests}");
 }

@@ -2,6 +2,7 @@
 
 use super::IngestOptions;
 use super::sequence::Sequence;
+use crate::base::{Protocol, SessionEnd};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::monitor::Monitor;
@@ -113,7 +114,8 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     if !good {
         return Ok(false);
     }
-    if storage.size(&layout::forgot_record(&snapshot.id))?.is_some() {
+    let protocol = repo.protocol()?;
+    if protocol != Protocol::Marks && storage.size(&layout::forgot_record(&snapshot.id))?.is_some() {
         // written by a forced unlock that did not get the commit lock: it is about to remove the
         // lease
         return Err(Error::LeaseRemoved);
@@ -121,7 +123,11 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     if !monitor.begin_commit() {
         return Err(Error::Cancelled);
     }
-    if put_bytes(storage, &layout::snapshot(&snapshot.id), manifest)? == Created::Exists {
+    let put = put_bytes(storage, &layout::snapshot(&snapshot.id), manifest);
+    if protocol == Protocol::Marks {
+        return settle(session, put.map_err(Error::from));
+    }
+    if put? == Created::Exists {
         if repo.has_bug(SeededBug::ManifestFirst) {
             storage.barrier()?;
             return Ok(true);
@@ -132,6 +138,23 @@ fn put_manifest(session: &Session, snapshot: &Snapshot, manifest: &[u8], monitor
     }
     storage.barrier()?;
     Ok(true)
+}
+
+/// What the put of the manifest has decided, where other processes may revoke the session. A put
+/// that was not answered may be carried out at any later time (rule A11), so it is settled by
+/// revoking the session, unless it has committed by then.
+fn settle(session: &Session, put: Result<Created>) -> Result<bool> {
+    let repo = session.repo();
+    let why = match put {
+        Ok(Created::Created) => return Ok(true),
+        // bytes of another length: equal ones count as created
+        Ok(Created::Exists) => Error::LeaseRemoved,
+        Err(error) => error,
+    };
+    match repo.revoke(&session.id()) {
+        Ok(SessionEnd::Committed) => Ok(true),
+        Ok(SessionEnd::Revoked) | Err(_) => Err(why),
+    }
 }
 
 /// Looks up every chunk of the snapshot again in freshly listed segments, after a prune moved or
@@ -169,6 +192,14 @@ pub fn give_up(session: &Session, why: &Error) -> bool {
     let lost_packs = matches!(why, Error::Conflict) || !session.own_packs_are_good().unwrap_or(true);
     if !session.has_stored_copies() && !lost_packs {
         return true;
+    }
+    if session
+        .repo()
+        .protocol()
+        .is_ok_and(|protocol| protocol == Protocol::Marks)
+    {
+        // the manifest may have been sent: without an answer the lease stays (rule A11)
+        return session.repo().revoke(&session.id()).is_ok();
     }
     // a put without an answer may be carried out later: the lease stays, and keeps a prune away
     let may_arrive = session.repo().storage().is_remote()

@@ -28,6 +28,12 @@ pub(super) fn choose(work: &Work<'_>, packs: &mut [PackState], named: usize) {
         if state.condemned {
             continue;
         }
+        if may_change && state.marked {
+            // as long as it has canonical copies, new snapshots store them again
+            kept_bytes += state.canonical;
+            state.action = Action::Rewrite;
+            continue;
+        }
         kept_bytes += state.total;
         if may_change && state.waste() > 0 {
             waste += state.waste();

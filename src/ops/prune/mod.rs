@@ -16,6 +16,7 @@ mod actions;
 mod choice;
 mod cover;
 mod decide;
+mod marked;
 mod options;
 mod packs;
 mod plan;
@@ -38,8 +39,8 @@ use crate::id::SnapshotId;
 use crate::layout;
 use crate::lock::{KillList, MaintLock};
 use crate::monitor::Monitor;
-use crate::repo::Repository;
 use crate::repo::dissolve::{self, Room};
+use crate::repo::{ConditionalPut, Repository};
 use choice::Chosen;
 use plan::{Done, Plan};
 use report::Deleted;
@@ -68,7 +69,9 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     repo.begin_writing()?;
     // P1
     let maint = repo.maint(monitor)?;
-    repo.check_exclusive(options.exclusive)?;
+    if !goes_by_marks(repo) {
+        repo.check_exclusive(options.exclusive)?;
+    }
     let own = SnapshotId(random(repo.entropy())?);
     let mut lease = runs::begin(repo, own)?;
     let mut report = runs::run_and_wait(repo, options, monitor, own, &maint, &mut lease)?;
@@ -76,10 +79,21 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     Ok(report)
 }
 
+/// Whether a prune of this repository goes by marks: on object storage that refuses to overwrite,
+/// without parity, whose groups are replaced under locks. Known once this handle has written.
+fn goes_by_marks(repo: &Repository) -> bool {
+    let storage = repo.storage();
+    let is_honoured = |how| how == ConditionalPut::Honoured;
+    storage.is_remote() && storage.conditional_put().is_none_or(is_honoured) && repo.parity_shape().is_none()
+}
+
 /// One run: makes a plan and executes exactly that plan. With little room it copies nothing,
 /// because that needs space first. The numbers are those of `docs/invariants.md` §10.
 fn run(work: &mut Work<'_>, maint: &MaintLock, room: Room) -> Result<PruneReport> {
     work.room = room;
+    if work.by_marks {
+        return marked::run(work, maint);
+    }
     // P2
     sweep::finish_kill_lists(work, maint)?;
     // P3 and P4

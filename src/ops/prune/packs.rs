@@ -57,6 +57,8 @@ pub(super) struct PackState {
     pub has_data: bool,
     /// New snapshots avoid it.
     pub hinted: bool,
+    /// A mark names it: no new snapshot relies on it.
+    pub marked: bool,
     /// This handle found it damaged.
     pub suspect: bool,
     /// Snapshots of whose manifests it contains copies.
@@ -83,6 +85,7 @@ impl PackState {
             good: false,
             has_data: false,
             hinted: false,
+            marked: false,
             suspect: false,
             copies: BTreeSet::new(),
             needed_copies: false,

@@ -89,6 +89,11 @@ impl Plan {
         self.released.retain(|pack| packs.contains(pack));
     }
 
+    /// Records which of the deletable packs may be deleted now.
+    pub(super) fn release(&mut self, packs: &BTreeSet<PackId>) {
+        self.released = packs.iter().copied().collect();
+    }
+
     /// Packs that the index names, that do not exist, and that no snapshot needs: their session was
     /// ignored, and published them after they were deleted.
     pub(super) fn stale(&self) -> HashSet<PackId> {
@@ -238,6 +243,7 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
         state.condemned = survey.condemned.contains(id);
         state.good = found == Some(*len) && !state.condemned;
         state.hinted = hinted.contains(id);
+        state.marked = survey.marked.contains(id);
         state.suspect = work.repo.is_suspect(id);
         states.push(state);
     }
@@ -245,6 +251,7 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
         let mut state = PackState::new(*id, *len, Presence::Listed);
         state.condemned = survey.condemned.contains(id);
         state.hinted = hinted.contains(id);
+        state.marked = survey.marked.contains(id);
         states.push(state);
     }
     for_each_id(source, &mut |_, _, copies| {
@@ -262,7 +269,9 @@ fn states(work: &Work<'_>, survey: &Survey, source: &MergeSource) -> Result<Vec<
 /// Reads the packs for which the index does not have all facts.
 fn read_packs(work: &Work<'_>, survey: &Survey, plan: &mut Plan) -> Result<()> {
     let manifests: HashSet<SnapshotId> = survey.snapshots.iter().map(|snapshot| snapshot.id).collect();
-    let is_known = |session: &SnapshotId| manifests.contains(session) || survey.records.contains(session);
+    let is_known = |session: &SnapshotId| {
+        manifests.contains(session) || survey.records.contains(session) || survey.revoked.contains(session)
+    };
     let named = plan.source.packs().len();
     for (ordinal, state) in plan.packs.iter_mut().enumerate() {
         if !state.is_listed() || (ordinal < named && state.has_data && survey.held.is_empty()) {
@@ -302,7 +311,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     let mut lost: BTreeMap<SnapshotId, Vec<PackId>> = BTreeMap::new();
     for state in &plan.packs {
         for id in &state.copies {
-            let is_over = survey.records.contains(id) || removed.contains(id);
+            let is_over = survey.records.contains(id) || survey.revoked.contains(id) || removed.contains(id);
             if !kept.contains(id) && !is_over && !survey.held.contains(id) && !state.is_left_alone() {
                 lost.entry(*id).or_default().push(state.id);
             }
@@ -336,6 +345,7 @@ fn mark(work: &mut Work<'_>, survey: &Survey, chosen: &Chosen, plan: &mut Plan) 
     plan.marks = marker.finish()?;
     plan.lost = found;
     plan.over = survey.records.union(&removed.into_iter().collect()).copied().collect();
+    plan.over.extend(&survey.revoked);
     plan.over.retain(|id| !kept.contains(id));
     let keep = |id: &SnapshotId| kept.contains(id) || plan.lost.contains(id) || survey.held.contains(id);
     for ordinal in packs_of_kept_copies(work, plan, &keep)? {

@@ -5,7 +5,7 @@ use super::options::PruneOptions;
 use super::plan::Done;
 use super::report::PruneReport;
 use super::work::Work;
-use super::{plan_run, run, survey, sweep};
+use super::{goes_by_marks, plan_run, run, survey, sweep};
 use crate::clock::format_time;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
@@ -93,7 +93,7 @@ pub(super) fn run_and_wait(
     if options.wait && report.pending_bytes > 0 {
         // only the sessions that the hints name: sessions that started later do not use pending
         // packs
-        let delaying = survey::delaying(repo)?;
+        let delaying = survey::delaying(repo, goes_by_marks(repo))?;
         while !delaying.is_disjoint(&repo.writers()?) {
             repo.check_running(monitor)?;
             nap();

@@ -164,6 +164,11 @@ fn delete(
     Ok(())
 }
 
+/// Deletes packs that belong to no parity group, the `.idx` first.
+pub(super) fn delete_packs(repo: &Repository, packs: &HashSet<PackId>, monitor: &dyn Monitor) -> Result<()> {
+    delete(repo, packs, &HashSet::new(), &mut HashSet::new(), monitor)
+}
+
 /// Protects the packs in `list` that exist and are not condemned: an interrupted prune had removed
 /// them from their groups.
 fn settle(repo: &Repository, list: &KillList, condemned: &HashSet<PackId>) -> Result<()> {

@@ -40,6 +40,8 @@ pub(super) struct Work<'a> {
     /// Whether parity may be deleted before its successor is stored: only when no other space can
     /// be freed.
     pub room: Room,
+    /// Marks and tombstones keep other processes away, and not locks.
+    pub by_marks: bool,
     /// An earlier run has applied the policy, and the current one keeps every snapshot.
     pub sweeps: bool,
 }
@@ -61,6 +63,7 @@ impl<'a> Work<'a> {
             proven: HashSet::new(),
             unprotected: Vec::new(),
             room: Room::Enough,
+            by_marks: super::goes_by_marks(repo),
             sweeps: false,
         }
     }

@@ -10,6 +10,7 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::layout;
 use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY, PackEntry};
 use crate::snapshot::copy::split_copy;
+use crate::snapshot::tombstone::is_tombstone;
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use std::collections::{BTreeMap, HashSet};
 
@@ -48,8 +49,12 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
         .filter_map(|file| layout::id_of(&file.key, ".json"))
         .map(SnapshotId)
         .collect();
+    let forgotten = run.noted(repo.forgotten_among(&ids)).unwrap_or_default();
     for id in to_load(repo, &ids).copied() {
         run.check_running()?;
+        if forgotten.contains(&id) {
+            continue;
+        }
         let key = layout::snapshot(&id);
         let (bytes, decoded) = match run.read_small(&key, MAX_MANIFEST_LEN) {
             // forgotten since it was listed
@@ -60,6 +65,8 @@ pub(super) fn read_all(run: &mut Run<'_>) -> Result<Manifests> {
                 continue;
             }
             Small::Bad(reason) => (Vec::new(), Err(reason)),
+            // its session was revoked, and left no snapshot
+            Small::Bytes(bytes) if is_tombstone(&bytes, &id) => continue,
             Small::Bytes(bytes) => match run.repo.decode_manifest(&id, &bytes) {
                 Ok(_) => (bytes, Ok(())),
                 Err(error @ Error::UnsupportedFormat { .. }) => {

@@ -7,7 +7,9 @@
 //! listed. No reader sees wrong bytes, there is no deadlock and no warning, and no process fails,
 //! except where stated below.
 
+mod bucket;
 mod explore;
+mod lossy;
 mod turns;
 
 use crate::crash::harness::{check_all, check_verify, copy, prepared, prune_clears_up};
@@ -133,6 +135,10 @@ impl Act {
         let allowed = match &done {
             Ok(()) => true,
             Err(Error::Conflict) => matches!(self, Self::Ingest(_) | Self::StaleIngest(_)),
+            // on object storage, where a wrong guess about a lease costs a session its work
+            Err(Error::LeaseRemoved) => {
+                repo.storage().is_remote() && matches!(self, Self::Ingest(_) | Self::StaleIngest(_))
+            }
             Err(Error::RepositoryLocked { .. }) => matches!(self, Self::Prune { hasty: true, .. }),
             Err(_) => false,
         };

@@ -6,7 +6,7 @@
 //! waits for a clock. If all remaining processes wait for each other's locks, this is recorded, and
 //! their waits end as if they had timed out.
 
-use containerarchive::storage::{Created, Entry, LockGuard, LockMode, Result, Storage};
+use containerarchive::storage::{ConditionalPut, Created, Entry, LockGuard, LockMode, Result, Storage};
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -304,6 +304,27 @@ impl Storage for TurnStorage {
     fn root(&self) -> Result<containerarchive::storage::Root> {
         // changes nothing that other processes can see
         self.inner.root()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn conditional_put(&self) -> Option<ConditionalPut> {
+        self.inner.conditional_put()
+    }
+
+    fn probe_conditional_put(&self) -> Result<ConditionalPut> {
+        // changes nothing that other processes can see
+        self.inner.probe_conditional_put()
+    }
+
+    fn forget_cached(&self) {
+        self.inner.forget_cached();
+    }
+
+    fn put_last(&self, keys: Vec<String>, most: usize) -> Vec<String> {
+        self.inner.put_last(keys, most)
     }
 
     fn include_in_barrier(&self, prefix: &str) {
