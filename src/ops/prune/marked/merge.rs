@@ -13,8 +13,8 @@ use crate::repo::Repository;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of swept marks of one level from which on they are merged into one of the next level. So
-/// there are at most 15 of each, and a level is the logarithm of the number of prunes.
-const MANY: usize = 16;
+/// there are at most 4 of each, and 5 levels after a thousand prunes: each ingest reads them all.
+const MANY: usize = 4;
 
 /// Merges the marks that were swept, once there are many.
 pub(super) fn merge_if_many(repo: &Repository, marks: &Marks) -> Result<()> {
