@@ -90,4 +90,4 @@ test(`processes that are killed and frozen lose no promised snapshot of a bucket
   await archive.prune({ keepLast: 'all' }, { force: true, maxUnused: 0 });
   await check();
   console.error(`bucket: ${ingests} ingests, ${promised.length} to be kept, ${prunes} prunes`);
-}, { skip: skip || (process.platform === 'win32' && 'SIGSTOP exists on Unix only') });
+}, { timeout: (3 * SECONDS + 180) * 1000, skip: skip || (process.platform === 'win32' && 'SIGSTOP exists on Unix only') });

@@ -12,8 +12,18 @@ use std::collections::HashSet;
 
 /// `RepositoryLocked` while a lease is held, other than that of the session `except`.
 pub fn refuse_holders(storage: &dyn Storage, except: Option<SnapshotId>) -> Result<()> {
+    refuse_those(storage, &|lease| Some(lease.session) != except)
+}
+
+/// `RepositoryLocked` while a lease is held of an operation that replaces files by the promise to
+/// be alone.
+pub fn refuse_repairs(storage: &dyn Storage) -> Result<()> {
+    refuse_those(storage, &LeaseInfo::needs_to_be_alone)
+}
+
+fn refuse_those(storage: &dyn Storage, is_refused: &dyn Fn(&LeaseInfo) -> bool) -> Result<()> {
     let leases = lease::list(storage)?.into_iter();
-    let held = leases.filter(|lease| lease.held && Some(lease.session) != except);
+    let held = leases.filter(|lease| lease.held && is_refused(lease));
     let holders: Vec<String> = held.map(|lease| lease.describe()).collect();
     match holders.is_empty() {
         true => Ok(()),

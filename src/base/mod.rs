@@ -28,7 +28,7 @@ pub use bugs::SeededBug;
 pub use config::{Config, MAX_CONFIG_LEN, ParityParams};
 pub use decode::{Decoded, Plain, Prover, decode_stored, decode_unproven, judge_chunk, meta_of, prove_ids};
 pub use keys::{KeyInfo, KeyNames, MAX_KEYS, key_names};
-pub use leases::refuse_holders;
+pub use leases::{refuse_holders, refuse_repairs};
 pub use open::{Opened, init, open};
 pub use options::{InitOptions, OpenOptions, Secret};
 pub use protocol::{Protocol, SessionEnd};

@@ -57,6 +57,12 @@ impl LeaseInfo {
         }
     }
 
+    /// True for operations that replace files, and on object storage have the promise that nothing
+    /// else runs.
+    pub fn needs_to_be_alone(&self) -> bool {
+        matches!(self.operation.as_deref(), Some(REPAIR | MIRROR))
+    }
+
     /// False for operations that write no pack and no copy of a manifest under the id of their
     /// session.
     pub fn may_leave_copies(&self) -> bool {

@@ -44,6 +44,12 @@ pub fn is_tombstone(bytes: &[u8], session: &SnapshotId) -> bool {
     json.is_some_and(|json| json.revoked && json.id == session.to_hex())
 }
 
+/// Whether damaged bytes were those of a tombstone: no manifest has its member.
+pub fn was_tombstone(bytes: &[u8]) -> bool {
+    let member = b"\"revoked\":";
+    bytes.len() as u64 <= MAX_TOMBSTONE_LEN && bytes.windows(member.len()).any(|window| window == member)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,9 @@ use crate::support::*;
 use async_trait::async_trait;
 use containerarchive::Error;
 use containerarchive::entropy::OsEntropy;
+use containerarchive::id::SnapshotId;
 use containerarchive::layout;
+use containerarchive::lock::{Lease, lease};
 use containerarchive::monitor::NullMonitor;
 use containerarchive::ops::{
     self, CopyOptions, IngestOptions, KeyOptions, MirrorOptions, PruneOptions, ReaderItems, RepairOptions,
@@ -13,7 +15,7 @@ use containerarchive::ops::{
 };
 use containerarchive::repo::{self, InitOptions, Repository};
 use containerarchive::snapshot::{Snapshot, SnapshotFilter};
-use containerarchive::storage::{MemoryStorage, RemoteStorage, Storage};
+use containerarchive::storage::{MemoryStorage, RemoteStorage, Storage, put_bytes};
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -465,6 +467,55 @@ fn of_two_machines_that_remove_the_last_two_keys_one_is_refused() {
         });
         assert_ne!(removed, [true, true]);
         open_on(&store, flavor, PATIENT);
+    }
+}
+
+#[test]
+fn a_prune_refuses_while_a_repair_or_a_mirroring_runs() {
+    let flavor = Flavor::plain();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+    ingest(&repo, &random_bytes(1, 50_000)).unwrap();
+    let id = SnapshotId([7; 16]);
+    for operation in [lease::REPAIR, lease::MIRROR] {
+        let other = machine(Arc::clone(&store), PATIENT);
+        let held = Lease::take(other.as_ref(), id, operation, "2026-01-01T00:00:00.000Z".to_owned()).unwrap();
+        let refused = ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap_err();
+        assert_eq!((refused.code(), refused.retryable()), ("ERR_REPO_LOCKED", true));
+        assert_eq!(other.list(layout::LOCKS).unwrap().len(), 1, "that of the prune is gone");
+        drop(held);
+        ops::prune(&repo, &PruneOptions::keep_all(), &NullMonitor).unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_tombstone_or_manifest_leaves_no_free_name() {
+    for flavor in [Flavor::plain(), Flavor::sealed()] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let repo = init_on(machine(Arc::clone(&store), PATIENT), flavor).unwrap();
+        let lost = ingest(&repo, &random_bytes(2, 50_000)).unwrap();
+        let session = SnapshotId([9; 16]);
+        repo.revoke(&session).unwrap();
+        let storage = machine(Arc::clone(&store), PATIENT);
+        let keys = [layout::snapshot(&session), layout::snapshot(&lost.id)];
+        let mut damaged = storage.get(&keys[0], 2000).unwrap();
+        *damaged.last_mut().unwrap() ^= 1;
+        for (key, bytes) in keys.iter().zip([&damaged[..], b"no manifest"]) {
+            storage.delete(key).unwrap();
+            put_bytes(storage.as_ref(), key, bytes).unwrap();
+        }
+        // the copies of manifests are lost too
+        for pack in storage.list(layout::DATA).unwrap() {
+            storage.delete(&pack.key).unwrap();
+        }
+        let exclusive = RepairOptions { exclusive: true };
+        let repo = open_on(&store, flavor, PATIENT);
+        ops::repair_with(&repo, &exclusive, &NullMonitor).unwrap();
+        for key in &keys {
+            let bytes = storage.get(key, 2000).unwrap();
+            assert!(bytes.windows(14).any(|window| window == b"\"revoked\":true"), "{key}");
+        }
+        assert_eq!(ops::list_snapshots(&repo, &SnapshotFilter::default()).unwrap(), []);
     }
 }
 

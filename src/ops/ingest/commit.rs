@@ -147,11 +147,12 @@ fn settle(session: &Session, put: Result<Created>) -> Result<bool> {
     let repo = session.repo();
     let why = match put {
         Ok(Created::Created) => return Ok(true),
-        // bytes of another length: equal ones count as created
+        // other bytes: equal ones count as created
         Ok(Created::Exists) => Error::LeaseRemoved,
         Err(error) => error,
     };
-    match repo.revoke(&session.id()) {
+    // twice: a snapshot that exists must not be reported as none
+    match repo.revoke(&session.id()).or_else(|_| repo.revoke(&session.id())) {
         Ok(SessionEnd::Committed) => Ok(true),
         Ok(SessionEnd::Revoked) | Err(_) => Err(why),
     }

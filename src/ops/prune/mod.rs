@@ -33,6 +33,7 @@ pub use options::PruneOptions;
 pub(in crate::ops) use records::forget_all;
 pub use report::PruneReport;
 
+use crate::base::refuse_repairs;
 use crate::entropy::random;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
@@ -74,6 +75,10 @@ pub fn prune(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monit
     }
     let own = SnapshotId(random(repo.entropy())?);
     let mut lease = runs::begin(repo, own)?;
+    if goes_by_marks(repo) && !options.force {
+        // a repair refuses too while there is the lease of this prune: one of them sees the other
+        refuse_repairs(repo.storage())?;
+    }
     let mut report = runs::run_and_wait(repo, options, monitor, own, &maint, &mut lease)?;
     cover::warn(repo, &mut report);
     Ok(report)

@@ -16,7 +16,7 @@ use crate::pack::{ChunkLocation, KIND_MANIFEST_COPY};
 use crate::repo::read::{ReadScratch, read_at};
 use crate::repo::{Repository, find_any_index};
 use crate::snapshot::copy::{CopyPart, join_from};
-use crate::snapshot::tombstone::is_tombstone;
+use crate::snapshot::tombstone::{self, is_tombstone, was_tombstone};
 use crate::snapshot::{MAX_MANIFEST_LEN, Snapshot};
 use crate::storage::{self, ErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ pub(super) fn restore_lost(work: &mut Work<'_>, inventory: &Inventory) -> Result
             // its copy may be in a pack that could not be read
             continue;
         }
-        storage.quarantine(&layout::snapshot(id))?;
+        revoke_again(work, id)?;
         if !forgotten.contains(id) {
             let items = Vec::new();
             lost.push(DamagedSnapshot { id: *id, items });
@@ -130,6 +130,10 @@ fn judge_manifests(work: &Work<'_>) -> Result<(BTreeSet<SnapshotId>, BTreeMap<Sn
             Judged::Intact => {
                 intact.insert(id);
             }
+            Judged::Revoked => {
+                revoke_again(work, &id)?;
+                intact.insert(id);
+            }
             Judged::Damaged => {
                 // only the fact that a file exists is needed from here on
                 damaged.insert(id, Found::Wrong);
@@ -146,6 +150,8 @@ enum Judged {
     /// It can be used, is of a later version, or is a tombstone.
     Intact,
     Damaged,
+    /// It is a damaged tombstone.
+    Revoked,
     /// The device fails to read it.
     Unreadable(storage::Error),
     Missing,
@@ -163,15 +169,28 @@ fn judge(work: &Work<'_>, id: &SnapshotId) -> Result<Judged> {
             // its copies must not be restored
             Found::Bytes(bytes) if is_tombstone(&bytes, id) => Judged::Intact,
             Found::Bytes(bytes) => match work.repo.decode_manifest(id, &bytes) {
+                Err(Error::ManifestCorrupt { .. }) if was_tombstone(&bytes) => Judged::Revoked,
                 Err(Error::ManifestCorrupt { .. }) => Judged::Damaged,
                 Ok(_) | Err(_) => Judged::Intact,
             },
         })
     };
     match once()? {
-        Judged::Damaged => once(),
+        Judged::Damaged | Judged::Revoked => once(),
         other => Ok(other),
     }
+}
+
+/// Moves a file that is neither a manifest nor a tombstone to the quarantine. On object storage, a
+/// tombstone takes its place: a put of the manifest without an answer may still arrive, when the
+/// packs of the snapshot are gone (rule A18).
+fn revoke_again(work: &Work<'_>, id: &SnapshotId) -> Result<()> {
+    let (storage, key) = (work.repo.storage(), layout::snapshot(id));
+    match storage.is_remote() {
+        true => storage.replace_damaged(&key, &tombstone::encode(id)?)?,
+        false => storage.quarantine(&key)?,
+    }
+    Ok(())
 }
 
 /// Snapshots that must not be restored. Only the existence of the record counts.
