@@ -256,6 +256,26 @@ run('a writer that may not delete can back up', async (t) => {
   assert.equal((await healthy.verify({ level: 'full' })).ok, true);
 });
 
+run('without certificates on the system, only connections with TLS fail, and say so', async () => {
+  const url = newUrl();
+  const script = `
+    const { ContainerArchive } = require(${JSON.stringify(join(root, 'index.js'))});
+    const storage = ${JSON.stringify(server.storage)};
+    (async () => {
+      const archive = await ContainerArchive.init(${JSON.stringify(url)}, { storage });
+      await archive.ingest(['x']);
+      await archive.close();
+      const endpoint = 'https://127.0.0.1:9';
+      await ContainerArchive.open(${JSON.stringify(url)}, { storage: { ...storage, endpoint } }).catch(({ code, message }) => console.log(code, message));
+    })();
+  `;
+  const env = { ...process.env, SSL_CERT_FILE: '/dev/null', SSL_CERT_DIR: '/nonexistent' };
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['-e', script], { env, encoding: 'utf8' });
+  assert.deepEqual([status, stderr], [0, '']);
+  // other systems have their certificates elsewhere
+  if (process.platform === 'linux') assert.match(stdout, /^ERR_STORAGE_CERTIFICATE .*install the CA certificates/);
+});
+
 run('a request over a slow link takes as long as it needs', async (t) => {
   const url = newUrl();
   await create(t, url);

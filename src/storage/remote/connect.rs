@@ -1,6 +1,6 @@
 //! From a URL and options to a connected bucket.
 
-use super::super::Error;
+use super::super::{Error, ErrorKind, RemoteFault};
 use super::patient::PatientConnector;
 use super::{kept, runtime};
 use object_store::aws::AmazonS3Builder;
@@ -121,7 +121,7 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
             "storage.endpoint has no TLS: use https://, or set storage.allowHttp".to_owned(),
         ));
     }
-    let (client, connector) = client(options)?;
+    let (client, connector) = client(url, &endpoint, options)?;
     let retry = retry(options);
     // clients are made where their timers run
     let _inside = runtime::handle().map_err(ConnectError::Storage)?.enter();
@@ -266,41 +266,63 @@ fn azure(container: &str, options: &RemoteOptions) -> MicrosoftAzureBuilder {
 }
 
 /// The client of all requests, and its options as the stores want to know them.
-fn client(options: &RemoteOptions) -> Result<(ClientOptions, PatientConnector)> {
+fn client(url: &str, endpoint: &str, options: &RemoteOptions) -> Result<(ClientOptions, PatientConnector)> {
     let patience = Duration::from_millis(options.timeout_ms.unwrap_or(60_000));
     let connect_timeout = Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000));
     let mut known = ClientOptions::new()
         .with_timeout(patience)
         .with_connect_timeout(connect_timeout)
         .with_allow_http(allows_http(options));
-    let mut client = reqwest::Client::builder()
-        .user_agent(concat!("containerarchive/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect_timeout)
-        .https_only(!allows_http(options))
-        // many requests side by side are faster on connections of their own
-        .http1_only();
+    let mut trusted = Vec::new();
     if let Some(path) = &options.ca_file {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this room does I/O; read once, when connecting"
-        )]
-        let pem =
-            std::fs::read(path).map_err(|error| invalid(format!("storage.caFile cannot be read: {path}: {error}")))?;
+        let pem = read_certificates(path)?;
         let none = || invalid(format!("{path} contains no PEM certificates"));
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| none())?;
-        if certificates.is_empty() {
+        trusted = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| none())?;
+        if trusted.is_empty() {
             return Err(none());
         }
-        client = client.tls_certs_merge(certificates);
         // for the services that give credentials
         for certificate in Certificate::from_pem_bundle(&pem).map_err(|_| none())? {
             known = known.with_root_certificate(certificate);
         }
     }
-    let client = client.build();
-    let client = client.map_err(|error| invalid(format!("The client cannot be made: {error}")))?;
+    let build = |of_system: bool| {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("containerarchive/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(connect_timeout)
+            .https_only(!allows_http(options))
+            // many requests side by side are faster on connections of their own
+            .http1_only();
+        match of_system {
+            true => client.tls_certs_merge(trusted.clone()),
+            false => client.tls_certs_only(trusted.clone()),
+        }
+        .build()
+    };
+    let client = match build(true) {
+        // a system without certificates, as small containers are: none is needed without TLS
+        Err(_) if endpoint.starts_with("http:") => build(false),
+        built => built,
+    };
+    let client = client.map_err(|error| {
+        let why = super::error::chain_of(&error);
+        let text = format!("{why}: install the CA certificates of the system, or set storage.caFile");
+        let kind = ErrorKind::Remote(RemoteFault::Certificate);
+        ConnectError::Storage(Error {
+            source: Some(Arc::new(std::io::Error::other(text))),
+            ..Error::new(kind, "connect to", url)
+        })
+    })?;
     let connector = PatientConnector::new(client, patience, &known);
     Ok((known, connector))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this room does I/O; read once, when connecting"
+)]
+fn read_certificates(path: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| invalid(format!("storage.caFile cannot be read: {path}: {error}")))
 }
 
 /// The URL of the service, as given or from the environment; empty for that of a cloud.

@@ -101,6 +101,11 @@ fn is_page(text: &str) -> bool {
 
 /// The text of an error with those of its sources, each once.
 fn text_of(error: &object_store::Error) -> String {
+    chain_of(error)
+}
+
+/// The same of any error.
+pub(super) fn chain_of(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

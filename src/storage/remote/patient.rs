@@ -249,6 +249,8 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for InvalidUrl<E> {}
 /// The kind decides whether the request is repeated.
 fn of_reqwest(error: reqwest::Error) -> HttpError {
     let kind = match () {
+        // the next attempt meets the same certificate
+        () if super::error::chain_of(&error).contains("invalid peer certificate") => HttpErrorKind::Unknown,
         () if error.is_timeout() => HttpErrorKind::Timeout,
         () if error.is_connect() => HttpErrorKind::Connect,
         () if error.is_decode() => HttpErrorKind::Decode,
