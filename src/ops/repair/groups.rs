@@ -26,6 +26,7 @@ pub(super) fn repair(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
         // moved
         return work.leave(error);
     }
+    let repaired_before = work.report.parity_repaired;
     let live: Vec<GroupId> = groups.live().map(|head| head.id).collect();
     for group in live {
         work.advance(0)?;
@@ -42,7 +43,11 @@ pub(super) fn repair(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
     repair_incomplete(work, inventory, &groups)?;
     protect(work, inventory)?;
     storage.barrier()?;
-    delete_superseded(work)
+    // without a new group, those that are superseded now were so before
+    match groups.superseded().is_empty() && work.report.parity_repaired == repaired_before {
+        true => Ok(()),
+        false => delete_superseded(work),
+    }
 }
 
 /// Repairs a live group, or completes an incomplete one.
@@ -224,9 +229,13 @@ fn protect(work: &mut Work<'_>, inventory: &Inventory) -> Result<()> {
 
 /// Deletes superseded groups, the oldest first. Their successors are complete and durable at this
 /// point.
-fn delete_superseded(work: &Work<'_>) -> Result<()> {
+fn delete_superseded(work: &mut Work<'_>) -> Result<()> {
     let storage = work.repo.storage();
     let groups = work.repo.parity_groups()?;
+    if let Err(error) = judge(groups.check_read()) {
+        // what it supersedes is not known
+        return work.leave(error);
+    }
     if groups.superseded().is_empty() {
         return Ok(());
     }
