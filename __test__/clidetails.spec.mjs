@@ -69,6 +69,15 @@ test('init looks at the directory before it asks for a passphrase', (t) => {
     fails(1, /is not a folder|ERR_NOT_A_DIRECTORY/, '-r', join(foreign, 'notes'), 'init', ...given);
   }
   assert.ok(!existsSync(join(folder, 'marker')), 'the passphrase was asked for');
+  // nor is a repository that is damaged, or of a later version
+  for (const text of ['damaged', '{"version":9}']) {
+    const repo = temporary(t);
+    mkdirSync(join(repo, 'snapshots'));
+    mkdirSync(join(repo, 'packs/data'), { recursive: true });
+    writeFileSync(join(repo, 'config.json'), text);
+    writeFileSync(join(repo, 'packs/data', `${'ab'.repeat(32)}.pack`), '');
+    commands(repo, { CONTAINERARCHIVE_PASSPHRASE: 'x' }).fails(1, /ERR_REPO_EXISTS/, 'init');
+  }
   // what an interrupted init leaves is not foreign
   const begun = join(folder, 'begun');
   mkdirSync(join(begun, 'keys'), { recursive: true });

@@ -10,6 +10,27 @@ import { matcher } from '../cli/src/pattern.mjs';
 import { commands } from './support/cli.mjs';
 import { freshRepo, temporary, test } from './support/harness.mjs';
 
+/** Whether a text matches a pattern of characters, ? and *, tried everywhere. */
+function matches(pattern, text) {
+  const [first, ...rest] = pattern;
+  if (first === undefined) return text === '';
+  if (first === '*') return matches(rest.join(''), text) || (text !== '' && matches(pattern, text.slice(1)));
+  return text !== '' && (first === '?' || first === text[0]) && matches(rest.join(''), text.slice(1));
+}
+
+test('a pattern matches as if all places of its stars were tried, and needs no such time', () => {
+  const words = (letters, most) => {
+    const shorter = most === 0 ? [] : words(letters, most - 1);
+    return ['', ...shorter.flatMap((word) => letters.map((letter) => letter + word))];
+  };
+  const texts = [...new Set(words(['a', 'b'], 5))];
+  for (const pattern of new Set(words(['a', 'b', '*', '?'], 5))) {
+    const found = matcher(pattern);
+    for (const text of texts) assert.equal(found(text), matches(pattern, text), `${pattern} ${text}`);
+  }
+  assert.equal(matcher('*a*a*a*a*a*a*a*a*b')('a'.repeat(400)), false);
+});
+
 /** A directory with names of all kinds, of which each file holds its own. */
 const NAMES = ['plain', 'a\\b', 'a\\\\b', 'new\nline', 'back\\101', 'caf\u00e9', 'crab-🦀', ']', '-x'].map((name) => Buffer.from(name));
 const BYTES = [Buffer.from([0x63, 0xe9, 0x74]), Buffer.from([0xf0, 0x9f])];

@@ -2,6 +2,7 @@
 // A completion script runs it with each Tab (commands/completion.mjs). It asks for nothing, runs no
 // command, and prints nothing where it does not know, or would take too long.
 
+import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { loadApi } from './api.mjs';
 import { EXIT } from './failure.mjs';
@@ -69,10 +70,16 @@ function wanted(program, { command, given, pending }, current) {
   return { kind: VALUES[option.attributeName()], before: current.slice(0, current.length - inline.length), prefix: inline };
 }
 
+/** A file, which can be read again; not a pipe. */
+const regular = (path) => (path !== undefined && statSync(path, { throwIfNoEntry: false })?.isFile() ? path : undefined);
+
 /** The repository, with a passphrase only from where reading it has no effect. */
 async function open({ passphraseFile, ...globals }, env) {
   const path = repositoryPath({ repo: globals.repo ?? env.CONTAINERARCHIVE_REPOSITORY });
-  const passphrase = await givenPassphrase({ passphraseFile }, '', { ...env, CONTAINERARCHIVE_PASSPHRASE_COMMAND: undefined });
+  const harmless = {
+    ...env, CONTAINERARCHIVE_PASSPHRASE_COMMAND: undefined, CONTAINERARCHIVE_PASSPHRASE_FILE: regular(env.CONTAINERARCHIVE_PASSPHRASE_FILE),
+  };
+  const passphrase = await givenPassphrase({ passphraseFile: regular(passphraseFile) }, '', harmless);
   const ContainerArchive = await loadApi();
   return ContainerArchive.open(path, { readOnly: true, ...(passphrase && { passphrase }) });
 }

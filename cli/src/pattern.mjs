@@ -70,16 +70,24 @@ class Parser {
     return `[${inverted ? '^' : ''}${members}]`;
   }
 
-  /** The pattern as an expression. */
+  /**
+   * The pattern as an expression. Of the pieces between stars each is searched from the left and
+   * then stays: trying all places would take time that grows exponentially with the stars.
+   */
   expression() {
-    let source = '';
+    const pieces = [''];
     while (this.#at < this.#pattern.length) {
-      if (this.#matches(/^\*+/)) source += '[^]*';
-      else if (this.#matches(/^\?/)) source += '[^]';
-      else if (this.#pattern[this.#at] === '[' && this.#hasEnd()) source += this.#set();
-      else source += literal(this.#character());
+      const last = pieces.length - 1;
+      if (this.#matches(/^\*+/)) pieces.push('');
+      else if (this.#matches(/^\?/)) pieces[last] += '[^]';
+      else if (this.#pattern[this.#at] === '[' && this.#hasEnd()) pieces[last] += this.#set();
+      else pieces[last] += literal(this.#character());
     }
-    return new RegExp(`^${source}$`, 'u');
+    const [first, ...others] = pieces;
+    if (others.length === 0) return new RegExp(`^${first}$`, 'u');
+    const last = others.pop();
+    const between = others.map((piece, number) => `(?=([^]*?${piece}))\\${number + 1}`);
+    return new RegExp(`^${first}${between.join('')}[^]*${last}$`, 'u');
   }
 }
 

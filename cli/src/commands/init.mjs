@@ -32,7 +32,8 @@ async function refuseUnfit(ContainerArchive, path) {
     await (await ContainerArchive.open(path, { readOnly: true })).close();
   } catch (error) {
     if (error.code === 'ERR_NOT_A_DIRECTORY') throw error;
-    if (error.code !== 'ERR_PASSPHRASE_REQUIRED') return refuseForeign(path);
+    // one that is damaged, or of a later version, is named by init() itself
+    if (error.code !== 'ERR_PASSPHRASE_REQUIRED') return error.code === 'ERR_REPO_NOT_FOUND' ? refuseForeign(path) : undefined;
   }
   throw new Failure(`A repository already exists at ${path}`, { code: 'ERR_REPO_EXISTS' });
 }
