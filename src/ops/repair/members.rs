@@ -7,7 +7,7 @@
 use super::Work;
 use super::loss::{LossFinder, read_manifest};
 use super::packs::Inventory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::layout;
 use crate::members::{KIND, Outcome};
@@ -16,7 +16,7 @@ use crate::ops::ingest::{ExtraStore, ExtraWriter};
 use crate::pack::{KIND_DATA, KIND_LIST};
 use crate::repo::Repository;
 use crate::repo::rescue::Rescue;
-use crate::snapshot::{Extra, SnapshotItem};
+use crate::snapshot::{Extra, ItemContent, SnapshotItem};
 use crate::storage::FailedRead;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -48,7 +48,7 @@ pub(super) fn rebuild_lost(work: &mut Work<'_>, inventory: &mut Inventory) -> Re
             let Some(extra) = item.extra_of(KIND) else { continue };
             let is_lost = finder.is_extra_lost(extra)?;
             // what cannot be read is not lost; the last step reports it
-            if finder.unreadable.take().is_some() || !is_lost || !tried.insert((extra.root, extra.size)) {
+            if finder.unreadable.take().is_some() || !is_lost || !tried.insert((extra.root, root_of(item))) {
                 continue;
             }
             let Some(made) = make(work, item, extra)? else { continue };
@@ -72,6 +72,14 @@ pub(super) fn rebuild_lost(work: &mut Work<'_>, inventory: &mut Inventory) -> Re
     Ok(())
 }
 
+/// What the bytes of an item are told by: equal items have equal headers.
+fn root_of(item: &SnapshotItem) -> Option<ChunkId> {
+    match &item.content {
+        ItemContent::List { root, .. } => Some(*root),
+        ItemContent::Inline(chunks) => chunks.first().map(|(id, _)| *id),
+    }
+}
+
 /// The chunks and nodes of an index, by their ids.
 type Made = HashMap<ChunkId, (u8, Vec<u8>)>;
 
@@ -87,7 +95,8 @@ fn make(work: &Work<'_>, item: &SnapshotItem, extra: &Extra) -> Result<Option<Ma
     match pages_of_headers(repo, item, work.monitor, &mut |page| writer.push(page)) {
         Ok(Outcome::Written { .. }) => {}
         Ok(Outcome::None(_)) => return Ok(None),
-        Err(error) if error.is_loss_of_chunks() => return Ok(None),
+        // a list of wrong content counts as lost
+        Err(error) if error.is_loss_of_chunks() || matches!(error, Error::Internal { .. }) => return Ok(None),
         Err(error) => match error.unreadable() {
             // the last step reports it
             Some(source) if source.kind.is_erasure() => return Ok(None),
