@@ -123,7 +123,8 @@ export interface IStorageOptions {
   allowHttp?: boolean;
   /**
    * Longest time in which nothing of a request is sent or received, in milliseconds, 1 to
-   * 4,294,967,295. Default 60,000. A request that makes progress may take any time.
+   * 4,294,967,295. Default 60,000. A request that makes progress may take any time; after the last
+   * bytes of a long one, up to three times as long is waited.
    */
   timeoutMs?: number;
   /** Longest duration of a connection attempt in milliseconds, 1 to 4,294,967,295. Default 5000. */
@@ -132,7 +133,7 @@ export interface IStorageOptions {
   retries?: number;
   /**
    * Directory in which manifests and parts of the index are kept between processes, as the service
-   * has them; false for none. It holds at most 256 MiB, and can be deleted at any time. Default:
+   * has them; false for none. It is kept at about 256 MiB, and can be deleted at any time. Default:
    * `CONTAINERARCHIVE_CACHE_DIR` of the environment, else `containerarchive` in the user's
    * directory of caches.
    */

@@ -3,7 +3,7 @@
 use super::super::{Error, ErrorKind, RemoteFault};
 use super::patient::PatientConnector;
 use super::{kept, runtime};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
@@ -172,14 +172,22 @@ pub(super) fn connect(url: &str, options: &RemoteOptions) -> Result<Connected> {
 /// The folder of objects that are kept. One that is given must be usable.
 fn cache_folder(options: &RemoteOptions) -> Result<Option<PathBuf>> {
     match &options.cache_dir {
-        None | Some(CacheDir::Off(true)) => Ok(kept::usual_folder()),
+        None | Some(CacheDir::Off(true)) => {
+            let usual = kept::usual_folder();
+            Ok(usual.filter(|path| !path.exists() || kept::is_private(path)))
+        }
         Some(CacheDir::Off(false)) => Ok(None),
         Some(CacheDir::Path(path)) => {
             let cannot = |error| invalid(format!("storage.cacheDir cannot be created: {path}: {error}"));
             // the working directory may change
             let absolute = std::path::absolute(path).map_err(cannot)?;
             kept::create_folder(&absolute).map_err(cannot)?;
-            Ok(Some(absolute))
+            match kept::is_private(&absolute) {
+                true => Ok(Some(absolute)),
+                false => Err(invalid(format!(
+                    "storage.cacheDir may be written to by other users, who could put wrong objects there: {path}"
+                ))),
+            }
         }
     }
 }
@@ -213,13 +221,15 @@ fn parts_of(url: &str) -> Result<(&str, &str, &str)> {
 fn s3(bucket: &str, options: &RemoteOptions) -> AmazonS3Builder {
     // not all services that speak the protocol have the call that deletes many objects, or answer
     // it alike
-    let mut builder = AmazonS3Builder::from_env()
+    let mut builder = s3_of_environment(options.access_key_id.is_none())
         .with_disable_bulk_delete(true)
         .with_bucket_name(bucket);
     if let Some(endpoint) = &options.endpoint {
         // the payload is protected by TLS; without it, the signature covers it too
         builder = builder
             .with_unsigned_payload(endpoint.starts_with("https:"))
+            // that of the environment would win otherwise
+            .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.trim_end_matches('/'))
             .with_endpoint(endpoint.trim_end_matches('/'));
     }
     if let Some(region) = &options.region {
@@ -238,6 +248,19 @@ fn s3(bucket: &str, options: &RemoteOptions) -> AmazonS3Builder {
         builder = builder.with_virtual_hosted_style_request(!path_style);
     }
     builder
+}
+
+/// As `AmazonS3Builder::from_env`; a session token belongs to the keys that are there.
+fn s3_of_environment(with_token: bool) -> AmazonS3Builder {
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    all.fold(AmazonS3Builder::new(), |builder, (name, value)| {
+        match name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            Ok(AmazonS3ConfigKey::Token) if !with_token => builder,
+            Ok(key) if name.starts_with("AWS_") => builder.with_config(key, value),
+            Ok(_) | Err(_) => builder,
+        }
+    })
 }
 
 fn gcs(bucket: &str, options: &RemoteOptions) -> GoogleCloudStorageBuilder {
@@ -267,7 +290,7 @@ fn azure(container: &str, options: &RemoteOptions) -> MicrosoftAzureBuilder {
 
 /// The client of all requests, and its options as the stores want to know them.
 fn client(url: &str, endpoint: &str, options: &RemoteOptions) -> Result<(ClientOptions, PatientConnector)> {
-    let patience = Duration::from_millis(options.timeout_ms.unwrap_or(60_000));
+    let patience = patience(options);
     let connect_timeout = Duration::from_millis(options.connect_timeout_ms.unwrap_or(5_000));
     let mut known = ClientOptions::new()
         .with_timeout(patience)
@@ -341,6 +364,11 @@ fn allows_http(options: &RemoteOptions) -> bool {
     options.allow_http.unwrap_or_else(inherited)
 }
 
+/// How long nothing of a request may move.
+fn patience(options: &RemoteOptions) -> Duration {
+    Duration::from_millis(options.timeout_ms.unwrap_or(60_000))
+}
+
 fn retry(options: &RemoteOptions) -> RetryConfig {
     RetryConfig {
         // with jitter; the services ask for this
@@ -350,7 +378,8 @@ fn retry(options: &RemoteOptions) -> RetryConfig {
             base: 2.0,
         },
         max_retries: options.retries.unwrap_or(6),
-        retry_timeout: Duration::from_secs(120),
+        // long enough that the last answer of a long body may be lost once, see `patient.rs`
+        retry_timeout: patience(options).saturating_mul(10).max(Duration::from_secs(120)),
     }
 }
 

@@ -22,11 +22,11 @@ use crate::sync::lock;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Most bytes of the folder; the oldest files are deleted, down to [`LEAST`].
 const MOST: u64 = 256 << 20;
@@ -50,7 +50,8 @@ pub(super) struct Kept {
     entropy: Arc<dyn Entropy>,
     /// The length and version of each object, as last listed.
     listed: Mutex<HashMap<String, (u64, String)>>,
-    is_measured: AtomicBool,
+    /// When this handle has last looked whether the folder is to be measured.
+    looked: Mutex<Option<Instant>>,
     is_bypassed: AtomicBool,
 }
 
@@ -71,7 +72,7 @@ impl Kept {
             bucket: bucket.to_owned(),
             entropy,
             listed: Mutex::default(),
-            is_measured: AtomicBool::new(false),
+            looked: Mutex::default(),
             is_bypassed: AtomicBool::new(false),
         }
     }
@@ -98,7 +99,7 @@ impl Kept {
             return None;
         }
         let (file, len) = self.file(key)?;
-        let mut bytes = fs::read(file).ok()?;
+        let mut bytes = read_regular(&file, len + SUM as u64).ok()?;
         let end = bytes.len().checked_sub(SUM)?;
         let is_whole = end as u64 == len && Sha256::digest(&bytes[..end])[..] == bytes[end..];
         bytes.truncate(end);
@@ -159,14 +160,20 @@ impl Kept {
 
     fn measure_now_and_then(&self) {
         let Some(folder) = &self.folder else { return };
-        if self.is_measured.swap(true, Ordering::Relaxed) {
-            return;
+        {
+            let mut looked = lock(&self.looked);
+            if looked.is_some_and(|at| at.elapsed() < MEASURED) {
+                return;
+            }
+            *looked = Some(Instant::now());
         }
         let stamp = folder.join("measured");
         let at = fs::metadata(&stamp).and_then(|found| found.modified()).ok();
         let is_recent = |at: SystemTime| at.elapsed().is_ok_and(|passed| passed < MEASURED);
         if !at.is_some_and(is_recent) {
-            let _ = fs::write(&stamp, b"");
+            // a new file, so that no link is followed
+            let _ = fs::remove_file(&stamp);
+            let _ = open_new(&stamp);
             let _ = delete_oldest(folder, MOST, LEAST);
         }
     }
@@ -185,8 +192,8 @@ fn delete_oldest(folder: &Path, most: u64, least: u64) -> io::Result<()> {
         if !shelf.file_name().to_str().is_some_and(|name| is_hex(name, SHELF)) || !shelf.file_type()?.is_dir() {
             continue;
         }
-        for file in fs::read_dir(shelf.path())? {
-            let file = file?;
+        // what cannot be read is of another user
+        for file in fs::read_dir(shelf.path()).into_iter().flatten().flatten() {
             let is_ours = file
                 .file_name()
                 .to_str()
@@ -198,8 +205,9 @@ fn delete_oldest(folder: &Path, most: u64, least: u64) -> io::Result<()> {
             if let Ok(found) = file.metadata()
                 && is_ours
                 && found.is_file()
+                && let Ok(at) = found.modified()
             {
-                files.push((found.modified()?, found.len(), file.path()));
+                files.push((at, found.len(), file.path()));
             }
         }
     }
@@ -212,10 +220,46 @@ fn delete_oldest(folder: &Path, most: u64, least: u64) -> io::Result<()> {
         if total <= least {
             break;
         }
-        fs::remove_file(path)?;
-        total -= len;
+        if fs::remove_file(path).is_ok() {
+            total -= len;
+        }
     }
     Ok(())
+}
+
+/// Reads a regular file of exactly this length.
+fn read_regular(path: &Path, len: u64) -> io::Result<Vec<u8>> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        // the flags of open are few, and positive
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() != len {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether no other user may write to a folder. Elsewhere than on Unix it is that of the user.
+pub(super) fn is_private(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o022 == 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        true
+    }
 }
 
 /// Creates a folder that only this user may read.

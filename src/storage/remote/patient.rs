@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 const PIECE: usize = 64 << 10;
 /// Bytes of a body that the system may still have to send when all were passed to it. For each MiB
 /// of them, the answer may take as long as the patience once more.
-const MOST_BUFFERED: u64 = 4 << 20;
+const MOST_BUFFERED: u64 = 2 << 20;
 
 type Data = <HttpRequestBody as Body>::Data;
 
@@ -33,7 +33,7 @@ pub(super) struct PatientConnector {
     client: reqwest::Client,
     patience: Duration,
     /// Of the options that the client was made for.
-    connect_timeout: Option<String>,
+    made_for: [Option<String>; 2],
 }
 
 impl PatientConnector {
@@ -42,19 +42,21 @@ impl PatientConnector {
         Self {
             client,
             patience,
-            connect_timeout: connect_timeout(options),
+            made_for: settings(options),
         }
     }
 }
 
-fn connect_timeout(options: &ClientOptions) -> Option<String> {
-    options.get_config_value(&ClientConfigKey::ConnectTimeout)
+/// The settings that the store changes for the services that give a machine its identity.
+fn settings(options: &ClientOptions) -> [Option<String>; 2] {
+    [ClientConfigKey::ConnectTimeout, ClientConfigKey::AllowHttp].map(|key| options.get_config_value(&key))
 }
 
 impl HttpConnector for PatientConnector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient, Error> {
-        // the services of the machine that give it an identity are asked with less patience
-        if connect_timeout(options) != self.connect_timeout {
+        // the services that give a machine its identity may have no TLS, and are asked with less
+        // patience
+        if settings(options) != self.made_for {
             return ReqwestConnector::default().connect(options);
         }
         Ok(HttpClient::new(Patient {

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 type Settings = HashMap<String, String>;
 
 /// Ways to get credentials that are not built in.
-const FETCHED: [&str; 5] = [
+const FETCHED: [&str; 6] = [
+    "login_session",
     "role_arn",
     "credential_process",
     "sso_session",
@@ -35,12 +36,21 @@ fn with_profile_of(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<RemoteOptions, ConnectError> {
     let mut options = options.clone();
+    if options.profile.is_none() && options.access_key_id.is_some() && options.region.is_some() {
+        // nothing else is needed
+        return Ok(options);
+    }
     let named = options.profile.clone().or_else(|| variable("AWS_PROFILE"));
     let name = named.as_deref().unwrap_or("default");
-    let settings = settings(name, variable)?;
+    let settings = match settings(name, variable) {
+        // no one has asked for these files
+        Err(_) if named.is_none() => None,
+        found => found?,
+    };
     let Some(settings) = settings else {
         return match named {
             None => Ok(options),
+            Some(_) if options.profile.is_none() && options.access_key_id.is_some() => Ok(options),
             Some(name) => Err(ConnectError::Invalid(format!(
                 "There is no profile {name:?} in the files of the AWS command line"
             ))),
@@ -100,11 +110,14 @@ fn settings(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Opt
                 )));
             }
         };
-        let section = match name {
-            "default" => name.to_owned(),
-            _ => format!("{prefix}{name}"),
-        };
-        if let Some(settings) = section_of(&text, &section) {
+        // `[profile default]` exists too
+        let usual = format!("{prefix}{name}");
+        let sections = [(name == "default").then_some(name), Some(usual.as_str())];
+        for settings in sections
+            .into_iter()
+            .flatten()
+            .filter_map(|section| section_of(&text, section))
+        {
             found.get_or_insert_default().extend(settings);
         }
     }
