@@ -284,3 +284,35 @@ fn kind_of_source(error: &dyn std::error::Error) -> Option<HttpErrorKind> {
     };
     kind.or_else(|| kind_of_source(source))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_for_the_identity_of_a_machine_have_a_client_of_their_own() {
+        let options = ClientOptions::new()
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_allow_http(false);
+        let made_for = settings(&options);
+        assert_eq!(
+            settings(&options.clone().with_timeout(Duration::from_secs(1))),
+            made_for
+        );
+        // task roles of ECS, and IMDS
+        for other in [
+            options.clone().with_allow_http(true),
+            options.clone().with_connect_timeout(Duration::from_secs(1)),
+        ] {
+            assert_ne!(settings(&other), made_for);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_body_has_more_time() {
+        let second = Duration::from_secs(1);
+        for (len, more) in [(0, 0), (1 << 19, 0), (1 << 20, 1), (8 << 20, 2)] {
+            assert_eq!(Deadline::new(second, len).at_end, second * more, "{len}");
+        }
+    }
+}
