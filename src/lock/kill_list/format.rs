@@ -1,14 +1,12 @@
 //! One kill list: its bytes, reading and publishing it.
 
 use crate::bytes::{ByteReader, TooShort};
-use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, from_hex, to_hex};
 use crate::layout;
 use crate::lock::error::Error;
-use crate::lock::proof::{ListSeal, Proof};
+use crate::lock::proof::{ListSeal, MAC_LEN, Proof, finish, prove, stated_epoch};
 use crate::storage::{self, Created, ErrorKind, Storage};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 /// Longest kill list, in bytes: 16 million packs.
 pub const MAX_KILL_LIST_LEN: u64 = 512 << 20;
@@ -22,7 +20,6 @@ const FLAG_HINT: u32 = 1;
 pub(super) const HEADER_LEN: usize = MAGIC.len() + 4 + 4 + RepoId::LEN + KillListId::LEN + 4 + 4;
 /// Length of what version 2 adds to the header: the epoch, and zeros.
 pub(super) const MORE_LEN: usize = 4 + 4;
-pub(super) const MAC_LEN: usize = 32;
 pub(super) const CHECKSUM_LEN: usize = 32;
 const SUFFIX: &str = ".kill";
 /// Most bytes that are read at a time.
@@ -111,23 +108,15 @@ impl KillList {
         out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&packs.to_le_bytes());
         out.extend_from_slice(&sessions.to_le_bytes());
-        let epoch = if seal.has_macs() { seal.mac_epoch() } else { 0 };
-        out.extend_from_slice(&epoch.to_le_bytes());
+        out.extend_from_slice(&stated_epoch(seal).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         self.packs.iter().for_each(|pack| out.extend_from_slice(&pack.0));
         self.sessions
             .iter()
             .for_each(|session| out.extend_from_slice(&session.0));
-        let mac = match seal.has_macs() {
-            true => seal.list_mac(epoch, &crypto::sha256(&[&out])).ok_or(Error::Invalid {
-                reason: "a kill list has no MAC without the keys",
-            })?,
-            false => [0; MAC_LEN],
-        };
-        out.extend_from_slice(&mac);
-        let checksum = crypto::sha256(&[&out]);
-        out.extend_from_slice(&checksum);
-        Ok(out)
+        finish(out, seal).ok_or(Error::Invalid {
+            reason: "a kill list has no MAC without the keys",
+        })
     }
 
     /// Decodes the list that is stored under the id `expected`. Fails with `Damaged` or
@@ -313,17 +302,6 @@ fn contradiction(
         ),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map(|(_, reason)| *reason)
-}
-
-/// Checks a MAC, in constant time.
-fn prove(seal: &dyn ListSeal, epoch: u32, digest: &[u8; 32], mac: &[u8; MAC_LEN]) -> Proof {
-    if seal.mac_epoch() == 0 {
-        return Proof::Unknown;
-    }
-    match seal.list_mac(epoch, digest) {
-        Some(right) if bool::from(right.ct_eq(mac)) => Proof::Valid,
-        _ => Proof::Wrong,
-    }
 }
 
 /// Reads `count` rows of `N` bytes; each is added to the hash and passed to `each`.

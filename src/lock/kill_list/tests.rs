@@ -1,42 +1,17 @@
 //! The bytes of kill lists, their proof, and the state of packs.
 
-use super::format::{CHECKSUM_LEN, HEADER_LEN, MAC_LEN, MAGIC, MORE_LEN};
+use super::format::{CHECKSUM_LEN, HEADER_LEN, MAGIC, MORE_LEN};
 use super::*;
 use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, to_hex};
+use crate::lock::proof::MAC_LEN;
+use crate::lock::proof::keys::{Keys, PLAIN, SEALED};
 use crate::lock::tests::new_storage;
 use crate::lock::{Error, ListSeal, Proof};
 use crate::storage::put_bytes;
 use proptest::prelude::*;
 
 const REPO: RepoId = RepoId([0x11; 16]);
-
-/// A repository without keys, with the key of epoch 7, or encrypted and opened without one.
-enum Keys {
-    Plain,
-    Sealed(u8),
-    Keyless,
-}
-
-impl ListSeal for Keys {
-    fn has_macs(&self) -> bool {
-        !matches!(self, Self::Plain)
-    }
-
-    fn mac_epoch(&self) -> u32 {
-        if matches!(self, Self::Sealed(_)) { 7 } else { 0 }
-    }
-
-    fn list_mac(&self, epoch: u32, digest: &[u8; 32]) -> Option<[u8; 32]> {
-        match self {
-            Self::Sealed(key) if epoch == 7 => Some(crypto::SecretKey::new([*key; 32]).hmac(&[digest])),
-            _ => None,
-        }
-    }
-}
-
-const PLAIN: Keys = Keys::Plain;
-const SEALED: Keys = Keys::Sealed(1);
 
 /// The list in version 1.
 fn without_mac(list: &KillList) -> Vec<u8> {

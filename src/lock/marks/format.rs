@@ -1,13 +1,11 @@
 //! The bytes of a mark and of the files that belong to it.
 
-use subtle::ConstantTimeEq;
-
 use crate::bytes::{ByteReader, TooShort};
 use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, from_hex, to_hex};
 use crate::layout;
 use crate::lock::error::Error;
-use crate::lock::proof::{ListSeal, Proof};
+use crate::lock::proof::{ListSeal, MAC_LEN, Proof, finish, prove, stated_epoch};
 use crate::storage::{Created, Storage, put_bytes};
 
 /// Longest file, in bytes.
@@ -16,7 +14,6 @@ pub(super) const MAX_MARK_LEN: u64 = 64 << 20;
 pub const MARK_PACKS: usize = 1 << 20;
 
 const VERSION: u32 = 1;
-const MAC_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 32;
 /// Bytes after the rows.
 const TAIL_LEN: usize = MAC_LEN + CHECKSUM_LEN;
@@ -116,7 +113,6 @@ impl Mark {
             return Err(invalid(reason));
         }
         let count = |len: usize| u32::try_from(len).map_err(|_| invalid("a mark has too many rows"));
-        let epoch = if seal.has_macs() { seal.mac_epoch() } else { 0 };
         let mut out = self.part.magic().to_vec();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&u32::from(self.id.level).to_le_bytes());
@@ -124,21 +120,13 @@ impl Mark {
         out.extend_from_slice(&self.id.id);
         out.extend_from_slice(&count(self.packs.len())?.to_le_bytes());
         out.extend_from_slice(&count(self.sessions.len())?.to_le_bytes());
-        out.extend_from_slice(&epoch.to_le_bytes());
+        out.extend_from_slice(&stated_epoch(seal).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         self.packs.iter().for_each(|pack| out.extend_from_slice(&pack.0));
         self.sessions
             .iter()
             .for_each(|session| out.extend_from_slice(&session.0));
-        let mac = match seal.has_macs() {
-            true => seal
-                .list_mac(epoch, &crypto::sha256(&[&out]))
-                .ok_or(invalid("a mark has no MAC without the keys"))?,
-            false => [0; MAC_LEN],
-        };
-        out.extend_from_slice(&mac);
-        let checksum = crypto::sha256(&[&out]);
-        out.extend_from_slice(&checksum);
+        let out = finish(out, seal).ok_or(invalid("a mark has no MAC without the keys"))?;
         match out.len() as u64 <= MAX_MARK_LEN {
             true => Ok(out),
             false => Err(invalid("a mark is longer than 64 MiB")),
@@ -206,11 +194,7 @@ impl Mark {
                 return Err(damaged("it has a MAC, and the repository has no keys"));
             }
             false => Proof::Valid,
-            true if seal.mac_epoch() == 0 => Proof::Unknown,
-            true => match seal.list_mac(epoch, &crypto::sha256(&[said])) {
-                Some(right) if bool::from(right.ct_eq(&mac)) => Proof::Valid,
-                _ => Proof::Wrong,
-            },
+            true => prove(seal, epoch, &crypto::sha256(&[said]), &mac),
         };
         Ok((mark, proof))
     }

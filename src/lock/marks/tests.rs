@@ -4,6 +4,7 @@ use super::*;
 use crate::crypto;
 use crate::id::{PackId, RepoId, SnapshotId, to_hex};
 use crate::layout;
+use crate::lock::proof::keys::{Keys, PLAIN, SEALED};
 use crate::lock::proof::{ListSeal, Proof};
 use crate::lock::{Error, KillLists};
 use crate::storage::{MemoryStorage, Storage, put_bytes};
@@ -13,33 +14,6 @@ const ID: MarkId = MarkId {
     level: 3,
     id: [0x22; 16],
 };
-
-/// A repository without keys, with the key of epoch 7, or encrypted and opened without one.
-enum Keys {
-    Plain,
-    Sealed(u8),
-    Keyless,
-}
-
-impl ListSeal for Keys {
-    fn has_macs(&self) -> bool {
-        !matches!(self, Self::Plain)
-    }
-
-    fn mac_epoch(&self) -> u32 {
-        if matches!(self, Self::Sealed(_)) { 7 } else { 0 }
-    }
-
-    fn list_mac(&self, epoch: u32, digest: &[u8; 32]) -> Option<[u8; 32]> {
-        match self {
-            Self::Sealed(key) if epoch == 7 => Some(crypto::SecretKey::new([*key; 32]).hmac(&[digest])),
-            _ => None,
-        }
-    }
-}
-
-const PLAIN: Keys = Keys::Plain;
-const SEALED: Keys = Keys::Sealed(1);
 
 fn mark(id: MarkId, part: MarkPart, rows: &[u8]) -> Mark {
     let is_wait = part == MarkPart::Wait;
