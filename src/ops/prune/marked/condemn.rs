@@ -5,12 +5,12 @@ use super::super::survey::Survey;
 use super::super::sweep::delete_packs;
 use super::super::work::Work;
 use super::again;
-use crate::entropy::random;
+use super::put::{new_mark, put_part};
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
 use crate::layout;
 use crate::lock::marks::MARK_PACKS;
-use crate::lock::{Mark, MarkId, MarkPart, lease};
+use crate::lock::{MarkId, MarkPart, lease};
 use crate::repo::SeededBug;
 use std::collections::{BTreeSet, HashSet};
 
@@ -55,7 +55,7 @@ pub(super) fn condemn(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan, don
         match (blocks, &mark.waits_for) {
             (false, _) => ready.push(mark),
             (true, None) => put_part(
-                work,
+                work.repo,
                 mark.id,
                 MarkPart::Wait,
                 Vec::new(),
@@ -79,38 +79,20 @@ pub(super) fn condemn(work: &mut Work<'_>, survey: &Survey, plan: &mut Plan, don
     delete_packs(work.repo, &there, work.monitor)?;
     for mark in &ready {
         let swept = mark.packs.intersection(&decided).copied().collect();
-        put_part(work, mark.id, MarkPart::Swept, swept, Vec::new())?;
+        put_part(work.repo, mark.id, MarkPart::Swept, swept, Vec::new())?;
     }
     done.condemned = Some(there.into_iter().collect());
     Ok(())
 }
 
 fn put_mark(work: &Work<'_>, packs: &[PackId]) -> Result<Open> {
-    let id = MarkId {
-        level: 0,
-        id: random(work.repo.entropy())?,
-    };
-    put_part(work, id, MarkPart::Mark, packs.to_vec(), Vec::new())?;
+    let id = new_mark(work.repo, 0)?;
+    put_part(work.repo, id, MarkPart::Mark, packs.to_vec(), Vec::new())?;
     Ok(Open {
         id,
         packs: packs.iter().copied().collect(),
         waits_for: None,
     })
-}
-
-/// Puts a file of a mark. Where another prune continues the same mark, the first one to put a
-/// `.wait` or a `.swept` has stated what holds for both.
-fn put_part(work: &Work<'_>, id: MarkId, part: MarkPart, packs: Vec<PackId>, sessions: Vec<SnapshotId>) -> Result<()> {
-    let repo = work.repo;
-    let file = Mark {
-        id,
-        part,
-        repo: repo.config().id,
-        packs,
-        sessions,
-    };
-    file.put(repo.storage(), repo.seal().as_ref())?;
-    Ok(())
 }
 
 /// P3: lists the leases, and revokes the sessions that are not believed to be alive. Returns the

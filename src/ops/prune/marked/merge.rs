@@ -4,11 +4,11 @@
 //! mark exists before those that it replaces are deleted, and its name is listed after theirs, so a
 //! writer that lists in between reads all packs from one of them (rule A16).
 
-use crate::entropy::random;
+use super::put::{new_mark, put_part};
 use crate::error::Result;
 use crate::id::PackId;
 use crate::lock::marks::MARK_PACKS;
-use crate::lock::{FoundMark, Mark, MarkId, MarkPart, Marks, Proof};
+use crate::lock::{FoundMark, MarkPart, Marks, Proof};
 use crate::repo::Repository;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,23 +37,13 @@ pub(super) fn merge_if_many(repo: &Repository, marks: &Marks) -> Result<()> {
 }
 
 fn merge(repo: &Repository, level: u8, old: &[&FoundMark]) -> Result<()> {
-    let id = MarkId {
-        level,
-        id: random(repo.entropy())?,
-    };
+    let id = new_mark(repo, level)?;
     let packs: BTreeSet<PackId> = old.iter().flat_map(|mark| &mark.packs).copied().collect();
     let swept = old.iter().filter_map(|mark| mark.swept.as_ref()).flatten();
     let swept: BTreeSet<PackId> = swept.copied().collect();
     // what the mark was swept of comes last: until then it is one that the next prune continues
     for (part, packs) in [(MarkPart::Mark, packs), (MarkPart::Swept, swept)] {
-        let file = Mark {
-            id,
-            part,
-            repo: repo.config().id,
-            packs: packs.into_iter().collect(),
-            sessions: Vec::new(),
-        };
-        file.put(repo.storage(), repo.seal().as_ref())?;
+        put_part(repo, id, part, packs.into_iter().collect(), Vec::new())?;
     }
     // the marks first: without them, what belongs to them means nothing
     for part in [MarkPart::Mark, MarkPart::Wait, MarkPart::Swept] {

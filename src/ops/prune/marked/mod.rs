@@ -11,6 +11,7 @@
 mod again;
 mod condemn;
 mod merge;
+mod put;
 
 use super::plan::Done;
 use super::report::PruneReport;
