@@ -52,29 +52,25 @@ pub fn load(repo: &Repository, id: &SnapshotId) -> Result<Option<Snapshot>> {
 /// `ManifestCorrupt`, `UnsupportedFormat`, `Unreadable`, `Storage`, and `NotADirectory` for a
 /// folder with that name: it is then not known what the snapshot needs.
 pub fn find(repo: &Repository, id: &SnapshotId) -> Result<Found> {
+    match read(repo, id) {
+        Err(Error::ManifestCorrupt { .. }) if repo.storage().is_remote() => {
+            // its bytes may have been kept since an earlier read
+            repo.storage().forget_cached_of(&layout::snapshot(id));
+            read(repo, id)
+        }
+        found => found,
+    }
+}
+
+fn read(repo: &Repository, id: &SnapshotId) -> Result<Found> {
     match repo.storage().get(&layout::snapshot(id), MAX_MANIFEST_LEN) {
         Ok(bytes) if is_tombstone(&bytes, id) => Ok(Found::Revoked),
-        Ok(bytes) => match repo.decode_manifest(id, &bytes) {
-            Err(Error::ManifestCorrupt { .. }) if repo.storage().is_remote() => find_again(repo, id),
-            decoded => decoded.map(|snapshot| Found::Snapshot(Box::new(snapshot))),
-        },
+        Ok(bytes) => Ok(Found::Snapshot(Box::new(repo.decode_manifest(id, &bytes)?))),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Absent),
         Err(error) if error.kind == ErrorKind::TooLarge => Err(Error::ManifestCorrupt {
             snapshot: *id,
             reason: "it is too long".to_owned(),
         }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Reads a manifest whose bytes were wrong, and may have been kept since an earlier read.
-fn find_again(repo: &Repository, id: &SnapshotId) -> Result<Found> {
-    let key = layout::snapshot(id);
-    repo.storage().forget_cached_of(&key);
-    match repo.storage().get(&key, MAX_MANIFEST_LEN) {
-        Ok(bytes) if is_tombstone(&bytes, id) => Ok(Found::Revoked),
-        Ok(bytes) => Ok(Found::Snapshot(Box::new(repo.decode_manifest(id, &bytes)?))),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Absent),
         Err(error) => Err(error.into()),
     }
 }

@@ -60,7 +60,7 @@ const TEXTS: [(&str, ErrorKind); 10] = [
 
 /// Makes the error of a failed request. Secrets are removed from its text.
 pub(super) fn of_store(op: &'static str, key: &str, error: object_store::Error, secrets: &[String]) -> Error {
-    let text = text_of(&error);
+    let text = chain_of(&error);
     Error {
         kind: kind_of(&error, &text),
         op,
@@ -100,11 +100,6 @@ fn is_page(text: &str) -> bool {
 }
 
 /// The text of an error with those of its sources, each once.
-fn text_of(error: &object_store::Error) -> String {
-    chain_of(error)
-}
-
-/// The same of any error.
 pub(super) fn chain_of(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
